@@ -1,0 +1,20 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, Store};
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(key = name)]
+struct User {
+    name: String,
+}
+
+async fn use_it(store: &Store, user: User) -> valkey_runtime::Result<()> {
+    user.set(store).await?;
+    User::set_many(store, [&user]).await?;
+    let _: Option<User> = User::get(store, "Ada").await?;
+    let _: Vec<Option<User>> = User::get_many(store, ["Ada"]).await?;
+    let _: bool = store.of::<User>().del("Ada").await?;
+    let _ = user.key();
+    Ok(())
+}
+
+fn main() {}

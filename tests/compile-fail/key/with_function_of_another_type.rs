@@ -1,0 +1,14 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::Cached;
+
+#[derive(Serialize, Deserialize, Cached)]
+struct Host {
+    #[cached(key(with = "to_text"))]
+    address: std::net::IpAddr,
+}
+
+fn to_text(port: &u16) -> String {
+    port.to_string()
+}
+
+fn main() {}

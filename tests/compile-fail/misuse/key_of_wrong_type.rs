@@ -1,0 +1,14 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, Store};
+
+#[derive(Serialize, Deserialize, Cached)]
+struct User {
+    #[cached(key)]
+    id: u64,
+}
+
+async fn find(store: &Store) -> valkey_runtime::Result<Option<User>> {
+    User::get(store, "42").await
+}
+
+fn main() {}

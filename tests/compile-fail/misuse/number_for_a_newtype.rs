@@ -1,0 +1,17 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, KeyPart, Store};
+
+#[derive(Serialize, Deserialize, KeyPart)]
+struct UserId(u64);
+
+#[derive(Serialize, Deserialize, Cached)]
+struct User {
+    #[cached(key)]
+    id: UserId,
+}
+
+async fn find(store: &Store) -> valkey_runtime::Result<Option<User>> {
+    User::get(store, &42).await
+}
+
+fn main() {}

@@ -1,0 +1,287 @@
+//! A server that answers by script.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::listen::Acceptor;
+use crate::{port, resp};
+
+/// What a [`FakeServer`] does with a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// These bytes go out as they are, well-formed or not.
+    Raw(Vec<u8>),
+    /// An error with its code: `LOADING server is loading the dataset in
+    /// memory`.
+    Error(String),
+    /// No answer, neither to this command nor, as replies have an order, to
+    /// any later one of this connection. It stays open.
+    Nothing,
+    /// The connection is closed.
+    Close,
+}
+
+impl Reply {
+    /// `OK`.
+    pub fn ok() -> Self {
+        Self::raw("+OK\r\n")
+    }
+
+    /// The absence of a value, in the third version of the protocol.
+    pub fn null() -> Self {
+        Self::raw("_\r\n")
+    }
+
+    /// An integer.
+    pub fn integer(number: i64) -> Self {
+        Self::raw(format!(":{number}\r\n"))
+    }
+
+    /// A string of bytes.
+    pub fn bulk(bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        let mut raw = format!("${}\r\n", bytes.len()).into_bytes();
+        raw.extend_from_slice(bytes);
+        raw.extend_from_slice(b"\r\n");
+        Self::Raw(raw)
+    }
+
+    /// [`Reply::Raw`] of bytes or text.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::Raw(bytes.into())
+    }
+
+    /// [`Reply::Error`] of a text.
+    pub fn error(text: impl Into<String>) -> Self {
+        Self::Error(text.into())
+    }
+}
+
+/// A server on 127.0.0.1 that answers as a closure tells it, and remembers
+/// what it was asked.
+///
+/// ```
+/// use valkey_tests::{FakeServer, Reply};
+///
+/// let server = FakeServer::start(|command| match &*command[0] {
+///     b"GET" => Reply::error("LOADING server is loading the dataset in memory"),
+///     _ => Reply::ok(),
+/// });
+/// assert_eq!(server.count("GET"), 0);
+/// ```
+#[derive(Debug)]
+pub struct FakeServer {
+    port: u16,
+    shared: Arc<Shared>,
+    /// `None` only while this is dropped.
+    acceptor: Option<Acceptor>,
+}
+
+type Answer = dyn Fn(&[Vec<u8>]) -> Reply + Send + Sync;
+
+struct Shared {
+    answer: Box<Answer>,
+    state: Mutex<State>,
+    received: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    commands: Vec<Vec<Vec<u8>>>,
+    connections: Vec<TcpStream>,
+}
+
+impl FakeServer {
+    /// Answers what clients say when they connect (see [`handshake`]) as a
+    /// real server does, and any other command by `answer`.
+    ///
+    /// `answer` is called on the thread of the connection. While it blocks,
+    /// that connection waits and others go on: a test can hold back a reply
+    /// until it says so.
+    ///
+    /// [`handshake`]: FakeServer::handshake
+    pub fn start(answer: impl Fn(&[Vec<u8>]) -> Reply + Send + Sync + 'static) -> Self {
+        Self::scripted(move |command| Self::handshake(command).unwrap_or_else(|| answer(command)))
+    }
+
+    /// Answers every command by `answer`, those of the handshake too.
+    pub fn scripted(answer: impl Fn(&[Vec<u8>]) -> Reply + Send + Sync + 'static) -> Self {
+        let (listener, port) = port::listener();
+        let shared = Arc::new(Shared {
+            answer: Box::new(answer),
+            state: Mutex::default(),
+            received: Condvar::new(),
+        });
+        let accepting = Arc::clone(&shared);
+        let acceptor = Acceptor::start(listener, port, move |stream| {
+            if let Ok(handle) = stream.try_clone() {
+                accepting.state().connections.push(handle);
+            }
+            let shared = Arc::clone(&accepting);
+            thread::spawn(move || {
+                // Whatever went wrong, the client is the one to notice.
+                let _ = shared.serve(&stream);
+                let _ = stream.shutdown(Shutdown::Both);
+            });
+        });
+        Self {
+            port,
+            shared,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    /// The reply of an ordinary server, without password, to `HELLO`, `AUTH`,
+    /// `SELECT`, `PING`, `CLIENT SETINFO` and `CLIENT SETNAME`; `None` for any
+    /// other command.
+    pub fn handshake(command: &[Vec<u8>]) -> Option<Reply> {
+        match name(command).as_str() {
+            "HELLO" => Some(hello(command)),
+            "PING" => Some(Reply::raw("+PONG\r\n")),
+            "AUTH" | "SELECT" | "CLIENT SETINFO" | "CLIENT SETNAME" => Some(Reply::ok()),
+            _ => None,
+        }
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address with [`FakeServer::port`].
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Where a store finds it.
+    pub fn url(&self) -> String {
+        format!("valkey://127.0.0.1:{}/", self.port)
+    }
+
+    /// All commands received so far, with those of the handshake.
+    pub fn commands(&self) -> Vec<Vec<Vec<u8>>> {
+        self.shared.state().commands.clone()
+    }
+
+    /// How often a command was received; `name` is upper-case, that of a
+    /// subcommand of `CLIENT`, `CLUSTER`, `CONFIG` or `SCRIPT` has two words.
+    pub fn count(&self, name: &str) -> usize {
+        self.shared.state().count(name)
+    }
+
+    /// How often each command was received, by the names of
+    /// [`FakeServer::count`].
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for command in &self.shared.state().commands {
+            *counts.entry(name(command)).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Waits until a command was received `times` in all; `false` if it was
+    /// not within `timeout`.
+    pub fn wait_for(&self, name: &str, times: usize, timeout: Duration) -> bool {
+        let (state, _) = self
+            .shared
+            .received
+            .wait_timeout_while(self.shared.state(), timeout, |state| {
+                state.count(name) < times
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        state.count(name) >= times
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        // First, so that no connection is added to those that are closed.
+        self.acceptor = None;
+        // Connections of threads that wait for a command; one whose closure
+        // blocks ends by itself when that returns.
+        for connection in self.shared.state().connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+        let mut input = BufReader::new(stream);
+        let mut output = stream;
+        let mut silent = false;
+        while let Some(command) = resp::read_command(&mut input)? {
+            self.state().commands.push(command.clone());
+            self.received.notify_all();
+            let reply = (self.answer)(&command);
+            match reply {
+                Reply::Close => return Ok(()),
+                Reply::Nothing => silent = true,
+                _ if silent => {}
+                Reply::Raw(bytes) => output.write_all(&bytes)?,
+                Reply::Error(text) => output.write_all(format!("-{text}\r\n").as_bytes())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn count(&self, wanted: &str) -> usize {
+        self.commands
+            .iter()
+            .filter(|command| name(command) == wanted)
+            .count()
+    }
+}
+
+/// The upper-case name of a command, with its subcommand if it has one.
+fn name(command: &[Vec<u8>]) -> String {
+    let word = |index: usize| {
+        let bytes = command.get(index).map(Vec::as_slice).unwrap_or_default();
+        String::from_utf8_lossy(bytes).to_uppercase()
+    };
+    match word(0) {
+        container if ["CLIENT", "CLUSTER", "CONFIG", "SCRIPT"].contains(&&*container) => {
+            format!("{container} {}", word(1))
+        }
+        name => name,
+    }
+}
+
+fn hello(command: &[Vec<u8>]) -> Reply {
+    // The same pairs, a map in version 3 of the protocol and an array in 2.
+    let (start, protocol) = match command.get(1).map(Vec::as_slice) {
+        Some(b"3") => ("%7\r\n", 3),
+        _ => ("*14\r\n", 2),
+    };
+    let mut raw = start.to_owned();
+    let mut pair = |key: &str, value: String| {
+        raw.push_str(&format!("${}\r\n{key}\r\n{value}\r\n", key.len()));
+    };
+    let bulk = |text: &str| format!("${}\r\n{text}", text.len());
+    pair("server", bulk("valkey"));
+    pair("version", bulk("8.0.1"));
+    pair("proto", format!(":{protocol}"));
+    pair("id", ":1".into());
+    pair("mode", bulk("standalone"));
+    pair("role", bulk("master"));
+    pair("modules", "*0".into());
+    Reply::raw(raw)
+}

@@ -1,0 +1,56 @@
+//! Accepting connections on a thread that can be told to stop.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+/// Hands the connections of a listener to a function, until dropped.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    port: u16,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Acceptor {
+    /// `accepted` is called on the accepting thread and must not block.
+    pub(crate) fn start(
+        listener: TcpListener,
+        port: u16,
+        accepted: impl Fn(TcpStream) + Send + 'static,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                // A client that gave up before it was accepted is no matter.
+                if let Ok(stream) = stream {
+                    // Neither a cut nor a reply may wait for more to send.
+                    let _ = stream.set_nodelay(true);
+                    accepted(stream);
+                }
+            }
+        });
+        Self {
+            port,
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Acceptor {
+    /// The port refuses connections when this returns.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the thread; if it can't be reached it has ended.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Processes and folders that end with the process of the test.
+//!
+//! A test process may be killed, and its statics are never dropped, so no
+//! destructor can be relied on. Each process and folder is therefore watched
+//! by a shell which holds the reading end of a pipe. The writing end is held
+//! here; whatever happens to us, the system closes it, and the shell tidies
+//! up. The standard library opens pipes so that no other child inherits them.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+
+/// Prints the folder's path, waits for the end of its input, removes it.
+const KEEP_FOLDER: &str = r#"
+folder=$(mktemp -d "$1/valkey-tests.XXXXXX") || exit
+echo "$folder"
+cat >/dev/null
+rm -rf "$folder"
+"#;
+
+/// Runs `$1 $2` with output to `$3`, sends it each signal that is named on the
+/// input, kills it at the end of that, and exits when it has ended.
+///
+/// The shell that waits for the process is its parent, so the process's id
+/// stays its own until that shell is done. A background job has no input;
+/// hence the detour by descriptor 3.
+const WATCH_PROCESS: &str = r#"
+exec 3<&0
+"$1" "$2" </dev/null 3<&- >>"$3" 2>&1 &
+process=$!
+{
+    while read -r signal <&3; do
+        kill -s "$signal" "$process"
+        echo sent
+    done
+    kill -s KILL "$process"
+} 2>/dev/null &
+watcher=$!
+wait "$process" 2>/dev/null
+status=$?
+kill "$watcher" 2>/dev/null
+exit "$status"
+"#;
+
+/// A temporary folder. It is removed when this is dropped or this process has
+/// ended, after the end of all processes started for it.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    keeper: Child,
+    /// `None` once the folder is given up.
+    held: Option<OwnedFd>,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let mut keeper = shell(KEEP_FOLDER)
+            .arg(std::env::temp_dir())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("`sh` can be run");
+        let held = keeper.stdin.take().expect("it is piped").into();
+        let mut path = String::new();
+        BufReader::new(keeper.stdout.take().expect("it is piped"))
+            .read_line(&mut path)
+            .expect("a pipe can be read");
+        let path = PathBuf::from(path.trim_end());
+        assert!(
+            path.is_dir(),
+            "no folder can be made in {}: set TMPDIR to where one can",
+            std::env::temp_dir().display()
+        );
+        Self {
+            path,
+            keeper,
+            held: Some(held),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The pipe that keeps the folder, for a process that works in it.
+    fn hold(&self) -> OwnedFd {
+        self.held
+            .as_ref()
+            .and_then(|held| held.try_clone().ok())
+            .expect("a pipe can be duplicated")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.held = None;
+        // The folder is gone when this returns; if its keeper was killed,
+        // there is nobody to remove it.
+        let _ = self.keeper.wait();
+    }
+}
+
+/// A running process. It is killed when this is dropped or this process has
+/// ended.
+#[derive(Debug)]
+pub(crate) struct Process {
+    watcher: Child,
+    signals: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Runs `program argument`, its output going to `log` and its files to
+    /// `folder`.
+    pub(crate) fn start(program: &Path, argument: &Path, log: &Path, folder: &Folder) -> Self {
+        File::create(log).expect("a file can be made in the folder");
+        let mut watcher = shell(WATCH_PROCESS)
+            .args([program, argument, log])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Nothing is written there: a hold on the folder, until the
+            // process has ended.
+            .stderr(folder.hold())
+            .spawn()
+            .expect("`sh` can be run");
+        Self {
+            signals: watcher.stdin.take(),
+            answers: BufReader::new(watcher.stdout.take().expect("it is piped")),
+            watcher,
+        }
+    }
+
+    /// Sends a signal (`STOP`, `CONT`); `false` if the process has ended.
+    pub(crate) fn signal(&mut self, name: &str) -> bool {
+        let Some(signals) = &mut self.signals else {
+            return false;
+        };
+        let mut answer = String::new();
+        writeln!(signals, "{name}").is_ok()
+            && self.answers.read_line(&mut answer).is_ok()
+            && answer == "sent\n"
+    }
+
+    /// Kills the process and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        self.signals = None;
+        // An error would mean that it was waited for already.
+        let _ = self.watcher.wait();
+    }
+
+    /// How the process ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.watcher
+            .try_wait()
+            .expect("the state of a child can be asked for")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A shell in a process group of its own, so that neither Ctrl-C nor a kill of
+/// our whole group keeps it from tidying up.
+fn shell(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script, "sh"])
+        .process_group(0)
+        .stderr(Stdio::null());
+    command
+}

@@ -1,0 +1,209 @@
+//! What only a real server shows: the keys and bytes as they lie there, and what others put there.
+
+use crate::stores::On;
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, ErrorKind, SetOptions, Ttl};
+use valkey_tests::resp::Value;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", ttl = "5m", version = 2)]
+struct User {
+    #[cached(key)]
+    id: u64,
+    name: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", version = 2, on_corrupt = "error")]
+struct Strict {
+    #[cached(key)]
+    id: u64,
+    name: String,
+}
+
+fn ada(id: u64) -> User {
+    User {
+        id,
+        name: "Ada".into(),
+    }
+}
+
+const SERVERS: [On; 2] = [On::Plain, On::Cluster];
+
+#[tokio::test]
+async fn key_bytes_and_ttl_are_as_documented() {
+    let store = On::Plain.store("seen").await;
+    ada(42).set(&store).await.unwrap();
+    let Value::Bulk(bytes) = On::Plain.raw(&["GET", "seen:user:42"]) else {
+        panic!("no entry")
+    };
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    // All but the stamp: docs/envelope.md.
+    assert_eq!(hex[..24], *"9b0100cd0002ce00000000cf");
+    assert_eq!(hex[40..], *"c0c0c0c0c082a269642aa46e616d65a3416461");
+    let Value::Integer(left) = On::Plain.raw(&["PTTL", "seen:user:42"]) else {
+        panic!("no TTL")
+    };
+    assert!((280_000..=300_000).contains(&left), "{left}");
+
+    ada(42)
+        .set_with(&store, SetOptions::new().ttl(Ttl::Never))
+        .await
+        .unwrap();
+    assert_eq!(On::Plain.raw(&["PTTL", "seen:user:42"]), Value::Integer(-1));
+}
+
+/// Of what others put under a key, nothing is a value, all of it is told, and only what can be compared is removed.
+#[tokio::test]
+async fn what_is_no_entry_is_corrupt() {
+    for on in SERVERS {
+        let store = on.store("rubbish").await;
+        ada(1).set(&store).await.unwrap();
+        let Value::Bulk(whole) = on.raw(&["GET", "rubbish:user:1"]) else {
+            panic!("no entry")
+        };
+        let trailing = [&whole[..], b"\xc0"].concat();
+        let deep = [&whole[..25], &[0x91; 100_000][..], b"\xc0"].concat();
+        for bytes in [
+            &whole[..0],
+            &whole[..10],
+            &whole[..25],
+            &whole[..whole.len() - 1],
+            b"plain text",
+            &trailing,
+            &deep,
+        ] {
+            let put = || on.raw(&[&b"SET"[..], b"rubbish:user:1", bytes]);
+            put();
+            assert_eq!(
+                Strict::get(&store, 1).await.unwrap_err().kind(),
+                ErrorKind::Corrupt,
+                "{on:?}: {bytes:x?}"
+            );
+            assert_eq!(
+                on.raw(&["EXISTS", "rubbish:user:1"]),
+                Value::Integer(0),
+                "{on:?}: {bytes:x?}"
+            );
+            put();
+            assert_eq!(User::get(&store, 1).await.unwrap(), None);
+            put();
+            assert_eq!(User::get_many(&store, [1]).await.unwrap(), [None]);
+            // These go by the header alone.
+            let headed = bytes.len() >= 25;
+            put();
+            assert_eq!(User::del(&store, 1).await.unwrap(), headed);
+            put();
+            let stored = ada(1).set_with(&store, SetOptions::new().if_absent()).await;
+            assert_eq!(stored.unwrap(), !headed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_left_where_it_is() {
+    for on in SERVERS {
+        let store = on.store("list").await;
+        on.raw(&["DEL", "list:user:1"]);
+        on.raw(&["RPUSH", "list:user:1", "a", "b"]);
+        assert_eq!(User::get(&store, 1).await.unwrap(), None);
+        assert_eq!(User::get_many(&store, [1]).await.unwrap(), [None]);
+        assert_eq!(
+            Strict::get(&store, 1).await.unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
+        assert!(!User::exists(&store, 1).await.unwrap());
+        assert_eq!(User::ttl(&store, 1).await.unwrap(), None);
+        assert!(!User::touch(&store, 1).await.unwrap());
+        assert!(
+            !ada(1)
+                .set_with(&store, SetOptions::new().if_present())
+                .await
+                .unwrap()
+        );
+        assert_eq!(
+            on.raw(&["LLEN", "list:user:1"]),
+            Value::Integer(2),
+            "{on:?}"
+        );
+        assert!(!User::del(&store, 1).await.unwrap(), "no value was there");
+        on.raw(&["RPUSH", "list:user:1", "a"]);
+        ada(1).set(&store).await.unwrap();
+        assert_eq!(User::get(&store, 1).await.unwrap(), Some(ada(1)));
+    }
+}
+
+/// A restart and `SCRIPT FLUSH` lose the scripts.
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_sent_again() {
+    for on in SERVERS {
+        let store = on.store("forgotten").await;
+        let flush = || match on {
+            On::Cluster => crate::stores::CLUSTER
+                .nodes()
+                .iter()
+                .for_each(|node| drop(node.command(&["SCRIPT", "FLUSH"]))),
+            _ => drop(on.raw(&["SCRIPT", "FLUSH"])),
+        };
+        User::set_many(&store, &[ada(1), ada(2), ada(3)])
+            .await
+            .unwrap();
+        flush();
+        assert!(User::del(&store, 1).await.unwrap());
+        flush();
+        assert_eq!(User::del_many(&store, 1..=3).await.unwrap(), 2);
+        flush();
+        assert!(
+            ada(1)
+                .set_with(&store, SetOptions::new().if_absent())
+                .await
+                .unwrap()
+        );
+        flush();
+        assert!(User::touch(&store, 1).await.unwrap());
+    }
+}
+
+/// Counted at the server: a verb is one command, a batch one command or one pipeline a chunk.
+#[tokio::test]
+async fn a_verb_is_one_round_trip() {
+    let server = valkey_tests::Server::plain();
+    let store = valkey_runtime::Store::connect(&server.url()).await.unwrap();
+    ada(1).set(&store).await.unwrap();
+    User::del(&store, 2).await.unwrap();
+    server.reset_command_counts();
+    User::get(&store, 1).await.unwrap();
+    User::exists(&store, 1).await.unwrap();
+    User::get_many(&store, 0..2500).await.unwrap();
+    ada(1).set(&store).await.unwrap();
+    User::del(&store, 1).await.unwrap();
+    let counts = server.command_counts();
+    let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+    assert_eq!(
+        (count("get"), count("mget"), count("set"), count("evalsha")),
+        (1, 3, 1, 1),
+        "{counts:?}"
+    );
+    assert_eq!(count("eval"), 0);
+}
+
+/// A store may outlive the runtime that its connection was made in.
+#[test]
+fn a_store_outlives_its_runtime() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let store = runtime().block_on(On::Plain.store("runtimes"));
+    for round in 0..3 {
+        runtime().block_on(async {
+            // The first command on a connection whose task is gone may tell; the second has a new one.
+            if ada(round).set(&store).await.is_err() {
+                ada(round).set(&store).await.unwrap();
+            }
+            assert_eq!(User::get(&store, round).await.unwrap(), Some(ada(round)));
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! Stores on every backend, and raw access to what lies in them.
+
+use std::sync::LazyLock;
+
+use valkey_runtime::{Builder, Store};
+use valkey_tests::resp::Value;
+use valkey_tests::{Cluster, Server};
+
+pub(crate) static PLAIN: LazyLock<Server> = LazyLock::new(Server::plain);
+pub(crate) static TLS: LazyLock<Server> = LazyLock::new(Server::tls);
+pub(crate) static UNIX: LazyLock<Server> = LazyLock::new(Server::unix);
+pub(crate) static CLUSTER: LazyLock<Cluster> = LazyLock::new(Server::cluster);
+
+/// Where a store of a test lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Memory,
+    Plain,
+    Tls,
+    Unix,
+    Cluster,
+}
+
+impl On {
+    pub(crate) fn builder(self) -> Builder {
+        match self {
+            On::Memory => Store::builder().memory(),
+            On::Plain => Store::builder().url(&PLAIN.url()),
+            On::Tls => tls_builder(&TLS),
+            On::Unix => Store::builder().url(&UNIX.url()),
+            On::Cluster => Store::builder().url(&CLUSTER.url()),
+        }
+    }
+
+    /// A store with a namespace of its own, so that tests share servers and no keys.
+    pub(crate) async fn store(self, namespace: &str) -> Store {
+        let store = self.builder().namespace(namespace).connect().await;
+        store.unwrap_or_else(|error| panic!("{self:?}: {error}"))
+    }
+
+    fn nodes(self) -> &'static [Server] {
+        match self {
+            On::Memory => &[],
+            On::Plain => std::slice::from_ref(&*PLAIN),
+            On::Tls => std::slice::from_ref(&*TLS),
+            On::Unix => std::slice::from_ref(&*UNIX),
+            On::Cluster => CLUSTER.nodes(),
+        }
+    }
+
+    /// Gives the server that has the key a command, beside the store.
+    pub(crate) fn raw<A: AsRef<[u8]>>(self, command: &[A]) -> Value {
+        let moved =
+            |answer: &Value| matches!(answer, Value::Error(text) if text.starts_with("MOVED"));
+        let answers = self.nodes().iter().map(|node| node.command(command));
+        answers
+            .into_iter()
+            .find(|answer| !moved(answer))
+            .unwrap_or_else(|| panic!("no node of {self:?} has the key"))
+    }
+}
+
+/// A store on a TLS server, as its only user and with its client's certificate.
+pub(crate) fn tls_builder(server: &Server) -> Builder {
+    let tls = server.credentials();
+    Store::builder()
+        .url(&server.url())
+        .tls_ca_file(&tls.ca)
+        .tls_client_files(&tls.cert, &tls.key)
+}

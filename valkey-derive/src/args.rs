@@ -1,0 +1,390 @@
+//! The arguments of `#[cached(…)]`: names, some with a value, some with a list of arguments of their own.
+//!
+//! Which names there are, and where, is said once: in [`Place::names`]. Whatever can be wrong with a name is dealt with
+//! here (unknown, misspelt, misplaced, repeated), and so is a value of the wrong form. What a value means is not known
+//! here.
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::{Attribute, Ident, Meta, Token, parenthesized, token};
+
+use crate::errors::Errors;
+use crate::suggest::nearest;
+
+/// Where arguments are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Above a type with `#[derive(Cached)]`.
+    Type,
+    /// Above a field of one.
+    Field,
+    /// In the `key(…)` above a field.
+    Key,
+    /// Above a type with `#[derive(KeyPart)]`.
+    Newtype,
+    /// Above a field of one.
+    NewtypeField,
+}
+
+impl Place {
+    /// The names that are known there, each with an example for the messages.
+    fn names(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Place::Type => &[
+                ("prefix", "prefix = \"user\""),
+                ("ttl", "ttl = \"5m\""),
+                ("version", "version = 2"),
+                ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
+                ("on_corrupt", "on_corrupt = \"error\""),
+                ("keep_corrupt", "keep_corrupt"),
+                ("key", "key = u64"),
+                ("crate", "crate = \"path::to::valkey_runtime\""),
+            ],
+            Place::Field => &[("key", "key")],
+            Place::Key => &[
+                ("with", "with = \"path::to::function\""),
+                ("hash_tag", "hash_tag"),
+            ],
+            Place::Newtype => &[("crate", "crate = \"path::to::valkey_runtime\"")],
+            Place::NewtypeField => &[],
+        }
+    }
+
+    /// As in "`ttl` is not expected …".
+    fn on(self) -> &'static str {
+        match self {
+            Place::Type => "on a cached type",
+            Place::Field => "on a field",
+            Place::Key => "in `key(…)`",
+            Place::Newtype => "on a type with `#[derive(KeyPart)]`",
+            Place::NewtypeField => "on a field of a type with `#[derive(KeyPart)]`",
+        }
+    }
+
+    /// As in "it belongs …".
+    fn belongs(self) -> &'static str {
+        match self {
+            Place::Type => "above the cached type",
+            Place::Field => "above a field of the cached type",
+            Place::Key => "in the `key(…)` of a field",
+            Place::Newtype | Place::NewtypeField => "above the newtype",
+        }
+    }
+
+    fn example(self, name: &str) -> Option<&'static str> {
+        self.names()
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, example)| *example)
+    }
+
+    fn attribute(self, argument: &str) -> String {
+        match self {
+            Place::Key => format!("#[cached(key({argument}))]"),
+            _ => format!("#[cached({argument})]"),
+        }
+    }
+
+    /// Where else this name is known, with an example.
+    fn elsewhere(name: &str) -> Option<(Place, &'static str)> {
+        [Place::Type, Place::Field, Place::Key]
+            .into_iter()
+            .find_map(|place| place.example(name).map(|example| (place, example)))
+    }
+}
+
+/// One argument.
+struct Arg {
+    name: Ident,
+    value: Value,
+}
+
+enum Value {
+    None,
+    Assigned(TokenStream),
+    List(TokenStream),
+}
+
+/// The arguments at one place, taken out one by one.
+pub(crate) struct Args<'e> {
+    place: Place,
+    args: Vec<Arg>,
+    errors: &'e mut Errors,
+}
+
+impl<'e> Args<'e> {
+    /// Reads all `#[cached(…)]` among `attrs`.
+    pub(crate) fn of(attrs: &[Attribute], place: Place, errors: &'e mut Errors) -> Self {
+        let mut args = Args {
+            place,
+            args: Vec::new(),
+            errors,
+        };
+        for attr in attrs.iter().filter(|attr| attr.path().is_ident("cached")) {
+            match &attr.meta {
+                Meta::List(list) => args.read(list.tokens.clone()),
+                meta => {
+                    let example = place
+                        .names()
+                        .first()
+                        .map_or_else(String::new, |(_, example)| {
+                            format!(", as in `{}`", place.attribute(example))
+                        });
+                    args.errors.push(
+                        meta,
+                        format!("`cached` takes its arguments in parentheses{example}"),
+                    );
+                }
+            }
+        }
+        args
+    }
+
+    /// Takes `name = value`.
+    pub(crate) fn value<T: Parse>(&mut self, name: &str) -> Option<T> {
+        self.named_value(name)?.1
+    }
+
+    /// Takes `name = value` together with its name, which is there even if the value is not understood.
+    pub(crate) fn named_value<T: Parse>(&mut self, name: &str) -> Option<(Ident, Option<T>)> {
+        let Arg { name, value } = self.take(name)?;
+        let (Value::Assigned(tokens) | Value::List(tokens)) = &value else {
+            self.expected(&name, &name);
+            return Some((name, None));
+        };
+        let parsed = match value {
+            Value::Assigned(_) => syn::parse2(tokens.clone()).ok(),
+            _ => None,
+        };
+        if parsed.is_none() {
+            self.expected(&name, or_name(tokens, &name));
+        }
+        Some((name, parsed))
+    }
+
+    /// Takes a name that stands alone.
+    pub(crate) fn flag(&mut self, name: &str) -> Option<Ident> {
+        let arg = self.take(name)?;
+        if let Value::Assigned(value) | Value::List(value) = &arg.value {
+            let message = format!("`{name}` takes no value: write `{name}` alone, or leave it out");
+            self.errors.push(or_name(value, &arg.name), message);
+        }
+        Some(arg.name)
+    }
+
+    /// Takes a name that stands alone or with a list of arguments, and gives these.
+    pub(crate) fn list(&mut self, name: &str, place: Place) -> Option<Args<'_>> {
+        let arg = self.take(name)?;
+        let on = self.place.on();
+        let mut args = Args {
+            place,
+            args: Vec::new(),
+            errors: self.errors,
+        };
+        match arg.value {
+            Value::None => {}
+            Value::List(list) => args.read(list),
+            Value::Assigned(value) => {
+                let lists: Vec<String> = place
+                    .names()
+                    .iter()
+                    .map(|(_, example)| format!("`{name}({example})`"))
+                    .collect();
+                let message = format!(
+                    "{on} `{name}` takes no value: write `{name}`, {}",
+                    lists.join(", ")
+                );
+                args.errors.push(or_name(&value, &arg.name), message);
+            }
+        }
+        Some(args)
+    }
+
+    /// Takes the first argument of this name; any other is a repetition.
+    fn take(&mut self, name: &str) -> Option<Arg> {
+        debug_assert!(
+            self.place.example(name).is_some(),
+            "`{name}` is missing in the table of names"
+        );
+        let mut taken = None;
+        for arg in std::mem::take(&mut self.args) {
+            if arg.name != name {
+                self.args.push(arg);
+            } else if taken.is_none() {
+                taken = Some(arg);
+            } else {
+                self.errors
+                    .push(&arg.name, format!("`{name}` is written twice: keep one"));
+            }
+        }
+        taken
+    }
+
+    fn expected(&mut self, name: &Ident, at: impl ToTokens) {
+        let example = self.place.example(&name.to_string()).unwrap_or_default();
+        self.errors.push(
+            at,
+            format!("this is not how `{name}` is written: write it as in `{example}`"),
+        );
+    }
+
+    fn read(&mut self, list: TokenStream) {
+        let mut unknown = Vec::new();
+        for item in split(list, self.errors) {
+            match syn::parse2::<Arg>(item) {
+                Ok(arg) if self.place.example(&arg.name.to_string()).is_some() => {
+                    self.args.push(arg)
+                }
+                Ok(arg) => unknown.push(arg),
+                Err(error) => self.errors.push_error(error),
+            }
+        }
+        for arg in unknown {
+            self.resolve(arg);
+        }
+    }
+
+    /// Says what is wrong with a name that is not known here. One that is misspelt is kept as what was probably meant,
+    /// and one that belongs in the `key(…)` of this field is put there: a slip must not change the type of the key, and
+    /// with it whether the code that uses the cached type compiles.
+    fn resolve(&mut self, mut arg: Arg) {
+        let name = arg.name.to_string();
+        let on = self.place.on();
+        if let Some((place, example)) = Place::elsewhere(&name) {
+            let (belongs, example) = (place.belongs(), place.attribute(example));
+            let message =
+                format!("`{name}` is not expected {on}: it belongs {belongs}, as in `{example}`");
+            self.errors.push(&arg.name, message);
+            if (self.place, place) == (Place::Field, Place::Key) {
+                self.add_to_key(arg);
+            }
+            return;
+        }
+        if let Some(meant) = nearest(&name, self.place.names().iter().map(|(name, _)| *name)) {
+            self.errors.push(
+                &arg.name,
+                format!("unknown attribute `{name}`: did you mean `{meant}`?"),
+            );
+            arg.name = Ident::new(meant, arg.name.span());
+            return self.args.push(arg);
+        }
+        let known: Vec<String> = self
+            .place
+            .names()
+            .iter()
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        let known = match known.as_slice() {
+            [] => "none is".to_owned(),
+            [one] => format!("only {one} is"),
+            [all @ .., last] => format!("{} and {last} are", all.join(", ")),
+        };
+        self.errors.push(
+            &arg.name,
+            format!("unknown attribute `{name}`: {known} known {on}"),
+        );
+    }
+
+    fn add_to_key(&mut self, arg: Arg) {
+        match self.args.iter_mut().find(|arg| arg.name == "key") {
+            Some(Arg {
+                value: Value::List(list),
+                ..
+            }) => *list = quote!(#list, #arg),
+            Some(Arg { value, .. }) => *value = Value::List(quote!(#arg)),
+            None => self.args.push(Arg {
+                name: Ident::new("key", arg.name.span()),
+                value: Value::List(quote!(#arg)),
+            }),
+        }
+    }
+}
+
+fn or_name<'t>(tokens: &'t TokenStream, name: &'t Ident) -> &'t dyn ToTokens {
+    if tokens.is_empty() { name } else { tokens }
+}
+
+impl Parse for Arg {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let Ok(name) = input.call(Ident::parse_any) else {
+            return Err(input.error("expected the name of an attribute"));
+        };
+        let value = if input.is_empty() {
+            Value::None
+        } else if input.peek(Token![=]) {
+            input.parse::<Token![=]>()?;
+            Value::Assigned(input.parse()?)
+        } else if input.peek(token::Paren) {
+            let list;
+            parenthesized!(list in input);
+            Value::List(list.parse()?)
+        } else {
+            return Err(input.error(format!("expected `=`, `(` or `,` after `{name}`")));
+        };
+        match input.is_empty() {
+            true => Ok(Arg { name, value }),
+            false => Err(input.error("expected `,`")),
+        }
+    }
+}
+
+impl ToTokens for Arg {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let name = &self.name;
+        tokens.extend(match &self.value {
+            Value::None => quote!(#name),
+            Value::Assigned(value) => quote!(#name = #value),
+            Value::List(list) => quote!(#name(#list)),
+        });
+    }
+}
+
+/// Splits at the commas that are not within angle brackets (as in `key = Id<A, B>`), before anything is parsed: so a
+/// mistake in one argument does not hide the others. A comma that is missing is noted and taken as written.
+fn split(list: TokenStream, errors: &mut Errors) -> Vec<TokenStream> {
+    let mut items = Vec::new();
+    let mut item: Vec<TokenTree> = Vec::new();
+    let mut depth = 0usize;
+    for token in list {
+        match &token {
+            TokenTree::Punct(punct) if punct.as_char() == ',' && depth == 0 => {
+                match item.is_empty() {
+                    true => errors.push(&token, "a comma too many"),
+                    false => items.push(item.drain(..).collect()),
+                }
+                continue;
+            }
+            TokenTree::Punct(punct) if punct.as_char() == '<' => depth += 1,
+            TokenTree::Punct(punct) if punct.as_char() == '>' && !is_arrow(&item) => {
+                depth = depth.saturating_sub(1)
+            }
+            TokenTree::Ident(name) if depth == 0 && is_complete(&item) => {
+                errors.push(name, format!("a comma is missing before `{name}`"));
+                items.push(item.drain(..).collect());
+            }
+            _ => {}
+        }
+        item.push(token);
+    }
+    if !item.is_empty() {
+        items.push(item.into_iter().collect());
+    }
+    items
+}
+
+/// Whether `>` after these tokens ends an arrow.
+fn is_arrow(item: &[TokenTree]) -> bool {
+    matches!(item.last(), Some(TokenTree::Punct(punct)) if punct.as_char() == '-')
+}
+
+/// Whether no name can follow these tokens within one argument: they are a name alone, or end in a literal or a list.
+fn is_complete(item: &[TokenTree]) -> bool {
+    match item {
+        [TokenTree::Ident(_)] => true,
+        [.., TokenTree::Literal(_)] => true,
+        [.., TokenTree::Group(group)] => group.delimiter() == Delimiter::Parenthesis,
+        _ => false,
+    }
+}

@@ -1,0 +1,311 @@
+//! Last stage: from what a type means to tokens.
+//!
+//! Only constants, types and one-line methods are emitted; whatever can be a generic function is one, in the runtime.
+//! All of it stands in an anonymous constant, so that the one name it needs, `__rt`, is seen by nobody else. What is
+//! said about the type of a key stands where its field's type stands, so that the compiler points there.
+
+use proc_macro2::{Literal, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{GenericParam, Generics, Ident, Path, Type, WherePredicate, parse_quote};
+
+use crate::model::{Cached, Key, KeyField, Newtype, OnCorrupt, Policy};
+use crate::ttl::Ttl;
+use crate::types::{is_float, mentioned_param, ungrouped};
+
+pub(crate) fn cached(model: &Cached) -> TokenStream {
+    let target = Target::cached(model);
+    let mut tokens = target.implement(&quote!(__rt::Cached), {
+        let prefix = prefix(model);
+        let ttl = ttl(model.ttl);
+        let version = Literal::u16_unsuffixed(model.version);
+        let policy = policy(&model.policy);
+        let key = key_types(model);
+        quote! {
+            const PREFIX: &'static str = #prefix;
+            const TTL: __rt::Ttl = #ttl;
+            const VERSION: u16 = #version;
+            #policy
+            #key
+        }
+    });
+    if let Key::Fields(fields) = &model.key {
+        let key = match model.key_is_possible {
+            true => tuple(fields, key_of_value),
+            false => quote!(loop {}),
+        };
+        tokens.extend(target.implement(
+            &quote!(__rt::Keyed),
+            quote! {
+                fn cache_key(&self) -> Self::Key<'_> { #key }
+            },
+        ));
+        tokens.extend(fields.iter().filter_map(|field| key_with(field, &target)));
+    }
+    within(&model.runtime, tokens)
+}
+
+pub(crate) fn newtype(model: &Newtype) -> TokenStream {
+    let target = Target::newtype(model);
+    let write = model.field.as_ref().map(|(member, ty)| {
+        quote_spanned! {at(ty)=> <#ty as __rt::KeyPart>::write(<#ty as __rt::KeyPart>::key_ref(&key.#member), out) }
+    });
+    let mut tokens = target.implement(
+        &quote!(__rt::KeyPart),
+        quote! {
+            type Ref<'k> = &'k Self;
+            fn key_ref(&self) -> &Self { self }
+            fn write(key: &Self, out: &mut __rt::KeyWriter) { #write }
+        },
+    );
+    tokens.extend(
+        target
+            .with_param(parse_quote!(__X: __rt::Borrow<Self>))
+            .implement(
+                &quote!(__rt::KeyFrom<__X>),
+                quote! {
+                    fn key_from(item: &__X) -> &Self { __rt::Borrow::borrow(item) }
+                },
+            ),
+    );
+    within(&model.runtime, tokens)
+}
+
+/// Puts the implementations where the names that they use are known, and theirs are not.
+fn within(runtime: &Path, implementations: TokenStream) -> TokenStream {
+    quote! {
+        const _: () = {
+            use #runtime::__private as __rt;
+            #implementations
+        };
+    }
+}
+
+/// What the traits are implemented for.
+struct Target {
+    ty: TokenStream,
+    generics: Generics,
+}
+
+impl Target {
+    fn cached(model: &Cached) -> Self {
+        let mut target = Target::new(&model.ident, &model.generics);
+        // Of a type without parameters the compiler says itself, and better, what it lacks.
+        if target.is_generic() {
+            for param in model.generics.type_params() {
+                let param = &param.ident;
+                target.require(parse_quote!(#param: __rt::PrefixPart));
+            }
+            target.require(parse_quote! {
+                Self: __rt::Serialize + __rt::DeserializeOwned + __rt::Send + __rt::Sync + 'static
+            });
+        }
+        if !model.key_is_possible
+            && let Key::Fields(fields) = &model.key
+        {
+            // So that what look-ups take can be named. The type is refused, in the end.
+            for field in fields
+                .iter()
+                .filter(|field| mentioned_param(&field.ty, &model.generics).is_some())
+            {
+                let ty = &field.ty;
+                target.require(parse_quote!(#ty: __rt::KeyPart));
+            }
+        }
+        target
+    }
+
+    fn newtype(model: &Newtype) -> Self {
+        let mut target = Target::new(&model.ident, &model.generics);
+        if target.is_generic() {
+            target.require(parse_quote!(Self: __rt::Sync + 'static));
+        }
+        if let Some((_, ty)) = &model.field
+            && mentioned_param(ty, &model.generics).is_some()
+        {
+            target.require(parse_quote!(#ty: __rt::KeyPart));
+        }
+        target
+    }
+
+    fn new(ident: &Ident, generics: &Generics) -> Self {
+        let (_, params, _) = generics.split_for_impl();
+        Target {
+            ty: quote!(#ident #params),
+            generics: generics.clone(),
+        }
+    }
+
+    fn is_generic(&self) -> bool {
+        !self.generics.params.is_empty()
+    }
+
+    fn require(&mut self, bound: WherePredicate) {
+        self.generics.make_where_clause().predicates.push(bound);
+    }
+
+    fn with_param(mut self, param: GenericParam) -> Self {
+        self.generics.params.push(param);
+        self
+    }
+
+    fn implement(&self, of: &TokenStream, body: TokenStream) -> TokenStream {
+        let ty = &self.ty;
+        let (params, _, bounds) = self.generics.split_for_impl();
+        quote! {
+            #[automatically_derived]
+            impl #params #of for #ty #bounds { #body }
+        }
+    }
+}
+
+/// The prefix; of a generic type with the names of its parameters, so that two instantiations share no keys.
+fn prefix(model: &Cached) -> TokenStream {
+    let base = &model.prefix;
+    if model.generics.params.is_empty() {
+        return quote!(#base);
+    }
+    let names = model
+        .generics
+        .params
+        .iter()
+        .filter_map(|param| match param {
+            GenericParam::Type(param) => {
+                let name = &param.ident;
+                Some(quote!(name(<#name as __rt::PrefixPart>::NAME)))
+            }
+            GenericParam::Const(param) => {
+                let name = &param.ident;
+                Some(quote!(number(#name as i128)))
+            }
+            GenericParam::Lifetime(_) => None,
+        });
+    let mut joined = quote!(__rt::Prefix::new(#base).open());
+    for (at, name) in names.enumerate() {
+        let comma = (at > 0).then(|| quote!(.comma()));
+        joined.extend(quote!(#comma.#name));
+    }
+    quote!(const { &#joined.close() }.as_str())
+}
+
+fn ttl(ttl: Ttl) -> TokenStream {
+    match ttl {
+        Ttl::Never => quote!(__rt::Ttl::Never),
+        Ttl::Millis(millis) => {
+            let millis = Literal::u64_unsuffixed(millis);
+            quote!(__rt::Ttl::from_millis(#millis))
+        }
+    }
+}
+
+/// Nothing where the policy is the default one.
+fn policy(policy: &Policy) -> Option<TokenStream> {
+    let mut choices = TokenStream::new();
+    if policy.on_corrupt == OnCorrupt::Error {
+        choices.extend(quote!(.on_corrupt(__rt::OnCorrupt::Error)));
+    }
+    if policy.keep_corrupt {
+        choices.extend(quote!(.keep_corrupt()));
+    }
+    if let Some(variable) = &policy.ttl_env {
+        choices.extend(quote!(.ttl_env(#variable)));
+    }
+    (!choices.is_empty()).then(|| quote!(const POLICY: __rt::Policy = __rt::Policy::new()#choices;))
+}
+
+/// The key as it is owned and as look-ups take it.
+fn key_types(model: &Cached) -> TokenStream {
+    let (first, owned, borrowed) = match &model.key {
+        Key::Fields(fields) => (
+            fields.first().map(|field| &field.ty),
+            tuple(fields, owned),
+            tuple(fields, borrowed),
+        ),
+        Key::Apart(ty) => (Some(ty), quote!(#ty), looked_up(ty)),
+    };
+    let owned = if model.key_is_possible {
+        owned
+    } else {
+        quote!(__rt::ImpossibleKey<Self>)
+    };
+    let span = first.map_or_else(Span::call_site, at);
+    quote_spanned! {span=>
+        type OwnedKey = #owned;
+        type Key<'k> = #borrowed;
+    }
+}
+
+fn owned(field: &KeyField) -> TokenStream {
+    let ty = &field.ty;
+    let part = match &field.with {
+        Some(with) => {
+            let number = Literal::usize_unsuffixed(with.number);
+            quote!(__rt::With<#ty, Self, #number>)
+        }
+        None => quote!(#ty),
+    };
+    if field.hash_tag {
+        quote!(__rt::HashTag<#part>)
+    } else {
+        part
+    }
+}
+
+fn borrowed(field: &KeyField) -> TokenStream {
+    let ty = &field.ty;
+    match field.with {
+        Some(_) => quote!(&'k #ty),
+        None => looked_up(ty),
+    }
+}
+
+/// What look-ups take for a type; for one that can't be a key, something that reads as if it could.
+fn looked_up(ty: &Type) -> TokenStream {
+    match ungrouped(ty) {
+        Type::Tuple(tuple) if tuple.elems.iter().any(is_float) => {
+            let parts = tuple.elems.iter().map(looked_up);
+            quote!((#(#parts,)*))
+        }
+        float if is_float(float) => quote!(#float),
+        _ => quote_spanned!(at(ty)=> <#ty as __rt::KeyPart>::Ref<'k>),
+    }
+}
+
+fn key_of_value(field: &KeyField) -> TokenStream {
+    let (member, ty) = (&field.member, &field.ty);
+    match field.with {
+        Some(_) => quote!(&self.#member),
+        None => quote_spanned!(at(ty)=> <#ty as __rt::KeyPart>::key_ref(&self.#member)),
+    }
+}
+
+fn tuple(fields: &[KeyField], part: impl Fn(&KeyField) -> TokenStream) -> TokenStream {
+    match fields {
+        [field] => part(field),
+        fields => {
+            let parts = fields.iter().map(part);
+            quote!((#(#parts),*))
+        }
+    }
+}
+
+/// How a field `key(with = "path")` is written.
+fn key_with(field: &KeyField, target: &Target) -> Option<TokenStream> {
+    let with = field.with.as_ref()?;
+    let (ty, number) = (&field.ty, Literal::usize_unsuffixed(with.number));
+    let write = with
+        .function
+        .as_ref()
+        .map(|function| quote_spanned!(at(function)=> __rt::write_with(#function, foreign, out)));
+    Some(target.implement(
+        &quote!(__rt::KeyWith<#ty, #number>),
+        quote! {
+            fn write(foreign: &#ty, out: &mut __rt::KeyWriter) { #write }
+        },
+    ))
+}
+
+/// The place of these tokens in the source, with the names of generated code.
+fn at(tokens: &impl ToTokens) -> Span {
+    Span::call_site().located_at(tokens.span())
+}

@@ -1,0 +1,124 @@
+//! The derive macros of `valkey_runtime`, which re-exports them: depend on that crate, not on this one.
+//!
+//! A macro here is a chain of small stages: `syntax` (what was written) → `check` (what is wrong with it, and what it
+//! means) → `model` → `emit` (tokens). None of them stops at a mistake, so that one compile shows all of them, and
+//! implementations are emitted in any case, so that the code that uses the type is not in error because of a slip in an
+//! attribute. All behaviour is in the runtime.
+
+mod args;
+mod check;
+mod emit;
+mod errors;
+mod model;
+mod suggest;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod ttl;
+mod types;
+
+use quote::quote;
+use syn::{DeriveInput, parse_macro_input};
+
+use crate::errors::Errors;
+
+/// Makes the values of a struct cacheable: implements the trait `Cached`, and `Keyed` where the key is part of the value.
+///
+/// ```text
+/// #[derive(Serialize, Deserialize, Cached)]
+/// #[cached(prefix = "user", ttl = "5m", version = 2)]
+/// struct User {
+///     #[cached(key)]
+///     id: u64,
+///     name: String,
+/// }
+///
+/// user.set(&store).await?;                        // SET user:42 … PX 300000
+/// let found = User::get(&store, 42).await?;       // Option<User>
+/// ```
+///
+/// The struct owns its data (no lifetimes) and implements serde's `Serialize` and `Deserialize`; attributes of serde work
+/// as ever, but a field of the key can't be skipped. An enum is cached as a field of a struct.
+///
+/// # Above the type
+///
+/// | attribute | default | meaning |
+/// |---|---|---|
+/// | `prefix = "user"` | the type's name in kebab case: `UserProfile` → `user-profile` | what the keys begin with: `user:42` |
+/// | `ttl = "5m"` | `"5m"` | how long an entry lives: numbers with the units `d`, `h`, `m`, `s`, `ms` in falling order (`"1h30m"`), a number of seconds (`"90"`), or `"never"` |
+/// | `ttl_env = "USER_CACHE_TTL"` | | an environment variable that overrides the TTL at run time |
+/// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the old entries can't be read as the new type |
+/// | `on_corrupt = "error"` | `"miss"` | what a read makes of an entry that is not this type's: a miss, which is counted and logged, or an error |
+/// | `keep_corrupt` | | leaves such an entry in place; by default a read removes it, if it is still the same bytes |
+/// | `key = Type` | | the key is not part of the value: values are stored by `set_at(&store, key)` |
+/// | `crate = "path"` | `"::valkey_runtime"` | where the runtime is found, if it is re-exported by another crate |
+///
+/// # Above a field
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `key` | this field is the key. With several (up to six) the key is a tuple, in the order of the fields |
+/// | `key(with = "path::to::function")` | the field has a foreign type: the function, from `&T` to `&str` or to an owned type that can be a key, says how it is written. Look-ups take `&T`. Different values must give different keys |
+/// | `key(hash_tag)` | the entry lies in the cluster slot of this part: `{42}:…`. At most one part is |
+///
+/// A struct without a key is a singleton: its key is `()`.
+///
+/// # The key's type
+///
+/// It implements `KeyPart`, as integers, strings, `Uuid` and dates do; for a newtype derive it: [`KeyPart`]. Look-ups take
+/// the borrowed form, `&str` for a field of type `String`. A key's type is as visible as the cached type: a private one
+/// in a `pub` struct is error E0446, which points at the field.
+///
+/// # Generic types
+///
+/// Type and const parameters are part of the prefix: `Page<User>` has the keys `page<user>:…`, so two instantiations
+/// share none. The type parameters implement `PrefixPart`, as all cached types do. The key's type is the same for all.
+#[proc_macro_derive(Cached, attributes(cached))]
+pub fn derive_cached(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    cached(parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Makes a newtype a key, or a part of one: implements the trait `KeyPart`.
+///
+/// ```text
+/// #[derive(KeyPart, Serialize, Deserialize)]
+/// struct UserId(u64);
+///
+/// #[derive(Cached, Serialize, Deserialize)]
+/// struct User {
+///     #[cached(key)]
+///     id: UserId,
+/// }
+///
+/// User::get(&store, &id)
+/// ```
+///
+/// For a struct with one field (of `PhantomData` there may be more), which is a `KeyPart` itself; it is written as that
+/// field is. Look-ups take the newtype by reference, whatever it holds, so that the number of another newtype does not
+/// pass for it; the bulk verbs take it by value as well.
+///
+/// | attribute above the type | meaning |
+/// |---|---|
+/// | `#[cached(crate = "path")]` | where the runtime is found, if it is re-exported by another crate |
+#[proc_macro_derive(KeyPart, attributes(cached))]
+pub fn derive_key_part(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    key_part(parse_macro_input!(input as DeriveInput)).into()
+}
+
+fn cached(input: DeriveInput) -> proc_macro2::TokenStream {
+    let mut errors = Errors::default();
+    let written = syntax::Cached::read(input, &mut errors);
+    let model = check::cached(written, &mut errors);
+    let implementations = model.as_ref().map(emit::cached);
+    let errors = errors.into_compile_errors();
+    quote!(#errors #implementations)
+}
+
+fn key_part(input: DeriveInput) -> proc_macro2::TokenStream {
+    let mut errors = Errors::default();
+    let written = syntax::Newtype::read(input, &mut errors);
+    let model = check::newtype(written, &mut errors);
+    let implementations = model.as_ref().map(emit::newtype);
+    let errors = errors.into_compile_errors();
+    quote!(#errors #implementations)
+}

@@ -1,0 +1,172 @@
+//! First stage: what was written.
+//!
+//! Reads tokens into attributes and fields, without judging what they mean. A new attribute has its name in [`Place`] and
+//! its form here.
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::{Attribute, Data, DeriveInput, Generics, Ident, Lit, LitStr, Member, Meta, Token, Type};
+
+use crate::args::{Args, Place};
+use crate::errors::Errors;
+
+/// A type with `#[derive(Cached)]`.
+pub(crate) struct Cached {
+    pub(crate) ident: Ident,
+    pub(crate) generics: Generics,
+    pub(crate) body: Body<Field>,
+    pub(crate) prefix: Option<LitStr>,
+    pub(crate) ttl: Option<Lit>,
+    pub(crate) version: Option<Lit>,
+    pub(crate) ttl_env: Option<LitStr>,
+    pub(crate) on_corrupt: Option<LitStr>,
+    pub(crate) keep_corrupt: bool,
+    pub(crate) key: Option<KeyType>,
+    pub(crate) runtime: Option<LitStr>,
+}
+
+/// `key = Type` on the type: the key is not part of the value.
+pub(crate) struct KeyType {
+    pub(crate) name: Ident,
+    /// `None` where something else than a type was written.
+    pub(crate) ty: Option<Type>,
+}
+
+pub(crate) enum Body<F> {
+    Struct(Vec<F>),
+    Enum(Token![enum]),
+    Union(Token![union]),
+}
+
+pub(crate) struct Field {
+    pub(crate) member: Member,
+    pub(crate) ty: Type,
+    pub(crate) key: Option<Key>,
+    /// The names in its `#[serde(…)]`.
+    pub(crate) serde: Vec<Ident>,
+}
+
+/// `key` on a field.
+pub(crate) struct Key {
+    pub(crate) with: Option<LitStr>,
+    pub(crate) hash_tag: Option<Ident>,
+}
+
+/// A type with `#[derive(KeyPart)]`.
+pub(crate) struct Newtype {
+    pub(crate) ident: Ident,
+    pub(crate) generics: Generics,
+    pub(crate) body: Body<NewtypeField>,
+    pub(crate) runtime: Option<LitStr>,
+}
+
+pub(crate) struct NewtypeField {
+    pub(crate) member: Member,
+    pub(crate) ty: Type,
+}
+
+impl Cached {
+    pub(crate) fn read(input: DeriveInput, errors: &mut Errors) -> Self {
+        let mut args = Args::of(&input.attrs, Place::Type, errors);
+        Cached {
+            prefix: args.value("prefix"),
+            ttl: args.value("ttl"),
+            version: args.value("version"),
+            ttl_env: args.value("ttl_env"),
+            on_corrupt: args.value("on_corrupt"),
+            keep_corrupt: args.flag("keep_corrupt").is_some(),
+            key: args
+                .named_value("key")
+                .map(|(name, ty)| KeyType { name, ty }),
+            runtime: args.value("crate"),
+            body: Body::read(input.data, |member, field| {
+                Field::read(member, field, errors)
+            }),
+            ident: input.ident,
+            generics: input.generics,
+        }
+    }
+}
+
+impl Field {
+    fn read(member: Member, field: syn::Field, errors: &mut Errors) -> Self {
+        let mut args = Args::of(&field.attrs, Place::Field, errors);
+        let key = args.list("key", Place::Key).map(|mut args| Key {
+            with: args.value("with"),
+            hash_tag: args.flag("hash_tag"),
+        });
+        Field {
+            member,
+            ty: field.ty,
+            key,
+            serde: serde_names(&field.attrs),
+        }
+    }
+
+    /// The first of `names` that is in the field's `#[serde(…)]`.
+    pub(crate) fn serde(&self, names: &[&str]) -> Option<&Ident> {
+        self.serde
+            .iter()
+            .find(|name| names.iter().any(|wanted| name == wanted))
+    }
+}
+
+impl Newtype {
+    pub(crate) fn read(input: DeriveInput, errors: &mut Errors) -> Self {
+        Newtype {
+            runtime: Args::of(&input.attrs, Place::Newtype, errors).value("crate"),
+            body: Body::read(input.data, |member, field| {
+                // There is nothing to take: it only notes what should not be there.
+                Args::of(&field.attrs, Place::NewtypeField, errors);
+                NewtypeField {
+                    member,
+                    ty: field.ty,
+                }
+            }),
+            ident: input.ident,
+            generics: input.generics,
+        }
+    }
+}
+
+impl<F> Body<F> {
+    fn read(data: Data, mut field: impl FnMut(Member, syn::Field) -> F) -> Self {
+        match data {
+            Data::Struct(data) => {
+                let members: Vec<Member> = data.fields.members().collect();
+                Body::Struct(
+                    members
+                        .into_iter()
+                        .zip(data.fields)
+                        .map(|(member, f)| field(member, f))
+                        .collect(),
+                )
+            }
+            Data::Enum(data) => Body::Enum(data.enum_token),
+            Data::Union(data) => Body::Union(data.union_token),
+        }
+    }
+}
+
+/// The names at the top level of all `#[serde(…)]`: `skip`, `default`, `rename`. Whether they are written rightly is for
+/// serde to say.
+fn serde_names(attrs: &[Attribute]) -> Vec<Ident> {
+    let mut names = Vec::new();
+    for attr in attrs.iter().filter(|attr| attr.path().is_ident("serde")) {
+        let Meta::List(list) = &attr.meta else {
+            continue;
+        };
+        let mut at_start = true;
+        for token in TokenStream::into_iter(list.tokens.clone()) {
+            match token {
+                TokenTree::Ident(name) if at_start => names.push(name),
+                TokenTree::Punct(punct) if punct.as_char() == ',' => {
+                    at_start = true;
+                    continue;
+                }
+                _ => {}
+            }
+            at_start = false;
+        }
+    }
+    names
+}

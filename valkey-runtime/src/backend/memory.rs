@@ -1,0 +1,244 @@
+//! The in-process backend: a bounded concurrent cache, with the server's semantics.
+//!
+//! Entries are byte strings as in the server. Expiry goes by the store's clock and is checked at each look, so a test can
+//! move it; what has expired also falls to eviction. Reads take no lock of ours; what looks before it acts holds one of a
+//! few locks by the key's hash, so that it is as atomic as a script.
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use super::Found;
+use crate::transition::{self, Change, Put, Verb};
+use crate::{Clock, Error, ErrorKind};
+
+/// What an entry is taken to cost besides its key and its bytes.
+const OVERHEAD: usize = 96;
+const LOCKS: usize = 64;
+const SHARDS: usize = 8;
+
+pub(crate) struct Memory {
+    cache: Cache<Box<[u8]>, Entry, ByWeight>,
+    locks: [Mutex<()>; LOCKS],
+    hasher: std::hash::RandomState,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    bytes: Bytes,
+    /// Microseconds since the epoch; `u64::MAX` for never.
+    expires: u64,
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<Box<[u8]>, Entry> for ByWeight {
+    fn weight(&self, key: &Box<[u8]>, entry: &Entry) -> u64 {
+        weight(key, &entry.bytes)
+    }
+}
+
+fn weight(key: &[u8], bytes: &[u8]) -> u64 {
+    (key.len() + bytes.len() + OVERHEAD) as u64
+}
+
+impl Memory {
+    /// A store of at most `capacity` bytes.
+    pub(crate) fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
+        let options = OptionsBuilder::new()
+            .shards(SHARDS)
+            .estimated_items_capacity((capacity / 512).clamp(SHARDS, 1 << 20))
+            .weight_capacity(capacity as u64)
+            .build()
+            .expect("it fails only where an option is missing, and all are set");
+        Self {
+            cache: Cache::with_options(
+                options,
+                ByWeight,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            locks: [const { Mutex::new(()) }; LOCKS],
+            hasher: std::hash::RandomState::new(),
+            clock,
+        }
+    }
+
+    pub(crate) fn now_micros(&self) -> u64 {
+        self.clock.now_micros()
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Found {
+        match self.live(key) {
+            Some(entry) => Found::Entry(entry.bytes),
+            None => Found::Nothing,
+        }
+    }
+
+    pub(crate) fn get_and_ttl(&self, key: &[u8]) -> (Found, Option<u64>) {
+        match self.live(key) {
+            Some(Entry {
+                bytes,
+                expires: u64::MAX,
+            }) => (Found::Entry(bytes), None),
+            Some(Entry { bytes, expires }) => {
+                let left = expires.saturating_sub(self.now_micros()).div_ceil(1000);
+                (Found::Entry(bytes), Some(left))
+            }
+            None => (Found::Nothing, None),
+        }
+    }
+
+    pub(crate) fn set(&self, key: &[u8], bytes: Bytes, ttl: Option<u64>) -> Result<(), Error> {
+        let _lock = self.lock(key);
+        self.put(key, bytes, ttl)
+    }
+
+    pub(crate) fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
+        let _lock = self.lock(key);
+        let entry = self.live(key);
+        let (change, answer) = transition::apply(entry.as_ref().map(|entry| &*entry.bytes), verb);
+        match (change, verb, entry) {
+            (
+                Change::Store,
+                Verb::SetIfAbsent(Put { bytes, ttl, .. })
+                | Verb::SetIfPresent(Put { bytes, ttl, .. }),
+                _,
+            ) => {
+                self.put(key, Bytes::copy_from_slice(bytes), *ttl)?;
+            }
+            (Change::Expire, Verb::Touch { ttl, .. }, Some(entry)) => {
+                self.put(key, entry.bytes, *ttl)?
+            }
+            (Change::Remove, ..) => {
+                self.cache.remove(key);
+            }
+            (Change::Keep, ..) => {}
+            (Change::Store | Change::Expire, ..) => {
+                return Err(Error::new(
+                    ErrorKind::Server,
+                    "a transition that its verb does not have",
+                ));
+            }
+        }
+        Ok(answer)
+    }
+
+    fn live(&self, key: &[u8]) -> Option<Entry> {
+        self.cache
+            .get(key)
+            .filter(|entry| entry.expires == u64::MAX || entry.expires > self.now_micros())
+    }
+
+    fn put(&self, key: &[u8], bytes: Bytes, ttl: Option<u64>) -> Result<(), Error> {
+        let (weight, limit) = (weight(key, &bytes), self.cache.shard_capacity());
+        if weight > limit {
+            let message = format!(
+                "an entry of {weight} bytes; the in-process store takes up to {limit} each"
+            );
+            return Err(Error::new(ErrorKind::OutOfMemory, message));
+        }
+        let expires = ttl.map_or(u64::MAX, |ttl| {
+            self.now_micros().saturating_add(ttl.saturating_mul(1000))
+        });
+        self.cache.insert(key.into(), Entry { bytes, expires });
+        Ok(())
+    }
+
+    /// A panic under this lock leaves nothing half done: the cache is changed in one call.
+    fn lock(&self, key: &[u8]) -> MutexGuard<'_, ()> {
+        let at = self.hasher.hash_one(key) as usize % LOCKS;
+        self.locks[at]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory")
+            .field("entries", &self.cache.len())
+            .field("bytes", &self.cache.weight())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ManualClock;
+    use std::time::Duration;
+
+    fn memory(capacity: usize) -> (Memory, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new());
+        (Memory::new(capacity, clock.clone()), clock)
+    }
+
+    #[test]
+    fn an_entry_expires_by_the_clock() {
+        let (memory, clock) = memory(1 << 20);
+        memory
+            .set(b"k", Bytes::from_static(b"v"), Some(1000))
+            .unwrap();
+        clock.advance(Duration::from_millis(999));
+        assert_eq!(
+            memory.get_and_ttl(b"k"),
+            (Found::Entry(Bytes::from_static(b"v")), Some(1))
+        );
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(memory.get(b"k"), Found::Nothing);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (memory, _) = memory(1 << 20);
+        for n in 0..10_000u32 {
+            memory
+                .set(&n.to_be_bytes(), Bytes::from(vec![0; 1000]), None)
+                .unwrap();
+        }
+        assert!(memory.cache.weight() <= 1 << 20);
+        assert!(memory.cache.len() > 500);
+        let error = memory
+            .set(b"k", Bytes::from(vec![0; 1 << 20]), None)
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    }
+
+    #[test]
+    fn what_looks_before_it_acts_is_atomic() {
+        let (memory, _) = memory(1 << 20);
+        let stored: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let header = crate::envelope::Header::value(1, 7).to_bytes();
+                        let put = Put {
+                            version: 1,
+                            bytes: &header,
+                            ttl: None,
+                        };
+                        (0..1000u32)
+                            .filter(|n| {
+                                memory
+                                    .apply(&n.to_be_bytes(), &Verb::SetIfAbsent(put))
+                                    .unwrap()
+                            })
+                            .count()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        });
+        assert_eq!(stored, 1000);
+    }
+}

@@ -1,0 +1,143 @@
+//! Where the entries lie: in a server, or in the process. Both make the same transitions.
+//!
+//! A backend deals in bytes: it knows keys, entries and times to live, and of types nothing. Errors come without
+//! operation and key; the store adds them.
+
+#[cfg(test)]
+mod differential;
+mod failure;
+mod link;
+mod memory;
+mod script;
+mod server;
+mod time;
+
+use bytes::Bytes;
+
+pub(crate) use memory::Memory;
+pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
+
+use crate::Error;
+use crate::envelope::HEADER;
+use crate::transition::Verb;
+
+/// What lies under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    Entry(Bytes),
+    /// Another type of the server's: a list, a hash.
+    Foreign,
+}
+
+#[derive(Debug)]
+pub(crate) enum Backend {
+    Memory(Memory),
+    Server(Server),
+}
+
+impl Backend {
+    pub(crate) async fn get(&self, key: &[u8]) -> Result<Found, Error> {
+        match self {
+            Backend::Memory(memory) => Ok(memory.get(key)),
+            Backend::Server(server) => server.get(key).await,
+        }
+    }
+
+    /// In the order of the keys. A foreign type is nothing here: the server's bulk read does not tell.
+    pub(crate) async fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        match self {
+            Backend::Memory(memory) => Ok(keys.iter().map(|key| memory.get(key)).collect()),
+            Backend::Server(server) => server.get_many(keys).await,
+        }
+    }
+
+    /// The first [`HEADER`] bytes.
+    pub(crate) async fn head(&self, key: &[u8]) -> Result<Found, Error> {
+        match self {
+            Backend::Memory(memory) => Ok(head_of(memory.get(key))),
+            Backend::Server(server) => server.head(key).await,
+        }
+    }
+
+    /// The first [`HEADER`] bytes, and the milliseconds left to live (none for never).
+    pub(crate) async fn head_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
+        match self {
+            Backend::Memory(memory) => {
+                let (found, ttl) = memory.get_and_ttl(key);
+                Ok((head_of(found), ttl))
+            }
+            Backend::Server(server) => server.head_and_ttl(key).await,
+        }
+    }
+
+    pub(crate) async fn set(
+        &self,
+        key: &[u8],
+        bytes: Vec<u8>,
+        ttl: Option<u64>,
+    ) -> Result<(), Error> {
+        match self {
+            Backend::Memory(memory) => memory.set(key, bytes.into(), ttl),
+            Backend::Server(server) => server.set(key, &bytes, ttl).await,
+        }
+    }
+
+    /// One answer a key, in order; an error for all where nothing is known of any.
+    pub(crate) async fn set_many(
+        &self,
+        keys: &[Vec<u8>],
+        values: Vec<Vec<u8>>,
+        ttl: Option<u64>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        match self {
+            Backend::Memory(memory) => Ok(keys
+                .iter()
+                .zip(values)
+                .map(|(key, bytes)| memory.set(key, bytes.into(), ttl))
+                .collect()),
+            Backend::Server(server) => {
+                let items: Vec<_> = keys
+                    .iter()
+                    .map(|key| &**key)
+                    .zip(values.iter().map(|bytes| &**bytes))
+                    .collect();
+                server.set_many(&items, ttl).await
+            }
+        }
+    }
+
+    pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
+        match self {
+            Backend::Memory(memory) => memory.apply(key, verb),
+            Backend::Server(server) => server.apply(key, verb).await,
+        }
+    }
+
+    /// One answer a key, in order; an error for all where nothing is known of any.
+    pub(crate) async fn apply_many(
+        &self,
+        keys: &[Vec<u8>],
+        verb: &Verb<'_>,
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        match self {
+            Backend::Memory(memory) => Ok(keys.iter().map(|key| memory.apply(key, verb)).collect()),
+            Backend::Server(server) => server.apply_many(keys, verb).await,
+        }
+    }
+
+    /// The server's time, as far as it is known, in microseconds since the epoch.
+    pub(crate) fn now_micros(&self) -> u64 {
+        match self {
+            Backend::Memory(memory) => memory.now_micros(),
+            Backend::Server(server) => server.now_micros(),
+        }
+    }
+}
+
+fn head_of(found: Found) -> Found {
+    match found {
+        Found::Entry(bytes) => Found::Entry(bytes.slice(..bytes.len().min(HEADER))),
+        other => other,
+    }
+}

@@ -1,0 +1,562 @@
+//! The backend that is a server, or a cluster of them.
+//!
+//! Bulk verbs are cut into chunks with a few under way at a time, so that no single command holds the server for long and
+//! each has its own deadline. On a cluster a bulk read is split by the client, by slot; bulk writes go one command a key.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use redis::cluster::ClusterClientBuilder;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{
+    Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
+    RedisConnectionInfo, Value,
+};
+
+use super::Found;
+use super::failure::{from_redis, unexpected_answer};
+use super::link::{Connector, Deadlines, Link, time_command, time_of};
+use super::script::{self, Call};
+use super::time::ServerTime;
+use crate::config::Secret;
+use crate::envelope::HEADER;
+use crate::transition::Verb;
+use crate::{Clock, Error, ErrorKind, Random};
+
+/// The most keys in one command, and the most bytes of values in one pipeline (or one value that is larger).
+const CHUNK: usize = 1000;
+const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks under way at a time, and commands under way at a time where each key has its own.
+const CHUNKS_UNDER_WAY: usize = 4;
+const COMMANDS_UNDER_WAY: usize = 256;
+
+/// Where the server is.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    Tcp(Host),
+    Unix(PathBuf),
+    Cluster(Vec<Host>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) port: u16,
+}
+
+/// What TLS goes by, in PEM. Without an authority the system's are taken.
+#[derive(Clone, Default)]
+pub(crate) struct TlsConfig {
+    pub(crate) authorities: Option<Vec<u8>>,
+    /// Certificate and key.
+    pub(crate) client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConfig")
+            .field(
+                "authorities",
+                &if self.authorities.is_some() {
+                    "given"
+                } else {
+                    "the system's"
+                },
+            )
+            .field("client_certificate", &self.client.is_some())
+            .finish()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ServerConfig {
+    pub(crate) target: Target,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) database: i64,
+    pub(crate) tls: Option<TlsConfig>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) command_timeout: Duration,
+}
+
+pub(crate) struct Server {
+    link: Link,
+    time: Arc<ServerTime>,
+    address: String,
+    encrypted: bool,
+}
+
+impl Server {
+    /// Checks the configuration; nothing is connected yet.
+    pub(crate) fn new(
+        config: &ServerConfig,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, Error> {
+        let deadlines = Deadlines {
+            connect: config.connect_timeout,
+            command: config.command_timeout,
+        };
+        let time = Arc::new(ServerTime::new(clock));
+        let connector = config.connector().map_err(|error| {
+            let error = from_redis(error, deadlines.connect);
+            Error::config(error.to_string())
+        })?;
+        Ok(Self {
+            link: Link::new(connector, deadlines, time.clone(), random),
+            time,
+            address: config.address(),
+            encrypted: config.tls.is_some(),
+        })
+    }
+
+    pub(crate) async fn connect(&self) -> Result<(), Error> {
+        self.link.connect().await.map_err(|error| {
+            // A server without TLS takes the handshake for the beginning of a command, and waits for the rest.
+            let error = match error.kind() {
+                ErrorKind::Timeout if self.encrypted => {
+                    error.context("no TLS handshake, perhaps no TLS on that port")
+                }
+                _ => error,
+            };
+            error.context(format_args!("can't connect to {}", self.address))
+        })
+    }
+
+    pub(crate) fn connect_in_background(&self) {
+        self.link.connect_in_background();
+    }
+
+    pub(crate) fn now_micros(&self) -> u64 {
+        self.time.now_micros()
+    }
+
+    pub(crate) async fn ping(&self) -> Result<(), Error> {
+        self.link.send(&redis::cmd("PING")).await.map(drop)
+    }
+
+    pub(crate) async fn get(&self, key: &[u8]) -> Result<Found, Error> {
+        found(self.link.send(&command(b"GET", key)).await)
+    }
+
+    pub(crate) async fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        in_order(chunks(keys.len()), CHUNKS_UNDER_WAY, |chunk| {
+            self.get_chunk(&keys[chunk])
+        })
+        .await
+    }
+
+    async fn get_chunk(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        let mut command = redis::cmd("MGET");
+        command.arg(keys);
+        match self.link.send(&command).await? {
+            Value::Array(values) if values.len() == keys.len() => {
+                values.into_iter().map(|value| found(Ok(value))).collect()
+            }
+            _ => Err(unexpected_answer()),
+        }
+    }
+
+    pub(crate) async fn head(&self, key: &[u8]) -> Result<Found, Error> {
+        found(self.link.send(&head_command(key)).await)
+    }
+
+    pub(crate) async fn head_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline
+            .add_command(head_command(key))
+            .add_command(command(b"PTTL", key));
+        let [head, ttl] = <[_; 2]>::try_from(self.link.send_all(&pipeline, 2).await?)
+            .map_err(|_| unexpected_answer())?;
+        match ttl? {
+            // It expired between the two.
+            Value::Int(-2) => Ok((Found::Nothing, None)),
+            Value::Int(-1) => Ok((found(head)?, None)),
+            Value::Int(left) => Ok((found(head)?, Some(left.unsigned_abs()))),
+            _ => Err(unexpected_answer()),
+        }
+    }
+
+    pub(crate) async fn set(
+        &self,
+        key: &[u8],
+        bytes: &[u8],
+        ttl: Option<u64>,
+    ) -> Result<(), Error> {
+        self.link.send(&set_command(key, bytes, ttl)).await?;
+        self.ask_time_if_due();
+        Ok(())
+    }
+
+    pub(crate) async fn set_many(
+        &self,
+        items: &[(&[u8], &[u8])],
+        ttl: Option<u64>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        if self.link.is_cluster() {
+            in_order(0..items.len(), COMMANDS_UNDER_WAY, |at| {
+                alone(self.set(items[at].0, items[at].1, ttl))
+            })
+            .await
+        } else {
+            in_order(chunks_by_size(items), CHUNKS_UNDER_WAY, |chunk| {
+                self.set_chunk(&items[chunk], ttl)
+            })
+            .await
+        }
+    }
+
+    async fn set_chunk(
+        &self,
+        items: &[(&[u8], &[u8])],
+        ttl: Option<u64>,
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let answers = self
+            .pipelined(
+                items
+                    .iter()
+                    .map(|(key, bytes)| set_command(key, bytes, ttl)),
+            )
+            .await?;
+        self.ask_time_if_due();
+        Ok(answers.into_iter().map(|answer| answer.map(drop)).collect())
+    }
+
+    pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
+        match self
+            .link
+            .send(&script::command(Call::Digest, key, verb))
+            .await
+        {
+            Err(error) if is_unknown_script(&error) => truth(
+                self.link
+                    .send(&script::command(Call::Body, key, verb))
+                    .await,
+            ),
+            answer => truth(answer),
+        }
+    }
+
+    pub(crate) async fn apply_many(
+        &self,
+        keys: &[Vec<u8>],
+        verb: &Verb<'_>,
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        if self.link.is_cluster() {
+            in_order(0..keys.len(), COMMANDS_UNDER_WAY, |at| {
+                alone(self.apply(&keys[at], verb))
+            })
+            .await
+        } else {
+            in_order(chunks(keys.len()), CHUNKS_UNDER_WAY, |chunk| {
+                self.apply_chunk(&keys[chunk], verb)
+            })
+            .await
+        }
+    }
+
+    async fn apply_chunk(
+        &self,
+        keys: &[Vec<u8>],
+        verb: &Verb<'_>,
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let commands = keys
+            .iter()
+            .map(|key| script::command(Call::Digest, key, verb));
+        let mut answers: Vec<_> = self
+            .pipelined(commands)
+            .await?
+            .into_iter()
+            .map(truth)
+            .collect();
+        for (key, answer) in keys.iter().zip(&mut answers) {
+            if matches!(answer, Err(error) if is_unknown_script(error)) {
+                // The first one sends the body; those after it are found by the digest again.
+                *answer = self.apply(key, verb).await;
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn pipelined(
+        &self,
+        commands: impl ExactSizeIterator<Item = Cmd>,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let count = commands.len();
+        let mut pipeline = Pipeline::with_capacity(count);
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        self.link.send_all(&pipeline, count).await
+    }
+
+    /// Asks for the server's time beside the way of whoever noticed that it is due.
+    fn ask_time_if_due(&self) {
+        if !self.time.is_due() {
+            return;
+        }
+        let (link, time) = (self.link.clone(), self.time.clone());
+        tokio::spawn(async move {
+            let sent = time.sent();
+            match link.send(&time_command()).await.and_then(time_of) {
+                Ok(answer) => time.learn(sent, answer),
+                Err(error) => tracing::debug!("the server's time is not known anew: {error}"),
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
+
+fn command(name: &[u8], key: &[u8]) -> Cmd {
+    let mut command = Cmd::with_capacity(2, name.len() + key.len());
+    command.arg(name).arg(key);
+    command
+}
+
+fn head_command(key: &[u8]) -> Cmd {
+    let mut command = redis::cmd("GETRANGE");
+    command.arg(key).arg(0).arg(HEADER - 1);
+    command
+}
+
+fn set_command(key: &[u8], bytes: &[u8], ttl: Option<u64>) -> Cmd {
+    let mut command = Cmd::with_capacity(5, key.len() + bytes.len() + 32);
+    command.arg(b"SET").arg(key).arg(bytes);
+    if let Some(ttl) = ttl {
+        command.arg(b"PX").arg(ttl);
+    }
+    command
+}
+
+fn found(answer: Result<Value, Error>) -> Result<Found, Error> {
+    match answer {
+        Ok(Value::BulkString(bytes)) => Ok(Found::Entry(Bytes::from(bytes))),
+        Ok(Value::Nil) => Ok(Found::Nothing),
+        Ok(_) => Err(unexpected_answer()),
+        Err(error) if has_code(&error, "WRONGTYPE") => Ok(Found::Foreign),
+        Err(error) => Err(error),
+    }
+}
+
+fn truth(answer: Result<Value, Error>) -> Result<bool, Error> {
+    match answer? {
+        Value::Int(number) => Ok(number != 0),
+        _ => Err(unexpected_answer()),
+    }
+}
+
+fn is_unknown_script(error: &Error) -> bool {
+    has_code(error, "NOSCRIPT")
+}
+
+fn has_code(error: &Error, code: &str) -> bool {
+    error.kind() == ErrorKind::Server
+        && std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<redis::RedisError>())
+            .is_some_and(|error| error.code() == Some(code))
+}
+
+/// Runs `f` on each, so many at a time, and strings the answers together.
+///
+/// The callers give positions and not slices: a closure over borrowed arguments held across an `await` makes the future
+/// `Send` for no lifetime that the compiler can name.
+async fn in_order<I, T, F>(
+    inputs: impl Iterator<Item = I>,
+    under_way: usize,
+    f: impl Fn(I) -> F,
+) -> Result<Vec<T>, Error>
+where
+    F: Future<Output = Result<Vec<T>, Error>>,
+{
+    stream::iter(inputs.map(f))
+        .buffered(under_way)
+        .try_concat()
+        .await
+}
+
+/// The answer to a command of one key, as those of a chunk.
+async fn alone<T>(
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<Vec<Result<T, Error>>, Error> {
+    Ok(vec![answer.await])
+}
+
+/// The positions `0..count`, at most [`CHUNK`] at a time.
+fn chunks(count: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count)
+        .step_by(CHUNK)
+        .map(move |start| start..count.min(start + CHUNK))
+}
+
+/// As [`chunks`], but of about [`CHUNK_BYTES`] at most, or of a single larger item.
+fn chunks_by_size(items: &[(&[u8], &[u8])]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = items[start..]
+            .iter()
+            .take(CHUNK)
+            .take_while(|(key, value)| {
+                bytes += key.len() + value.len();
+                bytes <= CHUNK_BYTES
+            });
+        let end = items.len().min(start + fitting.count().max(1));
+        let chunk = start..end;
+        start = end;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+impl ServerConfig {
+    fn address(&self) -> String {
+        match &self.target {
+            Target::Tcp(host) => host.to_string(),
+            Target::Unix(path) => path.display().to_string(),
+            Target::Cluster(seeds) => seeds
+                .iter()
+                .map(Host::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+        }
+    }
+
+    fn connector(&self) -> redis::RedisResult<Connector> {
+        match &self.target {
+            Target::Tcp(host) => Ok(Connector::Node(self.node(host)?)),
+            Target::Unix(path) => Ok(Connector::Node(Client::open(
+                self.info(ConnectionAddr::Unix(path.clone()))?,
+            )?)),
+            Target::Cluster(seeds) => {
+                let clients = seeds
+                    .iter()
+                    .map(|seed| self.node(seed))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let infos = clients
+                    .iter()
+                    .map(|client| client.get_connection_info().clone());
+                let builder = ClusterClientBuilder::new(infos)
+                    .connection_timeout(self.connect_timeout)
+                    .response_timeout(self.command_timeout)
+                    .tcp_settings(self.tcp_settings());
+                #[cfg(feature = "tls")]
+                let builder = match &self.tls {
+                    Some(tls) => builder.certs(certificates(tls)),
+                    None => builder,
+                };
+                Ok(Connector::Cluster(builder.build()?, clients))
+            }
+        }
+    }
+
+    fn node(&self, Host { name, port }: &Host) -> redis::RedisResult<Client> {
+        match &self.tls {
+            None => Client::open(self.info(ConnectionAddr::Tcp(name.clone(), *port))?),
+            #[cfg(feature = "tls")]
+            Some(tls) => {
+                let address = ConnectionAddr::TcpTls {
+                    host: name.clone(),
+                    port: *port,
+                    insecure: false,
+                    tls_params: None,
+                };
+                Client::build_with_tls(self.info(address)?, certificates(tls))
+            }
+            #[cfg(not(feature = "tls"))]
+            Some(_) => Err((
+                redis::ErrorKind::InvalidClientConfig,
+                "TLS is asked for, but valkey-runtime is built without its feature `tls`",
+            )
+                .into()),
+        }
+    }
+
+    fn info(&self, address: ConnectionAddr) -> redis::RedisResult<ConnectionInfo> {
+        let mut handshake = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_db(self.database)
+            .set_lib_name("valkey-runtime", env!("CARGO_PKG_VERSION"));
+        if let Some(username) = &self.username {
+            handshake = handshake.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            handshake = handshake.set_password(password.reveal());
+        }
+        Ok(address
+            .into_connection_info()?
+            .set_redis_settings(handshake)
+            .set_tcp_settings(self.tcp_settings()))
+    }
+
+    /// A peer that is gone without a word (a power cut, a firewall) is noticed within the deadline for connecting, by
+    /// probes where the connection is idle; without these the kernel goes on for a quarter of an hour.
+    fn tcp_settings(&self) -> TcpSettings {
+        let time = self.connect_timeout.max(Duration::from_secs(1));
+        let settings = TcpSettings::default()
+            .set_nodelay(true)
+            .set_keepalive(TcpKeepalive::new().with_time(time).with_interval(time));
+        #[cfg(target_os = "linux")]
+        let settings = settings.set_user_timeout(time);
+        settings
+    }
+}
+
+#[cfg(feature = "tls")]
+fn certificates(tls: &TlsConfig) -> redis::TlsCertificates {
+    // The client library takes the process's default provider, and panics where there is none.
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // An error means that another thread was quicker.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    redis::TlsCertificates {
+        client_tls: tls
+            .client
+            .as_ref()
+            .map(|(client_cert, client_key)| redis::ClientTlsConfig {
+                client_cert: client_cert.clone(),
+                client_key: client_key.clone(),
+            }),
+        root_cert: tls.authorities.clone(),
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Host { name, port } = self;
+        if name.contains(':') {
+            write!(f, "[{name}]:{port}")
+        } else {
+            write!(f, "{name}:{port}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_bounded_by_number_and_by_size() {
+        let sizes = |items: &[usize]| -> Vec<usize> {
+            let values: Vec<_> = items.iter().map(|size| vec![0; *size]).collect();
+            let items: Vec<(&[u8], &[u8])> =
+                values.iter().map(|value| (&[][..], &**value)).collect();
+            chunks_by_size(&items).map(|chunk| chunk.len()).collect()
+        };
+        assert_eq!(sizes(&[]), []);
+        assert_eq!(sizes(&[1; 2500]), [1000, 1000, 500]);
+        assert_eq!(sizes(&[CHUNK_BYTES + 1, 1, CHUNK_BYTES - 1, 1]), [1, 2, 1]);
+    }
+}

@@ -1,0 +1,123 @@
+//! An estimate of the server's time, so that a stamp needs no round trip.
+//!
+//! The server is asked at each connection and now and then. Between, the store's clock counts on; and the estimate never
+//! runs backwards, even where a later answer says that it was ahead.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use crate::Clock;
+
+/// How old an answer may get before the server is asked again, in microseconds.
+const FRESH: u64 = 60_000_000;
+
+pub(crate) struct ServerTime {
+    clock: Arc<dyn Clock>,
+    /// The server's time less the clock's.
+    offset: AtomicI64,
+    /// The clock's time when the server was last asked; 0 for never.
+    asked: AtomicU64,
+    /// The latest time that was given out.
+    latest: AtomicU64,
+}
+
+impl ServerTime {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            offset: AtomicI64::new(0),
+            asked: AtomicU64::new(0),
+            latest: AtomicU64::new(0),
+        }
+    }
+
+    /// The server's time as far as it is known: the clock's own before the first answer.
+    pub(crate) fn now_micros(&self) -> u64 {
+        let estimate = self
+            .clock
+            .now_micros()
+            .saturating_add_signed(self.offset.load(Ordering::Relaxed));
+        self.latest
+            .fetch_max(estimate, Ordering::Relaxed)
+            .max(estimate)
+    }
+
+    /// True once each time that an answer has become old: the caller then asks.
+    pub(crate) fn is_due(&self) -> bool {
+        let (now, asked) = (self.clock.now_micros(), self.asked.load(Ordering::Relaxed));
+        now.saturating_sub(asked) > FRESH
+            && self
+                .asked
+                .compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// When a question is sent, by the clock.
+    pub(crate) fn sent(&self) -> u64 {
+        self.clock.now_micros()
+    }
+
+    /// Takes an answer to a question that was sent then: it was given half-way, to the best of our knowledge.
+    pub(crate) fn learn(&self, sent: u64, server_micros: u64) {
+        let now = self.clock.now_micros();
+        let middle = sent + now.saturating_sub(sent) / 2;
+        self.offset.store(
+            server_micros.wrapping_sub(middle).cast_signed(),
+            Ordering::Relaxed,
+        );
+        self.asked.store(now, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for ServerTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTime")
+            .field("offset_micros", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ManualClock;
+    use std::time::Duration;
+
+    fn time() -> (ServerTime, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new());
+        (ServerTime::new(clock.clone()), clock)
+    }
+
+    #[test]
+    fn an_answer_counts_for_the_middle_of_its_round_trip() {
+        let (time, clock) = time();
+        let sent = time.sent();
+        clock.advance(Duration::from_micros(200));
+        time.learn(sent, 5_000);
+        assert_eq!(time.now_micros(), 5_100);
+        clock.advance(Duration::from_micros(50));
+        assert_eq!(time.now_micros(), 5_150);
+    }
+
+    #[test]
+    fn it_never_runs_backwards() {
+        let (time, clock) = time();
+        time.learn(time.sent(), 9_000);
+        assert_eq!(time.now_micros(), 9_000);
+        time.learn(time.sent(), 8_000);
+        assert_eq!(time.now_micros(), 9_000);
+        clock.advance(Duration::from_micros(1_500));
+        assert_eq!(time.now_micros(), 9_500);
+    }
+
+    #[test]
+    fn the_server_is_asked_again_once_an_answer_is_old() {
+        let (time, clock) = time();
+        time.learn(time.sent(), 9_000);
+        assert!(!time.is_due());
+        clock.advance(Duration::from_secs(61));
+        assert!(time.is_due());
+        assert!(!time.is_due(), "one caller asks, not all");
+    }
+}

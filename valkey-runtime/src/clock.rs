@@ -1,0 +1,113 @@
+//! Time and randomness, behind seams that tests replace.
+//!
+//! Time is in microseconds since the Unix epoch, as the server's `TIME` gives it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Where a store gets its time from.
+///
+/// It must not run backwards. The in-process store expires its entries by it; for a server it is what the estimate of
+/// the server's time is based on.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// Microseconds since the Unix epoch.
+    fn now_micros(&self) -> u64;
+}
+
+/// The machine's clock: read once, then counted on by the monotonic one, so that it never runs backwards.
+#[derive(Debug)]
+pub(crate) struct SystemClock {
+    started: Instant,
+    started_micros: u64,
+}
+
+impl SystemClock {
+    pub(crate) fn new() -> Self {
+        let since_epoch = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            started: Instant::now(),
+            started_micros: micros(since_epoch),
+        }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_micros(&self) -> u64 {
+        self.started_micros + micros(self.started.elapsed())
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A clock that a test moves.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use serde::{Deserialize, Serialize};
+/// use valkey_runtime::{Cached, ManualClock, Store};
+///
+/// #[derive(Serialize, Deserialize, Cached)]
+/// #[cached(ttl = "1m")]
+/// struct Session {
+///     #[cached(key)]
+///     id: u64,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// let clock = Arc::new(ManualClock::new());
+/// let store = Store::builder().memory().clock(clock.clone()).connect().await?;
+/// Session { id: 1 }.set(&store).await?;
+/// clock.advance(Duration::from_secs(59));
+/// assert!(Session::exists(&store, 1).await?);
+/// clock.advance(Duration::from_secs(1));
+/// assert!(!Session::exists(&store, 1).await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    /// A clock that stands at the beginning of 2026.
+    pub fn new() -> Self {
+        Self(AtomicU64::new(1_767_225_600_000_000))
+    }
+
+    /// Moves it on.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(micros(by), Ordering::SeqCst);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_micros(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Where a store gets its random bits from: to tell two stamps of one microsecond apart, and for jitter.
+pub trait Random: fmt::Debug + Send + Sync + 'static {
+    /// 64 random bits. They need not be unpredictable.
+    fn next_u64(&self) -> u64;
+}
+
+#[derive(Debug)]
+pub(crate) struct ThreadRandom;
+
+impl Random for ThreadRandom {
+    fn next_u64(&self) -> u64 {
+        fastrand::u64(..)
+    }
+}

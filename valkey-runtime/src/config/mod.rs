@@ -1,0 +1,501 @@
+//! How a store is opened: by a builder, a URL or the environment. All three end in one [`Builder`].
+
+mod env;
+mod secret;
+mod url;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use secret::Secret;
+
+use crate::backend::{Backend, Host, Memory, Server, ServerConfig, Target, TlsConfig};
+use crate::clock::{SystemClock, ThreadRandom};
+use crate::{Clock, Error, Random, Result, Store, prefix};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
+const MAX_SIZE: usize = 64 << 20;
+const MEMORY_CAPACITY: usize = 256 << 20;
+
+/// Environment variables by name; tests give their own.
+pub(crate) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Opens a store: where the server is, who asks, and the limits.
+///
+/// A mistake in what it is told is an error of kind [`Config`](crate::ErrorKind::Config) when the store is opened.
+///
+/// ```
+/// use std::time::Duration;
+/// use valkey_runtime::Store;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// let store = Store::builder()
+///     .host("127.0.0.1", 6379)
+///     .namespace("staging")
+///     .command_timeout(Duration::from_millis(200))
+///     .connect_lazy()?;
+/// # let _ = store;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder opens nothing until `connect` or `connect_lazy`"]
+pub struct Builder {
+    endpoint: Option<Endpoint>,
+    cluster: bool,
+    namespace: Option<String>,
+    username: Option<String>,
+    password: Option<Secret>,
+    database: Option<i64>,
+    tls: Option<bool>,
+    tls_by_url: Option<bool>,
+    authorities: Option<Pem>,
+    client_certificate: Option<(Pem, Pem)>,
+    connect_timeout: Duration,
+    command_timeout: Duration,
+    max_size: usize,
+    memory_capacity: usize,
+    clock: Option<Arc<dyn Clock>>,
+    random: Option<Arc<dyn Random>>,
+    variables: Variables,
+    lazy: bool,
+    /// The first mistake, told when the store is opened: so the methods chain.
+    mistake: Option<Error>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Endpoint {
+    Memory,
+    Hosts(Vec<Host>),
+    Unix(PathBuf),
+}
+
+/// Certificates or a key, or the file that has them.
+#[derive(Clone)]
+enum Pem {
+    Text(Vec<u8>),
+    File(PathBuf),
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            endpoint: None,
+            cluster: false,
+            namespace: None,
+            username: None,
+            password: None,
+            database: None,
+            tls: None,
+            tls_by_url: None,
+            authorities: None,
+            client_certificate: None,
+            connect_timeout: CONNECT_TIMEOUT,
+            command_timeout: COMMAND_TIMEOUT,
+            max_size: MAX_SIZE,
+            memory_capacity: MEMORY_CAPACITY,
+            clock: None,
+            random: None,
+            variables: Arc::new(|name| std::env::var(name).ok()),
+            lazy: false,
+            mistake: None,
+        }
+    }
+
+    /// What the environment says; see [`Store::from_env`] for the variables. Further methods override it.
+    ///
+    /// # Errors
+    /// Of kind [`Config`](crate::ErrorKind::Config), naming the variable.
+    pub fn from_env() -> Result<Self> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// As [`from_env`](Self::from_env), from a function instead of the environment.
+    ///
+    /// ```
+    /// use valkey_runtime::Builder;
+    ///
+    /// let error = Builder::from_variables(|_| None).unwrap_err();
+    /// assert!(error.to_string().contains("VALKEY_URL") && error.to_string().contains("VALKEY_HOST"));
+    /// ```
+    ///
+    /// # Errors
+    /// Of kind [`Config`](crate::ErrorKind::Config), naming the variable.
+    pub fn from_variables(
+        variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        env::read(Arc::new(variables))
+    }
+
+    /// What a URL says; see [`Store::connect`] for its forms.
+    pub fn url(mut self, url: &str) -> Self {
+        match url::parse(url) {
+            Ok(said) => self.said_by_url(said),
+            Err(error) => self.note(error),
+        }
+        self
+    }
+
+    fn said_by_url(&mut self, said: url::Said) {
+        self.tls_by_url = said.tls;
+        self.cluster |= said.cluster;
+        self.endpoint = Some(said.endpoint);
+        // What a URL leaves open stays as it was said elsewhere.
+        self.username = said.username.or(self.username.take());
+        self.password = said.password.or(self.password.take());
+        self.database = said.database.or(self.database);
+        self.namespace = said.namespace.or(self.namespace.take());
+    }
+
+    /// A server by host name or address, and port.
+    pub fn host(mut self, name: impl Into<String>, port: u16) -> Self {
+        self.endpoint = Some(Endpoint::Hosts(vec![Host {
+            name: name.into(),
+            port,
+        }]));
+        self
+    }
+
+    /// A server by the path of its Unix socket.
+    pub fn unix(mut self, path: impl Into<PathBuf>) -> Self {
+        self.endpoint = Some(Endpoint::Unix(path.into()));
+        self
+    }
+
+    /// A cluster, by some of its nodes: the others are learned from them.
+    pub fn cluster<H: Into<String>>(mut self, nodes: impl IntoIterator<Item = (H, u16)>) -> Self {
+        let hosts = nodes
+            .into_iter()
+            .map(|(name, port)| Host {
+                name: name.into(),
+                port,
+            })
+            .collect();
+        self.endpoint = Some(Endpoint::Hosts(hosts));
+        self.cluster = true;
+        self
+    }
+
+    /// No server: the entries lie in this process.
+    pub fn memory(mut self) -> Self {
+        self.endpoint = Some(Endpoint::Memory);
+        self
+    }
+
+    /// The most bytes that the in-process store holds, keys and overhead included; default 256 MiB. Beyond it, entries
+    /// are evicted.
+    pub fn memory_capacity(mut self, bytes: usize) -> Self {
+        self.memory_capacity = bytes;
+        self
+    }
+
+    /// What all keys of this store begin with, so that several deployments can share a server.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// The ACL user.
+    pub fn username(mut self, username: impl Into<String>) -> Self {
+        self.username = Some(username.into());
+        self
+    }
+
+    /// The password. It appears in no log, error or `Debug`.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(Secret::new(password.into()));
+        self
+    }
+
+    /// The number of the database; default 0.
+    pub fn database(mut self, database: u32) -> Self {
+        self.database = Some(database.into());
+        self
+    }
+
+    /// Whether the connection is encrypted. A URL says so by its scheme, and is not overruled by this.
+    pub fn tls(mut self, on: bool) -> Self {
+        self.tls = Some(on);
+        self
+    }
+
+    /// The file of the certificate authorities to trust, in PEM, in place of the system's.
+    pub fn tls_ca_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.authorities = Some(Pem::File(path.as_ref().to_owned()));
+        self
+    }
+
+    /// The certificate authorities to trust, in PEM, in place of the system's.
+    pub fn tls_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.authorities = Some(Pem::Text(pem.into()));
+        self
+    }
+
+    /// The files of the client's certificate and key, in PEM.
+    pub fn tls_client_files(
+        mut self,
+        certificate: impl AsRef<Path>,
+        key: impl AsRef<Path>,
+    ) -> Self {
+        self.client_certificate = Some((
+            Pem::File(certificate.as_ref().to_owned()),
+            Pem::File(key.as_ref().to_owned()),
+        ));
+        self
+    }
+
+    /// The client's certificate and key, in PEM.
+    pub fn tls_client_pem(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.client_certificate = Some((Pem::Text(certificate.into()), Pem::Text(key.into())));
+        self
+    }
+
+    /// The deadline for connecting, the handshake included; default 5 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The deadline for each command; default 500 ms. A bulk verb is several commands.
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = timeout;
+        self
+    }
+
+    /// The size in bytes above which an entry is neither written nor decoded; default 64 MiB.
+    pub fn max_size(mut self, bytes: usize) -> Self {
+        self.max_size = bytes;
+        self
+    }
+
+    /// Where the store gets its time from: for tests.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Where the store gets its random bits from: for tests.
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = Some(random);
+        self
+    }
+
+    /// Opens the store and connects.
+    ///
+    /// # Errors
+    /// When the configuration is wrong, or the server can't be reached within the deadline for connecting.
+    pub async fn connect(self) -> Result<Store> {
+        let store = self.build()?;
+        if let Backend::Server(server) = &store.inner().backend {
+            server.connect().await?;
+        }
+        Ok(store)
+    }
+
+    /// Opens the store at once and connects in the background, so that an outage of the cache does not keep the
+    /// application from starting.
+    ///
+    /// # Errors
+    /// When the configuration is wrong.
+    pub fn connect_lazy(self) -> Result<Store> {
+        let store = self.build()?;
+        if let Backend::Server(server) = &store.inner().backend {
+            server.connect_in_background();
+        }
+        Ok(store)
+    }
+
+    /// What [`Store::memory`] gives.
+    pub(crate) fn memory_store() -> Store {
+        let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(ThreadRandom));
+        let memory = Memory::new(MEMORY_CAPACITY, clock);
+        Store::new(
+            Backend::Memory(memory),
+            String::new(),
+            MAX_SIZE,
+            random,
+            Builder::new().variables,
+        )
+    }
+
+    /// Opens the store as the environment wants it: [`connect_lazy`](Self::connect_lazy) if it says `VALKEY_LAZY=true`,
+    /// else [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// As theirs.
+    pub async fn open(self) -> Result<Store> {
+        if self.lazy {
+            self.connect_lazy()
+        } else {
+            self.connect().await
+        }
+    }
+
+    fn note(&mut self, mistake: Error) {
+        self.mistake.get_or_insert(mistake);
+    }
+
+    fn build(mut self) -> Result<Store> {
+        if let Some(mistake) = self.mistake.take() {
+            return Err(mistake);
+        }
+        let namespace = match self.namespace.take() {
+            None => String::new(),
+            Some(namespace) => match prefix::wrong(&namespace) {
+                None => namespace + ":",
+                Some(why) => {
+                    return Err(Error::config(format!("the namespace {namespace:?} {why}")));
+                }
+            },
+        };
+        let clock = self
+            .clock
+            .clone()
+            .unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let random = self
+            .random
+            .clone()
+            .unwrap_or_else(|| Arc::new(ThreadRandom));
+        let backend = match self.target()? {
+            None => Backend::Memory(Memory::new(self.memory_capacity, clock)),
+            Some(target) => {
+                Backend::Server(Server::new(&self.server(target)?, clock, random.clone())?)
+            }
+        };
+        Ok(Store::new(
+            backend,
+            namespace,
+            self.max_size,
+            random,
+            self.variables,
+        ))
+    }
+
+    /// `None` for the in-process store.
+    fn target(&self) -> Result<Option<Target>> {
+        let Some(endpoint) = self.endpoint.clone() else {
+            return Err(Error::config(
+                "no server is named: use `url`, `host`, `unix`, `cluster` or `memory`",
+            ));
+        };
+        match endpoint {
+            Endpoint::Memory => Ok(None),
+            Endpoint::Unix(_) if self.cluster => {
+                Err(Error::config("a cluster is not reached by a Unix socket"))
+            }
+            Endpoint::Unix(path) => Ok(Some(Target::Unix(path))),
+            Endpoint::Hosts(mut hosts) => {
+                if let Some(Host { name, .. }) = hosts
+                    .iter()
+                    .find(|host| host.name.is_empty() || host.port == 0)
+                {
+                    return Err(Error::config(format!(
+                        "{name:?} with its port is not a server's address"
+                    )));
+                }
+                match (self.cluster, hosts.pop()) {
+                    (_, None) => Err(Error::config("a cluster without a node to begin with")),
+                    (true, Some(last)) => {
+                        hosts.push(last);
+                        Ok(Some(Target::Cluster(hosts)))
+                    }
+                    (false, Some(host)) if hosts.is_empty() => Ok(Some(Target::Tcp(host))),
+                    (false, Some(_)) => Err(Error::config(
+                        "several servers that are not said to be a cluster",
+                    )),
+                }
+            }
+        }
+    }
+
+    fn server(&self, target: Target) -> Result<ServerConfig> {
+        for (what, timeout) in [
+            ("connect_timeout", self.connect_timeout),
+            ("command_timeout", self.command_timeout),
+        ] {
+            if timeout.is_zero() {
+                return Err(Error::config(format!(
+                    "{what} is zero: nothing would ever be in time"
+                )));
+            }
+        }
+        if self.username.is_some() && self.password.is_none() {
+            return Err(Error::config("a user name without a password"));
+        }
+        let database = self.database.unwrap_or(0);
+        if database != 0 && matches!(target, Target::Cluster(_)) {
+            return Err(Error::config(
+                "a cluster has no database but 0; use a namespace",
+            ));
+        }
+        if let (Some(url), Some(on)) = (self.tls_by_url, self.tls)
+            && url != on
+        {
+            return Err(Error::config(format!(
+                "TLS (VALKEY_TLS, or `tls` of the builder) is {on}, which contradicts the URL: its scheme is `valkeys` \
+                 for TLS and `valkey` for none"
+            )));
+        }
+        let tls = match (self.tls.or(self.tls_by_url).unwrap_or(false), &target) {
+            (true, Target::Unix(_)) => return Err(Error::config("TLS over a Unix socket")),
+            (true, _) => Some(TlsConfig {
+                authorities: self.authorities.as_ref().map(Pem::read).transpose()?,
+                client: match &self.client_certificate {
+                    Some((certificate, key)) => Some((certificate.read()?, key.read()?)),
+                    None => None,
+                },
+            }),
+            (false, _) if self.authorities.is_some() || self.client_certificate.is_some() => {
+                return Err(Error::config(
+                    "certificates for a connection without TLS: write `valkeys://`, or turn TLS on",
+                ));
+            }
+            (false, _) => None,
+        };
+        Ok(ServerConfig {
+            target,
+            username: self.username.clone(),
+            password: self.password.clone(),
+            database,
+            tls,
+            connect_timeout: self.connect_timeout,
+            command_timeout: self.command_timeout,
+        })
+    }
+}
+
+impl Pem {
+    fn read(&self) -> Result<Vec<u8>> {
+        match self {
+            Pem::Text(text) => Ok(text.clone()),
+            Pem::File(path) => std::fs::read(path).map_err(|error| {
+                Error::config(format!("{}: {error}", path.display())).with_source(error)
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("endpoint", &self.endpoint)
+            .field("cluster", &self.cluster)
+            .field("namespace", &self.namespace)
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .field("database", &self.database)
+            .field("tls", &self.tls.or(self.tls_by_url))
+            .field("connect_timeout", &self.connect_timeout)
+            .field("command_timeout", &self.command_timeout)
+            .field("max_size", &self.max_size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,258 @@
+//! The envelope: what is written around a value, to the byte.
+//!
+//! One MessagePack array of eleven elements. The header entries have fixed widths, so a reader (and a script in the
+//! server) checks them at constant offsets without decoding; the payload is the last element, inline. The page
+//! `docs/envelope.md` specifies it, with test vectors.
+//!
+//! ```text
+//! offset  bytes  element
+//!      0      1  9b: an array of 11
+//!      1      1  format   positive fixint, 1
+//!      2      1  kind     positive fixint: 0 value, 1 absence, 2 lease, 3 guard
+//!      3      3  version  cd + u16
+//!      6      5  shape    ce + u32: 0 for the named layout
+//!     11      9  stamp    cf + u64: microseconds of the server's time << 12 | random bits
+//!     20      1  flags    nil
+//!     21      1  freshness, claim, clock, tags: nil each
+//!     25         payload
+//! ```
+//!
+//! What a release does not know (a higher format, an element that it expects to be nil and is not) it treats as an entry
+//! of a newer version: a miss that it neither deletes nor overwrites.
+
+pub(crate) mod bounds;
+
+/// The length of a header of this format, which is also where the payload begins.
+pub(crate) const HEADER: usize = 25;
+
+const ARRAY: u8 = 0x9b;
+const FORMAT: u8 = 1;
+const NIL: u8 = 0xc0;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A value of a type.
+    Value,
+    /// The knowledge that there is nothing.
+    Absence,
+    /// A loader's placeholder.
+    Lease,
+    /// Writers' placeholder.
+    Guard,
+}
+
+/// The header of an entry, as far as this release writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) version: u16,
+    pub(crate) shape: u32,
+    pub(crate) stamp: u64,
+}
+
+/// What the first bytes of an entry say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    Known(Header),
+    /// Written by a release that knows more than this one.
+    Newer,
+    /// No envelope. The text says why, and quotes nothing.
+    Corrupt(&'static str),
+}
+
+impl Header {
+    /// A value in the named layout.
+    pub(crate) fn value(version: u16, stamp: u64) -> Self {
+        Self {
+            kind: Kind::Value,
+            version,
+            shape: 0,
+            stamp,
+        }
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; HEADER] {
+        let mut bytes = [NIL; HEADER];
+        bytes[0] = ARRAY;
+        bytes[1] = FORMAT;
+        bytes[2] = match self.kind {
+            Kind::Value => 0,
+            Kind::Absence => 1,
+            Kind::Lease => 2,
+            Kind::Guard => 3,
+        };
+        bytes[3] = 0xcd;
+        bytes[4..6].copy_from_slice(&self.version.to_be_bytes());
+        bytes[6] = 0xce;
+        bytes[7..11].copy_from_slice(&self.shape.to_be_bytes());
+        bytes[11] = 0xcf;
+        bytes[12..20].copy_from_slice(&self.stamp.to_be_bytes());
+        bytes
+    }
+}
+
+/// Reads the head of an entry from its first [`HEADER`] bytes (or fewer, if the entry is shorter).
+pub(crate) fn head(bytes: &[u8]) -> Head {
+    let Some((bytes, _)) = bytes.split_first_chunk::<HEADER>() else {
+        return Head::Corrupt("shorter than an envelope");
+    };
+    match bytes[..2] {
+        [ARRAY, FORMAT] => {}
+        // A later format may have another number of elements.
+        [0x90..=0x9f, format @ 2..=0x7f] if format > FORMAT => return Head::Newer,
+        _ => return Head::Corrupt("not an envelope"),
+    }
+    let kind = match bytes[2] {
+        0 => Kind::Value,
+        1 => Kind::Absence,
+        2 => Kind::Lease,
+        3 => Kind::Guard,
+        _ => return Head::Corrupt("an envelope of no known kind"),
+    };
+    let [0xcd, v1, v0, 0xce, s3, s2, s1, s0, 0xcf, stamp @ ..] = &bytes[3..20] else {
+        return Head::Corrupt("an envelope with a damaged header");
+    };
+    let Ok(stamp) = <[u8; 8]>::try_from(stamp) else {
+        return Head::Corrupt("an envelope with a damaged header");
+    };
+    if bytes[20..].iter().any(|b| *b != NIL) {
+        return Head::Newer;
+    }
+    Head::Known(Header {
+        kind,
+        version: u16::from_be_bytes([*v1, *v0]),
+        shape: u32::from_be_bytes([*s3, *s2, *s1, *s0]),
+        stamp: u64::from_be_bytes(stamp),
+    })
+}
+
+/// What an entry is to a type of some version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A value that `get` gives, if its payload decodes.
+    Own,
+    /// An older version, another layout, an absence, a lease: no value, and free to be replaced.
+    Replaceable,
+    /// A newer version or a guard: no value, and not to be overwritten by a conditional write.
+    Protected,
+    /// Not an entry of this type at all.
+    Corrupt(&'static str),
+}
+
+/// What the head says to a type of this version.
+pub(crate) fn standing(head: Head, version: u16) -> Standing {
+    match head {
+        Head::Newer => Standing::Protected,
+        Head::Corrupt(why) => Standing::Corrupt(why),
+        Head::Known(Header {
+            kind: Kind::Guard, ..
+        }) => Standing::Protected,
+        Head::Known(Header {
+            kind: Kind::Absence | Kind::Lease,
+            ..
+        }) => Standing::Replaceable,
+        Head::Known(header) if header.version > version => Standing::Protected,
+        Head::Known(header) if header.version < version || header.shape != 0 => {
+            Standing::Replaceable
+        }
+        Head::Known(_) => Standing::Own,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEX: &str = "9b0100cd0002ce00000000cf0123456789abcdefc0c0c0c0c0";
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The vector of docs/envelope.md.
+    #[test]
+    fn a_value_header_to_the_byte() {
+        let header = Header::value(2, 0x0123_4567_89ab_cdef);
+        assert_eq!(hex(&header.to_bytes()), HEX);
+        assert_eq!(head(&header.to_bytes()), Head::Known(header));
+    }
+
+    #[test]
+    fn what_a_later_release_writes_is_newer_and_never_corrupt() {
+        let mut bytes = Header::value(1, 7).to_bytes();
+        bytes[1] = 2;
+        assert_eq!(head(&bytes), Head::Newer);
+        bytes[0] = 0x9c;
+        assert_eq!(head(&bytes), Head::Newer);
+        for at in 20..HEADER {
+            let mut bytes = Header::value(1, 7).to_bytes();
+            bytes[at] = 1;
+            assert_eq!(head(&bytes), Head::Newer, "element at {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_corrupt() {
+        let whole = Header::value(1, 7).to_bytes();
+        for len in 0..HEADER {
+            assert!(
+                matches!(head(&whole[..len]), Head::Corrupt(_)),
+                "{len} bytes"
+            );
+        }
+        for at in [0, 2, 3, 6, 11] {
+            let mut bytes = whole;
+            bytes[at] = 0x42;
+            assert!(matches!(head(&bytes), Head::Corrupt(_)), "byte {at}");
+        }
+        assert!(matches!(
+            head(b"[1,2,3] a text that is longer than a header"),
+            Head::Corrupt(_)
+        ));
+    }
+
+    #[test]
+    fn standings() {
+        let of = |kind, version, shape| {
+            standing(
+                Head::Known(Header {
+                    kind,
+                    version,
+                    shape,
+                    stamp: 0,
+                }),
+                2,
+            )
+        };
+        assert_eq!(of(Kind::Value, 2, 0), Standing::Own);
+        assert_eq!(of(Kind::Value, 1, 0), Standing::Replaceable);
+        assert_eq!(of(Kind::Value, 2, 9), Standing::Replaceable);
+        assert_eq!(of(Kind::Value, 3, 0), Standing::Protected);
+        assert_eq!(of(Kind::Lease, 9, 0), Standing::Replaceable);
+        assert_eq!(of(Kind::Guard, 1, 0), Standing::Protected);
+        assert_eq!(standing(Head::Newer, 2), Standing::Protected);
+    }
+
+    proptest! {
+        #[test]
+        fn headers_round_trip(kind in 0..4u8, version: u16, shape: u32, stamp: u64) {
+            let kind = [Kind::Value, Kind::Absence, Kind::Lease, Kind::Guard][usize::from(kind)];
+            let header = Header { kind, version, shape, stamp };
+            prop_assert_eq!(head(&header.to_bytes()), Head::Known(header));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            head(&bytes);
+        }
+
+        #[test]
+        fn no_damaged_header_makes_the_reader_panic(at in 0..HEADER, byte: u8) {
+            let mut bytes = Header::value(1, 7).to_bytes();
+            bytes[at] = byte;
+            head(&bytes);
+        }
+    }
+}

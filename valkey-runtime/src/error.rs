@@ -1,0 +1,271 @@
+//! What can go wrong, by kind.
+//!
+//! An error names the operation and the key, keeps its source, and never holds a password or a payload. What the codec
+//! says of a value that it refused is cut down to what can't quote the value (see [`crate::codec`]).
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The result of a verb.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a verb failed. [`kind`](Error::kind) is what a program decides by.
+///
+/// ```
+/// use valkey_runtime::{ErrorKind, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let error = Store::connect("valkey://user:secret@127.0.0.1:1").await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Connection);
+/// assert!(error.is_transient());
+/// assert!(!format!("{error} {error:?}").contains("secret"));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    operation: Option<&'static str>,
+    key: Option<String>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What kind of error it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The server could not be reached, or the connection broke. A write may or may not have been carried out.
+    Connection,
+    /// No answer within the deadline. A write may or may not have been carried out.
+    Timeout,
+    /// The TLS handshake failed: a certificate of another authority, another host's name, or no TLS on the other side.
+    Tls,
+    /// Wrong user or password, or no permission for the command or the key.
+    Auth,
+    /// The server is loading its data set and does not answer yet.
+    Loading,
+    /// The server is a replica, or does not take writes at the moment.
+    ReadOnly,
+    /// The server is at its memory limit and refused to store.
+    OutOfMemory,
+    /// The server, or the part of the cluster that has the key, can't answer at the moment: failing over, moving the
+    /// key, busy with a script.
+    Unavailable,
+    /// Another error that the server answered.
+    Server,
+    /// The value can't be encoded.
+    Encode,
+    /// The value is over the size limit.
+    TooLarge,
+    /// The entry is not one of this type: no envelope, bytes missing or too many, or refused by the type.
+    Corrupt,
+    /// The configuration, an option or an environment variable is wrong.
+    Config,
+}
+
+impl ErrorKind {
+    /// All kinds, in the order in which they are counted.
+    pub(crate) const ALL: [ErrorKind; 13] = [
+        ErrorKind::Connection,
+        ErrorKind::Timeout,
+        ErrorKind::Tls,
+        ErrorKind::Auth,
+        ErrorKind::Loading,
+        ErrorKind::ReadOnly,
+        ErrorKind::OutOfMemory,
+        ErrorKind::Unavailable,
+        ErrorKind::Server,
+        ErrorKind::Encode,
+        ErrorKind::TooLarge,
+        ErrorKind::Corrupt,
+        ErrorKind::Config,
+    ];
+
+    /// The name in messages and counters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Connection => "connection",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Tls => "tls",
+            ErrorKind::Auth => "auth",
+            ErrorKind::Loading => "loading",
+            ErrorKind::ReadOnly => "read-only",
+            ErrorKind::OutOfMemory => "out of memory",
+            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::Server => "server",
+            ErrorKind::Encode => "encode",
+            ErrorKind::TooLarge => "too large",
+            ErrorKind::Corrupt => "corrupt",
+            ErrorKind::Config => "config",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A key in a message is cut to this many bytes.
+const LONGEST_KEY: usize = 256;
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            operation: None,
+            key: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Says in which operation and at which key it happened. The innermost word stands.
+    pub(crate) fn at(mut self, operation: &'static str, key: &[u8]) -> Self {
+        self.0.operation.get_or_insert(operation);
+        self.0.key.get_or_insert_with(|| printable(key));
+        self
+    }
+
+    /// Says in which operation it happened, where there is no one key.
+    pub(crate) fn during(mut self, operation: &'static str) -> Self {
+        self.0.operation.get_or_insert(operation);
+        self
+    }
+
+    /// Prepends to the message.
+    pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
+        self.0.message = format!("{context}: {}", self.0.message);
+        self
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The key at which it happened, as it is in the server.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// The verb in which it happened.
+    pub fn operation(&self) -> Option<&'static str> {
+        self.0.operation
+    }
+
+    /// Whether the same call may succeed later without anything being changed by hand.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::Connection
+                | ErrorKind::Timeout
+                | ErrorKind::Loading
+                | ErrorKind::ReadOnly
+                | ErrorKind::OutOfMemory
+                | ErrorKind::Unavailable
+        )
+    }
+}
+
+/// A key as text for a message: lossy, without control characters, cut.
+pub(crate) fn printable(key: &[u8]) -> String {
+    let cut = &key[..key.len().min(LONGEST_KEY)];
+    let mut text = String::from_utf8_lossy(cut).escape_debug().to_string();
+    if cut.len() < key.len() {
+        text.push('…');
+    }
+    text
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            message,
+            operation,
+            key,
+            ..
+        } = &*self.0;
+        match (operation, key) {
+            (Some(operation), Some(key)) => write!(f, "{operation} {key}: ")?,
+            (Some(operation), None) => write!(f, "{operation}: ")?,
+            _ => {}
+        }
+        write!(f, "{kind}: {message}")
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            message,
+            operation,
+            key,
+            source,
+        } = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", kind)
+            .field("message", message)
+            .field("operation", operation)
+            .field("key", key)
+            .field("source", &source.as_ref().map(ToString::to_string))
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_names_operation_key_and_kind() {
+        let error = Error::new(ErrorKind::Timeout, "no answer within 500ms").at("get", b"user:42");
+        assert_eq!(
+            error.to_string(),
+            "get user:42: timeout: no answer within 500ms"
+        );
+        assert_eq!(
+            (error.key(), error.operation()),
+            (Some("user:42"), Some("get"))
+        );
+    }
+
+    #[test]
+    fn a_long_or_strange_key_is_cut_and_escaped() {
+        let error = Error::new(ErrorKind::Timeout, "x").at("get", &[b'k'; 1000]);
+        assert!(error.to_string().len() < 300);
+        assert_eq!(printable(b"a\nb\xff"), "a\\nb\u{fffd}");
+    }
+
+    #[test]
+    fn every_kind_is_counted_once() {
+        for (at, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, at, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The verbs of a type on a store: the typed shell over [`crate::verbs`].
+//!
+//! Keys and values become bytes when a method is called, so that its future borrows nothing but the store.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+
+use crate::options::Condition;
+use crate::verbs::Meta;
+use crate::{Cached, KeyFrom, KeyPart, KeyWriter, Keyed, Result, SetOptions, Store, Ttl, codec};
+
+/// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
+/// method of the application's own can hide. The methods are those of [`Cached`] and documented there.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use valkey_runtime::{Cached, Store};
+///
+/// #[derive(Serialize, Deserialize, Cached)]
+/// struct Counter {
+///     #[cached(key)]
+///     name: String,
+///     count: u64,
+/// }
+///
+/// impl Counter {
+///     /// Hides `Cached::get`.
+///     fn get(&self) -> u64 {
+///         self.count
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// let store = Store::memory();
+/// let counters = store.of::<Counter>();
+/// counters.set(&Counter { name: "visits".into(), count: 7 }).await?;
+/// assert_eq!(counters.get("visits").await?.unwrap().get(), 7);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Handle<'s, T> {
+    store: &'s Store,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Handle<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Handle<'_, T> {}
+
+impl<'s, T: Cached> Handle<'s, T> {
+    const META: Meta = Meta::of::<T>();
+
+    pub(crate) fn new(store: &'s Store) -> Self {
+        Self {
+            store,
+            of: PhantomData,
+        }
+    }
+
+    fn bytes(&self, key: T::Key<'_>) -> Vec<u8> {
+        let mut out = KeyWriter::new(&self.store.inner().namespace, T::PREFIX);
+        <T::OwnedKey as KeyPart>::write(key, &mut out);
+        out.into_bytes()
+    }
+
+    fn bytes_of_all<I>(&self, keys: I) -> Vec<Vec<u8>>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item>,
+    {
+        keys.into_iter()
+            .map(|item| self.bytes(T::OwnedKey::key_from(&item)))
+            .collect()
+    }
+
+    fn encoded(&self, value: &T) -> Result<Vec<u8>> {
+        let inner = self.store.inner();
+        codec::encode(inner.header(&Self::META), value, inner.max_size)
+    }
+
+    /// See [`Cached::get`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get(
+        self,
+        key: T::Key<'_>,
+    ) -> impl Future<Output = Result<Option<T>>> + Send + use<'s, T> {
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        async move {
+            let Some(entry) = inner.get(&key, &Self::META).await? else {
+                return Ok(None);
+            };
+            inner
+                .decoded(
+                    "get",
+                    &key,
+                    &entry,
+                    codec::decode(entry.payload()),
+                    &Self::META,
+                )
+                .await
+        }
+    }
+
+    /// See [`Cached::get_many`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_many<I>(
+        self,
+        keys: I,
+    ) -> impl Future<Output = Result<Vec<Option<T>>>> + Send + use<'s, T, I>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item>,
+    {
+        let (inner, keys) = (self.store.inner(), self.bytes_of_all(keys));
+        async move {
+            let entries = inner.get_many(&keys, &Self::META).await?;
+            let mut values = Vec::with_capacity(entries.len());
+            for (key, entry) in keys.iter().zip(entries) {
+                values.push(match entry {
+                    Some(entry) => {
+                        let value = codec::decode(entry.payload());
+                        inner
+                            .decoded("get_many", key, &entry, value, &Self::META)
+                            .await?
+                    }
+                    None => None,
+                });
+            }
+            Ok(values)
+        }
+    }
+
+    /// See [`Cached::exists`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn exists(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        async move { inner.exists(&key, &Self::META).await }
+    }
+
+    /// See [`Cached::del`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn del(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        async move { inner.del(&key, &Self::META).await }
+    }
+
+    /// See [`Cached::del_many`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn del_many<I>(self, keys: I) -> impl Future<Output = Result<u64>> + Send + use<'s, T, I>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item>,
+    {
+        let (inner, keys) = (self.store.inner(), self.bytes_of_all(keys));
+        async move { inner.del_many(&keys, &Self::META).await }
+    }
+
+    /// See [`Cached::ttl`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ttl(
+        self,
+        key: T::Key<'_>,
+    ) -> impl Future<Output = Result<Option<Ttl>>> + Send + use<'s, T> {
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        async move { inner.ttl(&key, &Self::META).await }
+    }
+
+    /// See [`Cached::touch`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn touch(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        async move { inner.touch(&key, &Self::META).await }
+    }
+
+    /// See [`Cached::set_at`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_at(
+        self,
+        key: T::Key<'_>,
+        value: &T,
+    ) -> impl Future<Output = Result<()>> + Send + use<'s, T> {
+        let (inner, key, encoded) = (self.store.inner(), self.bytes(key), self.encoded(value));
+        async move {
+            inner
+                .set(&key, encoded, None, Condition::Always, &Self::META)
+                .await
+                .map(drop)
+        }
+    }
+
+    /// See [`Cached::set_at_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_at_with(
+        self,
+        key: T::Key<'_>,
+        value: &T,
+        options: SetOptions,
+    ) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
+        let (inner, key, encoded) = (self.store.inner(), self.bytes(key), self.encoded(value));
+        async move {
+            inner
+                .set(&key, encoded, options.ttl, options.condition, &Self::META)
+                .await
+        }
+    }
+
+    /// See [`Cached::set`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set(self, value: &T) -> impl Future<Output = Result<()>> + Send + use<'s, T>
+    where
+        T: Keyed,
+    {
+        self.set_at(value.cache_key(), value)
+    }
+
+    /// See [`Cached::set_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_with(
+        self,
+        value: &T,
+        options: SetOptions,
+    ) -> impl Future<Output = Result<bool>> + Send + use<'s, T>
+    where
+        T: Keyed,
+    {
+        self.set_at_with(value.cache_key(), value, options)
+    }
+
+    /// See [`Cached::set_many`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_many<'v, I>(
+        self,
+        values: I,
+    ) -> impl Future<Output = Result<()>> + Send + use<'s, 'v, T, I>
+    where
+        T: Keyed,
+        I: IntoIterator<Item = &'v T>,
+    {
+        let inner = self.store.inner();
+        let (keys, encoded) = values
+            .into_iter()
+            .map(|value| (self.bytes(value.cache_key()), self.encoded(value)))
+            .unzip();
+        async move { inner.set_many(keys, encoded, &Self::META).await }
+    }
+}
+
+impl<T: Cached> fmt::Debug for Handle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("prefix", &T::PREFIX)
+            .field("store", &self.store)
+            .finish()
+    }
+}

@@ -1,0 +1,427 @@
+//! Keys: how the parts of a key become bytes, injectively.
+//!
+//! A key is `[namespace:]prefix:part[:part…]`. The namespace belongs to the store and the prefix to the type; this
+//! module writes the parts. Each part is escaped (`%`, `:`, `{`, `}`), so a colon in the bytes always separates two
+//! parts, a brace is always a hash tag, and two different keys of a type never give the same bytes.
+//!
+//! [`KeyPart`] is implemented for what an application *owns* (`u64`, `String`, `(u64, String)`) and names the borrowed
+//! form that look-ups take ([`KeyPart::Ref`]: `u64`, `&str`, `(u64, &str)`). [`KeyFrom`] says which items the bulk verbs
+//! take in place of it.
+
+#[cfg(any(
+    feature = "uuid",
+    feature = "chrono",
+    feature = "time",
+    feature = "jiff"
+))]
+mod foreign;
+
+use std::borrow::{Borrow, Cow};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// A type that can be a cache key, or one part of it.
+///
+/// Implemented for integers, `bool`, `char`, the owned string types, tuples of up to six parts, `()` (the key of a
+/// singleton), and with features for UUIDs and dates. A newtype gets it by `#[derive(KeyPart)]`; a foreign type is used
+/// with `#[cached(key(with = "path"))]`.
+///
+/// ```
+/// use valkey_runtime::KeyPart;
+///
+/// #[derive(KeyPart)]
+/// struct UserId(u64);
+/// # fn main() {}
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be part of a cache key",
+    label = "not a `KeyPart`",
+    note = "a newtype of yours: add `#[derive(KeyPart)]` to it",
+    note = "a foreign type: write `#[cached(key(with = \"path::to::function\"))]`, a function from `&{Self}` to a type that can be one",
+    note = "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string"
+)]
+pub trait KeyPart: 'static {
+    /// What a look-up takes: the value itself if it is small, else a reference.
+    type Ref<'k>: Copy + Send + Sync + 'k;
+
+    /// The borrowed form of this key.
+    fn key_ref(&self) -> Self::Ref<'_>;
+
+    /// Writes the key. An implementation writes the same number of parts for every value, and different bytes for
+    /// different values.
+    fn write(key: Self::Ref<'_>, out: &mut KeyWriter);
+}
+
+/// What the bulk verbs take as a key: items of type `X` stand for keys of type `Self`.
+///
+/// So `User::get_many(&store, &ids)` works for a `Vec<u64>`, an array, or an iterator of `u64`, and
+/// `Doc::get_many(&store, &names)` for a `Vec<String>` as well as for `["a", "b"]`.
+#[diagnostic::on_unimplemented(
+    message = "a `{X}` is not a key of the type that is looked up: its key is a `{Self}`",
+    label = "expected items that are (or borrow) a `{Self}`",
+    note = "the bulk verbs take the key's own type, a reference to it, and for a string any `AsRef<str>`"
+)]
+pub trait KeyFrom<X>: KeyPart {
+    /// The key that the item stands for.
+    fn key_from(item: &X) -> Self::Ref<'_>;
+}
+
+/// Writes the parts of a key, escaped and separated.
+///
+/// Only implementations of [`KeyPart`] need it.
+#[derive(Debug)]
+pub struct KeyWriter {
+    bytes: Vec<u8>,
+    /// Whether the next part is preceded by a colon.
+    separate: bool,
+}
+
+impl KeyWriter {
+    /// Starts a key: `namespace` is empty or ends in `:`.
+    pub(crate) fn new(namespace: &str, prefix: &str) -> Self {
+        let mut bytes = Vec::with_capacity(namespace.len() + prefix.len() + 25);
+        bytes.extend_from_slice(namespace.as_bytes());
+        bytes.extend_from_slice(prefix.as_bytes());
+        bytes.push(b':');
+        Self {
+            bytes,
+            separate: false,
+        }
+    }
+
+    /// Writes one part: text, escaped.
+    pub fn part(&mut self, text: &str) {
+        self.begin();
+        let mut rest = text.as_bytes();
+        while let Some(at) = rest
+            .iter()
+            .position(|b| matches!(b, b'%' | b':' | b'{' | b'}'))
+        {
+            self.bytes.extend_from_slice(&rest[..at]);
+            self.bytes.extend_from_slice(match rest[at] {
+                b'%' => b"%25",
+                b':' => b"%3A",
+                b'{' => b"%7B",
+                _ => b"%7D",
+            });
+            rest = &rest[at + 1..];
+        }
+        self.bytes.extend_from_slice(rest);
+    }
+
+    /// Writes one part: a number in decimal.
+    fn number(&mut self, number: impl itoa::Integer) {
+        self.begin();
+        self.bytes
+            .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    fn begin(&mut self) {
+        if self.separate {
+            self.bytes.push(b':');
+        }
+        self.separate = true;
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+macro_rules! by_value {
+    ($($ty:ty => |$key:ident, $out:ident| $write:expr;)*) => {$(
+        impl KeyPart for $ty {
+            type Ref<'k> = $ty;
+
+            fn key_ref(&self) -> $ty {
+                *self
+            }
+
+            fn write($key: $ty, $out: &mut KeyWriter) {
+                $write
+            }
+        }
+
+        impl<X: Borrow<$ty>> KeyFrom<X> for $ty {
+            fn key_from(item: &X) -> $ty {
+                *item.borrow()
+            }
+        }
+    )*};
+}
+#[cfg(any(
+    feature = "uuid",
+    feature = "chrono",
+    feature = "time",
+    feature = "jiff"
+))]
+use by_value;
+
+macro_rules! integers {
+    ($($ty:ty)*) => { by_value! { $($ty => |key, out| out.number(key);)* } };
+}
+
+macro_rules! nonzero {
+    ($($ty:ident)*) => { by_value! { $(std::num::$ty => |key, out| out.number(key.get());)* } };
+}
+
+integers! { u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize }
+nonzero! { NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128 NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128 }
+by_value! {
+    bool => |key, out| out.part(if key { "true" } else { "false" });
+    char => |key, out| out.part(key.encode_utf8(&mut [0; 4]));
+}
+
+macro_rules! strings {
+    ($($ty:ty)*) => {$(
+        impl KeyPart for $ty {
+            type Ref<'k> = &'k str;
+
+            fn key_ref(&self) -> &str {
+                self
+            }
+
+            fn write(key: &str, out: &mut KeyWriter) {
+                out.part(key);
+            }
+        }
+
+        impl<X: AsRef<str>> KeyFrom<X> for $ty {
+            fn key_from(item: &X) -> &str {
+                item.as_ref()
+            }
+        }
+    )*};
+}
+
+strings! { String Box<str> Arc<str> Cow<'static, str> }
+
+impl KeyPart for () {
+    type Ref<'k> = ();
+
+    fn key_ref(&self) {}
+
+    fn write((): (), _: &mut KeyWriter) {}
+}
+
+impl<X: Borrow<()>> KeyFrom<X> for () {
+    fn key_from(_: &X) {}
+}
+
+macro_rules! tuples {
+    ($(($($part:ident $item:ident $at:tt),+))*) => {$(
+        impl<$($part: KeyPart),+> KeyPart for ($($part,)+) {
+            type Ref<'k> = ($($part::Ref<'k>,)+);
+
+            fn key_ref(&self) -> Self::Ref<'_> {
+                ($(self.$at.key_ref(),)+)
+            }
+
+            fn write(key: Self::Ref<'_>, out: &mut KeyWriter) {
+                $($part::write(key.$at, out);)+
+            }
+        }
+
+        impl<$($part: KeyFrom<$item>, $item),+> KeyFrom<($($item,)+)> for ($($part,)+) {
+            fn key_from(item: &($($item,)+)) -> Self::Ref<'_> {
+                ($($part::key_from(&item.$at),)+)
+            }
+        }
+
+        impl<$($part: KeyFrom<$item>, $item),+> KeyFrom<&($($item,)+)> for ($($part,)+) {
+            fn key_from<'x>(item: &'x &($($item,)+)) -> Self::Ref<'x> {
+                ($($part::key_from(&item.$at),)+)
+            }
+        }
+    )*};
+}
+
+tuples! {
+    (A X 0, B Y 1)
+    (A X 0, B Y 1, C Z 2)
+    (A X 0, B Y 1, C Z 2, D W 3)
+    (A X 0, B Y 1, C Z 2, D W 3, E V 4)
+    (A X 0, B Y 1, C Z 2, D W 3, E V 4, F U 5)
+}
+
+/// A part that decides the cluster slot: it is written in braces. `#[cached(key(hash_tag))]` uses it.
+#[doc(hidden)]
+pub struct HashTag<P>(P);
+
+impl<P: KeyPart> KeyPart for HashTag<P> {
+    type Ref<'k> = P::Ref<'k>;
+
+    fn key_ref(&self) -> P::Ref<'_> {
+        self.0.key_ref()
+    }
+
+    fn write(key: P::Ref<'_>, out: &mut KeyWriter) {
+        out.begin();
+        out.bytes.push(b'{');
+        out.separate = false;
+        P::write(key, out);
+        out.bytes.push(b'}');
+        out.separate = true;
+    }
+}
+
+impl<X, P: KeyFrom<X>> KeyFrom<X> for HashTag<P> {
+    fn key_from(item: &X) -> P::Ref<'_> {
+        P::key_from(item)
+    }
+}
+
+/// A foreign type as part of a key. The cached type `T` says how it is written: as its key's part of this number.
+/// `#[cached(key(with = "…"))]` uses it.
+#[doc(hidden)]
+pub struct With<F, T, const NUMBER: usize>(PhantomData<(F, T)>);
+
+/// The function of a `#[cached(key(with = "…"))]`, for the part of this number.
+#[doc(hidden)]
+pub trait KeyWith<F, const NUMBER: usize>: 'static {
+    fn write(foreign: &F, out: &mut KeyWriter);
+}
+
+impl<F: Send + Sync + 'static, T: KeyWith<F, NUMBER>, const NUMBER: usize> KeyPart
+    for With<F, T, NUMBER>
+{
+    type Ref<'k> = &'k F;
+
+    fn key_ref(&self) -> &F {
+        unreachable!("a marker type: it has no values")
+    }
+
+    fn write(key: &F, out: &mut KeyWriter) {
+        T::write(key, out);
+    }
+}
+
+impl<F, T, X, const NUMBER: usize> KeyFrom<X> for With<F, T, NUMBER>
+where
+    F: Send + Sync + 'static,
+    T: KeyWith<F, NUMBER>,
+    X: Borrow<F>,
+{
+    fn key_from(item: &X) -> &F {
+        item.borrow()
+    }
+}
+
+/// Writes what the function makes of a foreign type.
+#[doc(hidden)]
+pub fn write_with<'f, F, R: WithResult>(
+    function: impl FnOnce(&'f F) -> R,
+    foreign: &'f F,
+    out: &mut KeyWriter,
+) {
+    function(foreign).write(out);
+}
+
+/// What the function of a `#[cached(key(with = "…"))]` may give: a part of a key, or text that it borrows.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "a function for `key(with = …)` gives `&str` or a type that can be a key, not `{Self}`",
+    label = "gives `{Self}`",
+    note = "let it give a `String`, or an integer"
+)]
+pub trait WithResult {
+    fn write(self, out: &mut KeyWriter);
+}
+
+impl<P: KeyPart> WithResult for P {
+    fn write(self, out: &mut KeyWriter) {
+        P::write(self.key_ref(), out);
+    }
+}
+
+impl WithResult for &str {
+    fn write(self, out: &mut KeyWriter) {
+        out.part(self);
+    }
+}
+
+/// The key of a type whose annotation is refused because of its key: look-ups with it are no errors besides.
+#[doc(hidden)]
+pub struct ImpossibleKey<T>(PhantomData<T>);
+
+impl<T: crate::Cached> KeyPart for ImpossibleKey<T> {
+    type Ref<'k> = T::Key<'k>;
+
+    fn key_ref(&self) -> T::Key<'_> {
+        unreachable!("its type does not compile")
+    }
+
+    fn write(_: T::Key<'_>, _: &mut KeyWriter) {}
+}
+
+impl<T: crate::Cached, X> KeyFrom<X> for ImpossibleKey<T> {
+    fn key_from(_: &X) -> T::Key<'_> {
+        unreachable!("its type does not compile")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key<P: KeyPart>(key: P::Ref<'_>) -> String {
+        let mut out = KeyWriter::new("", "t");
+        P::write(key, &mut out);
+        String::from_utf8(out.into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn parts_are_readable() {
+        assert_eq!(key::<u64>(42), "t:42");
+        assert_eq!(key::<i8>(-1), "t:-1");
+        assert_eq!(key::<bool>(true), "t:true");
+        assert_eq!(key::<char>('ß'), "t:ß");
+        assert_eq!(key::<()>(()), "t:");
+        assert_eq!(key::<(u64, String)>((7, "ada")), "t:7:ada");
+        assert_eq!(
+            key::<(u64, (Arc<str>, bool))>((7, ("ada", false))),
+            "t:7:ada:false"
+        );
+    }
+
+    #[test]
+    fn separators_and_braces_within_a_part_are_escaped() {
+        assert_eq!(key::<String>("a:b"), "t:a%3Ab");
+        assert_eq!(key::<char>(':'), "t:%3A");
+        assert_eq!(key::<String>("100%{x}"), "t:100%25%7Bx%7D");
+        assert_ne!(
+            key::<(String, String)>(("a:b", "c")),
+            key::<(String, String)>(("a", "b:c"))
+        );
+    }
+
+    #[test]
+    fn a_hash_tag_is_the_only_thing_in_braces() {
+        assert_eq!(key::<(HashTag<u64>, String)>((42, "{x}")), "t:{42}:%7Bx%7D");
+        assert_eq!(key::<(String, HashTag<String>)>(("a", "b")), "t:a:{b}");
+    }
+
+    proptest! {
+        #[test]
+        fn keys_of_strings_are_injective(a: (String, String), b: (String, String)) {
+            let written = |k: &(String, String)| key::<(String, String)>((&k.0, &k.1));
+            prop_assert_eq!(a == b, written(&a) == written(&b));
+        }
+
+        /// Few letters, so that near misses (an escape beside what it stands for) really occur.
+        #[test]
+        fn keys_of_awkward_strings_are_injective(
+            a in ("[%:{}3A25]{0,6}", "[%:{}3A25]{0,6}"),
+            b in ("[%:{}3A25]{0,6}", "[%:{}3A25]{0,6}"),
+        ) {
+            let written = |k: &(String, String)| key::<(HashTag<String>, String)>((&k.0, &k.1));
+            prop_assert_eq!(a == b, written(&a) == written(&b));
+        }
+
+        #[test]
+        fn keys_of_numbers_are_injective(a: (i64, u16), b: (i64, u16)) {
+            prop_assert_eq!(a == b, key::<(i64, u16)>(a) == key::<(i64, u16)>(b));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Plain counters: what a store did since it was opened.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ErrorKind;
+
+/// The counters of a store. Relaxed: each is exact, a snapshot of several is not one moment's.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    corrupt: AtomicU64,
+    errors: [AtomicU64; ErrorKind::ALL.len()],
+}
+
+impl Counters {
+    pub(crate) fn hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn miss(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn corrupt(&self) {
+        self.corrupt.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind) {
+        self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            hits: read(&self.hits),
+            misses: read(&self.misses),
+            corrupt: read(&self.corrupt),
+            errors: std::array::from_fn(|at| read(&self.errors[at])),
+        }
+    }
+}
+
+/// What a store did since it was opened: a snapshot of its counters.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use valkey_runtime::{Cached, ErrorKind, Store};
+/// # #[derive(Serialize, Deserialize, Cached)]
+/// # struct User { #[cached(key)] id: u64 }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// let store = Store::memory();
+/// User { id: 1 }.set(&store).await?;
+/// User::get(&store, 1).await?;
+/// User::get(&store, 2).await?;
+/// let stats = store.stats();
+/// assert_eq!((stats.hits(), stats.misses()), (1, 1));
+/// assert_eq!(stats.errors(ErrorKind::Timeout), 0);
+/// assert_eq!(stats.to_string(), "1 hit, 1 miss (50.0 % hits), 0 corrupt, 0 errors");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    hits: u64,
+    misses: u64,
+    corrupt: u64,
+    errors: [u64; ErrorKind::ALL.len()],
+}
+
+impl Stats {
+    /// Values that a read gave.
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    /// Keys for which a read gave none: nothing there, another version, or corrupt under `on_corrupt = "miss"`.
+    pub fn misses(&self) -> u64 {
+        self.misses
+    }
+
+    /// Entries that were found corrupt.
+    pub fn corrupt(&self) -> u64 {
+        self.corrupt
+    }
+
+    /// Verbs that failed with this kind.
+    pub fn errors(&self, kind: ErrorKind) -> u64 {
+        self.errors[kind as usize]
+    }
+
+    /// Verbs that failed, of whatever kind.
+    pub fn errors_total(&self) -> u64 {
+        self.errors.iter().sum()
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats {
+            hits,
+            misses,
+            corrupt,
+            errors,
+        } = self;
+        let plural =
+            |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
+        write!(
+            f,
+            "{hits} {}, {misses} {}",
+            plural(*hits, "hit", "hits"),
+            plural(*misses, "miss", "misses")
+        )?;
+        if hits + misses > 0 {
+            write!(
+                f,
+                " ({:.1} % hits)",
+                *hits as f64 * 100.0 / (hits + misses) as f64
+            )?;
+        }
+        let total = self.errors_total();
+        write!(
+            f,
+            ", {corrupt} corrupt, {total} {}",
+            plural(total, "error", "errors")
+        )?;
+        for (kind, n) in ErrorKind::ALL
+            .into_iter()
+            .zip(errors)
+            .filter(|(_, n)| **n > 0)
+        {
+            write!(f, "; {kind}: {n}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! The store: where entries lie, and what all types that use it share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::config::{Builder, Variables};
+use crate::stats::Counters;
+use crate::ttl_env::Overrides;
+use crate::{Cached, Handle, Random, Result, Stats};
+
+/// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use valkey_runtime::{Cached, Store};
+///
+/// #[derive(Serialize, Deserialize, Cached)]
+/// struct User {
+///     #[cached(key)]
+///     id: u64,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// let store = Store::memory();
+/// User { id: 42 }.set(&store).await?;
+/// assert!(store.of::<User>().exists(42).await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) backend: Backend,
+    /// Empty, or ending in `:`.
+    pub(crate) namespace: String,
+    pub(crate) max_size: usize,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) counters: Counters,
+    pub(crate) overrides: Overrides,
+}
+
+impl Store {
+    /// Opens the store that the environment names.
+    ///
+    /// | variable | |
+    /// |---|---|
+    /// | `VALKEY_URL` | a URL as in [`connect`](Self::connect) |
+    /// | `VALKEY_HOST`, `VALKEY_PORT` | where there is no URL; the port defaults to 6379 |
+    /// | `VALKEY_TLS` | `true` or `false`; not against the URL |
+    /// | `VALKEY_TLS_CA` | a file of authorities in PEM, in place of the system's |
+    /// | `VALKEY_TLS_CERT`, `VALKEY_TLS_KEY` | files of the client's certificate and key in PEM |
+    /// | `VALKEY_USERNAME`, `VALKEY_PASSWORD` | an ACL user; what the URL says goes first |
+    /// | `VALKEY_DB` | the number of the database; what the URL says goes first |
+    /// | `VALKEY_NAMESPACE` | what all keys begin with; what the URL says goes first |
+    /// | `VALKEY_CLUSTER` | `true`: the server is a node of a cluster |
+    /// | `VALKEY_LAZY` | `true`: open at once and connect in the background |
+    ///
+    /// An empty variable counts as unset.
+    ///
+    /// # Errors
+    /// Of kind [`Config`](crate::ErrorKind::Config) when neither `VALKEY_URL` nor `VALKEY_HOST` is set or a variable is
+    /// malformed; else as [`connect`](Self::connect).
+    pub async fn from_env() -> Result<Self> {
+        Builder::from_env()?.open().await
+    }
+
+    /// Opens a store and connects to its server.
+    ///
+    /// | URL | |
+    /// |---|---|
+    /// | `valkey://[user:password@]host[:port][/database]` | a server; `redis://` too |
+    /// | `valkeys://…` | the same by TLS; `rediss://` too |
+    /// | `valkey+cluster://host:port,host:port/` | a cluster by some of its nodes; `valkeys+cluster://` by TLS |
+    /// | `unix:/path[?db=0&user=…&pass=…]` | a server by its Unix socket |
+    /// | `memory:` | the in-process store |
+    ///
+    /// All take `?namespace=…`. User, password and path are percent-encoded where need be.
+    ///
+    /// # Errors
+    /// When the URL is wrong, or the server can't be reached within 5 s or does not let us in.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder().url(url).connect().await
+    }
+
+    /// As [`connect`](Self::connect), but opens the store at once and connects in the background, so that an outage of
+    /// the cache does not keep the application from starting.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = valkey_runtime::Store::connect_lazy("valkey://127.0.0.1:1")?;
+    /// assert!(store.ping().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the URL is wrong.
+    pub fn connect_lazy(url: &str) -> Result<Self> {
+        Self::builder().url(url).connect_lazy()
+    }
+
+    /// A store in this process, with the semantics of a server: for tests, and for a first run. It holds at most
+    /// 256 MiB; [`builder`](Self::builder) takes another bound.
+    pub fn memory() -> Self {
+        Builder::memory_store()
+    }
+
+    /// A builder, for everything that a URL does not say.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// The verbs of a type on this store.
+    pub fn of<T: Cached>(&self) -> Handle<'_, T> {
+        Handle::new(self)
+    }
+
+    /// Asks the server whether it is there.
+    ///
+    /// # Errors
+    /// When it did not answer.
+    pub async fn ping(&self) -> Result<()> {
+        match &self.inner.backend {
+            Backend::Memory(_) => Ok(()),
+            Backend::Server(server) => server
+                .ping()
+                .await
+                .map_err(|error| self.inner.failed(error.during("ping"))),
+        }
+    }
+
+    /// What this store did since it was opened.
+    pub fn stats(&self) -> Stats {
+        self.inner.counters.snapshot()
+    }
+
+    pub(crate) fn new(
+        backend: Backend,
+        namespace: String,
+        max_size: usize,
+        random: Arc<dyn Random>,
+        variables: Variables,
+    ) -> Self {
+        let (counters, overrides) = (Counters::default(), Overrides::new(variables));
+        Self {
+            inner: Arc::new(Inner {
+                backend,
+                namespace,
+                max_size,
+                random,
+                counters,
+                overrides,
+            }),
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("backend", &self.inner.backend)
+            .field("namespace", &self.inner.namespace)
+            .field("max_size", &self.inner.max_size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,184 @@
+//! How long an entry lives.
+
+use std::fmt;
+use std::time::Duration;
+
+/// How long an entry lives: for ever, or for a time from now.
+///
+/// ```
+/// use std::time::Duration;
+/// use valkey_runtime::Ttl;
+///
+/// assert_eq!(Ttl::from(Duration::from_secs(90)).to_string(), "1m30s");
+/// assert_eq!("1h30m".parse(), Ok(Ttl::After(Duration::from_secs(5400))));
+/// assert_eq!("never".parse(), Ok(Ttl::Never));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ttl {
+    /// The entry has no expiry. It goes when it is deleted or evicted.
+    Never,
+    /// The entry expires after this time. The server counts in milliseconds; a part of one is rounded up.
+    After(Duration),
+}
+
+/// Longer than this is not a time to live but a mistake; who means it writes [`Ttl::Never`].
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+impl Ttl {
+    /// A time to live of so many milliseconds. Usable in constants.
+    pub const fn from_millis(millis: u64) -> Self {
+        Ttl::After(Duration::from_millis(millis))
+    }
+
+    /// The milliseconds that the server is told; `None` for never, an error for what no server takes.
+    pub(crate) fn to_millis(self) -> Result<Option<u64>, TtlError> {
+        match self {
+            Ttl::Never => Ok(None),
+            Ttl::After(time) if time.is_zero() => Err(TtlError::Zero),
+            Ttl::After(time) if time > LONGEST => Err(TtlError::TooLong),
+            Ttl::After(time) => {
+                let millis = time.as_nanos().div_ceil(1_000_000);
+                Ok(Some(u64::try_from(millis).map_err(|_| TtlError::TooLong)?))
+            }
+        }
+    }
+}
+
+impl From<Duration> for Ttl {
+    fn from(time: Duration) -> Self {
+        Ttl::After(time)
+    }
+}
+
+/// Why a text or a duration is not a time to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TtlError {
+    /// Neither a number of seconds nor numbers with units.
+    #[error(
+        "not a time: write seconds (`90`), or numbers with units in falling order (`1h30m`, `500ms`), or `never`"
+    )]
+    Malformed,
+    /// A time of nothing.
+    #[error("zero: an entry that expires at once is never read; to stop caching, don't store")]
+    Zero,
+    /// More than a hundred years.
+    #[error("longer than 100 years: write `never`")]
+    TooLong,
+}
+
+impl std::str::FromStr for Ttl {
+    type Err = TtlError;
+
+    /// Reads `never`, a number of seconds, or numbers with the units `d`, `h`, `m`, `s`, `ms` in falling order.
+    fn from_str(text: &str) -> Result<Self, TtlError> {
+        const UNITS: [(&str, u64); 5] = [
+            ("d", 86_400_000),
+            ("h", 3_600_000),
+            ("m", 60_000),
+            ("s", 1000),
+            ("ms", 1),
+        ];
+
+        if text == "never" {
+            return Ok(Ttl::Never);
+        }
+        let number =
+            |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) && !digits.is_empty() {
+                true => digits.parse::<u64>().map_err(|_| TtlError::TooLong),
+                false => Err(TtlError::Malformed),
+            };
+        let mut millis = 0u64;
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            millis = number(text)?.checked_mul(1000).ok_or(TtlError::TooLong)?;
+        } else {
+            let (mut rest, mut units) = (text, UNITS.iter());
+            while !rest.is_empty() {
+                let (digits, tail) =
+                    rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
+                let end = tail
+                    .bytes()
+                    .position(|b| b.is_ascii_digit())
+                    .unwrap_or(tail.len());
+                let (unit, tail) = tail.split_at_checked(end).ok_or(TtlError::Malformed)?;
+                let (_, factor) = units
+                    .find(|(name, _)| *name == unit)
+                    .ok_or(TtlError::Malformed)?;
+                let part = number(digits)?
+                    .checked_mul(*factor)
+                    .ok_or(TtlError::TooLong)?;
+                millis = millis.checked_add(part).ok_or(TtlError::TooLong)?;
+                rest = tail;
+            }
+        }
+        let ttl = Ttl::from_millis(millis);
+        ttl.to_millis().map(|_| ttl)
+    }
+}
+
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ttl::After(time) = self else {
+            return f.write_str("never");
+        };
+        let (seconds, millis) = (time.as_secs(), time.subsec_millis());
+        let parts = [
+            (seconds / 86_400, "d"),
+            (seconds / 3600 % 24, "h"),
+            (seconds / 60 % 60, "m"),
+            (seconds % 60, "s"),
+            (u64::from(millis), "ms"),
+        ];
+        if parts.iter().all(|(n, _)| *n == 0) {
+            return write!(f, "{time:?}");
+        }
+        parts
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .try_for_each(|(n, unit)| write!(f, "{n}{unit}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        let secs = |s| Ok(Ttl::After(Duration::from_secs(s)));
+        assert_eq!("90".parse::<Ttl>(), secs(90));
+        assert_eq!("10m".parse::<Ttl>(), secs(600));
+        assert_eq!("1d2h3m4s".parse::<Ttl>(), secs(86_400 + 7200 + 180 + 4));
+        assert_eq!("500ms".parse::<Ttl>(), Ok(Ttl::from_millis(500)));
+        assert_eq!("never".parse::<Ttl>(), Ok(Ttl::Never));
+        for bad in [
+            "", " 5m", "5 m", "m", "5x", "-5", "1.5h", "5m1h", "5m5m", "5m3", "ß", "5ß", "٣",
+        ] {
+            assert_eq!(bad.parse::<Ttl>(), Err(TtlError::Malformed), "{bad:?}");
+        }
+        assert_eq!("0".parse::<Ttl>(), Err(TtlError::Zero));
+        assert_eq!("0h0s".parse::<Ttl>(), Err(TtlError::Zero));
+        for long in [
+            "99999999999999999999",
+            "18446744073709551615",
+            "36501d",
+            "18446744073709551615d",
+        ] {
+            assert_eq!(long.parse::<Ttl>(), Err(TtlError::TooLong), "{long:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_millisecond_is_rounded_up() {
+        assert_eq!(Ttl::After(Duration::from_nanos(1)).to_millis(), Ok(Some(1)));
+        assert_eq!(
+            Ttl::After(Duration::from_micros(1001)).to_millis(),
+            Ok(Some(2))
+        );
+        assert_eq!(Ttl::After(Duration::ZERO).to_millis(), Err(TtlError::Zero));
+        assert_eq!(
+            Ttl::After(Duration::MAX).to_millis(),
+            Err(TtlError::TooLong)
+        );
+    }
+}

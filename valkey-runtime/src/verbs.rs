@@ -1,0 +1,319 @@
+//! The verbs on bytes: what a handle's typed methods do once key and value are bytes.
+//!
+//! Nothing here depends on the type but through [`Meta`], so it is compiled once. Here is also where a failure gets its
+//! operation and key, and is counted.
+
+use bytes::Bytes;
+
+use crate::backend::Found;
+use crate::envelope::{self, HEADER, Header, Standing};
+use crate::error::printable;
+use crate::options::Condition;
+use crate::store::Inner;
+use crate::transition::{Fingerprint, Put, Verb};
+use crate::{Cached, Error, ErrorKind, OnCorrupt, Policy, Result, Ttl};
+
+/// What the verbs need to know of a type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta {
+    version: u16,
+    ttl: Ttl,
+    policy: Policy,
+}
+
+impl Meta {
+    pub(crate) const fn of<T: Cached>() -> Self {
+        Self {
+            version: T::VERSION,
+            ttl: T::TTL,
+            policy: T::POLICY,
+        }
+    }
+}
+
+/// The bytes of an entry that holds a value of the type's version, as far as its header tells.
+pub(crate) struct Entry(Bytes);
+
+impl Entry {
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.0.get(HEADER..).unwrap_or_default()
+    }
+}
+
+impl Inner {
+    /// Counts a failure, on its way to the caller.
+    pub(crate) fn failed(&self, error: Error) -> Error {
+        self.counters.error(error.kind());
+        error
+    }
+
+    fn failed_at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
+        self.failed(error.at(operation, key))
+    }
+
+    /// The header of a value that is stored now.
+    pub(crate) fn header(&self, meta: &Meta) -> Header {
+        let stamp = self.backend.now_micros() << 12 | self.random.next_u64() & 0xfff;
+        Header::value(meta.version, stamp)
+    }
+
+    /// The TTL of the type, in milliseconds; `None` for never.
+    fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
+        let overridden = self.ttl_override(meta)?;
+        let ttl = call.or(overridden).unwrap_or(meta.ttl);
+        ttl.to_millis()
+            .map_err(|why| Error::config(format!("the TTL {ttl} is {why}")))
+    }
+
+    /// What the environment says of the type's TTL. Each verb asks, so that a malformed variable shows at the first use.
+    fn ttl_override(&self, meta: &Meta) -> Result<Option<Ttl>> {
+        meta.policy
+            .ttl_env
+            .map_or(Ok(None), |variable| self.overrides.ttl(variable))
+    }
+
+    pub(crate) async fn get(&self, key: &[u8], meta: &Meta) -> Result<Option<Entry>> {
+        let fail = |error| self.failed_at("get", key, error);
+        self.ttl_override(meta).map_err(fail)?;
+        let found = self.backend.get(key).await.map_err(fail)?;
+        self.examine("get", key, found, meta).await
+    }
+
+    pub(crate) async fn get_many(
+        &self,
+        keys: &[Vec<u8>],
+        meta: &Meta,
+    ) -> Result<Vec<Option<Entry>>> {
+        let fail = |error: Error| self.failed(error.during("get_many"));
+        self.ttl_override(meta).map_err(fail)?;
+        let found = self.backend.get_many(keys).await.map_err(fail)?;
+        let mut entries = Vec::with_capacity(found.len());
+        for (key, found) in keys.iter().zip(found) {
+            entries.push(self.examine("get_many", key, found, meta).await?);
+        }
+        Ok(entries)
+    }
+
+    /// What a read makes of what it found. A hit is counted by [`decoded`](Self::decoded), when it is one.
+    async fn examine(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        found: Found,
+        meta: &Meta,
+    ) -> Result<Option<Entry>> {
+        let bytes = match found {
+            Found::Entry(bytes) => bytes,
+            Found::Nothing => {
+                self.counters.miss();
+                return Ok(None);
+            }
+            Found::Foreign => {
+                return self
+                    .corrupt(operation, key, None, "another type of the server's", meta)
+                    .await
+                    .map(|()| None);
+            }
+        };
+        let why = match envelope::standing(envelope::head(&bytes), meta.version) {
+            Standing::Own if bytes.len() <= self.max_size => return Ok(Some(Entry(bytes))),
+            Standing::Own => "larger than the limit",
+            Standing::Replaceable | Standing::Protected => {
+                self.counters.miss();
+                return Ok(None);
+            }
+            Standing::Corrupt(why) => why,
+        };
+        self.corrupt(operation, key, Some(&bytes), why, meta)
+            .await
+            .map(|()| None)
+    }
+
+    /// Takes note of what the codec made of an entry.
+    pub(crate) async fn decoded<T>(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        entry: &Entry,
+        value: Result<T, String>,
+        meta: &Meta,
+    ) -> Result<Option<T>> {
+        match value {
+            Ok(value) => {
+                self.counters.hit();
+                Ok(Some(value))
+            }
+            Err(why) => self
+                .corrupt(operation, key, Some(&entry.0), &why, meta)
+                .await
+                .map(|()| None),
+        }
+    }
+
+    /// Does with a corrupt entry what its type wants: a miss or an error, removed or left.
+    async fn corrupt(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        bytes: Option<&[u8]>,
+        why: &str,
+        meta: &Meta,
+    ) -> Result<()> {
+        self.counters.corrupt();
+        tracing::warn!(operation, key = printable(key), why, "a corrupt entry");
+        if let Some(bytes) = bytes
+            && !meta.policy.keep_corrupt
+        {
+            let verb = Verb::RemoveIfSame(Fingerprint::of(bytes));
+            if let Err(error) = self.backend.apply(key, &verb).await {
+                let error = self.failed_at(operation, key, error);
+                tracing::warn!("a corrupt entry could not be removed: {error}");
+            }
+        }
+        match meta.policy.on_corrupt {
+            OnCorrupt::Miss => {
+                self.counters.miss();
+                Ok(())
+            }
+            OnCorrupt::Error => {
+                Err(self.failed_at(operation, key, Error::new(ErrorKind::Corrupt, why)))
+            }
+        }
+    }
+
+    pub(crate) async fn exists(&self, key: &[u8], meta: &Meta) -> Result<bool> {
+        let fail = |error| self.failed_at("exists", key, error);
+        self.ttl_override(meta).map_err(fail)?;
+        Ok(is_own(&self.backend.head(key).await.map_err(fail)?, meta))
+    }
+
+    pub(crate) async fn ttl(&self, key: &[u8], meta: &Meta) -> Result<Option<Ttl>> {
+        let fail = |error| self.failed_at("ttl", key, error);
+        self.ttl_override(meta).map_err(fail)?;
+        let (found, left) = self.backend.head_and_ttl(key).await.map_err(fail)?;
+        Ok(is_own(&found, meta).then(|| left.map_or(Ttl::Never, Ttl::from_millis)))
+    }
+
+    pub(crate) async fn del(&self, key: &[u8], meta: &Meta) -> Result<bool> {
+        self.ttl_override(meta)
+            .map_err(|error| self.failed_at("del", key, error))?;
+        self.apply("del", key, &Verb::Delete).await
+    }
+
+    pub(crate) async fn del_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Result<u64> {
+        let fail = |error: Error| self.failed(error.during("del_many"));
+        self.ttl_override(meta).map_err(fail)?;
+        let answers = self
+            .backend
+            .apply_many(keys, &Verb::Delete)
+            .await
+            .map_err(fail)?;
+        let removed = self.all("del_many", keys, answers)?;
+        Ok(removed.into_iter().map(u64::from).sum())
+    }
+
+    pub(crate) async fn touch(&self, key: &[u8], meta: &Meta) -> Result<bool> {
+        let ttl = self
+            .ttl_of(meta, None)
+            .map_err(|error| self.failed_at("touch", key, error))?;
+        self.apply(
+            "touch",
+            key,
+            &Verb::Touch {
+                version: meta.version,
+                ttl,
+            },
+        )
+        .await
+    }
+
+    /// Stores what the codec made of a value. True if it was stored.
+    pub(crate) async fn set(
+        &self,
+        key: &[u8],
+        encoded: Result<Vec<u8>>,
+        ttl: Option<Ttl>,
+        condition: Condition,
+        meta: &Meta,
+    ) -> Result<bool> {
+        let fail = |error| self.failed_at("set", key, error);
+        let bytes = encoded.map_err(fail)?;
+        let ttl = self.ttl_of(meta, ttl).map_err(fail)?;
+        let put = Put {
+            version: meta.version,
+            bytes: &bytes,
+            ttl,
+        };
+        match condition {
+            Condition::IfAbsent => self.apply("set", key, &Verb::SetIfAbsent(put)).await,
+            Condition::IfPresent => self.apply("set", key, &Verb::SetIfPresent(put)).await,
+            Condition::Always => self
+                .backend
+                .set(key, bytes, ttl)
+                .await
+                .map_err(fail)
+                .map(|()| true),
+        }
+    }
+
+    /// Stores what the codec made of values; nothing, where it refused one of them.
+    pub(crate) async fn set_many(
+        &self,
+        keys: Vec<Vec<u8>>,
+        encoded: Vec<Result<Vec<u8>>>,
+        meta: &Meta,
+    ) -> Result<()> {
+        let fail = |error: Error| self.failed(error.during("set_many"));
+        let ttl = self.ttl_of(meta, None).map_err(fail)?;
+        let mut values = Vec::with_capacity(keys.len());
+        for (key, encoded) in keys.iter().zip(encoded) {
+            values.push(encoded.map_err(|error| self.failed_at("set_many", key, error))?);
+        }
+        let answers = self
+            .backend
+            .set_many(&keys, values, ttl)
+            .await
+            .map_err(fail)?;
+        self.all("set_many", &keys, answers).map(drop)
+    }
+
+    async fn apply(&self, operation: &'static str, key: &[u8], verb: &Verb<'_>) -> Result<bool> {
+        self.backend
+            .apply(key, verb)
+            .await
+            .map_err(|error| self.failed_at(operation, key, error))
+    }
+
+    /// All answers of a bulk verb; else the first error, which says how many there are.
+    fn all<A>(
+        &self,
+        operation: &'static str,
+        keys: &[Vec<u8>],
+        answers: Vec<Result<A>>,
+    ) -> Result<Vec<A>> {
+        let (count, failed) = (
+            answers.len(),
+            answers.iter().filter(|answer| answer.is_err()).count(),
+        );
+        let answers = keys.iter().zip(answers).map(|(key, answer)| {
+            answer.map_err(|error| {
+                let error = if count > 1 {
+                    error.context(format_args!("{failed} of {count} failed"))
+                } else {
+                    error
+                };
+                self.failed_at(operation, key, error)
+            })
+        });
+        answers.collect()
+    }
+}
+
+fn is_own(found: &Found, meta: &Meta) -> bool {
+    match found {
+        Found::Entry(head) => {
+            envelope::standing(envelope::head(head), meta.version) == Standing::Own
+        }
+        Found::Nothing | Found::Foreign => false,
+    }
+}
