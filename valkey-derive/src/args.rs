@@ -39,6 +39,9 @@ impl Place {
                 ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
                 ("on_corrupt", "on_corrupt = \"error\""),
                 ("keep_corrupt", "keep_corrupt"),
+                ("strict", "strict"),
+                ("hold", "hold = \"500ms\""),
+                ("max_loads", "max_loads = 64"),
                 ("key", "key = u64"),
                 ("crate", "crate = \"path::to::valkey_runtime\""),
             ],
@@ -87,12 +90,29 @@ impl Place {
         }
     }
 
+    /// As in "… known on a field".
+    fn list(self) -> String {
+        let names: Vec<String> = self
+            .names()
+            .iter()
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        match names.as_slice() {
+            [] => "none is".to_owned(),
+            [one] => format!("only {one} is"),
+            [all @ .., last] => format!("{} and {last} are", all.join(", ")),
+        }
+    }
+
     /// Where else this name is known, with an example.
     fn elsewhere(name: &str) -> Option<(Place, &'static str)> {
-        [Place::Type, Place::Field, Place::Key]
+        Place::CACHED
             .into_iter()
-            .find_map(|place| place.example(name).map(|example| (place, example)))
+            .find_map(|place| Some((place, place.example(name)?)))
     }
+
+    /// The places of `#[derive(Cached)]`.
+    const CACHED: [Place; 3] = [Place::Field, Place::Key, Place::Type];
 }
 
 /// One argument.
@@ -149,27 +169,31 @@ impl<'e> Args<'e> {
 
     /// Takes `name = value` together with its name, which is there even if the value is not understood.
     pub(crate) fn named_value<T: Parse>(&mut self, name: &str) -> Option<(Ident, Option<T>)> {
-        let Arg { name, value } = self.take(name)?;
-        let (Value::Assigned(tokens) | Value::List(tokens)) = &value else {
-            self.expected(&name, &name);
-            return Some((name, None));
-        };
-        let parsed = match value {
-            Value::Assigned(_) => syn::parse2(tokens.clone()).ok(),
-            _ => None,
+        let arg = self.take(name)?;
+        let parsed = match &arg.value {
+            Value::Assigned(value) => syn::parse2(value.clone()).ok(),
+            Value::None | Value::List(_) => None,
         };
         if parsed.is_none() {
-            self.expected(&name, or_name(tokens, &name));
+            let example = self.place.example(name).unwrap_or_default();
+            let mut message =
+                format!("this is not how `{name}` is written: write it as in `{example}`");
+            if (self.place, name) == (Place::Type, "key") {
+                message.push_str(
+                    ", if the key is not part of the value; else mark the field that holds it `#[cached(key)]`",
+                );
+            }
+            self.errors.push(arg.at(), message);
         }
-        Some((name, parsed))
+        Some((arg.name, parsed))
     }
 
     /// Takes a name that stands alone.
     pub(crate) fn flag(&mut self, name: &str) -> Option<Ident> {
         let arg = self.take(name)?;
-        if let Value::Assigned(value) | Value::List(value) = &arg.value {
+        if !matches!(arg.value, Value::None) {
             let message = format!("`{name}` takes no value: write `{name}` alone, or leave it out");
-            self.errors.push(or_name(value, &arg.name), message);
+            self.errors.push(arg.at(), message);
         }
         Some(arg.name)
     }
@@ -177,27 +201,23 @@ impl<'e> Args<'e> {
     /// Takes a name that stands alone or with a list of arguments, and gives these.
     pub(crate) fn list(&mut self, name: &str, place: Place) -> Option<Args<'_>> {
         let arg = self.take(name)?;
-        let on = self.place.on();
+        if let Value::Assigned(_) = arg.value {
+            let on = self.place.on();
+            let lists = place
+                .names()
+                .iter()
+                .map(|(_, example)| format!("`{name}({example})`"));
+            let lists = lists.collect::<Vec<_>>().join(" or ");
+            let message = format!("{on} `{name}` takes no value: write `{name}` alone, or {lists}");
+            self.errors.push(arg.at(), message);
+        }
         let mut args = Args {
             place,
             args: Vec::new(),
             errors: self.errors,
         };
-        match arg.value {
-            Value::None => {}
-            Value::List(list) => args.read(list),
-            Value::Assigned(value) => {
-                let lists: Vec<String> = place
-                    .names()
-                    .iter()
-                    .map(|(_, example)| format!("`{name}({example})`"))
-                    .collect();
-                let message = format!(
-                    "{on} `{name}` takes no value: write `{name}`, {}",
-                    lists.join(", ")
-                );
-                args.errors.push(or_name(&value, &arg.name), message);
-            }
+        if let Value::List(list) = arg.value {
+            args.read(list);
         }
         Some(args)
     }
@@ -220,14 +240,6 @@ impl<'e> Args<'e> {
             }
         }
         taken
-    }
-
-    fn expected(&mut self, name: &Ident, at: impl ToTokens) {
-        let example = self.place.example(&name.to_string()).unwrap_or_default();
-        self.errors.push(
-            at,
-            format!("this is not how `{name}` is written: write it as in `{example}`"),
-        );
     }
 
     fn read(&mut self, list: TokenStream) {
@@ -262,29 +274,28 @@ impl<'e> Args<'e> {
             }
             return;
         }
-        if let Some(meant) = nearest(&name, self.place.names().iter().map(|(name, _)| *name)) {
-            self.errors.push(
-                &arg.name,
-                format!("unknown attribute `{name}`: did you mean `{meant}`?"),
-            );
-            arg.name = Ident::new(meant, arg.name.span());
-            return self.args.push(arg);
-        }
-        let known: Vec<String> = self
-            .place
-            .names()
+        let meant = nearest(&name, self.place.names().iter().map(|(name, _)| *name));
+        let others = Place::CACHED
             .iter()
-            .map(|(name, _)| format!("`{name}`"))
-            .collect();
-        let known = match known.as_slice() {
-            [] => "none is".to_owned(),
-            [one] => format!("only {one} is"),
-            [all @ .., last] => format!("{} and {last} are", all.join(", ")),
+            .flat_map(|place| place.names())
+            .map(|(name, _)| *name);
+        let help = match (meant, nearest(&name, others).and_then(Place::elsewhere)) {
+            (Some(meant), _) => format!("did you mean `{meant}`?"),
+            (None, Some((place, example))) => {
+                format!(
+                    "did you mean `{}` {}?",
+                    place.attribute(example),
+                    place.belongs()
+                )
+            }
+            (None, None) => format!("{} known {on}", self.place.list()),
         };
-        self.errors.push(
-            &arg.name,
-            format!("unknown attribute `{name}`: {known} known {on}"),
-        );
+        self.errors
+            .push(&arg.name, format!("unknown attribute `{name}`: {help}"));
+        if let Some(meant) = meant {
+            arg.name = Ident::new(meant, arg.name.span());
+            self.args.push(arg);
+        }
     }
 
     fn add_to_key(&mut self, arg: Arg) {
@@ -302,8 +313,14 @@ impl<'e> Args<'e> {
     }
 }
 
-fn or_name<'t>(tokens: &'t TokenStream, name: &'t Ident) -> &'t dyn ToTokens {
-    if tokens.is_empty() { name } else { tokens }
+impl Arg {
+    /// Where a wrong value is: at the name, if there is none.
+    fn at(&self) -> &dyn ToTokens {
+        match &self.value {
+            Value::Assigned(tokens) | Value::List(tokens) if !tokens.is_empty() => tokens,
+            _ => &self.name,
+        }
+    }
 }
 
 impl Parse for Arg {

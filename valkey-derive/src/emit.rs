@@ -1,7 +1,7 @@
 //! Last stage: from what a type means to tokens.
 //!
 //! Only constants, types and one-line methods are emitted; whatever can be a generic function is one, in the runtime.
-//! All of it stands in an anonymous constant, so that the one name it needs, `__rt`, is seen by nobody else. What is
+//! All of it stands in an anonymous constant, so that the names it needs (`__rt`) are seen by nobody else. What is
 //! said about the type of a key stands where its field's type stands, so that the compiler points there.
 
 use proc_macro2::{Literal, Span, TokenStream};
@@ -9,66 +9,56 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{GenericParam, Generics, Ident, Path, Type, WherePredicate, parse_quote};
 
-use crate::model::{Cached, Key, KeyField, Newtype, OnCorrupt, Policy};
+use crate::model::{Cached, KeyField, KeyForm, Newtype, OnCorrupt, Policy};
 use crate::ttl::Ttl;
-use crate::types::{is_float, mentioned_param, ungrouped};
+use crate::types::{is_float, is_plain_key, mentioned_param, ungrouped};
 
 pub(crate) fn cached(model: &Cached) -> TokenStream {
     let target = Target::cached(model);
-    let mut tokens = target.implement(&quote!(__rt::Cached), {
-        let prefix = prefix(model);
-        let ttl = ttl(model.ttl);
-        let version = Literal::u16_unsuffixed(model.version);
-        let policy = policy(&model.policy);
-        let key = key_types(model);
-        quote! {
-            const PREFIX: &'static str = #prefix;
-            const TTL: __rt::Ttl = #ttl;
-            const VERSION: u16 = #version;
-            #policy
-            #key
-        }
+    let key_part = target.names_key_part.then(|| {
+        quote!(
+            use __rt::KeyPart as __KeyPart;
+        )
     });
-    if let Key::Fields(fields) = &model.key {
-        let key = match model.key_is_possible {
+    let cached = target.implement(quote!(__rt::Cached), constants(model));
+    let fields = match &model.key.form {
+        KeyForm::Fields(fields) => Some(fields),
+        KeyForm::Apart(_) => None,
+    };
+    let keyed = fields.map(|fields| {
+        let key = match model.key.possible {
+            true if fields.is_empty() => TokenStream::new(),
             true => tuple(fields, key_of_value),
             false => quote!(loop {}),
         };
-        tokens.extend(target.implement(
-            &quote!(__rt::Keyed),
-            quote! {
-                fn cache_key(&self) -> Self::Key<'_> { #key }
-            },
-        ));
-        tokens.extend(fields.iter().filter_map(|field| key_with(field, &target)));
-    }
-    within(&model.runtime, tokens)
+        target.implement(
+            quote!(__rt::Keyed),
+            quote!(fn cache_key(&self) -> Self::Key<'_> { #key }),
+        )
+    });
+    let functions = fields
+        .into_iter()
+        .flatten()
+        .filter_map(|field| key_with(field, &target));
+    within(
+        &model.runtime,
+        quote!(#key_part #cached #keyed #(#functions)*),
+    )
 }
 
 pub(crate) fn newtype(model: &Newtype) -> TokenStream {
-    let target = Target::newtype(model);
-    let write = model.field.as_ref().map(|(member, ty)| {
-        quote_spanned! {at(ty)=> <#ty as __rt::KeyPart>::write(<#ty as __rt::KeyPart>::key_ref(&key.#member), out) }
-    });
-    let mut tokens = target.implement(
-        &quote!(__rt::KeyPart),
-        quote! {
-            type Ref<'k> = &'k Self;
-            fn key_ref(&self) -> &Self { self }
-            fn write(key: &Self, out: &mut __rt::KeyWriter) { #write }
-        },
-    );
-    tokens.extend(
-        target
-            .with_param(parse_quote!(__X: __rt::Borrow<Self>))
-            .implement(
-                &quote!(__rt::KeyFrom<__X>),
-                quote! {
-                    fn key_from(item: &__X) -> &Self { __rt::Borrow::borrow(item) }
-                },
-            ),
-    );
-    within(&model.runtime, tokens)
+    let (ty, field) = match &model.field {
+        Some((member, ty)) => (quote!(#ty), quote!(&self.#member)),
+        None => (quote!(()), quote!(&())),
+    };
+    let body = quote! {
+        type Field = #ty;
+        fn field(&self) -> &#ty { #field }
+    };
+    within(
+        &model.runtime,
+        Target::newtype(model).implement(quote!(__rt::Newtype), body),
+    )
 }
 
 /// Puts the implementations where the names that they use are known, and theirs are not.
@@ -85,6 +75,7 @@ fn within(runtime: &Path, implementations: TokenStream) -> TokenStream {
 struct Target {
     ty: TokenStream,
     generics: Generics,
+    names_key_part: bool,
 }
 
 impl Target {
@@ -100,17 +91,13 @@ impl Target {
                 Self: __rt::Serialize + __rt::DeserializeOwned + __rt::Send + __rt::Sync + 'static
             });
         }
-        if !model.key_is_possible
-            && let Key::Fields(fields) = &model.key
-        {
-            // So that what look-ups take can be named. The type is refused, in the end.
-            for field in fields
-                .iter()
-                .filter(|field| mentioned_param(&field.ty, &model.generics).is_some())
-            {
-                let ty = &field.ty;
-                target.require(parse_quote!(#ty: __rt::KeyPart));
+        match &model.key.form {
+            KeyForm::Fields(fields) => {
+                for field in fields.iter().filter(|field| field.with.is_none()) {
+                    target.require_key_part(&field.ty);
+                }
             }
+            KeyForm::Apart(ty) => target.require_key_part(ty),
         }
         target
     }
@@ -133,6 +120,7 @@ impl Target {
         Target {
             ty: quote!(#ident #params),
             generics: generics.clone(),
+            names_key_part: false,
         }
     }
 
@@ -144,18 +132,57 @@ impl Target {
         self.generics.make_where_clause().predicates.push(bound);
     }
 
-    fn with_param(mut self, param: GenericParam) -> Self {
-        self.generics.params.push(param);
-        self
+    /// Says that a type is a `KeyPart`, unless it plainly is. Where it is not, this makes one error, at the type, of what
+    /// would be one for every mention of the key.
+    fn require_key_part(&mut self, ty: &Type) {
+        match ungrouped(ty) {
+            Type::Tuple(tuple) => tuple
+                .elems
+                .iter()
+                .for_each(|part| self.require_key_part(part)),
+            ty if is_float(ty) || is_plain_key(ty) => {}
+            ty => {
+                // All of the bound has the type's place in the source, so that the type is underlined and nothing else. As
+                // it seems to be the user's own, it is one name: a path might be longer than the user's lints allow.
+                let end = ty
+                    .to_token_stream()
+                    .into_iter()
+                    .last()
+                    .map_or_else(Span::call_site, |token| token.span());
+                let bound = quote_spanned!(end=> : __KeyPart);
+                self.require(parse_quote!(#ty #bound));
+                self.names_key_part = true;
+            }
+        }
     }
 
-    fn implement(&self, of: &TokenStream, body: TokenStream) -> TokenStream {
+    fn implement(&self, of: TokenStream, body: TokenStream) -> TokenStream {
         let ty = &self.ty;
         let (params, _, bounds) = self.generics.split_for_impl();
         quote! {
             #[automatically_derived]
             impl #params #of for #ty #bounds { #body }
         }
+    }
+}
+
+fn constants(model: &Cached) -> TokenStream {
+    let prefix = prefix(model);
+    let ttl = ttl(model.ttl);
+    let version = Literal::u16_unsuffixed(model.version);
+    let policy = policy(&model.policy);
+    let guarding = match model.strict {
+        true => quote!(Strict),
+        false => quote!(BestEffort),
+    };
+    let key = key_types(model);
+    quote! {
+        const PREFIX: &'static str = #prefix;
+        const TTL: __rt::Ttl = #ttl;
+        const VERSION: u16 = #version;
+        #policy
+        type Guarding = __rt::#guarding;
+        #key
     }
 }
 
@@ -210,25 +237,33 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
     if let Some(variable) = &policy.ttl_env {
         choices.extend(quote!(.ttl_env(#variable)));
     }
+    if let Some(millis) = policy.hold_millis.map(Literal::u32_unsuffixed) {
+        choices.extend(quote!(.hold_millis(#millis)));
+    }
+    if let Some(number) = policy.max_loads.map(Literal::u16_unsuffixed) {
+        choices.extend(quote!(.max_loads(#number)));
+    }
     (!choices.is_empty()).then(|| quote!(const POLICY: __rt::Policy = __rt::Policy::new()#choices;))
 }
 
 /// The key as it is owned and as look-ups take it.
 fn key_types(model: &Cached) -> TokenStream {
-    let (first, owned, borrowed) = match &model.key {
-        Key::Fields(fields) => (
-            fields.first().map(|field| &field.ty),
+    let (types, owned, borrowed) = match &model.key.form {
+        KeyForm::Fields(fields) => (
+            fields.iter().map(|field| &field.ty).collect(),
             tuple(fields, owned),
             tuple(fields, borrowed),
         ),
-        Key::Apart(ty) => (Some(ty), quote!(#ty), looked_up(ty)),
+        KeyForm::Apart(ty) => (vec![&**ty], quote!(#ty), looked_up(ty)),
     };
-    let owned = if model.key_is_possible {
+    let owned = if model.key.possible {
         owned
     } else {
         quote!(__rt::ImpossibleKey<Self>)
     };
-    let span = first.map_or_else(Span::call_site, at);
+    // A type that is less visible than the cached type is refused here; it is one of those that are not plain.
+    let suspect = types.iter().find(|ty| !is_plain_key(ty)).or(types.first());
+    let span = suspect.map_or_else(Span::call_site, at);
     quote_spanned! {span=>
         type OwnedKey = #owned;
         type Key<'k> = #borrowed;
@@ -293,16 +328,11 @@ fn tuple(fields: &[KeyField], part: impl Fn(&KeyField) -> TokenStream) -> TokenS
 fn key_with(field: &KeyField, target: &Target) -> Option<TokenStream> {
     let with = field.with.as_ref()?;
     let (ty, number) = (&field.ty, Literal::usize_unsuffixed(with.number));
-    let write = with
-        .function
-        .as_ref()
-        .map(|function| quote_spanned!(at(function)=> __rt::write_with(#function, foreign, out)));
-    Some(target.implement(
-        &quote!(__rt::KeyWith<#ty, #number>),
-        quote! {
-            fn write(foreign: &#ty, out: &mut __rt::KeyWriter) { #write }
-        },
-    ))
+    let write = with.function.as_ref().map(
+        |function| quote_spanned!(at(function)=> __rt::WithResult::write_to(#function(foreign), out)),
+    );
+    let body = quote!(fn write(foreign: &#ty, out: &mut __rt::KeyWriter) { #write });
+    Some(target.implement(quote!(__rt::KeyWith<#ty, #number>), body))
 }
 
 /// The place of these tokens in the source, with the names of generated code.

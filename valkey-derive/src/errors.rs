@@ -28,9 +28,4 @@ impl Errors {
             .map(syn::Error::into_compile_error)
             .collect()
     }
-
-    #[cfg(test)]
-    pub(crate) fn messages(&self) -> Vec<String> {
-        self.0.iter().map(syn::Error::to_string).collect()
-    }
 }

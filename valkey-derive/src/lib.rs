@@ -50,6 +50,9 @@ use crate::errors::Errors;
 /// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the old entries can't be read as the new type |
 /// | `on_corrupt = "error"` | `"miss"` | what a read makes of an entry that is not this type's: a miss, which is counted and logged, or an error |
 /// | `keep_corrupt` | | leaves such an entry in place; by default a read removes it, if it is still the same bytes |
+/// | `strict` | | an update whose guard can't be placed is refused; by default it is written all the same, and the invalidation delivered later. Updates then fail with an `UpdateError` |
+/// | `hold = "500ms"` | | how long a guard stays after a write or a deletion: as long as the replicas may lag that loaders read from |
+/// | `max_loads = 64` | `64` | the most loads of this type that run at a time in this process |
 /// | `key = Type` | | the key is not part of the value: values are stored by `set_at(&store, key)` |
 /// | `crate = "path"` | `"::valkey_runtime"` | where the runtime is found, if it is re-exported by another crate |
 ///
@@ -58,7 +61,7 @@ use crate::errors::Errors;
 /// | attribute | meaning |
 /// |---|---|
 /// | `key` | this field is the key. With several (up to six) the key is a tuple, in the order of the fields |
-/// | `key(with = "path::to::function")` | the field has a foreign type: the function, from `&T` to `&str` or to an owned type that can be a key, says how it is written. Look-ups take `&T`. Different values must give different keys |
+/// | `key(with = "path::to::function")` | the field has a foreign type `T`: the function, from `&T` to `&str` or to an owned type that can be a key, says how it is written. Different values must give different keys. Look-ups take `&T` |
 /// | `key(hash_tag)` | the entry lies in the cluster slot of this part: `{42}:…`. At most one part is |
 ///
 /// A struct without a key is a singleton: its key is `()`.

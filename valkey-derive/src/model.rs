@@ -3,7 +3,7 @@
 //! A model can always be emitted. Where something was wrong it holds something plausible, so that the only errors that
 //! the user sees are those about the annotation.
 
-use syn::{ExprPath, Generics, Ident, LitStr, Member, Path, Type};
+use syn::{ExprPath, Generics, Ident, Member, Path, Type};
 
 use crate::ttl::Ttl;
 
@@ -18,9 +18,9 @@ pub(crate) struct Cached {
     pub(crate) ttl: Ttl,
     pub(crate) version: u16,
     pub(crate) policy: Policy,
+    /// Whether a write is refused whose guard can't be placed.
+    pub(crate) strict: bool,
     pub(crate) key: Key,
-    /// False after a mistake in the types of the key: nothing can write such a key, but look-ups can still name it.
-    pub(crate) key_is_possible: bool,
 }
 
 /// What differs from the runtime's `Policy::new()`.
@@ -28,7 +28,9 @@ pub(crate) struct Cached {
 pub(crate) struct Policy {
     pub(crate) on_corrupt: OnCorrupt,
     pub(crate) keep_corrupt: bool,
-    pub(crate) ttl_env: Option<LitStr>,
+    pub(crate) ttl_env: Option<String>,
+    pub(crate) hold_millis: Option<u32>,
+    pub(crate) max_loads: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,11 +40,17 @@ pub(crate) enum OnCorrupt {
     Error,
 }
 
-pub(crate) enum Key {
+pub(crate) struct Key {
+    pub(crate) form: KeyForm,
+    /// False after a mistake in the types: nothing can write such a key, but look-ups can still name it.
+    pub(crate) possible: bool,
+}
+
+pub(crate) enum KeyForm {
     /// The key is in the value: in these fields, in order. No field at all makes a singleton.
     Fields(Vec<KeyField>),
     /// The key is of this type and is not part of the value.
-    Apart(Type),
+    Apart(Box<Type>),
 }
 
 pub(crate) struct KeyField {

@@ -20,6 +20,9 @@ pub(crate) struct Cached {
     pub(crate) ttl_env: Option<LitStr>,
     pub(crate) on_corrupt: Option<LitStr>,
     pub(crate) keep_corrupt: bool,
+    pub(crate) strict: bool,
+    pub(crate) hold: Option<LitStr>,
+    pub(crate) max_loads: Option<Lit>,
     pub(crate) key: Option<KeyType>,
     pub(crate) runtime: Option<LitStr>,
 }
@@ -74,6 +77,9 @@ impl Cached {
             ttl_env: args.value("ttl_env"),
             on_corrupt: args.value("on_corrupt"),
             keep_corrupt: args.flag("keep_corrupt").is_some(),
+            strict: args.flag("strict").is_some(),
+            hold: args.value("hold"),
+            max_loads: args.value("max_loads"),
             key: args
                 .named_value("key")
                 .map(|(name, ty)| KeyType { name, ty }),

@@ -1,1 +1,359 @@
+//! What the macros make of a type, as text. How messages look in place, and whether what is emitted compiles and works,
+//! is tested in the package `valkey-tests`.
 
+use proc_macro2::TokenStream;
+use syn::DeriveInput;
+
+/// The implementations as `rustfmt` would write them, and the messages of the mistakes before them.
+fn expanded(derive: impl Fn(DeriveInput) -> TokenStream, source: &str) -> (String, Vec<String>) {
+    let input: DeriveInput = syn::parse_str(source).unwrap();
+    let mut file: syn::File = syn::parse2(derive(input)).unwrap();
+    let messages = file.items.iter().filter_map(message).collect();
+    file.items.retain(|item| message(item).is_none());
+    (prettyplease::unparse(&file), messages)
+}
+
+fn message(item: &syn::Item) -> Option<String> {
+    let syn::Item::Macro(item) = item else {
+        return None;
+    };
+    assert!(item.mac.path.segments.last().unwrap().ident == "compile_error");
+    Some(item.mac.parse_body::<syn::LitStr>().unwrap().value())
+}
+
+fn cached(source: &str) -> String {
+    let (code, messages) = expanded(crate::cached, source);
+    assert!(messages.is_empty(), "{messages:?}");
+    code
+}
+
+fn mistakes(source: &str) -> Vec<String> {
+    expanded(crate::cached, source).1
+}
+
+#[test]
+fn user_takes_few_lines() {
+    let code = cached(
+        r#"
+        #[cached(prefix = "user", ttl = "5m", version = 2)]
+        struct User {
+            #[cached(key)]
+            id: u64,
+            name: String,
+            email: String,
+        }
+        "#,
+    );
+    let expected = "\
+const _: () = {
+    use ::valkey_runtime::__private as __rt;
+    #[automatically_derived]
+    impl __rt::Cached for User {
+        const PREFIX: &'static str = \"user\";
+        const TTL: __rt::Ttl = __rt::Ttl::from_millis(300000);
+        const VERSION: u16 = 2;
+        type Guarding = __rt::BestEffort;
+        type OwnedKey = u64;
+        type Key<'k> = <u64 as __rt::KeyPart>::Ref<'k>;
+    }
+    #[automatically_derived]
+    impl __rt::Keyed for User {
+        fn cache_key(&self) -> Self::Key<'_> {
+            <u64 as __rt::KeyPart>::key_ref(&self.id)
+        }
+    }
+};
+";
+    assert_eq!(code, expected);
+    assert!(code.lines().count() <= 40);
+}
+
+#[test]
+fn every_attribute_and_kind_of_key_has_its_place() {
+    let code = cached(
+        r#"
+        #[cached(ttl = "never", ttl_env = "MEMBER_TTL", on_corrupt = "error", keep_corrupt, strict, hold = "500ms",
+            max_loads = 8, crate = "facade::cache")]
+        struct r#Member(
+            #[cached(key(hash_tag))] OrgId,
+            #[cached(key(with = "Url::as_str"))] Url,
+        );
+        "#,
+    );
+    let expected = "\
+const _: () = {
+    use facade::cache::__private as __rt;
+    use __rt::KeyPart as __KeyPart;
+    #[automatically_derived]
+    impl __rt::Cached for r#Member
+    where
+        OrgId: __KeyPart,
+    {
+        const PREFIX: &'static str = \"member\";
+        const TTL: __rt::Ttl = __rt::Ttl::Never;
+        const VERSION: u16 = 1;
+        const POLICY: __rt::Policy = __rt::Policy::new()
+            .on_corrupt(__rt::OnCorrupt::Error)
+            .keep_corrupt()
+            .ttl_env(\"MEMBER_TTL\")
+            .hold_millis(500)
+            .max_loads(8);
+        type Guarding = __rt::Strict;
+        type OwnedKey = (__rt::HashTag<OrgId>, __rt::With<Url, Self, 1>);
+        type Key<'k> = (<OrgId as __rt::KeyPart>::Ref<'k>, &'k Url);
+    }
+    #[automatically_derived]
+    impl __rt::Keyed for r#Member
+    where
+        OrgId: __KeyPart,
+    {
+        fn cache_key(&self) -> Self::Key<'_> {
+            (<OrgId as __rt::KeyPart>::key_ref(&self.0), &self.1)
+        }
+    }
+    #[automatically_derived]
+    impl __rt::KeyWith<Url, 1> for r#Member
+    where
+        OrgId: __KeyPart,
+    {
+        fn write(foreign: &Url, out: &mut __rt::KeyWriter) {
+            __rt::WithResult::write_to(Url::as_str(foreign), out)
+        }
+    }
+};
+";
+    assert_eq!(code, expected);
+}
+
+#[test]
+fn parameters_are_part_of_the_prefix_and_keep_their_bounds() {
+    let code =
+        cached("struct Grid<T: Copy = u8, const N: usize = 3> where T: Ord { cells: Vec<[T; N]> }");
+    let expected = "\
+const _: () = {
+    use ::valkey_runtime::__private as __rt;
+    #[automatically_derived]
+    impl<T: Copy, const N: usize> __rt::Cached for Grid<T, N>
+    where
+        T: Ord,
+        T: __rt::PrefixPart,
+        Self: __rt::Serialize + __rt::DeserializeOwned + __rt::Send + __rt::Sync
+            + 'static,
+    {
+        const PREFIX: &'static str = const {
+            &__rt::Prefix::new(\"grid\")
+                .open()
+                .name(<T as __rt::PrefixPart>::NAME)
+                .comma()
+                .number(N as i128)
+                .close()
+        }
+            .as_str();
+        const TTL: __rt::Ttl = __rt::Ttl::from_millis(300000);
+        const VERSION: u16 = 1;
+        type Guarding = __rt::BestEffort;
+        type OwnedKey = ();
+        type Key<'k> = ();
+    }
+    #[automatically_derived]
+    impl<T: Copy, const N: usize> __rt::Keyed for Grid<T, N>
+    where
+        T: Ord,
+        T: __rt::PrefixPart,
+        Self: __rt::Serialize + __rt::DeserializeOwned + __rt::Send + __rt::Sync
+            + 'static,
+    {
+        fn cache_key(&self) -> Self::Key<'_> {}
+    }
+};
+";
+    assert_eq!(code, expected);
+}
+
+#[test]
+fn a_key_that_is_not_in_the_value_makes_no_keyed_type() {
+    let code = cached("#[cached(key = (u64, String))] struct Rates(Vec<u32>);");
+    assert!(code.contains("type OwnedKey = (u64, String);"), "{code}");
+    assert!(
+        code.contains("type Key<'k> = <(u64, String) as __rt::KeyPart>::Ref<'k>;"),
+        "{code}"
+    );
+    assert!(!code.contains("Keyed"), "{code}");
+}
+
+#[test]
+fn a_newtype_is_written_as_its_field() {
+    let (code, messages) = expanded(
+        crate::key_part,
+        "struct Id<T> { raw: u64, of: PhantomData<fn() -> T> }",
+    );
+    assert!(messages.is_empty(), "{messages:?}");
+    let expected = "\
+const _: () = {
+    use ::valkey_runtime::__private as __rt;
+    #[automatically_derived]
+    impl<T> __rt::Newtype for Id<T>
+    where
+        Self: __rt::Sync + 'static,
+    {
+        type Field = u64;
+        fn field(&self) -> &u64 {
+            &self.raw
+        }
+    }
+};
+";
+    assert_eq!(code, expected);
+}
+
+#[test]
+fn serde_attributes_are_left_to_serde() {
+    cached(
+        r#"
+        #[serde(rename_all = "camelCase", deny_unknown_fields, bound(serialize = "T: Copy, U: Copy"))]
+        #[serde]
+        struct User {
+            #[cached(key)]
+            #[serde(rename(serialize = "skip", deserialize = "skip"), default = "skip")]
+            id: u64,
+            #[serde(skip, alias = "borrow")]
+            name: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            email: Option<String>,
+            #[serde(skip)]
+            callback: Option<fn(&str) -> &str>,
+        }
+        "#,
+    );
+}
+
+/// Each of these is a mistake, at least one is said, and implementations are there nevertheless.
+#[test]
+fn no_attribute_is_too_odd() {
+    for odd in [
+        "#[cached]",
+        "#[cached = \"user\"]",
+        "#[cached(,)]",
+        "#[cached(prefix = \"a\",, ttl = \"1s\")]",
+        "#[cached(\"user\")]",
+        "#[cached(= \"user\")]",
+        "#[cached(prefix = )]",
+        "#[cached(prefix =, ttl = \"1s\")]",
+        "#[cached(prefix = = )]",
+        "#[cached(prefix[])]",
+        "#[cached(prefix(\"user\"))]",
+        "#[cached(prefix::x = \"user\")]",
+        "#[cached(prefix = \"user\" \"other\")]",
+        "#[cached(prefix = b\"user\")]",
+        "#[cached(ttl = true)]",
+        "#[cached(ttl = 'm')]",
+        "#[cached(version = 1e9)]",
+        "#[cached(version = -1)]",
+        "#[cached(version = 99999999999999999999999999999999999999999)]",
+        "#[cached(keep_corrupt())]",
+        "#[cached(keep_corrupt = )]",
+        "#[cached(key = )]",
+        "#[cached(key = 5)]",
+        "#[cached(key = Id<A, B)]",
+        "#[cached(key = A>, B>)]",
+        "#[cached(key = \"u64\")]",
+        "#[cached(key())]",
+        "#[cached(key(hash_tag))]",
+        "#[cached(crate = \"\")]",
+        "#[cached(r#prefix = \"x\")]",
+        "#[cached({})]",
+        "#[cached(type)]",
+        "#[cached(_)]",
+        "#[cached(>, >)]",
+    ] {
+        let source = format!("{odd} struct User {{ id: u64 }}");
+        let (code, messages) = expanded(crate::cached, &source);
+        assert!(!messages.is_empty(), "{odd}");
+        assert!(code.contains("__rt::Cached for User"), "{odd}");
+    }
+}
+
+#[test]
+fn a_missing_comma_hides_nothing() {
+    let source = r#"#[cached(keep_corrupt prefix = "user" ttl = "0s" key = (u64, u64) version = 0)] struct User {}"#;
+    assert_eq!(
+        mistakes(source)[..4],
+        [
+            "a comma is missing before `prefix`",
+            "a comma is missing before `ttl`",
+            "a comma is missing before `key`",
+            "a comma is missing before `version`",
+        ]
+    );
+    let (code, messages) = expanded(crate::cached, source);
+    assert_eq!(messages.len(), 6, "{messages:?}");
+    assert!(
+        code.contains("type OwnedKey = (u64, u64);") && code.contains("keep_corrupt"),
+        "{code}"
+    );
+}
+
+#[test]
+fn a_type_in_an_argument_may_have_commas_and_arrows() {
+    let code = cached("#[cached(key = Id<fn(A) -> B, Vec<C>>, version = 7)] struct User;");
+    assert!(
+        code.contains("type OwnedKey = Id<fn(A) -> B, Vec<C>>;")
+            && code.contains("VERSION: u16 = 7;"),
+        "{code}"
+    );
+}
+
+#[test]
+fn a_misspelt_attribute_counts_as_what_was_meant() {
+    let source = "#[cached(verison = 7)] struct User { #[cached(kei(hashtag))] id: u64 }";
+    let (code, messages) = expanded(crate::cached, source);
+    assert_eq!(
+        messages,
+        [
+            "unknown attribute `verison`: did you mean `version`?",
+            "unknown attribute `kei`: did you mean `key`?",
+            "unknown attribute `hashtag`: did you mean `hash_tag`?",
+        ]
+    );
+    assert!(
+        code.contains("VERSION: u16 = 7;") && code.contains("OwnedKey = __rt::HashTag<u64>;"),
+        "{code}"
+    );
+}
+
+#[test]
+fn what_belongs_in_the_key_is_put_there() {
+    for key in [
+        "key, with = \"f\"",
+        "with = \"f\", key",
+        "key(hash_tag), with = \"f\"",
+        "with = \"f\"",
+    ] {
+        let (code, messages) = expanded(
+            crate::cached,
+            &format!("struct User {{ #[cached({key})] id: Url }}"),
+        );
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(code.contains("__rt::With<Url, Self, 0>"), "{code}");
+    }
+}
+
+#[test]
+fn macros_may_pass_types_and_literals_in() {
+    let (prefix, ty): (proc_macro2::Group, proc_macro2::Group) =
+        (invisible("\"user\""), invisible("f64"));
+    let input = syn::parse_quote! {
+        #[cached(prefix = #prefix)]
+        struct User { #[cached(key)] id: #ty }
+    };
+    let code = crate::cached(input).to_string();
+    assert!(
+        code.contains("floats are not keys") && code.contains("PREFIX : & 'static str = \"user\""),
+        "{code}"
+    );
+}
+
+/// As `macro_rules` passes what it has parsed.
+fn invisible(text: &str) -> proc_macro2::Group {
+    proc_macro2::Group::new(proc_macro2::Delimiter::None, text.parse().unwrap())
+}

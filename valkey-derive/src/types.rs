@@ -13,20 +13,55 @@ pub(crate) fn ungrouped(ty: &Type) -> &Type {
     }
 }
 
-/// A float that is named as one. An alias is found by the trait `KeyPart`.
+/// The type's name, if it is a single one: without a path and without parameters.
+fn name(ty: &Type) -> Option<&Ident> {
+    match ungrouped(ty) {
+        Type::Path(path) => path.path.get_ident(),
+        _ => None,
+    }
+}
+
+/// A float that is named as one. Behind an alias the trait `KeyPart` finds it.
 pub(crate) fn is_float(ty: &Type) -> bool {
-    matches!(ungrouped(ty), Type::Path(path) if path.path.is_ident("f32") || path.path.is_ident("f64"))
+    name(ty).is_some_and(|name| name == "f32" || name == "f64")
+}
+
+pub(crate) fn is_str(ty: &Type) -> bool {
+    name(ty).is_some_and(|name| name == "str")
+}
+
+/// The types that are keys without a doubt, by their usual names.
+pub(crate) fn is_plain_key(ty: &Type) -> bool {
+    const NAMES: [&str; 15] = [
+        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
+        "bool", "char", "String",
+    ];
+    name(ty).is_some_and(|name| NAMES.iter().any(|plain| name == plain))
 }
 
 pub(crate) fn is_phantom(ty: &Type) -> bool {
-    match ungrouped(ty) {
-        Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .is_some_and(|segment| segment.ident == "PhantomData"),
-        _ => false,
+    let last = match ungrouped(ty) {
+        Type::Path(path) => path.path.segments.last(),
+        _ => None,
+    };
+    last.is_some_and(|segment| segment.ident == "PhantomData")
+}
+
+/// The type as a person would write it, for messages.
+pub(crate) fn shown(ty: &Type) -> String {
+    let mut text = ty.to_token_stream().to_string();
+    for (wide, narrow) in [
+        (" :: ", "::"),
+        (" < ", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        (" ;", ";"),
+        ("& ", "&"),
+    ] {
+        text = text.replace(wide, narrow);
     }
+    text
 }
 
 /// The first type or const parameter that is named in the type.
@@ -73,4 +108,60 @@ fn flat(tokens: TokenStream) -> Vec<TokenTree> {
             token => vec![token],
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_shown_as_they_are_written() {
+        for ty in [
+            "u64",
+            "std::net::IpAddr",
+            "Vec<Option<u8>>",
+            "(u64, Id<A, B>)",
+            "&'static str",
+            "[u8; 4]",
+        ] {
+            assert_eq!(shown(&syn::parse_str(ty).unwrap()), ty);
+        }
+    }
+
+    #[test]
+    fn parameters_are_found_where_they_are_named() {
+        let generics: syn::ItemStruct =
+            syn::parse_str("struct S<'a, T, const N: usize> {}").unwrap();
+        let generics = generics.generics;
+        for (ty, param) in [
+            ("T", "T"),
+            ("Vec<(u8, T)>", "T"),
+            ("[u8; N]", "N"),
+            ("T::Id", "T"),
+            ("<Vec<T> as Trait>::Id", "T"),
+            ("&'a T", "T"),
+        ] {
+            assert_eq!(
+                mentioned_param(&syn::parse_str(ty).unwrap(), &generics).unwrap(),
+                param,
+                "{ty}"
+            );
+        }
+        for ty in ["u8", "a::T", "Vec<a::N>", "dyn Fn() -> a::T", "Id<'T>"] {
+            assert_eq!(
+                mentioned_param(&syn::parse_str(ty).unwrap(), &generics),
+                None,
+                "{ty}"
+            );
+        }
+        let a: Ident = syn::parse_str("a").unwrap();
+        assert!(mentions_lifetime(
+            &syn::parse_str("Vec<Cow<'a, str>>").unwrap(),
+            &[&a]
+        ));
+        assert!(!mentions_lifetime(
+            &syn::parse_str("Vec<a::Cow<'b, a>>").unwrap(),
+            &[&a]
+        ));
+    }
 }

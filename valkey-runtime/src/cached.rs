@@ -8,7 +8,11 @@ use std::future::Future;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{KeyFrom, KeyPart, Policy, Result, SetOptions, Store, Ttl};
+use crate::options::Unwritten;
+use crate::{
+    Guard, Guarding, KeyFrom, KeyPart, Policy, Result, SetOptions, Store, Ttl, UpdateError,
+    UpdateOptions,
+};
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
 ///
@@ -72,6 +76,10 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// What the annotation decides besides.
     const POLICY: Policy = Policy::new();
+
+    /// What becomes of a write whose guard can't be placed: [`BestEffort`](crate::BestEffort), or
+    /// [`Strict`](crate::Strict) with `#[cached(strict)]`.
+    type Guarding: Guarding;
 
     /// The key as an application owns it: `u64`, `String`, `(u64, String)`.
     type OwnedKey: for<'k> KeyPart<Ref<'k> = Self::Key<'k>>;
@@ -179,6 +187,206 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         key: Self::Key<'_>,
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, Self> {
         store.of::<Self>().touch(key)
+    }
+
+    /// Reads the value under `key`; where there is none, loads it and stores what was loaded.
+    ///
+    /// The only error is the loader's own: when the cache is down, slow, full or holds rubbish, the loader's value is
+    /// returned, and the failure is logged and counted. Callers of one key share a load, in this process and across
+    /// processes. What was loaded is stored only if the key was neither deleted nor written meanwhile, so an old value never
+    /// comes back after an invalidation.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64, name: String }
+    /// # #[derive(Debug)]
+    /// # struct DbError;
+    /// # struct Db;
+    /// # impl Db {
+    /// #     async fn find_user(&self, id: u64) -> Result<Option<User>, DbError> {
+    /// #         Ok(Some(User { id, name: "Ada".into() }))
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), DbError> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let user: Option<User> = User::get_or_load(&store, 42, || db.find_user(42)).await?;
+    /// assert_eq!(user.unwrap().name, "Ada");
+    ///
+    /// // A loader of several steps. After a `?` in it, its last line names the error.
+    /// let again = User::get_or_load(&store, 42, async || {
+    ///     let user = db.find_user(42).await?;
+    ///     Ok::<_, DbError>(user)
+    /// });
+    /// assert_eq!(again.await?.unwrap().name, "Ada");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The loader's.
+    fn get_or_load<'s, E, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, E, F, Fut>
+    where
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<Option<Self>, E>> + Send,
+    {
+        store.of::<Self>().get_or_load(key, load)
+    }
+
+    /// Writes a row under a guard: once it is committed no reader is given the old one, in whatever process, even if this one
+    /// dies half-way.
+    ///
+    /// The guard is at the key before `write` begins, and stays while it runs: what others load meanwhile is given to them
+    /// and not stored. After `Ok` the guard ends and the entry is gone. After an error, or if the call is dropped, the write
+    /// may still be committed: then the guard is left to run out, within 10 s.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[derive(Debug)]
+    /// # struct DbError;
+    /// # struct Db;
+    /// # impl Db { async fn rename_user(&self, _: u64, _: &str) -> Result<u64, DbError> { Ok(1) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), DbError> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let rows = User::update(&store, 42, || db.rename_user(42, "Ada")).await?;
+    /// assert_eq!(rows, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The write's own. Of a type with `#[cached(strict)]` it is an [`UpdateError`]: the write is refused when its guard can't
+    /// be placed. Without, the write goes on; others may then be given the old row until the deletion of its entry, which
+    /// is kept, is delivered.
+    fn update<'s, R, E, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        write: F,
+    ) -> impl Future<Output = Result<R, <Self::Guarding as Guarding>::Error<E>>>
+    + Send
+    + use<'s, Self, R, E, F, Fut>
+    where
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        store.of::<Self>().update(key, write)
+    }
+
+    /// As [`update`](Self::update), with options of this call.
+    ///
+    /// # Errors
+    /// [`UpdateError`]: the write's own, or, if strict, that it was refused.
+    fn update_with<'s, R, E, P, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        options: UpdateOptions<P>,
+        write: F,
+    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, Self, R, E, P, F, Fut>
+    where
+        R: Send,
+        E: Send,
+        P: Unwritten<E>,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        store.of::<Self>().update_with(key, options, write)
+    }
+
+    /// As [`update`](Self::update), for a write that concerns several keys.
+    ///
+    /// # Errors
+    /// As there.
+    fn update_many<'s, I, R, E, F, Fut>(
+        store: &'s Store,
+        keys: I,
+        write: F,
+    ) -> impl Future<Output = Result<R, <Self::Guarding as Guarding>::Error<E>>>
+    + Send
+    + use<'s, Self, I, R, E, F, Fut>
+    where
+        I: IntoIterator,
+        Self::OwnedKey: KeyFrom<I::Item>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        store.of::<Self>().update_many(keys, write)
+    }
+
+    /// As [`update`](Self::update), and stores the new value, if nobody else wrote or deleted it meanwhile.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug, PartialEq)]
+    /// # struct User { #[cached(key)] id: u64, name: String }
+    /// # struct Db;
+    /// # impl Db { async fn save(&self, _: &User) -> Result<(), ()> { Ok(()) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let ada = User { id: 42, name: "Ada".into() };
+    /// User::write_through(&store, &ada, || db.save(&ada)).await.unwrap();
+    /// assert_eq!(User::get(&store, 42).await?, Some(ada));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`update`](Self::update). A value that can't be stored is logged and counted, and its entry deleted.
+    fn write_through<'s, R, E, F, Fut>(
+        store: &'s Store,
+        value: &Self,
+        write: F,
+    ) -> impl Future<Output = Result<R, <Self::Guarding as Guarding>::Error<E>>>
+    + Send
+    + use<'s, Self, R, E, F, Fut>
+    where
+        Self: Keyed,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        store.of::<Self>().write_through(value, write)
+    }
+
+    /// Places a guard, for a write that is committed elsewhere; see [`Guard`].
+    ///
+    /// # Errors
+    /// For a type with `#[cached(strict)]`, when the guard can't be placed. Without, the guard tells by
+    /// [`is_placed`](Guard::is_placed).
+    fn guard<'s>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+    ) -> impl Future<Output = Result<Guard>> + Send + use<'s, Self> {
+        store.of::<Self>().guard(key)
+    }
+
+    /// As [`guard`](Self::guard), with options of this call.
+    ///
+    /// # Errors
+    /// As there.
+    fn guard_with<'s>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        options: UpdateOptions,
+    ) -> impl Future<Output = Result<Guard>> + Send + use<'s, Self> {
+        store.of::<Self>().guard_with(key, options)
     }
 
     /// Stores the value under `key`: for types whose key is not part of the value.

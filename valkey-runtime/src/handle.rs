@@ -7,8 +7,12 @@ use std::future::Future;
 use std::marker::PhantomData;
 
 use crate::options::Condition;
+use crate::options::Unwritten;
 use crate::verbs::Meta;
-use crate::{Cached, KeyFrom, KeyPart, KeyWriter, Keyed, Result, SetOptions, Store, Ttl, codec};
+use crate::{
+    Cached, Guard, Guarding, KeyFrom, KeyPart, KeyWriter, Keyed, Result, SetOptions, Store, Strict,
+    Ttl, UpdateError, UpdateOptions, codec, guard, loading,
+};
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
 /// method of the application's own can hide. The methods are those of [`Cached`] and documented there.
@@ -190,6 +194,192 @@ impl<'s, T: Cached> Handle<'s, T> {
     pub fn touch(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, key) = (self.store.inner(), self.bytes(key));
         async move { inner.touch(&key, &Self::META).await }
+    }
+
+    /// See [`Cached::get_or_load`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_load<E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        load: F,
+    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, E, F, Fut>
+    where
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<Option<T>, E>> + Send,
+    {
+        loading::get_or_load(self.store, self.bytes(key), load)
+    }
+
+    /// See [`Cached::update`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update<R, E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        write: F,
+    ) -> impl Future<Output = Result<R, <T::Guarding as Guarding>::Error<E>>>
+    + Send
+    + use<'s, T, R, E, F, Fut>
+    where
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        self.guarded::<T::Guarding, _, _, _, _, _>(
+            vec![self.bytes(key)],
+            UpdateOptions::new(),
+            None,
+            write,
+        )
+    }
+
+    /// See [`Cached::update_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update_with<R, E, P, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        options: UpdateOptions<P>,
+        write: F,
+    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, T, R, E, P, F, Fut>
+    where
+        P: Unwritten<E>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        self.guarded::<Strict, _, _, _, _, _>(vec![self.bytes(key)], options, None, write)
+    }
+
+    /// See [`Cached::update_many`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update_many<I, R, E, F, Fut>(
+        self,
+        keys: I,
+        write: F,
+    ) -> impl Future<Output = Result<R, <T::Guarding as Guarding>::Error<E>>>
+    + Send
+    + use<'s, T, I, R, E, F, Fut>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        self.guarded::<T::Guarding, _, _, _, _, _>(
+            self.bytes_of_all(keys),
+            UpdateOptions::new(),
+            None,
+            write,
+        )
+    }
+
+    /// See [`Cached::write_through`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_through<R, E, F, Fut>(
+        self,
+        value: &T,
+        write: F,
+    ) -> impl Future<Output = Result<R, <T::Guarding as Guarding>::Error<E>>>
+    + Send
+    + use<'s, T, R, E, F, Fut>
+    where
+        T: Keyed,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        self.write_through_at(value.cache_key(), value, write)
+    }
+
+    /// As [`write_through`](Self::write_through), for types whose key is not part of the value.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_through_at<R, E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        value: &T,
+        write: F,
+    ) -> impl Future<Output = Result<R, <T::Guarding as Guarding>::Error<E>>>
+    + Send
+    + use<'s, T, R, E, F, Fut>
+    where
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        let encoded = Some(self.encoded(value));
+        self.guarded::<T::Guarding, _, _, _, _, _>(
+            vec![self.bytes(key)],
+            UpdateOptions::new(),
+            encoded,
+            write,
+        )
+    }
+
+    fn guarded<G, R, E, P, F, Fut>(
+        self,
+        keys: Vec<Vec<u8>>,
+        options: UpdateOptions<P>,
+        through: Option<Result<Vec<u8>>>,
+        write: F,
+    ) -> impl Future<Output = Result<R, G::Error<E>>> + Send + use<'s, T, G, R, E, P, F, Fut>
+    where
+        G: Guarding,
+        P: Unwritten<E>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        let strict = options.strict.unwrap_or(T::Guarding::STRICT);
+        guard::update::<R, E, G, P, F, Fut>(
+            self.store,
+            keys,
+            strict,
+            options,
+            &Self::META,
+            through,
+            write,
+        )
+    }
+
+    /// See [`Cached::guard`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn guard(self, key: T::Key<'_>) -> impl Future<Output = Result<Guard>> + Send + use<'s, T> {
+        self.guard_with(key, UpdateOptions::new())
+    }
+
+    /// See [`Cached::guard_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn guard_with(
+        self,
+        key: T::Key<'_>,
+        options: UpdateOptions,
+    ) -> impl Future<Output = Result<Guard>> + Send + use<'s, T> {
+        let (store, keys) = (self.store, vec![self.bytes(key)]);
+        let strict = options.strict.unwrap_or(T::Guarding::STRICT);
+        async move { Guard::place(store, keys, strict, options, &Self::META).await }
     }
 
     /// See [`Cached::set_at`].

@@ -45,8 +45,10 @@ mod codec;
 mod config;
 mod envelope;
 mod error;
+mod guard;
 mod handle;
 mod key;
+mod loading;
 mod options;
 mod policy;
 mod prefix;
@@ -55,15 +57,17 @@ mod store;
 mod transition;
 mod ttl;
 mod ttl_env;
+mod undelivered;
 mod verbs;
 
 pub use cached::{Cached, Keyed};
 pub use clock::{Clock, ManualClock, Random};
 pub use config::Builder;
 pub use error::{Error, ErrorKind, Result};
+pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
 pub use key::{KeyFrom, KeyPart, KeyWriter};
-pub use options::SetOptions;
+pub use options::{NeverSure, SetOptions, SureIf, UpdateOptions};
 pub use policy::{OnCorrupt, Policy};
 pub use prefix::PrefixPart;
 pub use stats::Stats;
@@ -76,12 +80,11 @@ pub use valkey_derive::{Cached, KeyPart};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::key::{
-        HashTag, ImpossibleKey, KeyFrom, KeyPart, KeyWith, KeyWriter, With, write_with,
+        HashTag, ImpossibleKey, KeyPart, KeyWith, KeyWriter, Newtype, With, WithResult,
     };
     pub use crate::prefix::{Prefix, PrefixPart};
-    pub use crate::{Cached, Keyed, OnCorrupt, Policy, Ttl};
+    pub use crate::{BestEffort, Cached, Keyed, OnCorrupt, Policy, Strict, Ttl};
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
-    pub use std::borrow::Borrow;
     pub use std::marker::{Send, Sync};
 }

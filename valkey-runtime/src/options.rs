@@ -1,5 +1,7 @@
 //! What one call decides for itself.
 
+use std::time::Duration;
+
 use crate::Ttl;
 
 /// How a value is stored by one call.
@@ -55,4 +57,149 @@ pub(crate) enum Condition {
     Always,
     IfAbsent,
     IfPresent,
+}
+
+/// How a row is written under a guard by one call.
+///
+/// ```
+/// use std::time::Duration;
+/// use valkey_runtime::UpdateOptions;
+///
+/// # #[derive(Debug)]
+/// # enum DbError { UniqueViolation, Other }
+/// let options = UpdateOptions::new()
+///     .strict()
+///     .hold(Duration::from_millis(500))
+///     .unwritten_if(|error: &DbError| matches!(error, DbError::UniqueViolation));
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct UpdateOptions<P = NeverSure> {
+    pub(crate) strict: Option<bool>,
+    pub(crate) hold: Option<Duration>,
+    pub(crate) guard_life: Option<Duration>,
+    pub(crate) ttl: Option<Ttl>,
+    pub(crate) unwritten: P,
+}
+
+impl UpdateOptions {
+    /// As the type has it.
+    pub const fn new() -> Self {
+        Self {
+            strict: None,
+            hold: None,
+            guard_life: None,
+            ttl: None,
+            unwritten: NeverSure,
+        }
+    }
+}
+
+impl Default for UpdateOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P> UpdateOptions<P> {
+    /// Refuse the write where its guard can't be placed.
+    pub fn strict(mut self) -> Self {
+        self.strict = Some(true);
+        self
+    }
+
+    /// Write all the same where the guard can't be placed; the invalidation is then delivered later.
+    pub fn best_effort(mut self) -> Self {
+        self.strict = Some(false);
+        self
+    }
+
+    /// How long the guard stays after the write: for loaders that read from a replica that lags.
+    pub fn hold(mut self, hold: Duration) -> Self {
+        self.hold = Some(hold);
+        self
+    }
+
+    /// How long the guard lasts that is not renewed any more, since its process died or its call was dropped; default 10 s.
+    /// Longer than the database's own limit for a statement, a write can't be committed after its guard ran out.
+    pub fn guard_life(mut self, life: Duration) -> Self {
+        self.guard_life = Some(life);
+        self
+    }
+
+    /// The TTL of what a write-through stores.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+
+    /// After which errors of the write it is certain that nothing was written: the guard then ends at once, and else is
+    /// left to run out.
+    pub fn unwritten_if<E, F: Fn(&E) -> bool + Send>(self, is_sure: F) -> UpdateOptions<SureIf<F>> {
+        let (
+            UpdateOptions {
+                strict,
+                hold,
+                guard_life,
+                ttl,
+                unwritten: _,
+            },
+            _,
+        ) = self.split();
+        UpdateOptions {
+            strict,
+            hold,
+            guard_life,
+            ttl,
+            unwritten: SureIf(is_sure),
+        }
+    }
+
+    /// What is plain data, and what the application says of its errors.
+    pub(crate) fn split(self) -> (UpdateOptions, P) {
+        let Self {
+            strict,
+            hold,
+            guard_life,
+            ttl,
+            unwritten,
+        } = self;
+        (
+            UpdateOptions {
+                strict,
+                hold,
+                guard_life,
+                ttl,
+                unwritten: NeverSure,
+            },
+            unwritten,
+        )
+    }
+}
+
+/// Whether an error of a write says that nothing was written.
+#[doc(hidden)]
+pub trait Unwritten<E>: Send {
+    fn is_sure(&self, error: &E) -> bool;
+}
+
+/// No error is certain to mean that nothing was written.
+#[derive(Clone, Copy, Debug)]
+pub struct NeverSure;
+
+/// What the application says of its errors.
+#[derive(Clone, Copy, Debug)]
+pub struct SureIf<F>(F);
+
+impl<E> Unwritten<E> for NeverSure {
+    fn is_sure(&self, _: &E) -> bool {
+        false
+    }
+}
+
+impl<E, F: Fn(&E) -> bool + Send> Unwritten<E> for SureIf<F> {
+    fn is_sure(&self, error: &E) -> bool {
+        (self.0)(error)
+    }
 }

@@ -25,6 +25,8 @@ pub struct Policy {
     pub(crate) on_corrupt: OnCorrupt,
     pub(crate) keep_corrupt: bool,
     pub(crate) ttl_env: Option<&'static str>,
+    pub(crate) max_loads: u16,
+    pub(crate) hold_millis: u32,
 }
 
 impl Policy {
@@ -34,6 +36,8 @@ impl Policy {
             on_corrupt: OnCorrupt::Miss,
             keep_corrupt: false,
             ttl_env: None,
+            max_loads: 64,
+            hold_millis: 0,
         }
     }
 
@@ -52,6 +56,26 @@ impl Policy {
     /// An environment variable that overrides the TTL at run time: seconds, or `10m`.
     pub const fn ttl_env(mut self, variable: &'static str) -> Self {
         self.ttl_env = Some(variable);
+        self
+    }
+
+    /// How many milliseconds a guard stays after its write, and after a deletion: for loaders that read from a replica that
+    /// lags. Default none.
+    pub const fn hold_millis(mut self, hold: u32) -> Self {
+        self.hold_millis = hold;
+        self
+    }
+
+    /// The most loads of the type that run at a time in this process; default 64.
+    ///
+    /// # Panics
+    /// If it is zero: nothing would ever be loaded.
+    pub const fn max_loads(mut self, max_loads: u16) -> Self {
+        assert!(
+            max_loads > 0,
+            "max_loads is zero: nothing would ever be loaded"
+        );
+        self.max_loads = max_loads;
         self
     }
 }

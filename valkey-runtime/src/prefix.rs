@@ -25,6 +25,7 @@ pub trait PrefixPart {
     const NAME: &'static str;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: crate::Cached> PrefixPart for T {
     const NAME: &'static str = T::PREFIX;
 }

@@ -11,6 +11,11 @@ pub(crate) struct Counters {
     hits: AtomicU64,
     misses: AtomicU64,
     corrupt: AtomicU64,
+    loads: AtomicU64,
+    shared: AtomicU64,
+    refused_fills: AtomicU64,
+    queued_deletions: AtomicU64,
+    lost_deletions: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
 }
 
@@ -27,6 +32,26 @@ impl Counters {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn load(&self) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn shared(&self) {
+        self.shared.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused_fill(&self) {
+        self.refused_fills.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn queued_deletion(&self) {
+        self.queued_deletions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost_deletion(&self) {
+        self.lost_deletions.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind) {
         self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -37,6 +62,11 @@ impl Counters {
             hits: read(&self.hits),
             misses: read(&self.misses),
             corrupt: read(&self.corrupt),
+            loads: read(&self.loads),
+            shared: read(&self.shared),
+            refused_fills: read(&self.refused_fills),
+            queued_deletions: read(&self.queued_deletions),
+            lost_deletions: read(&self.lost_deletions),
             errors: std::array::from_fn(|at| read(&self.errors[at])),
         }
     }
@@ -67,6 +97,11 @@ pub struct Stats {
     hits: u64,
     misses: u64,
     corrupt: u64,
+    loads: u64,
+    shared: u64,
+    refused_fills: u64,
+    queued_deletions: u64,
+    lost_deletions: u64,
     errors: [u64; ErrorKind::ALL.len()],
 }
 
@@ -86,12 +121,37 @@ impl Stats {
         self.corrupt
     }
 
-    /// Verbs that failed with this kind.
+    /// Loaders that were run.
+    pub fn loads(&self) -> u64 {
+        self.loads
+    }
+
+    /// Calls that took what another caller's load gave.
+    pub fn shared(&self) -> u64 {
+        self.shared
+    }
+
+    /// Loaded values that were not stored, since their key was deleted or written while they were loaded.
+    pub fn refused_fills(&self) -> u64 {
+        self.refused_fills
+    }
+
+    /// Deletions that could not be delivered and were kept to be delivered later.
+    pub fn queued_deletions(&self) -> u64 {
+        self.queued_deletions
+    }
+
+    /// Deletions that could not even be kept: their entries live until their TTL.
+    pub fn lost_deletions(&self) -> u64 {
+        self.lost_deletions
+    }
+
+    /// Failures of this kind, whether told to the caller or only logged.
     pub fn errors(&self, kind: ErrorKind) -> u64 {
         self.errors[kind as usize]
     }
 
-    /// Verbs that failed, of whatever kind.
+    /// Failures of whatever kind.
     pub fn errors_total(&self) -> u64 {
         self.errors.iter().sum()
     }
@@ -103,7 +163,9 @@ impl fmt::Display for Stats {
             hits,
             misses,
             corrupt,
+            loads,
             errors,
+            ..
         } = self;
         let plural =
             |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
@@ -119,6 +181,9 @@ impl fmt::Display for Stats {
                 " ({:.1} % hits)",
                 *hits as f64 * 100.0 / (hits + misses) as f64
             )?;
+        }
+        if *loads > 0 {
+            write!(f, ", {loads} {}", plural(*loads, "load", "loads"))?;
         }
         let total = self.errors_total();
         write!(

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::config::{Builder, Variables};
+use crate::loading::Loads;
 use crate::stats::Counters;
 use crate::ttl_env::Overrides;
+use crate::undelivered::{self, Undelivered};
 use crate::{Cached, Handle, Random, Result, Stats};
 
 /// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
@@ -42,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Counters,
     pub(crate) overrides: Overrides,
+    pub(crate) loads: Loads,
+    pub(crate) undelivered: Undelivered,
 }
 
 impl Store {
@@ -121,6 +125,18 @@ impl Store {
         Handle::new(self)
     }
 
+    /// Where the entries lie, for a log line: host and port, or a path. Without user and password.
+    ///
+    /// ```
+    /// assert_eq!(valkey_runtime::Store::memory().location(), "this process");
+    /// ```
+    pub fn location(&self) -> &str {
+        match &self.inner.backend {
+            Backend::Memory(_) => "this process",
+            Backend::Server(server) => server.address(),
+        }
+    }
+
     /// Asks the server whether it is there.
     ///
     /// # Errors
@@ -140,6 +156,11 @@ impl Store {
         self.inner.counters.snapshot()
     }
 
+    /// How many deletions wait for the server.
+    pub fn undelivered(&self) -> usize {
+        self.inner.undelivered.len()
+    }
+
     pub(crate) fn new(
         backend: Backend,
         namespace: String,
@@ -148,6 +169,7 @@ impl Store {
         variables: Variables,
     ) -> Self {
         let (counters, overrides) = (Counters::default(), Overrides::new(variables));
+        let loads = Loads::default();
         Self {
             inner: Arc::new(Inner {
                 backend,
@@ -156,8 +178,16 @@ impl Store {
                 random,
                 counters,
                 overrides,
+                loads,
+                undelivered: Undelivered::default(),
             }),
         }
+    }
+
+    /// Has a key deleted as soon as the server takes it.
+    pub(crate) fn queue_deletion(&self, key: Vec<u8>) {
+        self.inner.counters.queued_deletion();
+        undelivered::queue(&self.inner, key);
     }
 
     pub(crate) fn inner(&self) -> &Inner {

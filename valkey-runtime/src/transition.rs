@@ -1,32 +1,73 @@
-//! The server's half of the conditional verbs: what an entry becomes, and what is answered.
+//! The server's half of the verbs that look before they act: what an entry becomes, and what is answered.
 //!
-//! A pure function of the entry's bytes and the verb. The in-process store runs it; the Lua scripts in `scripts/` repeat
-//! it in the server, each on one key, and a test holds the two to each other over random sequences. Every verb can run
-//! twice and do no harm, since a client may re-send a script whose answer was lost.
+//! Pure functions of the entry's bytes, the verb and the server's time. The in-process store runs them; the Lua scripts in
+//! `scripts/` repeat them in the server, each on one key, and a test holds the two to each other over random sequences.
+//! Every verb can run a second time, at any later moment, and do no harm: a client may send again what got no answer.
 
+use std::borrow::Cow;
+
+use crate::envelope::placeholder::{Guard, Name, Writer, stamp};
 use crate::envelope::{self, Head, Header, Kind, Standing};
 
-/// A verb that looks before it acts.
+/// A verb that is answered by whether it did what it is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verb<'a> {
     /// Stores, unless the entry is a value of this version, a newer one, or a guard.
     SetIfAbsent(Put<'a>),
     /// Stores, if the entry is a value of this version.
     SetIfPresent(Put<'a>),
-    /// Removes the entry, whatever it is. True if it was a value of whatever version.
-    Delete,
+    /// Removes a value or a lease; a guard stays, and is marked as shared. True if it was a value of whatever version.
+    /// With a hold, a guard is left for that long.
+    Delete(Option<Hold>),
     /// Starts the life of a value of this version anew.
     Touch { version: u16, ttl: Option<u64> },
     /// Removes the entry if it is still these bytes: a reader found them corrupt.
     RemoveIfSame(Fingerprint),
+    /// Stores what was loaded under this lease, if it is still there.
+    Fill { lease: Name, put: Put<'a> },
+    /// Keeps the lease for so many milliseconds from now, if it is still there.
+    RenewLease { lease: Name, life: u64 },
+    /// Removes the lease, if it is still there.
+    Release(Name),
+    /// Keeps the writer's place in the guard for so many milliseconds from now. True if it had one.
+    RenewGuard { token: u64, life: u64 },
+    /// Takes the writer out of the guard, and whatever else is there away. True if it had a place. With a hold, its place
+    /// is left to run out so many milliseconds from now.
+    Leave { token: u64, hold: u64 },
+    /// Stores what the writer wrote, if nobody but it ever was in the guard; else as `Leave`. True if it was stored.
+    StoreThrough {
+        guard: Name,
+        hold: u64,
+        put: Put<'a>,
+    },
 }
 
-/// What a conditional verb stores. The TTL is in milliseconds, none for never.
+/// A verb that is answered by the entry as it leaves it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Placing {
+    /// Makes a lease where there is nothing, or where the entry still has the stamp that the reader rejected.
+    Lease {
+        token: u64,
+        life: u64,
+        rejected: Option<u64>,
+    },
+    /// Gives a writer a place in the guard, for so many milliseconds, and makes one where there is none.
+    Enter { token: u64, life: u64 },
+}
+
+/// What a verb stores. The TTL is in milliseconds, none for never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Put<'a> {
     pub(crate) version: u16,
     pub(crate) bytes: &'a [u8],
     pub(crate) ttl: Option<u64>,
+}
+
+/// A guard that a deletion leaves: its writer's token, and its life in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) token: u64,
+    pub(crate) life: u64,
 }
 
 /// Stands for an entry's bytes, so that they need not be sent back to be compared.
@@ -55,44 +96,63 @@ impl Fingerprint {
     }
 }
 
-/// What becomes of the entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+/// The longest that a writer's place in a guard may last from now, in milliseconds: a day.
+pub(crate) const LONGEST_PLACE: u64 = 24 * 60 * 60 * 1000;
+
+/// What becomes of the entry. Times to live are in milliseconds, none for never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change<'a> {
     Keep,
     Remove,
-    /// The verb's bytes, with its TTL.
-    Store,
-    /// The same bytes, with the verb's TTL.
-    Expire,
+    Put {
+        bytes: Cow<'a, [u8]>,
+        ttl: Option<u64>,
+    },
+    /// The same bytes.
+    Expire {
+        ttl: Option<u64>,
+    },
 }
 
-/// What the verb makes of the entry, and whether it did what it is for.
-pub(crate) fn apply(entry: Option<&[u8]>, verb: &Verb<'_>) -> (Change, bool) {
+/// What the verb makes of the entry, and whether it did what it is for. `now` is in microseconds.
+pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Change<'a>, bool) {
     let standing = |version| entry.map(|bytes| envelope::standing(envelope::head(bytes), version));
     match verb {
         Verb::SetIfAbsent(put) => match standing(put.version) {
             Some(Standing::Own | Standing::Protected) => (Change::Keep, false),
-            None | Some(Standing::Replaceable | Standing::Corrupt(_)) => (Change::Store, true),
+            None | Some(Standing::Replaceable | Standing::Corrupt(_)) => (put.change(), true),
         },
         Verb::SetIfPresent(put) => match standing(put.version) {
-            Some(Standing::Own) => (Change::Store, true),
+            Some(Standing::Own) => (put.change(), true),
             _ => (Change::Keep, false),
         },
-        Verb::Delete => match entry.map(envelope::head) {
-            None => (Change::Keep, false),
-            Some(head) => (
-                Change::Remove,
-                matches!(
-                    head,
-                    Head::Known(Header {
-                        kind: Kind::Value,
-                        ..
-                    })
+        Verb::Delete(hold) => {
+            let head = entry.map(envelope::head);
+            let was_value = matches!(
+                head,
+                Some(Head::Known(Header {
+                    kind: Kind::Value,
+                    ..
+                }))
+            );
+            match (entry.and_then(Guard::from_bytes), hold) {
+                (None, None) if entry.is_none() => (Change::Keep, false),
+                (None, None) => (Change::Remove, was_value),
+                (Some(guard), None) => (
+                    Guard {
+                        shared: true,
+                        ..guard.pruned(now)
+                    }
+                    .change(now),
+                    false,
                 ),
-            ),
-        },
-        Verb::Touch { version, .. } => match standing(*version) {
-            Some(Standing::Own) => (Change::Expire, true),
+                (guard, Some(Hold { token, life })) => {
+                    (place(guard, *token, *life, now), was_value)
+                }
+            }
+        }
+        Verb::Touch { version, ttl } => match standing(*version) {
+            Some(Standing::Own) => (Change::Expire { ttl: *ttl }, true),
             _ => (Change::Keep, false),
         },
         Verb::RemoveIfSame(fingerprint) => match entry {
@@ -103,12 +163,172 @@ pub(crate) fn apply(entry: Option<&[u8]>, verb: &Verb<'_>) -> (Change, bool) {
             }
             _ => (Change::Keep, false),
         },
+        Verb::Fill { lease, put } if is_lease(entry, *lease) => (put.change(), true),
+        Verb::RenewLease { lease, life } if is_lease(entry, *lease) => {
+            (Change::Expire { ttl: Some(*life) }, true)
+        }
+        Verb::Release(lease) if is_lease(entry, *lease) => (Change::Remove, true),
+        Verb::Fill { .. } | Verb::RenewLease { .. } | Verb::Release(_) => (Change::Keep, false),
+        Verb::RenewGuard { token, life } => match entry
+            .and_then(Guard::from_bytes)
+            .map(|guard| guard.pruned(now))
+        {
+            Some(guard) if guard.has(*token) => (place(Some(guard), *token, *life, now), true),
+            _ => (Change::Keep, false),
+        },
+        Verb::Leave { token, hold } => leave(entry, *token, *hold, now),
+        Verb::StoreThrough {
+            guard: Name { token, stamp },
+            hold,
+            put,
+        } => {
+            match entry
+                .and_then(Guard::from_bytes)
+                .map(|guard| guard.pruned(now))
+            {
+                Some(guard)
+                    if guard.stamp == *stamp
+                        && !guard.shared
+                        && guard.writers.len() == 1
+                        && guard.has(*token) =>
+                {
+                    (put.change(), true)
+                }
+                _ => (leave(entry, *token, *hold, now).0, false),
+            }
+        }
+    }
+}
+
+/// What the verb makes of the entry. `now` is in microseconds.
+pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> Change<'static> {
+    match *verb {
+        Placing::Lease {
+            token,
+            life,
+            rejected,
+        } => {
+            let rejects = |bytes| match envelope::head(bytes) {
+                Head::Known(Header {
+                    kind: Kind::Value | Kind::Absence,
+                    stamp,
+                    ..
+                }) => rejected == Some(stamp),
+                _ => false,
+            };
+            if entry.is_some_and(|bytes| !rejects(bytes)) {
+                return Change::Keep;
+            }
+            let lease = Name {
+                token,
+                stamp: stamp(now, token),
+            }
+            .to_lease();
+            Change::Put {
+                bytes: Cow::Owned(lease.to_vec()),
+                ttl: Some(life),
+            }
+        }
+        Placing::Enter { token, life } => {
+            place(entry.and_then(Guard::from_bytes), token, life, now)
+        }
+    }
+}
+
+impl<'a> Put<'a> {
+    fn change(&self) -> Change<'a> {
+        Change::Put {
+            bytes: Cow::Borrowed(self.bytes),
+            ttl: self.ttl,
+        }
+    }
+}
+
+impl Guard {
+    /// Without the writers whose places have run out, or are damaged: no guard is for ever.
+    fn pruned(mut self, now: u64) -> Self {
+        let now = now / 1000;
+        self.writers
+            .retain(|writer| (now + 1..=now + LONGEST_PLACE).contains(&writer.deadline));
+        self
+    }
+
+    fn has(&self, token: u64) -> bool {
+        self.writers.iter().any(|writer| writer.token == token)
+    }
+
+    fn change(&self, now: u64) -> Change<'static> {
+        let last = self
+            .writers
+            .iter()
+            .map(|writer| writer.deadline)
+            .max()
+            .unwrap_or(0);
+        match last.saturating_sub(now / 1000) {
+            0 => Change::Remove,
+            left => Change::Put {
+                bytes: Cow::Owned(self.to_bytes()),
+                ttl: Some(left),
+            },
+        }
+    }
+}
+
+fn is_lease(entry: Option<&[u8]>, lease: Name) -> bool {
+    entry == Some(&lease.to_lease())
+}
+
+/// Gives a writer a place for so many milliseconds, or keeps the one it has. Who comes to others shares their guard.
+fn place(guard: Option<Guard>, token: u64, life: u64, now: u64) -> Change<'static> {
+    let guard = guard
+        .map(|guard| guard.pruned(now))
+        .filter(|guard| !guard.writers.is_empty());
+    let mut guard = guard.unwrap_or_else(|| Guard {
+        stamp: stamp(now, token),
+        shared: false,
+        writers: Vec::new(),
+    });
+    let deadline = now / 1000 + life;
+    match guard
+        .writers
+        .iter_mut()
+        .find(|writer| writer.token == token)
+    {
+        Some(writer) => writer.deadline = deadline,
+        None => {
+            guard.shared |= !guard.writers.is_empty();
+            guard.writers.push(Writer { token, deadline });
+        }
+    }
+    guard.change(now)
+}
+
+fn leave(entry: Option<&[u8]>, token: u64, hold: u64, now: u64) -> (Change<'static>, bool) {
+    let guard = entry
+        .and_then(Guard::from_bytes)
+        .map(|guard| guard.pruned(now));
+    let had_place = guard.as_ref().is_some_and(|guard| guard.has(token));
+    if hold > 0 {
+        return (place(guard, token, hold, now), had_place);
+    }
+    match guard {
+        Some(mut guard) => {
+            guard.writers.retain(|writer| writer.token != token);
+            // Whoever remains did not have it alone.
+            guard.shared = true;
+            (guard.change(now), had_place)
+        }
+        None if entry.is_some() => (Change::Remove, false),
+        None => (Change::Keep, false),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: u64 = 1_767_225_600_000_000;
+    const MILLIS: u64 = NOW / 1000;
 
     fn put(version: u16) -> Put<'static> {
         Put {
@@ -118,64 +338,111 @@ mod tests {
         }
     }
 
+    fn guard(shared: bool, writers: &[(u64, u64)]) -> Guard {
+        let writers = writers
+            .iter()
+            .map(|&(token, deadline)| Writer { token, deadline })
+            .collect();
+        Guard {
+            stamp: 7,
+            shared,
+            writers,
+        }
+    }
+
+    /// The guard that the change puts there.
+    fn guard_of(change: &Change<'_>) -> Guard {
+        let Change::Put { bytes, .. } = change else {
+            panic!("{change:?}")
+        };
+        Guard::from_bytes(bytes).expect("a guard")
+    }
+
     #[test]
-    fn verb_by_state_of_the_key() {
+    fn plain_verbs_by_state_of_the_key() {
         let own = Header::value(2, 7).to_bytes();
         let older = Header::value(1, 7).to_bytes();
         let newer = Header::value(3, 7).to_bytes();
-        let lease = Header {
-            kind: Kind::Lease,
-            ..Header::value(2, 7)
-        }
-        .to_bytes();
-        let guard = Header {
-            kind: Kind::Guard,
-            ..Header::value(2, 7)
-        }
-        .to_bytes();
-        let (keep, store, remove) = ((Change::Keep, false), (Change::Store, true), |was| {
-            (Change::Remove, was)
-        });
-        let expire = (Change::Expire, true);
+        let lease = Name { token: 1, stamp: 7 }.to_lease();
+        let guarded = guard(true, &[(1, MILLIS + 9)]).to_bytes();
+        let keep = || (Change::Keep, false);
+        let store = || (put(2).change(), true);
+        let remove = |was| (Change::Remove, was);
+        let expire = || (Change::Expire { ttl: None }, true);
+        let stays = || {
+            (
+                Change::Put {
+                    bytes: guarded.clone().into(),
+                    ttl: Some(9),
+                },
+                false,
+            )
+        };
 
         for (name, entry, absent, present, delete, touch) in [
-            ("nothing", None, store, keep, keep, keep),
-            ("own", Some(&own[..]), keep, store, remove(true), expire),
-            ("older", Some(&older[..]), store, keep, remove(true), keep),
-            ("newer", Some(&newer[..]), keep, keep, remove(true), keep),
-            ("lease", Some(&lease[..]), store, keep, remove(false), keep),
-            ("guard", Some(&guard[..]), keep, keep, remove(false), keep),
+            ("nothing", None, store(), keep(), keep(), keep()),
+            (
+                "own",
+                Some(&own[..]),
+                keep(),
+                store(),
+                remove(true),
+                expire(),
+            ),
+            (
+                "older",
+                Some(&older[..]),
+                store(),
+                keep(),
+                remove(true),
+                keep(),
+            ),
+            (
+                "newer",
+                Some(&newer[..]),
+                keep(),
+                keep(),
+                remove(true),
+                keep(),
+            ),
+            (
+                "lease",
+                Some(&lease[..]),
+                store(),
+                keep(),
+                remove(false),
+                keep(),
+            ),
+            ("guard", Some(&guarded[..]), keep(), keep(), stays(), keep()),
             (
                 "rubbish",
                 Some(&b"rubbish"[..]),
-                store,
-                keep,
+                store(),
+                keep(),
                 remove(false),
-                keep,
+                keep(),
             ),
         ] {
+            let touching = Verb::Touch {
+                version: 2,
+                ttl: None,
+            };
             assert_eq!(
-                apply(entry, &Verb::SetIfAbsent(put(2))),
+                apply(entry, &Verb::SetIfAbsent(put(2)), NOW),
                 absent,
                 "set if absent over {name}"
             );
             assert_eq!(
-                apply(entry, &Verb::SetIfPresent(put(2))),
+                apply(entry, &Verb::SetIfPresent(put(2)), NOW),
                 present,
                 "set if present over {name}"
             );
-            assert_eq!(apply(entry, &Verb::Delete), delete, "delete {name}");
             assert_eq!(
-                apply(
-                    entry,
-                    &Verb::Touch {
-                        version: 2,
-                        ttl: None
-                    }
-                ),
-                touch,
-                "touch {name}"
+                apply(entry, &Verb::Delete(None), NOW),
+                delete,
+                "delete {name}"
             );
+            assert_eq!(apply(entry, &touching, NOW), touch, "touch {name}");
         }
     }
 
@@ -183,16 +450,229 @@ mod tests {
     fn only_the_same_bytes_are_removed() {
         let seen = Fingerprint::of(b"rubbish");
         assert_eq!(
-            apply(Some(b"rubbish"), &Verb::RemoveIfSame(seen)),
+            apply(Some(b"rubbish"), &Verb::RemoveIfSame(seen), NOW),
             (Change::Remove, true)
         );
         assert_eq!(
-            apply(Some(b"rubbisH"), &Verb::RemoveIfSame(seen)),
+            apply(Some(b"rubbisH"), &Verb::RemoveIfSame(seen), NOW),
             (Change::Keep, false)
         );
         assert_eq!(
-            apply(None, &Verb::RemoveIfSame(seen)),
+            apply(None, &Verb::RemoveIfSame(seen), NOW),
             (Change::Keep, false)
         );
+    }
+
+    #[test]
+    fn a_lease_is_made_where_nothing_is_or_what_was_rejected() {
+        let lease = |rejected| Placing::Lease {
+            token: 5,
+            life: 1000,
+            rejected,
+        };
+        let made = Name {
+            token: 5,
+            stamp: stamp(NOW, 5),
+        }
+        .to_lease();
+        let put = Change::Put {
+            bytes: made.to_vec().into(),
+            ttl: Some(1000),
+        };
+        let older = Header::value(1, 7).to_bytes();
+        assert_eq!(apply_placing(None, &lease(None), NOW), put);
+        assert_eq!(apply_placing(Some(&older), &lease(None), NOW), Change::Keep);
+        assert_eq!(
+            apply_placing(Some(&older), &lease(Some(8)), NOW),
+            Change::Keep
+        );
+        assert_eq!(apply_placing(Some(&older), &lease(Some(7)), NOW), put);
+        for entry in [
+            &made[..],
+            &guard(false, &[(1, MILLIS + 1)]).to_bytes(),
+            b"rubbish",
+        ] {
+            assert_eq!(
+                apply_placing(Some(entry), &lease(Some(7)), NOW),
+                Change::Keep
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_very_lease_is_filled_renewed_and_released() {
+        let lease = Name { token: 5, stamp: 7 };
+        let later = Name { stamp: 8, ..lease };
+        let others = Name { token: 6, ..lease };
+        let on = |verb: &Verb<'static>, held: Option<Name>| {
+            apply(held.map(Name::to_lease).as_ref().map(|l| &l[..]), verb, NOW)
+        };
+        let verbs = [
+            (Verb::Fill { lease, put: put(1) }, put(1).change()),
+            (
+                Verb::RenewLease { lease, life: 9 },
+                Change::Expire { ttl: Some(9) },
+            ),
+            (Verb::Release(lease), Change::Remove),
+        ];
+        for (verb, change) in verbs {
+            assert_eq!(on(&verb, Some(lease)), (change, true));
+            for held in [None, Some(later), Some(others)] {
+                assert_eq!(
+                    on(&verb, held),
+                    (Change::Keep, false),
+                    "{verb:?} on {held:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_guard_is_left_by_one_writer_after_the_other() {
+        let first = apply_placing(
+            Some(b"whatever"),
+            &Placing::Enter {
+                token: 1,
+                life: 100,
+            },
+            NOW,
+        );
+        let first = guard_of(&first);
+        assert_eq!(
+            first.writers,
+            [Writer {
+                token: 1,
+                deadline: MILLIS + 100
+            }]
+        );
+        assert!(!first.shared);
+        let both = guard_of(&apply_placing(
+            Some(&first.to_bytes()),
+            &Placing::Enter {
+                token: 2,
+                life: 300,
+            },
+            NOW,
+        ));
+        assert!(both.shared);
+        let (change, had_place) = apply(
+            Some(&both.to_bytes()),
+            &Verb::Leave { token: 1, hold: 0 },
+            NOW,
+        );
+        assert!(had_place);
+        let left = guard_of(&change);
+        assert_eq!(
+            (left.shared, &*left.writers),
+            (
+                true,
+                &[Writer {
+                    token: 2,
+                    deadline: MILLIS + 300
+                }][..]
+            )
+        );
+        let (change, had_place) = apply(
+            Some(&left.to_bytes()),
+            &Verb::Leave { token: 2, hold: 0 },
+            NOW,
+        );
+        assert_eq!((change, had_place), (Change::Remove, true));
+        let value = Header::value(1, 7).to_bytes();
+        assert_eq!(
+            apply(Some(&value), &Verb::Leave { token: 2, hold: 0 }, NOW),
+            (Change::Remove, false)
+        );
+    }
+
+    #[test]
+    fn places_run_out_each_by_itself() {
+        let both = guard(true, &[(1, MILLIS), (2, MILLIS + 5)]).to_bytes();
+        assert_eq!(
+            apply(Some(&both), &Verb::RenewGuard { token: 1, life: 9 }, NOW),
+            (Change::Keep, false)
+        );
+        let (change, held) = apply(Some(&both), &Verb::RenewGuard { token: 2, life: 9 }, NOW);
+        assert!(held);
+        assert_eq!(
+            guard_of(&change).writers,
+            [Writer {
+                token: 2,
+                deadline: MILLIS + 9
+            }]
+        );
+        let gone = guard(true, &[(1, MILLIS)]).to_bytes();
+        let fresh = guard_of(&apply_placing(
+            Some(&gone),
+            &Placing::Enter { token: 3, life: 9 },
+            NOW,
+        ));
+        assert_eq!(
+            (fresh.shared, fresh.stamp),
+            (false, stamp(NOW, 3)),
+            "what ran out is not shared"
+        );
+    }
+
+    #[test]
+    fn a_write_is_stored_only_by_who_was_alone() {
+        let through = |token, stamp| Verb::StoreThrough {
+            guard: Name { token, stamp },
+            hold: 0,
+            put: put(1),
+        };
+        let alone = guard(false, &[(1, MILLIS + 9)]).to_bytes();
+        let shared = guard(true, &[(1, MILLIS + 9)]).to_bytes();
+        assert_eq!(
+            apply(Some(&alone), &through(1, 7), NOW),
+            (put(1).change(), true)
+        );
+        assert_eq!(
+            apply(Some(&shared), &through(1, 7), NOW),
+            (Change::Remove, false)
+        );
+        assert_eq!(
+            apply(Some(&alone), &through(1, 8), NOW),
+            (Change::Remove, false),
+            "a guard of another time"
+        );
+        assert_eq!(apply(None, &through(1, 7), NOW), (Change::Keep, false));
+    }
+
+    #[test]
+    fn a_hold_keeps_the_guard_for_a_while() {
+        let hold = Some(Hold {
+            token: 9,
+            life: 500,
+        });
+        let value = Header::value(1, 7).to_bytes();
+        let (change, was) = apply(Some(&value), &Verb::Delete(hold), NOW);
+        assert!(was);
+        assert_eq!(
+            guard_of(&change).writers,
+            [Writer {
+                token: 9,
+                deadline: MILLIS + 500
+            }]
+        );
+        let alone = guard(false, &[(1, MILLIS + 9000)]).to_bytes();
+        let (change, had) = apply(
+            Some(&alone),
+            &Verb::Leave {
+                token: 1,
+                hold: 500,
+            },
+            NOW,
+        );
+        assert!(had);
+        assert_eq!(
+            change,
+            Change::Put {
+                bytes: guard_of(&change).to_bytes().into(),
+                ttl: Some(500)
+            }
+        );
+        let (change, _) = apply(Some(&alone), &Verb::Delete(hold), NOW);
+        assert!(guard_of(&change).shared);
     }
 }

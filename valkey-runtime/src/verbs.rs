@@ -10,15 +10,15 @@ use crate::envelope::{self, HEADER, Header, Standing};
 use crate::error::printable;
 use crate::options::Condition;
 use crate::store::Inner;
-use crate::transition::{Fingerprint, Put, Verb};
+use crate::transition::{Fingerprint, Hold, Put, Verb};
 use crate::{Cached, Error, ErrorKind, OnCorrupt, Policy, Result, Ttl};
 
 /// What the verbs need to know of a type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meta {
-    version: u16,
+    pub(crate) version: u16,
     ttl: Ttl,
-    policy: Policy,
+    pub(crate) policy: Policy,
 }
 
 impl Meta {
@@ -35,6 +35,14 @@ impl Meta {
 pub(crate) struct Entry(Bytes);
 
 impl Entry {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
     pub(crate) fn payload(&self) -> &[u8] {
         self.0.get(HEADER..).unwrap_or_default()
     }
@@ -58,7 +66,7 @@ impl Inner {
     }
 
     /// The TTL of the type, in milliseconds; `None` for never.
-    fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
+    pub(crate) fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
         let overridden = self.ttl_override(meta)?;
         let ttl = call.or(overridden).unwrap_or(meta.ttl);
         ttl.to_millis()
@@ -66,7 +74,7 @@ impl Inner {
     }
 
     /// What the environment says of the type's TTL. Each verb asks, so that a malformed variable shows at the first use.
-    fn ttl_override(&self, meta: &Meta) -> Result<Option<Ttl>> {
+    pub(crate) fn ttl_override(&self, meta: &Meta) -> Result<Option<Ttl>> {
         meta.policy
             .ttl_env
             .map_or(Ok(None), |variable| self.overrides.ttl(variable))
@@ -159,26 +167,50 @@ impl Inner {
         why: &str,
         meta: &Meta,
     ) -> Result<()> {
-        self.counters.corrupt();
-        tracing::warn!(operation, key = printable(key), why, "a corrupt entry");
-        if let Some(bytes) = bytes
-            && !meta.policy.keep_corrupt
-        {
-            let verb = Verb::RemoveIfSame(Fingerprint::of(bytes));
-            if let Err(error) = self.backend.apply(key, &verb).await {
-                let error = self.failed_at(operation, key, error);
-                tracing::warn!("a corrupt entry could not be removed: {error}");
-            }
-        }
+        self.note_corrupt(operation, key, bytes, why, meta).await;
         match meta.policy.on_corrupt {
             OnCorrupt::Miss => {
                 self.counters.miss();
                 Ok(())
             }
             OnCorrupt::Error => {
-                Err(self.failed_at(operation, key, Error::new(ErrorKind::Corrupt, why)))
+                let error = Error::new(ErrorKind::Corrupt, why);
+                Err(self.failed_at(operation, key, error))
             }
         }
+    }
+
+    /// Counts and logs a corrupt entry, and removes it unless its type keeps such. True if nothing of it is left.
+    pub(crate) async fn note_corrupt(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        bytes: Option<&[u8]>,
+        why: &str,
+        meta: &Meta,
+    ) -> bool {
+        self.counters.corrupt();
+        tracing::warn!(operation, key = printable(key), why, "a corrupt entry");
+        let Some(bytes) = bytes.filter(|_| !meta.policy.keep_corrupt) else {
+            return false;
+        };
+        let verb = Verb::RemoveIfSame(Fingerprint::of(bytes));
+        self.backend
+            .apply(key, &verb)
+            .await
+            .unwrap_or_else(|error| {
+                self.log_failure(
+                    error.at(operation, key),
+                    "a corrupt entry could not be removed",
+                );
+                false
+            })
+    }
+
+    /// Counts and logs a failure that its caller is not told.
+    pub(crate) fn log_failure(&self, error: Error, what: &str) {
+        let error = self.failed(error);
+        tracing::warn!("{what}: {error}");
     }
 
     pub(crate) async fn exists(&self, key: &[u8], meta: &Meta) -> Result<bool> {
@@ -194,10 +226,17 @@ impl Inner {
         Ok(is_own(&found, meta).then(|| left.map_or(Ttl::Never, Ttl::from_millis)))
     }
 
+    /// A deletion as the type has it: with a guard that stays a while, if its loaders may read what is old.
+    fn deletion(&self, meta: &Meta) -> Verb<'static> {
+        let life = u64::from(meta.policy.hold_millis);
+        let token = if life > 0 { self.random.next_u64() } else { 0 };
+        Verb::Delete((life > 0).then_some(Hold { token, life }))
+    }
+
     pub(crate) async fn del(&self, key: &[u8], meta: &Meta) -> Result<bool> {
         self.ttl_override(meta)
             .map_err(|error| self.failed_at("del", key, error))?;
-        self.apply("del", key, &Verb::Delete).await
+        self.apply("del", key, &self.deletion(meta)).await
     }
 
     pub(crate) async fn del_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Result<u64> {
@@ -205,7 +244,7 @@ impl Inner {
         self.ttl_override(meta).map_err(fail)?;
         let answers = self
             .backend
-            .apply_many(keys, &Verb::Delete)
+            .apply_many(keys, &self.deletion(meta))
             .await
             .map_err(fail)?;
         let removed = self.all("del_many", keys, answers)?;

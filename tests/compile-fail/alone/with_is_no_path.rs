@@ -11,8 +11,12 @@ async fn use_it(store: &Store, user: User) -> valkey_runtime::Result<()> {
     user.set(store).await?;
     User::set_many(store, [&user]).await?;
     let _: Option<User> = User::get(store, &std::net::Ipv4Addr::LOCALHOST.into()).await?;
-    let _: Vec<Option<User>> = User::get_many(store, [&std::net::Ipv4Addr::LOCALHOST.into()]).await?;
-    let _: bool = store.of::<User>().del(&std::net::Ipv4Addr::LOCALHOST.into()).await?;
+    let _: Vec<Option<User>> =
+        User::get_many(store, [&std::net::Ipv4Addr::LOCALHOST.into()]).await?;
+    let _: bool = store
+        .of::<User>()
+        .del(&std::net::Ipv4Addr::LOCALHOST.into())
+        .await?;
     let _ = user.key();
     Ok(())
 }

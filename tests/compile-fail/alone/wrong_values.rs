@@ -2,7 +2,13 @@ use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, Store};
 
 #[derive(Serialize, Deserialize, Cached)]
-#[cached(prefix = "a b", ttl = "0s", version = 0, on_corrupt = "no", ttl_env = "")]
+#[cached(
+    prefix = "a b",
+    ttl = "0s",
+    version = 0,
+    on_corrupt = "no",
+    ttl_env = ""
+)]
 struct User {
     #[cached(key)]
     id: u64,

@@ -1,0 +1,9 @@
+use valkey_runtime::KeyPart;
+
+#[derive(KeyPart)]
+enum Locale {
+    En,
+    De,
+}
+
+fn main() {}

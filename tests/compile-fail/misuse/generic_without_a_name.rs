@@ -11,8 +11,8 @@ struct Page<T> {
 #[derive(Serialize, Deserialize)]
 struct Item;
 
-async fn find(store: &Store) -> valkey_runtime::Result<Option<Page<Item>>> {
-    Page::<Item>::get(store, 1).await
+fn pages(store: &Store) {
+    let _ = store.of::<Page<Item>>();
 }
 
 fn main() {}

@@ -6,8 +6,8 @@ struct Plain {
     id: u64,
 }
 
-async fn find(store: &Store) -> valkey_runtime::Result<Option<Plain>> {
-    Plain::get(store, 42).await
+async fn find(store: &Store) -> valkey_runtime::Result<Vec<Option<Plain>>> {
+    Plain::get_many(store, [42]).await
 }
 
 fn main() {}

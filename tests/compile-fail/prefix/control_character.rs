@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use valkey_runtime::Cached;
 
 #[derive(Serialize, Deserialize, Cached)]
-#[cached(prefix = "user\n\u{7}")]
+#[cached(prefix = "user\u{7}")]
 struct User {
     #[cached(key)]
     id: u64,

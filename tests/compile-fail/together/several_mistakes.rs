@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use valkey_runtime::Cached;
 
 #[derive(Serialize, Deserialize, Cached)]
-#[cached(perfix = "user:", ttl = "0s", version = 0, expiry = "5m")]
+#[cached(perfix = "user:", ttl = "0s", version = 0, hash_tag)]
 #[cached(ttl = "1h", on_corrupt = "eror")]
 struct User {
     #[cached(key, hash_tag)]

@@ -6,28 +6,8 @@ use crate::stores::On;
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, ErrorKind, SetOptions, Store, Ttl};
 
-/// Each test of the suite, on each backend.
-macro_rules! suite {
-    ($($name:ident)*) => {
-        suite! { @on memory Memory: $($name)* }
-        suite! { @on plain Plain: $($name)* }
-        suite! { @on tls Tls: $($name)* }
-        suite! { @on unix Unix: $($name)* }
-        suite! { @on cluster Cluster: $($name)* }
-    };
-    (@on $module:ident $on:ident: $($name:ident)*) => {
-        mod $module {
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    crate::conformance::$name(crate::stores::On::$on).await;
-                }
-            )*
-        }
-    };
-}
-
 suite! {
+    crate::conformance =>
     a_value_comes_back
     what_is_not_there_is_a_miss
     the_last_writer_wins

@@ -116,6 +116,7 @@ async fn a_cluster_that_is_none() {
         PLAIN.port()
     )))
     .await;
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.to_string().contains("cluster"), "{error}");
 }
 
@@ -129,7 +130,15 @@ async fn a_node_of_a_cluster_asked_as_a_single_server() {
         .into_iter()
         .find_map(Result::err)
         .expect("some slot is elsewhere");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("valkey+cluster://"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_the_server_does_not_have() {
+    let url = format!("valkey://127.0.0.1:{}/4711", PLAIN.port());
+    let error = fails(Store::connect(&url)).await;
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
 }
 
 #[tokio::test]

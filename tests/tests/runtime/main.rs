@@ -1,6 +1,9 @@
 //! The runtime against the in-process store and real servers. One binary, so that its tests share the servers.
 
+#[macro_use]
+mod stores;
+
 mod conformance;
 mod faults;
+mod loading;
 mod servers;
-mod stores;

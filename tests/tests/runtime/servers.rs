@@ -121,13 +121,22 @@ async fn a_list_is_left_where_it_is() {
                 .await
                 .unwrap()
         );
+        let stored = ada(1).set_with(&store, SetOptions::new().if_absent()).await;
+        assert!(!stored.unwrap(), "it is not ours to replace");
+        assert!(!User::del(&store, 1).await.unwrap());
+        assert_eq!(User::del_many(&store, [1]).await.unwrap(), 0);
+        let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(ada(1)))).await;
+        assert_eq!(loaded, Ok(Some(ada(1))));
+        assert_eq!(
+            User::update(&store, 1, async || Ok::<_, ()>(7)).await,
+            Ok(7)
+        );
         assert_eq!(
             on.raw(&["LLEN", "list:user:1"]),
             Value::Integer(2),
             "{on:?}"
         );
-        assert!(!User::del(&store, 1).await.unwrap(), "no value was there");
-        on.raw(&["RPUSH", "list:user:1", "a"]);
+        // The plain SET that a `set` is replaces whatever is there.
         ada(1).set(&store).await.unwrap();
         assert_eq!(User::get(&store, 1).await.unwrap(), Some(ada(1)));
     }

@@ -68,3 +68,26 @@ pub(crate) fn tls_builder(server: &Server) -> Builder {
         .tls_ca_file(&tls.ca)
         .tls_client_files(&tls.cert, &tls.key)
 }
+
+/// Each test of a suite, on each backend.
+macro_rules! suite {
+    ($($path:ident)::+ => $($name:ident)*) => {
+        suite! { @on memory Memory [$($path)::+] $($name)* }
+        suite! { @on plain Plain [$($path)::+] $($name)* }
+        suite! { @on tls Tls [$($path)::+] $($name)* }
+        suite! { @on unix Unix [$($path)::+] $($name)* }
+        suite! { @on cluster Cluster [$($path)::+] $($name)* }
+    };
+    (@on $module:ident $on:ident [$($path:ident)::+] $($name:ident)*) => {
+        mod $module {
+            use $($path)::+ as suite;
+
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    suite::$name(crate::stores::On::$on).await;
+                }
+            )*
+        }
+    };
+}

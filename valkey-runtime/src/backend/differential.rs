@@ -1,6 +1,7 @@
-//! The scripts against the transition function: the same verbs on a real server and on the in-process store, which runs
-//! the function, leave the same entries and give the same answers.
+//! The scripts against the transition functions: the same verbs on a real server and on the in-process store, which runs
+//! the functions, give the same answers and leave the same entries.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,102 +9,272 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{Backend, Found, Host, Memory, Server, ServerConfig, Target};
-use crate::ManualClock;
+use crate::Clock;
 use crate::clock::{SystemClock, ThreadRandom};
+use crate::envelope::placeholder::{Guard, Name, Writer};
 use crate::envelope::{Header, Kind};
-use crate::transition::{Fingerprint, Put, Verb};
+use crate::transition::{Fingerprint, Hold, Placing, Put, Verb};
 
 const KEY: &[u8] = b"differential";
+/// The stamp of all entries that are put there as they are.
+const STAMP: u64 = 0x1122_3344_5566_7788;
 
 #[derive(Clone, Debug)]
 enum Step {
     Put(Vec<u8>),
     SetIfAbsent(u16, Vec<u8>, Option<u64>),
     SetIfPresent(u16, Vec<u8>, Option<u64>),
-    Delete,
+    Delete(Option<Hold>),
     Touch(u16, Option<u64>),
     RemoveIfSame(Vec<u8>),
+    Lease(u64, Option<u64>),
+    Fill(u64, Vec<u8>, Option<u64>),
+    RenewLease(u64),
+    Release(u64),
+    Enter(u64),
+    RenewGuard(u64),
+    Leave(u64, u64),
+    StoreThrough(u64, u64, Vec<u8>),
 }
 
-/// Entries of few versions and all kinds, some with a byte of their header changed, some cut short.
+fn versions() -> impl Strategy<Value = u16> {
+    prop_oneof![8 => 1..4u16, 1 => 255..258u16]
+}
+
+/// Few, so that they meet; one whose bytes are awkward.
+fn tokens() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 1..4u64, 1 => Just(u64::MAX - 0xff)]
+}
+
+fn in_an_hour() -> u64 {
+    SystemClock::new().now_micros() / 1000 + 3_600_000
+}
+
+fn ttls() -> impl Strategy<Value = Option<u64>> {
+    prop::option::of(60_000..120_000u64)
+}
+
+/// Entries of few versions and all kinds, some with a byte changed, some cut short.
 fn entries() -> impl Strategy<Value = Vec<u8>> {
-    let kinds = prop_oneof![
-        4 => Just(Kind::Value),
-        1 => Just(Kind::Absence),
-        1 => Just(Kind::Lease),
-        1 => Just(Kind::Guard),
-    ];
-    let versions = prop_oneof![8 => 1..4u16, 1 => 255..258u16];
-    let headers = (
-        kinds,
-        versions,
-        prop_oneof![8 => Just(0u32), 1 => any::<u32>()],
-    );
-    let whole = headers.prop_map(|(kind, version, shape)| {
+    let shapes = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
+    let kinds = prop_oneof![4 => Just(Kind::Value), 1 => Just(Kind::Absence)];
+    let values = (kinds, versions(), shapes).prop_map(|(kind, version, shape)| {
         let header = Header {
             kind,
             version,
             shape,
-            stamp: 7,
+            stamp: STAMP,
         };
         [&header.to_bytes()[..], b"\x2a"].concat()
     });
-    let damaged = (whole.clone(), 0..26usize, any::<u8>()).prop_map(|(mut bytes, at, byte)| {
-        bytes[at] = byte;
-        bytes
+    let leases = tokens().prop_map(|token| {
+        Name {
+            token,
+            stamp: STAMP,
+        }
+        .to_lease()
+        .to_vec()
     });
-    let cut = (whole.clone(), 0..26usize).prop_map(|(bytes, len)| bytes[..len].to_vec());
-    prop_oneof![4 => whole, 2 => damaged, 1 => cut]
+    // Places that ran out long ago and places that will not run out.
+    let writer = (tokens(), prop_oneof![Just(1u64), Just(in_an_hour())]);
+    let writer = writer.prop_map(|(token, deadline)| Writer { token, deadline });
+    let guards = (any::<bool>(), prop::collection::vec(writer, 0..4));
+    let guards = guards.prop_map(|(shared, writers)| {
+        Guard {
+            stamp: STAMP,
+            shared,
+            writers,
+        }
+        .to_bytes()
+    });
+    let whole = prop_oneof![4 => values, 1 => leases, 3 => guards].boxed();
+    let damaged = (whole.clone(), any::<prop::sample::Index>(), any::<u8>()).prop_map(
+        |(mut bytes, at, byte)| {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            bytes
+        },
+    );
+    let cut = (whole.clone(), any::<prop::sample::Index>())
+        .prop_map(|(bytes, at)| bytes[..at.index(bytes.len())].to_vec());
+    prop_oneof![4 => whole, 1 => damaged, 1 => cut]
 }
 
 fn steps() -> impl Strategy<Value = Step> {
-    let version = || prop_oneof![8 => 1..4u16, 1 => 255..258u16];
-    let ttl = || prop::option::of(60_000..120_000u64);
+    let hold = || prop_oneof![3 => Just(0u64), 1 => Just(90_000)];
+    let delete = tokens().prop_map(|token| Hold {
+        token,
+        life: 90_000,
+    });
     prop_oneof![
         3 => entries().prop_map(Step::Put),
-        2 => (version(), entries(), ttl()).prop_map(|(v, bytes, ttl)| Step::SetIfAbsent(v, bytes, ttl)),
-        2 => (version(), entries(), ttl()).prop_map(|(v, bytes, ttl)| Step::SetIfPresent(v, bytes, ttl)),
-        1 => Just(Step::Delete),
-        2 => (version(), ttl()).prop_map(|(v, ttl)| Step::Touch(v, ttl)),
+        1 => (versions(), entries(), ttls()).prop_map(|(v, bytes, ttl)| Step::SetIfAbsent(v, bytes, ttl)),
+        1 => (versions(), entries(), ttls()).prop_map(|(v, bytes, ttl)| Step::SetIfPresent(v, bytes, ttl)),
+        2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
+        1 => (versions(), ttls()).prop_map(|(v, ttl)| Step::Touch(v, ttl)),
         1 => entries().prop_map(Step::RemoveIfSame),
+        3 => (tokens(), prop_oneof![Just(None), Just(Some(STAMP)), Just(Some(7))])
+            .prop_map(|(token, rejected)| Step::Lease(token, rejected)),
+        2 => (tokens(), entries(), ttls()).prop_map(|(token, bytes, ttl)| Step::Fill(token, bytes, ttl)),
+        1 => tokens().prop_map(Step::RenewLease),
+        1 => tokens().prop_map(Step::Release),
+        3 => tokens().prop_map(Step::Enter),
+        2 => tokens().prop_map(Step::RenewGuard),
+        2 => (tokens(), hold()).prop_map(|(token, hold)| Step::Leave(token, hold)),
+        2 => (tokens(), hold(), entries()).prop_map(|(token, hold, bytes)| Step::StoreThrough(token, hold, bytes)),
     ]
 }
 
-impl Step {
-    async fn on(&self, backend: &Backend) -> bool {
+/// A backend, and the names of the placeholders that were made on it, by token: their stamps are each backend's own.
+struct Side<'b> {
+    backend: &'b Backend,
+    leases: HashMap<u64, u64>,
+    guards: HashMap<u64, u64>,
+}
+
+const LIFE: u64 = 90_000;
+
+impl<'b> Side<'b> {
+    fn new(backend: &'b Backend) -> Self {
+        Self {
+            backend,
+            leases: HashMap::new(),
+            guards: HashMap::new(),
+        }
+    }
+
+    /// The answer, without what differs by time.
+    async fn run(&mut self, step: &Step) -> Seen {
         let put = |version, bytes, ttl| Put {
             version,
             bytes,
             ttl,
         };
-        let verb = match self {
+        let lease = |token| Name {
+            token,
+            stamp: self.leases.get(&token).copied().unwrap_or(STAMP),
+        };
+        let verb = match step {
             Step::Put(bytes) => {
-                backend.set(KEY, bytes.clone(), None).await.unwrap();
-                return true;
+                self.backend.set(KEY, bytes.clone(), None).await.unwrap();
+                return Seen::Answer(true);
+            }
+            Step::Lease(token, rejected) => {
+                let verb = Placing::Lease {
+                    token: *token,
+                    life: LIFE,
+                    rejected: *rejected,
+                };
+                let found = self.backend.place(KEY, &verb).await.unwrap();
+                if let Found::Entry(bytes) = &found
+                    && let Some(name) = Name::of_lease(bytes)
+                {
+                    self.leases.insert(name.token, name.stamp);
+                }
+                return Seen::of(found);
+            }
+            Step::Enter(token) => {
+                let found = self
+                    .backend
+                    .place(
+                        KEY,
+                        &Placing::Enter {
+                            token: *token,
+                            life: LIFE,
+                        },
+                    )
+                    .await
+                    .unwrap();
+                if let Found::Entry(bytes) = &found
+                    && let Some(guard) = Guard::from_bytes(bytes)
+                {
+                    self.guards.insert(*token, guard.stamp);
+                }
+                return Seen::of(found);
             }
             Step::SetIfAbsent(version, bytes, ttl) => Verb::SetIfAbsent(put(*version, bytes, *ttl)),
             Step::SetIfPresent(version, bytes, ttl) => {
                 Verb::SetIfPresent(put(*version, bytes, *ttl))
             }
-            Step::Delete => Verb::Delete,
+            Step::Delete(hold) => Verb::Delete(*hold),
             Step::Touch(version, ttl) => Verb::Touch {
                 version: *version,
                 ttl: *ttl,
             },
             Step::RemoveIfSame(bytes) => Verb::RemoveIfSame(Fingerprint::of(bytes)),
+            Step::Fill(token, bytes, ttl) => Verb::Fill {
+                lease: lease(*token),
+                put: put(1, bytes, *ttl),
+            },
+            Step::RenewLease(token) => Verb::RenewLease {
+                lease: lease(*token),
+                life: LIFE,
+            },
+            Step::Release(token) => Verb::Release(lease(*token)),
+            Step::RenewGuard(token) => Verb::RenewGuard {
+                token: *token,
+                life: LIFE,
+            },
+            Step::Leave(token, hold) => Verb::Leave {
+                token: *token,
+                hold: *hold,
+            },
+            Step::StoreThrough(token, hold, bytes) => {
+                let stamp = self.guards.get(token).copied().unwrap_or(STAMP);
+                Verb::StoreThrough {
+                    guard: Name {
+                        token: *token,
+                        stamp,
+                    },
+                    hold: *hold,
+                    put: put(1, bytes, None),
+                }
+            }
         };
-        backend.apply(KEY, &verb).await.unwrap()
+        Seen::Answer(self.backend.apply(KEY, &verb).await.unwrap())
+    }
+
+    async fn seen(&self) -> (Seen, bool) {
+        let (_, ttl) = self.backend.head_and_ttl(KEY).await.unwrap();
+        (
+            Seen::of(self.backend.get(KEY).await.unwrap()),
+            ttl.is_some(),
+        )
     }
 }
 
-/// What is seen of the entry: its bytes, and whether it will expire.
-async fn seen(backend: &Backend) -> (Found, bool) {
-    let (_, ttl) = backend.head_and_ttl(KEY).await.unwrap();
-    (backend.get(KEY).await.unwrap(), ttl.is_some())
+/// What is seen of an answer or an entry once stamps and deadlines of this run are taken out.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Answer(bool),
+    Lease(u64),
+    Guard { shared: bool, tokens: Vec<u64> },
+    Other(Found),
+}
+
+impl Seen {
+    fn of(found: Found) -> Self {
+        let Found::Entry(bytes) = &found else {
+            return Seen::Other(found);
+        };
+        if let Some(Name { token, .. }) = Name::of_lease(bytes)
+            && bytes.len() == crate::envelope::placeholder::LEASE
+        {
+            return Seen::Lease(token);
+        }
+        match Guard::from_bytes(bytes) {
+            // One that no verb has rewritten yet is the same on both, to the byte.
+            Some(guard) if guard.to_bytes() == **bytes => Seen::Guard {
+                shared: guard.shared,
+                tokens: guard.writers.iter().map(|writer| writer.token).collect(),
+            },
+            _ => Seen::Other(found),
+        }
+    }
 }
 
 #[test]
-fn the_scripts_do_what_the_transition_function_does() {
+fn the_scripts_do_what_the_transition_functions_do() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -128,21 +299,26 @@ fn the_scripts_do_what_the_transition_function_does() {
     )
     .unwrap();
     let server = Backend::Server(server);
-    let mut runner = TestRunner::new(Config::with_cases(200));
+    let mut runner = TestRunner::new(Config {
+        cases: 500,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let outcome = runner.run(&prop::collection::vec(steps(), 1..40), |steps| {
         runtime.block_on(async {
-            let memory = Backend::Memory(Memory::new(1 << 20, Arc::new(ManualClock::new())));
-            Step::Delete.on(&server).await;
+            let memory = Backend::Memory(Memory::new(1 << 20, Arc::new(SystemClock::new())));
+            process.command(&[&b"DEL"[..], KEY]);
+            let (mut memory, mut server) = (Side::new(&memory), Side::new(&server));
             for (at, step) in steps.iter().enumerate() {
                 prop_assert_eq!(
-                    step.on(&memory).await,
-                    step.on(&server).await,
+                    memory.run(step).await,
+                    server.run(step).await,
                     "the answer to step {}",
                     at
                 );
                 prop_assert_eq!(
-                    seen(&memory).await,
-                    seen(&server).await,
+                    memory.seen().await,
+                    server.seen().await,
                     "the entry after step {}",
                     at
                 );

@@ -17,7 +17,11 @@ pub(super) fn from_redis(error: RedisError, deadline: Duration) -> Error {
         return timed_out(deadline);
     }
     let kind = kind_of(&error);
-    let text = error.to_string();
+    let text = match (error.code(), error.detail()) {
+        // As the server said it; the client's own text quotes the code.
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    };
     match without_arguments(&text) {
         Some(cut) => Error::new(kind, cut),
         None => Error::new(kind, text).with_source(error),
@@ -40,6 +44,7 @@ fn kind_of(error: &RedisError) -> ErrorKind {
     match error.kind() {
         redis::ErrorKind::AuthenticationFailed => ErrorKind::Auth,
         redis::ErrorKind::InvalidClientConfig => ErrorKind::Config,
+        _ if is_wrong_setting(error) => ErrorKind::Config,
         redis::ErrorKind::Io if is_tls(error) => ErrorKind::Tls,
         redis::ErrorKind::Io
         | redis::ErrorKind::ClusterConnectionNotFound
@@ -63,6 +68,12 @@ fn kind_of(error: &RedisError) -> ErrorKind {
             _ => ErrorKind::Server,
         },
     }
+}
+
+/// What a server says to settings that can't be right for it. It has no code for these.
+fn is_wrong_setting(error: &RedisError) -> bool {
+    let said = error.detail().unwrap_or_default();
+    said.contains("DB index is out of range") || said.contains("cluster support disabled")
 }
 
 /// Whether the failure is the TLS library's: what it says travels inside an I/O error.

@@ -27,9 +27,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How the server is reached.
 pub(super) enum Connector {
-    Node(Client),
+    Node(Box<Client>),
     /// With its seeds one by one, to find out why none of them lets us in: the cluster's client does not tell.
-    Cluster(ClusterClient, Vec<Client>),
+    Cluster(Box<ClusterClient>, Vec<Client>),
 }
 
 /// Deadlines for connecting and for each command.
@@ -229,7 +229,13 @@ impl Shared {
             if lost {
                 self.lost(generation);
             }
-            from_redis(error, self.deadlines.command)
+            match self.connector {
+                Connector::Node(_) if error.redirect_node().is_some() => Error::config(
+                    "the server is a node of a cluster, and the key is on another: write `valkey+cluster://`, or set \
+                     VALKEY_CLUSTER=true",
+                ),
+                _ => from_redis(error, self.deadlines.command),
+            }
         })
     }
 

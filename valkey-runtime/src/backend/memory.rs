@@ -13,7 +13,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::Found;
-use crate::transition::{self, Change, Put, Verb};
+use crate::transition::{self, Change, Placing, Verb};
 use crate::{Clock, Error, ErrorKind};
 
 /// What an entry is taken to cost besides its key and its bytes.
@@ -23,7 +23,7 @@ const SHARDS: usize = 8;
 
 pub(crate) struct Memory {
     cache: Cache<Box<[u8]>, Entry, ByWeight>,
-    locks: [Mutex<()>; LOCKS],
+    locks: Box<[Mutex<()>; LOCKS]>,
     hasher: std::hash::RandomState,
     clock: Arc<dyn Clock>,
 }
@@ -64,7 +64,7 @@ impl Memory {
                 DefaultHashBuilder::default(),
                 DefaultLifecycle::default(),
             ),
-            locks: [const { Mutex::new(()) }; LOCKS],
+            locks: Box::new([const { Mutex::new(()) }; LOCKS]),
             hasher: std::hash::RandomState::new(),
             clock,
         }
@@ -103,31 +103,31 @@ impl Memory {
     pub(crate) fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
         let _lock = self.lock(key);
         let entry = self.live(key);
-        let (change, answer) = transition::apply(entry.as_ref().map(|entry| &*entry.bytes), verb);
-        match (change, verb, entry) {
-            (
-                Change::Store,
-                Verb::SetIfAbsent(Put { bytes, ttl, .. })
-                | Verb::SetIfPresent(Put { bytes, ttl, .. }),
-                _,
-            ) => {
-                self.put(key, Bytes::copy_from_slice(bytes), *ttl)?;
-            }
-            (Change::Expire, Verb::Touch { ttl, .. }, Some(entry)) => {
-                self.put(key, entry.bytes, *ttl)?
-            }
-            (Change::Remove, ..) => {
-                self.cache.remove(key);
-            }
-            (Change::Keep, ..) => {}
-            (Change::Store | Change::Expire, ..) => {
-                return Err(Error::new(
-                    ErrorKind::Server,
-                    "a transition that its verb does not have",
-                ));
-            }
-        }
+        let bytes = entry.as_ref().map(|entry| &*entry.bytes);
+        let (change, answer) = transition::apply(bytes, verb, self.now_micros());
+        self.change(key, entry, change)?;
         Ok(answer)
+    }
+
+    pub(crate) fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
+        let _lock = self.lock(key);
+        let entry = self.live(key);
+        let bytes = entry.as_ref().map(|entry| &*entry.bytes);
+        let change = transition::apply_placing(bytes, verb, self.now_micros());
+        self.change(key, entry, change)?;
+        Ok(self.get(key))
+    }
+
+    fn change(&self, key: &[u8], entry: Option<Entry>, change: Change<'_>) -> Result<(), Error> {
+        match (change, entry) {
+            (Change::Put { bytes, ttl }, _) => self.put(key, bytes.into_owned().into(), ttl),
+            (Change::Expire { ttl }, Some(entry)) => self.put(key, entry.bytes, ttl),
+            (Change::Remove, _) => {
+                self.cache.remove(key);
+                Ok(())
+            }
+            (Change::Keep | Change::Expire { .. }, _) => Ok(()),
+        }
     }
 
     fn live(&self, key: &[u8]) -> Option<Entry> {
@@ -173,6 +173,7 @@ impl fmt::Debug for Memory {
 mod tests {
     use super::*;
     use crate::ManualClock;
+    use crate::transition::Put;
     use std::time::Duration;
 
     fn memory(capacity: usize) -> (Memory, Arc<ManualClock>) {

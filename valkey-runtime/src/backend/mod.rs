@@ -19,7 +19,7 @@ pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
 
 use crate::Error;
 use crate::envelope::HEADER;
-use crate::transition::Verb;
+use crate::transition::{Placing, Verb};
 
 /// What lies under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +114,14 @@ impl Backend {
         }
     }
 
+    /// The entry as the verb leaves it.
+    pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
+        match self {
+            Backend::Memory(memory) => memory.place(key, verb),
+            Backend::Server(server) => server.place(key, verb).await,
+        }
+    }
+
     /// One answer a key, in order; an error for all where nothing is known of any.
     pub(crate) async fn apply_many(
         &self,
@@ -123,6 +131,22 @@ impl Backend {
         match self {
             Backend::Memory(memory) => Ok(keys.iter().map(|key| memory.apply(key, verb)).collect()),
             Backend::Server(server) => server.apply_many(keys, verb).await,
+        }
+    }
+
+    /// As [`place`](Self::place), a verb a key.
+    pub(crate) async fn place_many(
+        &self,
+        keys: &[Vec<u8>],
+        verbs: &[Placing],
+    ) -> Result<Vec<Result<Found, Error>>, Error> {
+        match self {
+            Backend::Memory(memory) => Ok(keys
+                .iter()
+                .zip(verbs)
+                .map(|(key, verb)| memory.place(key, verb))
+                .collect()),
+            Backend::Server(server) => server.place_many(keys, verbs).await,
         }
     }
 

@@ -8,33 +8,36 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-use crate::transition::{Put, Verb};
+use crate::envelope::placeholder::Name;
+use crate::transition::{Hold, Placing, Put, Verb};
 
-pub(crate) struct Script {
+pub(super) struct Script {
     body: &'static str,
     digest: String,
 }
 
+/// A script with the functions that it uses before it.
 macro_rules! script {
-    ($file:literal) => {
-        LazyLock::new(|| {
-            Script::new(concat!(
-                include_str!("../scripts/head.lua"),
-                include_str!($file)
-            ))
-        })
+    ($name:ident: $($file:literal)*) => {
+        static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!($(include_str!(concat!("../scripts/", $file, ".lua"))),*)));
     };
 }
 
-static SET_IF: LazyLock<Script> = script!("../scripts/set_if.lua");
-static DELETE: LazyLock<Script> = script!("../scripts/delete.lua");
-static TOUCH: LazyLock<Script> = script!("../scripts/touch.lua");
-static REMOVE_IF_SAME: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../scripts/remove_if_same.lua")));
+script!(SET_IF: "head" "set_if");
+script!(TOUCH: "head" "touch");
+script!(REMOVE_IF_SAME: "remove_if_same");
+script!(DELETE: "head" "placeholder" "delete");
+script!(LEASE: "head" "placeholder" "lease");
+script!(ON_LEASE: "head" "on_lease");
+script!(ENTER: "head" "placeholder" "enter");
+script!(RENEW_GUARD: "head" "placeholder" "renew_guard");
+script!(LEAVE: "head" "placeholder" "leave");
+script!(STORE_THROUGH: "head" "placeholder" "store_through");
 
 /// How a script is called: by its digest, or with its body where the server does not know it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(super) enum Call {
     Digest,
     Body,
 }
@@ -59,23 +62,90 @@ impl Script {
 }
 
 /// The command that has the server apply the verb.
-pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
+pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
     match verb {
         Verb::SetIfAbsent(put) => set_if(call, key, "absent", put),
         Verb::SetIfPresent(put) => set_if(call, key, "present", put),
-        Verb::Delete => DELETE.command(call, key, 0),
+        Verb::Delete(hold) => {
+            let mut command = DELETE.command(call, key, 16);
+            match hold {
+                Some(Hold { token, life }) => command.arg(&token.to_be_bytes()).arg(*life),
+                None => command.arg("").arg("0"),
+            };
+            command
+        }
         Verb::Touch { version, ttl } => {
-            let mut command = TOUCH.command(call, key, 0);
+            let mut command = TOUCH.command(call, key, 16);
             command.arg(*version);
             arg_ttl(&mut command, *ttl);
             command
         }
         Verb::RemoveIfSame(fingerprint) => {
-            let mut command = REMOVE_IF_SAME.command(call, key, 40);
+            let mut command = REMOVE_IF_SAME.command(call, key, 48);
             command.arg(fingerprint.len).arg(&fingerprint.sha1[..]);
             command
         }
+        Verb::Fill { lease, put } => {
+            let mut command = on_lease(call, key, *lease, "fill", put.bytes.len());
+            command.arg(put.bytes);
+            arg_ttl(&mut command, put.ttl);
+            command
+        }
+        Verb::RenewLease { lease, life } => {
+            let mut command = on_lease(call, key, *lease, "renew", 8);
+            command.arg(*life);
+            command
+        }
+        Verb::Release(lease) => on_lease(call, key, *lease, "release", 0),
+        Verb::RenewGuard { token, life } => with_token(&RENEW_GUARD, call, key, *token, *life),
+        Verb::Leave { token, hold } => with_token(&LEAVE, call, key, *token, *hold),
+        Verb::StoreThrough {
+            guard: Name { token, stamp },
+            hold,
+            put,
+        } => {
+            let mut command = STORE_THROUGH.command(call, key, put.bytes.len() + 32);
+            command
+                .arg(&token.to_be_bytes())
+                .arg(&stamp.to_be_bytes())
+                .arg(*hold)
+                .arg(put.bytes);
+            arg_ttl(&mut command, put.ttl);
+            command
+        }
     }
+}
+
+/// The command that has the server apply the verb, and answer with the entry.
+pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
+    match *verb {
+        Placing::Lease {
+            token,
+            life,
+            rejected,
+        } => {
+            let mut command = with_token(&LEASE, call, key, token, life);
+            match rejected {
+                Some(stamp) => command.arg(&stamp.to_be_bytes()),
+                None => command.arg(""),
+            };
+            command
+        }
+        Placing::Enter { token, life } => with_token(&ENTER, call, key, token, life),
+    }
+}
+
+fn with_token(script: &Script, call: Call, key: &[u8], token: u64, millis: u64) -> Cmd {
+    let mut command = script.command(call, key, 32);
+    command.arg(&token.to_be_bytes()).arg(millis);
+    command
+}
+
+fn on_lease(call: Call, key: &[u8], lease: Name, what: &str, size: usize) -> Cmd {
+    let lease = lease.to_lease();
+    let mut command = ON_LEASE.command(call, key, lease.len() + 16 + size);
+    command.arg(&lease).arg(what);
+    command
 }
 
 fn set_if(call: Call, key: &[u8], condition: &str, put: &Put<'_>) -> Cmd {

@@ -25,7 +25,7 @@ use super::script::{self, Call};
 use super::time::ServerTime;
 use crate::config::Secret;
 use crate::envelope::HEADER;
-use crate::transition::Verb;
+use crate::transition::{Placing, Verb};
 use crate::{Clock, Error, ErrorKind, Random};
 
 /// The most keys in one command, and the most bytes of values in one pipeline (or one value that is larger).
@@ -132,6 +132,10 @@ impl Server {
         self.link.connect_in_background();
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn now_micros(&self) -> u64 {
         self.time.now_micros()
     }
@@ -228,17 +232,21 @@ impl Server {
     }
 
     pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
-        match self
-            .link
-            .send(&script::command(Call::Digest, key, verb))
-            .await
-        {
-            Err(error) if is_unknown_script(&error) => truth(
-                self.link
-                    .send(&script::command(Call::Body, key, verb))
-                    .await,
-            ),
-            answer => truth(answer),
+        truth(self.call(|call| script::command(call, key, verb)).await)
+    }
+
+    pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
+        placed(
+            self.call(|call| script::placing_command(call, key, verb))
+                .await,
+        )
+    }
+
+    /// Calls a script, with its body where the server does not know it.
+    async fn call(&self, command: impl Fn(Call) -> Cmd) -> Result<Value, Error> {
+        match self.link.send(&command(Call::Digest)).await {
+            Err(error) if is_unknown_script(&error) => self.link.send(&command(Call::Body)).await,
+            answer => answer,
         }
     }
 
@@ -247,37 +255,56 @@ impl Server {
         keys: &[Vec<u8>],
         verb: &Verb<'_>,
     ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let answers = self
+            .call_many(keys, |call, at| script::command(call, &keys[at], verb))
+            .await?;
+        Ok(answers.into_iter().map(truth).collect())
+    }
+
+    pub(crate) async fn place_many(
+        &self,
+        keys: &[Vec<u8>],
+        verbs: &[Placing],
+    ) -> Result<Vec<Result<Found, Error>>, Error> {
+        let command = |call, at: usize| script::placing_command(call, &keys[at], &verbs[at]);
+        Ok(self
+            .call_many(keys, command)
+            .await?
+            .into_iter()
+            .map(placed)
+            .collect())
+    }
+
+    /// Calls a script for each key, by its position.
+    async fn call_many(
+        &self,
+        keys: &[Vec<u8>],
+        command: impl Fn(Call, usize) -> Cmd,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let command = &command;
         if self.link.is_cluster() {
-            in_order(0..keys.len(), COMMANDS_UNDER_WAY, |at| {
-                alone(self.apply(&keys[at], verb))
-            })
-            .await
+            let one = |at| alone(self.call(move |call| command(call, at)));
+            in_order(0..keys.len(), COMMANDS_UNDER_WAY, one).await
         } else {
             in_order(chunks(keys.len()), CHUNKS_UNDER_WAY, |chunk| {
-                self.apply_chunk(&keys[chunk], verb)
+                self.call_chunk(chunk, command)
             })
             .await
         }
     }
 
-    async fn apply_chunk(
+    async fn call_chunk(
         &self,
-        keys: &[Vec<u8>],
-        verb: &Verb<'_>,
-    ) -> Result<Vec<Result<bool, Error>>, Error> {
-        let commands = keys
-            .iter()
-            .map(|key| script::command(Call::Digest, key, verb));
-        let mut answers: Vec<_> = self
-            .pipelined(commands)
-            .await?
-            .into_iter()
-            .map(truth)
-            .collect();
-        for (key, answer) in keys.iter().zip(&mut answers) {
+        chunk: Range<usize>,
+        command: &impl Fn(Call, usize) -> Cmd,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let mut answers = self
+            .pipelined(chunk.clone().map(|at| command(Call::Digest, at)))
+            .await?;
+        for (at, answer) in chunk.zip(&mut answers) {
             if matches!(answer, Err(error) if is_unknown_script(error)) {
                 // The first one sends the body; those after it are found by the digest again.
-                *answer = self.apply(key, verb).await;
+                *answer = self.call(|call| command(call, at)).await;
             }
         }
         Ok(answers)
@@ -348,6 +375,14 @@ fn found(answer: Result<Value, Error>) -> Result<Found, Error> {
         Ok(_) => Err(unexpected_answer()),
         Err(error) if has_code(&error, "WRONGTYPE") => Ok(Found::Foreign),
         Err(error) => Err(error),
+    }
+}
+
+/// An entry as a placing verb leaves it. Only another type of the server's leaves a key without.
+fn placed(answer: Result<Value, Error>) -> Result<Found, Error> {
+    match answer {
+        Ok(Value::Nil) => Ok(Found::Foreign),
+        answer => found(answer),
     }
 }
 
@@ -435,10 +470,11 @@ impl ServerConfig {
 
     fn connector(&self) -> redis::RedisResult<Connector> {
         match &self.target {
-            Target::Tcp(host) => Ok(Connector::Node(self.node(host)?)),
-            Target::Unix(path) => Ok(Connector::Node(Client::open(
-                self.info(ConnectionAddr::Unix(path.clone()))?,
-            )?)),
+            Target::Tcp(host) => Ok(Connector::Node(Box::new(self.node(host)?))),
+            Target::Unix(path) => {
+                let info = self.info(ConnectionAddr::Unix(path.clone()))?;
+                Ok(Connector::Node(Box::new(Client::open(info)?)))
+            }
             Target::Cluster(seeds) => {
                 let clients = seeds
                     .iter()
@@ -456,7 +492,7 @@ impl ServerConfig {
                     Some(tls) => builder.certs(certificates(tls)),
                     None => builder,
                 };
-                Ok(Connector::Cluster(builder.build()?, clients))
+                Ok(Connector::Cluster(Box::new(builder.build()?), clients))
             }
         }
     }

@@ -4,7 +4,13 @@ use super::{Builder, Endpoint, Secret, Variables, url};
 use crate::backend::Host;
 use crate::{Error, Result};
 
-pub(super) fn read(variables: Variables) -> Result<Builder> {
+/// What the process's environment says of a variable. What is not Unicode is malformed, not unset.
+pub(super) fn of_process(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// `None` where no server is named.
+pub(super) fn read(variables: Variables) -> Result<Option<Builder>> {
     let get = |name: &str| variables(name).filter(|value| !value.is_empty());
     let mut builder = Builder {
         variables: variables.clone(),
@@ -45,18 +51,23 @@ pub(super) fn read(variables: Variables) -> Result<Builder> {
     if let Some(url) = get("VALKEY_URL") {
         let said = url::parse(&url).map_err(|error| error.context("VALKEY_URL"))?;
         builder.said_by_url(said);
-        return Ok(builder);
+        return Ok(Some(builder));
     }
     let Some(host) = get("VALKEY_HOST") else {
-        return Err(Error::config(
-            "neither VALKEY_URL nor VALKEY_HOST is set: write VALKEY_URL=valkey://host:6379 (or memory: for none), or \
-             VALKEY_HOST and VALKEY_PORT",
-        ));
+        return Ok(None);
     };
     let port =
         get("VALKEY_PORT").map_or(Ok(url::DEFAULT_PORT), |value| number("VALKEY_PORT", &value))?;
     builder.endpoint = Some(Endpoint::Hosts(vec![Host { name: host, port }]));
-    Ok(builder)
+    Ok(Some(builder))
+}
+
+/// What to say where a server has to be named, and is not.
+pub(super) fn unset() -> Error {
+    Error::config(
+        "neither VALKEY_URL nor VALKEY_HOST is set: write VALKEY_URL=valkey://host:6379 (or memory: for none), or \
+         VALKEY_HOST and VALKEY_PORT",
+    )
 }
 
 fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N> {
@@ -79,13 +90,10 @@ fn truth(name: &str, value: &str) -> Result<bool> {
 mod tests {
     use super::*;
     use std::collections::HashMap;
-    use std::sync::Arc;
 
     fn builder(variables: &[(&'static str, &'static str)]) -> Result<Builder> {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        read(Arc::new(move |name| {
-            variables.get(name).map(|value| (*value).to_owned())
-        }))
+        Builder::from_variables(move |name| variables.get(name).map(|value| (*value).to_owned()))
     }
 
     fn refused(variables: &[(&'static str, &'static str)]) -> String {

@@ -100,7 +100,7 @@ impl Builder {
             memory_capacity: MEMORY_CAPACITY,
             clock: None,
             random: None,
-            variables: Arc::new(|name| std::env::var(name).ok()),
+            variables: Arc::new(env::of_process),
             lazy: false,
             mistake: None,
         }
@@ -111,7 +111,25 @@ impl Builder {
     /// # Errors
     /// Of kind [`Config`](crate::ErrorKind::Config), naming the variable.
     pub fn from_env() -> Result<Self> {
-        Self::from_variables(|name| std::env::var(name).ok())
+        Self::from_env_if_set()?.ok_or_else(env::unset)
+    }
+
+    /// As [`from_env`](Self::from_env), or `None` where the environment names no server. What then, the application says:
+    ///
+    /// ```
+    /// use valkey_runtime::{Builder, Store};
+    ///
+    /// # fn main() -> valkey_runtime::Result<()> {
+    /// let builder = Builder::from_env_if_set()?.unwrap_or_else(|| Store::builder().memory());
+    /// # let _ = builder;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of kind [`Config`](crate::ErrorKind::Config), naming the variable.
+    pub fn from_env_if_set() -> Result<Option<Self>> {
+        env::read(Arc::new(env::of_process))
     }
 
     /// As [`from_env`](Self::from_env), from a function instead of the environment.
@@ -128,7 +146,7 @@ impl Builder {
     pub fn from_variables(
         variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Result<Self> {
-        env::read(Arc::new(variables))
+        env::read(Arc::new(variables))?.ok_or_else(env::unset)
     }
 
     /// What a URL says; see [`Store::connect`] for its forms.

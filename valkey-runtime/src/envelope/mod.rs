@@ -21,6 +21,9 @@
 //! of a newer version: a miss that it neither deletes nor overwrites.
 
 pub(crate) mod bounds;
+pub(crate) mod placeholder;
+#[cfg(test)]
+mod vectors;
 
 /// The length of a header of this format, which is also where the payload begins.
 pub(crate) const HEADER: usize = 25;

@@ -130,6 +130,7 @@ impl KeyWriter {
 
 macro_rules! by_value {
     ($($ty:ty => |$key:ident, $out:ident| $write:expr;)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl KeyPart for $ty {
             type Ref<'k> = $ty;
 
@@ -142,6 +143,7 @@ macro_rules! by_value {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<X: Borrow<$ty>> KeyFrom<X> for $ty {
             fn key_from(item: &X) -> $ty {
                 *item.borrow()
@@ -174,6 +176,7 @@ by_value! {
 
 macro_rules! strings {
     ($($ty:ty)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl KeyPart for $ty {
             type Ref<'k> = &'k str;
 
@@ -186,6 +189,7 @@ macro_rules! strings {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<X: AsRef<str>> KeyFrom<X> for $ty {
             fn key_from(item: &X) -> &str {
                 item.as_ref()
@@ -196,6 +200,7 @@ macro_rules! strings {
 
 strings! { String Box<str> Arc<str> Cow<'static, str> }
 
+#[diagnostic::do_not_recommend]
 impl KeyPart for () {
     type Ref<'k> = ();
 
@@ -204,12 +209,14 @@ impl KeyPart for () {
     fn write((): (), _: &mut KeyWriter) {}
 }
 
+#[diagnostic::do_not_recommend]
 impl<X: Borrow<()>> KeyFrom<X> for () {
     fn key_from(_: &X) {}
 }
 
 macro_rules! tuples {
     ($(($($part:ident $item:ident $at:tt),+))*) => {$(
+        #[diagnostic::do_not_recommend]
         impl<$($part: KeyPart),+> KeyPart for ($($part,)+) {
             type Ref<'k> = ($($part::Ref<'k>,)+);
 
@@ -222,12 +229,14 @@ macro_rules! tuples {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<$($part: KeyFrom<$item>, $item),+> KeyFrom<($($item,)+)> for ($($part,)+) {
             fn key_from(item: &($($item,)+)) -> Self::Ref<'_> {
                 ($($part::key_from(&item.$at),)+)
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<$($part: KeyFrom<$item>, $item),+> KeyFrom<&($($item,)+)> for ($($part,)+) {
             fn key_from<'x>(item: &'x &($($item,)+)) -> Self::Ref<'x> {
                 ($($part::key_from(&item.$at),)+)
@@ -248,6 +257,7 @@ tuples! {
 #[doc(hidden)]
 pub struct HashTag<P>(P);
 
+#[diagnostic::do_not_recommend]
 impl<P: KeyPart> KeyPart for HashTag<P> {
     type Ref<'k> = P::Ref<'k>;
 
@@ -265,9 +275,40 @@ impl<P: KeyPart> KeyPart for HashTag<P> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<X, P: KeyFrom<X>> KeyFrom<X> for HashTag<P> {
     fn key_from(item: &X) -> P::Ref<'_> {
         P::key_from(item)
+    }
+}
+
+/// A newtype: as part of a key it is written as its one field is. `#[derive(KeyPart)]` implements it.
+///
+/// Look-ups take it by reference, whatever it holds: so the number of one newtype does not pass for another's.
+#[doc(hidden)]
+pub trait Newtype: Sync + 'static {
+    type Field: KeyPart;
+
+    fn field(&self) -> &Self::Field;
+}
+
+#[diagnostic::do_not_recommend]
+impl<N: Newtype> KeyPart for N {
+    type Ref<'k> = &'k N;
+
+    fn key_ref(&self) -> &N {
+        self
+    }
+
+    fn write(key: &N, out: &mut KeyWriter) {
+        N::Field::write(key.field().key_ref(), out);
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<N: Newtype, X: Borrow<N>> KeyFrom<X> for N {
+    fn key_from(item: &X) -> &N {
+        item.borrow()
     }
 }
 
@@ -296,6 +337,7 @@ impl<F: Send + Sync + 'static, T: KeyWith<F, NUMBER>, const NUMBER: usize> KeyPa
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<F, T, X, const NUMBER: usize> KeyFrom<X> for With<F, T, NUMBER>
 where
     F: Send + Sync + 'static,
@@ -307,16 +349,6 @@ where
     }
 }
 
-/// Writes what the function makes of a foreign type.
-#[doc(hidden)]
-pub fn write_with<'f, F, R: WithResult>(
-    function: impl FnOnce(&'f F) -> R,
-    foreign: &'f F,
-    out: &mut KeyWriter,
-) {
-    function(foreign).write(out);
-}
-
 /// What the function of a `#[cached(key(with = "…"))]` may give: a part of a key, or text that it borrows.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
@@ -325,17 +357,19 @@ pub fn write_with<'f, F, R: WithResult>(
     note = "let it give a `String`, or an integer"
 )]
 pub trait WithResult {
-    fn write(self, out: &mut KeyWriter);
+    fn write_to(self, out: &mut KeyWriter);
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: KeyPart> WithResult for P {
-    fn write(self, out: &mut KeyWriter) {
+    fn write_to(self, out: &mut KeyWriter) {
         P::write(self.key_ref(), out);
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl WithResult for &str {
-    fn write(self, out: &mut KeyWriter) {
+    fn write_to(self, out: &mut KeyWriter) {
         out.part(self);
     }
 }
@@ -344,6 +378,7 @@ impl WithResult for &str {
 #[doc(hidden)]
 pub struct ImpossibleKey<T>(PhantomData<T>);
 
+#[diagnostic::do_not_recommend]
 impl<T: crate::Cached> KeyPart for ImpossibleKey<T> {
     type Ref<'k> = T::Key<'k>;
 

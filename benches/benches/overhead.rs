@@ -1,0 +1,169 @@
+//! What the typed verbs cost over the client underneath: `get` and `set` of a struct of about 200 bytes, against the same
+//! bytes through the bare redis crate, and against what one would write by hand with redis and rmp-serde.
+//!
+//! ```text
+//! cargo bench -p benches --bench overhead
+//! ```
+
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use benches::{Rounds, timed};
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, Store};
+use valkey_tests::Server;
+
+/// About 200 bytes as MessagePack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user")]
+struct User {
+    #[cached(key)]
+    id: u64,
+    name: String,
+    email: String,
+    city: String,
+    created: i64,
+    active: bool,
+    tags: Vec<String>,
+}
+
+fn user(id: u64) -> User {
+    User {
+        id,
+        name: "Augusta Ada King, Countess of Lovelace".into(),
+        email: "ada.lovelace@analytical-engine.example".into(),
+        city: "London, Marylebone".into(),
+        created: 1_767_225_600,
+        active: true,
+        tags: vec!["mathematics".into(), "poetry".into(), "engines".into()],
+    }
+}
+
+const KEYS: u64 = 1000;
+/// As long as a store's entries live, so that the commands are the same.
+const TTL_MILLIS: u64 = 300_000;
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Does so many operations, beginning with this key.
+type Contender = Box<dyn Fn(u64, u64) -> Work>;
+
+fn bare(connection: &MultiplexedConnection, bytes: &Arc<Vec<u8>>, write: bool) -> Contender {
+    let (connection, bytes) = (connection.clone(), bytes.clone());
+    Box::new(move |first, count| {
+        let (mut connection, bytes) = (connection.clone(), bytes.clone());
+        Box::pin(async move {
+            for id in first..first + count {
+                let key = format!("user:{}", id % KEYS);
+                if write {
+                    let () = connection.pset_ex(key, &**bytes, TTL_MILLIS).await.unwrap();
+                } else {
+                    let found: Vec<u8> = connection.get(key).await.unwrap();
+                    assert!(!found.is_empty());
+                }
+            }
+        })
+    })
+}
+
+fn by_hand(connection: &MultiplexedConnection, write: bool) -> Contender {
+    let connection = connection.clone();
+    let ada = Arc::new(user(0));
+    Box::new(move |first, count| {
+        let (mut connection, ada) = (connection.clone(), ada.clone());
+        Box::pin(async move {
+            for id in first..first + count {
+                let key = format!("by-hand:{}", id % KEYS);
+                if write {
+                    let bytes = rmp_serde::to_vec_named(&*ada).unwrap();
+                    let () = connection.pset_ex(key, bytes, TTL_MILLIS).await.unwrap();
+                } else {
+                    let found: Vec<u8> = connection.get(key).await.unwrap();
+                    let found: User = rmp_serde::from_slice(&found).unwrap();
+                    assert!(found.active);
+                }
+            }
+        })
+    })
+}
+
+fn typed(store: &Store, write: bool) -> Contender {
+    let store = store.clone();
+    let ada = Arc::new(user(0));
+    Box::new(move |first, count| {
+        let (store, ada) = (store.clone(), ada.clone());
+        Box::pin(async move {
+            for id in first..first + count {
+                if write {
+                    ada.set_at(&store, id % KEYS).await.unwrap();
+                } else {
+                    assert!(User::get(&store, id % KEYS).await.unwrap().unwrap().active);
+                }
+            }
+        })
+    })
+}
+
+async fn run(contender: &Contender, tasks: u64, operations: u64) {
+    let each = operations / tasks;
+    let running: Vec<_> = (0..tasks)
+        .map(|task| tokio::spawn(contender(task * each, each)))
+        .collect();
+    for task in running {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let server = Server::plain();
+    let store = Store::connect(&server.url()).await.unwrap();
+    let client = redis::Client::open(format!("{}?protocol=resp3", server.url())).unwrap();
+    let connection = client.get_multiplexed_async_connection().await.unwrap();
+
+    for id in 0..KEYS {
+        user(id).set(&store).await.unwrap();
+        let bytes = rmp_serde::to_vec_named(&user(id)).unwrap();
+        let () = connection
+            .clone()
+            .set(format!("by-hand:{id}"), bytes)
+            .await
+            .unwrap();
+    }
+    let bytes: Vec<u8> = connection.clone().get("user:0").await.unwrap();
+    println!(
+        "entries of {} bytes, {} of them payload",
+        bytes.len(),
+        bytes.len() - 25
+    );
+    let bytes = Arc::new(bytes);
+
+    for (tasks, operations, rounds) in [(1, 2_000, 61), (64, 12_800, 41)] {
+        for write in [false, true] {
+            let contenders = [
+                bare(&connection, &bytes, write),
+                by_hand(&connection, write),
+                typed(&store, write),
+            ];
+            let names = [
+                "redis, the same bytes",
+                "redis and rmp-serde by hand",
+                "valkey-runtime, typed",
+            ];
+            let mut table = Rounds::new(&names);
+            for round in 0..rounds {
+                for at in table.order(round) {
+                    let ((), time) = timed(run(&contenders[at], tasks, operations)).await;
+                    table.add(at, operations as usize, time);
+                }
+            }
+            table.print(&format!(
+                "{} with {tasks} task(s)",
+                if write { "set" } else { "get" }
+            ));
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Contenders measured by turns: on a machine whose clock nobody can trust, a ratio within one run is what counts.
+//!
+//! Each round runs every contender once, for a fixed number of operations, in an order that rotates. A contender's figure
+//! is the median over the rounds of its throughput divided by that of the first one in the same round.
+
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+use std::time::{Duration, Instant};
+
+/// The throughput of contenders, round by round.
+#[derive(Debug)]
+pub struct Rounds {
+    names: Vec<&'static str>,
+    /// By contender, then by round: operations a second.
+    throughput: Vec<Vec<f64>>,
+}
+
+impl Rounds {
+    /// A table for these contenders; the first is what the others are compared with.
+    pub fn new(names: &[&'static str]) -> Self {
+        Self {
+            names: names.to_vec(),
+            throughput: names.iter().map(|_| Vec::new()).collect(),
+        }
+    }
+
+    /// The order of the contenders in a round.
+    pub fn order(&self, round: usize) -> impl Iterator<Item = usize> + use<> {
+        let count = self.names.len();
+        (0..count).map(move |at| (at + round) % count)
+    }
+
+    /// Takes down that a contender did so many operations in this time.
+    pub fn add(&mut self, contender: usize, operations: usize, time: Duration) {
+        self.throughput[contender].push(operations as f64 / time.as_secs_f64());
+    }
+
+    /// Prints a line a contender: its ratio to the first, with the middle half of the rounds, and its throughput.
+    pub fn print(&self, title: &str) {
+        println!("\n{title}");
+        println!(
+            "{:<34}{:>8}{:>16}{:>12}",
+            "", "ratio", "middle half", "op/s"
+        );
+        for (name, throughput) in self.names.iter().zip(&self.throughput) {
+            let mut ratios: Vec<f64> = throughput
+                .iter()
+                .zip(&self.throughput[0])
+                .map(|(this, first)| this / first)
+                .collect();
+            let mut throughput = throughput.clone();
+            let (low, middle, high) = quartiles(&mut ratios);
+            let (_, op_s, _) = quartiles(&mut throughput);
+            println!(
+                "{name:<34}{middle:>8.3}{:>16}{op_s:>12.0}",
+                format!("{low:.3}–{high:.3}")
+            );
+        }
+    }
+}
+
+fn quartiles(values: &mut [f64]) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |part: f64| {
+        values
+            .get((values.len() as f64 * part) as usize)
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    (at(0.25), at(0.5), at(0.75))
+}
+
+/// Runs something and tells how long it took.
+pub async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let started = Instant::now();
+    (work.await, started.elapsed())
+}

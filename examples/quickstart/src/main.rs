@@ -1,0 +1,217 @@
+//! A first look at valkey-runtime: 3,376 airports are stored and read; one expires, one is found in another version and
+//! one corrupt; and what the verbs cost.
+//!
+//! ```sh
+//! cargo run -p quickstart                             # in this process
+//! VALKEY_HOST=127.0.0.1 cargo run -p quickstart       # on a Valkey server
+//! ```
+
+mod airport;
+mod report;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use valkey_runtime::{Builder, Cached, ErrorKind, ManualClock, Result, SetOptions, Store};
+
+use airport::{Airport, AirportV2, Runways};
+use report::{Costs, heading, line, or, thousands};
+
+/// How many airports are read one by one where that is measured.
+const SAMPLE: usize = 200;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(advice) = advice(&*error) {
+                eprintln!("{advice}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let airports = Airport::all()?;
+    let of_anchorage = |airport: &&Airport| airport.iata == "ANC";
+    let anchorage = airports.iter().find(of_anchorage).ok_or("no ANC")?;
+
+    let (store, clock) = match Builder::from_env_if_set()? {
+        Some(server) => (server.open().await?, None),
+        None => store_in_process().await?,
+    };
+
+    let place = store.location();
+    let count = thousands(airports.len());
+    heading(&format!("A typed cache of {count} airports, in {place}."));
+    store_and_read(&store, &airports).await?;
+    expiry(&store, anchorage, clock.as_deref()).await?;
+    another_version(&store, anchorage).await?;
+    corrupt(&store, anchorage).await?;
+    measure(&store, &airports).await?.print();
+
+    heading("After all this");
+    line("The store counted", store.stats());
+    if place != Store::memory().location() {
+        line("The airports stay for", Airport::TTL);
+        line(
+            "This lists their keys",
+            "valkey-cli --scan --pattern '*airport:*'",
+        );
+    } else {
+        line(
+            "The airports are gone",
+            "with this process. This keeps them on a server:",
+        );
+        line(
+            "",
+            "VALKEY_HOST=127.0.0.1 VALKEY_PORT=6379 cargo run -p quickstart",
+        );
+    }
+    Ok(())
+}
+
+/// A store in this process, and its clock, which is ours to move.
+async fn store_in_process() -> Result<(Store, Option<Arc<ManualClock>>)> {
+    let clock = Arc::new(ManualClock::new());
+    let builder = Store::builder().memory().clock(clock.clone());
+    Ok((builder.connect().await?, Some(clock)))
+}
+
+async fn store_and_read(store: &Store, airports: &[Airport]) -> Result<()> {
+    heading("Store and read");
+    Airport::set_many(store, airports).await?;
+    let stored = thousands(airports.len());
+    line("set_many, all airports", format!("{stored} stored"));
+
+    let codes = airports.iter().map(|airport| &airport.iata);
+    let found: Vec<Option<Airport>> = Airport::get_many(store, codes).await?;
+    let pairs = found.iter().zip(airports);
+    let equal = pairs.filter(|(found, stored)| found.as_ref() == Some(*stored));
+    let equal = thousands(equal.count());
+    line(
+        "get_many, all airports",
+        format!("{equal} found, as they were stored"),
+    );
+
+    let found: Option<Airport> = Airport::get(store, "ANC").await?;
+    line("get ANC", or("a miss", found));
+    let found = Airport::get(store, "XXX").await?;
+    line("get XXX", or("a miss: there is no such airport", found));
+    Ok(())
+}
+
+async fn expiry(store: &Store, airport: &Airport, clock: Option<&ManualClock>) -> Result<()> {
+    heading("Expiry: an entry lives as long as its type says, or the call that stores it");
+    let left = Airport::ttl(store, "ANC").await?;
+    line("ttl ANC", or("none", left));
+
+    let briefly = SetOptions::new().ttl(Duration::from_millis(300));
+    airport.set_with(store, briefly).await?;
+    line("set ANC, with a TTL of 300 ms", "stored");
+    for when in ["ttl ANC", "ttl ANC, 200 ms later", "ttl ANC, 400 ms later"] {
+        let left = Airport::ttl(store, "ANC").await?;
+        line(when, or("none: it has expired", left));
+        pass(Duration::from_millis(200), clock).await;
+    }
+    airport.set(store).await
+}
+
+/// Lets time pass: on the store's clock if it is ours to move, else by waiting.
+async fn pass(time: Duration, clock: Option<&ManualClock>) {
+    match clock {
+        Some(clock) => clock.advance(time),
+        None => tokio::time::sleep(time).await,
+    }
+}
+
+async fn another_version(store: &Store, airport: &Airport) -> Result<()> {
+    heading("Another version: a miss that deletes nothing; \"if absent\" spares a newer one");
+    let found: Option<AirportV2> = AirportV2::get(store, "ANC").await?;
+    line("get ANC as version 2", or("a miss", found));
+    let found: Option<Airport> = Airport::get(store, "ANC").await?;
+    line("get ANC as version 1", or("a miss", found));
+
+    AirportV2::from(airport).set(store).await?;
+    line("set ANC as version 2", "stored");
+    let found = Airport::get(store, "ANC").await?;
+    line("get ANC as version 1", or("a miss", found));
+    let if_absent = SetOptions::new().if_absent();
+    let stored = airport.set_with(store, if_absent).await?;
+    line(
+        "set ANC as version 1, if absent",
+        format!("stored: {stored}"),
+    );
+    let found = AirportV2::get(store, "ANC").await?;
+    line("get ANC as version 2", or("a miss", found));
+    airport.set(store).await
+}
+
+async fn corrupt(store: &Store, airport: &Airport) -> Result<()> {
+    heading("A corrupt entry: what is no airport is a miss, is counted, and is removed");
+    Runways::of(airport).set(store).await?;
+    line("set ANC as another type", "stored");
+    let found = Airport::get(store, "ANC").await?;
+    line("get ANC", or("a miss", found));
+    let found = Runways::get(store, "ANC").await?;
+    line(
+        "get ANC as the other type",
+        or("a miss: it was removed", found),
+    );
+    airport.set(store).await
+}
+
+/// What the verbs take. Entries that it makes unreadable are stored again.
+async fn measure(store: &Store, airports: &[Airport]) -> Result<Costs> {
+    let codes: Vec<String> = airports
+        .iter()
+        .map(|airport| airport.iata.clone())
+        .collect();
+    let some = &codes[..SAMPLE];
+    let unknown: Vec<String> = some.iter().map(|code| format!("no {code}")).collect();
+    let runways: Vec<Runways> = airports[..SAMPLE].iter().map(Runways::of).collect();
+    let mut costs = Costs::start();
+
+    Airport::set_many(store, airports).await?;
+    costs.took("set_many", airports.len());
+    Airport::get_many(store, &codes).await?;
+    costs.took("get_many", codes.len());
+    get_each::<Airport>(store, some).await?;
+    costs.took("get, a hit", SAMPLE);
+    get_each::<Airport>(store, &unknown).await?;
+    costs.took("get, nothing there", SAMPLE);
+    get_each::<AirportV2>(store, some).await?;
+    costs.took("get, another version", SAMPLE);
+    Runways::set_many(store, &runways).await?;
+    costs.took("set_many, another type", SAMPLE);
+    get_each::<Airport>(store, some).await?;
+    costs.took("get, corrupt and removed", SAMPLE);
+    Airport::set_many(store, &airports[..SAMPLE]).await?;
+    Ok(costs)
+}
+
+/// Reads one after another, as any type that has such keys.
+async fn get_each<T>(store: &Store, codes: &[String]) -> Result<()>
+where
+    T: for<'k> Cached<Key<'k> = &'k str>,
+{
+    for code in codes {
+        T::get(store, code).await?;
+    }
+    Ok(())
+}
+
+fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref::<valkey_runtime::Error>()?.kind() {
+        ErrorKind::Connection | ErrorKind::Timeout => {
+            Some("Is a Valkey server there? Unset VALKEY_URL and VALKEY_HOST to do without.")
+        }
+        ErrorKind::Auth => Some("VALKEY_USERNAME and VALKEY_PASSWORD say who asks."),
+        _ => None,
+    }
+}

@@ -1,0 +1,84 @@
+//! The example runs, without a server and on one, and says what it promises.
+
+use std::process::{Command, Output};
+
+use valkey_tests::Server;
+
+/// The example, with nothing in its environment but these variables of the store.
+fn quickstart(variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VALKEY_") {
+            command.env_remove(name);
+        }
+    }
+    let variables = variables.iter().copied();
+    command.envs(variables).output().expect("it can be run")
+}
+
+/// What it printed, with runs of spaces as one.
+#[track_caller]
+fn printed(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    text(&output.stdout)
+        .lines()
+        .map(|line| words(line) + "\n")
+        .collect()
+}
+
+#[track_caller]
+fn assert_story(printed: &str) {
+    for line in [
+        "set_many, all airports 3,376 stored",
+        "get_many, all airports 3,376 found, as they were stored",
+        "get ANC Ted Stevens Anchorage International, Anchorage, AK",
+        "get XXX a miss: there is no such airport",
+        "ttl ANC, 400 ms later none: it has expired",
+        "get ANC as version 2 a miss",
+        "set ANC as version 1, if absent stored: false",
+        "get ANC as the other type a miss: it was removed",
+    ] {
+        assert!(
+            printed.lines().any(|printed| printed == line),
+            "no {line:?} in\n{printed}"
+        );
+    }
+    let counted = "The store counted 6955 hits, 605 misses (92.0 % hits), 201 corrupt";
+    assert!(printed.contains(counted), "no {counted:?} in\n{printed}");
+}
+
+#[test]
+fn it_runs_in_its_own_process() {
+    let printed = printed(&quickstart(&[]));
+    assert_story(&printed);
+    assert!(printed.contains("in this process"), "{printed}");
+}
+
+#[test]
+fn it_fills_a_server() {
+    let server = Server::plain();
+    let port = server.port().to_string();
+    let variables = [("VALKEY_HOST", "127.0.0.1"), ("VALKEY_PORT", &port)];
+    assert_story(&printed(&quickstart(&variables)));
+
+    assert_eq!(server.cli(&["DBSIZE"]), "3376");
+    let keys = server.cli(&["--scan", "--pattern", "airport:*"]);
+    assert_eq!(keys.lines().count(), 3376);
+    let left: u64 = server
+        .cli(&["TTL", "airport:ANC"])
+        .parse()
+        .expect("a number");
+    assert!((3500..=3600).contains(&left), "{left} s");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_to_be_so() {
+    let output = quickstart(&[("VALKEY_HOST", "127.0.0.1"), ("VALKEY_PORT", "1")]);
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr);
+    for part in ["can't connect to 127.0.0.1:1", "Is a Valkey server there?"] {
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Generated code takes no name for granted: nothing of the prelude is in scope here.
+
+#![no_implicit_prelude]
+
+use ::serde::{Deserialize, Serialize};
+use ::valkey_runtime::{Cached, KeyPart};
+
+#[derive(Serialize, Deserialize, KeyPart)]
+struct UserId(::std::string::String);
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", ttl_env = "USER_TTL", on_corrupt = "error")]
+struct User {
+    #[cached(key(hash_tag))]
+    org: u64,
+    #[cached(key)]
+    id: UserId,
+    #[cached(key(with = "shown"))]
+    address: ::std::net::IpAddr,
+}
+
+fn shown(address: &::std::net::IpAddr) -> ::std::string::String {
+    ::std::string::ToString::to_string(address)
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+struct Page<T, const N: usize> {
+    items: ::std::vec::Vec<T>,
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(key = (u64, UserId), ttl = "never", keep_corrupt)]
+struct Apart;
+
+fn main() {
+    ::std::assert_eq!(<Page<User, 3> as Cached>::PREFIX, "page<user,3>");
+}

@@ -1,0 +1,67 @@
+//! A crate may give the names of the standard library another meaning.
+
+#![allow(
+    dead_code,
+    non_camel_case_types,
+    reason = "the names are there to be in the way"
+)]
+
+use serde::{Deserialize, Serialize};
+
+mod core {}
+mod std {}
+mod alloc {}
+mod valkey_runtime {}
+
+struct Option;
+struct Result;
+struct Vec;
+struct Box;
+struct Some;
+struct None;
+struct Ok;
+struct Err;
+struct Policy;
+struct Ttl;
+struct Prefix;
+trait Copy {}
+trait Send {}
+trait Sync {}
+trait Sized {}
+trait Borrow {}
+trait Cached {}
+trait Keyed {}
+trait KeyPart {}
+trait From {}
+trait Into {}
+trait Default {}
+
+#[derive(Serialize, Deserialize, ::valkey_runtime::KeyPart)]
+struct String(u64);
+
+#[derive(Serialize, Deserialize, ::valkey_runtime::Cached)]
+#[cached(prefix = "user", ttl_env = "USER_TTL", on_corrupt = "error")]
+struct User {
+    #[cached(key(hash_tag))]
+    id: String,
+    #[cached(key(with = "whole"))]
+    whole: u32,
+}
+
+fn whole(number: &u32) -> u64 {
+    ::std::convert::From::from(*number)
+}
+
+#[derive(Serialize, Deserialize, ::valkey_runtime::Cached)]
+struct Grid<T, const N: usize> {
+    #[cached(key)]
+    id: u64,
+    cell: T,
+}
+
+fn main() {
+    assert_eq!(
+        <Grid<User, 2> as ::valkey_runtime::Cached>::PREFIX,
+        "grid<user,2>"
+    );
+}

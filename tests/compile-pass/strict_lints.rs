@@ -1,0 +1,54 @@
+//! Generated code gives no warning, however strict a crate is.
+
+#![deny(
+    warnings,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    unused_lifetimes,
+    single_use_lifetimes,
+    elided_lifetimes_in_paths,
+    explicit_outlives_requirements,
+    trivial_casts,
+    trivial_numeric_casts,
+    missing_debug_implementations,
+    non_local_definitions,
+    unsafe_code,
+    unit_bindings,
+    variant_size_differences
+)]
+
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, KeyPart};
+
+/// A number.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, KeyPart)]
+pub struct OrgId(u64);
+
+/// With parts of each kind.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "member", version = 2, ttl_env = "MEMBER_TTL")]
+pub struct Member {
+    #[cached(key(hash_tag))]
+    org: OrgId,
+    #[cached(key(with = "ToString::to_string"))]
+    address: std::net::IpAddr,
+}
+
+/// With parameters.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+pub struct Page<T, const N: i128> {
+    items: Vec<T>,
+}
+
+fn main() {
+    #[derive(Debug, Serialize, Deserialize, Cached)]
+    struct Local {
+        #[cached(key)]
+        id: OrgId,
+    }
+
+    assert_eq!(Member::PREFIX, "member");
+    assert_eq!(Page::<Local, -1>::PREFIX, "page<local,-1>");
+    let _ = (OrgId(1), Local { id: OrgId(1) }.id.0);
+}

@@ -1,0 +1,627 @@
+//! Cache-aside and guarded writes over every backend: the races of `docs/consistency.md`, driven step by step.
+//!
+//! Loaders wait on gates that the test opens, so each test is one interleaving, and no test is a matter of luck.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use valkey_runtime::{Cached, Store, UpdateError, UpdateOptions};
+
+use crate::stores::On;
+
+suite! {
+    crate::loading =>
+    a_miss_is_loaded_and_stored
+    a_hit_is_not_loaded
+    nothing_found_is_not_stored
+    a_failing_loader_is_told_and_the_lease_given_back
+    callers_of_one_key_share_a_load
+    a_load_that_began_before_a_deletion_is_not_stored
+    a_load_that_began_before_an_update_is_not_stored
+    a_caller_after_an_update_does_not_join_the_load_before_it
+    the_same_process_misses_again_and_the_older_load_is_not_stored
+    a_load_during_a_guard_is_given_and_not_stored
+    a_cancelled_leader_hands_its_load_on
+    a_panicking_leader_hands_its_load_on
+    a_failed_load_is_not_shared
+    loads_are_limited_per_type
+    another_store_waits_for_the_lease
+    a_lease_given_back_is_taken_at_once
+    a_load_is_kept_while_it_runs
+    an_older_version_is_replaced_by_a_load
+    a_newer_version_is_loaded_beside
+    rubbish_is_replaced_by_a_load
+    a_set_wins_over_a_load
+    an_update_removes_the_entry
+    an_update_whose_write_fails_leaves_its_guard
+    an_update_that_is_sure_of_nothing_written_ends_its_guard
+    a_dropped_update_leaves_its_guard
+    nested_guards_end_one_after_the_other
+    a_guard_object_is_held_until_released
+    a_guard_that_ran_out_says_so
+    updates_of_many_keys
+    a_write_through_is_stored
+    a_write_through_beside_another_writer_is_not_stored
+    a_deletion_during_a_write_through_is_not_overwritten
+    a_hold_keeps_loads_from_being_stored_for_a_while
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", version = 2)]
+struct User {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", version = 1)]
+struct OldUser {
+    #[cached(key)]
+    id: u64,
+    name: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "limited", max_loads = 2)]
+struct Limited {
+    #[cached(key)]
+    id: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "held", hold = "200ms")]
+struct Held {
+    #[cached(key)]
+    id: u64,
+}
+
+fn row(row: u32) -> User {
+    User { id: 1, row }
+}
+
+/// A load that has begun, and ends when the test says with what.
+struct Load {
+    call: JoinHandle<Result<Option<User>, &'static str>>,
+    end: oneshot::Sender<Result<Option<User>, &'static str>>,
+}
+
+impl Load {
+    /// Returns once the loader runs.
+    async fn begin(store: &Store) -> Self {
+        let (end, ended) = oneshot::channel();
+        let (begin, begun) = oneshot::channel();
+        let store = store.clone();
+        let call = tokio::spawn(async move {
+            User::get_or_load(&store, 1, async || {
+                begin.send(()).unwrap();
+                ended.await.unwrap()
+            })
+            .await
+        });
+        begun.await.expect("the loader must run");
+        Self { call, end }
+    }
+
+    async fn end(
+        self,
+        with: Result<Option<User>, &'static str>,
+    ) -> Result<Option<User>, &'static str> {
+        self.end.send(with).unwrap();
+        self.call.await.unwrap()
+    }
+}
+
+/// A call that must not load.
+fn follow(store: &Store) -> JoinHandle<Result<Option<User>, &'static str>> {
+    let store = store.clone();
+    tokio::spawn(
+        async move { User::get_or_load(&store, 1, async || panic!("it must not load")).await },
+    )
+}
+
+/// Lets what was spawned go as far as it can without the network, and a few round trips.
+async fn settle(store: &Store) {
+    for _ in 0..10 {
+        User::exists(store, 4711).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn a_miss_is_loaded_and_stored(on: On) {
+    let store = on.store("load-miss").await;
+    let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(7)))).await;
+    assert_eq!(loaded, Ok(Some(row(7))));
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(7)));
+    assert!(User::ttl(&store, 1).await.unwrap().is_some());
+    let stats = store.stats();
+    assert_eq!(
+        (stats.loads(), stats.misses(), stats.errors_total()),
+        (1, 1, 0)
+    );
+}
+
+async fn a_hit_is_not_loaded(on: On) {
+    let store = on.store("load-hit").await;
+    row(7).set(&store).await.unwrap();
+    assert_eq!(follow(&store).await.unwrap(), Ok(Some(row(7))));
+    assert_eq!((store.stats().loads(), store.stats().hits()), (0, 1));
+}
+
+async fn nothing_found_is_not_stored(on: On) {
+    let store = on.store("load-none").await;
+    for _ in 0..3 {
+        assert_eq!(
+            User::get_or_load(&store, 1, async || Ok::<_, ()>(None)).await,
+            Ok(None)
+        );
+    }
+    assert_eq!(
+        store.stats().loads(),
+        3,
+        "the lease is given back, and nobody waits for it"
+    );
+}
+
+async fn a_failing_loader_is_told_and_the_lease_given_back(on: On) {
+    let store = on.store("load-fails").await;
+    assert_eq!(
+        User::get_or_load(&store, 1, async || Err("no database")).await,
+        Err("no database")
+    );
+    let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(1)))).await;
+    assert_eq!(loaded, Ok(Some(row(1))));
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(1)));
+}
+
+async fn callers_of_one_key_share_a_load(on: On) {
+    let store = on.store("load-shared").await;
+    let load = Load::begin(&store).await;
+    let followers: Vec<_> = (0..100).map(|_| follow(&store)).collect();
+    settle(&store).await;
+    assert_eq!(load.end(Ok(Some(row(7)))).await, Ok(Some(row(7))));
+    for follower in followers {
+        assert_eq!(follower.await.unwrap(), Ok(Some(row(7))));
+    }
+    assert_eq!(store.stats().loads(), 1);
+}
+
+/// FusionCache 625: a removal during a load.
+async fn a_load_that_began_before_a_deletion_is_not_stored(on: On) {
+    let store = on.store("load-del").await;
+    let load = Load::begin(&store).await;
+    assert!(!User::del(&store, 1).await.unwrap());
+    assert_eq!(
+        load.end(Ok(Some(row(7)))).await,
+        Ok(Some(row(7))),
+        "its own caller is given it"
+    );
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
+    assert_eq!(store.stats().refused_fills(), 1);
+}
+
+async fn a_load_that_began_before_an_update_is_not_stored(on: On) {
+    let store = on.store("load-update").await;
+    let load = Load::begin(&store).await;
+    User::update(&store, 1, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    load.end(Ok(Some(row(7)))).await.unwrap();
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
+}
+
+async fn a_caller_after_an_update_does_not_join_the_load_before_it(on: On) {
+    let store = on.store("load-after").await;
+    let old = Load::begin(&store).await;
+    User::update(&store, 1, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    // It does not wait for the old load either.
+    let new = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(8)))).await;
+    assert_eq!(new, Ok(Some(row(8))));
+    assert_eq!(old.end(Ok(Some(row(7)))).await, Ok(Some(row(7))));
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(8)));
+}
+
+/// A placeholder that was named by its client would be found again by the first load.
+async fn the_same_process_misses_again_and_the_older_load_is_not_stored(on: On) {
+    let store = on.store("load-again").await;
+    let older = Load::begin(&store).await;
+    User::del(&store, 1).await.unwrap();
+    let newer = Load::begin(&store).await;
+    older.end(Ok(Some(row(7)))).await.unwrap();
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
+    newer.end(Ok(Some(row(8)))).await.unwrap();
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(8)));
+}
+
+async fn a_load_during_a_guard_is_given_and_not_stored(on: On) {
+    let store = on.store("load-guard").await;
+    let guard = User::guard(&store, 1).await.unwrap();
+    assert!(guard.is_placed());
+    let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(7)))).await;
+    assert_eq!(loaded, Ok(Some(row(7))));
+    assert!(guard.release().await.unwrap());
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
+}
+
+async fn a_cancelled_leader_hands_its_load_on(on: On) {
+    let store = on.store("load-cancel").await;
+    let load = Load::begin(&store).await;
+    let other = store.clone();
+    let follower = tokio::spawn(async move {
+        User::get_or_load(&other, 1, async || Ok::<_, ()>(Some(row(8)))).await
+    });
+    settle(&store).await;
+    load.call.abort();
+    assert_eq!(follower.await.unwrap(), Ok(Some(row(8))));
+    assert_eq!(
+        User::get(&store, 1).await.unwrap(),
+        Some(row(8)),
+        "under the same lease"
+    );
+}
+
+async fn a_panicking_leader_hands_its_load_on(on: On) {
+    let store = on.store("load-panic").await;
+    let load = Load::begin(&store).await;
+    let other = store.clone();
+    let follower = tokio::spawn(async move {
+        User::get_or_load(&other, 1, async || Ok::<_, ()>(Some(row(8)))).await
+    });
+    settle(&store).await;
+    // The loader unwraps what it waits for.
+    drop(load.end);
+    assert!(load.call.await.unwrap_err().is_panic());
+    assert_eq!(follower.await.unwrap(), Ok(Some(row(8))));
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(8)));
+}
+
+/// Twenty wait for a load that fails: all of them load at once, none after another, and one of them stores.
+async fn a_failed_load_is_not_shared(on: On) {
+    const WAITING: usize = 20;
+    let store = on.store("load-failed").await;
+    let load = Load::begin(&store).await;
+    let (running, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
+    let waiting: Vec<_> = (0..WAITING)
+        .map(|_| {
+            let (store, running, gate) = (store.clone(), running.clone(), gate.clone());
+            tokio::spawn(async move {
+                User::get_or_load(&store, 1, async || {
+                    let open = gate.notified();
+                    running.add_permits(1);
+                    open.await;
+                    Ok::<_, ()>(Some(row(8)))
+                })
+                .await
+            })
+        })
+        .collect();
+    settle(&store).await;
+    assert_eq!(load.end(Err("no database")).await, Err("no database"));
+    let all = running.acquire_many(WAITING as u32).await.unwrap();
+    gate.notify_waiters();
+    for call in waiting {
+        assert_eq!(call.await.unwrap(), Ok(Some(row(8))));
+    }
+    drop(all);
+    assert_eq!(store.stats().loads(), 1 + WAITING as u64);
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(8)));
+}
+
+async fn loads_are_limited_per_type(on: On) {
+    let store = on.store("load-limit").await;
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let calls: Vec<_> = (0..20)
+        .map(|id| {
+            let (store, running, most) = (store.clone(), running.clone(), most.clone());
+            tokio::spawn(async move {
+                Limited::get_or_load(&store, id, async || {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    for _ in 0..10 {
+                        tokio::task::yield_now().await;
+                    }
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Ok::<_, ()>(Some(Limited { id }))
+                })
+                .await
+            })
+        })
+        .collect();
+    for call in calls {
+        assert!(call.await.unwrap().unwrap().is_some());
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+/// Another process, to all that a store can tell. (The in-process store is one process's.)
+async fn another_store_waits_for_the_lease(on: On) {
+    if on == On::Memory {
+        return;
+    }
+    let (here, there) = (on.store("load-there").await, on.store("load-there").await);
+    let load = Load::begin(&here).await;
+    let waiting: Vec<_> = (0..10).map(|_| follow(&there)).collect();
+    settle(&there).await;
+    load.end(Ok(Some(row(7)))).await.unwrap();
+    for call in waiting {
+        assert_eq!(call.await.unwrap(), Ok(Some(row(7))));
+    }
+    assert_eq!(there.stats().loads(), 0);
+}
+
+async fn a_lease_given_back_is_taken_at_once(on: On) {
+    if on == On::Memory {
+        return;
+    }
+    let (here, there) = (on.store("load-back").await, on.store("load-back").await);
+    let load = Load::begin(&here).await;
+    let other = there.clone();
+    let waiting = tokio::spawn(async move {
+        User::get_or_load(&other, 1, async || Ok::<_, ()>(Some(row(8)))).await
+    });
+    settle(&there).await;
+    load.call.abort();
+    assert_eq!(waiting.await.unwrap(), Ok(Some(row(8))));
+    assert_eq!(User::get(&here, 1).await.unwrap(), Some(row(8)));
+}
+
+/// Longer than a lease lives without being renewed.
+async fn a_load_is_kept_while_it_runs(on: On) {
+    let store = on.store("load-long").await;
+    let load = Load::begin(&store).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    load.end(Ok(Some(row(7)))).await.unwrap();
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(7)));
+}
+
+async fn an_older_version_is_replaced_by_a_load(on: On) {
+    let store = on.store("load-older").await;
+    OldUser {
+        id: 1,
+        name: "Ada".into(),
+    }
+    .set(&store)
+    .await
+    .unwrap();
+    let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(7)))).await;
+    assert_eq!(loaded, Ok(Some(row(7))));
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(7)));
+}
+
+async fn a_newer_version_is_loaded_beside(on: On) {
+    let store = on.store("load-newer").await;
+    row(7).set(&store).await.unwrap();
+    let old = || OldUser {
+        id: 1,
+        name: "Ada".into(),
+    };
+    let loaded = OldUser::get_or_load(&store, 1, async || Ok::<_, ()>(Some(old()))).await;
+    assert_eq!(loaded.unwrap().unwrap().name, "Ada");
+    assert_eq!(
+        User::get(&store, 1).await.unwrap(),
+        Some(row(7)),
+        "it is left alone"
+    );
+}
+
+async fn rubbish_is_replaced_by_a_load(on: On) {
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(prefix = "user", version = 2)]
+    struct Impostor {
+        #[cached(key)]
+        id: String,
+    }
+    let store = on.store("load-rubbish").await;
+    Impostor { id: "1".into() }.set(&store).await.unwrap();
+    let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(7)))).await;
+    assert_eq!(loaded, Ok(Some(row(7))));
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(7)));
+    assert_eq!(store.stats().corrupt(), 1);
+}
+
+async fn a_set_wins_over_a_load(on: On) {
+    let store = on.store("load-set").await;
+    let load = Load::begin(&store).await;
+    row(8).set(&store).await.unwrap();
+    load.end(Ok(Some(row(7)))).await.unwrap();
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(8)));
+}
+
+async fn an_update_removes_the_entry(on: On) {
+    let store = on.store("update").await;
+    row(7).set(&store).await.unwrap();
+    let seen = User::update(&store, 1, async || {
+        Ok::<_, ()>(User::get(&store, 1).await.unwrap())
+    })
+    .await;
+    assert_eq!(seen, Ok(None), "while the row is written nothing is read");
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
+    assert!(
+        row(8)
+            .set_with(&store, valkey_runtime::SetOptions::new().if_absent())
+            .await
+            .unwrap()
+    );
+}
+
+/// Whether a guard is there: then a load is given and not stored.
+async fn is_guarded(store: &Store) -> bool {
+    User::get_or_load(store, 1, async || Ok::<_, ()>(Some(row(99))))
+        .await
+        .unwrap();
+    let stored = User::get(store, 1).await.unwrap().is_some();
+    User::del(store, 1).await.unwrap();
+    !stored
+}
+
+async fn an_update_whose_write_fails_leaves_its_guard(on: On) {
+    let store = on.store("update-fails").await;
+    let options = UpdateOptions::new().guard_life(Duration::from_millis(300));
+    let failed = User::update_with(&store, 1, options, async || {
+        Err::<(), _>("it may still commit")
+    })
+    .await;
+    assert!(matches!(
+        failed,
+        Err(UpdateError::Write("it may still commit"))
+    ));
+    assert!(is_guarded(&store).await);
+    while is_guarded(&store).await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn an_update_that_is_sure_of_nothing_written_ends_its_guard(on: On) {
+    let store = on.store("update-sure").await;
+    let options = UpdateOptions::new().unwritten_if(|error: &&str| error.starts_with("duplicate"));
+    let failed =
+        User::update_with(&store, 1, options, async || Err::<(), _>("duplicate key")).await;
+    assert!(failed.is_err());
+    assert!(!is_guarded(&store).await);
+}
+
+async fn a_dropped_update_leaves_its_guard(on: On) {
+    let store = on.store("update-dropped").await;
+    let (writing, written) = oneshot::channel();
+    let other = store.clone();
+    let update = tokio::spawn(async move {
+        let options = UpdateOptions::new().guard_life(Duration::from_millis(300));
+        User::update_with(&other, 1, options, async || {
+            writing.send(()).unwrap();
+            std::future::pending::<Result<(), ()>>().await
+        })
+        .await
+    });
+    written.await.unwrap();
+    update.abort();
+    assert!(update.await.unwrap_err().is_cancelled());
+    assert!(is_guarded(&store).await);
+    while is_guarded(&store).await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn nested_guards_end_one_after_the_other(on: On) {
+    let store = on.store("guard-nested").await;
+    let outer = User::guard(&store, 1).await.unwrap();
+    User::update(&store, 1, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    assert!(is_guarded(&store).await);
+    assert!(outer.still_held().await.unwrap());
+    assert!(outer.release().await.unwrap());
+    assert!(!is_guarded(&store).await);
+}
+
+async fn a_guard_object_is_held_until_released(on: On) {
+    let store = on.store("guard-object").await;
+    let options = UpdateOptions::new().guard_life(Duration::from_millis(300));
+    let guard = User::guard_with(&store, 1, options).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(guard.still_held().await.unwrap(), "it is renewed");
+    assert!(is_guarded(&store).await);
+    assert!(guard.release().await.unwrap());
+    assert!(!is_guarded(&store).await);
+    User::guard(&store, 1)
+        .await
+        .unwrap()
+        .abandon()
+        .await
+        .unwrap();
+    assert!(!is_guarded(&store).await);
+}
+
+async fn a_guard_that_ran_out_says_so(on: On) {
+    let store = on.store("guard-out").await;
+    let guard = User::guard(&store, 1).await.unwrap();
+    // As an eviction would, or a restart.
+    row(6).set(&store).await.unwrap();
+    assert!(!guard.still_held().await.unwrap());
+    assert!(!guard.release().await.unwrap());
+    assert_eq!(
+        User::get(&store, 1).await.unwrap(),
+        None,
+        "the release removes what came between"
+    );
+}
+
+async fn updates_of_many_keys(on: On) {
+    let store = on.store("update-many").await;
+    let users: Vec<_> = (1..=3).map(|id| User { id, row: 7 }).collect();
+    User::set_many(&store, &users).await.unwrap();
+    let ids = vec![1, 2, 3];
+    let during = User::update_many(&store, &ids, async || {
+        Ok::<_, ()>(User::get_many(&store, &ids).await.unwrap())
+    })
+    .await;
+    assert_eq!(during.unwrap(), [None, None, None]);
+    assert_eq!(
+        User::get_many(&store, &ids).await.unwrap(),
+        [None, None, None]
+    );
+    assert!(!is_guarded(&store).await);
+}
+
+async fn a_write_through_is_stored(on: On) {
+    let store = on.store("through").await;
+    row(7).set(&store).await.unwrap();
+    assert_eq!(
+        User::write_through(&store, &row(8), async || Ok::<_, ()>(3)).await,
+        Ok(3)
+    );
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(8)));
+    assert!(User::ttl(&store, 1).await.unwrap().is_some());
+    let failed = User::write_through(&store, &row(9), async || {
+        Err::<(), _>("it may still commit")
+    })
+    .await;
+    assert_eq!(failed, Err("it may still commit"));
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
+}
+
+async fn a_write_through_beside_another_writer_is_not_stored(on: On) {
+    let store = on.store("through-beside").await;
+    let through = User::write_through(&store, &row(8), async || {
+        User::update(&store, 1, async || Ok::<_, ()>(())).await
+    });
+    through.await.unwrap();
+    assert_eq!(
+        User::get(&store, 1).await.unwrap(),
+        None,
+        "which of the two came last, nobody knows"
+    );
+}
+
+async fn a_deletion_during_a_write_through_is_not_overwritten(on: On) {
+    let store = on.store("through-del").await;
+    User::write_through(&store, &row(8), async || User::del(&store, 1).await)
+        .await
+        .unwrap();
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
+}
+
+async fn a_hold_keeps_loads_from_being_stored_for_a_while(on: On) {
+    let store = on.store("hold").await;
+    let load = || Held::get_or_load(&store, 1, async || Ok::<_, ()>(Some(Held { id: 1 })));
+    Held::update(&store, 1, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    load().await.unwrap();
+    assert_eq!(Held::get(&store, 1).await.unwrap(), None);
+    while Held::get(&store, 1).await.unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        load().await.unwrap();
+    }
+    assert!(Held::del(&store, 1).await.unwrap());
+    load().await.unwrap();
+    assert_eq!(
+        Held::get(&store, 1).await.unwrap(),
+        None,
+        "a deletion holds too"
+    );
+}

@@ -1,0 +1,234 @@
+//! Rules for single attributes: each takes what was written, if it was, and gives what it means, or the default.
+
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::{Ident, Lit, LitStr, Path, parse_quote};
+
+use crate::errors::Errors;
+use crate::model::OnCorrupt;
+use crate::suggest::nearest;
+use crate::ttl::{self, Ttl};
+
+pub(crate) fn runtime(written: Option<&LitStr>, errors: &mut Errors) -> Path {
+    let path = written.and_then(|text| {
+        let path = text.parse_with(Path::parse_mod_style).ok();
+        if path.is_none() {
+            errors.push(
+                text,
+                "not a path: write where the crate `valkey_runtime` is found, as in `crate = \"my_facade::cache\"`",
+            );
+        }
+        path
+    });
+    path.unwrap_or_else(|| parse_quote!(::valkey_runtime))
+}
+
+pub(crate) fn prefix(written: Option<&LitStr>, name: &Ident, errors: &mut Errors) -> String {
+    let default = kebab_case(&name.unraw().to_string());
+    let Some(text) = written else {
+        if default.is_empty() {
+            errors.push(name, "no prefix can be made of this name: write one, as in `#[cached(prefix = \"user\")]`");
+        }
+        return default;
+    };
+    let prefix = text.value();
+    match prefix_mistake(&prefix, &default) {
+        None => prefix,
+        Some(message) => {
+            errors.push(text, message);
+            default
+        }
+    }
+}
+
+fn prefix_mistake(prefix: &str, default: &str) -> Option<String> {
+    if let Some(bare) = prefix.strip_suffix(':')
+        && prefix_mistake(bare, default).is_none()
+    {
+        return Some(format!("write `{bare}`: the colon is added"));
+    }
+    let wrong = prefix.chars().find_map(|c| {
+        Some(match c {
+            ':' => "a colon, which separates the parts of a key: write `-` or `.` instead; what all keys of a \
+                    deployment begin with is the store's namespace",
+            '{' | '}' => "a brace: to choose the cluster slot mark a field `#[cached(key(hash_tag))]`",
+            '*' | '?' | '[' | ']' | '^' | '\\' => "a glob character, which would mislead scans",
+            '<' | '>' | ',' => "a character that is kept for the parameters of generic types",
+            c if c.is_whitespace() => "white space: write `-` instead",
+            c if c.is_control() => "a control character",
+            _ => return None,
+        })
+    });
+    match wrong {
+        _ if prefix.is_empty() => Some(match default {
+            "" => "the prefix is empty: write one, as in `prefix = \"user\"`".to_owned(),
+            default => {
+                format!("the prefix is empty: write one, or leave `prefix` out for `{default}`")
+            }
+        }),
+        Some(wrong) => Some(format!("the prefix holds {wrong}")),
+        None => None,
+    }
+}
+
+/// `HTTPServer` → `http-server`, `UserV2` → `user-v2`.
+fn kebab_case(name: &str) -> String {
+    let letters: Vec<char> = name.chars().collect();
+    let mut kebab = String::new();
+    for (at, &letter) in letters.iter().enumerate() {
+        let before = at.checked_sub(1).map(|at| letters[at]);
+        let next_is_lower = letters.get(at + 1).is_some_and(|next| next.is_lowercase());
+        let begins_word = letter.is_uppercase()
+            && before.is_some_and(|before| !before.is_uppercase() || next_is_lower);
+        if (begins_word || letter == '_') && !kebab.is_empty() && !kebab.ends_with('-') {
+            kebab.push('-');
+        }
+        if letter != '_' {
+            kebab.extend(letter.to_lowercase());
+        }
+    }
+    kebab.trim_end_matches('-').to_owned()
+}
+
+pub(crate) fn ttl(written: Option<&Lit>, errors: &mut Errors) -> Ttl {
+    let Some(written) = written else {
+        return Ttl::default();
+    };
+    let text = match written {
+        Lit::Str(text) => text.value(),
+        other => unquoted_ttl(other, errors),
+    };
+    ttl::parse(&text).unwrap_or_else(|mistake| {
+        errors.push(written, mistake);
+        Ttl::default()
+    })
+}
+
+/// `300` or `5m` without quotes.
+fn unquoted_ttl(written: &Lit, errors: &mut Errors) -> String {
+    let mut text = written.to_token_stream().to_string();
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.push('s');
+    }
+    if ttl::parse(&text).is_err() {
+        text = "5m".to_owned();
+    }
+    let message = format!("a TTL is a string: write it as in `ttl = \"{text}\"`");
+    errors.push(written, message);
+    text
+}
+
+pub(crate) fn version(written: Option<&Lit>, errors: &mut Errors) -> u16 {
+    const FIRST: u16 = 1;
+    let Some(written) = written else {
+        return FIRST;
+    };
+    let message = match written {
+        Lit::Int(number) => match number.base10_parse() {
+            Ok(0) => "versions begin with 1, which is also the default".to_owned(),
+            Ok(version) => return version,
+            Err(_) => format!("a version is a number from 1 to {}", u16::MAX),
+        },
+        other => {
+            let meant = match other {
+                Lit::Str(text) => text.value().parse().ok(),
+                _ => None,
+            };
+            format!(
+                "a version is a number: write it as in `version = {}`",
+                meant.unwrap_or(2u16)
+            )
+        }
+    };
+    errors.push(written, message);
+    FIRST
+}
+
+pub(crate) fn ttl_env(written: Option<&LitStr>, errors: &mut Errors) -> Option<String> {
+    let written = written?;
+    let name = written.value();
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Some(name);
+    }
+    let message = "not a name for an environment variable: write it as in `ttl_env = \"USER_CACHE_TTL\"`, of letters, \
+                   digits and `_`";
+    errors.push(written, message);
+    None
+}
+
+/// In milliseconds.
+pub(crate) fn hold(written: Option<&LitStr>, errors: &mut Errors) -> Option<u32> {
+    /// A guard is not held longer: nothing would be cached for so long after each write.
+    const LONGEST: u64 = 24 * 60 * 60_000;
+    let written = written?;
+    if let Ok(Ttl::Millis(millis @ ..=LONGEST)) = ttl::parse(&written.value()) {
+        return u32::try_from(millis).ok();
+    }
+    errors.push(
+        written,
+        "not a time of at most a day: write how long replicas may lag, as in `hold = \"500ms\"`, or leave it out",
+    );
+    None
+}
+
+pub(crate) fn max_loads(written: Option<&Lit>, errors: &mut Errors) -> Option<u16> {
+    let written = written?;
+    let number = match written {
+        Lit::Int(number) => number.base10_parse().ok().filter(|number| *number > 0),
+        _ => None,
+    };
+    if number.is_none() {
+        let message = format!(
+            "the most loads at a time are a number from 1 to {}: write it as in `max_loads = 64`",
+            u16::MAX
+        );
+        errors.push(written, message);
+    }
+    number
+}
+
+pub(crate) fn on_corrupt(written: Option<&LitStr>, errors: &mut Errors) -> OnCorrupt {
+    let Some(written) = written else {
+        return OnCorrupt::default();
+    };
+    const WORDS: [(&str, OnCorrupt); 2] = [("miss", OnCorrupt::Miss), ("error", OnCorrupt::Error)];
+    let word = written.value();
+    if let Some((_, meaning)) = WORDS.iter().find(|(known, _)| *known == word) {
+        return *meaning;
+    }
+    let help = match nearest(&word, WORDS.iter().map(|(known, _)| *known)) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => "write `\"miss\"` (the default) or `\"error\"`".to_owned(),
+    };
+    errors.push(
+        written,
+        format!("unknown choice `{word}` for corrupt entries: {help}"),
+    );
+    OnCorrupt::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_kebab_case() {
+        for (name, kebab) in [
+            ("User", "user"),
+            ("UserProfile", "user-profile"),
+            ("HTTPServer", "http-server"),
+            ("UserV2", "user-v2"),
+            ("V2Api", "v2-api"),
+            ("A", "a"),
+            ("AB", "ab"),
+            ("type", "type"),
+            ("User_Profile", "user-profile"),
+            ("_User__X_", "user-x"),
+            ("GrößeÄrgern", "größe-ärgern"),
+            ("__", ""),
+        ] {
+            assert_eq!(kebab_case(name), kebab);
+        }
+    }
+}

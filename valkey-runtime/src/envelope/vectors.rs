@@ -1,0 +1,245 @@
+//! The test vectors of the envelope. Made here by the code itself, they are held to `docs/envelope-vectors.json`, in which
+//! another language finds them, and so is what a reader makes of each; `docs/envelope.md` shows them all. (After a wanted
+//! change: empty that file, and the test prints what belongs there.)
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Head, Header, Kind, Standing, head, standing};
+use crate::backend::Found;
+use crate::{Cached, ErrorKind, OnCorrupt, Policy, Store, Ttl, codec};
+
+const FILE: &str = include_str!("../../../docs/envelope-vectors.json");
+const PAGE: &str = include_str!("../../../docs/envelope.md");
+
+/// The reader's version.
+const VERSION: u16 = 2;
+/// The beginning of 2026, with `abc` as the random bits.
+const STAMP: u64 = 1_767_225_600_000_000 << 12 | 0xabc;
+
+/// The reader. A corrupt entry is an error to it, and stays.
+#[derive(Debug, Serialize, Deserialize)]
+struct User {
+    id: u64,
+    name: String,
+}
+
+impl Cached for User {
+    const PREFIX: &'static str = "user";
+    const TTL: Ttl = Ttl::Never;
+    const VERSION: u16 = VERSION;
+    const POLICY: Policy = Policy::new().on_corrupt(OnCorrupt::Error).keep_corrupt();
+    type OwnedKey = u64;
+    type Key<'k> = u64;
+}
+
+/// The same with the default policy: a corrupt entry is a miss, and removed.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Lenient(User);
+
+impl Cached for Lenient {
+    const PREFIX: &'static str = User::PREFIX;
+    const TTL: Ttl = User::TTL;
+    const VERSION: u16 = VERSION;
+    type OwnedKey = u64;
+    type Key<'k> = u64;
+}
+
+/// Name and bytes of each vector.
+fn vectors() -> Vec<(&'static str, Vec<u8>)> {
+    let header = |kind, version, shape| {
+        let stamp = STAMP;
+        Header {
+            kind,
+            version,
+            shape,
+            stamp,
+        }
+        .to_bytes()
+    };
+    let own = header(Kind::Value, VERSION, 0);
+    let ada = rmp_serde::to_vec_named(&User {
+        id: 42,
+        name: "Ada".into(),
+    })
+    .unwrap();
+    let entry = |header: &[u8], payload: &[u8]| [header, payload].concat();
+    let damaged = |at: usize, byte| {
+        let mut bytes = entry(&own, &ada);
+        bytes[at] = byte;
+        bytes
+    };
+    let later_and_longer = [&[0x9c, 2], &own[2..], &[0xc0], &ada].concat();
+    let shortest_integers = [&[0x9b, 1, 0, 2, 0], &own[11..], &ada].concat();
+    let text = br#"{"id":42,"name":"Ada","born":1815}"#;
+
+    vec![
+        ("a value", entry(&own, &ada)),
+        (
+            "other order, unknown field",
+            entry(&own, b"\x83\xa4name\xa3Ada\xa4born\xcd\x07\x17\xa2id\x2a"),
+        ),
+        ("older version", entry(&header(Kind::Value, 1, 0), &ada)),
+        ("newer version", entry(&header(Kind::Value, 3, 0), &ada)),
+        (
+            "another shape",
+            entry(&header(Kind::Value, VERSION, 0x0102_0304), &ada),
+        ),
+        ("absence", entry(&header(Kind::Absence, VERSION, 0), b"\xc0")),
+        (
+            "lease",
+            entry(
+                &header(Kind::Lease, 0, 0),
+                b"\xc4\x08\x01\x02\x03\x04\x05\x06\x07\x08",
+            ),
+        ),
+        (
+            "guard",
+            entry(
+                &header(Kind::Guard, 0, 0),
+                b"\x92\xc2\xdc\0\x01\x92\xc4\x08\x01\x02\x03\x04\x05\x06\x07\x08\xcf\0\0\x01\x9b\x76\xda\xcf\x10",
+            ),
+        ),
+        ("later format", damaged(1, 2)),
+        ("later format, 12 elements", later_and_longer),
+        ("reserved element in use", damaged(21, 1)),
+        (
+            "header alone",
+            Header::value(VERSION, 0x0123_4567_89ab_cdef)
+                .to_bytes()
+                .to_vec(),
+        ),
+        ("payload cut short", entry(&own, &ada[..ada.len() - 1])),
+        ("byte after the payload", entry(&own, &[&ada[..], b"\xc0"].concat())),
+        ("false length", entry(&own, b"\xdd\xff\xff\xff\xff\x01")),
+        ("reserved byte", entry(&own, b"\x82\xa2id\xc1\xa4name\xa3Ada")),
+        ("another type's value", entry(&own, b"\x82\xa2id\x2a\xa5title\xa5Notes")),
+        ("text for a number", entry(&own, b"\x82\xa2id\xa242\xa4name\xa3Ada")),
+        ("129 levels", entry(&own, &[&[0x91; 129][..], b"\xc0"].concat())),
+        ("header cut short", own[..24].to_vec()),
+        ("unknown kind", damaged(2, 4)),
+        ("shortest integers", shortest_integers),
+        ("bare payload", ada),
+        ("text", text.to_vec()),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The vector as an object of the file, with what the code makes of it.
+async fn described(name: &str, bytes: &[u8]) -> String {
+    let mut json = format!(
+        "    {{\n      \"name\": {name:?},\n      \"hex\": {:?},\n",
+        hex(bytes)
+    );
+    let header = match head(bytes) {
+        Head::Known(header) => {
+            let (micros, random) = (header.stamp >> 12, header.stamp & 0xfff);
+            format!(
+                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random} }}"#,
+                format!("{:?}", header.kind).to_lowercase(),
+                header.version,
+                header.shape,
+            )
+        }
+        Head::Newer => "\"newer\"".to_owned(),
+        Head::Corrupt(_) => "null".to_owned(),
+    };
+    let standing = match standing(head(bytes), VERSION) {
+        Standing::Own => "own",
+        Standing::Replaceable => "replaceable",
+        Standing::Protected => "protected",
+        Standing::Corrupt(_) => "corrupt",
+    };
+    let get = match read(bytes).await {
+        Ok(Some(User { id, name })) => {
+            format!(r#""value", "value": {{ "id": {id}, "name": {name:?} }}"#)
+        }
+        Ok(None) => r#""miss""#.to_owned(),
+        Err(why) => format!(r#""corrupt", "why": {why:?}"#),
+    };
+    let get = get.replacen(", ", ",\n      ", 1);
+    write!(
+        json,
+        "      \"header\": {header},\n      \"standing\": \"{standing}\",\n      \"get\": {get}\n    }}"
+    )
+    .unwrap();
+    json
+}
+
+/// What `get` gives where these bytes lie; else why they are corrupt.
+async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
+    let store = Store::memory();
+    let backend = &store.inner().backend;
+    backend.set(b"user:42", bytes.to_vec(), None).await.unwrap();
+    let result = User::get(&store, 42).await.map_err(|error| {
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        let message = error.to_string();
+        message
+            .strip_prefix("get user:42: corrupt: ")
+            .unwrap()
+            .to_owned()
+    });
+
+    let lenient = Lenient::get(&store, 42).await.unwrap();
+    assert_eq!(lenient.is_some(), matches!(result, Ok(Some(_))));
+    let left = backend.get(b"user:42").await.unwrap();
+    assert_eq!(
+        left == Found::Nothing,
+        result.is_err(),
+        "only what is corrupt is removed"
+    );
+    result
+}
+
+#[tokio::test]
+async fn the_file_holds_what_the_code_writes_and_how_it_reads() {
+    let mut objects = Vec::new();
+    for (name, bytes) in vectors() {
+        objects.push(described(name, &bytes).await);
+    }
+    let file = format!(
+        "{{\n  \"about\": \"Entries of the envelope (envelope.md), and what a reader of version {VERSION} of `struct User {{ id: \
+         u64, name: String }}` makes of each\",\n  \"vectors\": [\n{}\n  ]\n}}\n",
+        objects.join(",\n")
+    );
+    for (number, (made, written)) in file.lines().zip(FILE.lines()).enumerate() {
+        assert_eq!(
+            made,
+            written,
+            "line {} of docs/envelope-vectors.json",
+            number + 1
+        );
+    }
+    assert_eq!(
+        file.len(),
+        FILE.len(),
+        "docs/envelope-vectors.json should be\n{file}"
+    );
+}
+
+#[test]
+fn the_first_vector_is_what_the_codec_writes() {
+    let ada = User {
+        id: 42,
+        name: "Ada".into(),
+    };
+    let written = codec::encode(Header::value(VERSION, STAMP), &ada, 100).unwrap();
+    assert_eq!(hex(&written), hex(&vectors()[0].1));
+}
+
+#[test]
+fn the_page_shows_every_vector() {
+    for (name, bytes) in vectors() {
+        let hex = hex(&bytes);
+        let shows = |line: &str| line.starts_with(name) && line.ends_with(&format!(" {hex}"));
+        assert!(
+            PAGE.lines().any(shows),
+            "docs/envelope.md has no line `{name}  {hex}`"
+        );
+    }
+}

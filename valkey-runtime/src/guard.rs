@@ -1,0 +1,450 @@
+//! Guarded writes: while a row is written, nothing about it may be stored.
+//!
+//! A guard is placed at the key before the database is written, and taken away after: no load that began before is stored
+//! after, whatever process it runs in. A writer that dies leaves a guard that runs out by itself. Who has a guard renews it;
+//! who has lost it is told by [`Guard::still_held`] and [`Guard::release`].
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::backend::Found;
+use crate::envelope::placeholder::{self, Name};
+use crate::error::printable;
+use crate::options::{Unwritten, UpdateOptions};
+use crate::store::Store;
+use crate::transition::{LONGEST_PLACE, Placing, Put, Verb};
+use crate::verbs::Meta;
+use crate::{Error, ErrorKind, Result, Ttl};
+
+/// How long a writer's place lasts that is not renewed, unless its options say otherwise.
+pub(crate) const GUARD_LIFE: Duration = Duration::from_secs(10);
+
+/// What becomes of a write whose guard can't be placed; an attribute of the type.
+///
+/// [`BestEffort`], the default, writes all the same. [`Strict`] refuses.
+pub trait Guarding: 'static {
+    /// Whether the write is refused.
+    const STRICT: bool;
+
+    /// What an update fails with, where its write fails with `E`.
+    type Error<E>;
+
+    /// The guard could not be placed, and nothing was written.
+    #[doc(hidden)]
+    fn refused<E>(error: Error) -> Result<(), Self::Error<E>>;
+
+    /// The write failed.
+    #[doc(hidden)]
+    fn failed<E>(error: E) -> Self::Error<E>;
+}
+
+/// The write goes on without its guard: the database goes first. The invalidation is kept and delivered when the server
+/// is back; until then others may be given the old row. The only error is the write's own.
+#[derive(Debug)]
+pub enum BestEffort {}
+
+/// The write is refused: `#[cached(strict)]`.
+#[derive(Debug)]
+pub enum Strict {}
+
+impl Guarding for BestEffort {
+    const STRICT: bool = false;
+    type Error<E> = E;
+
+    fn refused<E>(_: Error) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn failed<E>(error: E) -> E {
+        error
+    }
+}
+
+impl Guarding for Strict {
+    const STRICT: bool = true;
+    type Error<E> = UpdateError<E>;
+
+    fn refused<E>(error: Error) -> Result<(), UpdateError<E>> {
+        Err(UpdateError::Refused(error))
+    }
+
+    fn failed<E>(error: E) -> UpdateError<E> {
+        UpdateError::Write(error)
+    }
+}
+
+/// Why an update failed that may be refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UpdateError<E> {
+    /// The guard could not be placed. Nothing was written.
+    Refused(Error),
+    /// The write failed with this.
+    Write(E),
+}
+
+impl<E: fmt::Display> fmt::Display for UpdateError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UpdateError::Refused(error) => write!(
+                f,
+                "the write was refused, since its guard can't be placed: {error}"
+            ),
+            UpdateError::Write(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for UpdateError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            UpdateError::Refused(error) => Some(error),
+            UpdateError::Write(error) => error.source(),
+        }
+    }
+}
+
+/// A guard over one key or several, for a write that is committed elsewhere: in a transaction, say.
+///
+/// While it is held no load of these keys is stored, and what is there is not read. It is renewed in the background until it
+/// is released, abandoned or dropped. Dropped, it is left to run out, since the write may still be committed: within 10 s,
+/// unless the options say otherwise.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use valkey_runtime::{Cached, Store};
+/// # #[derive(Serialize, Deserialize, Cached)]
+/// # struct User { #[cached(key)] id: u64 }
+/// # struct Transaction;
+/// # impl Transaction { async fn commit(self) -> valkey_runtime::Result<()> { Ok(()) } }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// # let (store, tx) = (Store::memory(), Transaction);
+/// let guard = User::guard(&store, 42).await?;
+/// // … write the row within `tx` …
+/// if !guard.still_held().await? {
+///     // The server was away for too long, or has evicted it: others may have stored the old row.
+/// }
+/// tx.commit().await?;
+/// guard.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a guard that is dropped at once is no longer renewed, and runs out"]
+pub struct Guard {
+    store: Store,
+    keys: Vec<Vec<u8>>,
+    token: u64,
+    hold: u64,
+    life: u64,
+    /// When each key's guard was made; none where it could not be placed.
+    stamps: Vec<Option<u64>>,
+    renewal: JoinHandle<()>,
+    /// Whether it was ended by a call, however that went.
+    ended: bool,
+}
+
+impl Guard {
+    /// Places guards at the keys. Where one can't be placed it is an error for the strict.
+    pub(crate) async fn place(
+        store: &Store,
+        keys: Vec<Vec<u8>>,
+        strict: bool,
+        options: UpdateOptions,
+        meta: &Meta,
+    ) -> Result<Self> {
+        let inner = store.inner();
+        let (life, hold) =
+            times(&options, meta).map_err(|error| inner.failed(error.during("guard")))?;
+        let token = inner.random.next_u64();
+        let placed = inner
+            .backend
+            .place_many(&keys, &vec![Placing::Enter { token, life }; keys.len()])
+            .await;
+        let placed =
+            placed.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect());
+        let mut refusal = None;
+        let stamps = keys.iter().zip(placed).map(|(key, placed)| {
+            match placed.and_then(|found| stamp_of(found, token)) {
+                Ok(stamp) => Some(stamp),
+                Err(error) => {
+                    refusal.get_or_insert(error.at("guard", key));
+                    None
+                }
+            }
+        });
+        let stamps = stamps.collect();
+        let renewal = tokio::spawn(renew(store.clone(), keys.clone(), token, life));
+        let guard = Self {
+            store: store.clone(),
+            keys,
+            token,
+            hold,
+            life,
+            stamps,
+            renewal,
+            ended: false,
+        };
+        match refusal {
+            None => Ok(guard),
+            Some(error) if strict => {
+                // What was placed, or was placed after all, would otherwise keep readers from storing until it runs out.
+                log_unconfirmed(guard.leave(0).await);
+                Err(inner.failed(error))
+            }
+            Some(error) => {
+                inner.log_failure(error, "a row is written without its guard");
+                Ok(guard)
+            }
+        }
+    }
+
+    /// Whether all of it could be placed. A best-effort guard need not be.
+    pub fn is_placed(&self) -> bool {
+        self.stamps.iter().all(Option::is_some)
+    }
+
+    /// Asks the server whether the guard is still there, and renews it. To be asked just before a commit.
+    ///
+    /// # Errors
+    /// When the server could not be asked.
+    pub async fn still_held(&self) -> Result<bool> {
+        let inner = self.store.inner();
+        let verb = Verb::RenewGuard {
+            token: self.token,
+            life: self.life,
+        };
+        let answers = inner
+            .backend
+            .apply_many(&self.keys, &verb)
+            .await
+            .and_then(|answers| answers.into_iter().collect());
+        let held: Vec<bool> =
+            answers.map_err(|error: Error| inner.failed(error.during("still_held")))?;
+        Ok(held.into_iter().all(|held| held))
+    }
+
+    /// Takes the guard away after the write. True if it was held until now; else it ran out or was evicted before, and in
+    /// between others may have stored the old row, which is deleted now.
+    ///
+    /// # Errors
+    /// When the server did not confirm it. The guard then runs out, and the deletion of its keys is queued.
+    pub async fn release(self) -> Result<bool> {
+        let hold = self.hold;
+        self.leave(hold).await
+    }
+
+    /// Takes the guard away at once: nothing was written.
+    ///
+    /// # Errors
+    /// When the server did not confirm it. The guard then runs out.
+    pub async fn abandon(self) -> Result<bool> {
+        self.leave(0).await
+    }
+
+    async fn leave(mut self, hold: u64) -> Result<bool> {
+        self.end();
+        let verb = Verb::Leave {
+            token: self.token,
+            hold,
+        };
+        let left = self
+            .store
+            .inner()
+            .backend
+            .apply_many(&self.keys, &verb)
+            .await;
+        let left = left.and_then(|answers| {
+            answers
+                .into_iter()
+                .try_fold(true, |all, had| Ok(had? && all))
+        });
+        left.map_err(|error| {
+            self.keys
+                .iter()
+                .for_each(|key| self.store.queue_deletion(key.clone()));
+            self.store.inner().failed(error.during("release"))
+        })
+    }
+
+    /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
+    async fn store_through(mut self, bytes: &[u8], ttl: Option<u64>, version: u16) -> Result<bool> {
+        let (Some(key), Some(Some(stamp))) = (self.keys.first().cloned(), self.stamps.first())
+        else {
+            return self.release().await;
+        };
+        let guard = Name {
+            token: self.token,
+            stamp: *stamp,
+        };
+        let put = Put {
+            version,
+            bytes,
+            ttl,
+        };
+        let verb = Verb::StoreThrough {
+            guard,
+            hold: self.hold,
+            put,
+        };
+        self.end();
+        self.store
+            .inner()
+            .backend
+            .apply(&key, &verb)
+            .await
+            .map_err(|error| {
+                self.store.queue_deletion(key.clone());
+                self.store.inner().failed(error.at("write_through", &key))
+            })
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.renewal.abort();
+    }
+}
+
+impl Drop for Guard {
+    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do.
+    fn drop(&mut self) {
+        self.renewal.abort();
+        if !self.ended {
+            let unplaced = self
+                .keys
+                .iter()
+                .zip(&self.stamps)
+                .filter(|(_, stamp)| stamp.is_none());
+            unplaced.for_each(|(key, _)| self.store.queue_deletion(key.clone()));
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.keys.iter().map(|key| printable(key)).collect();
+        f.debug_struct("Guard")
+            .field("keys", &keys)
+            .field("placed", &self.is_placed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Life and hold, in milliseconds.
+fn times(options: &UpdateOptions, meta: &Meta) -> Result<(u64, u64)> {
+    let millis = |what, time: Duration| match u64::try_from(time.as_millis()) {
+        Ok(millis) if millis <= LONGEST_PLACE => Ok(millis),
+        _ => Err(Error::config(format!(
+            "the {what} of a guard is longer than a day: {time:?}"
+        ))),
+    };
+    let life = millis("life", options.guard_life.unwrap_or(GUARD_LIFE))?;
+    if life < 10 {
+        return Err(Error::config(
+            "the life of a guard is less than 10 ms: it could not be renewed in time",
+        ));
+    }
+    let hold = options
+        .hold
+        .map_or(Ok(u64::from(meta.policy.hold_millis)), |hold| {
+            millis("hold", hold)
+        })?;
+    Ok((life, hold))
+}
+
+/// When the guard was made in which this writer has a place.
+fn stamp_of(found: Found, token: u64) -> Result<u64> {
+    match found {
+        Found::Entry(bytes) => placeholder::Guard::from_bytes(&bytes)
+            .filter(|guard| guard.writers.iter().any(|writer| writer.token == token))
+            .map(|guard| guard.stamp),
+        Found::Nothing | Found::Foreign => None,
+    }
+    .ok_or_else(|| {
+        Error::new(
+            ErrorKind::Server,
+            "the server took the guard and does not have it",
+        )
+    })
+}
+
+async fn renew(store: Store, keys: Vec<Vec<u8>>, token: u64, life: u64) {
+    let verb = Verb::RenewGuard { token, life };
+    loop {
+        tokio::time::sleep(Duration::from_millis(life / 3)).await;
+        if let Err(error) = store.inner().backend.apply_many(&keys, &verb).await {
+            store
+                .inner()
+                .log_failure(error.during("guard"), "a guard is not renewed");
+        }
+    }
+}
+
+/// See [`Cached::update`](crate::Cached::update). What an update does but for how it fails, which its caller says.
+pub(crate) async fn update<R, E, G, P, F, Fut>(
+    store: &Store,
+    keys: Vec<Vec<u8>>,
+    strict: bool,
+    options: UpdateOptions<P>,
+    meta: &Meta,
+    through: Option<Result<Vec<u8>>>,
+    write: F,
+) -> Result<R, G::Error<E>>
+where
+    G: Guarding,
+    P: Unwritten<E>,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<R, E>>,
+{
+    let (options, unwritten) = options.split();
+    let guard = match Guard::place(store, keys, strict, options, meta).await {
+        Ok(guard) => Some(guard),
+        Err(error) => {
+            G::refused(error)?;
+            None
+        }
+    };
+    let written = write().await;
+    let sure = written
+        .as_ref()
+        .err()
+        .is_some_and(|error| unwritten.is_sure(error));
+    match guard {
+        Some(guard) if written.is_ok() => end(guard, through, options.ttl, meta).await,
+        Some(guard) if sure => log_unconfirmed(guard.abandon().await),
+        // After an error the write may still be committed: the guard is left to run out.
+        Some(_) | None => {}
+    }
+    written.map_err(G::failed)
+}
+
+/// The end of an update whose write succeeded. What fails here was counted, and is no error of the write's.
+async fn end(guard: Guard, through: Option<Result<Vec<u8>>>, ttl: Option<Ttl>, meta: &Meta) {
+    let store = guard.store.clone();
+    let inner = store.inner();
+    let encoded =
+        through.map(|encoded| encoded.and_then(|bytes| Ok((bytes, inner.ttl_of(meta, ttl)?))));
+    let ended = match encoded {
+        Some(Ok((bytes, ttl))) => guard.store_through(&bytes, ttl, meta.version).await,
+        Some(Err(error)) => {
+            inner.log_failure(
+                error.during("write_through"),
+                "what was written is not stored",
+            );
+            guard.release().await
+        }
+        None => guard.release().await,
+    };
+    log_unconfirmed(ended);
+}
+
+fn log_unconfirmed(ended: Result<bool>) {
+    if let Err(error) = ended {
+        tracing::warn!(
+            "the end of a guard is not confirmed; the deletion of its key is queued: {error}"
+        );
+    }
+}

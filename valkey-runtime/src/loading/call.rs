@@ -1,0 +1,329 @@
+//! One call of a loading verb, step by step: from what was seen to what is to be done next.
+//!
+//! A state machine without I/O. The async shell ([`super`]) does what a [`Step`] says and tells the call what came of it;
+//! the exhaustive check does the same with a simulated server, one step of one caller at a time.
+
+use super::flights::{FlightId, Flights, Look, Moment, Outcome, Role};
+use crate::envelope::placeholder::Name;
+
+/// What the server showed, as far as loading is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen<V> {
+    /// A value that the type takes.
+    Hit(V),
+    Nothing,
+    Lease(Name),
+    /// An entry with this stamp that a lease may replace: an older version, another layout, an absence.
+    Old(u64),
+    /// No lease is to be had: a guard, a newer version, bytes that are kept, or no answer.
+    Closed,
+}
+
+/// What the caller is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step<V> {
+    /// Draw a token and a moment, tell them by [`Call::asking`], ask for a lease, and tell the answer by [`Call::asked`].
+    Ask { rejected: Option<u64> },
+    /// Another process loads: wait a little, then [`Call::look_again`].
+    Pause { attempt: u32 },
+    /// Wait until the flight has moved, then [`Call::moved`].
+    Await(FlightId),
+    /// Run the loader, under the lease if there is one, and tell by [`Call::loaded`].
+    Load(Option<Name>),
+    /// The answer: a value that was found or loaded by another, or that there is none.
+    Done(Option<V>),
+}
+
+/// What came of the caller's own load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Loaded<V> {
+    Value(V),
+    Nothing,
+    /// It failed, or gave what can't be shared.
+    Failed,
+}
+
+/// How often a call asks anew because the entry was replaced under it by another that it can't use.
+const ANEW: u32 = 3;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Call<K> {
+    key: K,
+    began: Moment,
+    place: Place,
+    /// The stamp of an entry that was there and is not a value for this call.
+    rejected: Option<u64>,
+    /// Whether the server was seen to give no lease.
+    closed: bool,
+    pauses: u32,
+    anew: u32,
+}
+
+/// Where the caller stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Outside,
+    Leading(FlightId),
+    /// Leads the next flight, whose turn has not come.
+    Queued(FlightId),
+    Following(FlightId),
+    /// Waits to look again whether it can follow; with the lease that it was shown.
+    Later(Option<Name>),
+}
+
+impl<K: Ord + Clone> Call<K> {
+    /// A call that begins now, before it asks the server for the entry; what that shows is told by [`got`](Self::got).
+    pub(crate) fn new(key: K, began: Moment) -> Self {
+        Self {
+            key,
+            began,
+            place: Place::Outside,
+            rejected: None,
+            closed: false,
+            pauses: 0,
+            anew: 0,
+        }
+    }
+
+    pub(crate) fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// What the server showed first.
+    pub(crate) fn got<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        now: Moment,
+        seen: Seen<V>,
+    ) -> Step<V> {
+        let lease = match seen {
+            Seen::Hit(value) => return Step::Done(Some(value)),
+            Seen::Lease(lease) => Some(lease),
+            Seen::Nothing => None,
+            Seen::Old(stamp) => {
+                self.rejected = Some(stamp);
+                None
+            }
+            Seen::Closed => {
+                self.closed = true;
+                None
+            }
+        };
+        self.join(flights, now, lease)
+    }
+
+    fn join<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        now: Moment,
+        seen: Option<Name>,
+    ) -> Step<V> {
+        let role = flights.join(&self.key, self.began, seen);
+        self.take(flights, now, role, seen)
+    }
+
+    fn take<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        now: Moment,
+        role: Role,
+        seen: Option<Name>,
+    ) -> Step<V> {
+        match role {
+            Role::Leader(id) => {
+                self.place = Place::Leading(id);
+                self.lead(flights, now, id)
+            }
+            Role::Follower(id) => {
+                self.place = Place::Following(id);
+                Step::Await(id)
+            }
+            Role::Later(id) => {
+                self.place = Place::Later(seen);
+                Step::Await(id)
+            }
+            Role::Solo => {
+                self.place = Place::Outside;
+                Step::Load(None)
+            }
+        }
+    }
+
+    fn lead<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        now: Moment,
+        id: FlightId,
+    ) -> Step<V> {
+        if self.closed {
+            self.load_alone(flights, now, id)
+        } else {
+            Step::Ask {
+                rejected: self.rejected,
+            }
+        }
+    }
+
+    fn load_alone<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        now: Moment,
+        id: FlightId,
+    ) -> Step<V> {
+        match flights.alone(id, now) {
+            Ok(()) => {
+                self.place = Place::Leading(id);
+                Step::Load(None)
+            }
+            Err(running) => {
+                self.place = Place::Queued(id);
+                Step::Await(running)
+            }
+        }
+    }
+
+    /// The request for a lease goes out.
+    pub(crate) fn asking<V: Clone, W: Clone + Default>(
+        &self,
+        flights: &mut Flights<K, V, W>,
+        sent: Moment,
+        token: u64,
+    ) {
+        if let Place::Leading(id) = self.place {
+            flights.asking(id, sent, token);
+        }
+    }
+
+    /// What the server showed in answer to the request of that moment and token. `patient` while the caller may still wait
+    /// for another process.
+    pub(crate) fn asked<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        now: Moment,
+        (sent, token): (Moment, u64),
+        seen: Seen<V>,
+        patient: bool,
+    ) -> Step<V> {
+        let Place::Leading(id) = self.place else {
+            return Step::Load(None);
+        };
+        match seen {
+            Seen::Hit(value) => {
+                flights.end(id, Outcome::Value(value.clone()));
+                self.place = Place::Outside;
+                Step::Done(Some(value))
+            }
+            Seen::Lease(lease) if lease.token == token => {
+                flights.leased(id, sent, lease);
+                Step::Load(Some(lease))
+            }
+            Seen::Lease(lease) if flights.is_anothers(id, lease) => {
+                flights.end(id, Outcome::Merged(lease));
+                self.join(flights, now, Some(lease))
+            }
+            Seen::Lease(_) if patient => {
+                flights.waiting(id);
+                self.pauses += 1;
+                Step::Pause {
+                    attempt: self.pauses,
+                }
+            }
+            Seen::Old(stamp) if self.anew < ANEW => {
+                self.rejected = Some(stamp);
+                self.ask_anew(flights, id)
+            }
+            Seen::Nothing if self.anew < ANEW => self.ask_anew(flights, id),
+            Seen::Lease(_) | Seen::Old(_) | Seen::Nothing | Seen::Closed => {
+                self.load_alone(flights, now, id)
+            }
+        }
+    }
+
+    fn ask_anew<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        id: FlightId,
+    ) -> Step<V> {
+        self.anew += 1;
+        flights.waiting(id);
+        Step::Ask {
+            rejected: self.rejected,
+        }
+    }
+
+    /// The pause is over.
+    pub(crate) fn look_again<V>(&self) -> Step<V> {
+        Step::Ask {
+            rejected: self.rejected,
+        }
+    }
+
+    /// The flight that the caller waits on has moved, or is over.
+    pub(crate) fn moved<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        now: Moment,
+    ) -> Step<V> {
+        match self.place {
+            Place::Outside | Place::Leading(_) => Step::Load(None),
+            Place::Later(seen) => self.join(flights, now, seen),
+            Place::Queued(id) => match flights.running_before(id) {
+                Some(running) => Step::Await(running),
+                None => {
+                    self.place = Place::Leading(id);
+                    self.lead(flights, now, id)
+                }
+            },
+            Place::Following(id) => match flights.look(id) {
+                Look::Wait => Step::Await(id),
+                Look::Lead(lease) => {
+                    self.place = Place::Leading(id);
+                    match lease {
+                        Some(lease) => Step::Load(Some(lease)),
+                        None => self.lead(flights, now, id),
+                    }
+                }
+                Look::Done(outcome) => {
+                    self.place = Place::Outside;
+                    match outcome {
+                        Outcome::Value(value) => Step::Done(Some(value)),
+                        Outcome::Absent => Step::Done(None),
+                        Outcome::Merged(lease) => self.join(flights, now, Some(lease)),
+                        Outcome::Failed => {
+                            let role = flights.join_after_failure(&self.key);
+                            self.take(flights, now, role, None)
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    /// What came of the caller's own load: its followers are told.
+    pub(crate) fn loaded<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        loaded: Loaded<V>,
+    ) {
+        let outcome = match loaded {
+            Loaded::Value(value) => Outcome::Value(value),
+            Loaded::Nothing => Outcome::Absent,
+            Loaded::Failed => Outcome::Failed,
+        };
+        if let Place::Leading(id) = std::mem::replace(&mut self.place, Place::Outside) {
+            flights.end(id, outcome);
+        }
+    }
+
+    /// The caller is gone before it was done. The lease that nobody needs any more, if there is one.
+    pub(crate) fn dropped<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+    ) -> Option<Name> {
+        match std::mem::replace(&mut self.place, Place::Outside) {
+            Place::Outside | Place::Later(_) => None,
+            Place::Leading(id) | Place::Queued(id) => flights.abandon(id),
+            Place::Following(id) => flights.leave(id),
+        }
+    }
+}

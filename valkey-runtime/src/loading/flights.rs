@@ -1,0 +1,350 @@
+//! Who loads and who waits, in one process: single-flight as plain data.
+//!
+//! Callers of one key share a load where that can't give them anything older than what was there when they called. A
+//! *flight* is one such load from the moment that its leader first asks the server. Others *follow* it if they called
+//! before the request was sent that decides what the flight does, or if the server showed them the very lease that it
+//! loads under. Everyone else is gathered in the *next* flight of the key, so that there is at most one load running and
+//! one waiting where there is no lease to see (a guard, a newer version, a server that is down).
+//!
+//! Nothing here waits, sends or locks. The async shell ([`super`]) and the exhaustive check both drive it.
+
+use std::collections::BTreeMap;
+
+use crate::envelope::placeholder::Name;
+
+/// Moments of this process, in order. A call has the moment of its beginning, a request that of its sending.
+pub(crate) type Moment = u64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct FlightId(u64);
+
+/// The flights of a type. `K` is a key, `V` what a load gives, and `W` what wakes a flight's followers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Flights<K, V, W> {
+    slots: BTreeMap<K, Slot>,
+    flights: BTreeMap<FlightId, Flight<K, V, W>>,
+    ids: u64,
+    /// Of the flights that have moved since these were last taken.
+    wakes: Vec<W>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Slot {
+    running: Option<FlightId>,
+    /// Waits for the running one to end, unless the server gives it a lease before.
+    next: Option<FlightId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Flight<K, V, W> {
+    key: K,
+    stage: Stage,
+    /// Callers that have joined and have not yet taken the outcome.
+    followers: usize,
+    outcome: Option<Outcome<V>>,
+    wake: W,
+}
+
+/// How far a flight is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// Will ask the server: anyone may follow.
+    Waiting,
+    /// Has asked the server for a lease, with this token.
+    Asking { sent: Moment, token: u64 },
+    /// Loads under a lease that the server gave for a request of that moment.
+    Leased { sent: Moment, lease: Name },
+    /// Loads without a lease, since that moment.
+    Alone { since: Moment },
+    /// Its leader is gone. Whoever of its followers looks next leads on.
+    Orphaned { lease: Option<(Moment, Name)> },
+}
+
+/// What came of a flight.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome<V> {
+    Value(V),
+    /// The load found nothing.
+    Absent,
+    /// The load failed. Its error was its leader's alone: followers load for themselves.
+    Failed,
+    /// The server showed a lease of another flight of this process: that is the one to follow.
+    Merged(Name),
+}
+
+/// What a caller is in a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    Leader(FlightId),
+    Follower(FlightId),
+    /// It can follow neither what runs nor what is next: it looks again when that flight has moved.
+    Later(FlightId),
+    /// The load before failed and another caller has taken the lead: this one loads beside it.
+    Solo,
+}
+
+/// What a follower sees.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Look<V> {
+    Wait,
+    /// The leader is gone, and this follower leads: under its lease, if it had one.
+    Lead(Option<Name>),
+    Done(Outcome<V>),
+}
+
+impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            ids: 0,
+            wakes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flights.is_empty() && self.slots.is_empty()
+    }
+
+    /// A caller that found no value: it follows a flight or leads one. `began` is when it called, `seen` the lease that the
+    /// server showed it since.
+    pub(crate) fn join(&mut self, key: &K, began: Moment, seen: Option<Name>) -> Role {
+        let slot = self.slots.get(key).cloned().unwrap_or_default();
+        for id in [slot.running, slot.next].into_iter().flatten() {
+            if let Some(flight) = self.flights.get_mut(&id)
+                && flight.stage.takes(began, seen)
+            {
+                flight.followers += 1;
+                return Role::Follower(id);
+            }
+        }
+        if let Some(next) = slot.next {
+            return Role::Later(next);
+        }
+        let id = self.create(key.clone());
+        let slot = self.slots.entry(key.clone()).or_default();
+        match slot.running {
+            None => slot.running = Some(id),
+            Some(_) => slot.next = Some(id),
+        }
+        Role::Leader(id)
+    }
+
+    /// A follower whose flight failed: one of them leads anew, the others load beside it.
+    pub(crate) fn join_after_failure(&mut self, key: &K) -> Role {
+        if self
+            .slots
+            .get(key)
+            .is_some_and(|slot| slot.running.is_some())
+        {
+            return Role::Solo;
+        }
+        let id = self.create(key.clone());
+        self.slots.entry(key.clone()).or_default().running = Some(id);
+        Role::Leader(id)
+    }
+
+    fn create(&mut self, key: K) -> FlightId {
+        self.ids += 1;
+        let id = FlightId(self.ids);
+        let (stage, followers, outcome) = (Stage::Waiting, 0, None);
+        self.flights.insert(
+            id,
+            Flight {
+                key,
+                stage,
+                followers,
+                outcome,
+                wake: W::default(),
+            },
+        );
+        id
+    }
+
+    /// What is to be woken: who waits on a flight that has moved.
+    pub(crate) fn take_wakes(&mut self) -> Vec<W> {
+        std::mem::take(&mut self.wakes)
+    }
+
+    /// What wakes those who wait on a flight. `None` where it is over: there is nothing to wait for.
+    pub(crate) fn wake(&self, id: FlightId) -> Option<W> {
+        self.flights.get(&id).map(|flight| flight.wake.clone())
+    }
+
+    /// The leader sends its request.
+    pub(crate) fn asking(&mut self, id: FlightId, sent: Moment, token: u64) {
+        self.set_stage(id, Stage::Asking { sent, token });
+    }
+
+    /// The leader will ask again, later.
+    pub(crate) fn waiting(&mut self, id: FlightId) {
+        self.set_stage(id, Stage::Waiting);
+    }
+
+    /// The server gave the leader a lease. The flight is now the one that runs: whatever ran before has lost its own.
+    pub(crate) fn leased(&mut self, id: FlightId, sent: Moment, lease: Name) {
+        self.set_stage(id, Stage::Leased { sent, lease });
+        if let Some(key) = self.flights.get(&id).map(|flight| flight.key.clone()) {
+            let slot = self.slots.entry(key).or_default();
+            slot.running = Some(id);
+            slot.next = slot.next.filter(|next| *next != id);
+        }
+    }
+
+    /// There is no lease to be had: the leader loads without one, now, or waits for the flight that runs to end.
+    pub(crate) fn alone(&mut self, id: FlightId, now: Moment) -> Result<(), FlightId> {
+        if let Some(running) = self.running_before(id) {
+            self.waiting(id);
+            return Err(running);
+        }
+        self.set_stage(id, Stage::Alone { since: now });
+        Ok(())
+    }
+
+    /// The flight that runs while this one is next.
+    pub(crate) fn running_before(&self, id: FlightId) -> Option<FlightId> {
+        let slot = self.slots.get(&self.flights.get(&id)?.key)?;
+        if slot.next == Some(id) {
+            slot.running
+        } else {
+            None
+        }
+    }
+
+    /// Whether the lease is that of another flight of this process.
+    pub(crate) fn is_anothers(&self, id: FlightId, lease: Name) -> bool {
+        let slot = self
+            .flights
+            .get(&id)
+            .and_then(|flight| self.slots.get(&flight.key));
+        let others = slot
+            .into_iter()
+            .flat_map(|slot| [slot.running, slot.next])
+            .flatten();
+        others.filter(|other| *other != id).any(|other| {
+            match self.flights.get(&other).map(|flight| flight.stage) {
+                Some(Stage::Asking { token, .. }) => token == lease.token,
+                Some(
+                    Stage::Leased { lease: own, .. }
+                    | Stage::Orphaned {
+                        lease: Some((_, own)),
+                    },
+                ) => own == lease,
+                _ => false,
+            }
+        })
+    }
+
+    /// The flight has ended: its followers are told, and the next one is at its turn.
+    pub(crate) fn end(&mut self, id: FlightId, outcome: Outcome<V>) {
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return;
+        };
+        let key = flight.key.clone();
+        self.wakes.push(flight.wake.clone());
+        flight.outcome = Some(outcome);
+        if flight.followers == 0 {
+            self.flights.remove(&id);
+        }
+        self.clear(&key, id);
+    }
+
+    fn clear(&mut self, key: &K, id: FlightId) {
+        let Some(slot) = self.slots.get_mut(key) else {
+            return;
+        };
+        if slot.running == Some(id) {
+            slot.running = slot.next.take();
+        } else if slot.next == Some(id) {
+            slot.next = None;
+        }
+        if slot.running.is_none() {
+            self.slots.remove(key);
+        }
+    }
+
+    /// The leader is gone, whether by cancellation or panic: a follower leads on, and without one the flight is over. The
+    /// lease that nobody needs any more, if it had one.
+    pub(crate) fn abandon(&mut self, id: FlightId) -> Option<Name> {
+        let flight = self.flights.get_mut(&id)?;
+        self.wakes.push(flight.wake.clone());
+        let lease = match flight.stage {
+            Stage::Leased { sent, lease } => Some((sent, lease)),
+            Stage::Orphaned { lease } => lease,
+            Stage::Waiting | Stage::Asking { .. } | Stage::Alone { .. } => None,
+        };
+        if flight.followers > 0 {
+            flight.stage = Stage::Orphaned { lease };
+            return None;
+        }
+        let key = flight.key.clone();
+        self.flights.remove(&id);
+        self.clear(&key, id);
+        lease.map(|(_, lease)| lease)
+    }
+
+    /// A follower looks how its flight stands. Having been told to lead or what came of it, it is a follower no more.
+    pub(crate) fn look(&mut self, id: FlightId) -> Look<V> {
+        let Some(flight) = self.flights.get_mut(&id) else {
+            return Look::Done(Outcome::Failed);
+        };
+        if let Some(outcome) = flight.outcome.clone() {
+            self.leave(id);
+            return Look::Done(outcome);
+        }
+        let Stage::Orphaned { lease } = flight.stage else {
+            return Look::Wait;
+        };
+        flight.followers -= 1;
+        flight.stage = match lease {
+            Some((sent, lease)) => Stage::Leased { sent, lease },
+            None => Stage::Waiting,
+        };
+        Look::Lead(lease.map(|(_, lease)| lease))
+    }
+
+    /// A follower has taken the outcome, or is gone. The lease that nobody needs any more, where it was the last of an
+    /// abandoned flight.
+    pub(crate) fn leave(&mut self, id: FlightId) -> Option<Name> {
+        let flight = self.flights.get_mut(&id)?;
+        flight.followers = flight.followers.saturating_sub(1);
+        if flight.followers > 0 {
+            return None;
+        }
+        if flight.outcome.is_some() {
+            self.flights.remove(&id);
+            return None;
+        }
+        match flight.stage {
+            Stage::Orphaned { .. } => self.abandon(id),
+            _ => None,
+        }
+    }
+
+    fn set_stage(&mut self, id: FlightId, stage: Stage) {
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.stage = stage;
+            self.wakes.push(flight.wake.clone());
+        }
+    }
+}
+
+impl Stage {
+    /// Whether a caller may follow a flight of this stage.
+    fn takes(self, began: Moment, seen: Option<Name>) -> bool {
+        match self {
+            Stage::Waiting => true,
+            // The lease with this token is the one that it is asking for, though it does not know yet.
+            Stage::Asking { sent, token } => {
+                began < sent || seen.is_some_and(|lease| lease.token == token)
+            }
+            Stage::Leased { sent, lease } => began < sent || seen == Some(lease),
+            Stage::Alone { since } => began < since,
+            Stage::Orphaned {
+                lease: Some((sent, lease)),
+            } => began < sent || seen == Some(lease),
+            // Whoever leads on will ask.
+            Stage::Orphaned { lease: None } => true,
+        }
+    }
+}
