@@ -103,12 +103,30 @@ impl Prefix {
         self.text(b",")
     }
 
-    /// The name of a type parameter. Checked here, since it may be written by hand.
+    /// The name of a type parameter. Checked here, since it may be written by hand: also that a comma in it belongs to
+    /// parameters of its own.
     pub const fn name(self, name: &str) -> Self {
         if let Some(why) = wrong(name) {
             panic!("{}", why);
         }
-        self.text(name.as_bytes())
+        let bytes = name.as_bytes();
+        let (mut at, mut depth) = (0, 0);
+        while at < bytes.len() {
+            match bytes[at] {
+                b'<' => depth += 1,
+                b'>' if depth > 0 => depth -= 1,
+                b'>' | b',' if depth == 0 => {
+                    panic!("a `PrefixPart::NAME` holds a comma or a `>` without its `<`")
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        assert!(
+            depth == 0,
+            "a `PrefixPart::NAME` holds a `<` without its `>`"
+        );
+        self.text(bytes)
     }
 
     /// The value of a const parameter that is an integer, a `bool` or a `char` (by its number).
@@ -169,6 +187,12 @@ mod tests {
         }
         .as_str();
         assert_eq!(JOINED, "grid<u8,-12>");
+    }
+
+    #[test]
+    #[should_panic(expected = "a comma")]
+    fn a_name_that_would_pass_for_two_is_refused() {
+        Prefix::new("page").name("vec<a,b>").name("a,b");
     }
 
     #[test]

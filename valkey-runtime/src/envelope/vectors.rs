@@ -30,6 +30,7 @@ impl Cached for User {
     const TTL: Ttl = Ttl::Never;
     const VERSION: u16 = VERSION;
     const POLICY: Policy = Policy::new().on_corrupt(OnCorrupt::Error).keep_corrupt();
+    type Guarding = crate::BestEffort;
     type OwnedKey = u64;
     type Key<'k> = u64;
 }
@@ -43,6 +44,7 @@ impl Cached for Lenient {
     const PREFIX: &'static str = User::PREFIX;
     const TTL: Ttl = User::TTL;
     const VERSION: u16 = VERSION;
+    type Guarding = crate::BestEffort;
     type OwnedKey = u64;
     type Key<'k> = u64;
 }

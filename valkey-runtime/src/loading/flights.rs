@@ -102,6 +102,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
+    /// Whether nothing is under way.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.flights.is_empty() && self.slots.is_empty()
     }

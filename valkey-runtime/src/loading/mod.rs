@@ -6,6 +6,8 @@
 
 mod call;
 mod flights;
+#[cfg(test)]
+mod tests;
 
 use std::any::TypeId;
 use std::collections::HashMap;
