@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::options::Unwritten;
 use crate::{
-    Guard, Guarding, KeyFrom, KeyPart, Policy, Result, SetOptions, Store, Ttl, UpdateError,
-    UpdateOptions,
+    Guard, Guarding, KeyFrom, KeyOf, KeyPart, OwnKey, Policy, Result, SetOptions, Store, Ttl,
+    UpdateError, UpdateOptions,
 };
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
@@ -238,6 +238,54 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         Fut: Future<Output = Result<Option<Self>, E>> + Send,
     {
         store.of::<Self>().get_or_load(key, load)
+    }
+
+    /// Reads many values in one go, and loads those that are missing by one call of the loader; the answer is in the order of
+    /// the keys.
+    ///
+    /// The loader is given the missing keys, at most 1,000 at a time, and gives pairs of key and value: a `Vec` or a `HashMap`.
+    /// A key that it does not give has no value. Keys that another call of this process loads at the moment are waited for;
+    /// those that another process loads are loaded here too, and not stored.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug, PartialEq)]
+    /// # struct User { #[cached(key)] id: u64, name: String }
+    /// # #[derive(Debug)]
+    /// # struct DbError;
+    /// # struct Db;
+    /// # impl Db {
+    /// #     async fn find_users(&self, ids: Vec<u64>) -> Result<Vec<(u64, User)>, DbError> {
+    /// #         Ok(ids.into_iter().filter(|id| id % 2 == 1).map(|id| (id, User { id, name: "Ada".into() })).collect())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), DbError> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let ids: Vec<u64> = vec![1, 2, 3];
+    /// let users = User::get_or_load_many(&store, &ids, |missing| db.find_users(missing)).await?;
+    /// assert!(users[0].is_some() && users[1].is_none() && users[2].is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The loader's.
+    fn get_or_load_many<'s, I, L, E, F, Fut>(
+        store: &'s Store,
+        keys: I,
+        load_missing: F,
+    ) -> impl Future<Output = Result<Vec<Option<Self>>, E>> + Send + use<'s, Self, I, L, E, F, Fut>
+    where
+        I: IntoIterator,
+        Self::OwnedKey: KeyFrom<I::Item> + OwnKey,
+        L: IntoIterator<Item = (KeyOf<Self>, Self)>,
+        E: Send,
+        F: FnMut(Vec<KeyOf<Self>>) -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        store.of::<Self>().get_or_load_many(keys, load_missing)
     }
 
     /// Writes a row under a guard: once it is committed no reader is given the old one, in whatever process, even if this one

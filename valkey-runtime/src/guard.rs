@@ -160,10 +160,9 @@ impl Guard {
         let (life, hold) =
             times(&options, meta).map_err(|error| inner.failed(error.during("guard")))?;
         let token = inner.random.next_u64();
-        let placed = inner
-            .backend
-            .place_many(&keys, &vec![Placing::Enter { token, life }; keys.len()])
-            .await;
+        let borrowed: Vec<_> = keys.iter().map(|key| &**key).collect();
+        let verbs = vec![Placing::Enter { token, life }; keys.len()];
+        let placed = inner.backend.place_many(&borrowed, &verbs).await;
         let placed =
             placed.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect());
         let mut refusal = None;

@@ -2,6 +2,7 @@
 //!
 //! Keys and values become bytes when a method is called, so that its future borrows nothing but the store.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -10,8 +11,8 @@ use crate::options::Condition;
 use crate::options::Unwritten;
 use crate::verbs::Meta;
 use crate::{
-    Cached, Guard, Guarding, KeyFrom, KeyPart, KeyWriter, Keyed, Result, SetOptions, Store, Strict,
-    Ttl, UpdateError, UpdateOptions, codec, guard, loading,
+    Cached, Guard, Guarding, KeyFrom, KeyOf, KeyPart, KeyWriter, Keyed, OwnKey, Result, SetOptions,
+    Store, Strict, Ttl, UpdateError, UpdateOptions, codec, guard, loading,
 };
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
@@ -211,6 +212,74 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<Option<T>, E>> + Send,
     {
         loading::get_or_load(self.store, self.bytes(key), load)
+    }
+
+    /// See [`Cached::get_or_load_many`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_load_many<I, L, E, F, Fut>(
+        self,
+        keys: I,
+        mut load_missing: F,
+    ) -> impl Future<Output = Result<Vec<Option<T>>, E>> + Send + use<'s, T, I, L, E, F, Fut>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item> + OwnKey,
+        L: IntoIterator<Item = (KeyOf<T>, T)>,
+        E: Send,
+        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        // Each key once; and which of them each place of the answer is.
+        let (mut keys_once, mut owned, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
+        for item in keys {
+            let key = <T::OwnedKey as KeyFrom<I::Item>>::key_from(&item);
+            let bytes = self.bytes(key);
+            let at = *known.entry(bytes).or_insert_with_key(|bytes| {
+                keys_once.push(bytes.clone());
+                owned.push(<T::OwnedKey as OwnKey>::own(key));
+                owned.len() - 1
+            });
+            places.push(at);
+        }
+        async move {
+            let mut load = |ats: Vec<usize>| {
+                let keys = ats.iter().map(|at| own_again::<T>(&owned[*at])).collect();
+                let loading = load_missing(keys);
+                let known = &known;
+                async move {
+                    let given = loading.await?;
+                    // A key that was not asked for is nobody's.
+                    let at = |key: &KeyOf<T>| {
+                        known.get(&self.bytes(T::OwnedKey::of_owned(key))).copied()
+                    };
+                    let given = given
+                        .into_iter()
+                        .filter_map(|(key, value)| Some((at(&key)?, value)));
+                    Ok(given.collect::<Vec<_>>())
+                }
+            };
+            let mut answers = loading::get_or_load_many(self.store, keys_once, &mut load).await?;
+            let mut last = vec![0; answers.len()];
+            places
+                .iter()
+                .enumerate()
+                .for_each(|(place, at)| last[*at] = place);
+            let mut values = Vec::with_capacity(places.len());
+            for (place, at) in places.into_iter().enumerate() {
+                values.push(if last[at] == place {
+                    answers[at].take()
+                } else if let Some(value) = answers[at].again() {
+                    value
+                } else {
+                    // Neither cloned nor encoded can it be in two places.
+                    load(vec![at]).await?.pop().map(|(_, value)| value)
+                });
+            }
+            Ok(values)
+        }
     }
 
     /// See [`Cached::update`].
@@ -463,6 +532,13 @@ impl<'s, T: Cached> Handle<'s, T> {
             .unzip();
         async move { inner.set_many(keys, encoded, &Self::META).await }
     }
+}
+
+fn own_again<T: Cached>(key: &KeyOf<T>) -> KeyOf<T>
+where
+    T::OwnedKey: OwnKey,
+{
+    T::OwnedKey::own(T::OwnedKey::of_owned(key))
 }
 
 impl<T: Cached> fmt::Debug for Handle<'_, T> {

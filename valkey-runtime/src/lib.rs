@@ -66,7 +66,7 @@ pub use config::Builder;
 pub use error::{Error, ErrorKind, Result};
 pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
-pub use key::{KeyFrom, KeyPart, KeyWriter};
+pub use key::{KeyFrom, KeyOf, KeyPart, KeyWriter, OwnKey};
 pub use options::{NeverSure, SetOptions, SureIf, UpdateOptions};
 pub use policy::{OnCorrupt, Policy};
 pub use prefix::PrefixPart;

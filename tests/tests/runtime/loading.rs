@@ -48,6 +48,14 @@ suite! {
     a_write_through_beside_another_writer_is_not_stored
     a_deletion_during_a_write_through_is_not_overwritten
     a_hold_keeps_loads_from_being_stored_for_a_while
+    many_missing_keys_are_loaded_by_one_call
+    more_than_a_thousand_are_loaded_in_chunks
+    keys_that_are_loading_are_joined_and_not_loaded_again
+    of_many_one_lost_lease_does_not_drop_the_others
+    of_many_those_that_another_process_loads_are_not_stored
+    many_that_fail_give_their_leases_back
+    calls_of_many_never_wait_for_each_other
+    keys_of_every_shape_are_given_to_the_loader
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -624,4 +632,218 @@ async fn a_hold_keeps_loads_from_being_stored_for_a_while(on: On) {
         None,
         "a deletion holds too"
     );
+}
+
+fn users(ids: &[u64]) -> Vec<(u64, User)> {
+    ids.iter().map(|&id| (id, User { id, row: 7 })).collect()
+}
+
+async fn many_missing_keys_are_loaded_by_one_call(on: On) {
+    let store = on.store("many-load").await;
+    User { id: 2, row: 1 }.set(&store).await.unwrap();
+    let mut calls = Vec::new();
+    let ids = vec![3, 2, 1, 4, 3];
+    let found = User::get_or_load_many(&store, &ids, |missing| {
+        calls.push(missing.clone());
+        // 4 has no row, and nobody asked for 9.
+        async { Ok::<_, ()>(users(&[1, 3, 9])) }
+    });
+    let found = found.await.unwrap();
+    let rows: Vec<_> = found
+        .iter()
+        .map(|user| user.as_ref().map(|user| (user.id, user.row)))
+        .collect();
+    assert_eq!(
+        rows,
+        [Some((3, 7)), Some((2, 1)), Some((1, 7)), None, Some((3, 7))]
+    );
+    assert_eq!(calls, [[3, 1, 4]]);
+    let stored = User::get_many(&store, 1..=9).await.unwrap();
+    assert_eq!(
+        stored
+            .iter()
+            .flatten()
+            .map(|user| user.id)
+            .collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+    // The lease of what has no row was given back.
+    let loaded = User::get_or_load(&store, 4, async || {
+        Ok::<_, ()>(Some(User { id: 4, row: 8 }))
+    })
+    .await;
+    assert_eq!(loaded.unwrap().unwrap().row, 8);
+    assert!(User::exists(&store, 4).await.unwrap());
+    assert_eq!(
+        User::get_or_load_many(&store, [0u64; 0], async |_| Ok::<_, ()>(vec![])).await,
+        Ok(vec![])
+    );
+}
+
+async fn more_than_a_thousand_are_loaded_in_chunks(on: On) {
+    let store = on.store("many-chunks").await;
+    let mut calls = Vec::new();
+    let found = User::get_or_load_many(&store, 0..2500, |missing| {
+        calls.push(missing.len());
+        async move { Ok::<_, ()>(users(&missing)) }
+    });
+    assert_eq!(found.await.unwrap().into_iter().flatten().count(), 2500);
+    assert_eq!(calls, [1000, 1000, 500]);
+    assert_eq!(
+        User::get_many(&store, 0..2500)
+            .await
+            .unwrap()
+            .into_iter()
+            .flatten()
+            .count(),
+        2500
+    );
+}
+
+async fn keys_that_are_loading_are_joined_and_not_loaded_again(on: On) {
+    let store = on.store("many-join").await;
+    let load = Load::begin(&store).await;
+    let (begin, begun) = oneshot::channel();
+    let mut begin = Some(begin);
+    let other = store.clone();
+    let many = tokio::spawn(async move {
+        User::get_or_load_many(&other, [1, 2], |missing| {
+            begin
+                .take()
+                .expect("one call")
+                .send(missing.clone())
+                .unwrap();
+            async move { Ok::<_, ()>(users(&missing)) }
+        })
+        .await
+    });
+    assert_eq!(begun.await.unwrap(), [2]);
+    while User::get(&store, 2).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    load.end(Ok(Some(row(8)))).await.unwrap();
+    let found = many.await.unwrap().unwrap();
+    assert_eq!(found, [Some(row(8)), Some(User { id: 2, row: 7 })]);
+}
+
+async fn of_many_one_lost_lease_does_not_drop_the_others(on: On) {
+    let store = on.store("many-lost").await;
+    let found = User::get_or_load_many(&store, 1..=3, async |missing| {
+        User::del(&store, 2).await.unwrap();
+        Ok::<_, ()>(users(&missing))
+    });
+    assert_eq!(found.await.unwrap().into_iter().flatten().count(), 3);
+    let stored = User::get_many(&store, 1..=3).await.unwrap();
+    assert_eq!(
+        stored.iter().map(Option::is_some).collect::<Vec<_>>(),
+        [true, false, true]
+    );
+    assert_eq!(store.stats().refused_fills(), 1);
+}
+
+async fn of_many_those_that_another_process_loads_are_not_stored(on: On) {
+    if on == On::Memory {
+        return;
+    }
+    let (here, there) = (on.store("many-leased").await, on.store("many-leased").await);
+    let load = Load::begin(&there).await;
+    let found =
+        User::get_or_load_many(&here, [1, 2], async |missing| Ok::<_, ()>(users(&missing))).await;
+    assert_eq!(
+        found.unwrap().into_iter().flatten().count(),
+        2,
+        "they are not waited for"
+    );
+    assert_eq!(
+        User::get_many(&here, [1, 2]).await.unwrap(),
+        [None, Some(User { id: 2, row: 7 })]
+    );
+    load.end(Ok(Some(row(8)))).await.unwrap();
+    assert_eq!(User::get(&here, 1).await.unwrap(), Some(row(8)));
+}
+
+async fn many_that_fail_give_their_leases_back(on: On) {
+    let store = on.store("many-fail").await;
+    let failed =
+        User::get_or_load_many(&store, 1..=3, async |_| Err::<Vec<_>, _>("no database")).await;
+    assert_eq!(failed, Err("no database"));
+    let found =
+        User::get_or_load_many(&store, 1..=3, async |missing| Ok::<_, ()>(users(&missing))).await;
+    assert_eq!(found.unwrap().into_iter().flatten().count(), 3);
+    assert_eq!(
+        User::get_many(&store, 1..=3)
+            .await
+            .unwrap()
+            .into_iter()
+            .flatten()
+            .count(),
+        3
+    );
+}
+
+async fn calls_of_many_never_wait_for_each_other(on: On) {
+    let store = on.store("many-cycle").await;
+    let calls: Vec<_> = (0..40u64)
+        .map(|call| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for round in 0..5 {
+                    // Overlapping sets, in different orders.
+                    let mut ids: Vec<u64> =
+                        (0..8).map(|n| (call * 7 + n * 3 + round) % 12).collect();
+                    if call % 2 == 0 {
+                        ids.reverse();
+                    }
+                    let found = User::get_or_load_many(&store, &ids, |missing| async move {
+                        tokio::task::yield_now().await;
+                        if call % 5 == 0 {
+                            Err(())
+                        } else {
+                            Ok(users(&missing))
+                        }
+                    });
+                    match found.await {
+                        Ok(found) => {
+                            assert!(found.iter().map(|user| user.as_ref().unwrap().id).eq(ids))
+                        }
+                        Err(()) => assert_eq!(call % 5, 0),
+                    }
+                    User::del(&store, round % 12).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for call in calls {
+        tokio::time::timeout(Duration::from_secs(30), call)
+            .await
+            .expect("it hangs")
+            .unwrap();
+    }
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+struct Membership {
+    #[cached(key(hash_tag))]
+    org: String,
+    #[cached(key)]
+    user: u64,
+}
+
+async fn keys_of_every_shape_are_given_to_the_loader(on: On) {
+    let store = on.store("many-shapes").await;
+    let keys = [("a:b".to_owned(), 1), ("c".to_owned(), 2)];
+    let found = Membership::get_or_load_many(&store, &keys, async |missing: Vec<(String, u64)>| {
+        let members = missing
+            .into_iter()
+            .map(|(org, user)| ((org.clone(), user), Membership { org, user }));
+        Ok::<_, ()>(members.collect::<std::collections::HashMap<_, _>>())
+    });
+    assert_eq!(
+        found.await.unwrap()[0],
+        Some(Membership {
+            org: "a:b".into(),
+            user: 1
+        })
+    );
+    assert!(Membership::exists(&store, ("c", 2)).await.unwrap());
 }

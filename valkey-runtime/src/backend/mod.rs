@@ -134,10 +134,26 @@ impl Backend {
         }
     }
 
+    /// As [`apply_many`](Self::apply_many), a verb a key.
+    pub(crate) async fn apply_each(
+        &self,
+        keys: &[&[u8]],
+        verbs: &[Verb<'_>],
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        match self {
+            Backend::Memory(memory) => Ok(keys
+                .iter()
+                .zip(verbs)
+                .map(|(key, verb)| memory.apply(key, verb))
+                .collect()),
+            Backend::Server(server) => server.apply_each(keys, verbs).await,
+        }
+    }
+
     /// As [`place`](Self::place), a verb a key.
     pub(crate) async fn place_many(
         &self,
-        keys: &[Vec<u8>],
+        keys: &[&[u8]],
         verbs: &[Placing],
     ) -> Result<Vec<Result<Found, Error>>, Error> {
         match self {

@@ -255,38 +255,55 @@ impl Server {
         keys: &[Vec<u8>],
         verb: &Verb<'_>,
     ) -> Result<Vec<Result<bool, Error>>, Error> {
-        let answers = self
-            .call_many(keys, |call, at| script::command(call, &keys[at], verb))
-            .await?;
-        Ok(answers.into_iter().map(truth).collect())
+        let command = |call, at: usize| script::command(call, &keys[at], verb);
+        Ok(self
+            .call_many(keys.len(), command)
+            .await?
+            .into_iter()
+            .map(truth)
+            .collect())
+    }
+
+    pub(crate) async fn apply_each(
+        &self,
+        keys: &[&[u8]],
+        verbs: &[Verb<'_>],
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let command = |call, at: usize| script::command(call, keys[at], &verbs[at]);
+        Ok(self
+            .call_many(keys.len(), command)
+            .await?
+            .into_iter()
+            .map(truth)
+            .collect())
     }
 
     pub(crate) async fn place_many(
         &self,
-        keys: &[Vec<u8>],
+        keys: &[&[u8]],
         verbs: &[Placing],
     ) -> Result<Vec<Result<Found, Error>>, Error> {
-        let command = |call, at: usize| script::placing_command(call, &keys[at], &verbs[at]);
+        let command = |call, at: usize| script::placing_command(call, keys[at], &verbs[at]);
         Ok(self
-            .call_many(keys, command)
+            .call_many(keys.len(), command)
             .await?
             .into_iter()
             .map(placed)
             .collect())
     }
 
-    /// Calls a script for each key, by its position.
+    /// Calls so many scripts, each by its position.
     async fn call_many(
         &self,
-        keys: &[Vec<u8>],
+        count: usize,
         command: impl Fn(Call, usize) -> Cmd,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let command = &command;
         if self.link.is_cluster() {
             let one = |at| alone(self.call(move |call| command(call, at)));
-            in_order(0..keys.len(), COMMANDS_UNDER_WAY, one).await
+            in_order(0..count, COMMANDS_UNDER_WAY, one).await
         } else {
-            in_order(chunks(keys.len()), CHUNKS_UNDER_WAY, |chunk| {
+            in_order(chunks(count), CHUNKS_UNDER_WAY, |chunk| {
                 self.call_chunk(chunk, command)
             })
             .await

@@ -4,7 +4,7 @@
 //! them needs an escape.
 
 #[allow(unused_imports, reason = "which of these a feature needs differs")]
-use super::{Borrow, KeyFrom, KeyPart, KeyWriter, by_value};
+use super::{Borrow, KeyFrom, KeyPart, KeyWriter, OwnKey, by_value};
 
 #[cfg(feature = "uuid")]
 by_value! {

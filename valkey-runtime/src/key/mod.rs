@@ -66,6 +66,26 @@ pub trait KeyFrom<X>: KeyPart {
     fn key_from(item: &X) -> Self::Ref<'_>;
 }
 
+/// A key that can be owned: what the loader of a bulk verb is given. Every key whose parts are [`Clone`] is one.
+#[diagnostic::on_unimplemented(
+    message = "keys of type `{Self}` can't be owned by a loader",
+    label = "a part of the key can't be cloned",
+    note = "derive `Clone` for the types that are part of the key"
+)]
+pub trait OwnKey: KeyPart {
+    /// The key as the loader is given it: `u64`, `String`, `(u64, String)`.
+    type Owned: Send + Sync;
+
+    /// The key, owned.
+    fn own(key: Self::Ref<'_>) -> Self::Owned;
+
+    /// The borrowed form of an owned key.
+    fn of_owned(owned: &Self::Owned) -> Self::Ref<'_>;
+}
+
+/// The key of a cached type as the loader of a bulk verb is given it: `u64`, `String`, `(u64, String)`.
+pub type KeyOf<T> = <<T as crate::Cached>::OwnedKey as OwnKey>::Owned;
+
 /// Writes the parts of a key, escaped and separated.
 ///
 /// Only implementations of [`KeyPart`] need it.
@@ -144,6 +164,19 @@ macro_rules! by_value {
         }
 
         #[diagnostic::do_not_recommend]
+        impl OwnKey for $ty {
+            type Owned = $ty;
+
+            fn own(key: $ty) -> $ty {
+                key
+            }
+
+            fn of_owned(owned: &$ty) -> $ty {
+                *owned
+            }
+        }
+
+        #[diagnostic::do_not_recommend]
         impl<X: Borrow<$ty>> KeyFrom<X> for $ty {
             fn key_from(item: &X) -> $ty {
                 *item.borrow()
@@ -189,6 +222,18 @@ macro_rules! strings {
             }
         }
 
+        impl OwnKey for $ty {
+            type Owned = $ty;
+
+            fn own(key: &str) -> $ty {
+                <$ty>::from(key.to_owned())
+            }
+
+            fn of_owned(owned: &Self) -> &str {
+                owned
+            }
+        }
+
         #[diagnostic::do_not_recommend]
         impl<X: AsRef<str>> KeyFrom<X> for $ty {
             fn key_from(item: &X) -> &str {
@@ -209,6 +254,14 @@ impl KeyPart for () {
     fn write((): (), _: &mut KeyWriter) {}
 }
 
+impl OwnKey for () {
+    type Owned = ();
+
+    fn own((): ()) {}
+
+    fn of_owned((): &()) {}
+}
+
 #[diagnostic::do_not_recommend]
 impl<X: Borrow<()>> KeyFrom<X> for () {
     fn key_from(_: &X) {}
@@ -226,6 +279,18 @@ macro_rules! tuples {
 
             fn write(key: Self::Ref<'_>, out: &mut KeyWriter) {
                 $($part::write(key.$at, out);)+
+            }
+        }
+
+        impl<$($part: OwnKey),+> OwnKey for ($($part,)+) {
+            type Owned = ($($part::Owned,)+);
+
+            fn own(key: Self::Ref<'_>) -> Self::Owned {
+                ($($part::own(key.$at),)+)
+            }
+
+            fn of_owned(owned: &Self::Owned) -> Self::Ref<'_> {
+                ($($part::of_owned(&owned.$at),)+)
             }
         }
 
@@ -275,6 +340,18 @@ impl<P: KeyPart> KeyPart for HashTag<P> {
     }
 }
 
+impl<P: OwnKey> OwnKey for HashTag<P> {
+    type Owned = P::Owned;
+
+    fn own(key: P::Ref<'_>) -> P::Owned {
+        P::own(key)
+    }
+
+    fn of_owned(owned: &P::Owned) -> P::Ref<'_> {
+        P::of_owned(owned)
+    }
+}
+
 #[diagnostic::do_not_recommend]
 impl<X, P: KeyFrom<X>> KeyFrom<X> for HashTag<P> {
     fn key_from(item: &X) -> P::Ref<'_> {
@@ -306,6 +383,19 @@ impl<N: Newtype> KeyPart for N {
 }
 
 #[diagnostic::do_not_recommend]
+impl<N: Newtype + Clone + Send> OwnKey for N {
+    type Owned = N;
+
+    fn own(key: &N) -> N {
+        key.clone()
+    }
+
+    fn of_owned(owned: &N) -> &N {
+        owned
+    }
+}
+
+#[diagnostic::do_not_recommend]
 impl<N: Newtype, X: Borrow<N>> KeyFrom<X> for N {
     fn key_from(item: &X) -> &N {
         item.borrow()
@@ -315,7 +405,7 @@ impl<N: Newtype, X: Borrow<N>> KeyFrom<X> for N {
 /// A foreign type as part of a key. The cached type `T` says how it is written: as its key's part of this number.
 /// `#[cached(key(with = "…"))]` uses it.
 #[doc(hidden)]
-pub struct With<F, T, const NUMBER: usize>(PhantomData<(F, T)>);
+pub struct With<F, T, const NUMBER: usize>(F, PhantomData<T>);
 
 /// The function of a `#[cached(key(with = "…"))]`, for the part of this number.
 #[doc(hidden)]
@@ -329,11 +419,27 @@ impl<F: Send + Sync + 'static, T: KeyWith<F, NUMBER>, const NUMBER: usize> KeyPa
     type Ref<'k> = &'k F;
 
     fn key_ref(&self) -> &F {
-        unreachable!("a marker type: it has no values")
+        &self.0
     }
 
     fn write(key: &F, out: &mut KeyWriter) {
         T::write(key, out);
+    }
+}
+
+impl<F, T, const NUMBER: usize> OwnKey for With<F, T, NUMBER>
+where
+    F: Clone + Send + Sync + 'static,
+    T: KeyWith<F, NUMBER>,
+{
+    type Owned = F;
+
+    fn own(key: &F) -> F {
+        key.clone()
+    }
+
+    fn of_owned(owned: &F) -> &F {
+        owned
     }
 }
 

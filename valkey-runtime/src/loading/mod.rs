@@ -6,6 +6,7 @@
 
 mod call;
 mod flights;
+mod many;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +45,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 type Key = Box<[u8]>;
 type TypeFlights = Flights<Key, Bytes, Arc<Notify>>;
+
+pub(crate) use many::get_or_load_many;
 
 /// The loads of a store, type by type.
 #[derive(Default)]
@@ -517,12 +520,17 @@ impl Drop for Driver<'_> {
     /// given back, else it would keep others waiting until it runs out.
     fn drop(&mut self) {
         let unneeded = self.with(|call, flights, _| call.dropped(flights));
-        if let Some(lease) = unneeded
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let (store, key) = (self.store.clone(), self.call.key().to_vec());
-            runtime.spawn(async move { release(store.inner(), &key, lease).await });
+        if let Some(lease) = unneeded {
+            give_back(self.store, self.call.key().to_vec(), lease);
         }
+    }
+}
+
+/// Releases a lease in the background. Outside of a runtime it is left to run out.
+fn give_back(store: &Store, key: Vec<u8>, lease: Name) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let store = store.clone();
+        runtime.spawn(async move { release(store.inner(), &key, lease).await });
     }
 }
 

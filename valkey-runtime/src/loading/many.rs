@@ -1,0 +1,508 @@
+//! Loading many keys by one call: one bulk read, one bulk request for leases, one run of the loader for what is missing, one
+//! bulk fill.
+//!
+//! Each key is a call of its own, with the steps of any other. What the call is to load itself it loads and stores first;
+//! only then does it wait for keys that others load, and for all of them at once, so that two such calls never wait for
+//! each other.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::select_all;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Instant;
+
+use super::call::{Call, Loaded, Seen, Step};
+use super::flights::Moment;
+use super::{
+    Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, Sight, TypeFlights, TypeLoads, give_back,
+    millis,
+};
+use crate::envelope::Header;
+use crate::envelope::placeholder::Name;
+use crate::store::{Inner, Store};
+use crate::transition::{Placing, Put, Verb};
+use crate::verbs::{Entry, Meta};
+use crate::{Cached, codec};
+
+/// The most keys that a loader is given at a time.
+const CHUNK: usize = 1000;
+
+/// See [`Cached::get_or_load_many`]. `load` is given positions in `keys`, which are all different, and gives positions and
+/// values.
+pub(crate) async fn get_or_load_many<T, E, F, Fut>(
+    store: &Store,
+    keys: Vec<Vec<u8>>,
+    mut load: F,
+) -> Result<Vec<Answer<T>>, E>
+where
+    T: Cached,
+    F: FnMut(Vec<usize>) -> Fut,
+    Fut: Future<Output = Result<Vec<(usize, T)>, E>>,
+{
+    let meta = const { &Meta::of::<T>() };
+    let inner = store.inner();
+    let mut answers: Vec<Answer<T>> = keys.iter().map(|_| Answer::Nothing).collect();
+    let mut many = Many::start(store, inner.loads.of(TypeId::of::<T>(), meta), meta);
+    let began = inner.loads.moment();
+    for (at, (key, sight)) in keys
+        .iter()
+        .zip(inner.look_many(&keys, meta).await)
+        .enumerate()
+    {
+        let seen = match sight {
+            Sight::Value(entry) => match codec::decode(entry.payload()) {
+                Ok(value) => {
+                    inner.counters.hit();
+                    answers[at] = Answer::Value(value, Some(entry));
+                    continue;
+                }
+                Err(why) => inner.reject(key, &entry, &why, meta).await,
+            },
+            Sight::Other(seen) => seen,
+        };
+        inner.counters.miss();
+        many.add(at, key, began, seen);
+    }
+    loop {
+        while let Some(asked) = many.ask().await {
+            for (one, sight) in asked {
+                let seen = match sight {
+                    Sight::Value(entry) => match codec::decode(entry.payload()) {
+                        Ok(value) => {
+                            let seen = Seen::Hit(entry.bytes().clone());
+                            answers[many.at(one)] = Answer::Value(value, Some(entry));
+                            seen
+                        }
+                        Err(why) => inner.reject(many.key(one), &entry, &why, meta).await,
+                    },
+                    Sight::Other(seen) => seen,
+                };
+                many.answered(one, seen);
+            }
+        }
+        let to_load = many.to_load();
+        for chunk in to_load.chunks(CHUNK) {
+            let ats = chunk.iter().map(|(one, _)| many.at(*one)).collect();
+            let mut values: HashMap<usize, T> = match many.run(chunk, || load(ats)).await {
+                Ok(values) => values.into_iter().collect(),
+                Err(error) => {
+                    many.loaded(
+                        chunk
+                            .iter()
+                            .map(|(one, lease)| (*one, *lease, Loaded::Failed)),
+                    )
+                    .await;
+                    return Err(error);
+                }
+            };
+            let mut loaded = Vec::with_capacity(chunk.len());
+            for (one, lease) in chunk {
+                let Some(value) = values.remove(&many.at(*one)) else {
+                    loaded.push((*one, *lease, Loaded::Nothing));
+                    continue;
+                };
+                let header = match lease {
+                    Some(lease) => Header::value(meta.version, lease.stamp),
+                    None => inner.header(meta),
+                };
+                let bytes = match codec::encode(header, &value, inner.max_size) {
+                    Ok(bytes) => Some(Bytes::from(bytes)),
+                    Err(error) => {
+                        inner.log_failure(
+                            error.at("get_or_load_many", many.key(*one)),
+                            "a loaded value is not stored",
+                        );
+                        None
+                    }
+                };
+                loaded.push((
+                    *one,
+                    *lease,
+                    bytes.clone().map_or(Loaded::Failed, Loaded::Value),
+                ));
+                answers[many.at(*one)] = Answer::Value(value, bytes.map(Entry::new));
+            }
+            many.loaded(loaded.into_iter()).await;
+        }
+        if !to_load.is_empty() {
+            continue;
+        }
+        for (at, shared) in many.take_shared() {
+            inner.counters.shared();
+            // It was encoded from a value of this type a moment ago.
+            if let Some(entry) = shared
+                && let Ok(value) = codec::decode(entry.payload())
+            {
+                answers[at] = Answer::Value(value, Some(entry));
+            }
+        }
+        if many.is_done() {
+            return Ok(answers);
+        }
+        many.wait().await;
+    }
+}
+
+/// What there is under a key: a value, with its entry if it has one.
+pub(crate) enum Answer<T> {
+    Nothing,
+    Value(T, Option<Entry>),
+}
+
+impl<T: Cached> Answer<T> {
+    /// The value once more, for a key that was asked for twice.
+    pub(crate) fn again(&self) -> Option<Option<T>> {
+        match self {
+            Answer::Nothing => Some(None),
+            Answer::Value(_, entry) => {
+                let value = codec::decode(entry.as_ref()?.payload());
+                value.ok().map(Some)
+            }
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Option<T> {
+        match std::mem::replace(self, Answer::Nothing) {
+            Answer::Nothing => None,
+            Answer::Value(value, _) => Some(value),
+        }
+    }
+}
+
+impl Inner {
+    async fn look_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Vec<Sight> {
+        let found = match self.ttl_override(meta) {
+            Ok(_) => self.backend.get_many(keys).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) => {
+                let mut sights = Vec::with_capacity(keys.len());
+                for (key, found) in keys.iter().zip(found) {
+                    sights.push(self.sight(key, Ok(found), meta).await);
+                }
+                sights
+            }
+            Err(error) => {
+                self.log_failure(error.during("get_or_load_many"), "the cache is not read");
+                keys.iter().map(|_| Sight::Other(Seen::Closed)).collect()
+            }
+        }
+    }
+}
+
+/// The calls of the keys that were not hits.
+struct Many<'s> {
+    store: &'s Store,
+    loads: Arc<TypeLoads>,
+    meta: &'static Meta,
+    ones: Vec<One>,
+}
+
+/// The call of one key.
+struct One {
+    at: usize,
+    call: Call<Key>,
+    step: Step<Bytes>,
+    request: Request,
+    /// Its answer is known.
+    done: bool,
+}
+
+impl<'s> Many<'s> {
+    fn start(store: &'s Store, loads: Arc<TypeLoads>, meta: &'static Meta) -> Self {
+        Self {
+            store,
+            loads,
+            meta,
+            ones: Vec::new(),
+        }
+    }
+
+    fn with<R>(&mut self, step: impl FnOnce(&mut [One], &mut TypeFlights, Moment) -> R) -> R {
+        let (ones, moments) = (&mut self.ones, &self.store.inner().loads);
+        self.loads
+            .with(|flights| step(ones, flights, moments.moment()))
+    }
+
+    fn add(&mut self, at: usize, key: &[u8], began: Moment, seen: Seen<Bytes>) {
+        let call = Call::new(key.into(), began);
+        self.ones.push(One {
+            at,
+            call,
+            step: Step::Load(None),
+            request: (0, 0),
+            done: false,
+        });
+        self.with(|ones, flights, now| {
+            if let Some(one) = ones.last_mut() {
+                one.step = one.call.got(flights, now, seen);
+            }
+        });
+    }
+
+    fn at(&self, one: usize) -> usize {
+        self.ones[one].at
+    }
+
+    fn key(&self, one: usize) -> &[u8] {
+        self.ones[one].call.key()
+    }
+
+    fn is_done(&self) -> bool {
+        self.ones.iter().all(|one| one.done)
+    }
+
+    /// The calls that are not done yet and at a step like this.
+    fn at_step<R>(&self, step: impl Fn(&Step<Bytes>) -> Option<R>) -> Vec<(usize, R)> {
+        let open = self.ones.iter().enumerate().filter(|(_, one)| !one.done);
+        open.filter_map(|(at, one)| Some((at, step(&one.step)?)))
+            .collect()
+    }
+
+    /// Asks for all leases that are to be asked for; `None` if there are none.
+    async fn ask(&mut self) -> Option<Vec<(usize, Sight)>> {
+        let asking = self.at_step(|step| match step {
+            Step::Ask { rejected } => Some(*rejected),
+            _ => None,
+        });
+        if asking.is_empty() {
+            return None;
+        }
+        let inner = self.store.inner();
+        let verbs: Vec<_> = asking
+            .iter()
+            .map(|&(_, rejected)| (inner.random.next_u64(), rejected))
+            .map(|(token, rejected)| {
+                (
+                    token,
+                    Placing::Lease {
+                        token,
+                        life: millis(LEASE_LIFE),
+                        rejected,
+                    },
+                )
+            })
+            .collect();
+        self.with(|ones, flights, now| {
+            for ((one, _), (token, _)) in asking.iter().zip(&verbs) {
+                ones[*one].request = (now, *token);
+                ones[*one].call.asking(flights, now, *token);
+            }
+        });
+        let verbs: Vec<_> = verbs.into_iter().map(|(_, verb)| verb).collect();
+        let keys: Vec<_> = asking.iter().map(|(one, _)| self.key(*one)).collect();
+        let placed = inner.backend.place_many(&keys, &verbs).await;
+        let mut sights = Vec::with_capacity(asking.len());
+        match placed {
+            Ok(placed) => {
+                for ((one, _), found) in asking.into_iter().zip(placed) {
+                    sights.push((one, inner.sight(self.key(one), found, self.meta).await));
+                }
+            }
+            Err(error) => {
+                inner.log_failure(error.during("get_or_load_many"), "no leases are taken");
+                sights.extend(
+                    asking
+                        .into_iter()
+                        .map(|(one, _)| (one, Sight::Other(Seen::Closed))),
+                );
+            }
+        }
+        Some(sights)
+    }
+
+    /// What another process loads this call loads too, without storing it: there is only one loader to be run.
+    fn answered(&mut self, one: usize, seen: Seen<Bytes>) {
+        let hit = matches!(seen, Seen::Hit(_));
+        self.with(|ones, flights, now| {
+            let one = &mut ones[one];
+            one.step = one.call.asked(flights, now, one.request, seen, false);
+            one.done = hit;
+        });
+    }
+
+    fn to_load(&self) -> Vec<(usize, Option<Name>)> {
+        self.at_step(|step| match step {
+            Step::Load(lease) => Some(*lease),
+            _ => None,
+        })
+    }
+
+    /// Runs the loader, within the type's limit, while the leases are kept.
+    async fn run<R, F, Fut>(&self, chunk: &[(usize, Option<Name>)], load: F) -> R
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = R>,
+    {
+        let mut keep = pin!(self.keep(chunk));
+        let mut work = pin!(async {
+            // The semaphore is never closed.
+            let _permit = self.loads.permits.acquire().await;
+            self.store.inner().counters.load();
+            load().await
+        });
+        tokio::select! {
+            biased;
+            result = &mut work => result,
+            never = &mut keep => match never {},
+        }
+    }
+
+    async fn keep(&self, chunk: &[(usize, Option<Name>)]) -> Infallible {
+        let leased = chunk
+            .iter()
+            .filter_map(|&(one, lease)| Some((self.key(one), lease?)));
+        let (keys, leases): (Vec<_>, Vec<_>) = leased.unzip();
+        let renew = |lease| Verb::RenewLease {
+            lease,
+            life: millis(LEASE_LIFE),
+        };
+        let verbs: Vec<_> = leases.into_iter().map(renew).collect();
+        let until = Instant::now() + LONGEST_LOAD;
+        while !keys.is_empty() && Instant::now() < until {
+            tokio::time::sleep(RENEWAL).await;
+            let inner = self.store.inner();
+            // One that is lost is found out by its fill.
+            if let Err(error) = inner.backend.apply_each(&keys, &verbs).await {
+                inner.log_failure(error.during("get_or_load_many"), "leases are not renewed");
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// The loads have ended: followers are told, and what has a lease is stored or given back, key by key.
+    async fn loaded(&mut self, loaded: impl Iterator<Item = (usize, Option<Name>, Loaded<Bytes>)>) {
+        let loaded: Vec<_> = loaded.collect();
+        self.with(|ones, flights, _| {
+            for (one, _, loaded) in &loaded {
+                ones[*one].done = true;
+                ones[*one].call.loaded(flights, loaded.clone());
+            }
+        });
+        let inner = self.store.inner();
+        let ttl = match inner.ttl_of(self.meta, None) {
+            Ok(ttl) => ttl,
+            // The look at the beginning found the same, and gave no lease.
+            Err(_) => return,
+        };
+        let verb = |lease: Name, loaded: &'_ Loaded<Bytes>| match loaded {
+            Loaded::Value(bytes) => (lease, Some(bytes.clone())),
+            Loaded::Nothing | Loaded::Failed => (lease, None),
+        };
+        let ends: Vec<_> = loaded
+            .iter()
+            .filter_map(|(one, lease, loaded)| Some((*one, verb((*lease)?, loaded))))
+            .collect();
+        let verbs: Vec<_> = ends
+            .iter()
+            .map(|(_, (lease, bytes))| match bytes {
+                Some(bytes) => Verb::Fill {
+                    lease: *lease,
+                    put: Put {
+                        version: self.meta.version,
+                        bytes,
+                        ttl,
+                    },
+                },
+                None => Verb::Release(*lease),
+            })
+            .collect();
+        let keys: Vec<_> = ends.iter().map(|(one, _)| self.key(*one)).collect();
+        if keys.is_empty() {
+            return;
+        }
+        match inner.backend.apply_each(&keys, &verbs).await {
+            Ok(answers) => {
+                for ((key, verb), answer) in keys.iter().zip(&verbs).zip(answers) {
+                    match answer {
+                        Ok(false) if matches!(verb, Verb::Fill { .. }) => {
+                            inner.counters.refused_fill()
+                        }
+                        Ok(_) => {}
+                        Err(error) => {
+                            let error = error.at("get_or_load_many", key);
+                            inner.log_failure(error, "a loaded value is not stored");
+                        }
+                    }
+                }
+            }
+            Err(error) => inner.log_failure(
+                error.during("get_or_load_many"),
+                "loaded values are not stored",
+            ),
+        }
+    }
+
+    /// What others have loaded meanwhile.
+    fn take_shared(&mut self) -> Vec<(usize, Option<Entry>)> {
+        let shared = self.at_step(|step| match step {
+            Step::Done(bytes) => Some(bytes.clone().map(Entry::new)),
+            _ => None,
+        });
+        shared
+            .into_iter()
+            .map(|(one, entry)| {
+                self.ones[one].done = true;
+                (self.ones[one].at, entry)
+            })
+            .collect()
+    }
+
+    /// Waits until one of the flights has moved that calls wait on.
+    async fn wait(&mut self) {
+        let awaited = self.at_step(|step| match step {
+            Step::Await(flight) => Some(*flight),
+            _ => None,
+        });
+        let wakes: Vec<_> = self
+            .loads
+            .with(|flights| awaited.iter().map(|(_, id)| flights.wake(*id)).collect());
+        let mut moves: Vec<Pin<Box<OwnedNotified>>> = Vec::with_capacity(wakes.len());
+        for wake in wakes.into_iter().flatten() {
+            let mut moved = Box::pin(wake.notified_owned());
+            moved.as_mut().enable();
+            moves.push(moved);
+        }
+        // They may have moved before we listened; a flight that is over has nothing to listen to.
+        if !self.look(&awaited) && !moves.is_empty() {
+            select_all(moves).await;
+            self.look(&awaited);
+        }
+    }
+
+    /// True if something has moved.
+    fn look(&mut self, awaited: &[(usize, super::FlightId)]) -> bool {
+        self.with(|ones, flights, now| {
+            let mut any = false;
+            for (one, flight) in awaited {
+                let one = &mut ones[*one];
+                one.step = one.call.moved(flights, now);
+                any |= one.step != Step::Await(*flight);
+            }
+            any
+        })
+    }
+}
+
+impl Drop for Many<'_> {
+    /// The caller is gone, or is done: followers lead on, and leases that nobody needs any more are given back.
+    fn drop(&mut self) {
+        let unneeded = self.with(|ones, flights, _| {
+            let dropped = ones
+                .iter_mut()
+                .map(|one| (one.call.dropped(flights), one.call.key()));
+            let unneeded = dropped.filter_map(|(lease, key)| Some((lease?, key.to_vec())));
+            unneeded.collect::<Vec<_>>()
+        });
+        for (lease, key) in unneeded {
+            give_back(self.store, key, lease);
+        }
+    }
+}
