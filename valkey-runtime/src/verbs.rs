@@ -73,7 +73,8 @@ impl Inner {
             .map_err(|why| Error::config(format!("the TTL {ttl} is {why}")))
     }
 
-    /// What the environment says of the type's TTL. Each verb asks, so that a malformed variable shows at the first use.
+    /// What the environment says of the type's TTL. Each verb asks, so that a malformed variable shows at the first use;
+    /// but for deletions, which must not fail on account of a TTL.
     pub(crate) fn ttl_override(&self, meta: &Meta) -> Result<Option<Ttl>> {
         meta.policy
             .ttl_env
@@ -234,14 +235,11 @@ impl Inner {
     }
 
     pub(crate) async fn del(&self, key: &[u8], meta: &Meta) -> Result<bool> {
-        self.ttl_override(meta)
-            .map_err(|error| self.failed_at("del", key, error))?;
         self.apply("del", key, &self.deletion(meta)).await
     }
 
     pub(crate) async fn del_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Result<u64> {
         let fail = |error: Error| self.failed(error.during("del_many"));
-        self.ttl_override(meta).map_err(fail)?;
         let answers = self
             .backend
             .apply_many(keys, &self.deletion(meta))

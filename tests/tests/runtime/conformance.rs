@@ -577,3 +577,68 @@ async fn the_handle_has_the_same_verbs(on: On) {
     assert!(users.del(1).await.unwrap());
     assert_eq!(users.del_many(1..=5).await.unwrap(), 4);
 }
+
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(ttl = "5m", ttl_env = "TUNED_TTL")]
+struct Tuned {
+    #[cached(key)]
+    id: u64,
+}
+
+/// A store in the process whose environment says this of `TUNED_TTL`.
+async fn tuned(ttl: Option<&'static str>) -> Store {
+    let variables = move |name: &str| match name {
+        "VALKEY_URL" => Some("memory:".to_owned()),
+        "TUNED_TTL" => ttl.map(str::to_owned),
+        _ => None,
+    };
+    let builder = valkey_runtime::Builder::from_variables(variables).unwrap();
+    builder.open().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_environment_variable_overrides_the_ttl_of_a_type() {
+    for (said, seconds) in [
+        (None, 300),
+        (Some(""), 300),
+        (Some("90"), 90),
+        (Some("10m"), 600),
+    ] {
+        let store = tuned(said).await;
+        Tuned { id: 1 }.set(&store).await.unwrap();
+        assert!(
+            about(Tuned::ttl(&store, 1).await.unwrap(), seconds),
+            "{said:?}"
+        );
+    }
+    let store = tuned(Some("never")).await;
+    Tuned { id: 1 }.set(&store).await.unwrap();
+    assert_eq!(Tuned::ttl(&store, 1).await.unwrap(), Some(Ttl::Never));
+}
+
+#[tokio::test]
+async fn a_malformed_variable_shows_at_the_first_use_of_its_type() {
+    for said in ["soon", "0", "5x", "-1"] {
+        let store = tuned(Some(said)).await;
+        for error in [
+            Tuned::get(&store, 1).await.unwrap_err(),
+            Tuned::exists(&store, 1).await.unwrap_err(),
+            Tuned { id: 1 }.set(&store).await.unwrap_err(),
+            Tuned::get_many(&store, [1]).await.unwrap_err(),
+            Tuned::ttl(&store, 1).await.unwrap_err(),
+            Tuned::touch(&store, 1).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains("TUNED_TTL"), "{error}");
+        }
+        user(1).set(&store).await.unwrap();
+        assert!(
+            !Tuned::del(&store, 1).await.unwrap(),
+            "an invalidation does not fail for it"
+        );
+        // The loader is there whatever the cache's configuration.
+        let load = async || Ok::<_, ()>(Some(Tuned { id: 1 }));
+        assert!(Tuned::get_or_load(&store, 1, load).await.unwrap().is_some());
+        assert_eq!(store.stats().errors(ErrorKind::Config), 7);
+    }
+}
