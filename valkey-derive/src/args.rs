@@ -39,6 +39,8 @@ impl Place {
                 ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
                 ("on_corrupt", "on_corrupt = \"error\""),
                 ("keep_corrupt", "keep_corrupt"),
+                ("jitter", "jitter = \"5%\""),
+                ("ttl_absent", "ttl_absent = \"30s\""),
                 ("strict", "strict"),
                 ("hold", "hold = \"500ms\""),
                 ("max_loads", "max_loads = 64"),

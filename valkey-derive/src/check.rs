@@ -27,6 +27,8 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
             on_corrupt: values::on_corrupt(written.on_corrupt.as_ref(), errors),
             keep_corrupt: written.keep_corrupt,
             ttl_env: values::ttl_env(written.ttl_env.as_ref(), errors),
+            jitter_percent: values::jitter(written.jitter.as_ref(), errors),
+            ttl_absent_millis: values::ttl_absent(written.ttl_absent.as_ref(), errors),
             hold_millis: values::hold(written.hold.as_ref(), errors),
             max_loads: values::max_loads(written.max_loads.as_ref(), errors),
         },

@@ -237,6 +237,12 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
     if let Some(variable) = &policy.ttl_env {
         choices.extend(quote!(.ttl_env(#variable)));
     }
+    if let Some(percent) = policy.jitter_percent.map(Literal::u8_unsuffixed) {
+        choices.extend(quote!(.jitter_percent(#percent)));
+    }
+    if let Some(millis) = policy.ttl_absent_millis.map(Literal::u64_unsuffixed) {
+        choices.extend(quote!(.ttl_absent_millis(#millis)));
+    }
     if let Some(millis) = policy.hold_millis.map(Literal::u32_unsuffixed) {
         choices.extend(quote!(.hold_millis(#millis)));
     }

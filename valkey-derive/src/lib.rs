@@ -50,6 +50,8 @@ use crate::errors::Errors;
 /// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the old entries can't be read as the new type |
 /// | `on_corrupt = "error"` | `"miss"` | what a read makes of an entry that is not this type's: a miss, which is counted and logged, or an error |
 /// | `keep_corrupt` | | leaves such an entry in place; by default a read removes it, if it is still the same bytes |
+/// | `jitter = "5%"` | `"5%"` | by how much the TTL of an entry is shortened at most, at random, so that what was stored at once does not expire at once |
+/// | `ttl_absent = "30s"` | | how long it is remembered that a load found nothing; by default not at all |
 /// | `strict` | | an update whose guard can't be placed is refused; by default it is written all the same, and the invalidation delivered later. Updates then fail with an `UpdateError` |
 /// | `hold = "500ms"` | | how long a guard stays after a write or a deletion: as long as the replicas may lag that loaders read from |
 /// | `max_loads = 64` | `64` | the most loads of this type that run at a time in this process |

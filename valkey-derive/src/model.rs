@@ -29,6 +29,8 @@ pub(crate) struct Policy {
     pub(crate) on_corrupt: OnCorrupt,
     pub(crate) keep_corrupt: bool,
     pub(crate) ttl_env: Option<String>,
+    pub(crate) jitter_percent: Option<u8>,
+    pub(crate) ttl_absent_millis: Option<u64>,
     pub(crate) hold_millis: Option<u32>,
     pub(crate) max_loads: Option<u16>,
 }

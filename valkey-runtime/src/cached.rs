@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::options::Unwritten;
 use crate::{
-    Guard, Guarding, KeyFrom, KeyOf, KeyPart, OwnKey, Policy, Result, SetOptions, Store, Ttl,
-    UpdateError, UpdateOptions,
+    Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, LoadOptions, OwnKey, Policy, Result,
+    SetOptions, Store, Ttl, UpdateError, UpdateOptions,
 };
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
@@ -225,19 +225,42 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// # }
     /// ```
     ///
+    /// The loader gives an `Option`, a value, or a [`Loaded`](crate::Loaded), which says how long the value is to be kept, or
+    /// that it is not.
+    ///
     /// # Errors
     /// The loader's.
-    fn get_or_load<'s, E, F, Fut>(
+    fn get_or_load<'s, L, E, F, Fut>(
         store: &'s Store,
         key: Self::Key<'_>,
         load: F,
-    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, E, F, Fut>
+    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
     where
+        L: IntoLoaded<Self> + Send,
         E: Send,
         F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<Option<Self>, E>> + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
     {
         store.of::<Self>().get_or_load(key, load)
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with options of this call.
+    ///
+    /// # Errors
+    /// The loader's.
+    fn get_or_load_with<'s, L, E, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        options: LoadOptions,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
+    where
+        L: IntoLoaded<Self> + Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        store.of::<Self>().get_or_load_with(key, options, load)
     }
 
     /// Reads many values in one go, and loads those that are missing by one call of the loader; the answer is in the order of

@@ -427,6 +427,7 @@ async fn end(guard: Guard, through: Option<Result<Vec<u8>>>, ttl: Option<Ttl>, m
     let encoded =
         through.map(|encoded| encoded.and_then(|bytes| Ok((bytes, inner.ttl_of(meta, ttl)?))));
     let ended = match encoded {
+        Some(Ok(_)) if !inner.is_enabled() => guard.release().await,
         Some(Ok((bytes, ttl))) => guard.store_through(&bytes, ttl, meta.version).await,
         Some(Err(error)) => {
             inner.log_failure(

@@ -11,8 +11,9 @@ use crate::options::Condition;
 use crate::options::Unwritten;
 use crate::verbs::Meta;
 use crate::{
-    Cached, Guard, Guarding, KeyFrom, KeyOf, KeyPart, KeyWriter, Keyed, OwnKey, Result, SetOptions,
-    Store, Strict, Ttl, UpdateError, UpdateOptions, codec, guard, loading,
+    Cached, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter, Keyed, LoadOptions,
+    OwnKey, Result, SetOptions, Store, Strict, Ttl, UpdateError, UpdateOptions, codec, guard,
+    loading,
 };
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
@@ -201,17 +202,37 @@ impl<'s, T: Cached> Handle<'s, T> {
     ///
     /// # Errors
     /// As there.
-    pub fn get_or_load<E, F, Fut>(
+    pub fn get_or_load<L, E, F, Fut>(
         self,
         key: T::Key<'_>,
         load: F,
-    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, E, F, Fut>
+    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, L, E, F, Fut>
     where
+        L: IntoLoaded<T> + Send,
         E: Send,
         F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<Option<T>, E>> + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
     {
-        loading::get_or_load(self.store, self.bytes(key), load)
+        self.get_or_load_with(key, LoadOptions::new(), load)
+    }
+
+    /// See [`Cached::get_or_load_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_load_with<L, E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        options: LoadOptions,
+        load: F,
+    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, L, E, F, Fut>
+    where
+        L: IntoLoaded<T> + Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        loading::get_or_load(self.store, self.bytes(key), options, load)
     }
 
     /// See [`Cached::get_or_load_many`].

@@ -203,3 +203,64 @@ impl<E, F: Fn(&E) -> bool + Send> Unwritten<E> for SureIf<F> {
         (self.0)(error)
     }
 }
+
+/// How one call loads.
+///
+/// ```
+/// use std::time::Duration;
+/// use valkey_runtime::LoadOptions;
+///
+/// let refreshed = LoadOptions::new().fresh().ttl(Duration::from_secs(10));
+/// # let _ = refreshed;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct LoadOptions {
+    pub(crate) ttl: Option<Ttl>,
+    pub(crate) mode: LoadMode,
+}
+
+/// What a load does about what is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LoadMode {
+    #[default]
+    Normal,
+    Fresh,
+    Bypass,
+    OnlyIfCached,
+}
+
+impl LoadOptions {
+    /// The type's TTL; what is there is taken.
+    pub const fn new() -> Self {
+        Self {
+            ttl: None,
+            mode: LoadMode::Normal,
+        }
+    }
+
+    /// The TTL of what is stored. What the loader says goes first.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+
+    /// Load and store, whatever is there: for who knows that it is old. A load that is under way is not waited for, and
+    /// not stored.
+    pub const fn fresh(mut self) -> Self {
+        self.mode = LoadMode::Fresh;
+        self
+    }
+
+    /// Load, and leave the cache alone.
+    pub const fn bypass(mut self) -> Self {
+        self.mode = LoadMode::Bypass;
+        self
+    }
+
+    /// Take what is there, and load nothing.
+    pub const fn only_if_cached(mut self) -> Self {
+        self.mode = LoadMode::OnlyIfCached;
+        self
+    }
+}

@@ -27,6 +27,9 @@ pub struct Policy {
     pub(crate) ttl_env: Option<&'static str>,
     pub(crate) max_loads: u16,
     pub(crate) hold_millis: u32,
+    pub(crate) jitter_percent: u8,
+    /// Zero where absences are not kept.
+    pub(crate) ttl_absent_millis: u64,
 }
 
 impl Policy {
@@ -38,6 +41,8 @@ impl Policy {
             ttl_env: None,
             max_loads: 64,
             hold_millis: 0,
+            jitter_percent: 5,
+            ttl_absent_millis: 0,
         }
     }
 
@@ -63,6 +68,23 @@ impl Policy {
     /// lags. Default none.
     pub const fn hold_millis(mut self, hold: u32) -> Self {
         self.hold_millis = hold;
+        self
+    }
+
+    /// By how many percent at most the type's TTL is shortened, at random for each entry, so that what was stored at once does
+    /// not expire at once; default 5. A TTL of a call is taken as it is.
+    ///
+    /// # Panics
+    /// If it is over 50.
+    pub const fn jitter_percent(mut self, percent: u8) -> Self {
+        assert!(percent <= 50, "a jitter over 50 %: write a shorter TTL");
+        self.jitter_percent = percent;
+        self
+    }
+
+    /// How many milliseconds it is remembered that a load found nothing. Default not at all.
+    pub const fn ttl_absent_millis(mut self, ttl: u64) -> Self {
+        self.ttl_absent_millis = ttl;
         self
     }
 

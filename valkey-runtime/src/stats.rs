@@ -11,6 +11,7 @@ pub(crate) struct Counters {
     hits: AtomicU64,
     misses: AtomicU64,
     corrupt: AtomicU64,
+    absences: AtomicU64,
     loads: AtomicU64,
     shared: AtomicU64,
     refused_fills: AtomicU64,
@@ -30,6 +31,10 @@ impl Counters {
 
     pub(crate) fn corrupt(&self) {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn absence(&self) {
+        self.absences.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn load(&self) {
@@ -62,6 +67,7 @@ impl Counters {
             hits: read(&self.hits),
             misses: read(&self.misses),
             corrupt: read(&self.corrupt),
+            absences: read(&self.absences),
             loads: read(&self.loads),
             shared: read(&self.shared),
             refused_fills: read(&self.refused_fills),
@@ -97,6 +103,7 @@ pub struct Stats {
     hits: u64,
     misses: u64,
     corrupt: u64,
+    absences: u64,
     loads: u64,
     shared: u64,
     refused_fills: u64,
@@ -119,6 +126,11 @@ impl Stats {
     /// Entries that were found corrupt.
     pub fn corrupt(&self) -> u64 {
         self.corrupt
+    }
+
+    /// Loading verbs that found the knowledge that there is no value.
+    pub fn absences(&self) -> u64 {
+        self.absences
     }
 
     /// Loaders that were run.

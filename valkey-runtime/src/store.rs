@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::Backend;
 use crate::config::{Builder, Variables};
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     /// Empty, or ending in `:`.
     pub(crate) namespace: String,
     pub(crate) max_size: usize,
+    pub(crate) enabled: AtomicBool,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Counters,
     pub(crate) overrides: Overrides,
@@ -62,6 +64,7 @@ impl Store {
     /// | `VALKEY_DB` | the number of the database; what the URL says goes first |
     /// | `VALKEY_NAMESPACE` | what all keys begin with; what the URL says goes first |
     /// | `VALKEY_CLUSTER` | `true`: the server is a node of a cluster |
+    /// | `VALKEY_CACHE` | `off`: nothing is cached until [`set_enabled`](Self::set_enabled); or `on` |
     /// | `VALKEY_LAZY` | `true`: open at once and connect in the background |
     ///
     /// An empty variable counts as unset.
@@ -156,6 +159,35 @@ impl Store {
         self.inner.counters.snapshot()
     }
 
+    /// Switches caching on or off at run time. While it is off every read is a miss that asks nothing of the server, loaders
+    /// are run by every caller or shared with callers that wait, and nothing is stored. Invalidations still go out, and what
+    /// would have been stored is deleted instead: so switching on again shows nothing old.
+    ///
+    /// A store is on when it is opened, unless the environment says `VALKEY_CACHE=off`.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// User { id: 1 }.set(&store).await?;
+    /// store.set_enabled(false);
+    /// assert!(!User::exists(&store, 1).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_enabled(&self, enabled: bool) {
+        self.inner.enabled.store(enabled, Ordering::Relaxed);
+    }
+
+    /// Whether caching is on.
+    pub fn is_enabled(&self) -> bool {
+        self.inner.is_enabled()
+    }
+
     /// How many deletions wait for the server.
     pub fn undelivered(&self) -> usize {
         self.inner.undelivered.len()
@@ -165,6 +197,7 @@ impl Store {
         backend: Backend,
         namespace: String,
         max_size: usize,
+        enabled: bool,
         random: Arc<dyn Random>,
         variables: Variables,
     ) -> Self {
@@ -175,6 +208,7 @@ impl Store {
                 backend,
                 namespace,
                 max_size,
+                enabled: AtomicBool::new(enabled),
                 random,
                 counters,
                 overrides,
@@ -192,6 +226,12 @@ impl Store {
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
+    }
+}
+
+impl Inner {
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
     }
 }
 

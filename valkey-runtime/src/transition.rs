@@ -45,14 +45,26 @@ pub(crate) enum Verb<'a> {
 /// A verb that is answered by the entry as it leaves it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Placing {
-    /// Makes a lease where there is nothing, or where the entry still has the stamp that the reader rejected.
+    /// Makes a lease where there is nothing, or where the entry is one that the reader rejects.
     Lease {
         token: u64,
         life: u64,
-        rejected: Option<u64>,
+        rejected: Rejected,
     },
     /// Gives a writer a place in the guard, for so many milliseconds, and makes one where there is none.
     Enter { token: u64, life: u64 },
+}
+
+/// Which entry a lease may replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    None,
+    /// The value or absence with this stamp: the reader has seen that it is of no use.
+    Stamp(u64),
+    /// Any value or absence up to this version, and any lease: the caller wants what is loaded now.
+    Any {
+        version: u16,
+    },
 }
 
 /// What a verb stores. The TTL is in milliseconds, none for never.
@@ -208,12 +220,29 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
             life,
             rejected,
         } => {
-            let rejects = |bytes| match envelope::head(bytes) {
-                Head::Known(Header {
-                    kind: Kind::Value | Kind::Absence,
-                    stamp,
-                    ..
-                }) => rejected == Some(stamp),
+            let rejects = |bytes| match (envelope::head(bytes), rejected) {
+                (
+                    Head::Known(Header {
+                        kind: Kind::Value | Kind::Absence,
+                        stamp,
+                        ..
+                    }),
+                    Rejected::Stamp(seen),
+                ) => stamp == seen,
+                (
+                    Head::Known(Header {
+                        kind: Kind::Value | Kind::Absence,
+                        version,
+                        ..
+                    }),
+                    Rejected::Any { version: own },
+                ) => version <= own,
+                (
+                    Head::Known(Header {
+                        kind: Kind::Lease, ..
+                    }),
+                    Rejected::Any { .. },
+                ) => true,
                 _ => false,
             };
             if entry.is_some_and(|bytes| !rejects(bytes)) {
@@ -480,22 +509,39 @@ mod tests {
             ttl: Some(1000),
         };
         let older = Header::value(1, 7).to_bytes();
-        assert_eq!(apply_placing(None, &lease(None), NOW), put);
-        assert_eq!(apply_placing(Some(&older), &lease(None), NOW), Change::Keep);
+        assert_eq!(apply_placing(None, &lease(Rejected::None), NOW), put);
         assert_eq!(
-            apply_placing(Some(&older), &lease(Some(8)), NOW),
+            apply_placing(Some(&older), &lease(Rejected::None), NOW),
             Change::Keep
         );
-        assert_eq!(apply_placing(Some(&older), &lease(Some(7)), NOW), put);
+        assert_eq!(
+            apply_placing(Some(&older), &lease(Rejected::Stamp(8)), NOW),
+            Change::Keep
+        );
+        assert_eq!(
+            apply_placing(Some(&older), &lease(Rejected::Stamp(7)), NOW),
+            put
+        );
         for entry in [
             &made[..],
             &guard(false, &[(1, MILLIS + 1)]).to_bytes(),
             b"rubbish",
         ] {
             assert_eq!(
-                apply_placing(Some(entry), &lease(Some(7)), NOW),
+                apply_placing(Some(entry), &lease(Rejected::Stamp(7)), NOW),
                 Change::Keep
             );
+        }
+        let any = |version| lease(Rejected::Any { version });
+        for entry in [&older[..], &Name { token: 6, stamp: 7 }.to_lease()] {
+            assert_eq!(apply_placing(Some(entry), &any(1), NOW), put);
+        }
+        for entry in [
+            &Header::value(2, 7).to_bytes()[..],
+            &guard(false, &[(1, MILLIS + 1)]).to_bytes(),
+            b"rubbish",
+        ] {
+            assert_eq!(apply_placing(Some(entry), &any(1), NOW), Change::Keep);
         }
     }
 

@@ -65,12 +65,27 @@ impl Inner {
         Header::value(meta.version, stamp)
     }
 
-    /// The TTL of the type, in milliseconds; `None` for never.
+    /// The TTL of an entry that is stored now, in milliseconds; `None` for never. The type's is jittered, a call's is not.
     pub(crate) fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
         let overridden = self.ttl_override(meta)?;
         let ttl = call.or(overridden).unwrap_or(meta.ttl);
-        ttl.to_millis()
-            .map_err(|why| Error::config(format!("the TTL {ttl} is {why}")))
+        let millis = ttl
+            .to_millis()
+            .map_err(|why| Error::config(format!("the TTL {ttl} is {why}")))?;
+        Ok(match millis {
+            Some(millis) if call.is_none() => Some(self.jittered(millis, meta)),
+            millis => millis,
+        })
+    }
+
+    /// Shorter by up to the type's jitter: never longer, so that a TTL is what it says at the most.
+    pub(crate) fn jittered(&self, millis: u64, meta: &Meta) -> u64 {
+        let most = millis / 100 * u64::from(meta.policy.jitter_percent);
+        if most == 0 {
+            millis
+        } else {
+            millis - self.random.next_u64() % (most + 1)
+        }
     }
 
     /// What the environment says of the type's TTL. Each verb asks, so that a malformed variable shows at the first use;
@@ -84,6 +99,10 @@ impl Inner {
     pub(crate) async fn get(&self, key: &[u8], meta: &Meta) -> Result<Option<Entry>> {
         let fail = |error| self.failed_at("get", key, error);
         self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            self.counters.miss();
+            return Ok(None);
+        }
         let found = self.backend.get(key).await.map_err(fail)?;
         self.examine("get", key, found, meta).await
     }
@@ -95,6 +114,10 @@ impl Inner {
     ) -> Result<Vec<Option<Entry>>> {
         let fail = |error: Error| self.failed(error.during("get_many"));
         self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            keys.iter().for_each(|_| self.counters.miss());
+            return Ok(keys.iter().map(|_| None).collect());
+        }
         let found = self.backend.get_many(keys).await.map_err(fail)?;
         let mut entries = Vec::with_capacity(found.len());
         for (key, found) in keys.iter().zip(found) {
@@ -217,12 +240,18 @@ impl Inner {
     pub(crate) async fn exists(&self, key: &[u8], meta: &Meta) -> Result<bool> {
         let fail = |error| self.failed_at("exists", key, error);
         self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            return Ok(false);
+        }
         Ok(is_own(&self.backend.head(key).await.map_err(fail)?, meta))
     }
 
     pub(crate) async fn ttl(&self, key: &[u8], meta: &Meta) -> Result<Option<Ttl>> {
         let fail = |error| self.failed_at("ttl", key, error);
         self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            return Ok(None);
+        }
         let (found, left) = self.backend.head_and_ttl(key).await.map_err(fail)?;
         Ok(is_own(&found, meta).then(|| left.map_or(Ttl::Never, Ttl::from_millis)))
     }
@@ -253,6 +282,9 @@ impl Inner {
         let ttl = self
             .ttl_of(meta, None)
             .map_err(|error| self.failed_at("touch", key, error))?;
+        if !self.is_enabled() {
+            return Ok(false);
+        }
         self.apply(
             "touch",
             key,
@@ -281,6 +313,11 @@ impl Inner {
             bytes: &bytes,
             ttl,
         };
+        if !self.is_enabled() {
+            // What is there would be old once the store is switched on again.
+            self.apply("set", key, &self.deletion(meta)).await?;
+            return Ok(false);
+        }
         match condition {
             Condition::IfAbsent => self.apply("set", key, &Verb::SetIfAbsent(put)).await,
             Condition::IfPresent => self.apply("set", key, &Verb::SetIfPresent(put)).await,
@@ -301,14 +338,23 @@ impl Inner {
         meta: &Meta,
     ) -> Result<()> {
         let fail = |error: Error| self.failed(error.during("set_many"));
-        let ttl = self.ttl_of(meta, None).map_err(fail)?;
         let mut values = Vec::with_capacity(keys.len());
+        let mut ttls = Vec::with_capacity(keys.len());
         for (key, encoded) in keys.iter().zip(encoded) {
             values.push(encoded.map_err(|error| self.failed_at("set_many", key, error))?);
+            ttls.push(self.ttl_of(meta, None).map_err(fail)?);
+        }
+        if !self.is_enabled() {
+            let answers = self
+                .backend
+                .apply_many(&keys, &self.deletion(meta))
+                .await
+                .map_err(fail)?;
+            return self.all("set_many", &keys, answers).map(drop);
         }
         let answers = self
             .backend
-            .set_many(&keys, values, ttl)
+            .set_many(&keys, values, &ttls)
             .await
             .map_err(fail)?;
         self.all("set_many", &keys, answers).map(drop)

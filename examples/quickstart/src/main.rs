@@ -58,7 +58,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     heading("After all this");
     line("The store counted", store.stats());
     if place != Store::memory().location() {
-        line("The airports stay for", Airport::TTL);
+        line("The airports stay for", format!("{} at most", Airport::TTL));
         line(
             "This lists their keys",
             "valkey-cli --scan --pattern '*airport:*'",
@@ -109,7 +109,11 @@ async fn store_and_read(store: &Store, airports: &[Airport]) -> Result<()> {
 async fn expiry(store: &Store, airport: &Airport, clock: Option<&ManualClock>) -> Result<()> {
     heading("Expiry: an entry lives as long as its type says, or the call that stores it");
     let left = Airport::ttl(store, "ANC").await?;
-    line("ttl ANC", or("none", left));
+    let says = format!(
+        "{}, an hour less up to 5 %: not all expire at once",
+        or("none", left)
+    );
+    line("ttl ANC", says);
 
     let briefly = SetOptions::new().ttl(Duration::from_millis(300));
     airport.set_with(store, briefly).await?;

@@ -70,7 +70,8 @@ fn it_fills_a_server() {
         .cli(&["TTL", "airport:ANC"])
         .parse()
         .expect("a number");
-    assert!((3500..=3600).contains(&left), "{left} s");
+    // An hour, less the jitter and the time that this took.
+    assert!((3400..=3600).contains(&left), "{left} s");
 }
 
 #[test]

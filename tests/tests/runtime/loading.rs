@@ -127,9 +127,12 @@ impl Load {
 /// A call that must not load.
 fn follow(store: &Store) -> JoinHandle<Result<Option<User>, &'static str>> {
     let store = store.clone();
-    tokio::spawn(
-        async move { User::get_or_load(&store, 1, async || panic!("it must not load")).await },
-    )
+    tokio::spawn(async move {
+        User::get_or_load(&store, 1, async || -> Result<Option<User>, _> {
+            panic!("it must not load")
+        })
+        .await
+    })
 }
 
 /// Lets what was spawned go as far as it can without the network, and a few round trips.
@@ -178,7 +181,7 @@ async fn nothing_found_is_not_stored(on: On) {
 async fn a_failing_loader_is_told_and_the_lease_given_back(on: On) {
     let store = on.store("load-fails").await;
     assert_eq!(
-        User::get_or_load(&store, 1, async || Err("no database")).await,
+        User::get_or_load(&store, 1, async || Err::<Option<User>, _>("no database")).await,
         Err("no database")
     );
     let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(1)))).await;

@@ -6,4 +6,5 @@ mod stores;
 mod conformance;
 mod faults;
 mod loading;
+mod pressure;
 mod servers;

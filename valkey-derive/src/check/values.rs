@@ -157,6 +157,45 @@ pub(crate) fn ttl_env(written: Option<&LitStr>, errors: &mut Errors) -> Option<S
     None
 }
 
+/// In percent.
+pub(crate) fn jitter(written: Option<&LitStr>, errors: &mut Errors) -> Option<u8> {
+    /// What a TTL is shortened by at most: beyond, it would not be one.
+    const MOST: u8 = 50;
+    let written = written?;
+    let text = written.value();
+    let percent = text
+        .strip_suffix('%')
+        .and_then(|number| number.parse().ok());
+    if let Some(percent @ ..=MOST) = percent {
+        return Some(percent);
+    }
+    errors.push(
+        written,
+        "not a jitter: write by how many percent a TTL is shortened at most, from 0 to 50, as in `jitter = \"5%\"`",
+    );
+    None
+}
+
+/// In milliseconds.
+pub(crate) fn ttl_absent(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
+    let written = written?;
+    match ttl::parse(&written.value()) {
+        Ok(Ttl::Millis(millis)) => Some(millis),
+        Ok(Ttl::Never) => {
+            errors.push(
+                written,
+                "an absence that is remembered for ever hides what is added later: write how long, as in \
+                 `ttl_absent = \"30s\"`",
+            );
+            None
+        }
+        Err(mistake) => {
+            errors.push(written, mistake);
+            None
+        }
+    }
+}
+
 /// In milliseconds.
 pub(crate) fn hold(written: Option<&LitStr>, errors: &mut Errors) -> Option<u32> {
     /// A guard is not held longer: nothing would be cached for so long after each write.

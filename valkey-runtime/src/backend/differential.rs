@@ -13,7 +13,7 @@ use crate::Clock;
 use crate::clock::{SystemClock, ThreadRandom};
 use crate::envelope::placeholder::{Guard, Name, Writer};
 use crate::envelope::{Header, Kind};
-use crate::transition::{Fingerprint, Hold, Placing, Put, Verb};
+use crate::transition::{Fingerprint, Hold, Placing, Put, Rejected, Verb};
 
 const KEY: &[u8] = b"differential";
 /// The stamp of all entries that are put there as they are.
@@ -27,7 +27,7 @@ enum Step {
     Delete(Option<Hold>),
     Touch(u16, Option<u64>),
     RemoveIfSame(Vec<u8>),
-    Lease(u64, Option<u64>),
+    Lease(u64, Rejected),
     Fill(u64, Vec<u8>, Option<u64>),
     RenewLease(u64),
     Release(u64),
@@ -100,6 +100,15 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => whole, 1 => damaged, 1 => cut]
 }
 
+fn rejections() -> impl Strategy<Value = Rejected> {
+    prop_oneof![
+        2 => Just(Rejected::None),
+        2 => Just(Rejected::Stamp(STAMP)),
+        1 => Just(Rejected::Stamp(7)),
+        2 => versions().prop_map(|version| Rejected::Any { version }),
+    ]
+}
+
 fn steps() -> impl Strategy<Value = Step> {
     let hold = || prop_oneof![3 => Just(0u64), 1 => Just(90_000)];
     let delete = tokens().prop_map(|token| Hold {
@@ -113,7 +122,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
         1 => (versions(), ttls()).prop_map(|(v, ttl)| Step::Touch(v, ttl)),
         1 => entries().prop_map(Step::RemoveIfSame),
-        3 => (tokens(), prop_oneof![Just(None), Just(Some(STAMP)), Just(Some(7))])
+        3 => (tokens(), rejections())
             .prop_map(|(token, rejected)| Step::Lease(token, rejected)),
         2 => (tokens(), entries(), ttls()).prop_map(|(token, bytes, ttl)| Step::Fill(token, bytes, ttl)),
         1 => tokens().prop_map(Step::RenewLease),

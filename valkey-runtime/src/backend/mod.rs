@@ -88,21 +88,21 @@ impl Backend {
         &self,
         keys: &[Vec<u8>],
         values: Vec<Vec<u8>>,
-        ttl: Option<u64>,
+        ttls: &[Option<u64>],
     ) -> Result<Vec<Result<(), Error>>, Error> {
         match self {
-            Backend::Memory(memory) => Ok(keys
-                .iter()
-                .zip(values)
-                .map(|(key, bytes)| memory.set(key, bytes.into(), ttl))
-                .collect()),
+            Backend::Memory(memory) => {
+                let items = keys.iter().zip(values).zip(ttls);
+                Ok(items
+                    .map(|((key, bytes), ttl)| memory.set(key, bytes.into(), *ttl))
+                    .collect())
+            }
             Backend::Server(server) => {
-                let items: Vec<_> = keys
-                    .iter()
-                    .map(|key| &**key)
-                    .zip(values.iter().map(|bytes| &**bytes))
+                let pairs = keys.iter().zip(&values).zip(ttls);
+                let items: Vec<_> = pairs
+                    .map(|((key, bytes), ttl)| (&**key, &**bytes, *ttl))
                     .collect();
-                server.set_many(&items, ttl).await
+                server.set_many(&items).await
             }
         }
     }

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 use crate::envelope::placeholder::Name;
-use crate::transition::{Hold, Placing, Put, Verb};
+use crate::transition::{Hold, Placing, Put, Rejected, Verb};
 
 pub(super) struct Script {
     body: &'static str,
@@ -126,8 +126,9 @@ pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
         } => {
             let mut command = with_token(&LEASE, call, key, token, life);
             match rejected {
-                Some(stamp) => command.arg(&stamp.to_be_bytes()),
-                None => command.arg(""),
+                Rejected::None => command.arg("").arg(""),
+                Rejected::Stamp(stamp) => command.arg(&stamp.to_be_bytes()).arg(""),
+                Rejected::Any { version } => command.arg("").arg(version),
             };
             command
         }

@@ -35,6 +35,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 const CHUNKS_UNDER_WAY: usize = 4;
 const COMMANDS_UNDER_WAY: usize = 256;
 
+/// What a bulk write stores: key, entry, and its TTL in milliseconds.
+type Item<'a> = (&'a [u8], &'a [u8], Option<u64>);
+
 /// Where the server is.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
@@ -199,34 +202,25 @@ impl Server {
 
     pub(crate) async fn set_many(
         &self,
-        items: &[(&[u8], &[u8])],
-        ttl: Option<u64>,
+        items: &[Item<'_>],
     ) -> Result<Vec<Result<(), Error>>, Error> {
         if self.link.is_cluster() {
-            in_order(0..items.len(), COMMANDS_UNDER_WAY, |at| {
-                alone(self.set(items[at].0, items[at].1, ttl))
-            })
-            .await
+            let one = |at: usize| {
+                let (key, bytes, ttl) = items[at];
+                alone(self.set(key, bytes, ttl))
+            };
+            in_order(0..items.len(), COMMANDS_UNDER_WAY, one).await
         } else {
-            in_order(chunks_by_size(items), CHUNKS_UNDER_WAY, |chunk| {
-                self.set_chunk(&items[chunk], ttl)
-            })
-            .await
+            let chunk = |chunk: Range<usize>| self.set_chunk(&items[chunk]);
+            in_order(chunks_by_size(items), CHUNKS_UNDER_WAY, chunk).await
         }
     }
 
-    async fn set_chunk(
-        &self,
-        items: &[(&[u8], &[u8])],
-        ttl: Option<u64>,
-    ) -> Result<Vec<Result<(), Error>>, Error> {
-        let answers = self
-            .pipelined(
-                items
-                    .iter()
-                    .map(|(key, bytes)| set_command(key, bytes, ttl)),
-            )
-            .await?;
+    async fn set_chunk(&self, items: &[Item<'_>]) -> Result<Vec<Result<(), Error>>, Error> {
+        let commands = items
+            .iter()
+            .map(|(key, bytes, ttl)| set_command(key, bytes, *ttl));
+        let answers = self.pipelined(commands).await?;
         self.ask_time_if_due();
         Ok(answers.into_iter().map(|answer| answer.map(drop)).collect())
     }
@@ -454,14 +448,14 @@ fn chunks(count: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// As [`chunks`], but of about [`CHUNK_BYTES`] at most, or of a single larger item.
-fn chunks_by_size(items: &[(&[u8], &[u8])]) -> impl Iterator<Item = Range<usize>> {
+fn chunks_by_size(items: &[Item<'_>]) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fitting = items[start..]
             .iter()
             .take(CHUNK)
-            .take_while(|(key, value)| {
+            .take_while(|(key, value, _)| {
                 bytes += key.len() + value.len();
                 bytes <= CHUNK_BYTES
             });
@@ -604,8 +598,10 @@ mod tests {
     fn chunks_are_bounded_by_number_and_by_size() {
         let sizes = |items: &[usize]| -> Vec<usize> {
             let values: Vec<_> = items.iter().map(|size| vec![0; *size]).collect();
-            let items: Vec<(&[u8], &[u8])> =
-                values.iter().map(|value| (&[][..], &**value)).collect();
+            let items: Vec<Item<'_>> = values
+                .iter()
+                .map(|value| (&[][..], &**value, None))
+                .collect();
             chunks_by_size(&items).map(|chunk| chunk.len()).collect()
         };
         assert_eq!(sizes(&[]), []);

@@ -30,6 +30,15 @@ pub(super) fn read(variables: Variables) -> Result<Option<Builder>> {
     builder.cluster =
         get("VALKEY_CLUSTER").map_or(Ok(false), |value| truth("VALKEY_CLUSTER", &value))?;
     builder.lazy = get("VALKEY_LAZY").map_or(Ok(false), |value| truth("VALKEY_LAZY", &value))?;
+    builder.enabled = match get("VALKEY_CACHE").as_deref() {
+        None | Some("on") => true,
+        Some("off") => false,
+        Some(other) => {
+            return Err(Error::config(format!(
+                "VALKEY_CACHE={other:?} is neither `on` nor `off`"
+            )));
+        }
+    };
     if let Some(path) = get("VALKEY_TLS_CA") {
         builder = builder.tls_ca_file(path);
     }

@@ -63,6 +63,7 @@ pub struct Builder {
     random: Option<Arc<dyn Random>>,
     variables: Variables,
     lazy: bool,
+    enabled: bool,
     /// The first mistake, told when the store is opened: so the methods chain.
     mistake: Option<Error>,
 }
@@ -102,6 +103,7 @@ impl Builder {
             random: None,
             variables: Arc::new(env::of_process),
             lazy: false,
+            enabled: true,
             mistake: None,
         }
     }
@@ -294,6 +296,12 @@ impl Builder {
         self
     }
 
+    /// Whether the store is on when it is opened; see [`Store::set_enabled`].
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
     /// Where the store gets its time from: for tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -339,6 +347,7 @@ impl Builder {
             Backend::Memory(memory),
             String::new(),
             MAX_SIZE,
+            true,
             random,
             Builder::new().variables,
         )
@@ -392,6 +401,7 @@ impl Builder {
             backend,
             namespace,
             self.max_size,
+            self.enabled,
             random,
             self.variables,
         ))

@@ -75,6 +75,20 @@ impl Header {
         }
     }
 
+    /// The whole entry that says that there is no value.
+    pub(crate) fn absence(version: u16, stamp: u64) -> [u8; HEADER + 1] {
+        let header = Self {
+            kind: Kind::Absence,
+            version,
+            shape: 0,
+            stamp,
+        }
+        .to_bytes();
+        let mut bytes = [NIL; HEADER + 1];
+        bytes[..HEADER].copy_from_slice(&header);
+        bytes
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [NIL; HEADER];
         bytes[0] = ARRAY;

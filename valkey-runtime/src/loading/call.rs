@@ -12,6 +12,8 @@ pub(crate) enum Seen<V> {
     /// A value that the type takes.
     Hit(V),
     Nothing,
+    /// It is known that there is no value.
+    Absent,
     Lease(Name),
     /// An entry with this stamp that a lease may replace: an older version, another layout, an absence.
     Old(u64),
@@ -98,6 +100,7 @@ impl<K: Ord + Clone> Call<K> {
     ) -> Step<V> {
         let lease = match seen {
             Seen::Hit(value) => return Step::Done(Some(value)),
+            Seen::Absent => return Step::Done(None),
             Seen::Lease(lease) => Some(lease),
             Seen::Nothing => None,
             Seen::Old(stamp) => {
@@ -212,6 +215,11 @@ impl<K: Ord + Clone> Call<K> {
                 flights.end(id, Outcome::Value(value.clone()));
                 self.place = Place::Outside;
                 Step::Done(Some(value))
+            }
+            Seen::Absent => {
+                flights.end(id, Outcome::Absent);
+                self.place = Place::Outside;
+                Step::Done(None)
             }
             Seen::Lease(lease) if lease.token == token => {
                 flights.leased(id, sent, lease);

@@ -17,18 +17,17 @@ use futures_util::future::select_all;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::call::{Call, Loaded, Seen, Step};
-use super::flights::Moment;
+use super::call::{Call, Loaded as Ended, Seen, Step};
+use super::flights::{FlightId, Moment};
+use super::sight::Sight;
 use super::{
-    Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, Sight, TypeFlights, TypeLoads, give_back,
-    millis,
+    End, Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, TypeLoads, give_back, millis,
 };
-use crate::envelope::Header;
 use crate::envelope::placeholder::Name;
 use crate::store::{Inner, Store};
-use crate::transition::{Placing, Put, Verb};
+use crate::transition::{Placing, Put, Rejected, Verb};
 use crate::verbs::{Entry, Meta};
-use crate::{Cached, codec};
+use crate::{Cached, IntoLoaded, codec};
 
 /// The most keys that a loader is given at a time.
 const CHUNK: usize = 1000;
@@ -64,6 +63,10 @@ where
                 }
                 Err(why) => inner.reject(key, &entry, &why, meta).await,
             },
+            Sight::Other(Seen::Absent) => {
+                inner.counters.absence();
+                continue;
+            }
             Sight::Other(seen) => seen,
         };
         inner.counters.miss();
@@ -92,43 +95,30 @@ where
             let mut values: HashMap<usize, T> = match many.run(chunk, || load(ats)).await {
                 Ok(values) => values.into_iter().collect(),
                 Err(error) => {
-                    many.loaded(
+                    many.end(
                         chunk
                             .iter()
-                            .map(|(one, lease)| (*one, *lease, Loaded::Failed)),
+                            .map(|(one, lease)| (*one, *lease, End::FAILED))
+                            .collect(),
                     )
                     .await;
                     return Err(error);
                 }
             };
-            let mut loaded = Vec::with_capacity(chunk.len());
-            for (one, lease) in chunk {
-                let Some(value) = values.remove(&many.at(*one)) else {
-                    loaded.push((*one, *lease, Loaded::Nothing));
-                    continue;
-                };
-                let header = match lease {
-                    Some(lease) => Header::value(meta.version, lease.stamp),
-                    None => inner.header(meta),
-                };
-                let bytes = match codec::encode(header, &value, inner.max_size) {
-                    Ok(bytes) => Some(Bytes::from(bytes)),
-                    Err(error) => {
-                        inner.log_failure(
-                            error.at("get_or_load_many", many.key(*one)),
-                            "a loaded value is not stored",
-                        );
-                        None
-                    }
-                };
-                loaded.push((
-                    *one,
-                    *lease,
-                    bytes.clone().map_or(Loaded::Failed, Loaded::Value),
-                ));
-                answers[many.at(*one)] = Answer::Value(value, bytes.map(Entry::new));
+            let mut ends = Vec::with_capacity(chunk.len());
+            for &(one, lease) in chunk {
+                let loaded = values.remove(&many.at(one)).into_loaded();
+                let end = inner.end_of(many.key(one), lease, &loaded, None, meta);
+                if let Some(value) = loaded.value {
+                    let entry = match &end.followers {
+                        Ended::Value(bytes) => Some(Entry::new(bytes.clone())),
+                        Ended::Nothing | Ended::Failed => None,
+                    };
+                    answers[many.at(one)] = Answer::Value(value, entry);
+                }
+                ends.push((one, lease, end));
             }
-            many.loaded(loaded.into_iter()).await;
+            many.end(ends).await;
         }
         if !to_load.is_empty() {
             continue;
@@ -178,6 +168,9 @@ impl<T: Cached> Answer<T> {
 impl Inner {
     async fn look_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Vec<Sight> {
         let found = match self.ttl_override(meta) {
+            Ok(_) if !self.is_enabled() => {
+                return keys.iter().map(|_| Sight::Other(Seen::Closed)).collect();
+            }
             Ok(_) => self.backend.get_many(keys).await,
             Err(error) => Err(error),
         };
@@ -285,7 +278,7 @@ impl<'s> Many<'s> {
                     Placing::Lease {
                         token,
                         life: millis(LEASE_LIFE),
-                        rejected,
+                        rejected: rejected.map_or(Rejected::None, Rejected::Stamp),
                     },
                 )
             })
@@ -320,7 +313,7 @@ impl<'s> Many<'s> {
 
     /// What another process loads this call loads too, without storing it: there is only one loader to be run.
     fn answered(&mut self, one: usize, seen: Seen<Bytes>) {
-        let hit = matches!(seen, Seen::Hit(_));
+        let hit = matches!(seen, Seen::Hit(_) | Seen::Absent);
         self.with(|ones, flights, now| {
             let one = &mut ones[one];
             one.step = one.call.asked(flights, now, one.request, seen, false);
@@ -378,65 +371,49 @@ impl<'s> Many<'s> {
     }
 
     /// The loads have ended: followers are told, and what has a lease is stored or given back, key by key.
-    async fn loaded(&mut self, loaded: impl Iterator<Item = (usize, Option<Name>, Loaded<Bytes>)>) {
-        let loaded: Vec<_> = loaded.collect();
+    async fn end(&mut self, ends: Vec<(usize, Option<Name>, End)>) {
         self.with(|ones, flights, _| {
-            for (one, _, loaded) in &loaded {
+            for (one, _, end) in &ends {
                 ones[*one].done = true;
-                ones[*one].call.loaded(flights, loaded.clone());
+                ones[*one].call.loaded(flights, end.followers.clone());
             }
         });
         let inner = self.store.inner();
-        let ttl = match inner.ttl_of(self.meta, None) {
-            Ok(ttl) => ttl,
-            // The look at the beginning found the same, and gave no lease.
-            Err(_) => return,
-        };
-        let verb = |lease: Name, loaded: &'_ Loaded<Bytes>| match loaded {
-            Loaded::Value(bytes) => (lease, Some(bytes.clone())),
-            Loaded::Nothing | Loaded::Failed => (lease, None),
-        };
-        let ends: Vec<_> = loaded
-            .iter()
-            .filter_map(|(one, lease, loaded)| Some((*one, verb((*lease)?, loaded))))
-            .collect();
-        let verbs: Vec<_> = ends
-            .iter()
-            .map(|(_, (lease, bytes))| match bytes {
-                Some(bytes) => Verb::Fill {
+        let verbs = ends.iter().filter_map(|(one, lease, end)| {
+            let verb = match (&end.store, lease) {
+                (Some(_), _) if !inner.is_enabled() => Verb::Delete(None),
+                (Some((bytes, ttl)), Some(lease)) => Verb::Fill {
                     lease: *lease,
                     put: Put {
                         version: self.meta.version,
                         bytes,
-                        ttl,
+                        ttl: *ttl,
                     },
                 },
-                None => Verb::Release(*lease),
-            })
-            .collect();
-        let keys: Vec<_> = ends.iter().map(|(one, _)| self.key(*one)).collect();
+                (None, Some(lease)) => Verb::Release(*lease),
+                (_, None) => return None,
+            };
+            Some((self.key(*one), verb))
+        });
+        let (keys, verbs): (Vec<_>, Vec<_>) = verbs.unzip();
         if keys.is_empty() {
             return;
         }
-        match inner.backend.apply_each(&keys, &verbs).await {
-            Ok(answers) => {
-                for ((key, verb), answer) in keys.iter().zip(&verbs).zip(answers) {
-                    match answer {
-                        Ok(false) if matches!(verb, Verb::Fill { .. }) => {
-                            inner.counters.refused_fill()
-                        }
-                        Ok(_) => {}
-                        Err(error) => {
-                            let error = error.at("get_or_load_many", key);
-                            inner.log_failure(error, "a loaded value is not stored");
-                        }
-                    }
+        let answers = match inner.backend.apply_each(&keys, &verbs).await {
+            Ok(answers) => answers,
+            // The leases run out by themselves.
+            Err(error) => {
+                return inner.log_failure(error.during("get_or_load_many"), "loads are not stored");
+            }
+        };
+        for ((key, verb), answer) in keys.iter().zip(&verbs).zip(answers) {
+            match answer {
+                Ok(false) if matches!(verb, Verb::Fill { .. }) => inner.counters.refused_fill(),
+                Ok(_) => {}
+                Err(error) => {
+                    inner.log_failure(error.at("get_or_load_many", key), "a load is not stored")
                 }
             }
-            Err(error) => inner.log_failure(
-                error.during("get_or_load_many"),
-                "loaded values are not stored",
-            ),
         }
     }
 
@@ -478,7 +455,7 @@ impl<'s> Many<'s> {
     }
 
     /// True if something has moved.
-    fn look(&mut self, awaited: &[(usize, super::FlightId)]) -> bool {
+    fn look(&mut self, awaited: &[(usize, FlightId)]) -> bool {
         self.with(|ones, flights, now| {
             let mut any = false;
             for (one, flight) in awaited {

@@ -1,0 +1,11 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::Cached;
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(max_loads = "64")]
+struct User {
+    #[cached(key)]
+    id: u64,
+}
+
+fn main() {}

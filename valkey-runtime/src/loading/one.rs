@@ -1,0 +1,389 @@
+//! Loading one key.
+
+use std::any::TypeId;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::call::{Call, Seen, Step};
+use super::flights::{FlightId, Moment};
+use super::sight::Sight;
+use super::{
+    End, FIRST_PAUSE, Key, LEASE_LIFE, LONGEST_LOAD, LONGEST_PAUSE, RENEWAL, Request, TypeFlights,
+    TypeLoads, give_back, millis,
+};
+use crate::envelope::placeholder::Name;
+use crate::options::{LoadMode, LoadOptions};
+use crate::store::Store;
+use crate::transition::{Placing, Put, Rejected, Verb};
+use crate::verbs::{Entry, Meta};
+use crate::{Cached, IntoLoaded, Ttl, codec};
+
+/// See [`Cached::get_or_load_with`].
+pub(crate) async fn get_or_load<T, L, E, F, Fut>(
+    store: &Store,
+    key: Vec<u8>,
+    options: LoadOptions,
+    load: F,
+) -> Result<Option<T>, E>
+where
+    T: Cached,
+    L: IntoLoaded<T>,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<L, E>>,
+{
+    let meta = const { &Meta::of::<T>() };
+    let inner = store.inner();
+    let call = Call::new(key.into_boxed_slice(), inner.loads.moment());
+    let loads = || inner.loads.of(TypeId::of::<T>(), meta);
+    match options.mode {
+        LoadMode::Bypass => return Ok(load().await?.into_loaded().value),
+        LoadMode::Fresh => {
+            let mut driver = Driver::fresh(store, loads(), call, meta).await;
+            return driver.load(options.ttl, load).await;
+        }
+        LoadMode::Normal | LoadMode::OnlyIfCached => {}
+    }
+    let mut sight = inner.look(call.key(), meta).await;
+    if let Sight::Value(entry) = &sight {
+        match codec::decode(entry.payload()) {
+            Ok(value) => {
+                inner.counters.hit();
+                return Ok(Some(value));
+            }
+            Err(why) => sight = Sight::Other(inner.reject(call.key(), entry, &why, meta).await),
+        }
+    }
+    if matches!(sight, Sight::Other(Seen::Absent)) {
+        inner.counters.absence();
+        return Ok(None);
+    }
+    inner.counters.miss();
+    if options.mode == LoadMode::OnlyIfCached {
+        return Ok(None);
+    }
+    let mut driver = Driver::start(store, loads(), call, meta, sight);
+    loop {
+        match driver.next().await {
+            Next::Examine(entry) => match codec::decode(entry.payload()) {
+                Ok(value) => {
+                    driver.accept(entry);
+                    return Ok(Some(value));
+                }
+                Err(why) => driver.reject(entry, &why).await,
+            },
+            Next::Shared(entry) => {
+                inner.counters.shared();
+                // It was encoded from a value of this type a moment ago. A type that can't read what it wrote is not shared.
+                return match codec::decode(entry.payload()) {
+                    Ok(value) => Ok(Some(value)),
+                    Err(_) => Ok(load().await?.into_loaded().value),
+                };
+            }
+            Next::Nothing => {
+                inner.counters.shared();
+                return Ok(None);
+            }
+            Next::Load => return driver.load(options.ttl, load).await,
+        }
+    }
+}
+
+/// What the generic shell of a loading verb has to do, since it depends on the type.
+enum Next {
+    /// Decode what the server showed, then [`Driver::accept`] or [`Driver::reject`].
+    Examine(Entry),
+    /// Another caller loaded this.
+    Shared(Entry),
+    /// Another caller found nothing.
+    Nothing,
+    /// [`Driver::load`].
+    Load,
+}
+
+/// Does what a call's steps say.
+struct Driver<'s> {
+    store: &'s Store,
+    loads: Arc<TypeLoads>,
+    call: Call<Key>,
+    meta: &'static Meta,
+    step: Step<Bytes>,
+    /// What the caller loads under, if anything.
+    lease: Option<Name>,
+    /// The request whose answer is being examined.
+    request: Request,
+    /// Since when the call waits for another process.
+    waits_since: Option<Instant>,
+}
+
+impl<'s> Driver<'s> {
+    fn start(
+        store: &'s Store,
+        loads: Arc<TypeLoads>,
+        call: Call<Key>,
+        meta: &'static Meta,
+        sight: Sight,
+    ) -> Self {
+        let mut driver = Self::outside(store, loads, call, meta);
+        let seen = match sight {
+            Sight::Value(entry) => Seen::Hit(entry.bytes().clone()),
+            Sight::Other(seen) => seen,
+        };
+        driver.step = driver.with(|call, flights, now| call.got(flights, now, seen));
+        driver
+    }
+
+    /// For a caller who takes nothing that is there: it takes the lease, whoever has it, and shares with nobody.
+    async fn fresh(
+        store: &'s Store,
+        loads: Arc<TypeLoads>,
+        call: Call<Key>,
+        meta: &'static Meta,
+    ) -> Self {
+        let mut driver = Self::outside(store, loads, call, meta);
+        let inner = store.inner();
+        if inner.is_enabled() {
+            let token = inner.random.next_u64();
+            let rejected = Rejected::Any {
+                version: meta.version,
+            };
+            let verb = Placing::Lease {
+                token,
+                life: millis(LEASE_LIFE),
+                rejected,
+            };
+            let found = inner.backend.place(driver.call.key(), &verb).await;
+            if let Sight::Other(Seen::Lease(lease)) =
+                inner.sight(driver.call.key(), found, meta).await
+            {
+                driver.lease = Some(lease).filter(|lease| lease.token == token);
+            }
+        }
+        driver
+    }
+
+    fn outside(
+        store: &'s Store,
+        loads: Arc<TypeLoads>,
+        call: Call<Key>,
+        meta: &'static Meta,
+    ) -> Self {
+        let (step, lease, request, waits_since) = (Step::Load(None), None, (0, 0), None);
+        Self {
+            store,
+            loads,
+            call,
+            meta,
+            step,
+            lease,
+            request,
+            waits_since,
+        }
+    }
+
+    fn with<R>(&mut self, step: impl FnOnce(&mut Call<Key>, &mut TypeFlights, Moment) -> R) -> R {
+        let call = &mut self.call;
+        let moments = &self.store.inner().loads;
+        self.loads
+            .with(|flights| step(call, flights, moments.moment()))
+    }
+
+    /// Goes on until the type matters.
+    async fn next(&mut self) -> Next {
+        loop {
+            match std::mem::replace(&mut self.step, Step::Load(None)) {
+                Step::Load(lease) => {
+                    self.lease = lease;
+                    return Next::Load;
+                }
+                Step::Done(Some(bytes)) => return Next::Shared(Entry::new(bytes)),
+                Step::Done(None) => return Next::Nothing,
+                Step::Await(flight) => self.step = self.wait(flight).await,
+                Step::Pause { attempt } => {
+                    self.pause(attempt).await;
+                    self.step = self.call.look_again();
+                }
+                Step::Ask { rejected } => match self.ask(rejected).await {
+                    Sight::Value(entry) => return Next::Examine(entry),
+                    Sight::Other(seen) => self.answered(seen),
+                },
+            }
+        }
+    }
+
+    async fn ask(&mut self, rejected: Option<u64>) -> Sight {
+        let inner = self.store.inner();
+        let token = inner.random.next_u64();
+        let sent = self.with(|call, flights, now| {
+            call.asking(flights, now, token);
+            now
+        });
+        self.request = (sent, token);
+        let verb = Placing::Lease {
+            token,
+            life: millis(LEASE_LIFE),
+            rejected: rejected.map_or(Rejected::None, Rejected::Stamp),
+        };
+        let found = inner.backend.place(self.call.key(), &verb).await;
+        inner.sight(self.call.key(), found, self.meta).await
+    }
+
+    fn answered(&mut self, seen: Seen<Bytes>) {
+        if matches!(seen, Seen::Lease(_)) {
+            self.waits_since.get_or_insert_with(Instant::now);
+        }
+        let patient = self
+            .waits_since
+            .is_none_or(|since| since.elapsed() < LONGEST_LOAD);
+        let request = self.request;
+        self.step =
+            self.with(|call, flights, now| call.asked(flights, now, request, seen, patient));
+    }
+
+    /// What the server showed is a value.
+    fn accept(&mut self, entry: Entry) {
+        self.answered(Seen::Hit(entry.bytes().clone()));
+    }
+
+    /// What the server showed is none.
+    async fn reject(&mut self, entry: Entry, why: &str) {
+        let seen = self
+            .store
+            .inner()
+            .reject(self.call.key(), &entry, why, self.meta)
+            .await;
+        self.answered(seen);
+    }
+
+    async fn wait(&mut self, flight: FlightId) -> Step<Bytes> {
+        let wake = self.loads.with(|flights| flights.wake(flight));
+        if let Some(wake) = wake {
+            let mut moves = pin!(wake.notified());
+            moves.as_mut().enable();
+            // It may have moved before we listened.
+            let step = self.with(|call, flights, now| call.moved(flights, now));
+            if step != Step::Await(flight) {
+                return step;
+            }
+            moves.await;
+        }
+        self.with(|call, flights, now| call.moved(flights, now))
+    }
+
+    async fn pause(&self, attempt: u32) {
+        let longest = FIRST_PAUSE
+            .saturating_mul(1 << attempt.saturating_sub(1).min(10))
+            .min(LONGEST_PAUSE);
+        let half = longest / 2;
+        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+        let jitter = Duration::from_micros(self.store.inner().random.next_u64() % spread);
+        tokio::time::sleep(half + jitter).await;
+    }
+
+    /// Runs the loader, within the type's limit and while the lease is kept, and ends the load by what it gave.
+    async fn load<T, L, E, F, Fut>(&mut self, ttl: Option<Ttl>, load: F) -> Result<Option<T>, E>
+    where
+        T: Cached,
+        L: IntoLoaded<T>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        let loaded = {
+            let mut keep = pin!(self.keep());
+            let mut work = pin!(async {
+                // The semaphore is never closed.
+                let _permit = self.loads.permits.acquire().await;
+                self.store.inner().counters.load();
+                load().await
+            });
+            tokio::select! {
+                biased;
+                loaded = &mut work => loaded,
+                never = &mut keep => match never {},
+            }
+        };
+        match loaded {
+            Ok(loaded) => {
+                let loaded = loaded.into_loaded();
+                let end =
+                    self.store
+                        .inner()
+                        .end_of(self.call.key(), self.lease, &loaded, ttl, self.meta);
+                self.end(end).await;
+                Ok(loaded.value)
+            }
+            Err(error) => {
+                self.end(End::FAILED).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Renews the lease until the longest load is over, or it is lost: then what is loaded will not be stored.
+    async fn keep(&self) -> Infallible {
+        let inner = self.store.inner();
+        if let Some(lease) = self.lease {
+            let until = Instant::now() + LONGEST_LOAD;
+            let verb = Verb::RenewLease {
+                lease,
+                life: millis(LEASE_LIFE),
+            };
+            while Instant::now() < until {
+                tokio::time::sleep(RENEWAL).await;
+                match inner.backend.apply(self.call.key(), &verb).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        let error = error.at("get_or_load", self.call.key());
+                        inner.log_failure(error, "a lease is not renewed");
+                    }
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Followers are told. What is to be stored is, if the lease is still there; else the lease is given back.
+    async fn end(&mut self, End { followers, store }: End) {
+        self.with(|call, flights, _| call.loaded(flights, followers));
+        let (inner, key) = (self.store.inner(), self.call.key());
+        let (verb, fills) = match (&store, self.lease.take()) {
+            (Some(_), _) if !inner.is_enabled() => (Verb::Delete(None), false),
+            (Some((bytes, ttl)), Some(lease)) => {
+                let put = Put {
+                    version: self.meta.version,
+                    bytes,
+                    ttl: *ttl,
+                };
+                (Verb::Fill { lease, put }, true)
+            }
+            (None, Some(lease)) => (Verb::Release(lease), false),
+            (_, None) => return,
+        };
+        match inner.backend.apply(key, &verb).await {
+            Ok(false) if fills => inner.counters.refused_fill(),
+            Ok(_) => {}
+            // The lease runs out by itself.
+            Err(error) => inner.log_failure(
+                error.at("get_or_load", key),
+                "a load is not stored, nor its lease given back",
+            ),
+        }
+    }
+}
+
+impl Drop for Driver<'_> {
+    /// The caller is gone, by cancellation or panic, or is done. A follower leads on; a lease that nobody needs any more is
+    /// given back, else it would keep others waiting until it runs out.
+    fn drop(&mut self) {
+        let unneeded = self.with(|call, flights, _| call.dropped(flights));
+        if let Some(lease) = unneeded {
+            give_back(self.store, self.call.key().to_vec(), lease);
+        }
+    }
+}

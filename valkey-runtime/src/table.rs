@@ -1,0 +1,486 @@
+//! Holds `docs/consistency.md` to the code: its tables of what each verb makes of each entry are made here by the
+//! transition functions themselves, its figures are the constants, and its snippets are [`recipes`], which compile and run.
+//! (After a wanted change the test prints what belongs into the page.)
+
+#[cfg(feature = "derive")]
+mod recipes;
+
+use std::time::Duration;
+
+use crate::envelope::placeholder::{Guard, Name, Writer};
+use crate::envelope::{Header, Kind};
+use crate::guard::GUARD_LIFE;
+use crate::transition::{Change, Fingerprint, Hold, Placing, Put, Verb, apply, apply_placing};
+
+const PAGE: &str = include_str!("../../docs/consistency.md");
+const BEGIN: &str =
+    "<!-- Made by valkey-runtime/src/table.rs from the transition functions. Not by hand. -->\n";
+const END: &str = "<!-- End of what is made. -->";
+
+/// The version of the type that acts.
+const VERSION: u16 = 2;
+const NOW: u64 = 1_767_225_600_000_000;
+/// The stamp of every entry that is there.
+const STAMP: u64 = 7;
+const LIFE: u64 = 10_000;
+const HOLD: u64 = 500;
+
+/// The tokens of the loader or writer that acts, of another, and of a deletion's hold.
+const W: u64 = 1;
+const O: u64 = 2;
+const H: u64 = 3;
+
+const RUBBISH: &[u8] = b"rubbish";
+const STORED: &[u8] = b"what a verb stores";
+const PUT: Put<'static> = Put {
+    version: VERSION,
+    bytes: STORED,
+    ttl: None,
+};
+
+/// What a key can hold, with entries that stand for it: each must give the same row.
+type State = (&'static str, Vec<Option<Vec<u8>>>);
+
+fn value(version: u16) -> Vec<u8> {
+    Header::value(version, STAMP).to_bytes().to_vec()
+}
+
+fn headed(kind: Kind, version: u16, shape: u32) -> Vec<u8> {
+    let stamp = STAMP;
+    Header {
+        kind,
+        version,
+        shape,
+        stamp,
+    }
+    .to_bytes()
+    .to_vec()
+}
+
+fn later_format() -> Vec<u8> {
+    let mut bytes = value(VERSION);
+    bytes[1] = 2;
+    bytes
+}
+
+fn later_element() -> Vec<u8> {
+    let mut bytes = value(VERSION);
+    bytes[21] = 1;
+    bytes
+}
+
+fn lease(token: u64, stamp: u64) -> Vec<u8> {
+    Name { token, stamp }.to_lease().to_vec()
+}
+
+fn guard(shared: bool, tokens: &[u64]) -> Vec<u8> {
+    // Some time after they were renewed.
+    let deadline = NOW / 1000 + LIFE / 2;
+    let writers = tokens
+        .iter()
+        .map(|&token| Writer { token, deadline })
+        .collect();
+    Guard {
+        stamp: STAMP,
+        shared,
+        writers,
+    }
+    .to_bytes()
+}
+
+fn state<const N: usize>(name: &'static str, entries: [Vec<u8>; N]) -> State {
+    (name, entries.into_iter().map(Some).collect())
+}
+
+fn nothing() -> State {
+    ("nothing", vec![None])
+}
+
+fn own() -> State {
+    state("a value of the type's version", [value(VERSION)])
+}
+
+fn older() -> State {
+    state(
+        "a value of an older version, or of another layout",
+        [value(VERSION - 1), headed(Kind::Value, VERSION, 9)],
+    )
+}
+
+fn newer() -> State {
+    state("a value of a newer version", [value(VERSION + 1)])
+}
+
+fn later() -> State {
+    state(
+        "an entry of a later format",
+        [later_format(), later_element()],
+    )
+}
+
+fn absence() -> State {
+    state(
+        "an absence",
+        [
+            headed(Kind::Absence, VERSION, 0),
+            headed(Kind::Absence, VERSION - 1, 0),
+        ],
+    )
+}
+
+fn rubbish() -> State {
+    state("rubbish", [RUBBISH.to_vec()])
+}
+
+/// What is asked of the server.
+enum Asked {
+    /// Answered by yes or no.
+    Verb(Verb<'static>),
+    /// Answered by the entry as it then is.
+    Placing(Placing),
+}
+
+/// A column: what is asked, in the page's words, of an entry. `None` where no client asks it.
+type Column<'a> = (&'a str, Box<dyn Fn(Option<&[u8]>) -> Option<Asked>>);
+
+fn verb<'a>(head: &'a str, verb: Verb<'static>) -> Column<'a> {
+    (head, Box::new(move |_| Some(Asked::Verb(verb))))
+}
+
+fn placing<'a>(head: &'a str, placing: Placing) -> Column<'a> {
+    (head, Box::new(move |_| Some(Asked::Placing(placing))))
+}
+
+/// The cell of a column for an entry.
+fn cell(entry: Option<&[u8]>, asked: &Asked) -> String {
+    let (change, yes) = match asked {
+        Asked::Verb(verb) => apply(entry, verb, NOW),
+        Asked::Placing(placing) => (apply_placing(entry, placing, NOW), false),
+    };
+    let left = match &change {
+        Change::Keep => "stays".to_owned(),
+        Change::Put { bytes, .. } if Some(&**bytes) == entry => "stays".to_owned(),
+        Change::Remove => "nothing".to_owned(),
+        Change::Expire { .. } => "lives on".to_owned(),
+        Change::Put { bytes, .. } if **bytes == *STORED => "the value".to_owned(),
+        Change::Put { bytes, .. } => placeholder(bytes, entry),
+    };
+    if yes { format!("**{left}**") } else { left }
+}
+
+fn placeholder(bytes: &[u8], before: Option<&[u8]>) -> String {
+    if let Some(lease) = Name::of_lease(bytes) {
+        assert_eq!(lease.token, W);
+        return "its lease".to_owned();
+    }
+    let guard = Guard::from_bytes(bytes).expect("a value, a lease or a guard");
+    let tokens = |guard: &Guard| guard.writers.iter().map(|w| w.token).collect::<Vec<_>>();
+    let held = |writer: &Writer| writer.deadline == NOW / 1000 + HOLD;
+    let before = before.and_then(Guard::from_bytes);
+    if before.is_some_and(|b| b.shared == guard.shared && tokens(&b) == tokens(&guard))
+        && !guard.writers.iter().any(held)
+    {
+        return "renewed".to_owned();
+    }
+    let writers: Vec<_> = guard
+        .writers
+        .iter()
+        .map(|writer| match writer.token {
+            W if held(writer) => "w for the hold",
+            W => "w",
+            O => "o",
+            H if held(writer) => "h for the hold",
+            token => panic!("{token}"),
+        })
+        .collect();
+    let shared = if guard.shared { ", shared" } else { "" };
+    format!("guard of {}{shared}", writers.join(" and "))
+}
+
+fn table(columns: &[Column<'_>], states: &[State]) -> String {
+    let mut lines = vec![
+        row(
+            "the key holds",
+            columns.iter().map(|(head, _)| (*head).to_owned()),
+        ),
+        row("---", columns.iter().map(|_| "---".to_owned())),
+    ];
+    for (name, entries) in states {
+        let cells = columns.iter().map(|(head, ask)| {
+            let cells: Vec<_> = entries
+                .iter()
+                .map(|entry| {
+                    let entry = entry.as_deref();
+                    ask(entry).map_or_else(|| "–".to_owned(), |asked| cell(entry, &asked))
+                })
+                .collect();
+            assert!(
+                cells.iter().all(|cell| *cell == cells[0]),
+                "{head} of {name}: {cells:?}"
+            );
+            cells[0].clone()
+        });
+        lines.push(row(name, cells));
+    }
+    lines.concat()
+}
+
+fn row(name: &str, cells: impl Iterator<Item = String>) -> String {
+    format!("| {name} | {} |\n", cells.collect::<Vec<_>>().join(" | "))
+}
+
+/// What the verbs of values make of an entry.
+fn values() -> String {
+    let touch = Verb::Touch {
+        version: VERSION,
+        ttl: None,
+    };
+    let hold = Hold {
+        token: H,
+        life: HOLD,
+    };
+    table(
+        &[
+            verb("`set`, only if absent", Verb::SetIfAbsent(PUT)),
+            verb("`set`, only if present", Verb::SetIfPresent(PUT)),
+            verb("`touch`", touch),
+            verb("`del`", Verb::Delete(None)),
+            verb("`del` with a hold", Verb::Delete(Some(hold))),
+            verb(
+                "remove the rubbish that was read",
+                Verb::RemoveIfSame(Fingerprint::of(RUBBISH)),
+            ),
+        ],
+        &[
+            nothing(),
+            own(),
+            older(),
+            newer(),
+            later(),
+            absence(),
+            state("a lease", [lease(W, STAMP), lease(O, STAMP)]),
+            state("a guard of *o*", [guard(false, &[O])]),
+            rubbish(),
+        ],
+    )
+}
+
+/// What the steps of a load make of an entry.
+fn loads() -> String {
+    let asks = |rejected| Placing::Lease {
+        token: W,
+        life: 1000,
+        rejected,
+    };
+    let lease_of_w = Name {
+        token: W,
+        stamp: STAMP,
+    };
+    let renew = Verb::RenewLease {
+        lease: lease_of_w,
+        life: 1000,
+    };
+    // Only what a lease may replace is rejected by its stamp.
+    let rejecting: Column<'_> = (
+        "lease, having read and rejected it",
+        Box::new(move |entry| {
+            [absence(), older()]
+                .iter()
+                .any(|(_, entries)| entries.iter().any(|known| known.as_deref() == entry))
+                .then(|| Asked::Placing(asks(Some(STAMP))))
+        }),
+    );
+    table(
+        &[
+            placing("lease", asks(None)),
+            rejecting,
+            verb(
+                "fill",
+                Verb::Fill {
+                    lease: lease_of_w,
+                    put: PUT,
+                },
+            ),
+            verb("renew", renew),
+            verb("release", Verb::Release(lease_of_w)),
+        ],
+        &[
+            nothing(),
+            own(),
+            older(),
+            newer(),
+            later(),
+            absence(),
+            state("its lease", [lease(W, STAMP)]),
+            state(
+                "another's lease, or its own made again at another time",
+                [lease(O, STAMP), lease(W, STAMP + 1)],
+            ),
+            state("a guard", [guard(false, &[O]), guard(true, &[W, O])]),
+            rubbish(),
+        ],
+    )
+}
+
+/// What the steps of a guarded write make of an entry.
+fn writes() -> String {
+    let leave = |hold| Verb::Leave { token: W, hold };
+    let through = Verb::StoreThrough {
+        guard: Name {
+            token: W,
+            stamp: STAMP,
+        },
+        hold: 0,
+        put: PUT,
+    };
+    table(
+        &[
+            placing(
+                "enter",
+                Placing::Enter {
+                    token: W,
+                    life: LIFE,
+                },
+            ),
+            verb(
+                "renew",
+                Verb::RenewGuard {
+                    token: W,
+                    life: LIFE,
+                },
+            ),
+            verb("leave", leave(0)),
+            verb("leave with a hold", leave(HOLD)),
+            verb("store through", through),
+        ],
+        &[
+            nothing(),
+            state(
+                "a value of any version, an absence, a lease, rubbish, an entry of a later format",
+                [
+                    value(VERSION),
+                    value(VERSION - 1),
+                    value(VERSION + 1),
+                    headed(Kind::Absence, VERSION, 0),
+                    lease(W, STAMP),
+                    lease(O, STAMP),
+                    RUBBISH.to_vec(),
+                    later_format(),
+                    later_element(),
+                ],
+            ),
+            state("a guard of *w*, never shared", [guard(false, &[W])]),
+            state("a guard of *w*, shared before", [guard(true, &[W])]),
+            state("a guard of *w* and *o*", [guard(true, &[W, O])]),
+            state("a guard of *o*", [guard(false, &[O])]),
+        ],
+    )
+}
+
+#[test]
+fn the_page_has_the_tables_of_the_transition_functions() {
+    let made = format!(
+        "\n**Values**\n\n{}\n**Loads**\n\n{}\n**Guarded writes**\n\n{}\n",
+        values(),
+        loads(),
+        writes()
+    );
+    let in_page = PAGE
+        .split_once(BEGIN)
+        .and_then(|(_, rest)| rest.split_once(END));
+    let in_page = in_page.map(|(block, _)| block);
+    assert_eq!(
+        in_page,
+        Some(&*made),
+        "docs/consistency.md should have between the two marks\n{made}"
+    );
+}
+
+/// The value of a private constant, as its module writes it.
+fn constant(source: &str, name: &str) -> Duration {
+    let written = source
+        .split_once(&format!("const {name}: Duration = Duration::from_"))
+        .and_then(|(_, rest)| rest.split_once(");"))
+        .map(|(value, _)| value);
+    let (unit, number) = written
+        .and_then(|value| value.split_once('('))
+        .unwrap_or_else(|| panic!("no constant {name}"));
+    let number = number.parse().unwrap();
+    match unit {
+        "secs" => Duration::from_secs(number),
+        "millis" => Duration::from_millis(number),
+        _ => panic!("{name} in {unit}"),
+    }
+}
+
+#[test]
+fn the_page_has_the_figures_of_the_code() {
+    let loading = include_str!("loading/mod.rs");
+    let undelivered = include_str!("undelivered.rs");
+    let most = undelivered
+        .split_once("const MOST: usize = ")
+        .and_then(|(_, rest)| rest.split_once(';'));
+    let most = most.expect("the number").0.replace('_', ",");
+    let config = include_str!("config/mod.rs");
+    let figures = [
+        ("a lease lives", time(constant(loading, "LEASE_LIFE"))),
+        (
+            "a lease is renewed each",
+            time(constant(loading, "RENEWAL")),
+        ),
+        ("the longest load", time(constant(loading, "LONGEST_LOAD"))),
+        (
+            "the first pause between two looks at another's lease",
+            time(constant(loading, "FIRST_PAUSE")),
+        ),
+        (
+            "the longest such pause",
+            time(constant(loading, "LONGEST_PAUSE")),
+        ),
+        ("a place in a guard lasts", time(GUARD_LIFE)),
+        (
+            "the first pause before a kept deletion is tried again",
+            time(constant(undelivered, "FIRST_PAUSE")),
+        ),
+        (
+            "the longest such pause ",
+            time(constant(undelivered, "LONGEST_PAUSE")),
+        ),
+        ("deletions that are kept", most),
+        (
+            "the deadline of a command",
+            time(constant(config, "COMMAND_TIMEOUT")),
+        ),
+    ];
+    for (what, figure) in figures {
+        let line = format!("| {} | {figure} |", what.trim_end());
+        assert!(
+            PAGE.contains(&line),
+            "docs/consistency.md should have\n{line}"
+        );
+    }
+}
+
+fn time(time: Duration) -> String {
+    match time.as_millis() {
+        millis if millis % 1000 == 0 => format!("{} s", millis / 1000),
+        millis => format!("{millis} ms"),
+    }
+}
+
+/// Every snippet of the page is code of [`recipes`].
+#[cfg(feature = "derive")]
+#[test]
+fn the_page_s_snippets_compile() {
+    let source = include_str!("table/recipes.rs");
+    let mut snippets = 0;
+    for block in PAGE.split("```rust\n").skip(1) {
+        let (snippet, _) = block.split_once("```").expect("the end of a snippet");
+        assert!(
+            source.contains(snippet),
+            "valkey-runtime/src/table/recipes.rs does not have\n{snippet}"
+        );
+        snippets += 1;
+    }
+    assert!(snippets > 0);
+}
