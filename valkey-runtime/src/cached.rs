@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::options::Unwritten;
 use crate::{
-    Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, LoadOptions, OwnKey, Policy, Result,
-    SetOptions, Store, Ttl, UpdateError, UpdateOptions,
+    Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, LoadError, LoadLimits,
+    LoadOptions, OwnKey, Policy, Result, SetOptions, Store, Ttl, UpdateError, UpdateOptions,
 };
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
@@ -261,6 +261,74 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         Fut: Future<Output = Result<L, E>> + Send,
     {
         store.of::<Self>().get_or_load_with(key, options, load)
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with limits of time: on the load, and on the wait for a turn to load where more
+    /// than the type's `max_loads` run. A load that passes its deadline is ended, and what it held is free at once: the next
+    /// caller loads.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// use std::time::Duration;
+    /// use valkey_runtime::{LoadError, LoadLimits};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let store = Store::memory();
+    /// let limits = LoadLimits::new().deadline(Duration::from_millis(20));
+    /// let hung = User::get_or_load_limited(&store, 42, limits, std::future::pending::<Result<User, ()>>).await;
+    /// assert!(matches!(hung, Err(LoadError::Deadline)));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`LoadError`]: the loader's, or which limit was passed.
+    fn get_or_load_limited<'s, L, E, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        limits: LoadLimits,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Self>, LoadError<E>>> + Send + use<'s, Self, L, E, F, Fut>
+    where
+        L: IntoLoaded<Self> + Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        store.of::<Self>().get_or_load_limited(key, limits, load)
+    }
+
+    /// As [`get`](Self::get), with what is known of the entry: see [`Entry`].
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn get_entry<'s>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+    ) -> impl Future<Output = Result<Option<Entry<Self>>>> + Send + use<'s, Self> {
+        store.of::<Self>().get_entry(key)
+    }
+
+    /// As [`get_or_load_with`](Self::get_or_load_with), with what is known of the entry: see [`Entry`].
+    ///
+    /// # Errors
+    /// The loader's.
+    fn get_or_load_entry<'s, L, E, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        options: LoadOptions,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Entry<Self>>, E>> + Send + use<'s, Self, L, E, F, Fut>
+    where
+        L: IntoLoaded<Self> + Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        store.of::<Self>().get_or_load_entry(key, options, load)
     }
 
     /// Reads many values in one go, and loads those that are missing by one call of the loader; the answer is in the order of

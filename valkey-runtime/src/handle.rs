@@ -7,13 +7,14 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 
+use crate::entry::Origin;
 use crate::options::Condition;
 use crate::options::Unwritten;
 use crate::verbs::Meta;
 use crate::{
-    Cached, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter, Keyed, LoadOptions,
-    OwnKey, Result, SetOptions, Store, Strict, Ttl, UpdateError, UpdateOptions, codec, guard,
-    loading,
+    Cached, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter, Keyed,
+    LoadError, LoadLimits, LoadOptions, OwnKey, Result, SetOptions, Source, Store, Strict, Ttl,
+    UpdateError, UpdateOptions, codec, guard, loading,
 };
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
@@ -232,7 +233,93 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        loading::get_or_load(self.store, self.bytes(key), options, load)
+        let loading = loading::get_or_load(self.store, self.bytes(key), options, None, false, load);
+        async move { Ok(loading.await?.map(|(value, _)| value)) }
+    }
+
+    /// See [`Cached::get_or_load_limited`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_load_limited<L, E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        limits: LoadLimits,
+        load: F,
+    ) -> impl Future<Output = Result<Option<T>, LoadError<E>>> + Send + use<'s, T, L, E, F, Fut>
+    where
+        L: IntoLoaded<T> + Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        let limited = move || async move {
+            match limits.deadline {
+                None => load().await.map_err(LoadError::Load),
+                Some(deadline) => match tokio::time::timeout(deadline, load()).await {
+                    Ok(loaded) => loaded.map_err(LoadError::Load),
+                    Err(_) => Err(LoadError::Deadline),
+                },
+            }
+        };
+        let queue = limits
+            .queue
+            .map(|longest| (longest, (|| LoadError::Queue) as fn() -> LoadError<E>));
+        let options = LoadOptions::new();
+        let loading =
+            loading::get_or_load(self.store, self.bytes(key), options, queue, false, limited);
+        async move { Ok(loading.await?.map(|(value, _)| value)) }
+    }
+
+    /// See [`Cached::get_entry`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_entry(
+        self,
+        key: T::Key<'_>,
+    ) -> impl Future<Output = Result<Option<Entry<T>>>> + Send + use<'s, T> {
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        async move {
+            let Some((raw, left)) = inner.get_with_ttl(&key, &Self::META).await? else {
+                return Ok(None);
+            };
+            let value = codec::decode(raw.payload());
+            let value = inner
+                .decoded("get_entry", &key, &raw, value, &Self::META)
+                .await?;
+            let origin = Origin {
+                source: Source::Server,
+                stamp: raw.stamp(),
+                expires: Some(left),
+            };
+            Ok(value.map(|value| origin.entry(value, T::VERSION, inner.backend.now_micros())))
+        }
+    }
+
+    /// See [`Cached::get_or_load_entry`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_load_entry<L, E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        options: LoadOptions,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Entry<T>>, E>> + Send + use<'s, T, L, E, F, Fut>
+    where
+        L: IntoLoaded<T> + Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        let inner = self.store.inner();
+        let loading = loading::get_or_load(self.store, self.bytes(key), options, None, true, load);
+        async move {
+            let found = loading.await?;
+            Ok(found
+                .map(|(value, origin)| origin.entry(value, T::VERSION, inner.backend.now_micros())))
+        }
     }
 
     /// See [`Cached::get_or_load_many`].

@@ -43,6 +43,7 @@ mod cached;
 mod clock;
 mod codec;
 mod config;
+mod entry;
 mod envelope;
 mod error;
 mod guard;
@@ -64,12 +65,15 @@ mod verbs;
 pub use cached::{Cached, Keyed};
 pub use clock::{Clock, ManualClock, Random};
 pub use config::Builder;
+pub use entry::{Entry, Source};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
 pub use key::{KeyFrom, KeyOf, KeyPart, KeyWriter, OwnKey};
 pub use loaded::{IntoLoaded, Loaded};
-pub use options::{LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions};
+pub use options::{
+    LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions,
+};
 pub use policy::{OnCorrupt, Policy};
 pub use prefix::PrefixPart;
 pub use stats::Stats;

@@ -1,5 +1,6 @@
 //! What one call decides for itself.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::Ttl;
@@ -262,5 +263,76 @@ impl LoadOptions {
     pub const fn only_if_cached(mut self) -> Self {
         self.mode = LoadMode::OnlyIfCached;
         self
+    }
+}
+
+/// How long a load may take.
+///
+/// ```
+/// use std::time::Duration;
+/// use valkey_runtime::LoadLimits;
+///
+/// let limits = LoadLimits::new().deadline(Duration::from_secs(2)).queue(Duration::from_millis(100));
+/// # let _ = limits;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct LoadLimits {
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) queue: Option<Duration>,
+}
+
+impl LoadLimits {
+    /// None.
+    pub const fn new() -> Self {
+        Self {
+            deadline: None,
+            queue: None,
+        }
+    }
+
+    /// How long the loader may run.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// How long to wait for a turn to load, where `max_loads` of the type are running.
+    pub const fn queue(mut self, longest: Duration) -> Self {
+        self.queue = Some(longest);
+        self
+    }
+}
+
+/// Why a load with limits gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The loader failed with this.
+    Load(E),
+    /// The loader ran for longer than its deadline.
+    Deadline,
+    /// The turn to load did not come in time.
+    Queue,
+}
+
+impl<E: fmt::Display> fmt::Display for LoadError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Load(error) => error.fmt(f),
+            LoadError::Deadline => f.write_str("the load took longer than its deadline"),
+            LoadError::Queue => f.write_str(
+                "too many loads are running, and the turn of this one did not come in time",
+            ),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for LoadError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LoadError::Load(error) => error.source(),
+            LoadError::Deadline | LoadError::Queue => None,
+        }
     }
 }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::backend::Found;
-use crate::envelope::{self, HEADER, Header, Standing};
+use crate::envelope::{self, HEADER, Head, Header, Standing};
 use crate::error::printable;
 use crate::options::Condition;
 use crate::store::Inner;
@@ -32,15 +32,22 @@ impl Meta {
 }
 
 /// The bytes of an entry that holds a value of the type's version, as far as its header tells.
-pub(crate) struct Entry(Bytes);
+pub(crate) struct Raw(Bytes);
 
-impl Entry {
+impl Raw {
     pub(crate) fn new(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.0
+    }
+
+    pub(crate) fn stamp(&self) -> u64 {
+        match envelope::head(&self.0) {
+            Head::Known(header) => header.stamp,
+            Head::Newer | Head::Corrupt(_) => 0,
+        }
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
@@ -96,7 +103,7 @@ impl Inner {
             .map_or(Ok(None), |variable| self.overrides.ttl(variable))
     }
 
-    pub(crate) async fn get(&self, key: &[u8], meta: &Meta) -> Result<Option<Entry>> {
+    pub(crate) async fn get(&self, key: &[u8], meta: &Meta) -> Result<Option<Raw>> {
         let fail = |error| self.failed_at("get", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
@@ -107,11 +114,20 @@ impl Inner {
         self.examine("get", key, found, meta).await
     }
 
-    pub(crate) async fn get_many(
-        &self,
-        keys: &[Vec<u8>],
-        meta: &Meta,
-    ) -> Result<Vec<Option<Entry>>> {
+    /// As [`get`](Self::get), with how long it will still live.
+    pub(crate) async fn get_with_ttl(&self, key: &[u8], meta: &Meta) -> Result<Option<(Raw, Ttl)>> {
+        let fail = |error| self.failed_at("get_entry", key, error);
+        self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            self.counters.miss();
+            return Ok(None);
+        }
+        let (found, left) = self.backend.get_and_ttl(key).await.map_err(fail)?;
+        let raw = self.examine("get_entry", key, found, meta).await?;
+        Ok(raw.map(|raw| (raw, ttl_left(left))))
+    }
+
+    pub(crate) async fn get_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Result<Vec<Option<Raw>>> {
         let fail = |error: Error| self.failed(error.during("get_many"));
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
@@ -133,7 +149,7 @@ impl Inner {
         key: &[u8],
         found: Found,
         meta: &Meta,
-    ) -> Result<Option<Entry>> {
+    ) -> Result<Option<Raw>> {
         let bytes = match found {
             Found::Entry(bytes) => bytes,
             Found::Nothing => {
@@ -148,7 +164,7 @@ impl Inner {
             }
         };
         let why = match envelope::standing(envelope::head(&bytes), meta.version) {
-            Standing::Own if bytes.len() <= self.max_size => return Ok(Some(Entry(bytes))),
+            Standing::Own if bytes.len() <= self.max_size => return Ok(Some(Raw(bytes))),
             Standing::Own => "larger than the limit",
             Standing::Replaceable | Standing::Protected => {
                 self.counters.miss();
@@ -166,7 +182,7 @@ impl Inner {
         &self,
         operation: &'static str,
         key: &[u8],
-        entry: &Entry,
+        entry: &Raw,
         value: Result<T, String>,
         meta: &Meta,
     ) -> Result<Option<T>> {
@@ -253,7 +269,7 @@ impl Inner {
             return Ok(None);
         }
         let (found, left) = self.backend.head_and_ttl(key).await.map_err(fail)?;
-        Ok(is_own(&found, meta).then(|| left.map_or(Ttl::Never, Ttl::from_millis)))
+        Ok(is_own(&found, meta).then(|| ttl_left(left)))
     }
 
     /// A deletion as the type has it: with a guard that stays a while, if its loaders may read what is old.
@@ -390,6 +406,10 @@ impl Inner {
         });
         answers.collect()
     }
+}
+
+pub(crate) fn ttl_left(millis: Option<u64>) -> Ttl {
+    millis.map_or(Ttl::Never, Ttl::from_millis)
 }
 
 fn is_own(found: &Found, meta: &Meta) -> bool {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, LoadOptions, Loaded, ManualClock, SetOptions, Store, Ttl};
+use tokio::sync::Notify;
+use valkey_runtime::{
+    Cached, LoadError, LoadLimits, LoadOptions, Loaded, ManualClock, SetOptions, Source, Store, Ttl,
+};
 
 use crate::stores::On;
 
@@ -26,6 +29,9 @@ suite! {
     while_it_is_off_nothing_is_read_or_stored_and_nothing_old_is_left
     ttls_are_jittered_and_never_longer
     a_ttl_of_a_call_is_not_jittered
+    an_entry_tells_where_it_comes_from
+    a_hung_load_ends_at_its_deadline_and_frees_what_it_held
+    a_caller_queues_no_longer_than_it_says
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -371,6 +377,115 @@ async fn a_ttl_of_a_call_is_not_jittered(on: On) {
             .unwrap();
         assert!(seconds(Jittered::ttl(&store, id).await.unwrap()) > 990);
     }
+}
+
+async fn an_entry_tells_where_it_comes_from(on: On) {
+    let store = on.store("entry").await;
+    assert!(Item::get_entry(&store, 1).await.unwrap().is_none());
+    let options = LoadOptions::new();
+    let load = || Item::get_or_load_entry(&store, 1, options, async || Ok::<_, ()>(row(7)));
+    let loaded = load().await.unwrap().unwrap();
+    assert_eq!(
+        (loaded.source(), loaded.row, loaded.version()),
+        (Source::Loaded, 7, 2)
+    );
+    assert_eq!(
+        loaded.expires_in(),
+        Some(Ttl::After(Duration::from_secs(300)))
+    );
+    let found = load().await.unwrap().unwrap();
+    assert_eq!(
+        (found.source(), found.stamp()),
+        (Source::Server, loaded.stamp())
+    );
+    let seen = Item::get_entry(&store, 1).await.unwrap().unwrap();
+    assert_eq!(
+        (seen.source(), seen.stamp()),
+        (Source::Server, loaded.stamp())
+    );
+    assert!(
+        (290..=300).contains(&seconds(seen.expires_in())),
+        "{:?}",
+        seen.expires_in()
+    );
+    assert!(seen.age() < Duration::from_secs(20), "{:?}", seen.age());
+    row(8).set(&store).await.unwrap();
+    assert_ne!(
+        Item::get_entry(&store, 1).await.unwrap().unwrap().stamp(),
+        loaded.stamp()
+    );
+
+    let aside = Item::get_or_load_entry(&store, 2, options, async || {
+        Ok::<_, ()>(Loaded::value(row(9)).dont_store())
+    });
+    assert_eq!(aside.await.unwrap().unwrap().expires_in(), None);
+    let guard = Item::guard(&store, 1).await.unwrap();
+    assert_eq!(
+        load().await.unwrap().unwrap().expires_in(),
+        None,
+        "it was not stored"
+    );
+    guard.release().await.unwrap();
+}
+
+async fn a_hung_load_ends_at_its_deadline_and_frees_what_it_held(on: On) {
+    let store = on.store("deadline").await;
+    let limits = LoadLimits::new().deadline(Duration::from_millis(20));
+    let hung =
+        || Item::get_or_load_limited(&store, 1, limits, std::future::pending::<Result<Item, ()>>);
+    let (first, second) = tokio::join!(hung(), hung());
+    assert_eq!(
+        (first, second),
+        (Err(LoadError::Deadline), Err(LoadError::Deadline))
+    );
+    assert_eq!(load(&store, Some(row(7))).await, (Some(row(7)), true));
+    assert_eq!(
+        Item::get(&store, 1).await.unwrap(),
+        Some(row(7)),
+        "its lease was free"
+    );
+    Item::del(&store, 1).await.unwrap();
+    let quick = Item::get_or_load_limited(&store, 1, limits, async || Ok::<_, ()>(row(8))).await;
+    assert_eq!(quick, Ok(Some(row(8))));
+    Item::del(&store, 1).await.unwrap();
+    let failed =
+        Item::get_or_load_limited(&store, 1, limits, async || Err::<Item, _>("no database")).await;
+    assert_eq!(failed, Err(LoadError::Load("no database")));
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(max_loads = 1)]
+struct Single {
+    #[cached(key)]
+    id: u64,
+}
+
+async fn a_caller_queues_no_longer_than_it_says(on: On) {
+    let store = on.store("queue").await;
+    let (running, end) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let first = {
+        let (store, running, end) = (store.clone(), running.clone(), end.clone());
+        tokio::spawn(async move {
+            Single::get_or_load(&store, 1, async || {
+                running.notify_one();
+                end.notified().await;
+                Ok::<_, ()>(Single { id: 1 })
+            })
+            .await
+        })
+    };
+    running.notified().await;
+    let limits = LoadLimits::new().queue(Duration::from_millis(10));
+    let second =
+        || Single::get_or_load_limited(&store, 2, limits, async || Ok::<_, ()>(Single { id: 2 }));
+    assert_eq!(second().await, Err(LoadError::Queue));
+    end.notify_one();
+    first.await.unwrap().unwrap();
+    assert_eq!(second().await, Ok(Some(Single { id: 2 })));
+    assert_eq!(
+        Single::get(&store, 2).await.unwrap(),
+        Some(Single { id: 2 })
+    );
 }
 
 /// By a clock that the test moves.

@@ -60,6 +60,14 @@ impl Backend {
         }
     }
 
+    /// The entry, and the milliseconds left to live (none for never).
+    pub(crate) async fn get_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
+        match self {
+            Backend::Memory(memory) => Ok(memory.get_and_ttl(key)),
+            Backend::Server(server) => server.get_and_ttl(key).await,
+        }
+    }
+
     /// The first [`HEADER`] bytes, and the milliseconds left to live (none for never).
     pub(crate) async fn head_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
         match self {

@@ -173,18 +173,27 @@ impl Server {
         found(self.link.send(&head_command(key)).await)
     }
 
+    pub(crate) async fn get_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
+        self.with_ttl(command(b"GET", key), key).await
+    }
+
     pub(crate) async fn head_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
+        self.with_ttl(head_command(key), key).await
+    }
+
+    /// What the command finds, and the TTL, in one round trip.
+    async fn with_ttl(&self, finds: Cmd, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline
-            .add_command(head_command(key))
+            .add_command(finds)
             .add_command(command(b"PTTL", key));
-        let [head, ttl] = <[_; 2]>::try_from(self.link.send_all(&pipeline, 2).await?)
+        let [seen, ttl] = <[_; 2]>::try_from(self.link.send_all(&pipeline, 2).await?)
             .map_err(|_| unexpected_answer())?;
         match ttl? {
             // It expired between the two.
             Value::Int(-2) => Ok((Found::Nothing, None)),
-            Value::Int(-1) => Ok((found(head)?, None)),
-            Value::Int(left) => Ok((found(head)?, Some(left.unsigned_abs()))),
+            Value::Int(-1) => Ok((found(seen)?, None)),
+            Value::Int(left) => Ok((found(seen)?, Some(left.unsigned_abs()))),
             _ => Err(unexpected_answer()),
         }
     }

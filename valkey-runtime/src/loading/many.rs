@@ -26,7 +26,7 @@ use super::{
 use crate::envelope::placeholder::Name;
 use crate::store::{Inner, Store};
 use crate::transition::{Placing, Put, Rejected, Verb};
-use crate::verbs::{Entry, Meta};
+use crate::verbs::{Meta, Raw};
 use crate::{Cached, IntoLoaded, codec};
 
 /// The most keys that a loader is given at a time.
@@ -108,10 +108,11 @@ where
             let mut ends = Vec::with_capacity(chunk.len());
             for &(one, lease) in chunk {
                 let loaded = values.remove(&many.at(one)).into_loaded();
-                let end = inner.end_of(many.key(one), lease, &loaded, None, meta);
+                let stamp = lease.map_or_else(|| inner.header(meta).stamp, |lease| lease.stamp);
+                let end = inner.end_of(many.key(one), lease, stamp, &loaded, None, meta);
                 if let Some(value) = loaded.value {
                     let entry = match &end.followers {
-                        Ended::Value(bytes) => Some(Entry::new(bytes.clone())),
+                        Ended::Value(bytes) => Some(Raw::new(bytes.clone())),
                         Ended::Nothing | Ended::Failed => None,
                     };
                     answers[many.at(one)] = Answer::Value(value, entry);
@@ -142,7 +143,7 @@ where
 /// What there is under a key: a value, with its entry if it has one.
 pub(crate) enum Answer<T> {
     Nothing,
-    Value(T, Option<Entry>),
+    Value(T, Option<Raw>),
 }
 
 impl<T: Cached> Answer<T> {
@@ -418,9 +419,9 @@ impl<'s> Many<'s> {
     }
 
     /// What others have loaded meanwhile.
-    fn take_shared(&mut self) -> Vec<(usize, Option<Entry>)> {
+    fn take_shared(&mut self) -> Vec<(usize, Option<Raw>)> {
         let shared = self.at_step(|step| match step {
-            Step::Done(bytes) => Some(bytes.clone().map(Entry::new)),
+            Step::Done(bytes) => Some(bytes.clone().map(Raw::new)),
             _ => None,
         });
         shared

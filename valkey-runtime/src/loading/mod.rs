@@ -128,11 +128,11 @@ impl Inner {
         &self,
         key: &[u8],
         lease: Option<Name>,
+        stamp: u64,
         loaded: &Loaded<T>,
         ttl: Option<Ttl>,
         meta: &Meta,
     ) -> End {
-        let stamp = lease.map_or_else(|| self.header(meta).stamp, |lease| lease.stamp);
         // Without a lease nothing can be stored; while the store is off it would be, and is deleted instead.
         let keep = loaded.store && (lease.is_some() || !self.is_enabled());
         let Some(value) = &loaded.value else {

@@ -17,20 +17,26 @@ use super::{
     End, FIRST_PAUSE, Key, LEASE_LIFE, LONGEST_LOAD, LONGEST_PAUSE, RENEWAL, Request, TypeFlights,
     TypeLoads, give_back, millis,
 };
+use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Name;
 use crate::options::{LoadMode, LoadOptions};
-use crate::store::Store;
+use crate::store::{Inner, Store};
 use crate::transition::{Placing, Put, Rejected, Verb};
-use crate::verbs::{Entry, Meta};
+use crate::verbs::{Meta, Raw, ttl_left};
 use crate::{Cached, IntoLoaded, Ttl, codec};
 
-/// See [`Cached::get_or_load_with`].
+/// How long a caller waits for its turn to load, and what it is told then.
+pub(crate) type Queue<E> = Option<(Duration, fn() -> E)>;
+
+/// See [`Cached::get_or_load_with`]. `with_ttl`: the origin is to say how long the value will still live.
 pub(crate) async fn get_or_load<T, L, E, F, Fut>(
     store: &Store,
     key: Vec<u8>,
     options: LoadOptions,
+    queue: Queue<E>,
+    with_ttl: bool,
     load: F,
-) -> Result<Option<T>, E>
+) -> Result<Option<(T, Origin)>, E>
 where
     T: Cached,
     L: IntoLoaded<T>,
@@ -41,22 +47,30 @@ where
     let inner = store.inner();
     let call = Call::new(key.into_boxed_slice(), inner.loads.moment());
     let loads = || inner.loads.of(TypeId::of::<T>(), meta);
+    let origin = |source, raw: &Raw, expires| Origin {
+        source,
+        stamp: raw.stamp(),
+        expires,
+    };
     match options.mode {
-        LoadMode::Bypass => return Ok(load().await?.into_loaded().value),
+        LoadMode::Bypass => return inner.load_beside(meta, load).await,
         LoadMode::Fresh => {
             let mut driver = Driver::fresh(store, loads(), call, meta).await;
-            return driver.load(options.ttl, load).await;
+            return driver.load(options.ttl, queue, load).await;
         }
         LoadMode::Normal | LoadMode::OnlyIfCached => {}
     }
-    let mut sight = inner.look(call.key(), meta).await;
-    if let Sight::Value(entry) = &sight {
-        match codec::decode(entry.payload()) {
+    let (mut sight, left) = match with_ttl {
+        true => inner.look_with_ttl(call.key(), meta).await,
+        false => (inner.look(call.key(), meta).await, None),
+    };
+    if let Sight::Value(raw) = &sight {
+        match codec::decode(raw.payload()) {
             Ok(value) => {
                 inner.counters.hit();
-                return Ok(Some(value));
+                return Ok(Some((value, origin(Source::Server, raw, left))));
             }
-            Err(why) => sight = Sight::Other(inner.reject(call.key(), entry, &why, meta).await),
+            Err(why) => sight = Sight::Other(inner.reject(call.key(), raw, &why, meta).await),
         }
     }
     if matches!(sight, Sight::Other(Seen::Absent)) {
@@ -70,36 +84,60 @@ where
     let mut driver = Driver::start(store, loads(), call, meta, sight);
     loop {
         match driver.next().await {
-            Next::Examine(entry) => match codec::decode(entry.payload()) {
+            Next::Examine(raw) => match codec::decode(raw.payload()) {
                 Ok(value) => {
-                    driver.accept(entry);
-                    return Ok(Some(value));
+                    let origin = origin(Source::Server, &raw, None);
+                    driver.accept(raw);
+                    return Ok(Some((value, origin)));
                 }
-                Err(why) => driver.reject(entry, &why).await,
+                Err(why) => driver.reject(raw, &why).await,
             },
-            Next::Shared(entry) => {
+            Next::Shared(raw) => {
                 inner.counters.shared();
                 // It was encoded from a value of this type a moment ago. A type that can't read what it wrote is not shared.
-                return match codec::decode(entry.payload()) {
-                    Ok(value) => Ok(Some(value)),
-                    Err(_) => Ok(load().await?.into_loaded().value),
+                return match codec::decode(raw.payload()) {
+                    Ok(value) => Ok(Some((value, origin(Source::Joined, &raw, None)))),
+                    Err(_) => inner.load_beside(meta, load).await,
                 };
             }
             Next::Nothing => {
                 inner.counters.shared();
                 return Ok(None);
             }
-            Next::Load => return driver.load(options.ttl, load).await,
+            Next::Load => return driver.load(options.ttl, queue, load).await,
         }
+    }
+}
+
+impl Inner {
+    /// Loads, and leaves everything else alone.
+    async fn load_beside<T, L, E, F, Fut>(
+        &self,
+        meta: &Meta,
+        load: F,
+    ) -> Result<Option<(T, Origin)>, E>
+    where
+        L: IntoLoaded<T>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        self.counters.load();
+        let loaded = load().await?.into_loaded();
+        let origin = Origin {
+            source: Source::Loaded,
+            stamp: self.header(meta).stamp,
+            expires: None,
+        };
+        Ok(loaded.value.map(|value| (value, origin)))
     }
 }
 
 /// What the generic shell of a loading verb has to do, since it depends on the type.
 enum Next {
     /// Decode what the server showed, then [`Driver::accept`] or [`Driver::reject`].
-    Examine(Entry),
+    Examine(Raw),
     /// Another caller loaded this.
-    Shared(Entry),
+    Shared(Raw),
     /// Another caller found nothing.
     Nothing,
     /// [`Driver::load`].
@@ -201,7 +239,7 @@ impl<'s> Driver<'s> {
                     self.lease = lease;
                     return Next::Load;
                 }
-                Step::Done(Some(bytes)) => return Next::Shared(Entry::new(bytes)),
+                Step::Done(Some(bytes)) => return Next::Shared(Raw::new(bytes)),
                 Step::Done(None) => return Next::Nothing,
                 Step::Await(flight) => self.step = self.wait(flight).await,
                 Step::Pause { attempt } => {
@@ -246,12 +284,12 @@ impl<'s> Driver<'s> {
     }
 
     /// What the server showed is a value.
-    fn accept(&mut self, entry: Entry) {
+    fn accept(&mut self, entry: Raw) {
         self.answered(Seen::Hit(entry.bytes().clone()));
     }
 
     /// What the server showed is none.
-    async fn reject(&mut self, entry: Entry, why: &str) {
+    async fn reject(&mut self, entry: Raw, why: &str) {
         let seen = self
             .store
             .inner()
@@ -286,7 +324,12 @@ impl<'s> Driver<'s> {
     }
 
     /// Runs the loader, within the type's limit and while the lease is kept, and ends the load by what it gave.
-    async fn load<T, L, E, F, Fut>(&mut self, ttl: Option<Ttl>, load: F) -> Result<Option<T>, E>
+    async fn load<T, L, E, F, Fut>(
+        &mut self,
+        ttl: Option<Ttl>,
+        queue: Queue<E>,
+        load: F,
+    ) -> Result<Option<(T, Origin)>, E>
     where
         T: Cached,
         L: IntoLoaded<T>,
@@ -296,8 +339,14 @@ impl<'s> Driver<'s> {
         let loaded = {
             let mut keep = pin!(self.keep());
             let mut work = pin!(async {
+                let turn = self.loads.permits.acquire();
                 // The semaphore is never closed.
-                let _permit = self.loads.permits.acquire().await;
+                let _permit = match queue {
+                    None => turn.await,
+                    Some((longest, full)) => tokio::time::timeout(longest, turn)
+                        .await
+                        .map_err(|_| full())?,
+                };
                 self.store.inner().counters.load();
                 load().await
             });
@@ -307,21 +356,26 @@ impl<'s> Driver<'s> {
                 never = &mut keep => match never {},
             }
         };
-        match loaded {
-            Ok(loaded) => {
-                let loaded = loaded.into_loaded();
-                let end =
-                    self.store
-                        .inner()
-                        .end_of(self.call.key(), self.lease, &loaded, ttl, self.meta);
-                self.end(end).await;
-                Ok(loaded.value)
-            }
+        let loaded = match loaded {
+            Ok(loaded) => loaded.into_loaded(),
             Err(error) => {
                 self.end(End::FAILED).await;
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        let inner = self.store.inner();
+        let stamp = self
+            .lease
+            .map_or_else(|| inner.header(self.meta).stamp, |lease| lease.stamp);
+        let end = inner.end_of(self.call.key(), self.lease, stamp, &loaded, ttl, self.meta);
+        let kept = end.store.as_ref().map(|(_, ttl)| ttl_left(*ttl));
+        let stored = self.end(end).await;
+        let origin = Origin {
+            source: Source::Loaded,
+            stamp,
+            expires: kept.filter(|_| stored),
+        };
+        Ok(loaded.value.map(|value| (value, origin)))
     }
 
     /// Renews the lease until the longest load is over, or it is lost: then what is loaded will not be stored.
@@ -348,8 +402,9 @@ impl<'s> Driver<'s> {
         std::future::pending().await
     }
 
-    /// Followers are told. What is to be stored is, if the lease is still there; else the lease is given back.
-    async fn end(&mut self, End { followers, store }: End) {
+    /// Followers are told. What is to be stored is, if the lease is still there; else the lease is given back. True if
+    /// something was stored.
+    async fn end(&mut self, End { followers, store }: End) -> bool {
         self.with(|call, flights, _| call.loaded(flights, followers));
         let (inner, key) = (self.store.inner(), self.call.key());
         let (verb, fills) = match (&store, self.lease.take()) {
@@ -363,17 +418,18 @@ impl<'s> Driver<'s> {
                 (Verb::Fill { lease, put }, true)
             }
             (None, Some(lease)) => (Verb::Release(lease), false),
-            (_, None) => return,
+            (_, None) => return false,
         };
         match inner.backend.apply(key, &verb).await {
             Ok(false) if fills => inner.counters.refused_fill(),
-            Ok(_) => {}
+            Ok(_) => return fills,
             // The lease runs out by itself.
             Err(error) => inner.log_failure(
                 error.at("get_or_load", key),
                 "a load is not stored, nor its lease given back",
             ),
         }
+        false
     }
 }
 

@@ -3,17 +3,17 @@
 use bytes::Bytes;
 
 use super::call::Seen;
-use crate::Error;
 use crate::backend::Found;
 use crate::envelope::placeholder::Name;
 use crate::envelope::{self, Head, Header, Kind, Standing};
 use crate::store::Inner;
-use crate::verbs::{Entry, Meta};
+use crate::verbs::{Meta, Raw, ttl_left};
+use crate::{Error, Ttl};
 
 /// What was seen, as far as loading is concerned.
 pub(super) enum Sight {
     /// A value of the type's version: whether it is one, its payload has to show.
-    Value(Entry),
+    Value(Raw),
     Other(Seen<Bytes>),
 }
 
@@ -25,6 +25,17 @@ impl Inner {
             Err(error) => Err(error),
         };
         self.sight(key, found, meta).await
+    }
+
+    /// As [`look`](Self::look), with how long what is there will still live.
+    pub(super) async fn look_with_ttl(&self, key: &[u8], meta: &Meta) -> (Sight, Option<Ttl>) {
+        match self.ttl_override(meta) {
+            Ok(_) if self.is_enabled() => match self.backend.get_and_ttl(key).await {
+                Ok((found, left)) => (self.sight(key, Ok(found), meta).await, Some(ttl_left(left))),
+                Err(error) => (self.sight(key, Err(error), meta).await, None),
+            },
+            _ => (self.look(key, meta).await, None),
+        }
     }
 
     /// A failure is logged and counted, and not told: the loader is there.
@@ -66,7 +77,7 @@ impl Inner {
                 return Sight::Other(Seen::Absent);
             }
             (_, Standing::Own) if bytes.len() <= self.max_size => {
-                return Sight::Value(Entry::new(bytes));
+                return Sight::Value(Raw::new(bytes));
             }
             (_, Standing::Own) => "larger than the limit",
             (_, Standing::Protected) => return Sight::Other(Seen::Closed),
@@ -85,14 +96,14 @@ impl Inner {
             }
             (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => "of no known form",
         };
-        Sight::Other(self.reject(key, &Entry::new(bytes), why, meta).await)
+        Sight::Other(self.reject(key, &Raw::new(bytes), why, meta).await)
     }
 
     /// An entry that is not one of the type's values.
     pub(super) async fn reject(
         &self,
         key: &[u8],
-        entry: &Entry,
+        entry: &Raw,
         why: &str,
         meta: &Meta,
     ) -> Seen<Bytes> {
