@@ -52,7 +52,7 @@ fn micros(time: Duration) -> u64 {
 /// use valkey_runtime::{Cached, ManualClock, Store};
 ///
 /// #[derive(Serialize, Deserialize, Cached)]
-/// #[cached(ttl = "1m")]
+/// #[cached(ttl = "1m", jitter = "0%")]
 /// struct Session {
 ///     #[cached(key)]
 ///     id: u64,

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::envelope::placeholder::{Guard, Name, Writer};
 use crate::envelope::{Header, Kind};
 use crate::guard::GUARD_LIFE;
-use crate::transition::{Change, Fingerprint, Hold, Placing, Put, Verb, apply, apply_placing};
+use crate::transition::{
+    Change, Fingerprint, Hold, Placing, Put, Rejected, Verb, apply, apply_placing,
+};
 
 const PAGE: &str = include_str!("../../docs/consistency.md");
 const BEGIN: &str =
@@ -128,6 +130,13 @@ fn absence() -> State {
     )
 }
 
+fn newer_absence() -> State {
+    state(
+        "an absence of a newer version",
+        [headed(Kind::Absence, VERSION + 1, 0)],
+    )
+}
+
 fn rubbish() -> State {
     state("rubbish", [RUBBISH.to_vec()])
 }
@@ -158,8 +167,8 @@ fn cell(entry: Option<&[u8]>, asked: &Asked) -> String {
         Asked::Placing(placing) => (apply_placing(entry, placing, NOW), false),
     };
     let left = match &change {
-        Change::Keep => "stays".to_owned(),
-        Change::Put { bytes, .. } if Some(&**bytes) == entry => "stays".to_owned(),
+        Change::Keep => "–".to_owned(),
+        Change::Put { bytes, .. } if Some(&**bytes) == entry => "–".to_owned(),
         Change::Remove => "nothing".to_owned(),
         Change::Expire { .. } => "lives on".to_owned(),
         Change::Put { bytes, .. } if **bytes == *STORED => "the value".to_owned(),
@@ -211,7 +220,7 @@ fn table(columns: &[Column<'_>], states: &[State]) -> String {
                 .iter()
                 .map(|entry| {
                     let entry = entry.as_deref();
-                    ask(entry).map_or_else(|| "–".to_owned(), |asked| cell(entry, &asked))
+                    ask(entry).map_or_else(String::new, |asked| cell(entry, &asked))
                 })
                 .collect();
             assert!(
@@ -257,9 +266,13 @@ fn values() -> String {
             older(),
             newer(),
             later(),
-            absence(),
+            state(
+                "an absence",
+                [VERSION - 1, VERSION, VERSION + 1]
+                    .map(|version| headed(Kind::Absence, version, 0)),
+            ),
             state("a lease", [lease(W, STAMP), lease(O, STAMP)]),
-            state("a guard of *o*", [guard(false, &[O])]),
+            state("a guard of o", [guard(false, &[O])]),
             rubbish(),
         ],
     )
@@ -284,16 +297,20 @@ fn loads() -> String {
     let rejecting: Column<'_> = (
         "lease, having read and rejected it",
         Box::new(move |entry| {
-            [absence(), older()]
+            [older(), absence(), newer_absence()]
                 .iter()
                 .any(|(_, entries)| entries.iter().any(|known| known.as_deref() == entry))
-                .then(|| Asked::Placing(asks(Some(STAMP))))
+                .then(|| Asked::Placing(asks(Rejected::Stamp(STAMP))))
         }),
     );
     table(
         &[
-            placing("lease", asks(None)),
+            placing("lease", asks(Rejected::None)),
             rejecting,
+            placing(
+                "lease, wanting a fresh load",
+                asks(Rejected::Any { version: VERSION }),
+            ),
             verb(
                 "fill",
                 Verb::Fill {
@@ -311,6 +328,7 @@ fn loads() -> String {
             newer(),
             later(),
             absence(),
+            newer_absence(),
             state("its lease", [lease(W, STAMP)]),
             state(
                 "another's lease, or its own made again at another time",
@@ -369,10 +387,10 @@ fn writes() -> String {
                     later_element(),
                 ],
             ),
-            state("a guard of *w*, never shared", [guard(false, &[W])]),
-            state("a guard of *w*, shared before", [guard(true, &[W])]),
-            state("a guard of *w* and *o*", [guard(true, &[W, O])]),
-            state("a guard of *o*", [guard(false, &[O])]),
+            state("a guard of w, never shared", [guard(false, &[W])]),
+            state("a guard of w, shared before", [guard(true, &[W])]),
+            state("a guard of w and o", [guard(true, &[W, O])]),
+            state("a guard of o", [guard(false, &[O])]),
         ],
     )
 }
@@ -389,9 +407,8 @@ fn the_page_has_the_tables_of_the_transition_functions() {
         .split_once(BEGIN)
         .and_then(|(_, rest)| rest.split_once(END));
     let in_page = in_page.map(|(block, _)| block);
-    assert_eq!(
-        in_page,
-        Some(&*made),
+    assert!(
+        in_page == Some(&*made),
         "docs/consistency.md should have between the two marks\n{made}"
     );
 }
@@ -443,7 +460,7 @@ fn the_page_has_the_figures_of_the_code() {
             time(constant(undelivered, "FIRST_PAUSE")),
         ),
         (
-            "the longest such pause ",
+            "the longest such pause of deletions",
             time(constant(undelivered, "LONGEST_PAUSE")),
         ),
         ("deletions that are kept", most),
@@ -453,7 +470,7 @@ fn the_page_has_the_figures_of_the_code() {
         ),
     ];
     for (what, figure) in figures {
-        let line = format!("| {} | {figure} |", what.trim_end());
+        let line = format!("| {what} | {figure} |");
         assert!(
             PAGE.contains(&line),
             "docs/consistency.md should have\n{line}"

@@ -212,12 +212,12 @@ impl<K: Ord + Clone> Call<K> {
         };
         match seen {
             Seen::Hit(value) => {
-                flights.end(id, Outcome::Value(value.clone()));
+                flights.end(id, Outcome::Found(Some(value.clone()), sent));
                 self.place = Place::Outside;
                 Step::Done(Some(value))
             }
             Seen::Absent => {
-                flights.end(id, Outcome::Absent);
+                flights.end(id, Outcome::Found(None, sent));
                 self.place = Place::Outside;
                 Step::Done(None)
             }
@@ -226,7 +226,7 @@ impl<K: Ord + Clone> Call<K> {
                 Step::Load(Some(lease))
             }
             Seen::Lease(lease) if flights.is_anothers(id, lease) => {
-                flights.end(id, Outcome::Merged(lease));
+                flights.end(id, Outcome::Merged(lease, sent));
                 self.join(flights, now, Some(lease))
             }
             Seen::Lease(_) if patient => {
@@ -286,17 +286,21 @@ impl<K: Ord + Clone> Call<K> {
                 Look::Wait => Step::Await(id),
                 Look::Lead(lease) => {
                     self.place = Place::Leading(id);
-                    match lease {
-                        Some(lease) => Step::Load(Some(lease)),
-                        None => self.lead(flights, now, id),
-                    }
+                    Step::Load(Some(lease))
                 }
                 Look::Done(outcome) => {
                     self.place = Place::Outside;
                     match outcome {
                         Outcome::Value(value) => Step::Done(Some(value)),
                         Outcome::Absent => Step::Done(None),
-                        Outcome::Merged(lease) => self.join(flights, now, Some(lease)),
+                        Outcome::Found(found, sent) if self.began < sent => Step::Done(found),
+                        Outcome::Merged(lease, sent) if self.began < sent => {
+                            self.join(flights, now, Some(lease))
+                        }
+                        // It followed because of the lease that this request had made, when a second copy of it was run.
+                        Outcome::Found(..) | Outcome::Merged(..) | Outcome::Abandoned => {
+                            self.join(flights, now, None)
+                        }
                         Outcome::Failed => {
                             let role = flights.join_after_failure(&self.key);
                             self.take(flights, now, role, None)
@@ -333,5 +337,105 @@ impl<K: Ord + Clone> Call<K> {
             Place::Leading(id) | Place::Queued(id) => flights.abandon(id),
             Place::Following(id) => flights.leave(id),
         }
+    }
+}
+
+/// What the exhaustive check renames after each step.
+#[cfg(test)]
+impl Call<()> {
+    pub(super) fn visit(&mut self, visitor: &mut impl super::check::Visitor) {
+        visitor.moment(&mut self.began);
+        match &mut self.place {
+            Place::Leading(id) | Place::Queued(id) | Place::Following(id) => id.visit(visitor),
+            Place::Later(Some(lease)) => visitor.lease(lease),
+            Place::Outside | Place::Later(None) => {}
+        }
+        if let Some(stamp) = &mut self.rejected {
+            visitor.stamp(stamp);
+        }
+        // They only say how long the next one lasts.
+        self.pauses = 0;
+    }
+
+    pub(super) fn is_in_a_flight(&self) -> bool {
+        self.place != Place::Outside
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type TestFlights = Flights<(), u8, ()>;
+
+    fn lease(token: u64) -> Name {
+        Name { token, stamp: 1 }
+    }
+
+    /// A call that began at that moment, was shown nothing, and has asked for a lease at the next.
+    fn asking(flights: &mut TestFlights, began: Moment, token: u64) -> Call<()> {
+        let mut call = Call::new((), began);
+        let step = call.got(flights, began, Seen::Nothing);
+        assert_eq!(step, Step::Ask { rejected: None });
+        call.asking(flights, began + 1, token);
+        call
+    }
+
+    /// A call that follows, or waits to.
+    fn waiting(flights: &mut TestFlights, began: Moment, seen: Seen<u8>) -> Call<()> {
+        let mut call = Call::new((), began);
+        let step = call.got(flights, began, seen);
+        assert!(matches!(step, Step::Await(_)), "{step:?}");
+        call
+    }
+
+    /// The first copy of the leader's request found a value, which was deleted before a second copy made a lease. The caller
+    /// that was shown that lease began after the deletion.
+    #[test]
+    fn a_follower_is_not_given_what_was_shown_before_it_began() {
+        let mut flights = TestFlights::new();
+        let mut leader = asking(&mut flights, 1, 7);
+        let mut early = waiting(&mut flights, 0, Seen::Nothing);
+        let mut late = waiting(&mut flights, 3, Seen::Lease(lease(7)));
+        let step = leader.asked(&mut flights, 4, (2, 7), Seen::Hit(5), true);
+        assert_eq!(step, Step::Done(Some(5)));
+        assert_eq!(early.moved(&mut flights, 5), Step::Done(Some(5)));
+        assert_eq!(late.moved(&mut flights, 6), Step::Ask { rejected: None });
+    }
+
+    #[test]
+    fn a_flight_that_is_overtaken_before_it_loads_waits_for_its_turn() {
+        let mut flights = TestFlights::new();
+        let mut first = asking(&mut flights, 1, 1);
+        let mut second = asking(&mut flights, 3, 2);
+        let step = second.asked(&mut flights, 5, (4, 2), Seen::Lease(lease(2)), true);
+        assert_eq!(step, Step::Load(Some(lease(2))));
+        let step = first.asked(&mut flights, 6, (2, 1), Seen::Closed, true);
+        assert!(matches!(step, Step::Await(_)), "{step:?}");
+        second.loaded(&mut flights, Loaded::Value(5));
+        assert_eq!(first.moved(&mut flights, 7), Step::Ask { rejected: None });
+    }
+
+    #[test]
+    fn followers_of_a_load_without_a_lease_join_anew_when_its_leader_is_gone() {
+        let mut flights = TestFlights::new();
+        let mut early = Call::new((), 1);
+        let mut alone = Call::new((), 2);
+        let step = alone.got(&mut flights, 3, Seen::Closed);
+        assert_eq!(step, Step::Load(None));
+        let step = early.got(&mut flights, 4, Seen::Closed);
+        assert!(matches!(step, Step::Await(_)), "{step:?}");
+        let mut leased = asking(&mut flights, 5, 7);
+        let step = leased.asked(&mut flights, 7, (6, 7), Seen::Lease(lease(7)), true);
+        assert_eq!(step, Step::Load(Some(lease(7))));
+        assert_eq!(alone.dropped(&mut flights), None);
+        let step = early.moved(&mut flights, 8);
+        assert!(
+            matches!(step, Step::Await(_)),
+            "it follows the other load: {step:?}"
+        );
+        leased.loaded(&mut flights, Loaded::Value(5));
+        assert_eq!(early.moved(&mut flights, 9), Step::Done(Some(5)));
+        assert!(flights.is_empty());
     }
 }

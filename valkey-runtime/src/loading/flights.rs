@@ -56,8 +56,8 @@ pub(crate) enum Stage {
     Leased { sent: Moment, lease: Name },
     /// Loads without a lease, since that moment.
     Alone { since: Moment },
-    /// Its leader is gone. Whoever of its followers looks next leads on.
-    Orphaned { lease: Option<(Moment, Name)> },
+    /// Its leader is gone. Whoever of its followers looks next leads on, under its lease.
+    Orphaned { sent: Moment, lease: Name },
 }
 
 /// What came of a flight.
@@ -68,8 +68,13 @@ pub(crate) enum Outcome<V> {
     Absent,
     /// The load failed. Its error was its leader's alone: followers load for themselves.
     Failed,
-    /// The server showed a lease of another flight of this process: that is the one to follow.
-    Merged(Name),
+    /// Its leader is gone, and had no lease to lead on under: followers join anew.
+    Abandoned,
+    /// The server showed a value, or that there is none, in answer to a request of that moment: it is for those who had
+    /// called by then.
+    Found(Option<V>, Moment),
+    /// Likewise a lease of another flight of this process: that is the one to follow.
+    Merged(Name, Moment),
 }
 
 /// What a caller is in a flight.
@@ -87,8 +92,8 @@ pub(crate) enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Look<V> {
     Wait,
-    /// The leader is gone, and this follower leads: under its lease, if it had one.
-    Lead(Option<Name>),
+    /// The leader is gone, and this follower leads on under its lease.
+    Lead(Name),
     Done(Outcome<V>),
 }
 
@@ -183,13 +188,21 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         self.set_stage(id, Stage::Waiting);
     }
 
-    /// The server gave the leader a lease. The flight is now the one that runs: whatever ran before has lost its own.
+    /// The server gave the leader a lease. The flight is now the one that runs: what loads already has lost its own lease,
+    /// if it had one, and what does not is next.
     pub(crate) fn leased(&mut self, id: FlightId, sent: Moment, lease: Name) {
         self.set_stage(id, Stage::Leased { sent, lease });
-        if let Some(key) = self.flights.get(&id).map(|flight| flight.key.clone()) {
-            let slot = self.slots.entry(key).or_default();
-            slot.running = Some(id);
-            slot.next = slot.next.filter(|next| *next != id);
+        let Some(flight) = self.flights.get(&id) else {
+            return;
+        };
+        if let Some(slot) = self.slots.get_mut(&flight.key)
+            && slot.next == Some(id)
+        {
+            let before = slot.running.replace(id);
+            slot.next = before.filter(|before| {
+                let before = self.flights.get(before);
+                before.is_some_and(|flight| !flight.stage.loads())
+            });
         }
     }
 
@@ -226,12 +239,9 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         others.filter(|other| *other != id).any(|other| {
             match self.flights.get(&other).map(|flight| flight.stage) {
                 Some(Stage::Asking { token, .. }) => token == lease.token,
-                Some(
-                    Stage::Leased { lease: own, .. }
-                    | Stage::Orphaned {
-                        lease: Some((_, own)),
-                    },
-                ) => own == lease,
+                Some(Stage::Leased { lease: own, .. } | Stage::Orphaned { lease: own, .. }) => {
+                    own == lease
+                }
                 _ => false,
             }
         })
@@ -265,24 +275,20 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
-    /// The leader is gone, whether by cancellation or panic: a follower leads on, and without one the flight is over. The
-    /// lease that nobody needs any more, if it had one.
+    /// The leader is gone, whether by cancellation or panic. Where it had a lease a follower leads on, else its followers
+    /// join anew. The lease that nobody needs any more, if it had one.
     pub(crate) fn abandon(&mut self, id: FlightId) -> Option<Name> {
         let flight = self.flights.get_mut(&id)?;
-        self.wakes.push(flight.wake.clone());
-        let lease = match flight.stage {
-            Stage::Leased { sent, lease } => Some((sent, lease)),
-            Stage::Orphaned { lease } => lease,
-            Stage::Waiting | Stage::Asking { .. } | Stage::Alone { .. } => None,
-        };
-        if flight.followers > 0 {
-            flight.stage = Stage::Orphaned { lease };
+        let (Stage::Leased { sent, lease } | Stage::Orphaned { sent, lease }) = flight.stage else {
+            self.end(id, Outcome::Abandoned);
             return None;
+        };
+        if flight.followers == 0 {
+            self.end(id, Outcome::Abandoned);
+            return Some(lease);
         }
-        let key = flight.key.clone();
-        self.flights.remove(&id);
-        self.clear(&key, id);
-        lease.map(|(_, lease)| lease)
+        self.set_stage(id, Stage::Orphaned { sent, lease });
+        None
     }
 
     /// A follower looks how its flight stands. Having been told to lead or what came of it, it is a follower no more.
@@ -294,15 +300,12 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
             self.leave(id);
             return Look::Done(outcome);
         }
-        let Stage::Orphaned { lease } = flight.stage else {
+        let Stage::Orphaned { sent, lease } = flight.stage else {
             return Look::Wait;
         };
         flight.followers -= 1;
-        flight.stage = match lease {
-            Some((sent, lease)) => Stage::Leased { sent, lease },
-            None => Stage::Waiting,
-        };
-        Look::Lead(lease.map(|(_, lease)| lease))
+        flight.stage = Stage::Leased { sent, lease };
+        Look::Lead(lease)
     }
 
     /// A follower has taken the outcome, or is gone. The lease that nobody needs any more, where it was the last of an
@@ -332,6 +335,13 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
 }
 
 impl Stage {
+    fn loads(self) -> bool {
+        match self {
+            Stage::Leased { .. } | Stage::Orphaned { .. } | Stage::Alone { .. } => true,
+            Stage::Waiting | Stage::Asking { .. } => false,
+        }
+    }
+
     /// Whether a caller may follow a flight of this stage.
     fn takes(self, began: Moment, seen: Option<Name>) -> bool {
         match self {
@@ -340,13 +350,89 @@ impl Stage {
             Stage::Asking { sent, token } => {
                 began < sent || seen.is_some_and(|lease| lease.token == token)
             }
-            Stage::Leased { sent, lease } => began < sent || seen == Some(lease),
+            Stage::Leased { sent, lease } | Stage::Orphaned { sent, lease } => {
+                began < sent || seen == Some(lease)
+            }
             Stage::Alone { since } => began < since,
-            Stage::Orphaned {
-                lease: Some((sent, lease)),
-            } => began < sent || seen == Some(lease),
-            // Whoever leads on will ask.
-            Stage::Orphaned { lease: None } => true,
+        }
+    }
+}
+
+/// What the exhaustive check renames after each step.
+#[cfg(test)]
+mod names {
+    use super::super::check::{Bell, Visitor};
+    use super::{FlightId, Flights, Outcome, Stage};
+
+    impl<V> Flights<(), V, Bell> {
+        pub(in super::super) fn visit(&mut self, visitor: &mut impl Visitor) {
+            let renames = |id: &FlightId, visitor: &mut _| renamed(*id, visitor) != *id;
+            if self.flights.keys().any(|id| renames(id, visitor)) {
+                let flights = std::mem::take(&mut self.flights).into_iter();
+                let flights = flights.map(|(id, flight)| (renamed(id, visitor), flight));
+                self.flights = flights.collect();
+            }
+            for slot in self.slots.values_mut() {
+                let ids = [&mut slot.running, &mut slot.next].into_iter().flatten();
+                ids.for_each(|id| id.visit(visitor));
+            }
+            for (id, flight) in &mut self.flights {
+                flight.wake = id.bell();
+                match &mut flight.outcome {
+                    Some(outcome) => {
+                        // Nobody looks at it any more.
+                        flight.stage = Stage::Waiting;
+                        outcome.visit(visitor);
+                    }
+                    None => flight.stage.visit(visitor),
+                }
+            }
+            self.ids = self.flights.keys().next_back().map_or(0, |id| id.0);
+        }
+    }
+
+    impl<V> Outcome<V> {
+        fn visit(&mut self, visitor: &mut impl Visitor) {
+            match self {
+                Outcome::Found(_, sent) => visitor.moment(sent),
+                Outcome::Merged(lease, sent) => {
+                    visitor.moment(sent);
+                    visitor.lease(lease);
+                }
+                Outcome::Value(_) | Outcome::Absent | Outcome::Failed | Outcome::Abandoned => {}
+            }
+        }
+    }
+
+    impl Stage {
+        fn visit(&mut self, visitor: &mut impl Visitor) {
+            match self {
+                Stage::Waiting => {}
+                Stage::Asking { sent, token } => {
+                    visitor.moment(sent);
+                    visitor.token(token);
+                }
+                Stage::Leased { sent, lease } | Stage::Orphaned { sent, lease } => {
+                    visitor.moment(sent);
+                    visitor.lease(lease);
+                }
+                Stage::Alone { since } => visitor.moment(since),
+            }
+        }
+    }
+
+    fn renamed(mut id: FlightId, visitor: &mut impl Visitor) -> FlightId {
+        id.visit(visitor);
+        id
+    }
+
+    impl FlightId {
+        pub(in super::super) fn visit(&mut self, visitor: &mut impl Visitor) {
+            visitor.flight(&mut self.0);
+        }
+
+        pub(in super::super) fn bell(self) -> Bell {
+            Bell(self.0)
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::envelope::placeholder::Name;
 use crate::store::{Inner, Store};
-use crate::transition::{Placing, Put, Rejected, Verb};
+use crate::transition::{Placing, Rejected, Verb};
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, IntoLoaded, codec};
 
@@ -381,19 +381,7 @@ impl<'s> Many<'s> {
         });
         let inner = self.store.inner();
         let verbs = ends.iter().filter_map(|(one, lease, end)| {
-            let verb = match (&end.store, lease) {
-                (Some(_), _) if !inner.is_enabled() => Verb::Delete(None),
-                (Some((bytes, ttl)), Some(lease)) => Verb::Fill {
-                    lease: *lease,
-                    put: Put {
-                        version: self.meta.version,
-                        bytes,
-                        ttl: *ttl,
-                    },
-                },
-                (None, Some(lease)) => Verb::Release(*lease),
-                (_, None) => return None,
-            };
+            let verb = end.verb(*lease, inner, self.meta)?;
             Some((self.key(*one), verb))
         });
         let (keys, verbs): (Vec<_>, Vec<_>) = verbs.unzip();

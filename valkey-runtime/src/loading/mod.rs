@@ -5,6 +5,8 @@
 //! step.
 
 mod call;
+#[cfg(test)]
+mod check;
 mod flights;
 mod many;
 mod one;
@@ -24,7 +26,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::envelope::Header;
 use crate::envelope::placeholder::Name;
 use crate::store::{Inner, Store};
-use crate::transition::Verb;
+use crate::transition::{Put, Verb};
 use crate::verbs::Meta;
 use crate::{Cached, Error, Loaded, Ttl, codec};
 
@@ -116,6 +118,24 @@ struct End {
 }
 
 impl End {
+    /// What is to be done at the key: a fill or a release, where there is a lease. While the store is off, what would have
+    /// been stored is deleted.
+    fn verb(&self, lease: Option<Name>, inner: &Inner, meta: &Meta) -> Option<Verb<'_>> {
+        match (&self.store, lease) {
+            (Some(_), _) if !inner.is_enabled() => Some(Verb::Delete(None)),
+            (Some((bytes, ttl)), Some(lease)) => {
+                let put = Put {
+                    version: meta.version,
+                    bytes,
+                    ttl: *ttl,
+                };
+                Some(Verb::Fill { lease, put })
+            }
+            (None, Some(lease)) => Some(Verb::Release(lease)),
+            (_, None) => None,
+        }
+    }
+
     const FAILED: Self = Self {
         followers: Ended::Failed,
         store: None,

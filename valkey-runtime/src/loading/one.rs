@@ -21,7 +21,7 @@ use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Name;
 use crate::options::{LoadMode, LoadOptions};
 use crate::store::{Inner, Store};
-use crate::transition::{Placing, Put, Rejected, Verb};
+use crate::transition::{Placing, Rejected, Verb};
 use crate::verbs::{Meta, Raw, ttl_left};
 use crate::{Cached, IntoLoaded, Ttl, codec};
 
@@ -404,25 +404,17 @@ impl<'s> Driver<'s> {
 
     /// Followers are told. What is to be stored is, if the lease is still there; else the lease is given back. True if
     /// something was stored.
-    async fn end(&mut self, End { followers, store }: End) -> bool {
-        self.with(|call, flights, _| call.loaded(flights, followers));
+    async fn end(&mut self, end: End) -> bool {
+        self.with(|call, flights, _| call.loaded(flights, end.followers.clone()));
         let (inner, key) = (self.store.inner(), self.call.key());
-        let (verb, fills) = match (&store, self.lease.take()) {
-            (Some(_), _) if !inner.is_enabled() => (Verb::Delete(None), false),
-            (Some((bytes, ttl)), Some(lease)) => {
-                let put = Put {
-                    version: self.meta.version,
-                    bytes,
-                    ttl: *ttl,
-                };
-                (Verb::Fill { lease, put }, true)
-            }
-            (None, Some(lease)) => (Verb::Release(lease), false),
-            (_, None) => return false,
+        let Some(verb) = end.verb(self.lease, inner, self.meta) else {
+            return false;
         };
+        let fills = matches!(verb, Verb::Fill { .. });
         match inner.backend.apply(key, &verb).await {
+            Ok(true) => return fills,
             Ok(false) if fills => inner.counters.refused_fill(),
-            Ok(_) => return fills,
+            Ok(false) => {}
             // The lease runs out by itself.
             Err(error) => inner.log_failure(
                 error.at("get_or_load", key),

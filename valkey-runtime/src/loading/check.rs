@@ -1,0 +1,495 @@
+//! Every interleaving of a few callers and writers, exhaustively: no read gives an older row than it may, nobody waits for
+//! ever, nothing is left behind, and where there is no lease to see a process runs one load at a time.
+//!
+//! What is explored is the real code. The server's half of each verb is [`transition`](crate::transition) on real entries,
+//! the client's steps are [`Call`](super::call::Call) and [`Flights`](super::flights::Flights); only what is around them is
+//! simulated: the shell that does what a step says, the network, the database, and writers. A request is sent, run and
+//! answered in three steps, and in between anything else may happen. Callers may be dropped and processes may crash before
+//! any step, replies are lost, a request is run again at any later moment, leases run out though they are renewed, entries
+//! expire and are evicted, loads fail; a [`Budget`] says how often.
+//!
+//! The invariants are the [`Flaw`]s. That the check can find what it looks for is shown by [`Mutation`]s: small departures
+//! from the rules, each of which is found wrong.
+//!
+//! Outside: the shell itself (renewals, which prolong what here runs out at any moment or, for a writer that lives, never;
+//! the limit on loads; the length of pauses: here a caller may lose its patience at any time); what is another module's (a
+//! `hold`, plain `set`s, entries that are corrupt, best-effort updates that did not get their guard); a server that forgets
+//! what it had acknowledged. A caller calls once.
+
+mod explorer;
+mod names;
+mod reader;
+mod server;
+mod world;
+mod writer;
+
+pub(super) use names::Visitor;
+pub(super) use world::Bell;
+
+use std::fmt;
+use std::time::Instant;
+
+use explorer::Flaw::{self, Deadlock, Herd, Leak, StaleRead};
+use explorer::{Trace, explore};
+use server::Row;
+use world::World;
+use writer::Kind;
+
+/// A small world to explore.
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    /// The callers of each process.
+    processes: &'static [&'static [Caller]],
+    writers: &'static [Kind],
+    /// The version in which the first row is cached from the beginning, if it is.
+    cached: Option<u16>,
+    /// Where this is the row, there is none.
+    absent: Option<Row>,
+    /// The server answers nobody.
+    down: bool,
+    budget: Budget,
+    mutation: Option<Mutation>,
+}
+
+/// Who calls a loading verb.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Caller {
+    /// Of the type, as its process knows it.
+    version: u16,
+    /// Takes nothing that is there.
+    fresh: bool,
+}
+
+/// How often something happens that may happen at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Budget {
+    /// Of processes and of writers.
+    crashes: u8,
+    /// A caller is dropped.
+    drops: u8,
+    failed_loads: u8,
+    lost_replies: u8,
+    /// A request is run a second time.
+    resends: u8,
+    /// Of values. A lease runs out at any time, and so does a dead writer's place in a guard.
+    expiries: u8,
+    /// Of anything.
+    evictions: u8,
+}
+
+/// A departure from the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mutation {
+    /// A fill needs no lease.
+    PlainFill,
+    /// A deletion removes a guard.
+    GuardDeleted,
+    /// A write-through is stored though its guard was shared.
+    SharingForgotten,
+    /// Callers follow a load whose lease they were not shown.
+    BlindJoin,
+    /// Placeholders are named by their makers' tokens alone.
+    NamedByToken,
+    /// A write that reported an error ends its guard at once, though it may still be committed.
+    LeaveOnError,
+    /// Nobody is told that a flight has moved.
+    Deaf,
+    /// A dropped caller does not say that it is gone.
+    SilentDrop,
+    /// Who should wait for a flight loads instead.
+    Restless,
+}
+
+const NOTHING: Budget = Budget {
+    crashes: 0,
+    drops: 0,
+    failed_loads: 0,
+    lost_replies: 0,
+    resends: 0,
+    expiries: 0,
+    evictions: 0,
+};
+
+const V1: Caller = Caller {
+    version: 1,
+    fresh: false,
+};
+
+const V2: Caller = Caller { version: 2, ..V1 };
+
+const FRESH: Caller = Caller { fresh: true, ..V1 };
+
+const ONE_OF_EACH: Budget = Budget {
+    crashes: 1,
+    drops: 1,
+    failed_loads: 1,
+    lost_replies: 1,
+    resends: 1,
+    expiries: 1,
+    evictions: 1,
+};
+
+/// Two callers in one process, and nothing that happens to them.
+const PAIR: Setup = Setup {
+    processes: &[&[V1, V1]],
+    writers: &[],
+    cached: None,
+    absent: None,
+    down: false,
+    budget: NOTHING,
+    mutation: None,
+};
+
+const PAIR_AND_ONE: Setup = Setup {
+    processes: &[&[V1, V1], &[V1]],
+    ..PAIR
+};
+
+const THREE: Setup = Setup {
+    processes: &[&[V1, V1, V1]],
+    ..PAIR
+};
+
+const FOUR: Setup = Setup {
+    processes: &[&[V1; 4]],
+    ..PAIR
+};
+
+/// Explores it all, and says how much it was.
+fn run(setup: Setup) -> Result<usize, Trace> {
+    let begun = Instant::now();
+    let outcome = explore(&World::new(setup));
+    let time = begun.elapsed();
+    match &outcome {
+        Ok(states) => eprintln!("{setup}: {states} states, nothing wrong, in {time:.1?}"),
+        Err(trace) => {
+            let (flaw, states, steps) = (trace.flaw, trace.states, trace.steps.len());
+            eprintln!("{setup}: {flaw:?} after {states} states, by {steps} steps, in {time:.1?}");
+        }
+    }
+    outcome
+}
+
+/// Nothing is wrong with it.
+fn holds(setup: Setup) {
+    if let Err(trace) = run(setup) {
+        panic!("{trace}");
+    }
+}
+
+/// The mutation is found wrong.
+fn is_found(mutation: Mutation, flaw: Flaw, setup: Setup) {
+    let mutation = Some(mutation);
+    match run(Setup { mutation, ..setup }) {
+        Ok(_) => panic!("{mutation:?} is not found"),
+        Err(trace) => assert_eq!(trace.flaw, flaw, "{trace}"),
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "callers {:?}, writers {:?}",
+            self.processes, self.writers
+        )?;
+        if self.down {
+            write!(f, ", server down")?;
+        }
+        if let Some(version) = self.cached {
+            write!(f, ", cached in version {version}")?;
+        }
+        if let Some(row) = self.absent {
+            write!(f, ", row {row} absent")?;
+        }
+        for (what, times) in self.budget.named() {
+            if times > 0 {
+                write!(f, ", {what} {times}")?;
+            }
+        }
+        match self.mutation {
+            Some(mutation) => write!(f, ", {mutation:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fresh = if self.fresh { " fresh" } else { "" };
+        write!(f, "v{}{fresh}", self.version)
+    }
+}
+
+impl Budget {
+    fn named(self) -> [(&'static str, u8); 7] {
+        [
+            ("crashes", self.crashes),
+            ("drops", self.drops),
+            ("failed loads", self.failed_loads),
+            ("lost replies", self.lost_replies),
+            ("resends", self.resends),
+            ("expiries", self.expiries),
+            ("evictions", self.evictions),
+        ]
+    }
+}
+mod tests {
+    use super::Kind::{Delete, Through, Update};
+    use super::*;
+
+    #[test]
+    fn an_update_a_deletion_an_expiry_and_a_crash() {
+        holds(Setup {
+            writers: &[Update, Delete],
+            budget: Budget {
+                crashes: 1,
+                expiries: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_write_through_a_deletion_and_a_request_that_is_run_again() {
+        holds(Setup {
+            writers: &[Through, Delete],
+            budget: Budget {
+                resends: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_write_through_and_an_eviction() {
+        holds(Setup {
+            writers: &[Through],
+            budget: Budget {
+                evictions: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_deletion_and_everything_that_may_go_wrong() {
+        holds(Setup {
+            writers: &[Delete],
+            budget: ONE_OF_EACH,
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn three_callers_one_is_dropped_and_one_fails() {
+        holds(Setup {
+            writers: &[Delete],
+            budget: Budget {
+                drops: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..THREE
+        });
+    }
+
+    #[test]
+    fn two_processes() {
+        holds(Setup {
+            writers: &[Delete],
+            ..PAIR_AND_ONE
+        });
+    }
+
+    #[test]
+    fn two_versions_of_a_type() {
+        holds(Setup {
+            processes: &[&[V2], &[V1]],
+            writers: &[Update],
+            budget: Budget {
+                crashes: 1,
+                resends: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn an_entry_of_an_older_version() {
+        holds(Setup {
+            cached: Some(0),
+            writers: &[Update],
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn an_entry_of_a_newer_version() {
+        holds(Setup {
+            cached: Some(2),
+            budget: Budget {
+                drops: 1,
+                expiries: 1,
+                ..NOTHING
+            },
+            ..THREE
+        });
+    }
+
+    #[test]
+    fn a_row_that_is_deleted() {
+        holds(Setup {
+            writers: &[Update],
+            absent: Some(1),
+            budget: Budget {
+                drops: 1,
+                lost_replies: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn callers_that_take_nothing_that_is_there() {
+        holds(Setup {
+            processes: &[&[V1, FRESH], &[FRESH]],
+            writers: &[Delete],
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_server_that_is_down() {
+        holds(Setup {
+            processes: &[&[V1; 5]],
+            down: true,
+            budget: Budget {
+                drops: 2,
+                failed_loads: 2,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn each_departure_from_the_rules_is_found() {
+        let deletion = Setup {
+            writers: &[Delete],
+            ..PAIR
+        };
+        let update = Setup {
+            writers: &[Update],
+            ..PAIR
+        };
+        let update_and_deletion = Setup {
+            writers: &[Update, Delete],
+            ..PAIR
+        };
+        let update_and_write_through = Setup {
+            writers: &[Update, Through],
+            ..PAIR
+        };
+        let deletion_and_resend = Setup {
+            writers: &[Delete],
+            budget: Budget {
+                resends: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        };
+        let drop = Setup {
+            budget: Budget {
+                drops: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        };
+        let outage = Setup { down: true, ..PAIR };
+        is_found(Mutation::PlainFill, StaleRead, deletion);
+        is_found(Mutation::GuardDeleted, StaleRead, update_and_deletion);
+        is_found(
+            Mutation::SharingForgotten,
+            StaleRead,
+            update_and_write_through,
+        );
+        is_found(Mutation::BlindJoin, StaleRead, update);
+        is_found(Mutation::NamedByToken, StaleRead, deletion_and_resend);
+        is_found(Mutation::LeaveOnError, StaleRead, update);
+        is_found(Mutation::Deaf, Deadlock, PAIR);
+        is_found(Mutation::SilentDrop, Leak, drop);
+        is_found(Mutation::Restless, Herd, outage);
+    }
+
+    /// The configurations of the model that the design was checked by, and what is too large for every day.
+    #[test]
+    #[ignore = "takes minutes: cargo test --release -p valkey-runtime --lib -- --ignored --nocapture soak"]
+    fn soak() {
+        let crash = Budget {
+            crashes: 1,
+            ..NOTHING
+        };
+        let eviction = Budget {
+            evictions: 1,
+            ..NOTHING
+        };
+        let resend = Budget {
+            resends: 1,
+            ..NOTHING
+        };
+        let drop_and_failure = Budget {
+            drops: 1,
+            failed_loads: 1,
+            ..NOTHING
+        };
+        let drop_and_losses = Budget {
+            drops: 1,
+            lost_replies: 2,
+            ..NOTHING
+        };
+        let drop_and_expiry = Budget {
+            drops: 1,
+            expiries: 1,
+            ..NOTHING
+        };
+        let on = |setup, writers, budget| {
+            holds(Setup {
+                writers,
+                budget,
+                ..setup
+            })
+        };
+        on(PAIR, &[Update, Update], crash);
+        on(PAIR_AND_ONE, &[Update, Through], crash);
+        on(PAIR_AND_ONE, &[Update, Delete], crash);
+        on(PAIR, &[Update, Through], eviction);
+        on(PAIR, &[Update, Delete], resend);
+        on(PAIR, &[Through, Update], resend);
+        on(PAIR, &[Update], ONE_OF_EACH);
+        on(PAIR_AND_ONE, &[Delete], resend);
+        on(THREE, &[Update], drop_and_failure);
+        on(FOUR, &[Delete], drop_and_failure);
+        on(FOUR, &[], drop_and_losses);
+        let newer = Setup {
+            cached: Some(2),
+            ..FOUR
+        };
+        on(newer, &[], drop_and_expiry);
+        let versions = Setup {
+            processes: &[&[V2, V2], &[V1]],
+            ..PAIR
+        };
+        on(versions, &[Through], NOTHING);
+        let fresh = Setup {
+            processes: &[&[V1, V1, FRESH]],
+            ..PAIR
+        };
+        on(fresh, &[Update], NOTHING);
+    }
+}

@@ -1,0 +1,210 @@
+//! Breadth-first exploration of all that can happen, whatever it is.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt::{self, Display};
+use std::hash::{Hash, Hasher};
+
+use sha1_smol::Sha1;
+
+/// A state of what is explored. Those that can't be told apart by anything that may still happen should be equal.
+pub(super) trait State: Clone + Display + Hash {
+    type Event: Display;
+
+    /// All that can happen next, in an order that depends on nothing but the state.
+    fn steps(&self) -> Vec<(Self::Event, Self)>;
+
+    /// What is wrong with it, if anything is.
+    fn flaw(&self) -> Option<Flaw>;
+
+    /// Whether nothing more needs to happen. A state that is not over and has no steps is a deadlock.
+    fn is_over(&self) -> bool;
+}
+
+/// What must never be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Flaw {
+    /// A read gave an older row than it may.
+    StaleRead,
+    /// A caller waits for what will never happen.
+    Deadlock,
+    /// All callers are gone, and not all flights.
+    Leak,
+    /// A process runs two loads at once, though there was no lease to see.
+    Herd,
+}
+
+/// The shortest way to a flaw.
+pub(super) struct Trace {
+    pub(super) flaw: Flaw,
+    /// How many states had been found by then.
+    pub(super) states: usize,
+    /// What happened, and the state after it.
+    pub(super) steps: Vec<(String, String)>,
+}
+
+/// Goes through all states that can be reached from this one, and gives their number.
+pub(super) fn explore<S: State>(start: &S) -> Result<usize, Trace> {
+    let mut search = Search::default();
+    let mut frontier = VecDeque::new();
+    frontier.extend(search.find(start.clone(), Origin { parent: 0, step: 0 }));
+    while let Some((parent, state)) = frontier.pop_front() {
+        let steps = state.steps();
+        if steps.is_empty() && !state.is_over() {
+            return Err(search.trace(start, parent, Flaw::Deadlock));
+        }
+        for (step, (_, next)) in steps.into_iter().enumerate() {
+            let Some((index, next)) = search.find(next, Origin { parent, step }) else {
+                continue;
+            };
+            if let Some(flaw) = next.flaw() {
+                return Err(search.trace(start, index, flaw));
+            }
+            frontier.push_back((index, next));
+        }
+    }
+    Ok(search.origins.len())
+}
+
+/// What was found. Of a state there is its fingerprint and where it came from: the states that are still to be looked at
+/// are few beside those that were.
+#[derive(Default)]
+struct Search {
+    fingerprints: HashSet<u128>,
+    origins: Vec<Origin>,
+    bytes: Bytes,
+}
+
+/// The number of the state before, and which of its steps led on.
+struct Origin {
+    parent: usize,
+    step: usize,
+}
+
+impl Search {
+    /// The state with its number, if it was not found before.
+    fn find<S: State>(&mut self, state: S, origin: Origin) -> Option<(usize, S)> {
+        let fingerprint = self.bytes.fingerprint(&state);
+        self.fingerprints.insert(fingerprint).then(|| {
+            self.origins.push(origin);
+            (self.origins.len() - 1, state)
+        })
+    }
+
+    /// How the state of that number came about: by going the same way again.
+    fn trace<S: State>(&self, start: &S, mut index: usize, flaw: Flaw) -> Trace {
+        let mut way = Vec::new();
+        while index != 0 {
+            let Origin { parent, step } = self.origins[index];
+            way.push(step);
+            index = parent;
+        }
+        let mut state = start.clone();
+        let steps = way.into_iter().rev().map(|step| {
+            let (event, next) = state.steps().swap_remove(step);
+            state = next;
+            (event.to_string(), state.to_string())
+        });
+        Trace {
+            flaw,
+            states: self.origins.len(),
+            steps: steps.collect(),
+        }
+    }
+}
+
+impl Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?} after {} states, by", self.flaw, self.states)?;
+        for (at, (event, state)) in self.steps.iter().enumerate() {
+            writeln!(f, "{:>4}. {event}\n      {state}", at + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gathers what a state gives to be hashed.
+#[derive(Default)]
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    /// 128 bits of a cryptographic hash: no two states share one.
+    fn fingerprint(&mut self, state: &impl Hash) -> u128 {
+        self.0.clear();
+        state.hash(self);
+        let digest = Sha1::from(&self.0).digest().bytes();
+        digest
+            .first_chunk()
+            .map_or(0, |half| u128::from_be_bytes(*half))
+    }
+}
+
+impl Hasher for Bytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Nearly all numbers are small, and this is what takes the time.
+    fn write_u64(&mut self, number: u64) {
+        match u8::try_from(number) {
+            Ok(byte) if byte < u8::MAX => self.0.push(byte),
+            _ => {
+                self.0.push(u8::MAX);
+                self.0.extend_from_slice(&number.to_be_bytes());
+            }
+        }
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        unreachable!("what is gathered is hashed by its owner")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts up by one or two, and must not pass four.
+    #[derive(Clone, Hash)]
+    struct Count(u64);
+
+    impl Display for Count {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    impl State for Count {
+        type Event = u64;
+
+        fn steps(&self) -> Vec<(u64, Self)> {
+            let steps = [1, 2].map(|step| (step, Count(self.0 + step)));
+            steps.into_iter().filter(|_| self.0 != 3).collect()
+        }
+
+        fn flaw(&self) -> Option<Flaw> {
+            (self.0 > 4).then_some(Flaw::Leak)
+        }
+
+        fn is_over(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn the_shortest_way_to_a_flaw_is_found() {
+        let trace = explore(&Count(0)).unwrap_err();
+        let steps: Vec<_> = trace.steps.iter().map(|(_, state)| &**state).collect();
+        assert_eq!((trace.flaw, trace.states), (Flaw::Deadlock, 5));
+        assert_eq!(steps, ["1", "3"]);
+        let trace = explore(&Count(4)).unwrap_err();
+        assert_eq!((trace.flaw, trace.steps.len()), (Flaw::Leak, 1));
+    }
+}

@@ -1,0 +1,309 @@
+//! The world: a server, a database, processes with their callers, and writers.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use super::explorer::{Flaw, State};
+use super::reader::Reader;
+use super::server::{Entry, Request, Row};
+use super::writer::Writer;
+use super::{Budget, Setup};
+use crate::loading::flights::{Flights, Moment};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub(super) entry: Option<Entry>,
+    /// The row in the database.
+    pub(super) row: Row,
+    /// No read that begins now may give an older row than this.
+    pub(super) floor: Row,
+    pub(super) processes: Vec<Process>,
+    pub(super) readers: Vec<Reader>,
+    pub(super) writers: Vec<Writer>,
+    /// Requests that are under way though nobody waits for their answers.
+    pub(super) strays: Vec<Request>,
+    /// Requests that were run, and may be run again.
+    pub(super) ran: Vec<Request>,
+    pub(super) left: Budget,
+    /// How many tokens there are in the world.
+    pub(super) tokens: u64,
+    pub(super) flaw: Option<Flaw>,
+    pub(super) setup: Ghost<Setup>,
+}
+
+/// What the callers of a process share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Process {
+    pub(super) flights: Flights<(), Row, Bell>,
+    /// How many moments were drawn in this step.
+    pub(super) drawn: Moment,
+}
+
+/// Later than all moments of steps before, which were renamed.
+const NOW: Moment = 1 << 32;
+
+impl Process {
+    fn new() -> Self {
+        let (flights, drawn) = (Flights::new(), 0);
+        Self { flights, drawn }
+    }
+
+    pub(super) fn moment(&mut self) -> Moment {
+        self.drawn += 1;
+        NOW + self.drawn
+    }
+}
+
+/// Rings when a flight moves. It has the flight's number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::loading) struct Bell(pub(in crate::loading) u64);
+
+/// What makes no difference between worlds.
+#[derive(Clone, Copy)]
+pub(super) struct Ghost<T>(pub(super) T);
+
+impl<T> PartialEq for Ghost<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for Ghost<T> {}
+
+impl<T> Hash for Ghost<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl<T: fmt::Debug> fmt::Debug for Ghost<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who does something, or what something happens to; and what that is.
+#[derive(Clone, Copy)]
+pub(super) enum Event {
+    Reader(usize, &'static str),
+    Writer(usize, &'static str),
+    Process(usize, &'static str),
+    Request(Request, &'static str),
+    Entry(&'static str),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Reader(name, what) => write!(f, "reader {name} {what}"),
+            Event::Writer(name, what) => write!(f, "writer {name} {what}"),
+            Event::Process(name, what) => write!(f, "process {name} {what}"),
+            Event::Request(request, what) => write!(f, "{request:?} {what}"),
+            Event::Entry(what) => write!(f, "the entry {what}"),
+        }
+    }
+}
+
+/// Gathers the steps that a world may take.
+pub(super) struct Steps<'w> {
+    pub(super) world: &'w World,
+    found: Vec<(Event, World)>,
+}
+
+impl Steps<'_> {
+    pub(super) fn add(&mut self, event: Event, step: impl FnOnce(&mut World)) {
+        let mut world = self.world.clone();
+        step(&mut world);
+        world.normalize();
+        self.found.push((event, world));
+    }
+}
+
+impl State for World {
+    type Event = Event;
+
+    fn steps(&self) -> Vec<(Event, Self)> {
+        let (world, found) = (self, Vec::new());
+        let mut steps = Steps { world, found };
+        // What happens after the last read is of no interest.
+        if !self.is_over() {
+            (0..self.readers.len()).for_each(|at| Reader::steps(at, &mut steps));
+            (0..self.writers.len()).for_each(|at| Writer::steps(at, &mut steps));
+            World::strays_run(&mut steps);
+            World::the_entry_goes(&mut steps);
+            World::processes_crash(&mut steps);
+        }
+        steps.found
+    }
+
+    fn flaw(&self) -> Option<Flaw> {
+        let mut processes = 0..self.processes.len();
+        self.flaw
+            .or_else(|| processes.find_map(|process| self.flaw_of(process)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.readers.iter().all(Reader::is_over)
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { row, floor, .. } = self;
+        match &self.entry {
+            Some(entry) => write!(f, "{entry:?}")?,
+            None => write!(f, "nothing")?,
+        }
+        write!(f, "; row {row}, at least {floor}")?;
+        for Process { flights, .. } in &self.processes {
+            write!(f, "; {flights:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    pub(super) fn new(setup: Setup) -> Self {
+        let processes = setup.processes.iter().enumerate();
+        let callers = processes.flat_map(|(at, callers)| callers.iter().map(move |c| (at, *c)));
+        let readers = callers.enumerate();
+        let readers = readers.map(|(name, (process, caller))| Reader::new(name, process, caller));
+        let mut world = Self {
+            entry: setup
+                .cached
+                .map(|version| Entry::of_row(Some(0), version, 0)),
+            row: 0,
+            floor: 0,
+            processes: vec![Process::new(); setup.processes.len()],
+            readers: readers.collect(),
+            writers: setup.writers.iter().copied().map(Writer::new).collect(),
+            strays: Vec::new(),
+            ran: Vec::new(),
+            left: setup.budget,
+            tokens: 0,
+            flaw: None,
+            setup: Ghost(setup),
+        };
+        world.normalize();
+        world
+    }
+
+    pub(super) fn token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    /// The server runs a request.
+    pub(super) fn run(&mut self, request: Request) {
+        request.run(&mut self.entry, self.setup.0.mutation);
+        if self.left.resends > 0 && request != Request::Get {
+            self.ran.push(request);
+        }
+    }
+
+    /// The server runs a request that it ran before.
+    pub(super) fn run_again(&mut self, request: Request) {
+        self.left.resends -= 1;
+        request.run(&mut self.entry, self.setup.0.mutation);
+        if self.left.resends == 0 {
+            self.ran.clear();
+        }
+    }
+
+    /// Nobody waits for the answer to this request: it is run at some time, or never.
+    pub(super) fn stray(&mut self, request: Request) {
+        if request != Request::Get && !self.setup.0.down {
+            self.strays.push(request);
+        }
+    }
+
+    fn strays_run(steps: &mut Steps<'_>) {
+        let world = steps.world;
+        for (at, &request) in world.strays.iter().enumerate() {
+            steps.add(Event::Request(request, "is run"), |world| {
+                world.strays.remove(at);
+                world.run(request);
+            });
+        }
+        for &request in &world.ran {
+            let event = Event::Request(request, "is run again");
+            steps.add(event, |world| world.run_again(request));
+        }
+    }
+
+    fn the_entry_goes(steps: &mut Steps<'_>) {
+        let world = steps.world;
+        match &world.entry {
+            None => return,
+            Some(Entry::Lease(_)) => {
+                steps.add(Event::Entry("runs out"), |world| world.entry = None);
+            }
+            Some(Entry::Row { .. }) if world.left.expiries > 0 => {
+                steps.add(Event::Entry("expires"), |world| {
+                    world.left.expiries -= 1;
+                    world.entry = None;
+                });
+            }
+            Some(Entry::Row { .. }) => {}
+            // Whoever lives renews its place.
+            Some(Entry::Guard(guard)) => {
+                let places = guard.writers.iter().filter(|place| place.deadline > 0);
+                for place in places.filter(|place| world.is_dead(place.token)) {
+                    let event = Event::Entry("is left by a dead writer");
+                    steps.add(event, |world| {
+                        Entry::place_runs_out(&mut world.entry, place.token)
+                    });
+                }
+            }
+        }
+        if world.left.evictions > 0 {
+            steps.add(Event::Entry("is evicted"), |world| {
+                world.left.evictions -= 1;
+                world.entry = None;
+            });
+        }
+    }
+
+    fn processes_crash(steps: &mut Steps<'_>) {
+        let world = steps.world;
+        for process in 0..world.processes.len() {
+            if world.left.crashes > 0 && world.readers_of(process).any(Reader::is_active) {
+                steps.add(Event::Process(process, "crashes"), |world| {
+                    world.crash(process)
+                });
+            }
+        }
+    }
+
+    fn crash(&mut self, process: usize) {
+        self.left.crashes -= 1;
+        self.processes[process] = Process::new();
+        for at in 0..self.readers.len() {
+            if self.readers[at].process == process && self.readers[at].is_active() {
+                self.vanishes(at);
+            }
+        }
+    }
+
+    fn is_dead(&self, token: u64) -> bool {
+        let writer = usize::try_from(token)
+            .ok()
+            .and_then(|at| self.writers.get(at));
+        writer.is_some_and(Writer::is_dead)
+    }
+
+    fn readers_of(&self, process: usize) -> impl Iterator<Item = &Reader> {
+        let readers = self.readers.iter();
+        readers.filter(move |reader| reader.process == process)
+    }
+
+    fn flaw_of(&self, process: usize) -> Option<Flaw> {
+        let loads = self
+            .readers_of(process)
+            .filter(|reader| reader.loads_alone());
+        if loads.count() > 1 {
+            return Some(Flaw::Herd);
+        }
+        let busy = self.readers_of(process).any(Reader::is_active);
+        let empty = self.processes[process].flights.is_empty();
+        (!busy && !empty).then_some(Flaw::Leak)
+    }
+}
