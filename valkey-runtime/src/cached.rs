@@ -466,6 +466,28 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         store.of::<Self>().update_many(keys, write)
     }
 
+    /// As [`update_many`](Self::update_many), with options of this call.
+    ///
+    /// # Errors
+    /// As [`update_with`](Self::update_with).
+    fn update_many_with<'s, I, R, E, P, F, Fut>(
+        store: &'s Store,
+        keys: I,
+        options: UpdateOptions<P>,
+        write: F,
+    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, Self, I, R, E, P, F, Fut>
+    where
+        I: IntoIterator,
+        Self::OwnedKey: KeyFrom<I::Item>,
+        P: Unwritten<E>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        store.of::<Self>().update_many_with(keys, options, write)
+    }
+
     /// As [`update`](Self::update), and stores the new value, if nobody else wrote or deleted it meanwhile.
     ///
     /// ```
@@ -502,6 +524,27 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         Fut: Future<Output = Result<R, E>> + Send,
     {
         store.of::<Self>().write_through(value, write)
+    }
+
+    /// As [`write_through`](Self::write_through), with options of this call.
+    ///
+    /// # Errors
+    /// As [`update_with`](Self::update_with).
+    fn write_through_with<'s, R, E, P, F, Fut>(
+        store: &'s Store,
+        value: &Self,
+        options: UpdateOptions<P>,
+        write: F,
+    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, Self, R, E, P, F, Fut>
+    where
+        Self: Keyed,
+        P: Unwritten<E>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        store.of::<Self>().write_through_with(value, options, write)
     }
 
     /// Places a guard, for a write that is committed elsewhere; see [`Guard`].

@@ -143,8 +143,7 @@ pub struct Guard {
     /// When each key's guard was made; none where it could not be placed.
     stamps: Vec<Option<u64>>,
     renewal: JoinHandle<()>,
-    /// Whether it was ended by a call, however that went.
-    ended: bool,
+    end: GuardEnd,
 }
 
 impl Guard {
@@ -185,7 +184,7 @@ impl Guard {
             life,
             stamps,
             renewal,
-            ended: false,
+            end: GuardEnd::NotYet,
         };
         match refusal {
             None => Ok(guard),
@@ -245,28 +244,23 @@ impl Guard {
     }
 
     async fn leave(mut self, hold: u64) -> Result<bool> {
-        self.end();
-        let verb = Verb::Leave {
-            token: self.token,
-            hold,
-        };
-        let left = self
-            .store
-            .inner()
-            .backend
-            .apply_many(&self.keys, &verb)
-            .await;
-        let left = left.and_then(|answers| {
+        self.begin_end();
+        let (inner, verb) = (
+            self.store.inner(),
+            Verb::Leave {
+                token: self.token,
+                hold,
+            },
+        );
+        let answers = inner.backend.apply_many(&self.keys, &verb).await;
+        let left = answers.and_then(|answers| {
             answers
                 .into_iter()
                 .try_fold(true, |all, had| Ok(had? && all))
         });
-        left.map_err(|error| {
-            self.keys
-                .iter()
-                .for_each(|key| self.store.queue_deletion(key.clone()));
-            self.store.inner().failed(error.during("release"))
-        })
+        let left = left.map_err(|error| inner.failed(error.during("release")))?;
+        self.end = GuardEnd::Confirmed;
+        Ok(left)
     }
 
     /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
@@ -289,35 +283,46 @@ impl Guard {
             hold: self.hold,
             put,
         };
-        self.end();
-        self.store
-            .inner()
-            .backend
-            .apply(&key, &verb)
-            .await
-            .map_err(|error| {
-                self.store.queue_deletion(key.clone());
-                self.store.inner().failed(error.at("write_through", &key))
-            })
+        self.begin_end();
+        let inner = self.store.inner();
+        let stored = inner.backend.apply(&key, &verb).await;
+        let stored = stored.map_err(|error| inner.failed(error.at("write_through", &key)))?;
+        self.end = GuardEnd::Confirmed;
+        Ok(stored)
     }
 
-    fn end(&mut self) {
-        self.ended = true;
+    fn begin_end(&mut self) {
+        self.end = GuardEnd::UnderWay;
         self.renewal.abort();
     }
 }
 
+/// Whether the server was told that the write is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GuardEnd {
+    NotYet,
+    /// It was told, and has not confirmed it.
+    UnderWay,
+    Confirmed,
+}
+
 impl Drop for Guard {
-    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do.
+    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do; and
+    /// where the end is not confirmed, since then the guard may be gone without what it guarded.
     fn drop(&mut self) {
         self.renewal.abort();
-        if !self.ended {
-            let unplaced = self
-                .keys
-                .iter()
-                .zip(&self.stamps)
-                .filter(|(_, stamp)| stamp.is_none());
-            unplaced.for_each(|(key, _)| self.store.queue_deletion(key.clone()));
+        let queue = |key: &Vec<u8>| self.store.queue_deletion(key.clone());
+        match self.end {
+            GuardEnd::Confirmed => {}
+            GuardEnd::UnderWay => self.keys.iter().for_each(queue),
+            GuardEnd::NotYet => {
+                let unplaced = self
+                    .keys
+                    .iter()
+                    .zip(&self.stamps)
+                    .filter(|(_, stamp)| stamp.is_none());
+                unplaced.for_each(|(key, _)| queue(key));
+            }
         }
     }
 }
@@ -356,18 +361,25 @@ fn times(options: &UpdateOptions, meta: &Meta) -> Result<(u64, u64)> {
 
 /// When the guard was made in which this writer has a place.
 fn stamp_of(found: Found, token: u64) -> Result<u64> {
-    match found {
-        Found::Entry(bytes) => placeholder::Guard::from_bytes(&bytes)
-            .filter(|guard| guard.writers.iter().any(|writer| writer.token == token))
-            .map(|guard| guard.stamp),
-        Found::Nothing | Found::Foreign => None,
-    }
-    .ok_or_else(|| {
-        Error::new(
-            ErrorKind::Server,
-            "the server took the guard and does not have it",
-        )
-    })
+    let guard = match &found {
+        Found::Entry(bytes) => placeholder::Guard::from_bytes(bytes),
+        Found::Nothing => None,
+        Found::Foreign => {
+            return Err(Error::new(
+                ErrorKind::Server,
+                "another type of the server's lies there",
+            ));
+        }
+    };
+    guard
+        .filter(|guard| guard.writers.iter().any(|writer| writer.token == token))
+        .map(|guard| guard.stamp)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Server,
+                "the guard was evicted as soon as it was placed",
+            )
+        })
 }
 
 async fn renew(store: Store, keys: Vec<Vec<u8>>, token: u64, life: u64) {
@@ -446,5 +458,42 @@ fn log_unconfirmed(ended: Result<bool>) {
         tracing::warn!(
             "the end of a guard is not confirmed; the deletion of its key is queued: {error}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A timeout around an update can drop it while it releases: the deletion is then queued, since nobody knows whether the
+    /// server heard.
+    #[tokio::test]
+    async fn an_end_that_is_dropped_is_not_lost() {
+        let store = Store::memory();
+        let place = |store: &Store| {
+            let (store, meta) = (store.clone(), Meta::of::<crate::loading::tests::User>());
+            async move {
+                Guard::place(
+                    &store,
+                    vec![b"user:1".to_vec()],
+                    false,
+                    UpdateOptions::new(),
+                    &meta,
+                )
+                .await
+            }
+        };
+        let mut guard = place(&store).await.unwrap();
+        guard.begin_end();
+        drop(guard);
+        assert_eq!(store.stats().queued_deletions(), 1);
+        drop(place(&store).await.unwrap());
+        assert_eq!(
+            store.stats().queued_deletions(),
+            1,
+            "a placed guard runs out by itself"
+        );
+        assert!(place(&store).await.unwrap().release().await.unwrap());
+        assert_eq!(store.stats().queued_deletions(), 1);
     }
 }

@@ -483,6 +483,50 @@ impl<'s, T: Cached> Handle<'s, T> {
         self.write_through_at(value.cache_key(), value, write)
     }
 
+    /// See [`Cached::write_through_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_through_with<R, E, P, F, Fut>(
+        self,
+        value: &T,
+        options: UpdateOptions<P>,
+        write: F,
+    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, T, R, E, P, F, Fut>
+    where
+        T: Keyed,
+        P: Unwritten<E>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        let (key, encoded) = (self.bytes(value.cache_key()), Some(self.encoded(value)));
+        self.guarded::<Strict, _, _, _, _, _>(vec![key], options, encoded, write)
+    }
+
+    /// See [`Cached::update_many_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update_many_with<I, R, E, P, F, Fut>(
+        self,
+        keys: I,
+        options: UpdateOptions<P>,
+        write: F,
+    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, T, I, R, E, P, F, Fut>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item>,
+        P: Unwritten<E>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        self.guarded::<Strict, _, _, _, _, _>(self.bytes_of_all(keys), options, None, write)
+    }
+
     /// As [`write_through`](Self::write_through), for types whose key is not part of the value.
     ///
     /// # Errors

@@ -122,8 +122,9 @@ impl<P> UpdateOptions<P> {
         self
     }
 
-    /// How long the guard lasts that is not renewed any more, since its process died or its call was dropped; default 10 s.
-    /// Longer than the database's own limit for a statement, a write can't be committed after its guard ran out.
+    /// How long the guard lasts that is not renewed any more, since its process died or its call was dropped; default 10 s. It
+    /// is renewed each third of this time, so two thirds are sure: at one and a half times the database's own limit for a
+    /// statement, a write can't be committed after its guard ran out.
     pub fn guard_life(mut self, life: Duration) -> Self {
         self.guard_life = Some(life);
         self

@@ -66,7 +66,14 @@ impl Policy {
 
     /// How many milliseconds a guard stays after its write, and after a deletion: for loaders that read from a replica that
     /// lags. Default none.
+    ///
+    /// # Panics
+    /// If it is over a day: nothing would be cached for so long after each write.
     pub const fn hold_millis(mut self, hold: u32) -> Self {
+        assert!(
+            hold <= 86_400_000,
+            "a hold over a day: nothing would be cached for so long after each write"
+        );
         self.hold_millis = hold;
         self
     }

@@ -2,7 +2,8 @@
 //!
 //! Pure functions of the entry's bytes, the verb and the server's time. The in-process store runs them; the Lua scripts in
 //! `scripts/` repeat them in the server, each on one key, and a test holds the two to each other over random sequences.
-//! Every verb can run a second time, at any later moment, and do no harm: a client may send again what got no answer.
+//! A client may send again what got no answer: every verb can run a second time, at any later moment, and do no harm; but
+//! for the conditional sets, which like a plain `SET` store what may have become old.
 
 use std::borrow::Cow;
 

@@ -47,6 +47,7 @@ suite! {
     a_write_through_is_stored
     a_write_through_beside_another_writer_is_not_stored
     a_deletion_during_a_write_through_is_not_overwritten
+    options_of_a_write_through_and_of_many
     a_hold_keeps_loads_from_being_stored_for_a_while
     many_missing_keys_are_loaded_by_one_call
     more_than_a_thousand_are_loaded_in_chunks
@@ -614,6 +615,24 @@ async fn a_deletion_during_a_write_through_is_not_overwritten(on: On) {
         .await
         .unwrap();
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
+}
+
+async fn options_of_a_write_through_and_of_many(on: On) {
+    let store = on.store("through-options").await;
+    let options = UpdateOptions::new().strict().ttl(Duration::from_secs(1000));
+    User::write_through_with(&store, &row(8), options, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    let left = User::ttl(&store, 1).await.unwrap();
+    assert!(
+        matches!(left, Some(valkey_runtime::Ttl::After(left)) if left > Duration::from_secs(900)),
+        "{left:?}"
+    );
+    let options = UpdateOptions::new().unwritten_if(|_: &&str| true);
+    let failed =
+        User::update_many_with(&store, [1, 2], options, async || Err::<(), _>("duplicate")).await;
+    assert!(matches!(failed, Err(UpdateError::Write("duplicate"))));
+    assert!(!is_guarded(&store).await);
 }
 
 async fn a_hold_keeps_loads_from_being_stored_for_a_while(on: On) {

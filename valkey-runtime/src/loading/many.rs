@@ -90,9 +90,10 @@ where
             }
         }
         let to_load = many.to_load();
-        for chunk in to_load.chunks(CHUNK) {
+        for (at, chunk) in to_load.chunks(CHUNK).enumerate() {
+            let not_ended = &to_load[at * CHUNK..];
             let ats = chunk.iter().map(|(one, _)| many.at(*one)).collect();
-            let mut values: HashMap<usize, T> = match many.run(chunk, || load(ats)).await {
+            let mut values: HashMap<usize, T> = match many.run(not_ended, || load(ats)).await {
                 Ok(values) => values.into_iter().collect(),
                 Err(error) => {
                     many.end(
@@ -197,6 +198,8 @@ struct Many<'s> {
     loads: Arc<TypeLoads>,
     meta: &'static Meta,
     ones: Vec<One>,
+    /// How long it waits for what others load; once it has begun to.
+    waits_until: Option<Instant>,
 }
 
 /// The call of one key.
@@ -216,6 +219,7 @@ impl<'s> Many<'s> {
             loads,
             meta,
             ones: Vec::new(),
+            waits_until: None,
         }
     }
 
@@ -329,13 +333,13 @@ impl<'s> Many<'s> {
         })
     }
 
-    /// Runs the loader, within the type's limit, while the leases are kept.
-    async fn run<R, F, Fut>(&self, chunk: &[(usize, Option<Name>)], load: F) -> R
+    /// Runs the loader, within the type's limit, while all leases are kept whose loads have not ended.
+    async fn run<R, F, Fut>(&self, not_ended: &[(usize, Option<Name>)], load: F) -> R
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = R>,
     {
-        let mut keep = pin!(self.keep(chunk));
+        let mut keep = pin!(self.keep(not_ended));
         let mut work = pin!(async {
             // The semaphore is never closed.
             let _permit = self.loads.permits.acquire().await;
@@ -349,8 +353,8 @@ impl<'s> Many<'s> {
         }
     }
 
-    async fn keep(&self, chunk: &[(usize, Option<Name>)]) -> Infallible {
-        let leased = chunk
+    async fn keep(&self, not_ended: &[(usize, Option<Name>)]) -> Infallible {
+        let leased = not_ended
             .iter()
             .filter_map(|&(one, lease)| Some((self.key(one), lease?)));
         let (keys, leases): (Vec<_>, Vec<_>) = leased.unzip();
@@ -437,9 +441,34 @@ impl<'s> Many<'s> {
             moves.push(moved);
         }
         // They may have moved before we listened; a flight that is over has nothing to listen to.
-        if !self.look(&awaited) && !moves.is_empty() {
-            select_all(moves).await;
-            self.look(&awaited);
+        if self.look(&awaited) || moves.is_empty() {
+            return;
+        }
+        let until = *self
+            .waits_until
+            .get_or_insert_with(|| Instant::now() + LONGEST_LOAD);
+        match tokio::time::timeout_at(until, select_all(moves)).await {
+            Ok(_) => {
+                self.look(&awaited);
+            }
+            Err(_) => self.wait_no_longer(&awaited),
+        }
+    }
+
+    /// The longest load is over: what is still waited for this call loads itself, without storing it.
+    fn wait_no_longer(&mut self, awaited: &[(usize, FlightId)]) {
+        let unneeded = self.with(|ones, flights, _| {
+            let mut unneeded = Vec::new();
+            for (one, _) in awaited {
+                let one = &mut ones[*one];
+                let lease = one.call.dropped(flights);
+                unneeded.extend(lease.map(|lease| (lease, one.call.key().to_vec())));
+                one.step = Step::Load(None);
+            }
+            unneeded
+        });
+        for (lease, key) in unneeded {
+            give_back(self.store, key, lease);
         }
     }
 

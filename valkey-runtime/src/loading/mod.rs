@@ -12,7 +12,7 @@ mod many;
 mod one;
 mod sight;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::any::TypeId;
 use std::collections::HashMap;

@@ -155,7 +155,7 @@ struct Driver<'s> {
     lease: Option<Name>,
     /// The request whose answer is being examined.
     request: Request,
-    /// Since when the call waits for another process.
+    /// Since when the call waits for what others load.
     waits_since: Option<Instant>,
 }
 
@@ -308,9 +308,24 @@ impl<'s> Driver<'s> {
             if step != Step::Await(flight) {
                 return step;
             }
-            moves.await;
+            let since = *self.waits_since.get_or_insert_with(Instant::now);
+            if tokio::time::timeout_at(since + LONGEST_LOAD, moves)
+                .await
+                .is_err()
+            {
+                return self.wait_no_longer();
+            }
         }
         self.with(|call, flights, now| call.moved(flights, now))
+    }
+
+    /// The longest load is over: this call loads itself, without storing it.
+    fn wait_no_longer(&mut self) -> Step<Bytes> {
+        let unneeded = self.with(|call, flights, _| call.dropped(flights));
+        if let Some(lease) = unneeded {
+            give_back(self.store, self.call.key().to_vec(), lease);
+        }
+        Step::Load(None)
     }
 
     async fn pause(&self, attempt: u32) {

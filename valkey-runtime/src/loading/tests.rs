@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{BestEffort, Cached, Store, Ttl};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct User {
+pub(crate) struct User {
     name: String,
 }
 
@@ -76,4 +76,57 @@ async fn a_call_dropped_at_any_point_leaves_nothing_behind() {
             }
         }
     }
+}
+
+/// A leader that hangs, or that waits for itself: the longest load is as long as anybody waits.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever() {
+    let store = Store::memory();
+    let hung = tokio::spawn({
+        let store = store.clone();
+        async move { User::get_or_load(&store, 1, std::future::pending::<Result<User, ()>>).await }
+    });
+    tokio::task::yield_now().await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(User::get_or_load(&store, 1, load).await, Ok(Some(ada())));
+    assert_eq!(
+        User::get_or_load_many(&store, [1], async |_| Ok::<_, ()>([(1, ada())])).await,
+        Ok(vec![Some(ada())])
+    );
+    assert_eq!(began.elapsed().as_secs(), 2 * super::LONGEST_LOAD.as_secs());
+    hung.abort();
+    assert!(hung.await.unwrap_err().is_cancelled());
+
+    let of_itself = User::get_or_load(&store, 2, async || User::get_or_load(&store, 2, load).await);
+    assert_eq!(of_itself.await, Ok(Some(ada())));
+    tokio::task::yield_now().await;
+    assert!(store.inner().loads.is_idle());
+}
+
+/// The time of tokio, which a test can stop.
+#[derive(Debug)]
+struct TokioClock(tokio::time::Instant);
+
+impl crate::Clock for TokioClock {
+    fn now_micros(&self) -> u64 {
+        1_767_225_600_000_000 + u64::try_from(self.0.elapsed().as_micros()).unwrap()
+    }
+}
+
+/// The second chunk's leases are kept while the first chunk is loaded.
+#[tokio::test(start_paused = true)]
+async fn leases_of_later_chunks_are_kept() {
+    let clock = std::sync::Arc::new(TokioClock(tokio::time::Instant::now()));
+    let store = Store::builder()
+        .memory()
+        .clock(clock)
+        .connect()
+        .await
+        .unwrap();
+    let loaded = User::get_or_load_many(&store, 0..1500, async |ids| {
+        tokio::time::sleep(super::LEASE_LIFE * 3).await;
+        Ok::<_, ()>(ids.into_iter().map(|id| (id, ada())))
+    });
+    assert_eq!(loaded.await.unwrap().into_iter().flatten().count(), 1500);
+    assert_eq!(store.stats().refused_fills(), 0);
 }
