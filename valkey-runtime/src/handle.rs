@@ -7,7 +7,6 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 
-use crate::entry::Origin;
 use crate::options::Condition;
 use crate::options::Unwritten;
 use crate::verbs::Meta;
@@ -288,11 +287,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             let value = inner
                 .decoded("get_entry", &key, &raw, value, &Self::META)
                 .await?;
-            let origin = Origin {
-                source: Source::Server,
-                stamp: raw.stamp(),
-                expires: Some(left),
-            };
+            let origin = raw.origin(Source::Server, Some(left));
             Ok(value.map(|value| origin.entry(value, T::VERSION, inner.backend.now_micros())))
         }
     }

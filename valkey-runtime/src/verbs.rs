@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::backend::Found;
+use crate::entry::{Origin, Source};
 use crate::envelope::{self, HEADER, Head, Header, Standing};
 use crate::error::printable;
 use crate::options::Condition;
@@ -43,10 +44,15 @@ impl Raw {
         &self.0
     }
 
-    pub(crate) fn stamp(&self) -> u64 {
-        match envelope::head(&self.0) {
+    pub(crate) fn origin(&self, source: Source, expires: Option<Ttl>) -> Origin {
+        let stamp = match envelope::head(&self.0) {
             Head::Known(header) => header.stamp,
             Head::Newer | Head::Corrupt(_) => 0,
+        };
+        Origin {
+            source,
+            stamp,
+            expires,
         }
     }
 

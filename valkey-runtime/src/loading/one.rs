@@ -47,16 +47,14 @@ where
     let inner = store.inner();
     let call = Call::new(key.into_boxed_slice(), inner.loads.moment());
     let loads = || inner.loads.of(TypeId::of::<T>(), meta);
-    let origin = |source, raw: &Raw, expires| Origin {
-        source,
-        stamp: raw.stamp(),
-        expires,
-    };
     match options.mode {
         LoadMode::Bypass => return inner.load_beside(meta, load).await,
         LoadMode::Fresh => {
-            let mut driver = Driver::fresh(store, loads(), call, meta).await;
-            return driver.load(options.ttl, queue, load).await;
+            let fresh = async {
+                let mut driver = Driver::fresh(store, loads(), call, meta).await;
+                driver.load(options.ttl, queue, load).await
+            };
+            return Box::pin(fresh).await;
         }
         LoadMode::Normal | LoadMode::OnlyIfCached => {}
     }
@@ -68,7 +66,7 @@ where
         match codec::decode(raw.payload()) {
             Ok(value) => {
                 inner.counters.hit();
-                return Ok(Some((value, origin(Source::Server, raw, left))));
+                return Ok(Some((value, raw.origin(Source::Server, left))));
             }
             Err(why) => sight = Sight::Other(inner.reject(call.key(), raw, &why, meta).await),
         }
@@ -81,32 +79,9 @@ where
     if options.mode == LoadMode::OnlyIfCached {
         return Ok(None);
     }
-    let mut driver = Driver::start(store, loads(), call, meta, sight);
-    loop {
-        match driver.next().await {
-            Next::Examine(raw) => match codec::decode(raw.payload()) {
-                Ok(value) => {
-                    let origin = origin(Source::Server, &raw, None);
-                    driver.accept(raw);
-                    return Ok(Some((value, origin)));
-                }
-                Err(why) => driver.reject(raw, &why).await,
-            },
-            Next::Shared(raw) => {
-                inner.counters.shared();
-                // It was encoded from a value of this type a moment ago. A type that can't read what it wrote is not shared.
-                return match codec::decode(raw.payload()) {
-                    Ok(value) => Ok(Some((value, origin(Source::Joined, &raw, None)))),
-                    Err(_) => inner.load_beside(meta, load).await,
-                };
-            }
-            Next::Nothing => {
-                inner.counters.shared();
-                return Ok(None);
-            }
-            Next::Load => return driver.load(options.ttl, queue, load).await,
-        }
-    }
+    // Boxed, so that the future of a hit is small: a load costs more than an allocation.
+    let driver = Driver::start(store, loads(), call, meta, sight);
+    Box::pin(driver.go_on(options.ttl, queue, load)).await
 }
 
 impl Inner {
@@ -229,6 +204,48 @@ impl<'s> Driver<'s> {
         let moments = &self.store.inner().loads;
         self.loads
             .with(|flights| step(call, flights, moments.moment()))
+    }
+
+    /// Goes on until there is an answer.
+    async fn go_on<T, L, E, F, Fut>(
+        mut self,
+        ttl: Option<Ttl>,
+        queue: Queue<E>,
+        load: F,
+    ) -> Result<Option<(T, Origin)>, E>
+    where
+        T: Cached,
+        L: IntoLoaded<T>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        let inner = self.store.inner();
+        loop {
+            match self.next().await {
+                Next::Examine(raw) => match codec::decode(raw.payload()) {
+                    Ok(value) => {
+                        let origin = raw.origin(Source::Server, None);
+                        self.accept(raw);
+                        return Ok(Some((value, origin)));
+                    }
+                    Err(why) => self.reject(raw, &why).await,
+                },
+                Next::Shared(raw) => {
+                    inner.counters.shared();
+                    // It was encoded from a value of this type a moment ago. A type that can't read what it wrote is not
+                    // shared.
+                    return match codec::decode(raw.payload()) {
+                        Ok(value) => Ok(Some((value, raw.origin(Source::Joined, None)))),
+                        Err(_) => inner.load_beside(self.meta, load).await,
+                    };
+                }
+                Next::Nothing => {
+                    inner.counters.shared();
+                    return Ok(None);
+                }
+                Next::Load => return self.load(ttl, queue, load).await,
+            }
+        }
     }
 
     /// Goes on until the type matters.
