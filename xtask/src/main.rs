@@ -12,6 +12,7 @@
 mod apt;
 mod cargo;
 mod deny;
+mod soak;
 mod test;
 mod valkey;
 
@@ -26,11 +27,16 @@ struct Chore {
     run: fn() -> Result<ExitCode>,
 }
 
-const CHORES: [Chore; 2] = [
+const CHORES: [Chore; 3] = [
     Chore {
         name: "test",
         summary: "everything a change must pass: format, lints, features, tests, docs",
         run: test::run,
+    },
+    Chore {
+        name: "soak",
+        summary: "the checks that take minutes: the exhaustive ones, further than `test` goes",
+        run: soak::run,
     },
     Chore {
         name: "deny",

@@ -149,6 +149,9 @@ impl Reader {
                     steps.add(event("fails to load"), |world| world.fails(at));
                 }
             }
+            Phase::Asleep(_) if world.left.timeouts > 0 => {
+                steps.add(event("waits no longer"), |world| world.waits_no_longer(at));
+            }
             Phase::Asleep(_) | Phase::Over => {}
         }
         let waits = matches!(reader.phase, Phase::Sent(_) | Phase::Answered(..));
@@ -256,6 +259,13 @@ impl World {
         self.follow(at, step);
     }
 
+    /// It loads itself, and shares that with nobody.
+    fn waits_no_longer(&mut self, at: usize) {
+        self.left.timeouts -= 1;
+        self.leaves(at);
+        self.is_to_load(at, None);
+    }
+
     fn reads(&mut self, at: usize) {
         if let Phase::Load(load) = self.readers[at].phase {
             self.readers[at].phase = Phase::Loading(load, self.row);
@@ -313,11 +323,16 @@ impl World {
 
     /// The caller is done or dropped, and says so.
     fn ends(&mut self, at: usize) {
+        self.leaves(at);
+        self.vanishes(at);
+    }
+
+    /// A lease that nobody needs any more is given back.
+    fn leaves(&mut self, at: usize) {
         let unneeded = self.with(at, |call, flights, _| call.dropped(flights));
         if let Some(lease) = unneeded {
             self.stray(Request::Release(lease));
         }
-        self.vanishes(at);
     }
 
     /// The caller is gone. What it has sent may still be run.

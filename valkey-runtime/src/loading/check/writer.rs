@@ -1,4 +1,7 @@
 //! A writer: what it does to the row and to the key, in that order.
+//!
+//! Its requests are run and answered in one step. In between nobody but itself could tell; what it is told when it enters it
+//! needs only after the write, and to return at once is what asks most of those who read after.
 
 use super::Mutation;
 use super::names::Visitor;
