@@ -1,7 +1,7 @@
 //! Deletions that could not be delivered: kept, and delivered when the server is back. Always as a deletion, never as a
 //! store, so that a late one can do no harm.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ pub(crate) struct Undelivered(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    keys: HashSet<Vec<u8>>,
+    /// Each with the number of the request that asked for it last.
+    keys: HashMap<Vec<u8>, u64>,
+    requests: u64,
     /// Whether a task is at work on them.
     delivering: bool,
 }
@@ -38,9 +40,10 @@ impl Undelivered {
 /// Keeps the key, and sees to it that it is delivered.
 pub(crate) fn queue(inner: &Arc<Inner>, key: Vec<u8>) {
     let (kept, start) = inner.undelivered.with(|state| {
-        let kept = state.keys.len() < MOST || state.keys.contains(&key);
+        let kept = state.keys.len() < MOST || state.keys.contains_key(&key);
         if kept {
-            state.keys.insert(key);
+            state.requests += 1;
+            state.keys.insert(key, state.requests);
         }
         (kept, !std::mem::replace(&mut state.delivering, true))
     });
@@ -75,10 +78,10 @@ async fn deliver(inner: Weak<Inner>, _give_back: GiveBack) {
     loop {
         tokio::time::sleep(pause).await;
         let Some(inner) = inner.upgrade() else { return };
-        let keys = inner
+        let (keys, requests): (Vec<_>, Vec<_>) = inner
             .undelivered
-            .with(|state| state.keys.iter().cloned().collect::<Vec<_>>());
-        let failed = round(&inner.backend, &inner.undelivered, &keys).await;
+            .with(|state| state.keys.clone().into_iter().unzip());
+        let failed = round(&inner.backend, &inner.undelivered, &keys, &requests).await;
         let done = inner.undelivered.with(|state| {
             state.delivering = !state.keys.is_empty();
             !state.delivering
@@ -95,17 +98,21 @@ async fn deliver(inner: Weak<Inner>, _give_back: GiveBack) {
 }
 
 /// Delivers what it can. True if something failed.
-async fn round(backend: &Backend, undelivered: &Undelivered, keys: &[Vec<u8>]) -> bool {
+async fn round(
+    backend: &Backend,
+    undelivered: &Undelivered,
+    keys: &[Vec<u8>],
+    requests: &[u64],
+) -> bool {
     match backend.apply_many(keys, &Verb::Delete(None)).await {
         Ok(answers) => {
             let failed = answers.iter().any(Result::is_err);
             undelivered.with(|state| {
-                for (key, _) in keys
-                    .iter()
-                    .zip(answers)
-                    .filter(|(_, answer)| answer.is_ok())
-                {
-                    state.keys.remove(key);
+                for ((key, request), answer) in keys.iter().zip(requests).zip(answers) {
+                    // Asked for again meanwhile, it may be for what was stored after it was carried out.
+                    if answer.is_ok() && state.keys.get(key) == Some(request) {
+                        state.keys.remove(key);
+                    }
                 }
             });
             failed

@@ -4,7 +4,11 @@
 mod stores;
 
 mod conformance;
+mod counting;
+mod database;
 mod faults;
 mod loading;
+mod loading_faults;
 mod pressure;
+mod relay;
 mod servers;

@@ -39,7 +39,7 @@ pub(crate) enum Backend {
 impl Backend {
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Found, Error> {
         match self {
-            Backend::Memory(memory) => Ok(memory.get(key)),
+            Backend::Memory(memory) => Ok(in_process(|| memory.get(key)).await),
             Backend::Server(server) => server.get(key).await,
         }
     }
@@ -47,7 +47,9 @@ impl Backend {
     /// In the order of the keys. A foreign type is nothing here: the server's bulk read does not tell.
     pub(crate) async fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
         match self {
-            Backend::Memory(memory) => Ok(keys.iter().map(|key| memory.get(key)).collect()),
+            Backend::Memory(memory) => {
+                Ok(in_process(|| keys.iter().map(|key| memory.get(key)).collect()).await)
+            }
             Backend::Server(server) => server.get_many(keys).await,
         }
     }
@@ -117,7 +119,7 @@ impl Backend {
 
     pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
         match self {
-            Backend::Memory(memory) => memory.apply(key, verb),
+            Backend::Memory(memory) => in_process(|| memory.apply(key, verb)).await,
             Backend::Server(server) => server.apply(key, verb).await,
         }
     }
@@ -125,7 +127,7 @@ impl Backend {
     /// The entry as the verb leaves it.
     pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
         match self {
-            Backend::Memory(memory) => memory.place(key, verb),
+            Backend::Memory(memory) => in_process(|| memory.place(key, verb)).await,
             Backend::Server(server) => server.place(key, verb).await,
         }
     }
@@ -137,7 +139,9 @@ impl Backend {
         verb: &Verb<'_>,
     ) -> Result<Vec<Result<bool, Error>>, Error> {
         match self {
-            Backend::Memory(memory) => Ok(keys.iter().map(|key| memory.apply(key, verb)).collect()),
+            Backend::Memory(memory) => {
+                Ok(in_process(|| keys.iter().map(|key| memory.apply(key, verb)).collect()).await)
+            }
             Backend::Server(server) => server.apply_many(keys, verb).await,
         }
     }
@@ -149,11 +153,13 @@ impl Backend {
         verbs: &[Verb<'_>],
     ) -> Result<Vec<Result<bool, Error>>, Error> {
         match self {
-            Backend::Memory(memory) => Ok(keys
-                .iter()
-                .zip(verbs)
-                .map(|(key, verb)| memory.apply(key, verb))
-                .collect()),
+            Backend::Memory(memory) => {
+                let applied = || {
+                    let items = keys.iter().zip(verbs);
+                    items.map(|(key, verb)| memory.apply(key, verb)).collect()
+                };
+                Ok(in_process(applied).await)
+            }
             Backend::Server(server) => server.apply_each(keys, verbs).await,
         }
     }
@@ -165,11 +171,13 @@ impl Backend {
         verbs: &[Placing],
     ) -> Result<Vec<Result<Found, Error>>, Error> {
         match self {
-            Backend::Memory(memory) => Ok(keys
-                .iter()
-                .zip(verbs)
-                .map(|(key, verb)| memory.place(key, verb))
-                .collect()),
+            Backend::Memory(memory) => {
+                let placed = || {
+                    let items = keys.iter().zip(verbs);
+                    items.map(|(key, verb)| memory.place(key, verb)).collect()
+                };
+                Ok(in_process(placed).await)
+            }
             Backend::Server(server) => server.place_many(keys, verbs).await,
         }
     }
@@ -181,6 +189,17 @@ impl Backend {
             Backend::Server(server) => server.now_micros(),
         }
     }
+}
+
+/// The in-process store answers at once. Under the scheduler of a test, a request is under way to it and an answer back,
+/// and others are at their turn meanwhile.
+async fn in_process<T>(answer: impl FnOnce() -> T) -> T {
+    #[cfg(test)]
+    crate::loading::schedule::point().await;
+    let answer = answer();
+    #[cfg(test)]
+    crate::loading::schedule::point().await;
+    answer
 }
 
 fn head_of(found: Found) -> Found {

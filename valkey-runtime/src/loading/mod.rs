@@ -10,6 +10,8 @@ mod check;
 mod flights;
 mod many;
 mod one;
+#[cfg(test)]
+pub(crate) mod schedule;
 mod sight;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -101,6 +103,8 @@ impl Loads {
 impl TypeLoads {
     /// Runs a step on the flights, and wakes who waits on those that it moved.
     fn with<R>(&self, step: impl FnOnce(&mut TypeFlights) -> R) -> R {
+        #[cfg(test)]
+        schedule::switch();
         // A panic in a step is a defect of it, and leaves at worst a flight that nobody ends.
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let result = step(&mut flights);

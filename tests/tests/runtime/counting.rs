@@ -1,0 +1,233 @@
+//! What a call costs: commands at the server, and loads at the database where the cache is no help.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, Store};
+use valkey_tests::Server;
+
+use crate::database::{Database, User, all_given, settle, until, user};
+use crate::relay::{BEHIND, Relay};
+use crate::stores::On;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "limited", max_loads = 4)]
+struct Limited {
+    #[cached(key)]
+    id: u64,
+}
+
+const TASKS: usize = 1000;
+
+/// A store whose commands are counted. The server knows all scripts.
+async fn counted(namespace: &str) -> (Relay, Store) {
+    let relay = Relay::to(&BEHIND);
+    let builder = Store::builder().url(&relay.url()).namespace(namespace);
+    let store = builder.connect().await.unwrap();
+    load(&store, 4711, Ok(Some(7))).await.unwrap();
+    load(&store, 4712, Ok(None)).await.unwrap();
+    User::update(&store, 4711, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    let through = User { id: 4711, row: 7 };
+    User::write_through(&store, &through, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    relay.take();
+    (relay, store)
+}
+
+async fn load(
+    store: &Store,
+    id: u64,
+    row: Result<Option<u32>, &'static str>,
+) -> Result<Option<User>, &'static str> {
+    let row = row.map(|row| row.map(|row| User { id, row }));
+    User::get_or_load(store, id, async || row).await
+}
+
+fn counts<const N: usize>(counts: [(&'static str, usize); N]) -> BTreeMap<&'static str, usize> {
+    counts.into()
+}
+
+#[tokio::test]
+async fn a_hit_costs_one_round_trip() {
+    let (relay, store) = counted("count-hit").await;
+    user(7).set(&store).await.unwrap();
+    relay.take();
+    assert!(load(&store, 1, Err("it is there")).await.is_ok());
+    assert_eq!(relay.take(), counts([("read", 1)]));
+}
+
+#[tokio::test]
+async fn a_miss_costs_three_round_trips() {
+    let (relay, store) = counted("count-miss").await;
+    for (id, row, last) in [
+        (1, Ok(Some(7)), "fill"),
+        (2, Ok(None), "release"),
+        (3, Err("no database"), "release"),
+    ] {
+        let given = load(&store, id, row).await;
+        assert_eq!(given.map(|user| user.map(|user| user.row)), row);
+        assert_eq!(
+            relay.take(),
+            counts([("read", 1), ("lease", 1), (last, 1)]),
+            "{row:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_guarded_write_costs_two_round_trips() {
+    let (relay, store) = counted("count-update").await;
+    User::update(&store, 1, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    assert_eq!(relay.take(), counts([("enter", 1), ("leave", 1)]));
+    let user = user(7);
+    User::write_through(&store, &user, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    assert_eq!(relay.take(), counts([("enter", 1), ("store through", 1)]));
+}
+
+#[tokio::test]
+async fn a_load_of_a_guarded_key_costs_one_round_trip() {
+    let (relay, store) = counted("count-guarded").await;
+    let guard = User::guard(&store, 1).await.unwrap();
+    relay.take();
+    load(&store, 1, Ok(Some(7))).await.unwrap();
+    assert_eq!(relay.take(), counts([("read", 1)]));
+    guard.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_shares_a_load_costs_a_read() {
+    let (relay, store) = counted("count-shared").await;
+    let database = Database::closed(7);
+    let calls = database.calls(&store, TASKS);
+    database.begun(1).await;
+    settle(&store).await;
+    database.let_go();
+    all_given(calls, 7).await;
+    let counted = relay.take();
+    let of = |what| counted.get(what).copied().unwrap_or(0);
+    assert_eq!(
+        (of("read"), of("lease"), of("fill")),
+        (TASKS, 1, 1),
+        "{counted:?}"
+    );
+}
+
+/// While another process loads, this one asks after its lease by one of its callers only.
+#[tokio::test]
+async fn many_who_wait_for_another_process_ask_as_one() {
+    const WAITING: usize = 500;
+    let (relay, there) = counted("count-poll").await;
+    let here = Store::builder()
+        .url(&BEHIND.url())
+        .namespace("count-poll")
+        .connect()
+        .await
+        .unwrap();
+    let database = Database::closed(7);
+    let owner = database.calls(&here, 1);
+    database.begun(1).await;
+    let loads = there.stats().loads();
+    let waiting = Database::closed(7).calls(&there, WAITING);
+    let mut asked = 0;
+    until("the other process asks ten times", async || {
+        asked += relay.take().get("lease").copied().unwrap_or(0);
+        asked >= 10
+    })
+    .await;
+    database.let_go();
+    all_given(owner, 7).await;
+    all_given(waiting, 7).await;
+    asked += relay.take().get("lease").copied().unwrap_or(0);
+    assert!(asked < WAITING / 5, "{asked} requests of {WAITING} callers");
+    assert_eq!(there.stats().loads(), loads);
+}
+
+#[tokio::test]
+async fn a_server_that_is_dead_is_no_herd_on_the_database() {
+    let server = Server::plain();
+    let processes = [
+        Store::connect(&server.url()).await.unwrap(),
+        Store::connect(&server.url()).await.unwrap(),
+    ];
+    server.kill();
+    for store in &processes {
+        // The first learns it, the second waits until the first attempt to connect again has failed.
+        User::get(store, 1).await.unwrap_err();
+        User::get(store, 1).await.unwrap_err();
+    }
+    let mut all = Vec::new();
+    for store in &processes {
+        let database = Database::closed(7);
+        let calls = database.calls(store, TASKS);
+        database.begun(1).await;
+        settle(store).await;
+        all.push((database, calls));
+    }
+    for (database, calls) in all {
+        database.let_go();
+        all_given(calls, 7).await;
+        // One that began when nobody else had come yet, and one for all of those who came meanwhile.
+        assert_eq!((database.most(), database.loads()), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_guarded_is_no_herd_on_the_database() {
+    let store = On::Plain.store("count-guard").await;
+    let other = On::Plain.store("count-guard").await;
+    let guard = User::guard(&other, 1).await.unwrap();
+    let database = Database::closed(7);
+    let first = database.calls(&store, TASKS / 2);
+    database.begun(1).await;
+    settle(&store).await;
+    let second = database.calls(&store, TASKS / 2);
+    settle(&store).await;
+    database.let_go();
+    all_given(first, 7).await;
+    all_given(second, 7).await;
+    assert_eq!((database.most(), database.loads()), (1, 2));
+    assert!(guard.release().await.unwrap());
+    assert_eq!(
+        User::get(&store, 1).await.unwrap(),
+        None,
+        "none of it was stored"
+    );
+}
+
+/// Each caller is told of a failure of its own, and the database sees no more than the type's limit at a time.
+#[tokio::test]
+async fn a_loader_that_fails_while_the_server_is_dead_fails_for_each_and_ends() {
+    let server = Server::plain();
+    let store = Store::connect(&server.url()).await.unwrap();
+    server.kill();
+    User::get(&store, 1).await.unwrap_err();
+    User::get(&store, 1).await.unwrap_err();
+    let database = Database::closed(7);
+    let calls: Vec<_> = (0..TASKS)
+        .map(|call| {
+            let (store, database) = (store.clone(), database.clone());
+            tokio::spawn(async move {
+                Limited::get_or_load(&store, 1, async || {
+                    database.load().await;
+                    Err::<Limited, _>(call)
+                })
+                .await
+            })
+        })
+        .collect();
+    database.begun(1).await;
+    settle(&store).await;
+    database.let_go();
+    for (at, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), Err(at));
+    }
+    assert_eq!(database.loads(), TASKS);
+    assert!(database.most() <= 4, "{} at a time", database.most());
+}

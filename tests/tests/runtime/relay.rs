@@ -1,0 +1,98 @@
+//! A real server behind a scripted one: a test sees each command, and decides what becomes of it and of its reply.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use valkey_tests::resp::Value;
+use valkey_tests::{FakeServer, Reply, Server};
+
+/// A server for relays to stand before: no test has it forget its scripts.
+pub(crate) static BEHIND: LazyLock<Server> = LazyLock::new(Server::plain);
+
+/// The commands that a store sends to a real server.
+pub(crate) struct Relay {
+    front: FakeServer,
+    seen: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Relay {
+    /// Passes everything on.
+    pub(crate) fn to(server: &'static Server) -> Self {
+        Self::meddling(server, |_, pass_on| pass_on())
+    }
+
+    /// Passes on what the closure passes on, which is told what the command is for and gives the reply. A script that the
+    /// server does not know is answered so beforehand: what the closure sees will be carried out.
+    pub(crate) fn meddling(
+        server: &'static Server,
+        meddle: impl Fn(&'static str, &dyn Fn() -> Reply) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        let front = FakeServer::start(move |command| {
+            if &*command[0] == b"EVALSHA"
+                && server.command(&[&b"SCRIPT"[..], b"EXISTS", &command[1]])
+                    == Value::Array(vec![Value::Integer(0)])
+            {
+                log.lock().unwrap().push("unknown script");
+                return Reply::error("NOSCRIPT No matching script.");
+            }
+            let purpose = purpose(command);
+            log.lock().unwrap().push(purpose);
+            meddle(purpose, &|| Reply::Raw(encoded(server.command(command))))
+        });
+        Self { front, seen }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.front.url()
+    }
+
+    /// What was seen since this was last asked, and how often, but for what a connection begins with.
+    pub(crate) fn take(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for purpose in std::mem::take(&mut *self.seen.lock().unwrap()) {
+            *counts.entry(purpose).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// What a command is for. (Scripts are told by their arguments, which the protocol of each script names.)
+fn purpose(command: &[Vec<u8>]) -> &'static str {
+    let arguments: Vec<&[u8]> = command.iter().skip(4).map(Vec::as_slice).collect();
+    match (&*command[0], &*arguments) {
+        (b"GET", _) => "read",
+        (b"TIME", _) => "time",
+        (b"EVAL" | b"EVALSHA", [b"", b"0"]) => "delete",
+        (b"EVAL" | b"EVALSHA", [token, b"0"]) if token.len() == 8 => "leave",
+        (b"EVAL" | b"EVALSHA", [token, _life]) if token.len() == 8 => "enter",
+        (b"EVAL" | b"EVALSHA", [token, _life, _stamp, _version]) if token.len() == 8 => "lease",
+        (b"EVAL" | b"EVALSHA", [_lease, b"fill", ..]) => "fill",
+        (b"EVAL" | b"EVALSHA", [_lease, b"renew", ..]) => "renew",
+        (b"EVAL" | b"EVALSHA", [_lease, b"release"]) => "release",
+        (b"EVAL" | b"EVALSHA", [_token, _stamp, _hold, _bytes, _ttl]) => "store through",
+        _ => "other",
+    }
+}
+
+fn encoded(reply: Value) -> Vec<u8> {
+    match reply {
+        Value::Simple(text) => format!("+{text}\r\n").into_bytes(),
+        Value::Error(text) => format!("-{text}\r\n").into_bytes(),
+        Value::Integer(number) => format!(":{number}\r\n").into_bytes(),
+        Value::Bulk(bytes) => [
+            format!("${}\r\n", bytes.len()).into_bytes(),
+            bytes,
+            b"\r\n".to_vec(),
+        ]
+        .concat(),
+        Value::Null => b"_\r\n".to_vec(),
+        Value::Array(items) => {
+            let head = format!("*{}\r\n", items.len()).into_bytes();
+            head.into_iter()
+                .chain(items.into_iter().flat_map(encoded))
+                .collect()
+        }
+    }
+}
