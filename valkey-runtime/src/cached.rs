@@ -167,6 +167,19 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         store.of::<Self>().del_many(keys)
     }
 
+    /// Invalidates the value under `key` softly: no read gives it any more, and no load that has begun is stored, as after
+    /// [`del`](Self::del); but where a type keeps expired values to fall back on, this one is kept for that. No type does
+    /// yet, so today the entry goes. True if a value was there.
+    ///
+    /// # Errors
+    /// When the server could not be asked.
+    fn expire<'s>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+    ) -> impl Future<Output = Result<bool>> + Send + use<'s, Self> {
+        store.of::<Self>().expire(key)
+    }
+
     /// How long the value under `key` will still live; `None` where [`get`](Self::get) would give none.
     ///
     /// # Errors

@@ -177,6 +177,14 @@ impl<'s, T: Cached> Handle<'s, T> {
         async move { inner.del_many(&keys, &Self::META).await }
     }
 
+    /// See [`Cached::expire`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn expire(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
+        self.del(key)
+    }
+
     /// See [`Cached::ttl`].
     ///
     /// # Errors

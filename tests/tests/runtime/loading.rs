@@ -21,6 +21,7 @@ suite! {
     a_failing_loader_is_told_and_the_lease_given_back
     callers_of_one_key_share_a_load
     a_load_that_began_before_a_deletion_is_not_stored
+    a_load_that_began_before_an_expiry_on_demand_is_not_stored
     a_load_that_began_before_an_update_is_not_stored
     a_caller_after_an_update_does_not_join_the_load_before_it
     the_same_process_misses_again_and_the_older_load_is_not_stored
@@ -214,6 +215,17 @@ async fn a_load_that_began_before_a_deletion_is_not_stored(on: On) {
     );
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
     assert_eq!(store.stats().refused_fills(), 1);
+}
+
+async fn a_load_that_began_before_an_expiry_on_demand_is_not_stored(on: On) {
+    let store = on.store("load-expire").await;
+    let load = Load::begin(&store).await;
+    assert!(!User::expire(&store, 1).await.unwrap());
+    load.end(Ok(Some(row(7)))).await.unwrap();
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
+    row(8).set(&store).await.unwrap();
+    assert!(User::expire(&store, 1).await.unwrap());
+    assert_eq!(User::get(&store, 1).await.unwrap(), None);
 }
 
 async fn a_load_that_began_before_an_update_is_not_stored(on: On) {

@@ -418,9 +418,12 @@ async fn a_write_without_a_server_is_made_and_its_deletion_delivered_later() {
     })
     .await
     .unwrap();
-    User::update(&store, 1, async || Ok::<_, ()>(database.write(9)))
-        .await
-        .unwrap();
+    User::update(&store, 1, async || {
+        database.write(9);
+        Ok::<_, ()>(())
+    })
+    .await
+    .unwrap();
     assert_eq!(database.row(), 9);
     assert_eq!(store.undelivered(), 1, "one key");
     assert_eq!(
