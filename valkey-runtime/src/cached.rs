@@ -144,7 +144,8 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Deletes the entry, whatever its version. True if a value was there.
     ///
     /// # Errors
-    /// When the server could not be asked.
+    /// When the server did not confirm it. The deletion is then kept, and delivered when the server is back; until then this
+    /// store does not read the key: see [`Store::undelivered`].
     fn del<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -155,7 +156,7 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Deletes many entries; the answer is how many values were there.
     ///
     /// # Errors
-    /// When the server could not be asked; the message says how many of the entries are in doubt.
+    /// As [`del`](Self::del); the message says how many of the entries are in doubt.
     fn del_many<'s, I>(
         store: &'s Store,
         keys: I,
@@ -587,7 +588,8 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Stores the value under `key`: for types whose key is not part of the value.
     ///
     /// # Errors
-    /// When the value can't be encoded or is too large, and when the server could not be asked or refused.
+    /// When the value can't be encoded or is too large, and when the server refused it or did not confirm it. In the latter
+    /// case a deletion of the key is [kept](Store::undelivered), since nobody knows what is there.
     fn set_at<'s>(
         &self,
         store: &'s Store,
@@ -620,7 +622,7 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Stores the value under its own key. The last writer wins.
     ///
     /// # Errors
-    /// When the value can't be encoded or is too large, and when the server could not be asked or refused.
+    /// As [`set_at`](Cached::set_at).
     fn set<'s>(&self, store: &'s Store) -> impl Future<Output = Result<()>> + Send + use<'s, Self>
     where
         Self: Keyed,

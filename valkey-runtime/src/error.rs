@@ -31,6 +31,7 @@ struct Inner {
     message: String,
     operation: Option<&'static str>,
     key: Option<String>,
+    refused: bool,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -121,6 +122,7 @@ impl Error {
             message: message.into(),
             operation: None,
             key: None,
+            refused: false,
             source: None,
         }))
     }
@@ -156,6 +158,12 @@ impl Error {
         self
     }
 
+    /// As the error of a command that was not sent, on account of this one.
+    pub(crate) fn refused(mut self) -> Self {
+        self.0.refused = true;
+        self.context("not asked, since the server did not answer before")
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -171,6 +179,12 @@ impl Error {
         self.0.operation
     }
 
+    /// Whether the server was not even asked, since the store's [breaker](crate::BreakerState) was open: nothing was carried
+    /// out. The kind is that of the failure which opened it.
+    pub fn is_refused(&self) -> bool {
+        self.0.refused
+    }
+
     /// Whether the same call may succeed later without anything being changed by hand.
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -182,6 +196,15 @@ impl Error {
                 | ErrorKind::OutOfMemory
                 | ErrorKind::Unavailable
         )
+    }
+}
+
+/// Logs a failure that its caller is not told. Those of an outage that is known already are not worth a warning each.
+pub(crate) fn log(error: &Error, what: &str) {
+    if error.is_refused() {
+        tracing::debug!("{what}: {error}");
+    } else {
+        tracing::warn!("{what}: {error}");
     }
 }
 
@@ -220,6 +243,7 @@ impl fmt::Debug for Error {
             message,
             operation,
             key,
+            refused,
             source,
         } = &*self.0;
         f.debug_struct("Error")
@@ -227,6 +251,7 @@ impl fmt::Debug for Error {
             .field("message", message)
             .field("operation", operation)
             .field("key", key)
+            .field("refused", refused)
             .field("source", &source.as_ref().map(ToString::to_string))
             .finish()
     }

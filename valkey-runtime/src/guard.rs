@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::backend::Found;
 use crate::envelope::placeholder::{self, Name};
-use crate::error::printable;
+use crate::error::{self, printable};
 use crate::options::{Unwritten, UpdateOptions};
 use crate::store::Store;
 use crate::transition::{LONGEST_PLACE, Placing, Put, Verb};
@@ -143,7 +143,8 @@ pub struct Guard {
     /// When each key's guard was made; none where it could not be placed.
     stamps: Vec<Option<u64>>,
     renewal: JoinHandle<()>,
-    end: GuardEnd,
+    /// Whether it was ended by a call, however that went.
+    ended: bool,
 }
 
 impl Guard {
@@ -184,7 +185,7 @@ impl Guard {
             life,
             stamps,
             renewal,
-            end: GuardEnd::NotYet,
+            ended: false,
         };
         match refusal {
             None => Ok(guard),
@@ -195,6 +196,8 @@ impl Guard {
             }
             Some(error) => {
                 inner.log_failure(error, "a row is written without its guard");
+                // From before it is written, so that this process does not read the old row once it is.
+                guard.keep_unplaced();
                 Ok(guard)
             }
         }
@@ -244,23 +247,19 @@ impl Guard {
     }
 
     async fn leave(mut self, hold: u64) -> Result<bool> {
-        self.begin_end();
-        let (inner, verb) = (
-            self.store.inner(),
-            Verb::Leave {
-                token: self.token,
-                hold,
-            },
-        );
+        self.end();
+        let verb = Verb::Leave {
+            token: self.token,
+            hold,
+        };
+        let inner = self.store.inner();
         let answers = inner.backend.apply_many(&self.keys, &verb).await;
         let left = answers.and_then(|answers| {
             answers
                 .into_iter()
                 .try_fold(true, |all, had| Ok(had? && all))
         });
-        let left = left.map_err(|error| inner.failed(error.during("release")))?;
-        self.end = GuardEnd::Confirmed;
-        Ok(left)
+        left.map_err(|error| inner.failed(error.during("release")))
     }
 
     /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
@@ -283,46 +282,32 @@ impl Guard {
             hold: self.hold,
             put,
         };
-        self.begin_end();
+        self.end();
         let inner = self.store.inner();
         let stored = inner.backend.apply(&key, &verb).await;
-        let stored = stored.map_err(|error| inner.failed(error.at("write_through", &key)))?;
-        self.end = GuardEnd::Confirmed;
-        Ok(stored)
+        stored.map_err(|error| inner.failed(error.at("write_through", &key)))
     }
 
-    fn begin_end(&mut self) {
-        self.end = GuardEnd::UnderWay;
+    /// Keeps deletions of the keys that have no guard.
+    fn keep_unplaced(&self) {
+        let keys = self.keys.iter().zip(&self.stamps);
+        for (key, _) in keys.filter(|(_, stamp)| stamp.is_none()) {
+            self.store.inner().backend.keep(key, self.hold);
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
         self.renewal.abort();
     }
-}
-
-/// Whether the server was told that the write is over.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum GuardEnd {
-    NotYet,
-    /// It was told, and has not confirmed it.
-    UnderWay,
-    Confirmed,
 }
 
 impl Drop for Guard {
-    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do; and
-    /// where the end is not confirmed, since then the guard may be gone without what it guarded.
+    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do.
     fn drop(&mut self) {
         self.renewal.abort();
-        let queue = |key: &Vec<u8>| self.store.queue_deletion(key.clone());
-        match self.end {
-            GuardEnd::Confirmed => {}
-            GuardEnd::UnderWay => self.keys.iter().for_each(queue),
-            GuardEnd::NotYet => {
-                let unplaced = self
-                    .keys
-                    .iter()
-                    .zip(&self.stamps)
-                    .filter(|(_, stamp)| stamp.is_none());
-                unplaced.for_each(|(key, _)| queue(key));
-            }
+        if !self.ended {
+            self.keep_unplaced();
         }
     }
 }
@@ -363,7 +348,7 @@ fn times(options: &UpdateOptions, meta: &Meta) -> Result<(u64, u64)> {
 fn stamp_of(found: Found, token: u64) -> Result<u64> {
     let guard = match &found {
         Found::Entry(bytes) => placeholder::Guard::from_bytes(bytes),
-        Found::Nothing => None,
+        Found::Nothing | Found::Withheld | Found::Outdated(_) => None,
         Found::Foreign => {
             return Err(Error::new(
                 ErrorKind::Server,
@@ -455,45 +440,9 @@ async fn end(guard: Guard, through: Option<Result<Vec<u8>>>, ttl: Option<Ttl>, m
 
 fn log_unconfirmed(ended: Result<bool>) {
     if let Err(error) = ended {
-        tracing::warn!(
-            "the end of a guard is not confirmed; the deletion of its key is queued: {error}"
+        error::log(
+            &error,
+            "the end of a guard is not confirmed; the deletion of its key is queued",
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A timeout around an update can drop it while it releases: the deletion is then queued, since nobody knows whether the
-    /// server heard.
-    #[tokio::test]
-    async fn an_end_that_is_dropped_is_not_lost() {
-        let store = Store::memory();
-        let place = |store: &Store| {
-            let (store, meta) = (store.clone(), Meta::of::<crate::loading::tests::User>());
-            async move {
-                Guard::place(
-                    &store,
-                    vec![b"user:1".to_vec()],
-                    false,
-                    UpdateOptions::new(),
-                    &meta,
-                )
-                .await
-            }
-        };
-        let mut guard = place(&store).await.unwrap();
-        guard.begin_end();
-        drop(guard);
-        assert_eq!(store.stats().queued_deletions(), 1);
-        drop(place(&store).await.unwrap());
-        assert_eq!(
-            store.stats().queued_deletions(),
-            1,
-            "a placed guard runs out by itself"
-        );
-        assert!(place(&store).await.unwrap().release().await.unwrap());
-        assert_eq!(store.stats().queued_deletions(), 1);
     }
 }

@@ -115,6 +115,7 @@ mod config;
 mod entry;
 mod envelope;
 mod error;
+mod front;
 mod guard;
 mod handle;
 mod key;
@@ -133,6 +134,7 @@ mod ttl_env;
 mod undelivered;
 mod verbs;
 
+pub use backend::BreakerState;
 pub use cached::{Cached, Keyed};
 pub use clock::{Clock, ManualClock, Random};
 pub use config::Builder;

@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     refused_fills: AtomicU64,
     queued_deletions: AtomicU64,
     lost_deletions: AtomicU64,
+    breaker_openings: AtomicU64,
+    refused: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
 }
 
@@ -57,6 +59,14 @@ impl Counters {
         self.lost_deletions.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn breaker_opened(&self) {
+        self.breaker_openings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind) {
         self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -73,6 +83,8 @@ impl Counters {
             refused_fills: read(&self.refused_fills),
             queued_deletions: read(&self.queued_deletions),
             lost_deletions: read(&self.lost_deletions),
+            breaker_openings: read(&self.breaker_openings),
+            refused: read(&self.refused),
             errors: std::array::from_fn(|at| read(&self.errors[at])),
         }
     }
@@ -109,6 +121,8 @@ pub struct Stats {
     refused_fills: u64,
     queued_deletions: u64,
     lost_deletions: u64,
+    breaker_openings: u64,
+    refused: u64,
     errors: [u64; ErrorKind::ALL.len()],
 }
 
@@ -153,9 +167,20 @@ impl Stats {
         self.queued_deletions
     }
 
-    /// Deletions that could not even be kept: their entries live until their TTL.
+    /// Deletions that could not even be kept, since 10 000 waited already. This store does not read entries of their types
+    /// any more that are older; other processes do until their TTL.
     pub fn lost_deletions(&self) -> u64 {
         self.lost_deletions
+    }
+
+    /// How often the [breaker](crate::BreakerState) opened: the server was taken to be down.
+    pub fn breaker_openings(&self) -> u64 {
+        self.breaker_openings
+    }
+
+    /// Commands that were not sent, since the breaker was open. Each is an error, too, of the kind of what opened it.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Failures of this kind, whether told to the caller or only logged.

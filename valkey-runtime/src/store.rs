@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, BreakerState};
 use crate::config::{Builder, Variables};
+use crate::front::Front;
 use crate::loading::Loads;
 use crate::stats::Counters;
 use crate::ttl_env::Overrides;
-use crate::undelivered::{self, Undelivered};
 use crate::{Cached, Handle, Random, Result, Stats};
 
 /// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
@@ -38,16 +38,15 @@ pub struct Store {
 }
 
 pub(crate) struct Inner {
-    pub(crate) backend: Backend,
+    pub(crate) backend: Arc<Front>,
     /// Empty, or ending in `:`.
     pub(crate) namespace: String,
     pub(crate) max_size: usize,
     pub(crate) enabled: AtomicBool,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) overrides: Overrides,
     pub(crate) loads: Loads,
-    pub(crate) undelivered: Undelivered,
 }
 
 impl Store {
@@ -134,7 +133,7 @@ impl Store {
     /// assert_eq!(valkey_runtime::Store::memory().location(), "this process");
     /// ```
     pub fn location(&self) -> &str {
-        match &self.inner.backend {
+        match self.inner.backend.backend() {
             Backend::Memory(_) => "this process",
             Backend::Server(server) => server.address(),
         }
@@ -145,7 +144,7 @@ impl Store {
     /// # Errors
     /// When it did not answer.
     pub async fn ping(&self) -> Result<()> {
-        match &self.inner.backend {
+        match self.inner.backend.backend() {
             Backend::Memory(_) => Ok(()),
             Backend::Server(server) => server
                 .ping()
@@ -188,9 +187,36 @@ impl Store {
         self.inner.is_enabled()
     }
 
-    /// How many deletions wait for the server.
+    /// Whether the server is asked: it is not while it is known not to answer.
+    ///
+    /// A server is taken to be down when a new connection to it fails, or when several commands in a row were not answered
+    /// over more than the [deadline](Builder::command_timeout) of one. Then every command fails at once, in microseconds, with
+    /// an error that [says so](crate::Error::is_refused), until a new connection succeeds, which is tried again and again in
+    /// the background, at least once a second. In the process itself there is nothing to open.
+    ///
+    /// ```
+    /// use valkey_runtime::{BreakerState, Store};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// assert_eq!(Store::memory().breaker(), BreakerState::Closed);
+    ///
+    /// let store = Store::connect_lazy("valkey://127.0.0.1:1")?;
+    /// assert!(store.ping().await.is_err());
+    /// assert_ne!(store.breaker(), BreakerState::Closed);
+    /// assert!(store.ping().await.unwrap_err().is_refused());
+    /// assert_eq!(store.stats().breaker_openings(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn breaker(&self) -> BreakerState {
+        self.inner.backend.backend().breaker()
+    }
+
+    /// How many deletions wait for the server. Until they are delivered this store does not read their keys: each is a miss,
+    /// and what is loaded for it is not stored.
     pub fn undelivered(&self) -> usize {
-        self.inner.undelivered.len()
+        self.inner.backend.undelivered()
     }
 
     pub(crate) fn new(
@@ -199,13 +225,13 @@ impl Store {
         max_size: usize,
         enabled: bool,
         random: Arc<dyn Random>,
+        counters: Arc<Counters>,
         variables: Variables,
     ) -> Self {
-        let (counters, overrides) = (Counters::default(), Overrides::new(variables));
-        let loads = Loads::default();
+        let (overrides, loads) = (Overrides::new(variables), Loads::default());
         Self {
             inner: Arc::new(Inner {
-                backend,
+                backend: Front::new(backend, &namespace, random.clone(), counters.clone()),
                 namespace,
                 max_size,
                 enabled: AtomicBool::new(enabled),
@@ -213,15 +239,8 @@ impl Store {
                 counters,
                 overrides,
                 loads,
-                undelivered: Undelivered::default(),
             }),
         }
-    }
-
-    /// Has a key deleted as soon as the server takes it.
-    pub(crate) fn queue_deletion(&self, key: Vec<u8>) {
-        self.inner.counters.queued_deletion();
-        undelivered::queue(&self.inner, key);
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -238,7 +257,7 @@ impl Inner {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
-            .field("backend", &self.inner.backend)
+            .field("backend", self.inner.backend.backend())
             .field("namespace", &self.inner.namespace)
             .field("max_size", &self.inner.max_size)
             .finish_non_exhaustive()

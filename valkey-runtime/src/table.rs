@@ -438,6 +438,7 @@ fn the_page_has_the_figures_of_the_code() {
         .split_once("const MOST: usize = ")
         .and_then(|(_, rest)| rest.split_once(';'));
     let most = most.expect("the number").0.replace('_', ",");
+    let breaker = include_str!("backend/breaker.rs");
     let config = include_str!("config/mod.rs");
     let figures = [
         ("a lease lives", time(constant(loading, "LEASE_LIFE"))),
@@ -457,16 +458,20 @@ fn the_page_has_the_figures_of_the_code() {
         ("a place in a guard lasts", time(GUARD_LIFE)),
         (
             "the first pause before a kept deletion is tried again",
-            time(constant(undelivered, "FIRST_PAUSE")),
+            time(constant(breaker, "FIRST_PAUSE")),
         ),
         (
             "the longest such pause of deletions",
-            time(constant(undelivered, "LONGEST_PAUSE")),
+            time(constant(breaker, "LONGEST_PAUSE")),
         ),
         ("deletions that are kept", most),
         (
             "the deadline of a command",
             time(constant(config, "COMMAND_TIMEOUT")),
+        ),
+        (
+            "the longest pause between two attempts to connect",
+            time(constant(breaker, "LONGEST_PAUSE")),
         ),
     ];
     for (what, figure) in figures {

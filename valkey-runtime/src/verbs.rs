@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::backend::Found;
 use crate::entry::{Origin, Source};
 use crate::envelope::{self, HEADER, Head, Header, Standing};
-use crate::error::printable;
+use crate::error::{self, printable};
 use crate::options::Condition;
 use crate::store::Inner;
 use crate::transition::{Fingerprint, Hold, Put, Verb};
@@ -158,7 +158,7 @@ impl Inner {
     ) -> Result<Option<Raw>> {
         let bytes = match found {
             Found::Entry(bytes) => bytes,
-            Found::Nothing => {
+            Found::Nothing | Found::Withheld | Found::Outdated(_) => {
                 self.counters.miss();
                 return Ok(None);
             }
@@ -255,8 +255,7 @@ impl Inner {
 
     /// Counts and logs a failure that its caller is not told.
     pub(crate) fn log_failure(&self, error: Error, what: &str) {
-        let error = self.failed(error);
-        tracing::warn!("{what}: {error}");
+        error::log(&self.failed(error), what);
     }
 
     pub(crate) async fn exists(&self, key: &[u8], meta: &Meta) -> Result<bool> {
@@ -423,6 +422,6 @@ fn is_own(found: &Found, meta: &Meta) -> bool {
         Found::Entry(head) => {
             envelope::standing(envelope::head(head), meta.version) == Standing::Own
         }
-        Found::Nothing | Found::Foreign => false,
+        Found::Nothing | Found::Foreign | Found::Withheld | Found::Outdated(_) => false,
     }
 }

@@ -439,7 +439,7 @@ async fn a_write_without_a_server_is_made_and_its_deletion_delivered_later() {
             store.stats().queued_deletions(),
             store.stats().lost_deletions()
         ),
-        (2, 0)
+        (4, 0)
     );
 }
 

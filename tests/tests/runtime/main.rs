@@ -3,6 +3,7 @@
 #[macro_use]
 mod stores;
 
+mod breaker;
 mod conformance;
 mod counting;
 mod database;

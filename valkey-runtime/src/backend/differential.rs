@@ -300,11 +300,13 @@ fn the_scripts_do_what_the_transition_functions_do() {
         tls: None,
         connect_timeout: Duration::from_secs(5),
         command_timeout: Duration::from_secs(5),
+        operation_timeout: Duration::from_secs(10),
     };
     let server = Server::new(
         &config,
         Arc::new(SystemClock::new()),
         Arc::new(ThreadRandom),
+        Arc::default(),
     )
     .unwrap();
     let server = Backend::Server(server);

@@ -1,13 +1,15 @@
-//! The connection to the server: one, multiplexed, made anew when it is lost.
+//! The connection to the server: one, multiplexed, made anew when it is lost, and not used while the server is silent.
+//!
+//! [`breaker`](super::breaker) decides; here is what connects, sends and waits. The breaker is the one state, in a watch
+//! channel, so there is nothing to get out of step.
 //!
 //! The client's own connection manager is not used: it gives up for good where a reconnection fails with anything but an
 //! I/O error (a server that is still loading, a password that is being rotated), and lets commands wait through its
-//! back-off. Here connecting is a task of its own that goes on until it succeeds; commands wait for its first attempt
-//! only, and fail at once while the server is known to be down. The state is one word in a watch channel, so there is
-//! nothing to get out of step.
+//! back-off. Here connecting is a task of its own that goes on until it succeeds.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -16,14 +18,13 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::breaker::{Advice, Breaker, BreakerState};
 use super::failure::{from_redis, timed_out, unexpected_answer};
 use super::time::ServerTime;
+use crate::stats::Counters;
 use crate::{Error, ErrorKind, Random};
-
-/// The wait before the second attempt to connect, doubled for each further one up to the longest. Jittered.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How the server is reached.
 pub(super) enum Connector {
@@ -32,11 +33,19 @@ pub(super) enum Connector {
     Cluster(Box<ClusterClient>, Vec<Client>),
 }
 
-/// Deadlines for connecting and for each command.
+/// Deadlines for connecting, for each command, and for the commands of one operation together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
     pub(super) connect: Duration,
     pub(super) command: Duration,
+    pub(super) operation: Duration,
+}
+
+/// What a link takes from its store.
+pub(super) struct Seams {
+    pub(super) time: Arc<ServerTime>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// Cheap to clone; all clones are one connection.
@@ -46,27 +55,11 @@ pub(super) struct Link(Arc<Shared>);
 struct Shared {
     connector: Connector,
     deadlines: Deadlines,
-    time: Arc<ServerTime>,
-    random: Arc<dyn Random>,
+    seams: Seams,
     generations: AtomicU64,
-    state: watch::Sender<State>,
-}
-
-enum State {
-    /// Nobody is connecting: the next command starts it.
-    Idle,
-    /// The first attempt since the connection was lost is under way: commands wait for it.
-    Connecting,
-    Up(Connection),
-    /// The last attempt failed with this, and the next is due. Commands fail at once.
-    Down(Error),
-}
-
-#[derive(Clone)]
-struct Connection {
-    /// Tells this connection from the ones before and after it.
-    generation: u64,
-    wire: Wire,
+    breaker: watch::Sender<Breaker<Wire, Arc<Down>>>,
+    /// Whether the breaker wants to be told of answers. Most of the time it does not, and they cost one look at this.
+    listens: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -75,37 +68,61 @@ enum Wire {
     Cluster(ClusterConnection),
 }
 
+/// Why the server is not asked.
+struct Down {
+    why: Error,
+    /// The same, as a command is told that was not sent.
+    refusal: Error,
+}
+
+impl Down {
+    fn new(why: Error) -> Arc<Self> {
+        let refusal = why.clone().refused();
+        Arc::new(Self { why, refusal })
+    }
+}
+
+/// A connection to send something by.
+struct Passage {
+    generation: u64,
+    wire: Wire,
+    /// How long an answer is waited for, and until when, where that is not simply a command's deadline from now: the
+    /// client sees to that itself.
+    limit: Duration,
+    until: Option<Instant>,
+}
+
 impl Link {
     /// Nothing is connected yet, and nothing spawned.
-    pub(super) fn new(
-        connector: Connector,
-        deadlines: Deadlines,
-        time: Arc<ServerTime>,
-        random: Arc<dyn Random>,
-    ) -> Self {
-        let (state, _) = watch::channel(State::Idle);
+    pub(super) fn new(connector: Connector, deadlines: Deadlines, seams: Seams) -> Self {
+        let (breaker, _) = watch::channel(Breaker::new(deadlines.command));
         Self(Arc::new(Shared {
             connector,
             deadlines,
-            time,
-            random,
+            seams,
             generations: AtomicU64::new(0),
-            state,
+            breaker,
+            listens: AtomicBool::new(false),
         }))
     }
 
     /// Connects, or gives the reason why the first attempt failed.
     pub(super) async fn connect(&self) -> Result<(), Error> {
         // The attempt has the deadline for connecting; this one is for a runtime that never polls it.
-        self.connection(self.0.deadlines.connect + self.0.deadlines.command)
-            .await
-            .map(|_| ())
+        let Deadlines {
+            connect, command, ..
+        } = self.0.deadlines;
+        let deadline = connect.saturating_add(command);
+        match tokio::time::timeout(deadline, self.0.connected()).await {
+            Ok(connected) => connected.map(drop).map_err(|down| down.why.clone()),
+            Err(_) => Err(timed_out(deadline).context("still connecting")),
+        }
     }
 
     /// Starts connecting in the background, where there is a runtime to do it in; else the first command does.
     pub(super) fn connect_in_background(&self) {
         if tokio::runtime::Handle::try_current().is_ok() {
-            self.0.start();
+            self.0.step(Breaker::start);
         }
     }
 
@@ -113,17 +130,54 @@ impl Link {
         matches!(self.0.connector, Connector::Cluster(..))
     }
 
+    pub(super) fn state(&self) -> BreakerState {
+        self.0.breaker.borrow().state()
+    }
+
+    /// Returns once commands are not refused, or there is no link any more. The future does not keep the link.
+    pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut watch = self.0.breaker.subscribe();
+        async move {
+            // An error says that the link is gone.
+            let _ = watch
+                .wait_for(|breaker| breaker.state() == BreakerState::Closed)
+                .await;
+        }
+    }
+
+    /// When an operation must be over that begins now.
+    pub(super) fn end_of_operation(&self) -> Instant {
+        after(self.0.deadlines.operation)
+    }
+
+    /// As [`end_of_operation`](Self::end_of_operation), for what follows upon a command of the same operation; `None` where
+    /// an operation has no time for that.
+    pub(super) fn end_of_rest(&self) -> Option<Instant> {
+        let Deadlines {
+            command, operation, ..
+        } = self.0.deadlines;
+        (operation > command).then(|| after(operation - command))
+    }
+
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Error> {
-        let Connection {
-            generation,
-            mut wire,
-        } = self.connection(self.0.deadlines.command).await?;
-        let answer = match &mut wire {
-            Wire::Node(node) => node.send_packed_command(command).await,
-            Wire::Cluster(cluster) => cluster.req_packed_command(command).await,
+        self.send_by(command, None).await
+    }
+
+    /// `until` is when the operation must be over that the command is part of.
+    pub(super) async fn send_by(
+        &self,
+        command: &Cmd,
+        until: Option<Instant>,
+    ) -> Result<Value, Error> {
+        let mut passage = self.passage(until).await?;
+        let answer = match &mut passage.wire {
+            Wire::Node(node) => in_time(passage.until, node.send_packed_command(command)).await,
+            Wire::Cluster(cluster) => {
+                in_time(passage.until, cluster.req_packed_command(command)).await
+            }
         };
         self.0
-            .checked(generation, answer.and_then(Value::extract_error))
+            .checked(&passage, answer.and_then(Value::extract_error))
     }
 
     /// One answer a command, in order; an error for all where nothing is known of any. On a cluster all keys of a
@@ -132,114 +186,180 @@ impl Link {
         &self,
         pipeline: &Pipeline,
         count: usize,
+        until: Option<Instant>,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
-        let Connection {
-            generation,
-            mut wire,
-        } = self.connection(self.0.deadlines.command).await?;
-        let answers = match &mut wire {
-            Wire::Node(node) => node.send_packed_commands(pipeline, 0, count).await,
-            Wire::Cluster(cluster) => cluster.req_packed_commands(pipeline, 0, count).await,
+        let mut passage = self.passage(until).await?;
+        let answers = match &mut passage.wire {
+            Wire::Node(node) => {
+                let answers = node.send_packed_commands(pipeline, 0, count);
+                in_time(passage.until, answers).await
+            }
+            Wire::Cluster(cluster) => {
+                let answers = cluster.req_packed_commands(pipeline, 0, count);
+                in_time(passage.until, answers).await
+            }
         };
-        let answers = self.0.checked(generation, answers)?;
+        let answers = self.0.checked(&passage, answers)?;
         if answers.len() != count {
             return Err(unexpected_answer());
         }
         Ok(answers
             .into_iter()
-            .map(|answer| self.0.checked(generation, answer.extract_error()))
+            .map(|answer| self.0.checked(&passage, answer.extract_error()))
             .collect())
     }
 
-    /// The connection, waited for at most so long.
-    async fn connection(&self, deadline: Duration) -> Result<Connection, Error> {
-        match &*self.0.state.borrow() {
-            State::Up(connection) => return Ok(connection.clone()),
-            State::Down(error) => return Err(error.clone()),
-            State::Idle | State::Connecting => {}
+    /// The connection, waited for no longer than a command may take.
+    async fn passage(&self, until: Option<Instant>) -> Result<Passage, Error> {
+        let command = self.0.deadlines.command;
+        let limit = match until {
+            None => command,
+            Some(until) => until.saturating_duration_since(Instant::now()).min(command),
+        };
+        match self.0.breaker.borrow().advice() {
+            Advice::Send(wire, generation) => {
+                return Ok(Passage {
+                    generation,
+                    wire: wire.clone(),
+                    limit,
+                    until: until.filter(|_| limit < command),
+                });
+            }
+            Advice::Refuse(down) => {
+                self.0.seams.counters.refused();
+                return Err(down.refusal.clone());
+            }
+            Advice::Wait => {}
         }
-        match tokio::time::timeout(deadline, self.0.connected()).await {
-            Ok(connection) => connection,
-            Err(_) => Err(timed_out(deadline).context("still connecting")),
+        let until = after(limit);
+        match tokio::time::timeout_at(until, self.0.connected()).await {
+            Ok(Ok((wire, generation))) => Ok(Passage {
+                generation,
+                wire,
+                limit,
+                until: Some(until),
+            }),
+            Ok(Err(down)) => {
+                self.0.seams.counters.refused();
+                Err(down.refusal.clone())
+            }
+            Err(_) => {
+                let error = timed_out(limit).context("still connecting");
+                self.0.unanswered(None, &error);
+                Err(error)
+            }
         }
     }
 }
 
 impl Shared {
-    /// Waits for the attempt that is under way, and starts one where none is.
-    async fn connected(self: &Arc<Self>) -> Result<Connection, Error> {
-        let mut watch = self.state.subscribe();
+    /// Makes a step of the breaker, and does what follows from it. True if it changed more than a number.
+    fn step(self: &Arc<Self>, step: impl FnOnce(&mut Breaker<Wire, Arc<Down>>)) -> bool {
+        let (mut opens, mut connects) = (false, false);
+        let changed = self.breaker.send_if_modified(|breaker| {
+            let (phase, state, connecting) = (breaker.phase(), breaker.state(), breaker.connects());
+            step(breaker);
+            opens = state == BreakerState::Closed && breaker.state() != BreakerState::Closed;
+            connects = !connecting && breaker.connects();
+            self.listens.store(breaker.listens(), Ordering::Relaxed);
+            breaker.phase() != phase
+        });
+        if opens {
+            self.seams.counters.breaker_opened();
+        }
+        if connects {
+            tokio::spawn(connect_until_up(
+                Arc::downgrade(self),
+                GiveBack(Some(Arc::downgrade(self))),
+            ));
+        }
+        changed
+    }
+
+    /// Waits until there is a connection or commands are refused.
+    async fn connected(self: &Arc<Self>) -> Result<(Wire, u64), Arc<Down>> {
+        let mut watch = self.breaker.subscribe();
         loop {
-            match &*watch.borrow_and_update() {
-                State::Up(connection) => return Ok(connection.clone()),
-                State::Down(error) => return Err(error.clone()),
-                State::Idle | State::Connecting => {}
+            match watch.borrow_and_update().advice() {
+                Advice::Send(wire, generation) => return Ok((wire.clone(), generation)),
+                Advice::Refuse(down) => return Err(down.clone()),
+                Advice::Wait => {}
             }
             // Again after each change: the task that connects dies with the runtime that it was spawned in.
-            self.start();
+            self.step(Breaker::start);
             if watch.changed().await.is_err() {
-                return Err(Error::new(ErrorKind::Connection, "the store was closed"));
+                let why = Error::new(ErrorKind::Connection, "the store was closed");
+                return Err(Down::new(why));
             }
         }
     }
 
-    fn start(self: &Arc<Self>) {
-        let idle = self.state.send_if_modified(|state| match state {
-            State::Idle => {
-                *state = State::Connecting;
-                true
-            }
-            _ => false,
+    fn unanswered(self: &Arc<Self>, by: Option<u64>, error: &Error) {
+        let now = self.seams.time.sent();
+        self.step(|breaker| {
+            breaker.unanswered(by, now, || {
+                tracing::warn!(
+                    "the server is silent, and not asked until it lets us in again: {error}"
+                );
+                Down::new(error.clone())
+            });
         });
-        if idle {
-            self.spawn();
-        }
     }
 
-    /// Takes note that this connection is lost, and starts to make another.
     fn lost(self: &Arc<Self>, generation: u64) {
-        let was_up = self.state.send_if_modified(|state| match state {
-            State::Up(connection) if connection.generation == generation => {
-                *state = State::Connecting;
-                true
-            }
-            _ => false,
+        let lost = self.step(|breaker| {
+            breaker.lost(generation, || {
+                let why = "the connection was lost before anything was answered";
+                Down::new(Error::new(ErrorKind::Connection, why))
+            });
         });
-        if was_up {
+        if lost {
             tracing::warn!("the connection to the server was lost; connecting again");
-            self.spawn();
         }
     }
 
-    fn spawn(self: &Arc<Self>) {
-        tokio::spawn(connect_until_up(
-            Arc::downgrade(self),
-            GiveBack(Arc::downgrade(self)),
-        ));
+    /// Translates an error, and takes note of what an answer, or none, says of the connection.
+    fn checked<T>(self: &Arc<Self>, passage: &Passage, answer: RedisResult<T>) -> Result<T, Error> {
+        let Passage {
+            generation, limit, ..
+        } = *passage;
+        let error = match answer {
+            Ok(answer) => {
+                self.answered(generation);
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        let lost = match self.connector {
+            Connector::Node(_) => error.is_unrecoverable_error(),
+            // The cluster's client looks after the nodes' connections itself; its own task, once gone, is gone.
+            Connector::Cluster(..) => error.is_connection_dropped(),
+        };
+        let error = match self.connector {
+            Connector::Node(_) if error.redirect_node().is_some() => Error::config(
+                "the server is a node of a cluster, and the key is on another: write `valkey+cluster://`, or set \
+                 VALKEY_CLUSTER=true",
+            ),
+            _ => from_redis(error, limit),
+        };
+        match error.kind() {
+            _ if lost => self.lost(generation),
+            ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Tls => {
+                self.unanswered(Some(generation), &error);
+            }
+            _ => self.answered(generation),
+        }
+        Err(error)
     }
 
-    /// Translates an error, and takes note where it means that the connection is lost.
-    fn checked<T>(self: &Arc<Self>, generation: u64, answer: RedisResult<T>) -> Result<T, Error> {
-        answer.map_err(|error| {
-            let lost = match self.connector {
-                Connector::Node(_) => error.is_unrecoverable_error(),
-                // The cluster's client looks after the nodes' connections itself; its own task, once gone, is gone.
-                Connector::Cluster(..) => error.is_connection_dropped(),
-            };
-            if lost {
-                self.lost(generation);
-            }
-            match self.connector {
-                Connector::Node(_) if error.redirect_node().is_some() => Error::config(
-                    "the server is a node of a cluster, and the key is on another: write `valkey+cluster://`, or set \
-                     VALKEY_CLUSTER=true",
-                ),
-                _ => from_redis(error, self.deadlines.command),
-            }
-        })
+    fn answered(self: &Arc<Self>, generation: u64) {
+        if self.listens.load(Ordering::Relaxed) {
+            self.step(|breaker| breaker.answered(generation));
+        }
     }
 
-    async fn attempt(self: &Arc<Self>) -> Result<Connection, Error> {
+    /// Connects once, and learns the server's time.
+    async fn attempt(self: &Arc<Self>) -> Result<(u64, Wire), Error> {
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let fail = |error| from_redis(error, self.deadlines.connect);
         let mut wire = match &self.connector {
@@ -255,13 +375,14 @@ impl Shared {
                 )
             }
             Connector::Cluster(cluster, seeds) => {
-                match self.in_time(cluster.get_async_connection()).await {
+                let until = after(self.deadlines.connect);
+                match in_time(Some(until), cluster.get_async_connection()).await {
                     Ok(connection) => Wire::Cluster(connection),
                     Err(error) => return Err(self.why_no_seed(seeds).await.unwrap_or(fail(error))),
                 }
             }
         };
-        let sent = self.time.sent();
+        let sent = self.seams.time.sent();
         let answer = match &mut wire {
             Wire::Node(node) => node.send_packed_command(&time_command()).await,
             Wire::Cluster(cluster) => cluster.req_packed_command(&time_command()).await,
@@ -271,21 +392,14 @@ impl Shared {
             .map_err(fail)
             .and_then(time_of)
         {
-            Ok(time) => self.time.learn(sent, time),
+            Ok(time) => self.seams.time.learn(sent, time),
             Err(error) if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) => {
                 return Err(error);
             }
             // A user may be denied the command: then our own clock has to do.
             Err(error) => tracing::warn!("the server does not tell its time: {error}"),
         }
-        Ok(Connection { generation, wire })
-    }
-
-    async fn in_time<T>(&self, connecting: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        match tokio::time::timeout(self.deadlines.connect, connecting).await {
-            Ok(result) => result,
-            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-        }
+        Ok((generation, wire))
     }
 
     /// Why the seeds of a cluster don't let us in, where one of them tells more than that it is not there.
@@ -314,43 +428,66 @@ impl Shared {
 }
 
 /// Says that nobody connects any more, where the task ends without having connected: its runtime was shut down.
-struct GiveBack(Weak<Shared>);
+struct GiveBack(Option<Weak<Shared>>);
 
 impl Drop for GiveBack {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.state.send_if_modified(|state| match state {
-                State::Connecting | State::Down(_) => {
-                    *state = State::Idle;
-                    true
-                }
-                State::Up(_) | State::Idle => false,
-            });
+        if let Some(shared) = self.0.take().as_ref().and_then(Weak::upgrade) {
+            shared.step(Breaker::abandoned);
         }
     }
 }
 
 /// Tries until it succeeds, or until nobody has the link any more.
-async fn connect_until_up(link: Weak<Shared>, _give_back: GiveBack) {
-    let mut wait = FIRST_WAIT;
-    while let Some(shared) = link.upgrade() {
+async fn connect_until_up(link: Weak<Shared>, mut give_back: GiveBack) {
+    loop {
+        let pause = match link.upgrade() {
+            Some(shared) => {
+                let random = shared.seams.random.next_u64();
+                shared.breaker.borrow().pause(random)
+            }
+            None => return,
+        };
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let Some(shared) = link.upgrade() else { return };
+        shared.step(Breaker::attempt);
         match shared.attempt().await {
-            Ok(connection) => {
-                shared.state.send_replace(State::Up(connection));
+            Ok((generation, wire)) => {
+                give_back.0 = None;
+                if shared.breaker.borrow().state() != BreakerState::Closed {
+                    tracing::info!("the server lets us in again");
+                }
+                shared.step(|breaker| breaker.connected(generation, wire));
                 return;
             }
             Err(error) => {
                 tracing::warn!(kind = %error.kind(), "connecting to the server failed: {error}");
-                shared.state.send_replace(State::Down(error));
+                shared.step(|breaker| breaker.failed(Down::new(error)));
             }
         }
-        // Between half of the wait and all of it, so that many processes don't come back as one.
-        let half = wait / 2;
-        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
-        let pause = half + Duration::from_micros(shared.random.next_u64() % spread);
-        drop(shared);
-        tokio::time::sleep(pause).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    // What can't be told as a moment is as good as never: a day from now.
+    let day = Duration::from_secs(24 * 60 * 60);
+    now.checked_add(time).unwrap_or(now + day)
+}
+
+/// Waits for an answer until then; without that as long as the client does.
+async fn in_time<T>(
+    until: Option<Instant>,
+    answer: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    let mut answer = pin!(answer);
+    match until {
+        None => answer.await,
+        Some(until) => tokio::time::timeout_at(until, answer.as_mut())
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())),
     }
 }
 
@@ -382,14 +519,8 @@ pub(super) fn time_of(answer: Value) -> Result<u64, Error> {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &*self.0.state.borrow() {
-            State::Idle => "idle",
-            State::Connecting => "connecting",
-            State::Up(_) => "up",
-            State::Down(_) => "down",
-        };
         f.debug_struct("Link")
-            .field("state", &state)
+            .field("breaker", &self.state())
             .field("deadlines", &self.0.deadlines)
             .finish_non_exhaustive()
     }

@@ -3,6 +3,7 @@
 //! A backend deals in bytes: it knows keys, entries and times to live, and of types nothing. Errors come without
 //! operation and key; the store adds them.
 
+mod breaker;
 #[cfg(test)]
 mod differential;
 mod failure;
@@ -14,6 +15,8 @@ mod time;
 
 use bytes::Bytes;
 
+pub use breaker::BreakerState;
+pub(crate) use breaker::pause;
 pub(crate) use memory::Memory;
 pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
 
@@ -28,6 +31,11 @@ pub(crate) enum Found {
     Entry(Bytes),
     /// Another type of the server's: a list, a hash.
     Foreign,
+    /// Not to be known, since a deletion of the key waits for the server. What a [`Front`](crate::front::Front) says in
+    /// place of a backend.
+    Withheld,
+    /// A value or an absence with this stamp that may be older than a deletion which was lost. Said by a `Front`, too.
+    Outdated(u64),
 }
 
 #[derive(Debug)]
@@ -186,7 +194,43 @@ impl Backend {
     pub(crate) fn now_micros(&self) -> u64 {
         match self {
             Backend::Memory(memory) => memory.now_micros(),
-            Backend::Server(server) => server.now_micros(),
+            Backend::Server(server) => server.time().now_micros(),
+        }
+    }
+
+    /// The time by our own clock, in microseconds.
+    pub(crate) fn clock_micros(&self) -> u64 {
+        match self {
+            Backend::Memory(memory) => memory.now_micros(),
+            Backend::Server(server) => server.time().sent(),
+        }
+    }
+
+    /// The server's time at a moment by our own clock, to the best of what is known of it now.
+    pub(crate) fn server_micros(&self, clock_micros: u64) -> u64 {
+        match self {
+            Backend::Memory(_) => clock_micros,
+            Backend::Server(server) => server.time().at(clock_micros),
+        }
+    }
+
+    pub(crate) fn breaker(&self) -> BreakerState {
+        match self {
+            Backend::Memory(_) => BreakerState::Closed,
+            Backend::Server(server) => server.breaker(),
+        }
+    }
+
+    /// Returns once commands are not refused. The future keeps nothing alive.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let closed = match self {
+            Backend::Memory(_) => None,
+            Backend::Server(server) => Some(server.closed()),
+        };
+        async move {
+            if let Some(closed) = closed {
+                closed.await;
+            }
         }
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Bulk verbs are cut into chunks with a few under way at a time, so that no single command holds the server for long and
 //! each has its own deadline. On a cluster a bulk read is split by the client, by slot; bulk writes go one command a key.
+//!
+//! An operation is over in a time of its own, whatever commands it takes: a script that the server did not know is sent once
+//! more, within what is left.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,14 +20,17 @@ use redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
     RedisConnectionInfo, Value,
 };
+use tokio::time::Instant;
 
 use super::Found;
+use super::breaker::BreakerState;
 use super::failure::{from_redis, unexpected_answer};
-use super::link::{Connector, Deadlines, Link, time_command, time_of};
+use super::link::{Connector, Deadlines, Link, Seams, time_command, time_of};
 use super::script::{self, Call};
 use super::time::ServerTime;
 use crate::config::Secret;
 use crate::envelope::HEADER;
+use crate::stats::Counters;
 use crate::transition::{Placing, Verb};
 use crate::{Clock, Error, ErrorKind, Random};
 
@@ -85,6 +91,7 @@ pub(crate) struct ServerConfig {
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
+    pub(crate) operation_timeout: Duration,
 }
 
 pub(crate) struct Server {
@@ -100,18 +107,25 @@ impl Server {
         config: &ServerConfig,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        counters: Arc<Counters>,
     ) -> Result<Self, Error> {
         let deadlines = Deadlines {
             connect: config.connect_timeout,
             command: config.command_timeout,
+            operation: config.operation_timeout,
         };
         let time = Arc::new(ServerTime::new(clock));
         let connector = config.connector().map_err(|error| {
             let error = from_redis(error, deadlines.connect);
             Error::config(error.to_string())
         })?;
+        let seams = Seams {
+            time: time.clone(),
+            random,
+            counters,
+        };
         Ok(Self {
-            link: Link::new(connector, deadlines, time.clone(), random),
+            link: Link::new(connector, deadlines, seams),
             time,
             address: config.address(),
             encrypted: config.tls.is_some(),
@@ -139,8 +153,16 @@ impl Server {
         &self.address
     }
 
-    pub(crate) fn now_micros(&self) -> u64 {
-        self.time.now_micros()
+    pub(crate) fn time(&self) -> &ServerTime {
+        &self.time
+    }
+
+    pub(crate) fn breaker(&self) -> BreakerState {
+        self.link.state()
+    }
+
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.link.closed()
     }
 
     pub(crate) async fn ping(&self) -> Result<(), Error> {
@@ -187,7 +209,7 @@ impl Server {
         pipeline
             .add_command(finds)
             .add_command(command(b"PTTL", key));
-        let [seen, ttl] = <[_; 2]>::try_from(self.link.send_all(&pipeline, 2).await?)
+        let [seen, ttl] = <[_; 2]>::try_from(self.link.send_all(&pipeline, 2, None).await?)
             .map_err(|_| unexpected_answer())?;
         match ttl? {
             // It expired between the two.
@@ -229,26 +251,35 @@ impl Server {
         let commands = items
             .iter()
             .map(|(key, bytes, ttl)| set_command(key, bytes, *ttl));
-        let answers = self.pipelined(commands).await?;
+        let answers = self.pipelined(commands, None).await?;
         self.ask_time_if_due();
         Ok(answers.into_iter().map(|answer| answer.map(drop)).collect())
     }
 
     pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
-        truth(self.call(|call| script::command(call, key, verb)).await)
+        let until = match verb {
+            // It follows upon a read, in the same operation.
+            Verb::RemoveIfSame(_) => match self.link.end_of_rest() {
+                Some(until) => until,
+                None => return Ok(false),
+            },
+            _ => self.link.end_of_operation(),
+        };
+        let command = |call| script::command(call, key, verb);
+        truth(self.call(command, until).await)
     }
 
     pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
-        placed(
-            self.call(|call| script::placing_command(call, key, verb))
-                .await,
-        )
+        let command = |call| script::placing_command(call, key, verb);
+        placed(self.call(command, self.link.end_of_operation()).await)
     }
 
     /// Calls a script, with its body where the server does not know it.
-    async fn call(&self, command: impl Fn(Call) -> Cmd) -> Result<Value, Error> {
-        match self.link.send(&command(Call::Digest)).await {
-            Err(error) if is_unknown_script(&error) => self.link.send(&command(Call::Body)).await,
+    async fn call(&self, command: impl Fn(Call) -> Cmd, until: Instant) -> Result<Value, Error> {
+        match self.link.send_by(&command(Call::Digest), Some(until)).await {
+            Err(error) if is_unknown_script(&error) => {
+                self.link.send_by(&command(Call::Body), Some(until)).await
+            }
             answer => answer,
         }
     }
@@ -303,7 +334,10 @@ impl Server {
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let command = &command;
         if self.link.is_cluster() {
-            let one = |at| alone(self.call(move |call| command(call, at)));
+            let one = |at| {
+                let until = self.link.end_of_operation();
+                alone(self.call(move |call| command(call, at), until))
+            };
             in_order(0..count, COMMANDS_UNDER_WAY, one).await
         } else {
             in_order(chunks(count), CHUNKS_UNDER_WAY, |chunk| {
@@ -318,28 +352,49 @@ impl Server {
         chunk: Range<usize>,
         command: &impl Fn(Call, usize) -> Cmd,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
-        let mut answers = self
-            .pipelined(chunk.clone().map(|at| command(Call::Digest, at)))
-            .await?;
-        for (at, answer) in chunk.zip(&mut answers) {
-            if matches!(answer, Err(error) if is_unknown_script(error)) {
-                // The first one sends the body; those after it are found by the digest again.
-                *answer = self.call(|call| command(call, at)).await;
+        let until = Some(self.link.end_of_operation());
+        let start = chunk.start;
+        let digests = chunk.map(|at| command(Call::Digest, at));
+        let mut answers = self.pipelined(digests, until).await?;
+        loop {
+            let unknown = answers
+                .iter()
+                .enumerate()
+                .filter(|(_, answer)| matches!(answer, Err(error) if is_unknown_script(error)));
+            let unknown: Vec<usize> = unknown.map(|(at, _)| at).collect();
+            let Some((first, others)) = unknown.split_first() else {
+                return Ok(answers);
+            };
+            // The first one sends the body; those after it are found by the digest again, unless they are of another script.
+            let body = command(Call::Body, start + first);
+            answers[*first] = self.link.send_by(&body, until).await;
+            if others.is_empty() {
+                return Ok(answers);
+            }
+            let digests = others.iter().map(|at| command(Call::Digest, start + at));
+            match self.pipelined(digests, until).await {
+                Ok(again) => others
+                    .iter()
+                    .zip(again)
+                    .for_each(|(at, answer)| answers[*at] = answer),
+                Err(error) => others
+                    .iter()
+                    .for_each(|at| answers[*at] = Err(error.clone())),
             }
         }
-        Ok(answers)
     }
 
     async fn pipelined(
         &self,
         commands: impl ExactSizeIterator<Item = Cmd>,
+        until: Option<Instant>,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let count = commands.len();
         let mut pipeline = Pipeline::with_capacity(count);
         for command in commands {
             pipeline.add_command(command);
         }
-        self.link.send_all(&pipeline, count).await
+        self.link.send_all(&pipeline, count, until).await
     }
 
     /// Asks for the server's time beside the way of whoever noticed that it is due.

@@ -34,13 +34,15 @@ impl ServerTime {
 
     /// The server's time as far as it is known: the clock's own before the first answer.
     pub(crate) fn now_micros(&self) -> u64 {
-        let estimate = self
-            .clock
-            .now_micros()
-            .saturating_add_signed(self.offset.load(Ordering::Relaxed));
+        let estimate = self.at(self.clock.now_micros());
         self.latest
             .fetch_max(estimate, Ordering::Relaxed)
             .max(estimate)
+    }
+
+    /// The server's time at a moment of the clock, as far as it is known now.
+    pub(crate) fn at(&self, clock_micros: u64) -> u64 {
+        clock_micros.saturating_add_signed(self.offset.load(Ordering::Relaxed))
     }
 
     /// True once each time that an answer has become old: the caller then asks.

@@ -13,10 +13,13 @@ pub(crate) use secret::Secret;
 
 use crate::backend::{Backend, Host, Memory, Server, ServerConfig, Target, TlsConfig};
 use crate::clock::{SystemClock, ThreadRandom};
+use crate::stats::Counters;
 use crate::{Clock, Error, Random, Result, Store, prefix};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
+/// How many deadlines of a command an operation has, where it is not told its own.
+const COMMANDS_PER_OPERATION: u32 = 2;
 const MAX_SIZE: usize = 64 << 20;
 const MEMORY_CAPACITY: usize = 256 << 20;
 
@@ -56,7 +59,8 @@ pub struct Builder {
     authorities: Option<Pem>,
     client_certificate: Option<(Pem, Pem)>,
     connect_timeout: Duration,
-    command_timeout: Duration,
+    command_timeout: Option<Duration>,
+    operation_timeout: Option<Duration>,
     max_size: usize,
     memory_capacity: usize,
     clock: Option<Arc<dyn Clock>>,
@@ -96,7 +100,8 @@ impl Builder {
             authorities: None,
             client_certificate: None,
             connect_timeout: CONNECT_TIMEOUT,
-            command_timeout: COMMAND_TIMEOUT,
+            command_timeout: None,
+            operation_timeout: None,
             max_size: MAX_SIZE,
             memory_capacity: MEMORY_CAPACITY,
             clock: None,
@@ -284,9 +289,39 @@ impl Builder {
         self
     }
 
-    /// The deadline for each command; default 500 ms. A bulk verb is several commands.
+    /// The deadline for each command, waiting for a connection included; default 500 ms, or half of the
+    /// [operation's](Self::operation_timeout) if that is less. A server that is silent for longer than this, over several
+    /// commands, is not asked any more until it lets the store in anew: see [`Store::breaker`].
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
-        self.command_timeout = timeout;
+        self.command_timeout = Some(timeout);
+        self
+    }
+
+    /// The deadline for an operation, whatever commands it takes: a script may have to be sent twice, and a corrupt entry to be
+    /// removed (which is left alone where this is no longer than the deadline of one command). Default twice that of a
+    /// [command](Self::command_timeout), and never less than it.
+    ///
+    /// An operation is a verb on one key; of a bulk verb, each chunk of up to 1000 keys or 1 MiB (on a cluster each key that is
+    /// written); and of a verb that loads or guards, each of its steps with the server: to look, to take the lease or the
+    /// guard, to store or to give back. The loader and the write have their own time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use valkey_runtime::Store;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::builder()
+    ///     .url("valkey://127.0.0.1:6379")
+    ///     .command_timeout(Duration::from_millis(50))
+    ///     .operation_timeout(Duration::from_millis(80))
+    ///     .connect_lazy()?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = Some(timeout);
         self
     }
 
@@ -320,7 +355,7 @@ impl Builder {
     /// When the configuration is wrong, or the server can't be reached within the deadline for connecting.
     pub async fn connect(self) -> Result<Store> {
         let store = self.build()?;
-        if let Backend::Server(server) = &store.inner().backend {
+        if let Backend::Server(server) = store.inner().backend.backend() {
             server.connect().await?;
         }
         Ok(store)
@@ -333,7 +368,7 @@ impl Builder {
     /// When the configuration is wrong.
     pub fn connect_lazy(self) -> Result<Store> {
         let store = self.build()?;
-        if let Backend::Server(server) = &store.inner().backend {
+        if let Backend::Server(server) = store.inner().backend.backend() {
             server.connect_in_background();
         }
         Ok(store)
@@ -349,6 +384,7 @@ impl Builder {
             MAX_SIZE,
             true,
             random,
+            Arc::default(),
             Builder::new().variables,
         )
     }
@@ -391,10 +427,13 @@ impl Builder {
             .random
             .clone()
             .unwrap_or_else(|| Arc::new(ThreadRandom));
+        let counters = Arc::new(Counters::default());
         let backend = match self.target()? {
             None => Backend::Memory(Memory::new(self.memory_capacity, clock)),
             Some(target) => {
-                Backend::Server(Server::new(&self.server(target)?, clock, random.clone())?)
+                let config = self.server(target)?;
+                let server = Server::new(&config, clock, random.clone(), counters.clone())?;
+                Backend::Server(server)
             }
         };
         Ok(Store::new(
@@ -403,6 +442,7 @@ impl Builder {
             self.max_size,
             self.enabled,
             random,
+            counters,
             self.variables,
         ))
     }
@@ -445,15 +485,22 @@ impl Builder {
     }
 
     fn server(&self, target: Target) -> Result<ServerConfig> {
+        let (command_timeout, operation_timeout) = self.timeouts();
         for (what, timeout) in [
             ("connect_timeout", self.connect_timeout),
-            ("command_timeout", self.command_timeout),
+            ("command_timeout", command_timeout),
+            ("operation_timeout", operation_timeout),
         ] {
             if timeout.is_zero() {
                 return Err(Error::config(format!(
                     "{what} is zero: nothing would ever be in time"
                 )));
             }
+        }
+        if operation_timeout < command_timeout {
+            return Err(Error::config(
+                "operation_timeout is less than command_timeout, and an operation is at least one command",
+            ));
         }
         if self.username.is_some() && self.password.is_none() {
             return Err(Error::config("a user name without a password"));
@@ -495,8 +542,22 @@ impl Builder {
             database,
             tls,
             connect_timeout: self.connect_timeout,
-            command_timeout: self.command_timeout,
+            command_timeout,
+            operation_timeout,
         })
+    }
+
+    /// The deadlines of a command and of an operation.
+    fn timeouts(&self) -> (Duration, Duration) {
+        let command = self.command_timeout.unwrap_or_else(|| {
+            let half = self.operation_timeout.map(|operation| operation / 2);
+            half.map_or(COMMAND_TIMEOUT, |half| half.min(COMMAND_TIMEOUT))
+        });
+        let operation = self.operation_timeout;
+        (
+            command,
+            operation.unwrap_or(command.saturating_mul(COMMANDS_PER_OPERATION)),
+        )
     }
 }
 
@@ -513,6 +574,7 @@ impl Pem {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (command_timeout, operation_timeout) = self.timeouts();
         f.debug_struct("Builder")
             .field("endpoint", &self.endpoint)
             .field("cluster", &self.cluster)
@@ -522,7 +584,8 @@ impl fmt::Debug for Builder {
             .field("database", &self.database)
             .field("tls", &self.tls.or(self.tls_by_url))
             .field("connect_timeout", &self.connect_timeout)
-            .field("command_timeout", &self.command_timeout)
+            .field("command_timeout", &command_timeout)
+            .field("operation_timeout", &operation_timeout)
             .field("max_size", &self.max_size)
             .finish_non_exhaustive()
     }

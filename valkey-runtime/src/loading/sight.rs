@@ -48,6 +48,8 @@ impl Inner {
         let bytes = match found {
             Ok(Found::Entry(bytes)) => bytes,
             Ok(Found::Nothing) => return Sight::Other(Seen::Nothing),
+            Ok(Found::Withheld) => return Sight::Other(Seen::Closed),
+            Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
             Ok(Found::Foreign) => {
                 self.note_corrupt(
                     "get_or_load",

@@ -1,0 +1,628 @@
+//! A server that does not answer: it is not asked again and again, what it could not be told is told later, and until then
+//! nothing is read that this process has invalidated.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{BreakerState, Builder, Cached, Error, ErrorKind, SetOptions, Store, Ttl};
+use valkey_tests::{FakeServer, Proxy, Reply, Server};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user")]
+struct User {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "city", ttl = "never")]
+struct City {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+fn user(id: u64, row: u32) -> User {
+    User { id, row }
+}
+
+const DEADLINE: Duration = Duration::from_millis(200);
+/// The longest pause between two attempts to connect, and what a busy machine may add.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
+
+fn on(url: &str) -> Builder {
+    Store::builder().url(url).command_timeout(DEADLINE)
+}
+
+async fn get(store: &Store) -> Result<Option<User>, Error> {
+    User::get(store, 1).await
+}
+
+/// Asks until the store is not asked any more.
+async fn until_open(store: &Store) -> Error {
+    for _ in 0..10 {
+        let error = get(store).await.expect_err("the server does not answer");
+        if error.is_refused() {
+            return error;
+        }
+    }
+    panic!("the breaker does not open");
+}
+
+/// Waits for something, without asking the store for anything.
+async fn within(time: Duration, what: &str, mut happens: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !happens() {
+        assert!(started.elapsed() < time, "{what} not within {time:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn closes(store: &Store) {
+    within(LONGEST_PAUSE, "the breaker closes", || {
+        store.breaker() == BreakerState::Closed
+    })
+    .await;
+}
+
+async fn delivered(store: &Store) {
+    within(Duration::from_secs(10), "deletions are delivered", || {
+        store.undelivered() == 0
+    })
+    .await;
+}
+
+/// The shortest of some calls: what they cost where the machine does nothing else.
+async fn shortest<T>(calls: usize, mut call: impl AsyncFnMut() -> T) -> Duration {
+    let mut shortest = Duration::MAX;
+    for _ in 0..calls {
+        let started = Instant::now();
+        call().await;
+        shortest = shortest.min(started.elapsed());
+    }
+    shortest
+}
+
+/// Ordinary but for what `answer` says.
+fn fake(answer: impl Fn(&[Vec<u8>]) -> Reply + Send + Sync + 'static) -> FakeServer {
+    FakeServer::start(move |command| match &*command[0] {
+        b"TIME" => Reply::raw("*2\r\n$10\r\n1767225600\r\n$1\r\n0\r\n"),
+        _ => answer(command),
+    })
+}
+
+#[tokio::test]
+async fn a_stopped_server_is_soon_not_asked_any_more_and_asked_again_when_it_goes_on() {
+    let server = Server::plain();
+    let store = on(&server.url()).connect().await.unwrap();
+    user(1, 1).set(&store).await.unwrap();
+    server.pause();
+    let started = Instant::now();
+    let error = until_open(&store).await;
+    assert!(started.elapsed() < DEADLINE * 8, "{:?}", started.elapsed());
+    assert_eq!(error.kind(), ErrorKind::Timeout, "of what opened it");
+    assert!(error.is_transient() && error.to_string().contains("not asked"));
+    assert_ne!(store.breaker(), BreakerState::Closed);
+    let cost = shortest(100, async || get(&store).await).await;
+    assert!(cost < DEADLINE / 20, "{cost:?}");
+    let stats = store.stats();
+    assert_eq!((stats.breaker_openings(), stats.refused()), (1, 101));
+
+    server.resume();
+    closes(&store).await;
+    assert_eq!(get(&store).await.unwrap(), Some(user(1, 1)));
+    assert_eq!(store.stats().breaker_openings(), 1);
+}
+
+#[tokio::test]
+async fn a_killed_server_is_not_asked_from_the_first_refused_connection_on() {
+    let server = Server::plain();
+    let store = on(&server.url()).connect().await.unwrap();
+    get(&store).await.unwrap();
+    server.kill();
+    within(LONGEST_PAUSE, "the breaker opens", || {
+        store.breaker() != BreakerState::Closed
+    })
+    .await;
+    let error = get(&store).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.is_refused()),
+        (ErrorKind::Connection, true),
+        "{error}"
+    );
+    let cost = shortest(100, async || get(&store).await).await;
+    assert!(cost < DEADLINE / 20, "{cost:?}");
+    server.restart();
+    closes(&store).await;
+    assert_eq!(get(&store).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_loader_is_not_held_up_by_a_server_that_is_down() {
+    let server = Server::plain();
+    let store = on(&server.url()).connect().await.unwrap();
+    server.pause();
+    until_open(&store).await;
+    let load = async || {
+        let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(user(1, 7)))).await;
+        assert_eq!(loaded, Ok(Some(user(1, 7))));
+    };
+    let cost = shortest(100, load).await;
+    assert!(cost < DEADLINE / 20, "{cost:?}");
+}
+
+#[tokio::test]
+async fn a_slow_command_does_not_open_it_however_many_wait_behind_it() {
+    let server = Arc::new(Server::plain());
+    let deadline = Duration::from_millis(500);
+    let builder = on(&server.url()).command_timeout(deadline);
+    let store = builder.connect().await.unwrap();
+    get(&store).await.unwrap();
+    let sleeper = server.clone();
+    let slow = tokio::task::spawn_blocking(move || sleeper.command(&["DEBUG", "SLEEP", "1.2"]));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let waited = join_all((0..200).map(|_| get(&store))).await;
+    for error in waited {
+        let error = error.expect_err("it takes longer than a deadline");
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    }
+    slow.await.unwrap();
+    assert_eq!(store.breaker(), BreakerState::Closed);
+    get(&store).await.unwrap();
+    assert_eq!(store.stats().breaker_openings(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_of_whatever_kind_does_not_open_it() {
+    for said in [
+        "LOADING server is loading the dataset in memory",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "READONLY You can't write against a read only replica.",
+        "NOPERM User ada has no permissions",
+        "BUSY The server is busy running a script.",
+        "ERR something else",
+    ] {
+        let server = fake(move |_| Reply::error(said));
+        let builder = on(&server.url()).command_timeout(Duration::from_millis(100));
+        let store = builder.connect().await.unwrap();
+        for _ in 0..20 {
+            assert!(!get(&store).await.unwrap_err().is_refused(), "{said}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(
+            (store.breaker(), store.stats().breaker_openings()),
+            (BreakerState::Closed, 0)
+        );
+        assert_eq!(server.count("GET"), 20);
+    }
+}
+
+/// The server takes connections, and is silent: one is tried, whoever asks.
+#[tokio::test]
+async fn only_one_attempt_at_a_time_decides() {
+    let server = Server::plain();
+    let proxy = Proxy::to(server.addr());
+    let store = on(&proxy.url()).connect().await.unwrap();
+    proxy.stall();
+    until_open(&store).await;
+    let half_open = || store.breaker() == BreakerState::HalfOpen;
+    within(LONGEST_PAUSE, "an attempt", half_open).await;
+    let connections = proxy.accepted();
+    let until = Instant::now() + DEADLINE * 3;
+    while Instant::now() < until {
+        let answers = join_all((0..50).map(|_| get(&store))).await;
+        assert!(
+            answers
+                .into_iter()
+                .all(|answer| answer.unwrap_err().is_refused())
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((proxy.accepted(), connections), (connections, 2));
+    proxy.resume();
+    closes(&store).await;
+    get(&store).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_lets_us_in_and_then_is_silent_is_asked_ever_less_often() {
+    let server = fake(|_| Reply::Nothing);
+    let builder = on(&server.url()).command_timeout(Duration::from_millis(20));
+    let store = builder.connect().await.unwrap();
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        get(&store).await.unwrap_err();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // 50, 100, 200, 400, 800 and 1000 ms, jittered, and the silence between.
+    let connections = server.count("HELLO");
+    assert!((4..=9).contains(&connections), "{connections} connections");
+}
+
+#[tokio::test]
+async fn silence_while_it_connects_is_silence_too() {
+    let server = Server::plain();
+    let proxy = Proxy::to(server.addr());
+    proxy.stall();
+    let store = on(&proxy.url()).connect_lazy().unwrap();
+    let started = Instant::now();
+    until_open(&store).await;
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "less than the 5 s of connecting"
+    );
+    proxy.resume();
+    closes(&store).await;
+    get(&store).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_silent_is_not_asked_any_more() {
+    let cluster = Server::cluster();
+    let store = on(&cluster.url()).connect().await.unwrap();
+    get(&store).await.unwrap();
+    cluster.nodes().iter().for_each(Server::pause);
+    until_open(&store).await;
+    cluster.nodes().iter().for_each(Server::resume);
+    within(Duration::from_secs(10), "the breaker closes", || {
+        store.breaker() == BreakerState::Closed
+    })
+    .await;
+    get(&store).await.unwrap();
+}
+
+/// An answer late enough that what follows it has not much time left.
+fn late(reply: Reply) -> Reply {
+    std::thread::sleep(Duration::from_millis(400));
+    reply
+}
+
+#[tokio::test]
+async fn an_operation_of_two_commands_is_over_in_its_time() {
+    let server = fake(|command| match &*command[0] {
+        b"EVALSHA" => late(Reply::error("NOSCRIPT No matching script.")),
+        _ => Reply::Nothing,
+    });
+    let builder = on(&server.url()).command_timeout(Duration::from_millis(500));
+    let builder = builder.operation_timeout(Duration::from_millis(600));
+    let store = builder.connect().await.unwrap();
+    let started = Instant::now();
+    let error = User::touch(&store, 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(server.count("EVAL"), 1);
+    let took = started.elapsed();
+    assert!((590..850).contains(&took.as_millis()), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_read_that_has_a_corrupt_entry_removed_is_over_in_its_time() {
+    let server = fake(|command| match &*command[0] {
+        b"GET" => late(Reply::bulk("rubbish")),
+        _ => Reply::Nothing,
+    });
+    let builder = on(&server.url()).command_timeout(Duration::from_millis(500));
+    let builder = builder.operation_timeout(Duration::from_millis(600));
+    let store = builder.connect().await.unwrap();
+    let started = Instant::now();
+    assert_eq!(get(&store).await.unwrap(), None);
+    assert_eq!(server.count("EVALSHA"), 1);
+    let took = started.elapsed();
+    assert!((490..750).contains(&took.as_millis()), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_thousand_scripts_that_the_server_forgot_are_sent_once_more_and_the_body_once() {
+    let server = Server::plain();
+    let store = Store::connect(&server.url()).await.unwrap();
+    let users: Vec<_> = (0..1000).map(|id| user(id, 1)).collect();
+    User::set_many(&store, &users).await.unwrap();
+    User::del(&store, 4711).await.unwrap();
+    server.cli(&["SCRIPT", "FLUSH"]);
+    server.reset_command_counts();
+    assert_eq!(User::del_many(&store, 0..1000).await.unwrap(), 1000);
+    let counts = server.command_counts();
+    assert_eq!((counts["evalsha"], counts["eval"]), (1999, 1));
+}
+
+#[tokio::test]
+async fn deadlines_that_contradict_each_other_are_an_error() {
+    let builder = Store::builder().memory().host("h", 1);
+    let builder = builder.command_timeout(Duration::from_secs(2));
+    let builder = builder.operation_timeout(Duration::from_secs(1));
+    let error = builder.connect_lazy().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("operation_timeout"), "{error}");
+}
+
+/// A server that has row 1 under every key, and takes no scripts before it is told to.
+struct Reluctant {
+    server: FakeServer,
+    takes: Arc<AtomicBool>,
+}
+
+impl Reluctant {
+    fn new() -> Self {
+        let takes = Arc::new(AtomicBool::new(false));
+        let taken = takes.clone();
+        // The header of a value of version 1, stamped at the beginning of 2026; and `{"id": 1, "row": 1}`.
+        let stamp = (1_767_225_600_000_000_u64 << 12).to_be_bytes();
+        let mut entry = b"\x9b\x01\x00\xcd\x00\x01\xce\x00\x00\x00\x00\xcf".to_vec();
+        entry.extend_from_slice(&stamp);
+        entry.extend_from_slice(b"\xc0\xc0\xc0\xc0\xc0\x82\xa2id\x01\xa3row\x01");
+        let server = fake(move |command| match &*command[0] {
+            b"GET" => Reply::bulk(&entry),
+            b"MGET" => Reply::raw(format!(
+                "*{}\r\n{}",
+                command.len() - 1,
+                "_\r\n".repeat(command.len() - 1)
+            )),
+            b"EVALSHA" | b"EVAL" if !taken.load(Ordering::SeqCst) => {
+                Reply::error("READONLY You can't write against a read only replica.")
+            }
+            b"EVALSHA" | b"EVAL" => Reply::integer(1),
+            _ => Reply::ok(),
+        });
+        Self { server, takes }
+    }
+
+    async fn store(&self) -> Store {
+        on(&self.server.url()).connect().await.unwrap()
+    }
+
+    /// How often it was asked for anything but scripts.
+    fn asked(&self) -> usize {
+        let counts = self.server.counts();
+        let reads = ["GET", "MGET", "GETRANGE", "PTTL"];
+        reads.iter().filter_map(|name| counts.get(*name)).sum()
+    }
+
+    async fn take(&self, store: &Store) {
+        self.takes.store(true, Ordering::SeqCst);
+        delivered(store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_whose_deletion_waits_is_a_miss_that_asks_nothing() {
+    let server = Reluctant::new();
+    let store = server.store().await;
+    assert_eq!(get(&store).await.unwrap(), Some(user(1, 1)));
+    let error = User::del(&store, 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReadOnly, "the caller is told");
+    assert_eq!(store.undelivered(), 1);
+
+    let asked = server.asked();
+    assert_eq!(get(&store).await.unwrap(), None);
+    assert_eq!(User::get_many(&store, [1, 1]).await.unwrap(), [None, None]);
+    assert!(!User::exists(&store, 1).await.unwrap());
+    assert_eq!(User::ttl(&store, 1).await.unwrap(), None::<Ttl>);
+    assert!(!User::touch(&store, 1).await.unwrap());
+    let if_present = SetOptions::new().if_present();
+    assert!(!user(1, 9).set_with(&store, if_present).await.unwrap());
+    for row in [7, 8] {
+        let load = async || Ok::<_, ()>(Some(user(1, row)));
+        let loaded = User::get_or_load(&store, 1, load).await;
+        assert_eq!(loaded, Ok(Some(user(1, row))), "loaded, and not stored");
+    }
+    let load = async |ids: Vec<u64>| Ok::<_, ()>(ids.into_iter().map(|id| (id, user(id, 7))));
+    let loaded = User::get_or_load_many(&store, [1], load).await;
+    assert_eq!(loaded, Ok(vec![Some(user(1, 7))]));
+    assert_eq!(server.asked(), asked);
+    assert_eq!(
+        User::get_many(&store, [2, 1, 3]).await.unwrap(),
+        [None, None, None]
+    );
+    let commands = server.server.commands();
+    let last = commands.iter().rev().find(|command| command[0] == b"MGET");
+    assert_eq!(last.unwrap()[1..], [b"user:2", b"user:3"], "the others are");
+
+    server.take(&store).await;
+    assert_eq!(get(&store).await.unwrap(), Some(user(1, 1)), "asked again");
+}
+
+#[tokio::test]
+async fn all_keys_of_a_batch_that_could_not_be_deleted_are_kept() {
+    let server = Reluctant::new();
+    let store = server.store().await;
+    User::del_many(&store, 0..2500).await.unwrap_err();
+    assert_eq!(store.undelivered(), 2500);
+    assert_eq!(get(&store).await.unwrap(), None);
+    server.take(&store).await;
+    assert_eq!(store.stats().queued_deletions(), 2500);
+}
+
+/// The row is there already when the write begins, for all one knows; and old as soon as it is committed.
+#[tokio::test]
+async fn a_row_that_is_written_without_its_guard_is_not_read_from_before_it_is_written() {
+    let server = Reluctant::new();
+    let store = server.store().await;
+    assert_eq!(get(&store).await.unwrap(), Some(user(1, 1)));
+    let written = User::update(&store, 1, async || {
+        assert_eq!(get(&store).await.unwrap(), None);
+        Ok::<_, ()>(())
+    });
+    assert_eq!(written.await, Ok(()));
+    assert_eq!(get(&store).await.unwrap(), None);
+    server.take(&store).await;
+}
+
+/// A timeout around a call drops it, and nobody knows whether the server heard.
+#[tokio::test]
+async fn what_is_dropped_half_way_is_kept() {
+    let server = Server::plain();
+    let proxy = Proxy::to(server.addr());
+    let store = on(&proxy.url()).connect().await.unwrap();
+    let soon = Duration::from_millis(20);
+    user(3, 1).set(&store).await.unwrap();
+    let guard = User::guard(&store, 4).await.unwrap();
+    let held = User::guard(&store, 5).await.unwrap();
+    proxy.stall();
+    let del = tokio::time::timeout(soon, User::del(&store, 1));
+    let set = tokio::time::timeout(soon, async { user(2, 1).set(&store).await });
+    let touch = tokio::time::timeout(soon, User::touch(&store, 3));
+    let release = tokio::time::timeout(soon, guard.release());
+    assert!(del.await.is_err() && set.await.is_err());
+    assert!(touch.await.is_err() && release.await.is_err());
+    drop(held);
+    assert_eq!(store.undelivered(), 3, "but for what runs out by itself");
+    proxy.resume();
+    delivered(&store).await;
+    assert!(User::exists(&store, 3).await.unwrap());
+    assert!(!User::exists(&store, 2).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_set_that_is_not_confirmed_is_followed_by_a_deletion() {
+    let server = Server::plain();
+    let proxy = Proxy::to(server.addr());
+    let store = on(&proxy.url()).connect().await.unwrap();
+    user(1, 1).set(&store).await.unwrap();
+    proxy.cut_at_next_reply();
+    user(1, 2).set(&store).await.unwrap_err();
+    delivered(&store).await;
+    assert_eq!(server.cli(&["EXISTS", "user:1"]), "0");
+
+    // And so is one that was never sent: what it was to replace may be old.
+    user(1, 1).set(&store).await.unwrap();
+    proxy.refuse();
+    proxy.cut();
+    user(1, 2).set(&store).await.unwrap_err();
+    User::set_many(&store, &[user(1, 2)]).await.unwrap_err();
+    assert_eq!(get(&store).await.unwrap(), None);
+    proxy.accept();
+    delivered(&store).await;
+    assert_eq!(server.cli(&["EXISTS", "user:1"]), "0");
+}
+
+/// The server knows of a key what it was told last: it need not be told again to forget what was there before.
+#[tokio::test]
+async fn a_set_that_is_confirmed_settles_an_older_deletion() {
+    let server = Reluctant::new();
+    let store = server.store().await;
+    User::del_many(&store, [1, 2]).await.unwrap_err();
+    user(1, 2).set(&store).await.unwrap();
+    User::set_many(&store, &[user(2, 2)]).await.unwrap();
+    assert_eq!(store.undelivered(), 0);
+    assert_eq!(get(&store).await.unwrap(), Some(user(1, 1)), "asked again");
+}
+
+/// Readers hammer a key whose row is updated while the server is stopped. None of them is given the old row, though it is
+/// still in the server when that goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_value_older_than_an_update_is_read_by_the_process_that_made_it() {
+    let server = Server::plain();
+    let store = on(&server.url()).connect().await.unwrap();
+    user(1, 1).set(&store).await.unwrap();
+    server.pause();
+    let written = User::update(&store, 1, async || Ok::<_, ()>(())).await;
+    assert_eq!(written, Ok(()), "to row 2");
+
+    let (done, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (done, reads) = (Arc::new(done), Arc::new(reads));
+    let readers: Vec<_> = (0..9)
+        .map(|which| {
+            let (store, done, reads) = (store.clone(), done.clone(), reads.clone());
+            tokio::spawn(async move {
+                let load = async || Ok::<_, ()>(Some(user(1, 2)));
+                while !done.load(Ordering::SeqCst) {
+                    let found = match which % 3 {
+                        0 => User::get_or_load(&store, 1, load).await.unwrap(),
+                        1 => get(&store).await.unwrap_or(None),
+                        _ => {
+                            let found = User::get_many(&store, [1]).await;
+                            found.unwrap_or_default().into_iter().next().flatten()
+                        }
+                    };
+                    assert_ne!(found, Some(user(1, 1)), "reader {which}");
+                    reads.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(DEADLINE).await;
+    server.resume();
+    delivered(&store).await;
+    let before = reads.load(Ordering::SeqCst);
+    let more = || reads.load(Ordering::SeqCst) > before + 300;
+    within(Duration::from_secs(30), "many reads", more).await;
+    done.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_bound_no_entry_of_the_type_is_read_that_may_be_older() {
+    let server = Server::plain();
+    let other = Store::connect(&server.url()).await.unwrap();
+    let proxy = Proxy::to(server.addr());
+    let store = on(&proxy.url()).connect().await.unwrap();
+    user(1, 1).set(&other).await.unwrap();
+    let city = City { id: 1, row: 1 };
+    city.set(&other).await.unwrap();
+
+    proxy.refuse();
+    proxy.cut();
+    User::del_many(&store, 100..10_100).await.unwrap_err();
+    User::del(&store, 1).await.unwrap_err();
+    let stats = store.stats();
+    assert_eq!(
+        (stats.queued_deletions(), stats.lost_deletions()),
+        (10_000, 1)
+    );
+    assert_eq!(store.undelivered(), 10_000, "bounded");
+    proxy.accept();
+    delivered(&store).await;
+
+    assert_eq!(get(&other).await.unwrap(), Some(user(1, 1)), "it is there");
+    assert_eq!(get(&store).await.unwrap(), None);
+    assert_eq!(User::get_many(&store, [1]).await.unwrap(), [None]);
+    assert!(!User::exists(&store, 1).await.unwrap());
+    assert_eq!(
+        City::get(&store, 1).await.unwrap(),
+        Some(city),
+        "of another type"
+    );
+
+    // What began well after the loss is known to be newer.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(get(&store).await.unwrap(), None);
+    let load = async || Ok::<_, ()>(Some(user(1, 2)));
+    let loaded = User::get_or_load(&store, 1, load).await;
+    assert_eq!(loaded, Ok(Some(user(1, 2))));
+    for store in [&store, &other] {
+        assert_eq!(
+            get(store).await.unwrap(),
+            Some(user(1, 2)),
+            "it was replaced"
+        );
+    }
+}
+
+#[tokio::test]
+async fn waiting_deletions_end_with_their_store() {
+    let server = Server::plain();
+    let proxy = Proxy::to(server.addr());
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    let store = on(&proxy.url()).connect().await.unwrap();
+    user(1, 1).set(&store).await.unwrap();
+    proxy.refuse();
+    proxy.cut();
+    User::del(&store, 1).await.unwrap_err();
+    assert!(tasks() > before, "there is one that delivers");
+    drop(store);
+    within(LONGEST_PAUSE, "no task is left", || tasks() == before).await;
+    proxy.accept();
+    tokio::time::sleep(DEADLINE).await;
+    assert_eq!(server.cli(&["EXISTS", "user:1"]), "1");
+}

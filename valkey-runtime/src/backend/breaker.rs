@@ -1,0 +1,559 @@
+//! When the server is asked, and when not: a circuit breaker, which is also where it is known whether there is a connection.
+//!
+//! A state machine without I/O; [`super::link`] does what it says. What counts here is **silence**, and nothing that is
+//! said. A server that answers that it is out of memory, loading or read-only has cost a round trip, and may be asked again.
+//! A server that does not answer costs each caller a deadline, and is not asked any more once that is certain:
+//!
+//! - An attempt to connect failed. The first one after a connection was lost is made at once, and commands wait for it.
+//! - [`FEW`] commands or more were not answered, and none between them was, over at least a command's deadline. So at least one
+//!   of them was sent after another had failed already: neither one slow command opens the breaker, nor a thousand callers
+//!   who wait behind it and fail with it. A rate of failures would have to be told a window and a least traffic, and
+//!   would open for one slow kind of command among fast ones.
+//!
+//! While it is open nothing is sent. What decides is a new connection: one task tries, after a pause that grows with each
+//! failure and is jittered. So there is never more than one probe, no caller pays for it, none can leave it half done, and a
+//! connection that is dead without anyone having been told is replaced. Pauses begin anew when a command was
+//! answered, and not when a connection was made: else a server that lets everyone in and then is silent would be asked all
+//! the time.
+//!
+//! A cluster has one breaker, since its client does not tell which node a command goes to. It opens when all nodes are
+//! silent, or when only keys of a silent one are asked for.
+
+use std::mem::{self, Discriminant};
+use std::time::Duration;
+
+/// How many commands without an answer are too many, if they also took long enough.
+const FEW: u32 = 3;
+/// The pause before the second attempt to connect, doubled for each further one up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether a store asks its server: the state of its circuit breaker, as told by [`Store::breaker`](crate::Store::breaker).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Commands are sent. Also while the store connects for the first time, and for the first time after its connection was
+    /// lost: commands wait for that, within their deadline.
+    Closed,
+    /// The server did not answer. Commands fail at once, without having been sent.
+    Open,
+    /// As open, while one attempt to connect decides.
+    HalfOpen,
+}
+
+/// `C` is a connection, `E` why the server is not asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Breaker<C, E> {
+    phase: Phase<C, E>,
+    /// Commands in a row that were not answered, and when the first of them failed, in microseconds.
+    unanswered: Option<(u32, u64)>,
+    /// Openings and failed attempts to connect since a command was last answered.
+    failures: u32,
+    /// The deadline of a command, in microseconds.
+    deadline: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Phase<C, E> {
+    /// Nobody connects: the next command starts it.
+    Idle,
+    Connecting,
+    Up {
+        connection: C,
+        /// Tells this connection from those before and after it.
+        generation: u64,
+        /// Whether a command was answered by it.
+        answered: bool,
+    },
+    Open(E),
+    HalfOpen(E),
+}
+
+/// What a command is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Advice<'b, C, E> {
+    /// Go by this connection, of this generation.
+    Send(&'b C, u64),
+    /// [`Breaker::start`], and wait for a change.
+    Wait,
+    /// Fail at once.
+    Refuse(&'b E),
+}
+
+impl<C, E> Breaker<C, E> {
+    pub(super) fn new(deadline: Duration) -> Self {
+        Self {
+            phase: Phase::Idle,
+            unanswered: None,
+            failures: 0,
+            deadline: u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn state(&self) -> BreakerState {
+        match self.phase {
+            Phase::Idle | Phase::Connecting | Phase::Up { .. } => BreakerState::Closed,
+            Phase::Open(_) => BreakerState::Open,
+            Phase::HalfOpen(_) => BreakerState::HalfOpen,
+        }
+    }
+
+    /// What those who wait for a change compare.
+    pub(super) fn phase(&self) -> Discriminant<Phase<C, E>> {
+        mem::discriminant(&self.phase)
+    }
+
+    /// For each command.
+    pub(super) fn advice(&self) -> Advice<'_, C, E> {
+        match &self.phase {
+            Phase::Up {
+                connection,
+                generation,
+                ..
+            } => Advice::Send(connection, *generation),
+            Phase::Idle | Phase::Connecting => Advice::Wait,
+            Phase::Open(why) | Phase::HalfOpen(why) => Advice::Refuse(why),
+        }
+    }
+
+    /// Whether [`answered`](Self::answered) would change anything: most answers need not be told.
+    pub(super) fn listens(&self) -> bool {
+        let fresh = matches!(
+            self.phase,
+            Phase::Up {
+                answered: false,
+                ..
+            }
+        );
+        fresh || self.failures > 0 || self.unanswered.is_some()
+    }
+
+    /// Someone needs a connection.
+    pub(super) fn start(&mut self) {
+        if matches!(self.phase, Phase::Idle) {
+            self.phase = Phase::Connecting;
+        }
+    }
+
+    /// Whether there is to be a task that connects: whoever makes a step that makes this true starts it.
+    pub(super) fn connects(&self) -> bool {
+        match self.phase {
+            Phase::Connecting | Phase::Open(_) | Phase::HalfOpen(_) => true,
+            Phase::Idle | Phase::Up { .. } => false,
+        }
+    }
+
+    /// A command was answered by the connection of that generation, whatever the answer says.
+    pub(super) fn answered(&mut self, by: u64) {
+        if let Phase::Up {
+            generation,
+            answered,
+            ..
+        } = &mut self.phase
+            && *generation == by
+        {
+            *answered = true;
+            self.failures = 0;
+            self.unanswered = None;
+        }
+    }
+
+    /// A command was not answered in time: by the connection of that generation, or because there was none yet.
+    pub(super) fn unanswered(&mut self, by: Option<u64>, now: u64, why: impl FnOnce() -> E) {
+        match (&self.phase, by) {
+            (Phase::Up { generation, .. }, Some(by)) if *generation == by => {}
+            (Phase::Connecting, None) => {}
+            // It says nothing of the connection that there is now.
+            _ => return,
+        }
+        let (count, since) = self.unanswered.get_or_insert((0, now));
+        *count = count.saturating_add(1);
+        if *count < FEW || now.saturating_sub(*since) < self.deadline {
+            return;
+        }
+        match self.phase {
+            // The attempt that is under way is the probe.
+            Phase::Connecting => self.phase = Phase::HalfOpen(why()),
+            _ => self.open(why()),
+        }
+    }
+
+    /// The connection of that generation was lost. A new one is made at once, unless several in a row were of no use.
+    pub(super) fn lost(&mut self, by: u64, why: impl FnOnce() -> E) {
+        match self.phase {
+            Phase::Up {
+                generation,
+                answered,
+                ..
+            } if generation == by => {
+                self.failures += u32::from(!answered);
+                match self.failures {
+                    0 | 1 => self.phase = Phase::Connecting,
+                    _ => self.phase = Phase::Open(why()),
+                }
+                self.unanswered = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// How long the task that connects waits before its next attempt.
+    pub(super) fn pause(&self, random: u64) -> Duration {
+        match self.phase {
+            Phase::Open(_) => pause(self.failures, random),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The task that connects makes its next attempt.
+    pub(super) fn attempt(&mut self) {
+        self.phase = match mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Open(why) => Phase::HalfOpen(why),
+            phase => phase,
+        };
+    }
+
+    /// The attempt succeeded, and the task is done.
+    pub(super) fn connected(&mut self, generation: u64, connection: C) {
+        self.phase = Phase::Up {
+            connection,
+            generation,
+            answered: false,
+        };
+        self.unanswered = None;
+    }
+
+    /// The attempt failed.
+    pub(super) fn failed(&mut self, why: E) {
+        self.open(why);
+    }
+
+    /// The task ended without having connected: its runtime was shut down.
+    pub(super) fn abandoned(&mut self) {
+        self.phase = Phase::Idle;
+        self.unanswered = None;
+    }
+
+    fn open(&mut self, why: E) {
+        self.phase = Phase::Open(why);
+        self.unanswered = None;
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+/// Between half of the pause and all of it, so that many processes don't come back as one.
+pub(crate) fn pause(failures: u32, random: u64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let longest = FIRST_PAUSE
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_PAUSE);
+    let half = longest / 2;
+    let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+    half + Duration::from_micros(random % spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_micros(2);
+
+    type Tested = Breaker<(), u64>;
+
+    fn up() -> Tested {
+        let mut breaker = Tested::new(DEADLINE);
+        breaker.start();
+        breaker.connected(1, ());
+        breaker.answered(1);
+        breaker
+    }
+
+    /// Fails at the times given; the state after the last.
+    fn silent(breaker: &mut Tested, times: &[u64]) -> BreakerState {
+        for time in times {
+            breaker.unanswered(Some(1), *time, || *time);
+        }
+        breaker.state()
+    }
+
+    #[test]
+    fn one_slow_command_does_not_open_it_nor_do_all_that_wait_behind_it() {
+        assert_eq!(silent(&mut up(), &[10]), BreakerState::Closed);
+        assert_eq!(silent(&mut up(), &[10; 1000]), BreakerState::Closed);
+        assert_eq!(silent(&mut up(), &[10, 11, 11, 11]), BreakerState::Closed);
+        assert_eq!(
+            silent(&mut up(), &[10, 100]),
+            BreakerState::Closed,
+            "two are few"
+        );
+    }
+
+    #[test]
+    fn silence_over_a_deadline_opens_it() {
+        assert_eq!(silent(&mut up(), &[10, 10, 12]), BreakerState::Open);
+        assert_eq!(silent(&mut up(), &[10, 12, 14]), BreakerState::Open);
+    }
+
+    #[test]
+    fn an_answer_between_keeps_it_closed() {
+        let mut breaker = up();
+        for time in 0..100 {
+            silent(&mut breaker, &[time, time]);
+            breaker.answered(1);
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn silence_while_it_connects_refuses_those_who_come_and_leaves_the_attempt_alone() {
+        let mut breaker = Tested::new(DEADLINE);
+        breaker.start();
+        for time in [1, 2, 3] {
+            breaker.unanswered(None, time, || 9);
+        }
+        assert_eq!(breaker.advice(), Advice::Refuse(&9));
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        breaker.connected(1, ());
+        assert_eq!(breaker.advice(), Advice::Send(&(), 1));
+    }
+
+    #[test]
+    fn pauses_grow_until_a_command_is_answered_and_are_jittered() {
+        let mut breaker = up();
+        let whole = |breaker: &Tested| breaker.pause(u64::MAX);
+        let mut pauses = Vec::new();
+        breaker.lost(1, || 0);
+        assert_eq!(
+            whole(&breaker),
+            Duration::ZERO,
+            "the first attempt is made at once"
+        );
+        for _ in 0..7 {
+            breaker.attempt();
+            breaker.failed(0);
+            let (least, most) = (breaker.pause(0), whole(&breaker));
+            assert!(least * 2 <= LONGEST_PAUSE && most < least * 2, "{most:?}");
+            pauses.push(least.as_millis() * 2);
+        }
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
+        for generation in 2..4 {
+            breaker.attempt();
+            breaker.connected(generation, ());
+            breaker.lost(generation, || 0);
+            assert_eq!(
+                breaker.state(),
+                BreakerState::Open,
+                "it lets us in and then is silent"
+            );
+            assert_eq!(breaker.pause(0), LONGEST_PAUSE / 2);
+        }
+        breaker.attempt();
+        breaker.connected(4, ());
+        breaker.answered(4);
+        breaker.lost(4, || 0);
+        breaker.attempt();
+        breaker.failed(0);
+        assert_eq!(breaker.pause(0), FIRST_PAUSE / 2);
+    }
+
+    #[test]
+    fn a_connection_that_was_of_no_use_is_replaced_at_once_and_a_second_one_is_not() {
+        let mut breaker = Tested::new(DEADLINE);
+        breaker.start();
+        breaker.connected(1, ());
+        breaker.lost(1, || 0);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        breaker.connected(2, ());
+        breaker.lost(2, || 0);
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+
+    /// What can happen to a breaker and the one task that connects for it.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Command,
+        Tick,
+        Answered(u64),
+        Unanswered(Option<u64>),
+        Lost(u64),
+        Attempt,
+        Connected,
+        Failed,
+        TaskGone,
+    }
+
+    /// A breaker beside what must be true of it, told by other means.
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct World {
+        breaker: Tested,
+        now: u64,
+        task: Task,
+        generation: u64,
+        /// When the commands failed that were not answered, since the connection was made or answered.
+        silence: Vec<u64>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+    enum Task {
+        None,
+        Pauses,
+        Attempts,
+    }
+
+    impl World {
+        /// The world after the event, or `None` where it can't happen.
+        fn after(&self, event: Event) -> Option<Self> {
+            let mut world = self.clone();
+            let before = self.breaker.state();
+            let usable = matches!(self.breaker.advice(), Advice::Send(..));
+            let waiting = matches!(self.breaker.advice(), Advice::Wait);
+            let current = |by| usable && by == self.generation;
+            match event {
+                Event::Command if waiting => world.breaker.start(),
+                Event::Command => return None,
+                Event::Tick => world.now = self.now.checked_add(1).filter(|now| *now <= 5)?,
+                Event::Answered(by) => {
+                    world.breaker.answered(by);
+                    if current(by) {
+                        world.silence.clear();
+                        assert!(!world.breaker.listens(), "nothing more to be told");
+                    }
+                }
+                Event::Unanswered(by) => {
+                    world.breaker.unanswered(by, self.now, || 1);
+                    let counts = match by {
+                        Some(by) => current(by),
+                        None => waiting && self.task != Task::None,
+                    };
+                    if counts {
+                        world.silence.push(self.now);
+                        let spans = self.now - world.silence[0];
+                        let opens = world.silence.len() >= 3 && spans >= 2;
+                        let opened = world.breaker.state() != BreakerState::Closed;
+                        assert_eq!(opened, opens, "{:?}", world.silence);
+                    } else {
+                        assert!(world.breaker == self.breaker, "it says nothing of now");
+                    }
+                }
+                Event::Lost(by) => {
+                    world.breaker.lost(by, || 2);
+                    assert!(current(by) || world.breaker == self.breaker);
+                }
+                Event::Attempt if self.task == Task::Pauses => {
+                    world.breaker.attempt();
+                    world.task = Task::Attempts;
+                }
+                Event::Connected if self.task == Task::Attempts => {
+                    world.generation += 1;
+                    world.breaker.connected(world.generation, ());
+                    world.task = Task::None;
+                    assert!(matches!(world.breaker.advice(), Advice::Send(..)));
+                }
+                Event::Failed if self.task == Task::Attempts => {
+                    world.breaker.failed(3);
+                    world.task = Task::Pauses;
+                    assert_eq!(world.breaker.state(), BreakerState::Open);
+                }
+                Event::TaskGone if self.task != Task::None => {
+                    world.breaker.abandoned();
+                    world.task = Task::None;
+                    assert!(
+                        world.breaker.advice() == Advice::Wait,
+                        "the next command starts another"
+                    );
+                }
+                Event::Attempt | Event::Connected | Event::Failed | Event::TaskGone => return None,
+            }
+            if world.breaker.connects() && !self.breaker.connects() {
+                assert!(world.task == Task::None, "never two that connect");
+                world.task = match world.breaker.pause(0) {
+                    Duration::ZERO => Task::Attempts,
+                    _ => Task::Pauses,
+                };
+            }
+            if !matches!(event, Event::Unanswered(_) | Event::Tick | Event::Command)
+                && world.breaker.phase() != self.breaker.phase()
+                || before != world.breaker.state()
+            {
+                world.silence.clear();
+            }
+            // Larger numbers make no difference any more.
+            world.silence.truncate(FEW as usize);
+            world.breaker.failures = world.breaker.failures.min(2);
+            if let Some((count, _)) = &mut world.breaker.unanswered {
+                *count = (*count).min(FEW);
+            }
+            Some(world)
+        }
+
+        fn check(&self) {
+            let breaker = &self.breaker;
+            match breaker.state() {
+                BreakerState::Closed => {}
+                BreakerState::Open => assert!(self.task == Task::Pauses, "someone will try"),
+                BreakerState::HalfOpen => {
+                    assert!(self.task == Task::Attempts, "someone tries")
+                }
+            }
+            let refuses = matches!(breaker.advice(), Advice::Refuse(_));
+            assert_eq!(refuses, breaker.state() != BreakerState::Closed);
+            assert_eq!(breaker.connects(), self.task != Task::None);
+        }
+
+        /// A server that answers is asked again after one pause and one attempt.
+        fn check_recovery(&self) {
+            let mut world = self.clone();
+            for event in [
+                Event::Command,
+                Event::Attempt,
+                Event::Connected,
+                Event::Answered(self.generation + 1),
+            ] {
+                world = world.after(event).unwrap_or(world);
+            }
+            assert!(matches!(world.breaker.advice(), Advice::Send(..)));
+        }
+    }
+
+    /// Whatever happens in whatever order, up to three connections and six moments of time.
+    #[test]
+    fn every_order_of_events() {
+        let first = World {
+            breaker: Tested::new(DEADLINE),
+            now: 0,
+            task: Task::None,
+            generation: 0,
+            silence: Vec::new(),
+        };
+        let generations = 1..=3;
+        let mut events = vec![
+            Event::Command,
+            Event::Tick,
+            Event::Unanswered(None),
+            Event::Attempt,
+            Event::Connected,
+            Event::Failed,
+            Event::TaskGone,
+        ];
+        for by in generations {
+            events.extend([
+                Event::Answered(by),
+                Event::Unanswered(Some(by)),
+                Event::Lost(by),
+            ]);
+        }
+        let mut known = HashSet::from([first.clone()]);
+        let mut open = vec![first];
+        while let Some(world) = open.pop() {
+            world.check();
+            world.check_recovery();
+            for next in events.iter().filter_map(|event| world.after(*event)) {
+                if next.generation <= 3 && known.insert(next.clone()) {
+                    open.push(next);
+                }
+            }
+        }
+        assert!(known.len() > 1000, "{} states", known.len());
+    }
+}

@@ -1,0 +1,512 @@
+//! The backend as the verbs see it: what this process has invalidated it does not read, whether or not the server knows.
+//!
+//! All that goes to a backend goes through here. A deletion that fails, the end of a guard that is not confirmed, a `set`
+//! that may or may not have been carried out, any of these dropped half-way: their keys are kept, as deletions, and delivered
+//! when the server is back, by one task, in bounded rounds. Always as a deletion: a late one can do no harm, a late store can. Until then a read
+//! of such a key asks nothing and is told [`Found::Withheld`]: a miss, of which nothing is stored. That is cheap while
+//! nothing is kept, which is nearly always: one look at a number.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::backend::{self, Backend, Found};
+use crate::envelope::Kind;
+use crate::stats::Counters;
+use crate::transition::{Hold, Placing, Verb};
+use crate::undelivered::{Fate, MOST, Moment, Round, Undelivered};
+use crate::{Error, ErrorKind, Random};
+
+#[derive(Debug)]
+pub(crate) struct Front {
+    backend: Backend,
+    /// The length of the namespace that all keys begin with.
+    namespace: usize,
+    random: Arc<dyn Random>,
+    counters: Arc<Counters>,
+    undelivered: Mutex<Undelivered>,
+    /// [`Undelivered::watched`], to be looked at without the lock. Relaxed: who has been told of a deletion that was kept,
+    /// by whatever means, sees the number that was there before.
+    watched: AtomicUsize,
+}
+
+impl Front {
+    pub(crate) fn new(
+        backend: Backend,
+        namespace: &str,
+        random: Arc<dyn Random>,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            backend,
+            namespace: namespace.len(),
+            random,
+            counters,
+            undelivered: Mutex::default(),
+            watched: AtomicUsize::new(0),
+        })
+    }
+
+    /// The backend itself, for what is not about keys.
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    pub(crate) fn now_micros(&self) -> u64 {
+        self.backend.now_micros()
+    }
+
+    /// How many deletions wait.
+    pub(crate) fn undelivered(&self) -> usize {
+        self.with(|undelivered| undelivered.len())
+    }
+
+    pub(crate) async fn get(self: &Arc<Self>, key: &[u8]) -> Result<Found, Error> {
+        if self.withholds(key) {
+            return Ok(Found::Withheld);
+        }
+        Ok(self.judged(key, self.backend.get(key).await?))
+    }
+
+    pub(crate) async fn get_many(self: &Arc<Self>, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        let Some(asked) = self.not_withheld(keys) else {
+            let found = self.backend.get_many(keys).await?;
+            return Ok(self.all_judged(keys.iter().map(Vec::as_slice), found));
+        };
+        let open: Vec<_> = pick(keys, &asked).cloned().collect();
+        let found = self.backend.get_many(&open).await?;
+        let found = self.all_judged(open.iter().map(Vec::as_slice), found);
+        Ok(spread(&asked, found, || Found::Withheld))
+    }
+
+    pub(crate) async fn head(self: &Arc<Self>, key: &[u8]) -> Result<Found, Error> {
+        if self.withholds(key) {
+            return Ok(Found::Withheld);
+        }
+        Ok(self.judged(key, self.backend.head(key).await?))
+    }
+
+    pub(crate) async fn get_and_ttl(
+        self: &Arc<Self>,
+        key: &[u8],
+    ) -> Result<(Found, Option<u64>), Error> {
+        if self.withholds(key) {
+            return Ok((Found::Withheld, None));
+        }
+        let (found, ttl) = self.backend.get_and_ttl(key).await?;
+        Ok((self.judged(key, found), ttl))
+    }
+
+    pub(crate) async fn head_and_ttl(
+        self: &Arc<Self>,
+        key: &[u8],
+    ) -> Result<(Found, Option<u64>), Error> {
+        if self.withholds(key) {
+            return Ok((Found::Withheld, None));
+        }
+        let (found, ttl) = self.backend.head_and_ttl(key).await?;
+        Ok((self.judged(key, found), ttl))
+    }
+
+    pub(crate) async fn set(
+        self: &Arc<Self>,
+        key: &[u8],
+        bytes: Vec<u8>,
+        ttl: Option<u64>,
+    ) -> Result<(), Error> {
+        let began = self.now();
+        let unknown = OnDrop(Some(|| self.keep(key, 0)));
+        let stored = self.backend.set(key, bytes, ttl).await;
+        unknown.disarm();
+        self.note_stored(key, began, stored.as_ref().err());
+        stored
+    }
+
+    pub(crate) async fn set_many(
+        self: &Arc<Self>,
+        keys: &[Vec<u8>],
+        values: Vec<Vec<u8>>,
+        ttls: &[Option<u64>],
+    ) -> Result<Vec<Result<(), Error>>, Error> {
+        let began = self.now();
+        let unknown = OnDrop(Some(|| keys.iter().for_each(|key| self.keep(key, 0))));
+        let stored = self.backend.set_many(keys, values, ttls).await;
+        unknown.disarm();
+        for (at, key) in keys.iter().enumerate() {
+            self.note_stored(key, began, error_at(&stored, at));
+        }
+        stored
+    }
+
+    pub(crate) async fn apply(
+        self: &Arc<Self>,
+        key: &[u8],
+        verb: &Verb<'_>,
+    ) -> Result<bool, Error> {
+        // Not there for a read, so not there for these.
+        if matches!(verb, Verb::Touch { .. } | Verb::SetIfPresent(_)) && self.withholds(key) {
+            return Ok(false);
+        }
+        let began = self.now();
+        let unknown = OnDrop(Some(|| self.keep_if_deletes(key, verb)));
+        let answer = self.backend.apply(key, verb).await;
+        unknown.disarm();
+        self.note_applied(key, verb, began, answer.as_ref().err());
+        answer
+    }
+
+    pub(crate) async fn apply_many(
+        self: &Arc<Self>,
+        keys: &[Vec<u8>],
+        verb: &Verb<'_>,
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let began = self.now();
+        let unknown = OnDrop(Some(|| {
+            keys.iter().for_each(|key| self.keep_if_deletes(key, verb))
+        }));
+        let answers = self.backend.apply_many(keys, verb).await;
+        unknown.disarm();
+        for (at, key) in keys.iter().enumerate() {
+            self.note_applied(key, verb, began, error_at(&answers, at));
+        }
+        answers
+    }
+
+    pub(crate) async fn apply_each(
+        self: &Arc<Self>,
+        keys: &[&[u8]],
+        verbs: &[Verb<'_>],
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let began = self.now();
+        let unknown = OnDrop(Some(|| {
+            let pairs = keys.iter().zip(verbs);
+            pairs.for_each(|(key, verb)| self.keep_if_deletes(key, verb));
+        }));
+        let answers = self.backend.apply_each(keys, verbs).await;
+        unknown.disarm();
+        for (at, (key, verb)) in keys.iter().zip(verbs).enumerate() {
+            self.note_applied(key, verb, began, error_at(&answers, at));
+        }
+        answers
+    }
+
+    pub(crate) async fn place(
+        self: &Arc<Self>,
+        key: &[u8],
+        verb: &Placing,
+    ) -> Result<Found, Error> {
+        if !reads(verb) {
+            return self.backend.place(key, verb).await;
+        }
+        if self.withholds(key) {
+            return Ok(Found::Withheld);
+        }
+        Ok(self.judged(key, self.backend.place(key, verb).await?))
+    }
+
+    pub(crate) async fn place_many(
+        self: &Arc<Self>,
+        keys: &[&[u8]],
+        verbs: &[Placing],
+    ) -> Result<Vec<Result<Found, Error>>, Error> {
+        if !verbs.iter().all(reads) {
+            return self.backend.place_many(keys, verbs).await;
+        }
+        let judged = |keys: &[&[u8]], found: Vec<Result<Found, Error>>| {
+            let judged = keys.iter().zip(found);
+            let judged = judged.map(|(key, found)| found.map(|found| self.judged(key, found)));
+            judged.collect::<Vec<_>>()
+        };
+        let Some(asked) = self.not_withheld(keys) else {
+            let found = self.backend.place_many(keys, verbs).await?;
+            return Ok(judged(keys, found));
+        };
+        let open: Vec<_> = pick(keys, &asked).copied().collect();
+        let verbs: Vec<_> = pick(verbs, &asked).copied().collect();
+        let found = self.backend.place_many(&open, &verbs).await?;
+        Ok(spread(&asked, judged(&open, found), || Ok(Found::Withheld)))
+    }
+
+    /// Has a key deleted as soon as the server takes it, and a guard left there for so many milliseconds.
+    pub(crate) fn keep(self: &Arc<Self>, key: &[u8], hold: u64) {
+        let (type_len, now) = (self.type_len(key), self.backend.clock_micros());
+        match self.with(|undelivered| undelivered.keep(key, hold, type_len, now)) {
+            Fate::Kept => self.counters.queued_deletion(),
+            Fate::Lost => self.counters.lost_deletion(),
+            Fate::FirstLost => {
+                self.counters.lost_deletion();
+                tracing::error!(
+                    keys = %String::from_utf8_lossy(&key[..type_len]),
+                    "more than {MOST} deletions wait for the server: what is older than this is not read here any more"
+                );
+            }
+        }
+        self.deliver();
+    }
+
+    /// Takes note of how a plain `set` went.
+    fn note_stored(self: &Arc<Self>, key: &[u8], began: Option<Moment>, error: Option<&Error>) {
+        match error {
+            None => self.settle(key, began),
+            Some(error) if error.is_transient() || error.is_refused() => self.keep(key, 0),
+            // Refused for what it is: nothing was changed, and nothing will be.
+            Some(_) => {}
+        }
+    }
+
+    /// Takes note of how a verb went.
+    fn note_applied(
+        self: &Arc<Self>,
+        key: &[u8],
+        verb: &Verb<'_>,
+        began: Option<Moment>,
+        error: Option<&Error>,
+    ) {
+        match error {
+            None if deletes(verb).is_some() => self.settle(key, began),
+            None => {}
+            // With such a configuration nothing will ever be delivered.
+            Some(error) if error.kind() == ErrorKind::Config => {}
+            Some(_) => self.keep_if_deletes(key, verb),
+        }
+    }
+
+    fn keep_if_deletes(self: &Arc<Self>, key: &[u8], verb: &Verb<'_>) {
+        if let Some(hold) = deletes(verb) {
+            self.keep(key, hold);
+        }
+    }
+
+    /// The present, if there is anything that a verb which begins now could settle.
+    fn now(&self) -> Option<Moment> {
+        (!self.is_clear()).then(|| self.with(|undelivered| undelivered.now()))
+    }
+
+    fn settle(&self, key: &[u8], began: Option<Moment>) {
+        if let Some(began) = began {
+            self.with(|undelivered| undelivered.settle(key, began));
+        }
+    }
+
+    fn is_clear(&self) -> bool {
+        self.watched.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a read of the key has to be a miss, since its deletion waits.
+    fn withholds(self: &Arc<Self>, key: &[u8]) -> bool {
+        if self.is_clear() {
+            return false;
+        }
+        let (withheld, delivering) =
+            self.with(|undelivered| (undelivered.holds(key), undelivered.delivering));
+        if withheld && !delivering {
+            self.deliver();
+        }
+        withheld
+    }
+
+    /// Which of the keys may be read; `None` for all of them.
+    fn not_withheld<K: AsRef<[u8]>>(self: &Arc<Self>, keys: &[K]) -> Option<Vec<bool>> {
+        if self.is_clear() {
+            return None;
+        }
+        let open: Vec<_> = self.with(|undelivered| {
+            keys.iter()
+                .map(|key| !undelivered.holds(key.as_ref()))
+                .collect()
+        });
+        let withheld = open.iter().any(|open| !open);
+        withheld.then(|| {
+            self.deliver();
+            open
+        })
+    }
+
+    /// What was found, unless it may be older than a deletion of its type that was lost.
+    fn judged(&self, key: &[u8], found: Found) -> Found {
+        if self.is_clear() {
+            return found;
+        }
+        let Found::Entry(bytes) = &found else {
+            return found;
+        };
+        let (type_len, time) = (self.type_len(key), |clock| {
+            self.backend.server_micros(clock)
+        });
+        match self.with(|undelivered| undelivered.outdated(key, type_len, bytes, time)) {
+            Some((Kind::Value | Kind::Absence, stamp)) => Found::Outdated(stamp),
+            // What is loaded under it may be as old.
+            Some((Kind::Lease, _)) => Found::Withheld,
+            Some((Kind::Guard, _)) | None => found,
+        }
+    }
+
+    fn all_judged<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+        found: Vec<Found>,
+    ) -> Vec<Found> {
+        if self.is_clear() {
+            return found;
+        }
+        keys.zip(found)
+            .map(|(key, found)| self.judged(key, found))
+            .collect()
+    }
+
+    /// How much of a key is the same for all keys of its type: namespace and prefix, and the colon after it.
+    fn type_len(&self, key: &[u8]) -> usize {
+        let parts = key.get(self.namespace..).unwrap_or_default();
+        let prefix = parts.iter().position(|byte| *byte == b':');
+        prefix.map_or(key.len(), |colon| self.namespace + colon + 1)
+    }
+
+    fn with<R>(&self, step: impl FnOnce(&mut Undelivered) -> R) -> R {
+        // A panic under this lock leaves the set whole.
+        let mut undelivered = self
+            .undelivered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let result = step(&mut undelivered);
+        self.watched.store(undelivered.watched(), Ordering::Relaxed);
+        result
+    }
+
+    /// Sees to it that a task delivers. Outside of a runtime, as where a guard is dropped at the end of a program, nothing
+    /// can be sent; the next one who finds something withheld starts it.
+    fn deliver(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let start = |undelivered: &mut Undelivered| {
+            undelivered.len() > 0 && !std::mem::replace(&mut undelivered.delivering, true)
+        };
+        if self.with(start) {
+            let front = Arc::downgrade(self);
+            runtime.spawn(deliver(front.clone(), GiveBack(Some(front))));
+        }
+    }
+
+    /// Sends a few deletions. True if any of them was confirmed.
+    async fn send(&self, round: Round) -> bool {
+        let keys: Vec<_> = round.keys.iter().map(|(key, _)| &**key).collect();
+        let verbs: Vec<_> = round
+            .keys
+            .iter()
+            .map(|(_, life)| {
+                let token = self.random.next_u64();
+                Verb::Delete((*life > 0).then_some(Hold { token, life: *life }))
+            })
+            .collect();
+        let answers = self.backend.apply_each(&keys, &verbs).await;
+        let mut delivered = 0;
+        for (at, key) in keys.iter().enumerate() {
+            match error_at(&answers, at) {
+                None => {
+                    self.settle(key, Some(round.moment));
+                    delivered += 1;
+                }
+                Some(error) => tracing::trace!("a deletion still waits for the server: {error}"),
+            }
+        }
+        tracing::debug!(delivered, of = keys.len(), "deletions that had waited");
+        delivered > 0
+    }
+}
+
+/// Delivers until nothing is left, or nobody has the store any more.
+async fn deliver(front: Weak<Front>, mut give_back: GiveBack) {
+    let mut failures = 0;
+    loop {
+        let Some(closed) = front.upgrade().map(|front| front.backend.closed()) else {
+            return;
+        };
+        closed.await;
+        let Some(strong) = front.upgrade() else {
+            return;
+        };
+        let next = strong.with(|undelivered| {
+            let round = undelivered.next_round();
+            // In one step with the look that found nothing, so that what comes after it starts another task.
+            undelivered.delivering = round.is_some();
+            round
+        });
+        let Some(round) = next else {
+            give_back.0 = None;
+            return;
+        };
+        failures = match strong.send(round).await {
+            true => 0,
+            false => failures + 1,
+        };
+        if failures > 0 {
+            let pause = backend::pause(failures, strong.random.next_u64());
+            drop(strong);
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// Says that no task delivers any more, where it ends with its runtime.
+struct GiveBack(Option<Weak<Front>>);
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        if let Some(front) = self.0.take().as_ref().and_then(Weak::upgrade) {
+            front.with(|undelivered| undelivered.delivering = false);
+        }
+    }
+}
+
+/// Whether nothing old is under a key after the verb; and if so, for how many milliseconds a guard is to stay.
+fn deletes(verb: &Verb<'_>) -> Option<u64> {
+    match verb {
+        Verb::Delete(hold) => Some(hold.map_or(0, |hold| hold.life)),
+        Verb::Leave { hold, .. } | Verb::StoreThrough { hold, .. } => Some(*hold),
+        _ => None,
+    }
+}
+
+/// Does something when it is dropped, unless it is disarmed: what becomes of a verb whose caller went away.
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> OnDrop<F> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.take() {
+            act();
+        }
+    }
+}
+
+/// Whether what it answers is taken for what may be read.
+fn reads(verb: &Placing) -> bool {
+    matches!(verb, Placing::Lease { .. })
+}
+
+/// The error of one of many, or of all.
+fn error_at<A>(answers: &Result<Vec<Result<A, Error>>, Error>, at: usize) -> Option<&Error> {
+    match answers {
+        Ok(answers) => answers.get(at)?.as_ref().err(),
+        Err(error) => Some(error),
+    }
+}
+
+fn pick<'a, T>(items: &'a [T], which: &'a [bool]) -> impl Iterator<Item = &'a T> {
+    let picked = items.iter().zip(which).filter(|(_, picked)| **picked);
+    picked.map(|(item, _)| item)
+}
+
+/// Puts what was found in the places of what was asked for, and `others` in between.
+fn spread<T>(asked: &[bool], found: Vec<T>, others: impl Fn() -> T) -> Vec<T> {
+    let mut found = found.into_iter();
+    let places = asked.iter().map(|asked| {
+        let answer = if *asked { found.next() } else { None };
+        answer.unwrap_or_else(&others)
+    });
+    places.collect()
+}
