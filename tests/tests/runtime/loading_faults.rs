@@ -175,6 +175,18 @@ async fn a_value_whose_fill_is_not_confirmed_is_given_and_stays() {
     assert_eq!(User::get(&store, 1).await.unwrap(), Some(user(7)));
 }
 
+/// Long before a guard that nobody takes away would run out. (The deletion that was kept when the reply was lost may come
+/// late, and take a value with it: that is why it is not asked only once.)
+async fn no_guard_is_left(store: &Store) {
+    let started = Instant::now();
+    until("a load is stored", async || {
+        Database::open(8).call(store.clone()).await;
+        User::get(store, 1).await.unwrap() == Some(user(8))
+    })
+    .await;
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
 #[tokio::test]
 async fn a_guard_whose_reply_is_lost_is_taken_away_all_the_same() {
     let relay = losing(Lost::Reply, "enter");
@@ -186,12 +198,7 @@ async fn a_guard_whose_reply_is_lost_is_taken_away_all_the_same() {
     });
     assert_eq!(during.await, Ok(None), "it was placed");
     assert_eq!(store.undelivered(), 0);
-    Database::open(8).call(other.clone()).await;
-    assert_eq!(
-        User::get(&other, 1).await.unwrap(),
-        Some(user(8)),
-        "no guard is left"
-    );
+    no_guard_is_left(&other).await;
 }
 
 #[tokio::test]
@@ -203,12 +210,7 @@ async fn a_strict_write_whose_guard_is_not_confirmed_is_refused_and_leaves_no_gu
         panic!("it must not be written")
     });
     is_refused(refused.await, ErrorKind::Connection);
-    Database::open(8).call(other.clone()).await;
-    assert_eq!(
-        User::get(&other, 1).await.unwrap(),
-        Some(user(8)),
-        "no guard is left"
-    );
+    no_guard_is_left(&other).await;
 }
 
 #[tokio::test]
