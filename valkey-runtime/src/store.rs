@@ -191,8 +191,8 @@ impl Store {
     ///
     /// A server is taken to be down when a new connection to it fails, or when several commands in a row were not answered
     /// over more than the [deadline](Builder::command_timeout) of one. Then every command fails at once, in microseconds, with
-    /// an error that [says so](crate::Error::is_refused), until a new connection succeeds, which is tried again and again in
-    /// the background, at least once a second. In the process itself there is nothing to open.
+    /// an error that [says so](crate::Error::is_refused), until a new connection succeeds. That is tried in the background, after
+    /// pauses of at most a second. In the process itself there is nothing to open.
     ///
     /// ```
     /// use valkey_runtime::{BreakerState, Store};

@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, Store};
 use valkey_tests::Server;
 
-use crate::database::{Database, User, all_given, settle, until, user};
+use crate::database::{Database, PATIENCE, User, all_given, settle, until, user};
 use crate::relay::{BEHIND, Relay};
-use crate::stores::On;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "limited", max_loads = 4)]
@@ -22,8 +21,7 @@ const TASKS: usize = 1000;
 /// A store whose commands are counted. The server knows all scripts.
 async fn counted(namespace: &str) -> (Relay, Store) {
     let relay = Relay::to(&BEHIND);
-    let builder = Store::builder().url(&relay.url()).namespace(namespace);
-    let store = builder.connect().await.unwrap();
+    let store = open(&relay.url(), namespace).await;
     load(&store, 4711, Ok(Some(7))).await.unwrap();
     load(&store, 4712, Ok(None)).await.unwrap();
     User::update(&store, 4711, async || Ok::<_, ()>(()))
@@ -44,6 +42,11 @@ async fn load(
 ) -> Result<Option<User>, &'static str> {
     let row = row.map(|row| row.map(|row| User { id, row }));
     User::get_or_load(store, id, async || row).await
+}
+
+async fn open(url: &str, namespace: &str) -> Store {
+    let builder = Store::builder().url(url).namespace(namespace);
+    builder.command_timeout(PATIENCE).connect().await.unwrap()
 }
 
 fn counts<const N: usize>(counts: [(&'static str, usize); N]) -> BTreeMap<&'static str, usize> {
@@ -124,12 +127,7 @@ async fn who_shares_a_load_costs_a_read() {
 async fn many_who_wait_for_another_process_ask_as_one() {
     const WAITING: usize = 500;
     let (relay, there) = counted("count-poll").await;
-    let here = Store::builder()
-        .url(&BEHIND.url())
-        .namespace("count-poll")
-        .connect()
-        .await
-        .unwrap();
+    let here = open(&BEHIND.url(), "count-poll").await;
     let database = Database::closed(7);
     let owner = database.calls(&here, 1);
     database.begun(1).await;
@@ -153,8 +151,8 @@ async fn many_who_wait_for_another_process_ask_as_one() {
 async fn a_server_that_is_dead_is_no_herd_on_the_database() {
     let server = Server::plain();
     let processes = [
-        Store::connect(&server.url()).await.unwrap(),
-        Store::connect(&server.url()).await.unwrap(),
+        open(&server.url(), "dead").await,
+        open(&server.url(), "dead").await,
     ];
     server.kill();
     for store in &processes {
@@ -180,8 +178,8 @@ async fn a_server_that_is_dead_is_no_herd_on_the_database() {
 
 #[tokio::test]
 async fn a_key_that_is_guarded_is_no_herd_on_the_database() {
-    let store = On::Plain.store("count-guard").await;
-    let other = On::Plain.store("count-guard").await;
+    let store = open(&BEHIND.url(), "count-guard").await;
+    let other = open(&BEHIND.url(), "count-guard").await;
     let guard = User::guard(&other, 1).await.unwrap();
     let database = Database::closed(7);
     let first = database.calls(&store, TASKS / 2);
@@ -205,7 +203,7 @@ async fn a_key_that_is_guarded_is_no_herd_on_the_database() {
 #[tokio::test]
 async fn a_loader_that_fails_while_the_server_is_dead_fails_for_each_and_ends() {
     let server = Server::plain();
-    let store = Store::connect(&server.url()).await.unwrap();
+    let store = open(&server.url(), "dead").await;
     server.kill();
     User::get(&store, 1).await.unwrap_err();
     User::get(&store, 1).await.unwrap_err();

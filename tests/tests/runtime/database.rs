@@ -17,6 +17,9 @@ pub(crate) struct User {
     pub(crate) row: u32,
 }
 
+/// For a store that is to give no command up because the machine is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 pub(crate) fn user(row: u32) -> User {
     User { id: 1, row }
 }
@@ -95,6 +98,12 @@ impl Database {
 
     pub(crate) fn write(&self, row: u32) {
         self.row.store(row, Ordering::SeqCst);
+    }
+
+    /// The same, as what an update runs.
+    pub(crate) fn commit(&self, row: u32) -> Result<(), ()> {
+        self.write(row);
+        Ok(())
     }
 
     /// The most loads that ran at a time.

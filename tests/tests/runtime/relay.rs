@@ -1,9 +1,11 @@
 //! A real server behind a scripted one: a test sees each command, and decides what becomes of it and of its reply.
 
 use std::collections::BTreeMap;
+use std::io::{BufReader, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use valkey_tests::resp::Value;
+use valkey_tests::resp::{self, Value};
 use valkey_tests::{FakeServer, Reply, Server};
 
 /// A server for relays to stand before: no test has it forget its scripts.
@@ -17,29 +19,37 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Passes everything on.
-    pub(crate) fn to(server: &'static Server) -> Self {
+    pub(crate) fn to(server: &Server) -> Self {
         Self::meddling(server, |_, pass_on| pass_on())
     }
 
     /// Passes on what the closure passes on, which is told what the command is for and gives the reply. A script that the
     /// server does not know is answered so beforehand: what the closure sees will be carried out.
     pub(crate) fn meddling(
-        server: &'static Server,
+        server: &Server,
         meddle: impl Fn(&'static str, &dyn Fn() -> Reply) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();
+        let behind = TcpStream::connect(server.addr()).unwrap();
+        behind.set_nodelay(true).unwrap();
+        let behind = Mutex::new(BufReader::new(behind));
+        let ask = move |command: &[&[u8]]| {
+            let mut behind = behind.lock().unwrap();
+            behind.get_mut().write_all(&resp::encode(command)).unwrap();
+            resp::read_value(&mut *behind).unwrap()
+        };
         let front = FakeServer::start(move |command| {
-            if &*command[0] == b"EVALSHA"
-                && server.command(&[&b"SCRIPT"[..], b"EXISTS", &command[1]])
-                    == Value::Array(vec![Value::Integer(0)])
+            let command: Vec<_> = command.iter().map(Vec::as_slice).collect();
+            if command[0] == b"EVALSHA"
+                && ask(&[b"SCRIPT", b"EXISTS", command[1]]) == Value::Array(vec![Value::Integer(0)])
             {
                 log.lock().unwrap().push("unknown script");
                 return Reply::error("NOSCRIPT No matching script.");
             }
-            let purpose = purpose(command);
+            let purpose = purpose(&command);
             log.lock().unwrap().push(purpose);
-            meddle(purpose, &|| Reply::Raw(encoded(server.command(command))))
+            meddle(purpose, &|| Reply::Raw(encoded(ask(&command))))
         });
         Self { front, seen }
     }
@@ -59,9 +69,8 @@ impl Relay {
 }
 
 /// What a command is for. (Scripts are told by their arguments, which the protocol of each script names.)
-fn purpose(command: &[Vec<u8>]) -> &'static str {
-    let arguments: Vec<&[u8]> = command.iter().skip(4).map(Vec::as_slice).collect();
-    match (&*command[0], &*arguments) {
+fn purpose(command: &[&[u8]]) -> &'static str {
+    match (command[0], command.get(4..).unwrap_or_default()) {
         (b"GET", _) => "read",
         (b"TIME", _) => "time",
         (b"EVAL" | b"EVALSHA", [b"", b"0"]) => "delete",

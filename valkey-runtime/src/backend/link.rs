@@ -8,7 +8,6 @@
 //! back-off. Here connecting is a task of its own that goes on until it succeeds.
 
 use std::fmt;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -66,6 +65,22 @@ struct Shared {
 enum Wire {
     Node(MultiplexedConnection),
     Cluster(ClusterConnection),
+}
+
+impl Wire {
+    async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Wire::Node(node) => node.send_packed_command(command).await,
+            Wire::Cluster(cluster) => cluster.req_packed_command(command).await,
+        }
+    }
+
+    async fn send_all(&mut self, pipeline: &Pipeline, count: usize) -> RedisResult<Vec<Value>> {
+        match self {
+            Wire::Node(node) => node.send_packed_commands(pipeline, 0, count).await,
+            Wire::Cluster(cluster) => cluster.req_packed_commands(pipeline, 0, count).await,
+        }
+    }
 }
 
 /// Why the server is not asked.
@@ -145,36 +160,32 @@ impl Link {
         }
     }
 
-    /// When an operation must be over that begins now.
-    pub(super) fn end_of_operation(&self) -> Instant {
-        after(self.0.deadlines.operation)
+    /// How long an operation may take.
+    pub(super) fn operation(&self) -> Duration {
+        self.0.deadlines.operation
     }
 
-    /// As [`end_of_operation`](Self::end_of_operation), for what follows upon a command of the same operation; `None` where
-    /// an operation has no time for that.
-    pub(super) fn end_of_rest(&self) -> Option<Instant> {
+    /// How long an operation may still take after its first command.
+    pub(super) fn rest_of_operation(&self) -> Duration {
         let Deadlines {
             command, operation, ..
         } = self.0.deadlines;
-        (operation > command).then(|| after(operation - command))
+        operation.saturating_sub(command)
     }
 
-    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Error> {
-        self.send_by(command, None).await
+    pub(super) fn send<'s>(
+        &'s self,
+        command: &'s Cmd,
+    ) -> impl Future<Output = Result<Value, Error>> + Send + 's {
+        self.send_within(command, Duration::MAX)
     }
 
-    /// `until` is when the operation must be over that the command is part of.
-    pub(super) async fn send_by(
-        &self,
-        command: &Cmd,
-        until: Option<Instant>,
-    ) -> Result<Value, Error> {
-        let mut passage = self.passage(until).await?;
-        let answer = match &mut passage.wire {
-            Wire::Node(node) => in_time(passage.until, node.send_packed_command(command)).await,
-            Wire::Cluster(cluster) => {
-                in_time(passage.until, cluster.req_packed_command(command)).await
-            }
+    /// `left` is how long the operation may still take that the command is part of.
+    pub(super) async fn send_within(&self, command: &Cmd, left: Duration) -> Result<Value, Error> {
+        let mut passage = self.passage(left).await?;
+        let answer = match passage.until {
+            None => passage.wire.send(command).await,
+            Some(until) => in_time(until, Box::pin(passage.wire.send(command))).await,
         };
         self.0
             .checked(&passage, answer.and_then(Value::extract_error))
@@ -186,18 +197,12 @@ impl Link {
         &self,
         pipeline: &Pipeline,
         count: usize,
-        until: Option<Instant>,
+        left: Duration,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
-        let mut passage = self.passage(until).await?;
-        let answers = match &mut passage.wire {
-            Wire::Node(node) => {
-                let answers = node.send_packed_commands(pipeline, 0, count);
-                in_time(passage.until, answers).await
-            }
-            Wire::Cluster(cluster) => {
-                let answers = cluster.req_packed_commands(pipeline, 0, count);
-                in_time(passage.until, answers).await
-            }
+        let mut passage = self.passage(left).await?;
+        let answers = match passage.until {
+            None => passage.wire.send_all(pipeline, count).await,
+            Some(until) => in_time(until, Box::pin(passage.wire.send_all(pipeline, count))).await,
         };
         let answers = self.0.checked(&passage, answers)?;
         if answers.len() != count {
@@ -210,19 +215,16 @@ impl Link {
     }
 
     /// The connection, waited for no longer than a command may take.
-    async fn passage(&self, until: Option<Instant>) -> Result<Passage, Error> {
+    async fn passage(&self, left: Duration) -> Result<Passage, Error> {
         let command = self.0.deadlines.command;
-        let limit = match until {
-            None => command,
-            Some(until) => until.saturating_duration_since(Instant::now()).min(command),
-        };
+        let limit = left.min(command);
         match self.0.breaker.borrow().advice() {
             Advice::Send(wire, generation) => {
                 return Ok(Passage {
                     generation,
                     wire: wire.clone(),
                     limit,
-                    until: until.filter(|_| limit < command),
+                    until: (limit < command).then(|| after(limit)),
                 });
             }
             Advice::Refuse(down) => {
@@ -376,17 +378,14 @@ impl Shared {
             }
             Connector::Cluster(cluster, seeds) => {
                 let until = after(self.deadlines.connect);
-                match in_time(Some(until), cluster.get_async_connection()).await {
+                match in_time(until, cluster.get_async_connection()).await {
                     Ok(connection) => Wire::Cluster(connection),
                     Err(error) => return Err(self.why_no_seed(seeds).await.unwrap_or(fail(error))),
                 }
             }
         };
         let sent = self.seams.time.sent();
-        let answer = match &mut wire {
-            Wire::Node(node) => node.send_packed_command(&time_command()).await,
-            Wire::Cluster(cluster) => cluster.req_packed_command(&time_command()).await,
-        };
+        let answer = wire.send(&time_command()).await;
         match answer
             .and_then(Value::extract_error)
             .map_err(fail)
@@ -477,18 +476,14 @@ fn after(time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now + day)
 }
 
-/// Waits for an answer until then; without that as long as the client does.
+/// Waits for an answer until then.
 async fn in_time<T>(
-    until: Option<Instant>,
+    until: Instant,
     answer: impl Future<Output = RedisResult<T>>,
 ) -> RedisResult<T> {
-    let mut answer = pin!(answer);
-    match until {
-        None => answer.await,
-        Some(until) => tokio::time::timeout_at(until, answer.as_mut())
-            .await
-            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())),
-    }
+    tokio::time::timeout_at(until, answer)
+        .await
+        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
 /// The connection itself tells when it is lost, also while no command is under way.

@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -20,7 +20,6 @@ use redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
     RedisConnectionInfo, Value,
 };
-use tokio::time::Instant;
 
 use super::Found;
 use super::breaker::BreakerState;
@@ -209,8 +208,9 @@ impl Server {
         pipeline
             .add_command(finds)
             .add_command(command(b"PTTL", key));
-        let [seen, ttl] = <[_; 2]>::try_from(self.link.send_all(&pipeline, 2, None).await?)
-            .map_err(|_| unexpected_answer())?;
+        let [seen, ttl] =
+            <[_; 2]>::try_from(self.link.send_all(&pipeline, 2, Duration::MAX).await?)
+                .map_err(|_| unexpected_answer())?;
         match ttl? {
             // It expired between the two.
             Value::Int(-2) => Ok((Found::Nothing, None)),
@@ -251,34 +251,36 @@ impl Server {
         let commands = items
             .iter()
             .map(|(key, bytes, ttl)| set_command(key, bytes, *ttl));
-        let answers = self.pipelined(commands, None).await?;
+        let answers = self.pipelined(commands, Duration::MAX).await?;
         self.ask_time_if_due();
         Ok(answers.into_iter().map(|answer| answer.map(drop)).collect())
     }
 
     pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
-        let until = match verb {
+        let time = match verb {
             // It follows upon a read, in the same operation.
-            Verb::RemoveIfSame(_) => match self.link.end_of_rest() {
-                Some(until) => until,
-                None => return Ok(false),
-            },
-            _ => self.link.end_of_operation(),
+            Verb::RemoveIfSame(_) => self.link.rest_of_operation(),
+            _ => self.link.operation(),
         };
+        if time.is_zero() {
+            return Ok(false);
+        }
         let command = |call| script::command(call, key, verb);
-        truth(self.call(command, until).await)
+        truth(self.call(command, time).await)
     }
 
     pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
         let command = |call| script::placing_command(call, key, verb);
-        placed(self.call(command, self.link.end_of_operation()).await)
+        placed(self.call(command, self.link.operation()).await)
     }
 
-    /// Calls a script, with its body where the server does not know it.
-    async fn call(&self, command: impl Fn(Call) -> Cmd, until: Instant) -> Result<Value, Error> {
-        match self.link.send_by(&command(Call::Digest), Some(until)).await {
+    /// Calls a script, with its body where the server does not know it, in no more than that time.
+    async fn call(&self, command: impl Fn(Call) -> Cmd, time: Duration) -> Result<Value, Error> {
+        let began = Instant::now();
+        match self.link.send_within(&command(Call::Digest), time).await {
             Err(error) if is_unknown_script(&error) => {
-                self.link.send_by(&command(Call::Body), Some(until)).await
+                let left = time.saturating_sub(began.elapsed());
+                self.link.send_within(&command(Call::Body), left).await
             }
             answer => answer,
         }
@@ -334,10 +336,8 @@ impl Server {
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let command = &command;
         if self.link.is_cluster() {
-            let one = |at| {
-                let until = self.link.end_of_operation();
-                alone(self.call(move |call| command(call, at), until))
-            };
+            let time = self.link.operation();
+            let one = |at| alone(self.call(move |call| command(call, at), time));
             in_order(0..count, COMMANDS_UNDER_WAY, one).await
         } else {
             in_order(chunks(count), CHUNKS_UNDER_WAY, |chunk| {
@@ -352,10 +352,11 @@ impl Server {
         chunk: Range<usize>,
         command: &impl Fn(Call, usize) -> Cmd,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
-        let until = Some(self.link.end_of_operation());
+        let (began, time) = (Instant::now(), self.link.operation());
+        let left = || time.saturating_sub(began.elapsed());
         let start = chunk.start;
         let digests = chunk.map(|at| command(Call::Digest, at));
-        let mut answers = self.pipelined(digests, until).await?;
+        let mut answers = self.pipelined(digests, time).await?;
         loop {
             let unknown = answers
                 .iter()
@@ -367,12 +368,12 @@ impl Server {
             };
             // The first one sends the body; those after it are found by the digest again, unless they are of another script.
             let body = command(Call::Body, start + first);
-            answers[*first] = self.link.send_by(&body, until).await;
+            answers[*first] = self.link.send_within(&body, left()).await;
             if others.is_empty() {
                 return Ok(answers);
             }
             let digests = others.iter().map(|at| command(Call::Digest, start + at));
-            match self.pipelined(digests, until).await {
+            match self.pipelined(digests, left()).await {
                 Ok(again) => others
                     .iter()
                     .zip(again)
@@ -387,14 +388,14 @@ impl Server {
     async fn pipelined(
         &self,
         commands: impl ExactSizeIterator<Item = Cmd>,
-        until: Option<Instant>,
+        left: Duration,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let count = commands.len();
         let mut pipeline = Pipeline::with_capacity(count);
         for command in commands {
             pipeline.add_command(command);
         }
-        self.link.send_all(&pipeline, count, until).await
+        self.link.send_all(&pipeline, count, left).await
     }
 
     /// Asks for the server's time beside the way of whoever noticed that it is due.
