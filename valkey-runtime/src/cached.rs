@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::options::Unwritten;
 use crate::{
     Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, LoadError, LoadLimits,
-    LoadOptions, OwnKey, Policy, Result, SetOptions, Store, Ttl, UpdateError, UpdateOptions,
+    LoadOptions, OwnKey, Policy, Result, SetOptions, Stale, Store, Ttl, UpdateError, UpdateOptions,
 };
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
@@ -275,6 +275,97 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         Fut: Future<Output = Result<L, E>> + Send,
     {
         store.of::<Self>().get_or_load_with(key, options, load)
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with a loader that sees the value which it is to take the place of, where there
+    /// is one whose time is over: see [`Stale`], which it may answer with.
+    ///
+    /// # Errors
+    /// The loader's.
+    fn get_or_revalidate<'s, L, E, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
+    where
+        L: IntoLoaded<Self> + Send,
+        E: Send,
+        F: FnOnce(Option<Stale<Self>>) -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        store.of::<Self>().get_or_revalidate(key, load)
+    }
+
+    /// As [`get_or_revalidate`](Self::get_or_revalidate), for types with `refresh_ahead` or `load_timeout`: the load may go on
+    /// beside its caller, which has its answer, and so the loader borrows nothing.
+    ///
+    /// With `refresh_ahead = "80%"` the first hit after four fifths of a value's life has it loaded anew in the background,
+    /// once, whatever the number of callers and processes. With `load_timeout = "200ms"` a caller waits so long for a load and is
+    /// then given the value whose time is over, where there is one (`stale_if_error`); the load goes on, for at most 10 s.
+    /// What goes on ends with [`Store::close`].
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(ttl = "1m", refresh_ahead = "80%", stale_if_error = "1h", load_timeout = "200ms")]
+    /// struct Price {
+    ///     #[cached(key)]
+    ///     article: u32,
+    ///     cents: u64,
+    /// }
+    ///
+    /// # #[derive(Debug)]
+    /// # struct DbError;
+    /// # #[derive(Clone)]
+    /// # struct Db;
+    /// # impl Db {
+    /// #     async fn find_price(&self, article: u32) -> Result<Option<Price>, DbError> {
+    /// #         Ok(Some(Price { article, cents: 990 }))
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), DbError> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let db = db.clone();
+    /// let price = Price::get_or_refresh(&store, 7, |_| async move { db.find_price(7).await }).await?;
+    /// assert_eq!(price.unwrap().cents, 990);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The loader's.
+    fn get_or_refresh<'s, L, E, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
+    where
+        L: IntoLoaded<Self> + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Option<Stale<Self>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+    {
+        store.of::<Self>().get_or_refresh(key, load)
+    }
+
+    /// As [`get_or_refresh`](Self::get_or_refresh), with what is known of the entry: see [`Entry`].
+    ///
+    /// # Errors
+    /// The loader's.
+    fn get_or_refresh_entry<'s, L, E, F, Fut>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Entry<Self>>, E>> + Send + use<'s, Self, L, E, F, Fut>
+    where
+        L: IntoLoaded<Self> + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Option<Stale<Self>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+    {
+        store.of::<Self>().get_or_refresh_entry(key, load)
     }
 
     /// As [`get_or_load`](Self::get_or_load), with limits of time: on the load, and on the wait for a turn to load where more

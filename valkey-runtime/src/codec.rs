@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::envelope::{HEADER, Header, bounds};
+use crate::envelope::{Header, bounds};
 use crate::{Error, ErrorKind};
 
 /// The bytes of an entry that holds `value`.
@@ -20,12 +20,12 @@ pub(crate) fn encode<T: Serialize>(
     value
         .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
         .map_err(|error| Error::new(ErrorKind::Encode, describe_encode(&error)))?;
-    check_written(&bytes, max_size)?;
+    check_written(&bytes, header.len(), max_size)?;
     Ok(bytes)
 }
 
 /// What would not be read back is not written.
-fn check_written(bytes: &[u8], max_size: usize) -> Result<(), Error> {
+fn check_written(bytes: &[u8], header: usize, max_size: usize) -> Result<(), Error> {
     if bytes.len() > max_size {
         let message = format!(
             "the entry would have {} bytes, more than the limit of {max_size}",
@@ -33,7 +33,7 @@ fn check_written(bytes: &[u8], max_size: usize) -> Result<(), Error> {
         );
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
-    bounds::check(&bytes[HEADER..]).map_err(|why| Error::new(ErrorKind::Encode, why.as_str()))
+    bounds::check(&bytes[header..]).map_err(|why| Error::new(ErrorKind::Encode, why.as_str()))
 }
 
 /// The value in the payload of an entry; else why there is none, in words that quote nothing of it.
@@ -109,6 +109,7 @@ fn without_values(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::HEADER;
     use proptest::prelude::*;
     use serde::Deserialize;
 

@@ -73,6 +73,8 @@ pub enum Source {
     Loaded,
     /// Another call loaded it while this one waited.
     Joined,
+    /// It lay in the store and its time was over: a load failed, or took too long.
+    Stale,
 }
 
 impl<T> Entry<T> {
@@ -123,6 +125,7 @@ impl Source {
             Source::Server => "server",
             Source::Loaded => "loaded",
             Source::Joined => "joined",
+            Source::Stale => "stale",
         }
     }
 }

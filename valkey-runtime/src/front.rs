@@ -143,7 +143,7 @@ impl Front {
         verb: &Verb<'_>,
     ) -> Result<bool, Error> {
         // Not there for a read, so not there for these.
-        if matches!(verb, Verb::Touch { .. } | Verb::SetIfPresent(_)) && self.withholds(key) {
+        if matches!(verb, Verb::Touch(_) | Verb::SetIfPresent(_)) && self.withholds(key) {
             return Ok(false);
         }
         let began = self.now();
@@ -461,6 +461,7 @@ impl Drop for GiveBack {
 fn deletes(verb: &Verb<'_>) -> Option<u64> {
     match verb {
         Verb::Delete(hold) => Some(hold.map_or(0, |hold| hold.life)),
+        Verb::Expire { .. } => Some(0),
         Verb::Leave { hold, .. } | Verb::StoreThrough { hold, .. } => Some(*hold),
         _ => None,
     }

@@ -16,8 +16,8 @@ use crate::error::{self, printable};
 use crate::options::{Unwritten, UpdateOptions};
 use crate::store::Store;
 use crate::transition::{LONGEST_PLACE, Placing, Put, Verb};
-use crate::verbs::Meta;
-use crate::{Error, ErrorKind, Result, Ttl};
+use crate::verbs::{Meta, Sealed};
+use crate::{Error, ErrorKind, Result};
 
 /// How long a writer's place lasts that is not renewed, unless its options say otherwise.
 pub(crate) const GUARD_LIFE: Duration = Duration::from_secs(10);
@@ -263,7 +263,7 @@ impl Guard {
     }
 
     /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
-    async fn store_through(mut self, bytes: &[u8], ttl: Option<u64>, version: u16) -> Result<bool> {
+    async fn store_through(mut self, sealed: &Sealed, version: u16) -> Result<bool> {
         let (Some(key), Some(Some(stamp))) = (self.keys.first().cloned(), self.stamps.first())
         else {
             return self.release().await;
@@ -274,8 +274,8 @@ impl Guard {
         };
         let put = Put {
             version,
-            bytes,
-            ttl,
+            bytes: &sealed.bytes,
+            ttl: sealed.ttl,
         };
         let verb = Verb::StoreThrough {
             guard,
@@ -386,7 +386,7 @@ pub(crate) async fn update<R, E, G, P, F, Fut>(
     strict: bool,
     options: UpdateOptions<P>,
     meta: &Meta,
-    through: Option<Result<Vec<u8>>>,
+    through: Option<Result<Sealed>>,
     write: F,
 ) -> Result<R, G::Error<E>>
 where
@@ -409,7 +409,7 @@ where
         .err()
         .is_some_and(|error| unwritten.is_sure(error));
     match guard {
-        Some(guard) if written.is_ok() => end(guard, through, options.ttl, meta).await,
+        Some(guard) if written.is_ok() => end(guard, through, meta).await,
         Some(guard) if sure => log_unconfirmed(guard.abandon().await),
         // After an error the write may still be committed: the guard is left to run out.
         Some(_) | None => {}
@@ -418,14 +418,12 @@ where
 }
 
 /// The end of an update whose write succeeded. What fails here was counted, and is no error of the write's.
-async fn end(guard: Guard, through: Option<Result<Vec<u8>>>, ttl: Option<Ttl>, meta: &Meta) {
+async fn end(guard: Guard, through: Option<Result<Sealed>>, meta: &Meta) {
     let store = guard.store.clone();
     let inner = store.inner();
-    let encoded =
-        through.map(|encoded| encoded.and_then(|bytes| Ok((bytes, inner.ttl_of(meta, ttl)?))));
-    let ended = match encoded {
+    let ended = match through {
         Some(Ok(_)) if !inner.is_enabled() => guard.release().await,
-        Some(Ok((bytes, ttl))) => guard.store_through(&bytes, ttl, meta.version).await,
+        Some(Ok(sealed)) => guard.store_through(&sealed, meta.version).await,
         Some(Err(error)) => {
             inner.log_failure(
                 error.during("write_through"),

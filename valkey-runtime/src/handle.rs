@@ -9,10 +9,10 @@ use std::marker::PhantomData;
 
 use crate::options::Condition;
 use crate::options::Unwritten;
-use crate::verbs::Meta;
+use crate::verbs::{Meta, Raw, Sealed};
 use crate::{
     Cached, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter, Keyed,
-    LoadError, LoadLimits, LoadOptions, OwnKey, Result, SetOptions, Source, Store, Strict, Ttl,
+    LoadError, LoadLimits, LoadOptions, OwnKey, Result, SetOptions, Source, Stale, Store, Strict, Ttl,
     UpdateError, UpdateOptions, codec, guard, loading,
 };
 
@@ -85,9 +85,9 @@ impl<'s, T: Cached> Handle<'s, T> {
             .collect()
     }
 
-    fn encoded(&self, value: &T) -> Result<Vec<u8>> {
+    fn sealed(&self, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
         let inner = self.store.inner();
-        codec::encode(inner.header(&Self::META), value, inner.max_size)
+        inner.seal(value, inner.stamp(), ttl, &Self::META)
     }
 
     /// See [`Cached::get`].
@@ -182,7 +182,8 @@ impl<'s, T: Cached> Handle<'s, T> {
     /// # Errors
     /// As there.
     pub fn expire(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
-        self.del(key)
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        async move { inner.expire(&key, &Self::META).await }
     }
 
     /// See [`Cached::ttl`].
@@ -240,8 +241,76 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        let loading = loading::get_or_load(self.store, self.bytes(key), options, None, false, load);
+        let key = self.bytes(key);
+        let loading =
+            loading::get_or_load(self.store, key, options, None, false, |_| load());
         async move { Ok(loading.await?.map(|(value, _)| value)) }
+    }
+
+    /// See [`Cached::get_or_revalidate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_revalidate<L, E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        load: F,
+    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, L, E, F, Fut>
+    where
+        L: IntoLoaded<T> + Send,
+        E: Send,
+        F: FnOnce(Option<Stale<T>>) -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        let (key, options) = (self.bytes(key), LoadOptions::new());
+        let load = |raw| load(stale(raw));
+        let loading = loading::get_or_load(self.store, key, options, None, false, load);
+        async move { Ok(loading.await?.map(|(value, _)| value)) }
+    }
+
+    /// See [`Cached::get_or_refresh`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_refresh<L, E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        load: F,
+    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, L, E, F, Fut>
+    where
+        L: IntoLoaded<T> + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Option<Stale<T>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+    {
+        let load = |raw| load(stale(raw));
+        let loading = loading::get_or_refresh(self.store, self.bytes(key), load);
+        async move { Ok(loading.await?.map(|(value, _)| value)) }
+    }
+
+    /// See [`Cached::get_or_refresh_entry`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_refresh_entry<L, E, F, Fut>(
+        self,
+        key: T::Key<'_>,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Entry<T>>, E>> + Send + use<'s, T, L, E, F, Fut>
+    where
+        L: IntoLoaded<T> + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Option<Stale<T>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+    {
+        let inner = self.store.inner();
+        let load = |raw| load(stale(raw));
+        let loading = loading::get_or_refresh(self.store, self.bytes(key), load);
+        async move {
+            let found = loading.await?;
+            let now = || inner.backend.now_micros();
+            Ok(found.map(|(value, origin)| origin.entry(value, T::VERSION, now())))
+        }
     }
 
     /// See [`Cached::get_or_load_limited`].
@@ -274,7 +343,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             .map(|longest| (longest, (|| LoadError::Queue) as fn() -> LoadError<E>));
         let options = LoadOptions::new();
         let loading =
-            loading::get_or_load(self.store, self.bytes(key), options, queue, false, limited);
+            loading::get_or_load(self.store, self.bytes(key), options, queue, false, |_| limited());
         async move { Ok(loading.await?.map(|(value, _)| value)) }
     }
 
@@ -295,7 +364,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             let value = inner
                 .decoded("get_entry", &key, &raw, value, &Self::META)
                 .await?;
-            let origin = raw.origin(Source::Server, Some(left));
+            let origin = raw.origin(Source::Server, Some(left), inner);
             Ok(value.map(|value| origin.entry(value, T::VERSION, inner.backend.now_micros())))
         }
     }
@@ -317,7 +386,8 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<L, E>> + Send,
     {
         let inner = self.store.inner();
-        let loading = loading::get_or_load(self.store, self.bytes(key), options, None, true, load);
+        let key = self.bytes(key);
+        let loading = loading::get_or_load(self.store, key, options, None, true, |_| load());
         async move {
             let found = loading.await?;
             Ok(found
@@ -504,8 +574,9 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        let (key, encoded) = (self.bytes(value.cache_key()), Some(self.encoded(value)));
-        self.guarded::<Strict, _, _, _, _, _>(vec![key], options, encoded, write)
+        let sealed = Some(self.sealed(value, options.ttl));
+        let keys = vec![self.bytes(value.cache_key())];
+        self.guarded::<Strict, _, _, _, _, _>(keys, options, sealed, write)
     }
 
     /// See [`Cached::update_many_with`].
@@ -548,11 +619,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        let encoded = Some(self.encoded(value));
+        let sealed = Some(self.sealed(value, None));
         self.guarded::<T::Guarding, _, _, _, _, _>(
             vec![self.bytes(key)],
             UpdateOptions::new(),
-            encoded,
+            sealed,
             write,
         )
     }
@@ -561,7 +632,7 @@ impl<'s, T: Cached> Handle<'s, T> {
         self,
         keys: Vec<Vec<u8>>,
         options: UpdateOptions<P>,
-        through: Option<Result<Vec<u8>>>,
+        through: Option<Result<Sealed>>,
         write: F,
     ) -> impl Future<Output = Result<R, G::Error<E>>> + Send + use<'s, T, G, R, E, P, F, Fut>
     where
@@ -615,10 +686,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         key: T::Key<'_>,
         value: &T,
     ) -> impl Future<Output = Result<()>> + Send + use<'s, T> {
-        let (inner, key, encoded) = (self.store.inner(), self.bytes(key), self.encoded(value));
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        let sealed = self.sealed(value, None);
         async move {
             inner
-                .set(&key, encoded, None, Condition::Always, &Self::META)
+                .set(&key, sealed, Condition::Always, &Self::META)
                 .await
                 .map(drop)
         }
@@ -634,10 +706,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         value: &T,
         options: SetOptions,
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
-        let (inner, key, encoded) = (self.store.inner(), self.bytes(key), self.encoded(value));
+        let (inner, key) = (self.store.inner(), self.bytes(key));
+        let sealed = self.sealed(value, options.ttl);
         async move {
             inner
-                .set(&key, encoded, options.ttl, options.condition, &Self::META)
+                .set(&key, sealed, options.condition, &Self::META)
                 .await
         }
     }
@@ -681,11 +754,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         I: IntoIterator<Item = &'v T>,
     {
         let inner = self.store.inner();
-        let (keys, encoded) = values
+        let (keys, sealed) = values
             .into_iter()
-            .map(|value| (self.bytes(value.cache_key()), self.encoded(value)))
+            .map(|value| (self.bytes(value.cache_key()), self.sealed(value, None)))
             .unzip();
-        async move { inner.set_many(keys, encoded, &Self::META).await }
+        async move { inner.set_many(keys, sealed, &Self::META).await }
     }
 }
 
@@ -703,4 +776,9 @@ impl<T: Cached> fmt::Debug for Handle<'_, T> {
             .field("store", &self.store)
             .finish()
     }
+}
+
+/// What a loader is shown of the entry that it is to refresh.
+fn stale<T: Cached>(raw: Option<Raw>) -> Option<Stale<T>> {
+    Some(Stale::new(codec::decode(raw?.payload()).ok()?))
 }

@@ -143,7 +143,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
 pub use key::{KeyFrom, KeyOf, KeyPart, KeyWriter, OwnKey};
-pub use loaded::{IntoLoaded, Loaded};
+pub use loaded::{IntoLoaded, Loaded, Stale};
 pub use options::{
     LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions,
 };

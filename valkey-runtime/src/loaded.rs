@@ -1,5 +1,7 @@
 //! What a loader may answer.
 
+use std::ops::Deref;
+
 use crate::Ttl;
 
 /// What a loader found, and what is to become of it: for loaders that decide by the value.
@@ -38,7 +40,18 @@ use crate::Ttl;
 pub struct Loaded<T> {
     pub(crate) value: Option<T>,
     pub(crate) ttl: Option<Ttl>,
-    pub(crate) store: bool,
+    pub(crate) fate: Fate,
+}
+
+/// What is to become of what a loader found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Stored,
+    NotStored,
+    /// It is what was there, and lives anew.
+    Unchanged,
+    /// It is what was there, and there is nothing better at the moment.
+    Served,
 }
 
 impl<T> Loaded<T> {
@@ -47,7 +60,7 @@ impl<T> Loaded<T> {
         Self {
             value: Some(value),
             ttl: None,
-            store: true,
+            fate: Fate::Stored,
         }
     }
 
@@ -56,7 +69,7 @@ impl<T> Loaded<T> {
         Self {
             value: None,
             ttl: None,
-            store: true,
+            fate: Fate::Stored,
         }
     }
 
@@ -68,7 +81,7 @@ impl<T> Loaded<T> {
 
     /// Not to be kept: it is given to the callers that wait for it, and to no one after.
     pub fn dont_store(mut self) -> Self {
-        self.store = false;
+        self.fate = Fate::NotStored;
         self
     }
 }
@@ -94,7 +107,7 @@ impl<T> IntoLoaded<T> for Option<T> {
         Loaded {
             value: self,
             ttl: None,
-            store: true,
+            fate: Fate::Stored,
         }
     }
 }
@@ -102,5 +115,89 @@ impl<T> IntoLoaded<T> for Option<T> {
 impl<T: crate::Cached> IntoLoaded<T> for T {
     fn into_loaded(self) -> Loaded<T> {
         Loaded::value(self)
+    }
+}
+
+/// What was there, as its loader sees it: a value whose time is over, or will be soon.
+///
+/// A loader that can tell by the value itself whether it is still the present one, by an `ETag` or an `updated_at` in it,
+/// saves fetching it again. It is not told when the value was stored: by that nothing can be told.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use valkey_runtime::{Cached, Store};
+/// use valkey_runtime::{Loaded, Stale};
+///
+/// #[derive(Serialize, Deserialize, Cached)]
+/// #[cached(prefix = "page", ttl = "1m", stale_if_error = "1h")]
+/// struct Page {
+///     #[cached(key)]
+///     path: String,
+///     etag: String,
+///     body: String,
+/// }
+///
+/// # #[derive(Debug)]
+/// # struct HttpError;
+/// # enum Response { NotModified, Page(Page) }
+/// # async fn fetch(path: &str, etag: Option<&str>) -> Result<Response, HttpError> {
+/// #     Ok(Response::Page(Page { path: path.into(), etag: "1".into(), body: String::new() }))
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), HttpError> {
+/// # let store = Store::memory();
+/// let page = Page::get_or_revalidate(&store, "/", async |stale: Option<Stale<Page>>| {
+///     let etag = stale.as_ref().map(|page| page.etag.as_str());
+///     Ok::<_, HttpError>(match (fetch("/", etag).await?, stale) {
+///         (Response::Page(page), _) => Loaded::value(page),
+///         (Response::NotModified, Some(page)) => page.unchanged(),
+///         (Response::NotModified, None) => return Err(HttpError),
+///     })
+/// })
+/// .await?;
+/// # assert!(page.is_some());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Stale<T> {
+    value: T,
+}
+
+impl<T> Stale<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { value }
+    }
+
+    /// It is still the present one, and lives as long again as if it had been loaded.
+    pub fn unchanged(self) -> Loaded<T> {
+        self.with(Fate::Unchanged)
+    }
+
+    /// There is no better one at the moment: it is served as it is, and for a while
+    /// ([`retry_after`](crate::Policy::retry_after_millis)) not loaded again. What an error of the loader does too, for
+    /// types with `stale_if_error`.
+    pub fn serve(self) -> Loaded<T> {
+        self.with(Fate::Served)
+    }
+
+    /// The value alone.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    fn with(self, fate: Fate) -> Loaded<T> {
+        Loaded {
+            fate,
+            ..Loaded::value(self.value)
+        }
+    }
+}
+
+impl<T> Deref for Stale<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
     }
 }

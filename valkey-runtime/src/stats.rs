@@ -15,6 +15,9 @@ pub(crate) struct Counters {
     loads: AtomicU64,
     shared: AtomicU64,
     refused_fills: AtomicU64,
+    failed_loads: AtomicU64,
+    refreshes: AtomicU64,
+    stale: AtomicU64,
     queued_deletions: AtomicU64,
     lost_deletions: AtomicU64,
     breaker_openings: AtomicU64,
@@ -51,6 +54,18 @@ impl Counters {
         self.refused_fills.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn failed_load(&self) {
+        self.failed_loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refresh(&self) {
+        self.refreshes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stale(&self) {
+        self.stale.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn queued_deletion(&self) {
         self.queued_deletions.fetch_add(1, Ordering::Relaxed);
     }
@@ -81,6 +96,9 @@ impl Counters {
             loads: read(&self.loads),
             shared: read(&self.shared),
             refused_fills: read(&self.refused_fills),
+            failed_loads: read(&self.failed_loads),
+            refreshes: read(&self.refreshes),
+            stale: read(&self.stale),
             queued_deletions: read(&self.queued_deletions),
             lost_deletions: read(&self.lost_deletions),
             breaker_openings: read(&self.breaker_openings),
@@ -119,6 +137,9 @@ pub struct Stats {
     loads: u64,
     shared: u64,
     refused_fills: u64,
+    failed_loads: u64,
+    refreshes: u64,
+    stale: u64,
     queued_deletions: u64,
     lost_deletions: u64,
     breaker_openings: u64,
@@ -160,6 +181,21 @@ impl Stats {
     /// Loaded values that were not stored, since their key was deleted or written while they were loaded.
     pub fn refused_fills(&self) -> u64 {
         self.refused_fills
+    }
+
+    /// Loads whose loader failed, or was stopped since it took too long.
+    pub fn failed_loads(&self) -> u64 {
+        self.failed_loads
+    }
+
+    /// Loads that began beside their callers, before the value's time was over. They are among the [`loads`](Self::loads).
+    pub fn refreshes(&self) -> u64 {
+        self.refreshes
+    }
+
+    /// Reads that were given a value after its time, since its load failed or took too long.
+    pub fn stale(&self) -> u64 {
+        self.stale
     }
 
     /// Deletions that could not be delivered and were kept to be delivered later.

@@ -7,8 +7,9 @@
 
 use std::borrow::Cow;
 
-use crate::envelope::placeholder::{Guard, Name, Writer, stamp};
-use crate::envelope::{self, Head, Header, Kind, Standing};
+use crate::envelope::placeholder::{Guard, Lease, Name, Writer, stamp};
+use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token, next_stamp};
+use crate::envelope::{self, Head, Header, HeaderBytes, Kind, Standing};
 
 /// A verb that is answered by whether it did what it is for.
 #[derive(Clone, Copy, Debug)]
@@ -17,19 +18,30 @@ pub(crate) enum Verb<'a> {
     SetIfAbsent(Put<'a>),
     /// Stores, if the entry is a value of this version.
     SetIfPresent(Put<'a>),
-    /// Removes a value or a lease; a guard stays, and is marked as shared. True if it was a value of whatever version.
+    /// Removes a value or a lease; a guard stays, and is marked as shared. True if it was a fresh value of whatever version.
     /// With a hold, a guard is left for that long.
     Delete(Option<Hold>),
+    /// As a deletion; but a value that says until when it is fresh stays, not fresh any more and claimed by nobody, for at
+    /// most so many milliseconds.
+    Expire { keep: u64 },
     /// Starts the life of a value of this version anew.
-    Touch { version: u16, ttl: Option<u64> },
+    Touch(Touch),
     /// Removes the entry if it is still these bytes: a reader found them corrupt.
     RemoveIfSame(Fingerprint),
     /// Stores what was loaded under this lease, if it is still there.
-    Fill { lease: Name, put: Put<'a> },
+    Fill { lease: Lease, put: Put<'a> },
+    /// Gives the value that was claimed this header, if the claim is still there: it was found to be the present one.
+    Confirm {
+        lease: Lease,
+        header: HeaderBytes,
+        ttl: Option<u64>,
+    },
     /// Keeps the lease for so many milliseconds from now, if it is still there.
-    RenewLease { lease: Name, life: u64 },
-    /// Removes the lease, if it is still there.
-    Release(Name),
+    RenewLease { lease: Lease, life: u64 },
+    /// Removes the lease, or the value that was claimed, if it is still there: the load gave nothing that is to be stored.
+    Discard(Lease),
+    /// Gives the lease back, if it is still there. What was claimed stays, and nobody claims it for so many milliseconds.
+    Release { lease: Lease, pause: u64 },
     /// Keeps the writer's place in the guard for so many milliseconds from now. True if it had one.
     RenewGuard { token: u64, life: u64 },
     /// Takes the writer out of the guard, and whatever else is there away. True if it had a place. With a hold, its place
@@ -57,11 +69,13 @@ pub(crate) enum Placing {
 }
 
 /// Which entry a lease may replace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Rejected {
     None,
     /// The value or absence with this stamp: the reader has seen that it is of no use.
     Stamp(u64),
+    /// The value with this stamp, which is to stay until there is another: it is claimed.
+    Claim(u64),
     /// Any value or absence up to this version, and any lease: the caller wants what is loaded now.
     Any {
         version: u16,
@@ -74,6 +88,20 @@ pub(crate) struct Put<'a> {
     pub(crate) version: u16,
     pub(crate) bytes: &'a [u8],
     pub(crate) ttl: Option<u64>,
+}
+
+/// How the life of a value starts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Touch {
+    pub(crate) version: u16,
+    /// In milliseconds, none for never.
+    pub(crate) ttl: Option<u64>,
+    /// How long the entry outlives its freshness.
+    pub(crate) keep: u64,
+    /// How long it may live from its stamp on.
+    pub(crate) max_age: Option<u64>,
+    /// Only if it has this stamp and was to be fresh until then, and only to a longer life.
+    pub(crate) seen: Option<(u64, u64)>,
 }
 
 /// A guard that a deletion leaves: its writer's token, and its life in milliseconds.
@@ -125,47 +153,55 @@ pub(crate) enum Change<'a> {
     Expire {
         ttl: Option<u64>,
     },
+    /// The same value with another header, which is as long.
+    Rewrite {
+        header: HeaderBytes,
+        life: Life,
+    },
+}
+
+/// How long an entry lives whose header was rewritten, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    AsItWas,
+    AtLeast(u64),
+    AtMost(u64),
+    Exactly(Option<u64>),
 }
 
 /// What the verb makes of the entry, and whether it did what it is for. `now` is in microseconds.
 pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Change<'a>, bool) {
-    let standing = |version| entry.map(|bytes| envelope::standing(envelope::head(bytes), version));
+    let standing = |version| {
+        let millis = || now / 1000;
+        entry.map(|bytes| envelope::standing(envelope::head(bytes), version, millis))
+    };
     match verb {
         Verb::SetIfAbsent(put) => match standing(put.version) {
             Some(Standing::Own | Standing::Protected) => (Change::Keep, false),
-            None | Some(Standing::Replaceable | Standing::Corrupt(_)) => (put.change(), true),
+            None | Some(Standing::Stale | Standing::Replaceable | Standing::Corrupt(_)) => {
+                (put.change(), true)
+            }
         },
         Verb::SetIfPresent(put) => match standing(put.version) {
             Some(Standing::Own) => (put.change(), true),
             _ => (Change::Keep, false),
         },
-        Verb::Delete(hold) => {
-            let head = entry.map(envelope::head);
-            let was_value = matches!(
-                head,
-                Some(Head::Known(Header {
-                    kind: Kind::Value,
-                    ..
-                }))
-            );
-            match (entry.and_then(Guard::from_bytes), hold) {
-                (None, None) if entry.is_none() => (Change::Keep, false),
-                (None, None) => (Change::Remove, was_value),
-                (Some(guard), None) => (
-                    Guard {
-                        shared: true,
-                        ..guard.pruned(now)
-                    }
-                    .change(now),
-                    false,
-                ),
-                (guard, Some(Hold { token, life })) => {
-                    (place(guard, *token, *life, now), was_value)
-                }
+        Verb::Delete(hold) => delete(entry, *hold, now),
+        Verb::Expire { keep } => match timed_value(entry) {
+            Some((header, timing)) if *keep > 0 => {
+                let was_fresh = timing.is_fresh(now / 1000);
+                let header = Header {
+                    stamp: next_stamp(header.stamp),
+                    timing: Some(Timing::fresh_until(0)),
+                    ..header
+                };
+                let (header, life) = (header.to_bytes(), Life::AtMost(*keep));
+                (Change::Rewrite { header, life }, was_fresh)
             }
-        }
-        Verb::Touch { version, ttl } => match standing(*version) {
-            Some(Standing::Own) => (Change::Expire { ttl: *ttl }, true),
+            _ => delete(entry, None, now),
+        },
+        Verb::Touch(touch) => match standing(touch.version) {
+            Some(Standing::Own) => touch.change(timed_value(entry), now / 1000),
             _ => (Change::Keep, false),
         },
         Verb::RemoveIfSame(fingerprint) => match entry {
@@ -176,12 +212,14 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
             _ => (Change::Keep, false),
         },
-        Verb::Fill { lease, put } if is_lease(entry, *lease) => (put.change(), true),
-        Verb::RenewLease { lease, life } if is_lease(entry, *lease) => {
-            (Change::Expire { ttl: Some(*life) }, true)
-        }
-        Verb::Release(lease) if is_lease(entry, *lease) => (Change::Remove, true),
-        Verb::Fill { .. } | Verb::RenewLease { .. } | Verb::Release(_) => (Change::Keep, false),
+        Verb::Fill { lease, .. }
+        | Verb::Confirm { lease, .. }
+        | Verb::RenewLease { lease, .. }
+        | Verb::Discard(lease)
+        | Verb::Release { lease, .. } => match held(entry, *lease, now / 1000) {
+            Some(held) => on_lease(verb, held, now / 1000),
+            None => (Change::Keep, false),
+        },
         Verb::RenewGuard { token, life } => match entry
             .and_then(Guard::from_bytes)
             .map(|guard| guard.pruned(now))
@@ -246,6 +284,14 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
                 ) => true,
                 _ => false,
             };
+            if let Rejected::Claim(seen) = rejected
+                && let Some((header, timing)) = timed_value(entry)
+                && header.stamp == seen
+                && !timing.claim.is_live(now / 1000)
+            {
+                let claim = Claim::new(claim_token(token), now / 1000, life);
+                return header.claimed(timing, claim, Life::AtLeast(life));
+            }
             if entry.is_some_and(|bytes| !rejects(bytes)) {
                 return Change::Keep;
             }
@@ -304,8 +350,123 @@ impl Guard {
     }
 }
 
-fn is_lease(entry: Option<&[u8]>, lease: Name) -> bool {
-    entry == Some(&lease.to_lease())
+/// What is under a key that a load holds.
+enum Held {
+    Lease,
+    Claimed(Header, Timing),
+}
+
+/// What the lease is on, if it is still there.
+fn held(entry: Option<&[u8]>, lease: Lease, now: u64) -> Option<Held> {
+    match lease {
+        Lease::Placed(name) => (entry == Some(&name.to_lease())).then_some(Held::Lease),
+        Lease::Claim { token, stamp } => {
+            let (header, timing) = timed_value(entry)?;
+            let claim = timing.claim;
+            (header.stamp == stamp && claim.token() == token && claim.is_live(now))
+                .then_some(Held::Claimed(header, timing))
+        }
+    }
+}
+
+/// What a verb makes of what its load holds. `now` is in milliseconds.
+fn on_lease<'a>(verb: &Verb<'a>, held: Held, now: u64) -> (Change<'a>, bool) {
+    match (verb, held) {
+        (Verb::Fill { put, .. }, _) => (put.change(), true),
+        (Verb::Confirm { header, ttl, .. }, Held::Claimed(..)) => {
+            let (header, life) = (*header, Life::Exactly(*ttl));
+            (Change::Rewrite { header, life }, true)
+        }
+        (Verb::RenewLease { life, .. }, Held::Lease) => {
+            (Change::Expire { ttl: Some(*life) }, true)
+        }
+        (Verb::RenewLease { life, .. }, Held::Claimed(header, timing)) => {
+            let claim = Claim::new(timing.claim.token(), now, *life);
+            let life = Life::AtLeast(*life);
+            (header.claimed(timing, claim, life), true)
+        }
+        (Verb::Release { .. }, Held::Lease) | (Verb::Discard(_), _) => (Change::Remove, true),
+        (Verb::Release { pause, .. }, Held::Claimed(header, timing)) => {
+            let claim = match pause {
+                0 => Claim::NONE,
+                pause => Claim::new(0, now, *pause),
+            };
+            let stamp = next_stamp(header.stamp);
+            let header = Header { stamp, ..header };
+            (header.claimed(timing, claim, Life::AsItWas), true)
+        }
+        _ => (Change::Keep, false),
+    }
+}
+
+/// A value that says until when it is fresh.
+fn timed_value(entry: Option<&[u8]>) -> Option<(Header, Timing)> {
+    match envelope::head(entry?) {
+        Head::Known(header) => Some((header, header.timing?)),
+        Head::Newer | Head::Corrupt(_) => None,
+    }
+}
+
+fn delete(entry: Option<&[u8]>, hold: Option<Hold>, now: u64) -> (Change<'static>, bool) {
+    let was_value = match entry.map(envelope::head) {
+        Some(Head::Known(Header { kind, timing, .. })) => {
+            kind == Kind::Value && timing.is_none_or(|timing| timing.is_fresh(now / 1000))
+        }
+        _ => false,
+    };
+    match (entry.and_then(Guard::from_bytes), hold) {
+        (None, None) if entry.is_none() => (Change::Keep, false),
+        (None, None) => (Change::Remove, was_value),
+        (Some(guard), None) => {
+            let guard = Guard {
+                shared: true,
+                ..guard.pruned(now)
+            };
+            (guard.change(now), false)
+        }
+        (guard, Some(Hold { token, life })) => (place(guard, token, life, now), was_value),
+    }
+}
+
+impl Touch {
+    /// What becomes of a value of the version. `now` is in milliseconds.
+    fn change<'a>(&self, timed: Option<(Header, Timing)>, now: u64) -> (Change<'a>, bool) {
+        let Some((header, timing)) = timed else {
+            return match self.seen {
+                None => (Change::Expire { ttl: self.ttl }, true),
+                Some(_) => (Change::Keep, false),
+            };
+        };
+        if self.seen.is_some_and(|seen| seen != (header.stamp, timing.until)) {
+            return (Change::Keep, false);
+        }
+        let last = self.max_age.map(|age| (header.stamp >> 12) / 1000 + age);
+        let until = match (self.ttl.map(|ttl| now + ttl), last) {
+            (Some(until), Some(last)) => until.min(last),
+            (until, last) => until.or(last).unwrap_or(FOR_EVER),
+        };
+        if self.seen.is_some() && until <= timing.until {
+            return (Change::Keep, false);
+        }
+        let left = (until < FOR_EVER).then(|| until.saturating_sub(now) + self.keep);
+        let header = Header {
+            timing: Some(Timing { until, ..timing }),
+            ..header
+        };
+        let (header, life) = (header.to_bytes(), Life::Exactly(left));
+        (Change::Rewrite { header, life }, true)
+    }
+}
+
+impl Header {
+    fn claimed<'a>(self, timing: Timing, claim: Claim, life: Life) -> Change<'a> {
+        let header = Header {
+            timing: Some(Timing { claim, ..timing }),
+            ..self
+        };
+        let header = header.to_bytes();
+        Change::Rewrite { header, life }
+    }
 }
 
 /// Gives a writer a place for so many milliseconds, or keeps the one it has. Who comes to others shares their guard.

@@ -7,12 +7,13 @@ use bytes::Bytes;
 
 use crate::backend::Found;
 use crate::entry::{Origin, Source};
-use crate::envelope::{self, HEADER, Head, Header, Standing};
+use crate::envelope::timing::{FOR_EVER, Timing};
+use crate::envelope::{self, Head, Header, Standing};
 use crate::error::{self, printable};
 use crate::options::Condition;
 use crate::store::Inner;
-use crate::transition::{Fingerprint, Hold, Put, Verb};
-use crate::{Cached, Error, ErrorKind, OnCorrupt, Policy, Result, Ttl};
+use crate::transition::{Fingerprint, Hold, Put, Touch, Verb};
+use crate::{Cached, Error, ErrorKind, OnCorrupt, Policy, Result, Ttl, codec};
 
 /// What the verbs need to know of a type.
 #[derive(Clone, Copy, Debug)]
@@ -30,35 +31,68 @@ impl Meta {
             policy: T::POLICY,
         }
     }
+
+    /// How long an entry may live from its stamp on, in milliseconds.
+    fn max_age(&self) -> Option<u64> {
+        Some(self.policy.max_age_millis).filter(|age| *age > 0)
+    }
+
+    /// Until when an entry with this stamp may be fresh, if that is what it would be otherwise.
+    fn ceiling(&self, stamp: u64, until: u64) -> u64 {
+        match self.max_age() {
+            Some(age) => until.min((stamp >> 12) / 1000 + age),
+            None => until,
+        }
+    }
 }
 
-/// The bytes of an entry that holds a value of the type's version, as far as its header tells.
-pub(crate) struct Raw(Bytes);
+/// An entry that holds a value of the type's version, as far as its header tells.
+#[derive(Clone)]
+pub(crate) struct Raw {
+    bytes: Bytes,
+    pub(crate) header: Header,
+}
 
 impl Raw {
+    pub(crate) fn known(bytes: Bytes, header: Header) -> Self {
+        Self { bytes, header }
+    }
+
+    /// An entry that was written or looked at before.
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Self(bytes)
+        let header = match envelope::head(&bytes) {
+            Head::Known(header) => header,
+            Head::Newer | Head::Corrupt(_) => Header::value(0, 0),
+        };
+        Self { bytes, header }
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
     }
 
-    pub(crate) fn origin(&self, source: Source, expires: Option<Ttl>) -> Origin {
-        let stamp = match envelope::head(&self.0) {
-            Head::Known(header) => header.stamp,
-            Head::Newer | Head::Corrupt(_) => 0,
+    /// `left` is how long its key will still live. Of an entry that says itself until when it is fresh, that counts.
+    pub(crate) fn origin(&self, source: Source, left: Option<Ttl>, inner: &Inner) -> Origin {
+        let expires = match self.header.timing {
+            Some(timing) => Some(timing.left(inner.now_millis())),
+            None => left,
         };
         Origin {
             source,
-            stamp,
+            stamp: self.header.stamp,
             expires,
         }
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
-        self.0.get(HEADER..).unwrap_or_default()
+        self.bytes.get(self.header.len()..).unwrap_or_default()
     }
+}
+
+/// An entry that is ready to be stored, and for how many milliseconds; none for never.
+pub(crate) struct Sealed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ttl: Option<u64>,
 }
 
 impl Inner {
@@ -72,23 +106,62 @@ impl Inner {
         self.failed(error.at(operation, key))
     }
 
-    /// The header of a value that is stored now.
-    pub(crate) fn header(&self, meta: &Meta) -> Header {
-        let stamp = self.backend.now_micros() << 12 | self.random.next_u64() & 0xfff;
-        Header::value(meta.version, stamp)
+    /// The server's time in milliseconds, as far as it is known.
+    pub(crate) fn now_millis(&self) -> u64 {
+        self.backend.now_micros() / 1000
+    }
+
+    /// The stamp of what is made now.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.backend.now_micros() << 12 | self.random.next_u64() & 0xfff
+    }
+
+    /// The entry of a value, which lives as long as the call says, or the type.
+    pub(crate) fn seal<T: serde::Serialize>(
+        &self,
+        value: &T,
+        stamp: u64,
+        call: Option<Ttl>,
+        meta: &Meta,
+    ) -> Result<Sealed> {
+        let (header, ttl) = self.header(stamp, call, meta)?;
+        let bytes = codec::encode(header, value, self.max_size)?;
+        Ok(Sealed { bytes, ttl })
+    }
+
+    /// The header of a value that is stored now, and for how many milliseconds it is.
+    pub(crate) fn header(
+        &self,
+        stamp: u64,
+        call: Option<Ttl>,
+        meta: &Meta,
+    ) -> Result<(Header, Option<u64>)> {
+        let (policy, ttl) = (&meta.policy, self.ttl_of(meta, call)?);
+        let header = Header::value(meta.version, stamp);
+        if !policy.is_timed() {
+            return Ok((header, ttl));
+        }
+        let now = self.now_millis();
+        let until = meta.ceiling(stamp, ttl.map_or(FOR_EVER, |ttl| now.saturating_add(ttl)));
+        let left = (until < FOR_EVER).then(|| until.saturating_sub(now) + policy.stale_if_error_millis);
+        let timing = Some(Timing::fresh_until(until));
+        Ok((Header { timing, ..header }, left))
     }
 
     /// The TTL of an entry that is stored now, in milliseconds; `None` for never. The type's is jittered, a call's is not.
-    pub(crate) fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
-        let overridden = self.ttl_override(meta)?;
-        let ttl = call.or(overridden).unwrap_or(meta.ttl);
-        let millis = ttl
-            .to_millis()
-            .map_err(|why| Error::config(format!("the TTL {ttl} is {why}")))?;
-        Ok(match millis {
+    fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
+        Ok(match self.life_of(meta, call)? {
             Some(millis) if call.is_none() => Some(self.jittered(millis, meta)),
             millis => millis,
         })
+    }
+
+    /// The same without jitter.
+    fn life_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
+        let overridden = self.ttl_override(meta)?;
+        let ttl = call.or(overridden).unwrap_or(meta.ttl);
+        ttl.to_millis()
+            .map_err(|why| Error::config(format!("the TTL {ttl} is {why}")))
     }
 
     /// Shorter by up to the type's jitter: never longer, so that a TTL is what it says at the most.
@@ -169,14 +242,17 @@ impl Inner {
                     .map(|()| None);
             }
         };
-        let why = match envelope::standing(envelope::head(&bytes), meta.version) {
-            Standing::Own if bytes.len() <= self.max_size => return Ok(Some(Raw(bytes))),
-            Standing::Own => "larger than the limit",
-            Standing::Replaceable | Standing::Protected => {
+        let head = envelope::head(&bytes);
+        let why = match (envelope::standing(head, meta.version, || self.now_millis()), head) {
+            (Standing::Own, Head::Known(header)) if bytes.len() <= self.max_size => {
+                return Ok(Some(Raw { bytes, header }));
+            }
+            (Standing::Own, _) => "larger than the limit",
+            (Standing::Stale | Standing::Replaceable | Standing::Protected, _) => {
                 self.counters.miss();
                 return Ok(None);
             }
-            Standing::Corrupt(why) => why,
+            (Standing::Corrupt(why), _) => why,
         };
         self.corrupt(operation, key, Some(&bytes), why, meta)
             .await
@@ -195,10 +271,11 @@ impl Inner {
         match value {
             Ok(value) => {
                 self.counters.hit();
+                self.slide(key, &entry.header, meta);
                 Ok(Some(value))
             }
             Err(why) => self
-                .corrupt(operation, key, Some(&entry.0), &why, meta)
+                .corrupt(operation, key, Some(&entry.bytes), &why, meta)
                 .await
                 .map(|()| None),
         }
@@ -264,7 +341,8 @@ impl Inner {
         if !self.is_enabled() {
             return Ok(false);
         }
-        Ok(is_own(&self.backend.head(key).await.map_err(fail)?, meta))
+        let found = self.backend.head(key).await.map_err(fail)?;
+        Ok(self.own(&found, meta).is_some())
     }
 
     pub(crate) async fn ttl(&self, key: &[u8], meta: &Meta) -> Result<Option<Ttl>> {
@@ -274,7 +352,23 @@ impl Inner {
             return Ok(None);
         }
         let (found, left) = self.backend.head_and_ttl(key).await.map_err(fail)?;
-        Ok(is_own(&found, meta).then(|| ttl_left(left)))
+        Ok(self.own(&found, meta).map(|header| match header.timing {
+            Some(timing) => timing.left(self.now_millis()),
+            None => ttl_left(left),
+        }))
+    }
+
+    /// The header of a value that `get` gives.
+    fn own(&self, found: &Found, meta: &Meta) -> Option<Header> {
+        let Found::Entry(head) = found else {
+            return None;
+        };
+        let head = envelope::head(head);
+        let standing = envelope::standing(head, meta.version, || self.now_millis());
+        match head {
+            Head::Known(header) if standing == Standing::Own => Some(header),
+            _ => None,
+        }
     }
 
     /// A deletion as the type has it: with a guard that stays a while, if its loaders may read what is old.
@@ -286,6 +380,16 @@ impl Inner {
 
     pub(crate) async fn del(&self, key: &[u8], meta: &Meta) -> Result<bool> {
         self.apply("del", key, &self.deletion(meta)).await
+    }
+
+    /// As [`del`](Self::del), but a value is kept that is to be served where its loader fails.
+    pub(crate) async fn expire(&self, key: &[u8], meta: &Meta) -> Result<bool> {
+        let keep = meta.policy.stale_if_error_millis;
+        let verb = match meta.policy.hold_millis {
+            0 => Verb::Expire { keep },
+            _ => self.deletion(meta),
+        };
+        self.apply("expire", key, &verb).await
     }
 
     pub(crate) async fn del_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Result<u64> {
@@ -306,29 +410,57 @@ impl Inner {
         if !self.is_enabled() {
             return Ok(false);
         }
-        self.apply(
-            "touch",
-            key,
-            &Verb::Touch {
-                version: meta.version,
-                ttl,
-            },
-        )
-        .await
+        let verb = Verb::Touch(Touch {
+            version: meta.version,
+            ttl,
+            keep: meta.policy.stale_if_error_millis,
+            max_age: meta.max_age(),
+            seen: None,
+        });
+        self.apply("touch", key, &verb).await
+    }
+
+    /// A hit extends the life of what slides, once an eighth of it is over: reads stay reads. That is done beside the way of
+    /// the reader.
+    pub(crate) fn slide(&self, key: &[u8], header: &Header, meta: &Meta) {
+        let (Some(timing), Some(max_age)) = (header.timing, meta.max_age()) else {
+            return;
+        };
+        let Ok(Some(ttl)) = self.life_of(meta, None) else {
+            return;
+        };
+        let now = self.now_millis();
+        let reachable = meta.ceiling(header.stamp, now + ttl);
+        let left = timing.until.saturating_sub(now);
+        if left >= ttl - ttl / 8 || reachable <= timing.until {
+            return;
+        }
+        let verb = Verb::Touch(Touch {
+            version: meta.version,
+            ttl: Some(ttl),
+            keep: meta.policy.stale_if_error_millis,
+            max_age: Some(max_age),
+            seen: Some((header.stamp, timing.until)),
+        });
+        let (backend, counters, key) = (self.backend.clone(), self.counters.clone(), key.to_vec());
+        self.background.spawn(async move {
+            if let Err(error) = backend.apply(&key, &verb).await {
+                counters.error(error.kind());
+                error::log(&error.at("touch", &key), "the life of an entry is not extended");
+            }
+        });
     }
 
     /// Stores what the codec made of a value. True if it was stored.
     pub(crate) async fn set(
         &self,
         key: &[u8],
-        encoded: Result<Vec<u8>>,
-        ttl: Option<Ttl>,
+        sealed: Result<Sealed>,
         condition: Condition,
         meta: &Meta,
     ) -> Result<bool> {
         let fail = |error| self.failed_at("set", key, error);
-        let bytes = encoded.map_err(fail)?;
-        let ttl = self.ttl_of(meta, ttl).map_err(fail)?;
+        let Sealed { bytes, ttl } = sealed.map_err(fail)?;
         let put = Put {
             version: meta.version,
             bytes: &bytes,
@@ -355,15 +487,16 @@ impl Inner {
     pub(crate) async fn set_many(
         &self,
         keys: Vec<Vec<u8>>,
-        encoded: Vec<Result<Vec<u8>>>,
+        sealed: Vec<Result<Sealed>>,
         meta: &Meta,
     ) -> Result<()> {
         let fail = |error: Error| self.failed(error.during("set_many"));
         let mut values = Vec::with_capacity(keys.len());
         let mut ttls = Vec::with_capacity(keys.len());
-        for (key, encoded) in keys.iter().zip(encoded) {
-            values.push(encoded.map_err(|error| self.failed_at("set_many", key, error))?);
-            ttls.push(self.ttl_of(meta, None).map_err(fail)?);
+        for (key, sealed) in keys.iter().zip(sealed) {
+            let sealed = sealed.map_err(|error| self.failed_at("set_many", key, error))?;
+            values.push(sealed.bytes);
+            ttls.push(sealed.ttl);
         }
         if !self.is_enabled() {
             let answers = self
@@ -415,13 +548,4 @@ impl Inner {
 
 pub(crate) fn ttl_left(millis: Option<u64>) -> Ttl {
     millis.map_or(Ttl::Never, Ttl::from_millis)
-}
-
-fn is_own(found: &Found, meta: &Meta) -> bool {
-    match found {
-        Found::Entry(head) => {
-            envelope::standing(envelope::head(head), meta.version) == Standing::Own
-        }
-        Found::Nothing | Found::Foreign | Found::Withheld | Found::Outdated(_) => false,
-    }
 }

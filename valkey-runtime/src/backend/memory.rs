@@ -13,7 +13,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::Found;
-use crate::transition::{self, Change, Placing, Verb};
+use crate::transition::{self, Change, Life, Placing, Verb};
 use crate::{Clock, Error, ErrorKind};
 
 /// What an entry is taken to cost besides its key and its bytes.
@@ -122,11 +122,22 @@ impl Memory {
         match (change, entry) {
             (Change::Put { bytes, ttl }, _) => self.put(key, bytes.into_owned().into(), ttl),
             (Change::Expire { ttl }, Some(entry)) => self.put(key, entry.bytes, ttl),
+            (Change::Rewrite { header, life }, Some(entry)) => {
+                let mut bytes = entry.bytes.to_vec();
+                bytes[..header.len()].copy_from_slice(&header);
+                let expires = match life {
+                    Life::AsItWas => entry.expires,
+                    Life::AtLeast(millis) => entry.expires.max(self.expires(Some(millis))),
+                    Life::AtMost(millis) => entry.expires.min(self.expires(Some(millis))),
+                    Life::Exactly(ttl) => self.expires(ttl),
+                };
+                self.put_until(key, bytes.into(), expires)
+            }
             (Change::Remove, _) => {
                 self.cache.remove(key);
                 Ok(())
             }
-            (Change::Keep | Change::Expire { .. }, _) => Ok(()),
+            (Change::Keep | Change::Expire { .. } | Change::Rewrite { .. }, _) => Ok(()),
         }
     }
 
@@ -137,6 +148,17 @@ impl Memory {
     }
 
     fn put(&self, key: &[u8], bytes: Bytes, ttl: Option<u64>) -> Result<(), Error> {
+        self.put_until(key, bytes, self.expires(ttl))
+    }
+
+    /// When what is stored now expires, which lives for so many milliseconds.
+    fn expires(&self, ttl: Option<u64>) -> u64 {
+        ttl.map_or(u64::MAX, |ttl| {
+            self.now_micros().saturating_add(ttl.saturating_mul(1000))
+        })
+    }
+
+    fn put_until(&self, key: &[u8], bytes: Bytes, expires: u64) -> Result<(), Error> {
         let (weight, limit) = (weight(key, &bytes), self.cache.shard_capacity());
         if weight > limit {
             let message = format!(
@@ -144,9 +166,6 @@ impl Memory {
             );
             return Err(Error::new(ErrorKind::OutOfMemory, message));
         }
-        let expires = ttl.map_or(u64::MAX, |ttl| {
-            self.now_micros().saturating_add(ttl.saturating_mul(1000))
-        });
         self.cache.insert(key.into(), Entry { bytes, expires });
         Ok(())
     }

@@ -21,7 +21,7 @@ pub(crate) use memory::Memory;
 pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
 
 use crate::Error;
-use crate::envelope::HEADER;
+use crate::envelope::TIMED_HEADER;
 use crate::transition::{Placing, Verb};
 
 /// What lies under a key.
@@ -62,7 +62,7 @@ impl Backend {
         }
     }
 
-    /// The first [`HEADER`] bytes.
+    /// The first [`TIMED_HEADER`] bytes.
     pub(crate) async fn head(&self, key: &[u8]) -> Result<Found, Error> {
         match self {
             Backend::Memory(memory) => Ok(head_of(memory.get(key))),
@@ -78,7 +78,7 @@ impl Backend {
         }
     }
 
-    /// The first [`HEADER`] bytes, and the milliseconds left to live (none for never).
+    /// The first [`TIMED_HEADER`] bytes, and the milliseconds left to live (none for never).
     pub(crate) async fn head_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
         match self {
             Backend::Memory(memory) => {
@@ -248,7 +248,7 @@ async fn in_process<T>(answer: impl FnOnce() -> T) -> T {
 
 fn head_of(found: Found) -> Found {
     match found {
-        Found::Entry(bytes) => Found::Entry(bytes.slice(..bytes.len().min(HEADER))),
+        Found::Entry(bytes) => Found::Entry(bytes.slice(..bytes.len().min(TIMED_HEADER))),
         other => other,
     }
 }

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-use crate::envelope::placeholder::Name;
-use crate::transition::{Hold, Placing, Put, Rejected, Verb};
+use crate::envelope::placeholder::{Lease, Name};
+use crate::transition::{Hold, Placing, Put, Rejected, Touch, Verb};
 
 pub(super) struct Script {
     body: &'static str,
@@ -27,9 +27,9 @@ macro_rules! script {
 script!(SET_IF: "head" "set_if");
 script!(TOUCH: "head" "touch");
 script!(REMOVE_IF_SAME: "remove_if_same");
-script!(DELETE: "head" "placeholder" "delete");
-script!(LEASE: "head" "placeholder" "lease");
-script!(ON_LEASE: "head" "on_lease");
+script!(DELETE: "head" "placeholder" "timed" "delete");
+script!(LEASE: "head" "placeholder" "timed" "lease");
+script!(ON_LEASE: "head" "timed" "on_lease");
 script!(ENTER: "head" "placeholder" "enter");
 script!(RENEW_GUARD: "head" "placeholder" "renew_guard");
 script!(LEAVE: "head" "placeholder" "leave");
@@ -74,10 +74,29 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
             };
             command
         }
-        Verb::Touch { version, ttl } => {
-            let mut command = TOUCH.command(call, key, 16);
+        Verb::Expire { keep } => {
+            let mut command = DELETE.command(call, key, 16);
+            command.arg("expire").arg(*keep);
+            command
+        }
+        Verb::Touch(Touch {
+            version,
+            ttl,
+            keep,
+            max_age,
+            seen,
+        }) => {
+            let mut command = TOUCH.command(call, key, 48);
             command.arg(*version);
             arg_ttl(&mut command, *ttl);
+            command.arg(*keep);
+            arg_ttl(&mut command, *max_age);
+            match seen {
+                Some((stamp, until)) => {
+                    command.arg(&stamp.to_be_bytes()).arg(&until.to_be_bytes())
+                }
+                None => command.arg("").arg(""),
+            };
             command
         }
         Verb::RemoveIfSame(fingerprint) => {
@@ -91,12 +110,23 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
             arg_ttl(&mut command, put.ttl);
             command
         }
+        Verb::Confirm { lease, header, ttl } => {
+            let mut command = on_lease(call, key, *lease, "confirm", 64);
+            command.arg(&**header);
+            arg_ttl(&mut command, *ttl);
+            command
+        }
         Verb::RenewLease { lease, life } => {
             let mut command = on_lease(call, key, *lease, "renew", 8);
             command.arg(*life);
             command
         }
-        Verb::Release(lease) => on_lease(call, key, *lease, "release", 0),
+        Verb::Discard(lease) => on_lease(call, key, *lease, "discard", 0),
+        Verb::Release { lease, pause } => {
+            let mut command = on_lease(call, key, *lease, "release", 8);
+            command.arg(*pause);
+            command
+        }
         Verb::RenewGuard { token, life } => with_token(&RENEW_GUARD, call, key, *token, *life),
         Verb::Leave { token, hold } => with_token(&LEAVE, call, key, *token, *hold),
         Verb::StoreThrough {
@@ -126,9 +156,10 @@ pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
         } => {
             let mut command = with_token(&LEASE, call, key, token, life);
             match rejected {
-                Rejected::None => command.arg("").arg(""),
-                Rejected::Stamp(stamp) => command.arg(&stamp.to_be_bytes()).arg(""),
-                Rejected::Any { version } => command.arg("").arg(version),
+                Rejected::None => command.arg("nothing"),
+                Rejected::Stamp(stamp) => command.arg("stamp").arg(&stamp.to_be_bytes()),
+                Rejected::Claim(stamp) => command.arg("claim").arg(&stamp.to_be_bytes()),
+                Rejected::Any { version } => command.arg("any").arg(version),
             };
             command
         }
@@ -142,10 +173,18 @@ fn with_token(script: &Script, call: Call, key: &[u8], token: u64, millis: u64) 
     command
 }
 
-fn on_lease(call: Call, key: &[u8], lease: Name, what: &str, size: usize) -> Cmd {
-    let lease = lease.to_lease();
-    let mut command = ON_LEASE.command(call, key, lease.len() + 16 + size);
-    command.arg(&lease).arg(what);
+fn on_lease(call: Call, key: &[u8], lease: Lease, what: &str, size: usize) -> Cmd {
+    let mut command = ON_LEASE.command(call, key, 64 + size);
+    match lease {
+        Lease::Placed(name) => command.arg(&name.to_lease()),
+        Lease::Claim { token, stamp } => {
+            let mut name = [0; 11];
+            name[..8].copy_from_slice(&stamp.to_be_bytes());
+            name[8..].copy_from_slice(&token.to_be_bytes()[1..]);
+            command.arg(&name)
+        }
+    };
+    command.arg(what);
     command
 }
 

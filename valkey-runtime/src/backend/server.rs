@@ -28,7 +28,7 @@ use super::link::{Connector, Deadlines, Link, Seams, time_command, time_of};
 use super::script::{self, Call};
 use super::time::ServerTime;
 use crate::config::Secret;
-use crate::envelope::HEADER;
+use crate::envelope::TIMED_HEADER;
 use crate::stats::Counters;
 use crate::transition::{Placing, Verb};
 use crate::{Clock, Error, ErrorKind, Random};
@@ -431,7 +431,7 @@ fn command(name: &[u8], key: &[u8]) -> Cmd {
 
 fn head_command(key: &[u8]) -> Cmd {
     let mut command = redis::cmd("GETRANGE");
-    command.arg(key).arg(0).arg(HEADER - 1);
+    command.arg(key).arg(0).arg(TIMED_HEADER - 1);
     command
 }
 

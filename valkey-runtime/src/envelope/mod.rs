@@ -17,16 +17,33 @@
 //!     25         payload
 //! ```
 //!
+//! A value of a type whose entries outlive their freshness says more ([`timing`]), and is 16 bytes longer:
+//!
+//! ```text
+//!     21      9  freshness  cf + u64
+//!     30      9  claim      cf + u64
+//!     39      1  clock, tags: nil each
+//!     41         payload
+//! ```
+//!
 //! What a release does not know (a higher format, an element that it expects to be nil and is not) it treats as an entry
 //! of a newer version: a miss that it neither deletes nor overwrites.
 
 pub(crate) mod bounds;
 pub(crate) mod placeholder;
+pub(crate) mod timing;
 #[cfg(test)]
 mod vectors;
 
-/// The length of a header of this format, which is also where the payload begins.
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use timing::{Claim, Timing};
+
+/// The length of a header that says nothing of time, which is also where its payload begins.
 pub(crate) const HEADER: usize = 25;
+/// The length of one that does.
+pub(crate) const TIMED_HEADER: usize = 41;
 
 const ARRAY: u8 = 0x9b;
 const FORMAT: u8 = 1;
@@ -52,6 +69,8 @@ pub(crate) struct Header {
     pub(crate) version: u16,
     pub(crate) shape: u32,
     pub(crate) stamp: u64,
+    /// Of values alone.
+    pub(crate) timing: Option<Timing>,
 }
 
 /// What the first bytes of an entry say.
@@ -72,6 +91,7 @@ impl Header {
             version,
             shape: 0,
             stamp,
+            timing: None,
         }
     }
 
@@ -82,6 +102,7 @@ impl Header {
             version,
             shape: 0,
             stamp,
+            timing: None,
         }
         .to_bytes();
         let mut bytes = [NIL; HEADER + 1];
@@ -89,8 +110,17 @@ impl Header {
         bytes
     }
 
-    pub(crate) fn to_bytes(self) -> [u8; HEADER] {
-        let mut bytes = [NIL; HEADER];
+    /// Where the payload begins.
+    pub(crate) fn len(self) -> usize {
+        if self.timing.is_some() {
+            TIMED_HEADER
+        } else {
+            HEADER
+        }
+    }
+
+    pub(crate) fn to_bytes(self) -> HeaderBytes {
+        let mut bytes = [NIL; TIMED_HEADER];
         bytes[0] = ARRAY;
         bytes[1] = FORMAT;
         bytes[2] = match self.kind {
@@ -105,13 +135,48 @@ impl Header {
         bytes[7..11].copy_from_slice(&self.shape.to_be_bytes());
         bytes[11] = 0xcf;
         bytes[12..20].copy_from_slice(&self.stamp.to_be_bytes());
-        bytes
+        if let Some(Timing { until, claim }) = self.timing {
+            bytes[21] = 0xcf;
+            bytes[22..30].copy_from_slice(&until.to_be_bytes());
+            bytes[30] = 0xcf;
+            bytes[31..39].copy_from_slice(&claim.to_bits().to_be_bytes());
+        }
+        let len = self.len();
+        HeaderBytes { bytes, len }
     }
 }
 
-/// Reads the head of an entry from its first [`HEADER`] bytes (or fewer, if the entry is shorter).
+/// The bytes of a header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeaderBytes {
+    bytes: [u8; TIMED_HEADER],
+    len: usize,
+}
+
+impl Deref for HeaderBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl DerefMut for HeaderBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
+}
+
+impl fmt::Debug for HeaderBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        head(self).fmt(f)
+    }
+}
+
+/// Reads the head of an entry from its first [`TIMED_HEADER`] bytes (or fewer, if the entry is shorter).
 pub(crate) fn head(bytes: &[u8]) -> Head {
-    let Some((bytes, _)) = bytes.split_first_chunk::<HEADER>() else {
+    let timed = bytes.first_chunk::<TIMED_HEADER>();
+    let Some(bytes) = bytes.first_chunk::<HEADER>() else {
         return Head::Corrupt("shorter than an envelope");
     };
     match bytes[..2] {
@@ -133,14 +198,36 @@ pub(crate) fn head(bytes: &[u8]) -> Head {
     let Ok(stamp) = <[u8; 8]>::try_from(stamp) else {
         return Head::Corrupt("an envelope with a damaged header");
     };
-    if bytes[20..].iter().any(|b| *b != NIL) {
-        return Head::Newer;
-    }
+    let timing = match (&bytes[20..], timed) {
+        ([NIL, NIL, NIL, NIL, NIL], _) => None,
+        ([NIL, 0xcf, ..], None) => return Head::Corrupt("an envelope with a damaged header"),
+        ([NIL, 0xcf, ..], Some(bytes)) => match timing(kind, bytes) {
+            Some(timing) => Some(timing),
+            None => return Head::Newer,
+        },
+        _ => return Head::Newer,
+    };
     Head::Known(Header {
         kind,
         version: u16::from_be_bytes([*v1, *v0]),
         shape: u32::from_be_bytes([*s3, *s2, *s1, *s0]),
         stamp: u64::from_be_bytes(stamp),
+        timing,
+    })
+}
+
+/// What a value's header says of time, if it is long enough; `None` if that is not as this release writes it.
+fn timing(kind: Kind, bytes: &[u8; TIMED_HEADER]) -> Option<Timing> {
+    let number = |at: usize| match bytes[at..].first_chunk::<9>() {
+        Some([0xcf, number @ ..]) => Some(u64::from_be_bytes(*number)),
+        _ => None,
+    };
+    if kind != Kind::Value || bytes[39..] != [NIL, NIL] {
+        return None;
+    }
+    Some(Timing {
+        until: number(21)?,
+        claim: Claim::from_bits(number(30)?),
     })
 }
 
@@ -149,6 +236,8 @@ pub(crate) fn head(bytes: &[u8]) -> Head {
 pub(crate) enum Standing {
     /// A value that `get` gives, if its payload decodes.
     Own,
+    /// One that is no longer fresh: kept for when its loader fails, and to everyone else not there.
+    Stale,
     /// An older version, another layout, an absence, a lease: no value, and free to be replaced.
     Replaceable,
     /// A newer version or a guard: no value, and not to be overwritten by a conditional write.
@@ -157,8 +246,9 @@ pub(crate) enum Standing {
     Corrupt(&'static str),
 }
 
-/// What the head says to a type of this version.
-pub(crate) fn standing(head: Head, version: u16) -> Standing {
+/// What the head says to a type of this version. `now` gives the server's time in milliseconds, and is asked only where it
+/// matters.
+pub(crate) fn standing(head: Head, version: u16, now: impl FnOnce() -> u64) -> Standing {
     match head {
         Head::Newer => Standing::Protected,
         Head::Corrupt(why) => Standing::Corrupt(why),
@@ -172,6 +262,9 @@ pub(crate) fn standing(head: Head, version: u16) -> Standing {
         Head::Known(header) if header.version > version => Standing::Protected,
         Head::Known(header) if header.version < version || header.shape != 0 => {
             Standing::Replaceable
+        }
+        Head::Known(header) if header.timing.is_some_and(|timing| !timing.is_fresh(now())) => {
+            Standing::Stale
         }
         Head::Known(_) => Standing::Own,
     }
@@ -239,8 +332,10 @@ mod tests {
                     version,
                     shape,
                     stamp: 0,
+                    timing: None,
                 }),
                 2,
+                || unreachable!("the entry says nothing of time"),
             )
         };
         assert_eq!(of(Kind::Value, 2, 0), Standing::Own);
@@ -249,14 +344,27 @@ mod tests {
         assert_eq!(of(Kind::Value, 3, 0), Standing::Protected);
         assert_eq!(of(Kind::Lease, 9, 0), Standing::Replaceable);
         assert_eq!(of(Kind::Guard, 1, 0), Standing::Protected);
-        assert_eq!(standing(Head::Newer, 2), Standing::Protected);
+        assert_eq!(standing(Head::Newer, 2, || 0), Standing::Protected);
+        let fresh_until = |until, version| {
+            let header = Header {
+                timing: Some(Timing::fresh_until(until)),
+                ..Header::value(version, 0)
+            };
+            standing(Head::Known(header), 2, || 100)
+        };
+        assert_eq!(fresh_until(101, 2), Standing::Own);
+        assert_eq!(fresh_until(100, 2), Standing::Stale);
+        assert_eq!(fresh_until(0, 1), Standing::Replaceable);
+        assert_eq!(fresh_until(0, 3), Standing::Protected);
     }
 
     proptest! {
         #[test]
-        fn headers_round_trip(kind in 0..4u8, version: u16, shape: u32, stamp: u64) {
+        fn headers_round_trip(kind in 0..4u8, version: u16, shape: u32, stamp: u64, time: Option<(u64, u64)>) {
             let kind = [Kind::Value, Kind::Absence, Kind::Lease, Kind::Guard][usize::from(kind)];
-            let header = Header { kind, version, shape, stamp };
+            let timing = time.filter(|_| kind == Kind::Value);
+            let timing = timing.map(|(until, claim)| Timing { until, claim: Claim::from_bits(claim) });
+            let header = Header { kind, version, shape, stamp, timing };
             prop_assert_eq!(head(&header.to_bytes()), Head::Known(header));
         }
 
@@ -266,10 +374,11 @@ mod tests {
         }
 
         #[test]
-        fn no_damaged_header_makes_the_reader_panic(at in 0..HEADER, byte: u8) {
-            let mut bytes = Header::value(1, 7).to_bytes();
+        fn no_damaged_header_makes_the_reader_panic(at in 0..TIMED_HEADER, byte: u8, cut in 0..=TIMED_HEADER) {
+            let timing = Some(Timing::fresh_until(9));
+            let mut bytes = Header { timing, ..Header::value(1, 7) }.to_bytes();
             bytes[at] = byte;
-            head(&bytes);
+            head(&bytes[..cut]);
         }
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! Widths are fixed, so that a script finds everything by offset. Tokens are compared as bytes: Lua's numbers are doubles.
 
-use super::{HEADER, Head, Header, Kind, head};
+use super::timing::claim_token;
+use super::{HEADER, Head, Header, HeaderBytes, Kind, head};
 
 /// What names a placeholder: its maker's token, and the server's time of its making. What acts on one names both, since a
 /// client may send a script again, and a placeholder that is made anew by it is not the one its maker holds.
@@ -16,6 +17,24 @@ use super::{HEADER, Head, Header, Kind, head};
 pub(crate) struct Name {
     pub(crate) token: u64,
     pub(crate) stamp: u64,
+}
+
+/// What a loader loads under: a lease in place of a value, or a claim on one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Lease {
+    Placed(Name),
+    /// On the value with this stamp.
+    Claim { token: u32, stamp: u64 },
+}
+
+impl Lease {
+    /// Whether it was made for the request with this token.
+    pub(crate) fn is_of(self, request: u64) -> bool {
+        match self {
+            Lease::Placed(Name { token, .. }) => token == request,
+            Lease::Claim { token, .. } => token == claim_token(request),
+        }
+    }
 }
 
 /// The length of a lease.
@@ -122,12 +141,13 @@ impl Guard {
     }
 }
 
-fn header(kind: Kind, stamp: u64) -> [u8; HEADER] {
+fn header(kind: Kind, stamp: u64) -> HeaderBytes {
     Header {
         kind,
         version: 0,
         shape: 0,
         stamp,
+        timing: None,
     }
     .to_bytes()
 }
@@ -143,7 +163,7 @@ mod tests {
             stamp: 0x1112_1314_1516_1718,
         };
         let lease = name.to_lease();
-        assert_eq!(lease[..HEADER], header(Kind::Lease, name.stamp));
+        assert_eq!(lease[..HEADER], *header(Kind::Lease, name.stamp));
         assert_eq!(lease[HEADER..], [0xc4, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(Name::of_lease(&lease), Some(name));
         assert_eq!(Name::of_lease(&lease[..30]), None);

@@ -4,7 +4,8 @@
 //! the exhaustive check does the same with a simulated server, one step of one caller at a time.
 
 use super::flights::{FlightId, Flights, Look, Moment, Outcome, Role};
-use crate::envelope::placeholder::Name;
+use crate::envelope::placeholder::Lease;
+use crate::transition::Rejected;
 
 /// What the server showed, as far as loading is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,9 +15,14 @@ pub(crate) enum Seen<V> {
     Nothing,
     /// It is known that there is no value.
     Absent,
-    Lease(Name),
+    /// A lease, or a claim on a value that is no longer fresh.
+    Lease(Lease),
     /// An entry with this stamp that a lease may replace: an older version, another layout, an absence.
     Old(u64),
+    /// A value with this stamp that is no longer fresh and stays until there is another: it may be claimed.
+    Stale(u64),
+    /// A value that is no longer fresh, while nobody is to try again.
+    Paused(V),
     /// No lease is to be had: a guard, a newer version, bytes that are kept, or no answer.
     Closed,
 }
@@ -25,22 +31,40 @@ pub(crate) enum Seen<V> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step<V> {
     /// Draw a token and a moment, tell them by [`Call::asking`], ask for a lease, and tell the answer by [`Call::asked`].
-    Ask { rejected: Option<u64> },
+    Ask { rejected: Rejected },
     /// Another process loads: wait a little, then [`Call::look_again`].
     Pause { attempt: u32 },
     /// Wait until the flight has moved, then [`Call::moved`].
     Await(FlightId),
     /// Run the loader, under the lease if there is one, and tell by [`Call::loaded`].
-    Load(Option<Name>),
-    /// The answer: a value that was found or loaded by another, or that there is none.
-    Done(Option<V>),
+    Load(Option<Lease>),
+    /// The answer, which was found or loaded by another.
+    Done(Share<V>),
+}
+
+/// What callers share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Share<V> {
+    Value(V),
+    /// One that is no longer fresh, since there is no better one to be had.
+    Stale(V),
+    Nothing,
+}
+
+impl<V> Share<V> {
+    pub(crate) fn map<W>(self, step: impl FnOnce(V) -> W) -> Share<W> {
+        match self {
+            Share::Value(value) => Share::Value(step(value)),
+            Share::Stale(value) => Share::Stale(step(value)),
+            Share::Nothing => Share::Nothing,
+        }
+    }
 }
 
 /// What came of the caller's own load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loaded<V> {
-    Value(V),
-    Nothing,
+    Share(Share<V>),
     /// It failed, or gave what can't be shared.
     Failed,
 }
@@ -53,8 +77,8 @@ pub(crate) struct Call<K> {
     key: K,
     began: Moment,
     place: Place,
-    /// The stamp of an entry that was there and is not a value for this call.
-    rejected: Option<u64>,
+    /// The entry that was there and is not a value for this call.
+    rejected: Rejected,
     /// Whether the server was seen to give no lease.
     closed: bool,
     pauses: u32,
@@ -70,7 +94,7 @@ enum Place {
     Queued(FlightId),
     Following(FlightId),
     /// Waits to look again whether it can follow; with the lease that it was shown.
-    Later(Option<Name>),
+    Later(Option<Lease>),
 }
 
 impl<K: Ord + Clone> Call<K> {
@@ -80,7 +104,7 @@ impl<K: Ord + Clone> Call<K> {
             key,
             began,
             place: Place::Outside,
-            rejected: None,
+            rejected: Rejected::None,
             closed: false,
             pauses: 0,
             anew: 0,
@@ -99,12 +123,17 @@ impl<K: Ord + Clone> Call<K> {
         seen: Seen<V>,
     ) -> Step<V> {
         let lease = match seen {
-            Seen::Hit(value) => return Step::Done(Some(value)),
-            Seen::Absent => return Step::Done(None),
+            Seen::Hit(value) => return Step::Done(Share::Value(value)),
+            Seen::Paused(value) => return Step::Done(Share::Stale(value)),
+            Seen::Absent => return Step::Done(Share::Nothing),
             Seen::Lease(lease) => Some(lease),
             Seen::Nothing => None,
             Seen::Old(stamp) => {
-                self.rejected = Some(stamp);
+                self.rejected = Rejected::Stamp(stamp);
+                None
+            }
+            Seen::Stale(stamp) => {
+                self.rejected = Rejected::Claim(stamp);
                 None
             }
             Seen::Closed => {
@@ -115,11 +144,24 @@ impl<K: Ord + Clone> Call<K> {
         self.join(flights, now, lease)
     }
 
+    /// The caller is given a value, and would have the next one before that is no longer fresh. Where no load of the key is
+    /// under way it is to ask for a claim on it.
+    pub(crate) fn refreshes<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        stamp: u64,
+    ) -> Option<Step<V>> {
+        let id = flights.lead(&self.key)?;
+        self.place = Place::Leading(id);
+        self.rejected = Rejected::Claim(stamp);
+        Some(self.look_again())
+    }
+
     fn join<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
         now: Moment,
-        seen: Option<Name>,
+        seen: Option<Lease>,
     ) -> Step<V> {
         let role = flights.join(&self.key, self.began, seen);
         self.take(flights, now, role, seen)
@@ -130,7 +172,7 @@ impl<K: Ord + Clone> Call<K> {
         flights: &mut Flights<K, V, W>,
         now: Moment,
         role: Role,
-        seen: Option<Name>,
+        seen: Option<Lease>,
     ) -> Step<V> {
         match role {
             Role::Leader(id) => {
@@ -211,17 +253,10 @@ impl<K: Ord + Clone> Call<K> {
             return Step::Load(None);
         };
         match seen {
-            Seen::Hit(value) => {
-                flights.end(id, Outcome::Found(Some(value.clone()), sent));
-                self.place = Place::Outside;
-                Step::Done(Some(value))
-            }
-            Seen::Absent => {
-                flights.end(id, Outcome::Found(None, sent));
-                self.place = Place::Outside;
-                Step::Done(None)
-            }
-            Seen::Lease(lease) if lease.token == token => {
+            Seen::Hit(value) => self.found(flights, id, Share::Value(value), sent),
+            Seen::Paused(value) => self.found(flights, id, Share::Stale(value), sent),
+            Seen::Absent => self.found(flights, id, Share::Nothing, sent),
+            Seen::Lease(lease) if lease.is_of(token) => {
                 flights.leased(id, sent, lease);
                 Step::Load(Some(lease))
             }
@@ -237,14 +272,35 @@ impl<K: Ord + Clone> Call<K> {
                 }
             }
             Seen::Old(stamp) if self.anew < ANEW => {
-                self.rejected = Some(stamp);
+                self.rejected = Rejected::Stamp(stamp);
+                self.ask_anew(flights, id)
+            }
+            Seen::Stale(stamp) if self.anew < ANEW => {
+                self.rejected = Rejected::Claim(stamp);
                 self.ask_anew(flights, id)
             }
             Seen::Nothing if self.anew < ANEW => self.ask_anew(flights, id),
-            Seen::Lease(_) | Seen::Old(_) | Seen::Nothing | Seen::Closed => {
+            Seen::Lease(_)
+            | Seen::Old(_)
+            | Seen::Stale(_)
+            | Seen::Nothing
+            | Seen::Closed => {
                 self.load_alone(flights, now, id)
             }
         }
+    }
+
+    /// The server showed the answer to a request of that moment.
+    fn found<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        id: FlightId,
+        share: Share<V>,
+        sent: Moment,
+    ) -> Step<V> {
+        flights.end(id, Outcome::Found(share.clone(), sent));
+        self.place = Place::Outside;
+        Step::Done(share)
     }
 
     fn ask_anew<V: Clone, W: Clone + Default>(
@@ -291,8 +347,7 @@ impl<K: Ord + Clone> Call<K> {
                 Look::Done(outcome) => {
                     self.place = Place::Outside;
                     match outcome {
-                        Outcome::Value(value) => Step::Done(Some(value)),
-                        Outcome::Absent => Step::Done(None),
+                        Outcome::Loaded(share) => Step::Done(share),
                         Outcome::Found(found, sent) if self.began < sent => Step::Done(found),
                         Outcome::Merged(lease, sent) if self.began < sent => {
                             self.join(flights, now, Some(lease))
@@ -318,8 +373,7 @@ impl<K: Ord + Clone> Call<K> {
         loaded: Loaded<V>,
     ) {
         let outcome = match loaded {
-            Loaded::Value(value) => Outcome::Value(value),
-            Loaded::Nothing => Outcome::Absent,
+            Loaded::Share(share) => Outcome::Loaded(share),
             Loaded::Failed => Outcome::Failed,
         };
         if let Place::Leading(id) = std::mem::replace(&mut self.place, Place::Outside) {
@@ -331,7 +385,7 @@ impl<K: Ord + Clone> Call<K> {
     pub(crate) fn dropped<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
-    ) -> Option<Name> {
+    ) -> Option<Lease> {
         match std::mem::replace(&mut self.place, Place::Outside) {
             Place::Outside | Place::Later(_) => None,
             Place::Leading(id) | Place::Queued(id) => flights.abandon(id),
@@ -350,7 +404,7 @@ impl Call<()> {
             Place::Later(Some(lease)) => visitor.lease(lease),
             Place::Outside | Place::Later(None) => {}
         }
-        if let Some(stamp) = &mut self.rejected {
+        if let Rejected::Stamp(stamp) | Rejected::Claim(stamp) = &mut self.rejected {
             visitor.stamp(stamp);
         }
         // They only say how long the next one lasts.
@@ -365,18 +419,23 @@ impl Call<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::placeholder::Name;
+
+    const ASK: Step<u8> = Step::Ask {
+        rejected: Rejected::None,
+    };
 
     type TestFlights = Flights<(), u8, ()>;
 
-    fn lease(token: u64) -> Name {
-        Name { token, stamp: 1 }
+    fn lease(token: u64) -> Lease {
+        Lease::Placed(Name { token, stamp: 1 })
     }
 
     /// A call that began at that moment, was shown nothing, and has asked for a lease at the next.
     fn asking(flights: &mut TestFlights, began: Moment, token: u64) -> Call<()> {
         let mut call = Call::new((), began);
         let step = call.got(flights, began, Seen::Nothing);
-        assert_eq!(step, Step::Ask { rejected: None });
+        assert_eq!(step, ASK);
         call.asking(flights, began + 1, token);
         call
     }
@@ -398,9 +457,9 @@ mod tests {
         let mut early = waiting(&mut flights, 0, Seen::Nothing);
         let mut late = waiting(&mut flights, 3, Seen::Lease(lease(7)));
         let step = leader.asked(&mut flights, 4, (2, 7), Seen::Hit(5), true);
-        assert_eq!(step, Step::Done(Some(5)));
-        assert_eq!(early.moved(&mut flights, 5), Step::Done(Some(5)));
-        assert_eq!(late.moved(&mut flights, 6), Step::Ask { rejected: None });
+        assert_eq!(step, Step::Done(Share::Value(5)));
+        assert_eq!(early.moved(&mut flights, 5), Step::Done(Share::Value(5)));
+        assert_eq!(late.moved(&mut flights, 6), ASK);
     }
 
     #[test]
@@ -412,8 +471,8 @@ mod tests {
         assert_eq!(step, Step::Load(Some(lease(2))));
         let step = first.asked(&mut flights, 6, (2, 1), Seen::Closed, true);
         assert!(matches!(step, Step::Await(_)), "{step:?}");
-        second.loaded(&mut flights, Loaded::Value(5));
-        assert_eq!(first.moved(&mut flights, 7), Step::Ask { rejected: None });
+        second.loaded(&mut flights, Loaded::Share(Share::Value(5)));
+        assert_eq!(first.moved(&mut flights, 7), ASK);
     }
 
     #[test]
@@ -434,8 +493,8 @@ mod tests {
             matches!(step, Step::Await(_)),
             "it follows the other load: {step:?}"
         );
-        leased.loaded(&mut flights, Loaded::Value(5));
-        assert_eq!(early.moved(&mut flights, 9), Step::Done(Some(5)));
+        leased.loaded(&mut flights, Loaded::Share(Share::Value(5)));
+        assert_eq!(early.moved(&mut flights, 9), Step::Done(Share::Value(5)));
         assert!(flights.is_empty());
     }
 }

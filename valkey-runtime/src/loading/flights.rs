@@ -10,7 +10,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::envelope::placeholder::Name;
+use super::call::Share;
+use crate::envelope::placeholder::Lease;
 
 /// Moments of this process, in order. A call has the moment of its beginning, a request that of its sending.
 pub(crate) type Moment = u64;
@@ -53,28 +54,26 @@ pub(crate) enum Stage {
     /// Has asked the server for a lease, with this token.
     Asking { sent: Moment, token: u64 },
     /// Loads under a lease that the server gave for a request of that moment.
-    Leased { sent: Moment, lease: Name },
+    Leased { sent: Moment, lease: Lease },
     /// Loads without a lease, since that moment.
     Alone { since: Moment },
     /// Its leader is gone. Whoever of its followers looks next leads on, under its lease.
-    Orphaned { sent: Moment, lease: Name },
+    Orphaned { sent: Moment, lease: Lease },
 }
 
 /// What came of a flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome<V> {
-    Value(V),
-    /// The load found nothing.
-    Absent,
+    Loaded(Share<V>),
     /// The load failed. Its error was its leader's alone: followers load for themselves.
     Failed,
     /// Its leader is gone, and had no lease to lead on under: followers join anew.
     Abandoned,
     /// The server showed a value, or that there is none, in answer to a request of that moment: it is for those who had
     /// called by then.
-    Found(Option<V>, Moment),
+    Found(Share<V>, Moment),
     /// Likewise a lease of another flight of this process: that is the one to follow.
-    Merged(Name, Moment),
+    Merged(Lease, Moment),
 }
 
 /// What a caller is in a flight.
@@ -93,7 +92,7 @@ pub(crate) enum Role {
 pub(crate) enum Look<V> {
     Wait,
     /// The leader is gone, and this follower leads on under its lease.
-    Lead(Name),
+    Lead(Lease),
     Done(Outcome<V>),
 }
 
@@ -115,7 +114,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
 
     /// A caller that found no value: it follows a flight or leads one. `began` is when it called, `seen` the lease that the
     /// server showed it since.
-    pub(crate) fn join(&mut self, key: &K, began: Moment, seen: Option<Name>) -> Role {
+    pub(crate) fn join(&mut self, key: &K, began: Moment, seen: Option<Lease>) -> Role {
         let slot = self.slots.get(key).cloned().unwrap_or_default();
         for id in [slot.running, slot.next].into_iter().flatten() {
             if let Some(flight) = self.flights.get_mut(&id)
@@ -135,6 +134,16 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
             Some(_) => slot.next = Some(id),
         }
         Role::Leader(id)
+    }
+
+    /// The flight of a caller that leads where no load of the key is under way.
+    pub(crate) fn lead(&mut self, key: &K) -> Option<FlightId> {
+        if self.slots.contains_key(key) {
+            return None;
+        }
+        let id = self.create(key.clone());
+        self.slots.entry(key.clone()).or_default().running = Some(id);
+        Some(id)
     }
 
     /// A follower whose flight failed: one of them leads anew, the others load beside it.
@@ -190,7 +199,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
 
     /// The server gave the leader a lease. The flight is now the one that runs: what loads already has lost its own lease,
     /// if it had one, and what does not is next.
-    pub(crate) fn leased(&mut self, id: FlightId, sent: Moment, lease: Name) {
+    pub(crate) fn leased(&mut self, id: FlightId, sent: Moment, lease: Lease) {
         self.set_stage(id, Stage::Leased { sent, lease });
         let Some(flight) = self.flights.get(&id) else {
             return;
@@ -227,7 +236,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
     }
 
     /// Whether the lease is that of another flight of this process.
-    pub(crate) fn is_anothers(&self, id: FlightId, lease: Name) -> bool {
+    pub(crate) fn is_anothers(&self, id: FlightId, lease: Lease) -> bool {
         let slot = self
             .flights
             .get(&id)
@@ -238,7 +247,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
             .flatten();
         others.filter(|other| *other != id).any(|other| {
             match self.flights.get(&other).map(|flight| flight.stage) {
-                Some(Stage::Asking { token, .. }) => token == lease.token,
+                Some(Stage::Asking { token, .. }) => lease.is_of(token),
                 Some(Stage::Leased { lease: own, .. } | Stage::Orphaned { lease: own, .. }) => {
                     own == lease
                 }
@@ -277,7 +286,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
 
     /// The leader is gone, whether by cancellation or panic. Where it had a lease a follower leads on, else its followers
     /// join anew. The lease that nobody needs any more, if it had one.
-    pub(crate) fn abandon(&mut self, id: FlightId) -> Option<Name> {
+    pub(crate) fn abandon(&mut self, id: FlightId) -> Option<Lease> {
         let flight = self.flights.get_mut(&id)?;
         let (Stage::Leased { sent, lease } | Stage::Orphaned { sent, lease }) = flight.stage else {
             self.end(id, Outcome::Abandoned);
@@ -310,7 +319,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
 
     /// A follower has taken the outcome, or is gone. The lease that nobody needs any more, where it was the last of an
     /// abandoned flight.
-    pub(crate) fn leave(&mut self, id: FlightId) -> Option<Name> {
+    pub(crate) fn leave(&mut self, id: FlightId) -> Option<Lease> {
         let flight = self.flights.get_mut(&id)?;
         flight.followers = flight.followers.saturating_sub(1);
         if flight.followers > 0 {
@@ -343,12 +352,12 @@ impl Stage {
     }
 
     /// Whether a caller may follow a flight of this stage.
-    fn takes(self, began: Moment, seen: Option<Name>) -> bool {
+    fn takes(self, began: Moment, seen: Option<Lease>) -> bool {
         match self {
             Stage::Waiting => true,
             // The lease with this token is the one that it is asking for, though it does not know yet.
             Stage::Asking { sent, token } => {
-                began < sent || seen.is_some_and(|lease| lease.token == token)
+                began < sent || seen.is_some_and(|lease| lease.is_of(token))
             }
             Stage::Leased { sent, lease } | Stage::Orphaned { sent, lease } => {
                 began < sent || seen == Some(lease)
@@ -399,7 +408,7 @@ mod names {
                     visitor.moment(sent);
                     visitor.lease(lease);
                 }
-                Outcome::Value(_) | Outcome::Absent | Outcome::Failed | Outcome::Abandoned => {}
+                Outcome::Loaded(_) | Outcome::Failed | Outcome::Abandoned => {}
             }
         }
     }

@@ -17,15 +17,15 @@ use futures_util::future::select_all;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::call::{Call, Loaded as Ended, Seen, Step};
+use super::call::{Call, Loaded as Ended, Seen, Share, Step};
 use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
-    End, Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, TypeLoads, give_back, millis,
+    Begun, End, Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, TypeLoads, give_back, millis,
 };
-use crate::envelope::placeholder::Name;
+use crate::envelope::placeholder::Lease;
 use crate::store::{Inner, Store};
-use crate::transition::{Placing, Rejected, Verb};
+use crate::transition::{Placing, Verb};
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, IntoLoaded, codec};
 
@@ -54,23 +54,25 @@ where
         .zip(inner.look_many(&keys, meta).await)
         .enumerate()
     {
-        let seen = match sight {
+        let (seen, kept) = match sight {
             Sight::Value(entry) => match codec::decode(entry.payload()) {
                 Ok(value) => {
                     inner.counters.hit();
+                    inner.slide(key, &entry.header, meta);
                     answers[at] = Answer::Value(value, Some(entry));
                     continue;
                 }
-                Err(why) => inner.reject(key, &entry, &why, meta).await,
+                Err(why) => (inner.reject(key, &entry, &why, meta).await, None),
             },
             Sight::Other(Seen::Absent) => {
                 inner.counters.absence();
                 continue;
             }
-            Sight::Other(seen) => seen,
+            Sight::Kept(seen, kept) => (seen, Some(kept)),
+            Sight::Other(seen) => (seen, None),
         };
         inner.counters.miss();
-        many.add(at, key, began, seen);
+        many.add(at, key, began, seen, kept);
     }
     loop {
         while let Some(asked) = many.ask().await {
@@ -84,6 +86,10 @@ where
                         }
                         Err(why) => inner.reject(many.key(one), &entry, &why, meta).await,
                     },
+                    Sight::Kept(seen, kept) => {
+                        many.ones[one].kept = Some(kept);
+                        seen
+                    }
                     Sight::Other(seen) => seen,
                 };
                 many.answered(one, seen);
@@ -93,28 +99,28 @@ where
         for (at, chunk) in to_load.chunks(CHUNK).enumerate() {
             let not_ended = &to_load[at * CHUNK..];
             let ats = chunk.iter().map(|(one, _)| many.at(*one)).collect();
+            let begun = chunk.iter().map(|(_, lease)| Begun::now(*lease, inner));
+            let begun: Vec<_> = begun.collect();
             let mut values: HashMap<usize, T> = match many.run(not_ended, || load(ats)).await {
                 Ok(values) => values.into_iter().collect(),
-                Err(error) => {
-                    many.end(
-                        chunk
-                            .iter()
-                            .map(|(one, lease)| (*one, *lease, End::FAILED))
-                            .collect(),
-                    )
-                    .await;
-                    return Err(error);
-                }
+                Err(error) => match many.serve(chunk).await {
+                    Some(served) => {
+                        for (at, value, kept) in served {
+                            answers[at] = Answer::Value(value, Some(kept));
+                        }
+                        continue;
+                    }
+                    None => return Err(error),
+                },
             };
             let mut ends = Vec::with_capacity(chunk.len());
-            for &(one, lease) in chunk {
+            for (&(one, lease), begun) in chunk.iter().zip(begun) {
                 let loaded = values.remove(&many.at(one)).into_loaded();
-                let stamp = lease.map_or_else(|| inner.header(meta).stamp, |lease| lease.stamp);
-                let end = inner.end_of(many.key(one), lease, stamp, &loaded, None, meta);
+                let end = inner.end_of(many.key(one), &begun, &loaded, None, None, meta);
                 if let Some(value) = loaded.value {
                     let entry = match &end.followers {
-                        Ended::Value(bytes) => Some(Raw::new(bytes.clone())),
-                        Ended::Nothing | Ended::Failed => None,
+                        Ended::Share(Share::Value(bytes)) => Some(Raw::new(bytes.clone())),
+                        Ended::Share(_) | Ended::Failed => None,
                     };
                     answers[many.at(one)] = Answer::Value(value, entry);
                 }
@@ -126,11 +132,22 @@ where
             continue;
         }
         for (at, shared) in many.take_shared() {
-            inner.counters.shared();
-            // It was encoded from a value of this type a moment ago.
-            if let Some(entry) = shared
-                && let Ok(value) = codec::decode(entry.payload())
-            {
+            let entry = match shared {
+                Share::Stale(entry) => {
+                    inner.counters.stale();
+                    entry
+                }
+                Share::Value(entry) => {
+                    inner.counters.shared();
+                    entry
+                }
+                Share::Nothing => {
+                    inner.counters.shared();
+                    continue;
+                }
+            };
+            // It was encoded from a value of this type.
+            if let Ok(value) = codec::decode(entry.payload()) {
                 answers[at] = Answer::Value(value, Some(entry));
             }
         }
@@ -180,7 +197,7 @@ impl Inner {
             Ok(found) => {
                 let mut sights = Vec::with_capacity(keys.len());
                 for (key, found) in keys.iter().zip(found) {
-                    sights.push(self.sight(key, Ok(found), meta).await);
+                    sights.push(self.sight(key, Ok(found), None, meta).await);
                 }
                 sights
             }
@@ -208,6 +225,8 @@ struct One {
     call: Call<Key>,
     step: Step<Bytes>,
     request: Request,
+    /// The value that was there when the server was last asked, and that its time is over for.
+    kept: Option<Raw>,
     /// Its answer is known.
     done: bool,
 }
@@ -229,13 +248,21 @@ impl<'s> Many<'s> {
             .with(|flights| step(ones, flights, moments.moment()))
     }
 
-    fn add(&mut self, at: usize, key: &[u8], began: Moment, seen: Seen<Bytes>) {
+    fn add(
+        &mut self,
+        at: usize,
+        key: &[u8],
+        began: Moment,
+        seen: Seen<Bytes>,
+        kept: Option<Raw>,
+    ) {
         let call = Call::new(key.into(), began);
         self.ones.push(One {
             at,
             call,
             step: Step::Load(None),
             request: (0, 0),
+            kept,
             done: false,
         });
         self.with(|ones, flights, now| {
@@ -283,7 +310,7 @@ impl<'s> Many<'s> {
                     Placing::Lease {
                         token,
                         life: millis(LEASE_LIFE),
-                        rejected: rejected.map_or(Rejected::None, Rejected::Stamp),
+                        rejected,
                     },
                 )
             })
@@ -301,7 +328,9 @@ impl<'s> Many<'s> {
         match placed {
             Ok(placed) => {
                 for ((one, _), found) in asking.into_iter().zip(placed) {
-                    sights.push((one, inner.sight(self.key(one), found, self.meta).await));
+                    let token = Some(self.ones[one].request.1);
+                    let sight = inner.sight(self.key(one), found, token, self.meta).await;
+                    sights.push((one, sight));
                 }
             }
             Err(error) => {
@@ -326,7 +355,7 @@ impl<'s> Many<'s> {
         });
     }
 
-    fn to_load(&self) -> Vec<(usize, Option<Name>)> {
+    fn to_load(&self) -> Vec<(usize, Option<Lease>)> {
         self.at_step(|step| match step {
             Step::Load(lease) => Some(*lease),
             _ => None,
@@ -334,7 +363,7 @@ impl<'s> Many<'s> {
     }
 
     /// Runs the loader, within the type's limit, while all leases are kept whose loads have not ended.
-    async fn run<R, F, Fut>(&self, not_ended: &[(usize, Option<Name>)], load: F) -> R
+    async fn run<R, F, Fut>(&self, not_ended: &[(usize, Option<Lease>)], load: F) -> R
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = R>,
@@ -353,7 +382,37 @@ impl<'s> Many<'s> {
         }
     }
 
-    async fn keep(&self, not_ended: &[(usize, Option<Name>)]) -> Infallible {
+    /// The loader failed. Where all that it was to load has a value that may serve, those are the answer, with their places.
+    async fn serve<T: Cached>(
+        &mut self,
+        chunk: &[(usize, Option<Lease>)],
+    ) -> Option<Vec<(usize, T, Raw)>> {
+        let inner = self.store.inner();
+        inner.counters.failed_load();
+        let serving = |one: &One| {
+            let kept = one.kept.clone().filter(|kept| inner.may_serve(kept, self.meta))?;
+            Some((one.at, codec::decode(kept.payload()).ok()?, kept))
+        };
+        let served: Vec<Option<(usize, T, Raw)>> = chunk
+            .iter()
+            .map(|(one, _)| serving(&self.ones[*one]))
+            .collect();
+        let ends = chunk.iter().zip(&served).map(|((one, lease), served)| {
+            let end = served.as_ref().map_or(End::FAILED, |(_, _, kept)| End::stale(kept));
+            (*one, *lease, end)
+        });
+        let ends = ends.collect();
+        self.end(ends).await;
+        let served: Vec<_> = served.into_iter().collect::<Option<_>>()?;
+        served.iter().for_each(|_| inner.counters.stale());
+        tracing::warn!(
+            keys = served.len(),
+            "a load failed, and the values that are there are served"
+        );
+        Some(served)
+    }
+
+    async fn keep(&self, not_ended: &[(usize, Option<Lease>)]) -> Infallible {
         let leased = not_ended
             .iter()
             .filter_map(|&(one, lease)| Some((self.key(one), lease?)));
@@ -376,7 +435,7 @@ impl<'s> Many<'s> {
     }
 
     /// The loads have ended: followers are told, and what has a lease is stored or given back, key by key.
-    async fn end(&mut self, ends: Vec<(usize, Option<Name>, End)>) {
+    async fn end(&mut self, ends: Vec<(usize, Option<Lease>, End)>) {
         self.with(|ones, flights, _| {
             for (one, _, end) in &ends {
                 ones[*one].done = true;
@@ -411,9 +470,9 @@ impl<'s> Many<'s> {
     }
 
     /// What others have loaded meanwhile.
-    fn take_shared(&mut self) -> Vec<(usize, Option<Raw>)> {
+    fn take_shared(&mut self) -> Vec<(usize, Share<Raw>)> {
         let shared = self.at_step(|step| match step {
-            Step::Done(bytes) => Some(bytes.clone().map(Raw::new)),
+            Step::Done(share) => Some(share.clone().map(Raw::new)),
             _ => None,
         });
         shared

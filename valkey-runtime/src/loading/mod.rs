@@ -18,21 +18,22 @@ pub(crate) mod tests;
 
 use std::any::TypeId;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::envelope::Header;
-use crate::envelope::placeholder::Name;
+use crate::envelope::placeholder::Lease;
+use crate::envelope::{Header, HeaderBytes};
+use crate::loaded::Fate;
 use crate::store::{Inner, Store};
 use crate::transition::{Put, Verb};
-use crate::verbs::Meta;
-use crate::{Cached, Error, Loaded, Ttl, codec};
+use crate::verbs::{Meta, Raw, Sealed};
+use crate::{Cached, Error, Loaded, Ttl};
 
-use call::Loaded as Ended;
+use call::{Loaded as Ended, Share};
 use flights::{Flights, Moment};
 
 /// How long a lease lives that is not renewed, and how often it is.
@@ -48,7 +49,7 @@ type Key = Box<[u8]>;
 type TypeFlights = Flights<Key, Bytes, Arc<Notify>>;
 
 pub(crate) use many::get_or_load_many;
-pub(crate) use one::get_or_load;
+pub(crate) use one::{get_or_load, get_or_refresh};
 
 /// The loads of a store, type by type.
 #[derive(Default)]
@@ -62,6 +63,8 @@ struct TypeLoads {
     flights: Mutex<TypeFlights>,
     /// One a load that runs.
     permits: Semaphore,
+    /// Whether it was said that some of what the type asks for can't be had.
+    told: AtomicBool,
 }
 
 impl Loads {
@@ -84,6 +87,7 @@ impl Loads {
                 Arc::new(TypeLoads {
                     flights: Mutex::new(Flights::new()),
                     permits,
+                    told: AtomicBool::new(false),
                 })
             };
             types.entry(of).or_insert_with(fresh).clone()
@@ -115,76 +119,165 @@ impl TypeLoads {
     }
 }
 
-/// How a load ends: what its followers are given, and what is stored, for so many milliseconds, if its lease is still there.
+/// How a load ends: what its followers are given, and what becomes of what it holds.
 struct End {
     followers: Ended<Bytes>,
-    store: Option<(Bytes, Option<u64>)>,
+    then: Then,
+}
+
+/// What is to be done at the key, if the lease is still there.
+enum Then {
+    /// Stored, for so many milliseconds.
+    Store(Bytes, Option<u64>),
+    /// What is there is given this header, and lives so long.
+    Confirm(HeaderBytes, Option<u64>),
+    /// There is nothing to be stored.
+    Discard,
+    /// It gave nothing: what is there stays.
+    Release,
 }
 
 impl End {
-    /// What is to be done at the key: a fill or a release, where there is a lease. While the store is off, what would have
-    /// been stored is deleted.
-    fn verb(&self, lease: Option<Name>, inner: &Inner, meta: &Meta) -> Option<Verb<'_>> {
-        match (&self.store, lease) {
-            (Some(_), _) if !inner.is_enabled() => Some(Verb::Delete(None)),
-            (Some((bytes, ttl)), Some(lease)) => {
+    /// A fill or a release, where there is a lease. While the store is off, what would have been stored is deleted.
+    fn verb(&self, lease: Option<Lease>, inner: &Inner, meta: &Meta) -> Option<Verb<'_>> {
+        if !inner.is_enabled() && matches!(self.then, Then::Store(..) | Then::Confirm(..)) {
+            return Some(Verb::Delete(None));
+        }
+        let lease = lease?;
+        Some(match &self.then {
+            Then::Store(bytes, ttl) => {
                 let put = Put {
                     version: meta.version,
                     bytes,
                     ttl: *ttl,
                 };
-                Some(Verb::Fill { lease, put })
+                Verb::Fill { lease, put }
             }
-            (None, Some(lease)) => Some(Verb::Release(lease)),
-            (_, None) => None,
-        }
+            Then::Confirm(header, ttl) => Verb::Confirm {
+                lease,
+                header: *header,
+                ttl: *ttl,
+            },
+            Then::Discard => Verb::Discard(lease),
+            Then::Release => Verb::Release {
+                lease,
+                pause: inner.jittered(meta.policy.retry_after_millis, meta),
+            },
+        })
     }
 
     const FAILED: Self = Self {
         followers: Ended::Failed,
-        store: None,
+        then: Then::Release,
     };
+
+    /// The load gave nothing, and what was there is served.
+    fn stale(kept: &Raw) -> Self {
+        Self {
+            followers: Ended::Share(Share::Stale(kept.bytes().clone())),
+            then: Then::Release,
+        }
+    }
+}
+
+/// A load that has begun.
+struct Begun {
+    lease: Option<Lease>,
+    /// Of what it will have loaded.
+    stamp: u64,
+}
+
+impl Begun {
+    /// What was loaded under a lease has the lease's stamp.
+    fn now(lease: Option<Lease>, inner: &Inner) -> Self {
+        let stamp = match lease {
+            Some(Lease::Placed(name)) => name.stamp,
+            Some(Lease::Claim { .. }) | None => inner.stamp(),
+        };
+        Self { lease, stamp }
+    }
 }
 
 impl Inner {
-    /// How a load ends that gave this. What can't be stored is logged and counted; its caller has it all the same.
+    /// How a load ends that gave this. What can't be stored is logged and counted; its caller has it all the same. `kept` is
+    /// what it claimed, if it did.
     fn end_of<T: Cached>(
         &self,
         key: &[u8],
-        lease: Option<Name>,
-        stamp: u64,
+        begun: &Begun,
         loaded: &Loaded<T>,
+        kept: Option<&Raw>,
         ttl: Option<Ttl>,
         meta: &Meta,
     ) -> End {
-        // Without a lease nothing can be stored; while the store is off it would be, and is deleted instead.
-        let keep = loaded.store && (lease.is_some() || !self.is_enabled());
-        let Some(value) = &loaded.value else {
-            let kept = keep && meta.policy.ttl_absent_millis > 0;
-            let bytes = Header::absence(meta.version, stamp);
-            let ttl = Some(self.jittered(meta.policy.ttl_absent_millis, meta));
-            return End {
-                followers: Ended::Nothing,
-                store: kept.then(|| (Bytes::copy_from_slice(&bytes), ttl)),
-            };
-        };
         let log = |error: Error| {
             self.log_failure(error.at("get_or_load", key), "a loaded value is not stored")
         };
-        match codec::encode(Header::value(meta.version, stamp), value, self.max_size) {
-            Ok(bytes) => {
+        let stamp = begun.stamp;
+        let ttl = loaded.ttl.or(ttl);
+        // Without a lease nothing can be stored; while the store is off it would be, and is deleted instead.
+        let stores = loaded.fate == Fate::Stored && (begun.lease.is_some() || !self.is_enabled());
+        let discarded = |followers| End {
+            followers,
+            then: Then::Discard,
+        };
+        let value = match (&loaded.value, loaded.fate, kept) {
+            (Some(_), Fate::Served, Some(kept)) => return End::stale(kept),
+            (Some(_), Fate::Unchanged, Some(kept)) => {
+                return match self.header(stamp, ttl, meta) {
+                    Ok((header, ttl)) => {
+                        let header = header.to_bytes();
+                        let bytes = [&header, kept.payload()].concat();
+                        End {
+                            followers: Ended::Share(Share::Value(bytes.into())),
+                            then: Then::Confirm(header, ttl),
+                        }
+                    }
+                    Err(error) => {
+                        log(error);
+                        discarded(Ended::Failed)
+                    }
+                };
+            }
+            (Some(value), ..) => value,
+            (None, ..) => {
+                let followers = Ended::Share(Share::Nothing);
+                if !stores || meta.policy.ttl_absent_millis == 0 {
+                    return discarded(followers);
+                }
+                let bytes = Bytes::copy_from_slice(&Header::absence(meta.version, stamp));
+                let ttl = self.jittered(meta.policy.ttl_absent_millis, meta);
+                let then = Then::Store(bytes, Some(ttl));
+                return End { followers, then };
+            }
+        };
+        match self.seal(value, stamp, ttl, meta) {
+            Ok(Sealed { bytes, ttl }) => {
                 let bytes = Bytes::from(bytes);
-                let ttl = || self.ttl_of(meta, loaded.ttl.or(ttl)).map_err(log).ok();
+                let then = if stores {
+                    Then::Store(bytes.clone(), ttl)
+                } else {
+                    Then::Discard
+                };
                 End {
-                    followers: Ended::Value(bytes.clone()),
-                    store: keep.then(ttl).flatten().map(|ttl| (bytes, ttl)),
+                    followers: Ended::Share(Share::Value(bytes)),
+                    then,
                 }
             }
             Err(error) => {
                 log(error);
-                End::FAILED
+                discarded(Ended::Failed)
             }
         }
+    }
+
+    /// Whether a value may still be served where a better one is not to be had.
+    fn may_serve(&self, kept: &Raw, meta: &Meta) -> bool {
+        let keep = meta.policy.stale_if_error_millis;
+        kept.header.timing.is_some_and(|timing| {
+            // Of one that was expired by hand only its key says for how long.
+            keep > 0 && (timing.until == 0 || timing.until.saturating_add(keep) > self.now_millis())
+        })
     }
 }
 
@@ -192,7 +285,7 @@ impl Inner {
 type Request = (Moment, u64);
 
 /// Releases a lease in the background. Outside of a runtime it is left to run out.
-fn give_back(store: &Store, key: Vec<u8>, lease: Name) {
+fn give_back(store: &Store, key: Vec<u8>, lease: Lease) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
     };
@@ -201,7 +294,7 @@ fn give_back(store: &Store, key: Vec<u8>, lease: Name) {
         if let Err(error) = store
             .inner()
             .backend
-            .apply(&key, &Verb::Release(lease))
+            .apply(&key, &Verb::Release { lease, pause: 0 })
             .await
         {
             store

@@ -5,20 +5,23 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
-use super::call::{Call, Seen, Step};
+use super::call::{Call, Loaded as Ended, Seen, Share, Step};
 use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
-    End, FIRST_PAUSE, Key, LEASE_LIFE, LONGEST_LOAD, LONGEST_PAUSE, RENEWAL, Request, TypeFlights,
-    TypeLoads, give_back, millis,
+    Begun, End, FIRST_PAUSE, Key, LEASE_LIFE, LONGEST_LOAD, LONGEST_PAUSE, RENEWAL, Request, Then,
+    TypeFlights, TypeLoads, give_back, millis,
 };
 use crate::entry::{Origin, Source};
-use crate::envelope::placeholder::Name;
+use crate::envelope::placeholder::Lease;
+use crate::error::printable;
 use crate::options::{LoadMode, LoadOptions};
 use crate::store::{Inner, Store};
 use crate::transition::{Placing, Rejected, Verb};
@@ -28,7 +31,8 @@ use crate::{Cached, IntoLoaded, Ttl, codec};
 /// How long a caller waits for its turn to load, and what it is told then.
 pub(crate) type Queue<E> = Option<(Duration, fn() -> E)>;
 
-/// See [`Cached::get_or_load_with`]. `with_ttl`: the origin is to say how long the value will still live.
+/// See [`Cached::get_or_load_with`]. `with_ttl`: the origin is to say how long the value will still live. The loader is given
+/// the entry that it is to refresh, if there is one.
 pub(crate) async fn get_or_load<T, L, E, F, Fut>(
     store: &Store,
     key: Vec<u8>,
@@ -40,7 +44,7 @@ pub(crate) async fn get_or_load<T, L, E, F, Fut>(
 where
     T: Cached,
     L: IntoLoaded<T>,
-    F: FnOnce() -> Fut,
+    F: FnOnce(Option<Raw>) -> Fut,
     Fut: Future<Output = Result<L, E>>,
 {
     let meta = const { &Meta::of::<T>() };
@@ -48,7 +52,7 @@ where
     let call = Call::new(key.into_boxed_slice(), inner.loads.moment());
     let loads = || inner.loads.of(TypeId::of::<T>(), meta);
     match options.mode {
-        LoadMode::Bypass => return inner.load_beside(meta, load).await,
+        LoadMode::Bypass => return inner.load_beside(load).await,
         LoadMode::Fresh => {
             let fresh = async {
                 let mut driver = Driver::fresh(store, loads(), call, meta).await;
@@ -58,52 +62,161 @@ where
         }
         LoadMode::Normal | LoadMode::OnlyIfCached => {}
     }
-    let (mut sight, left) = match with_ttl {
-        true => inner.look_with_ttl(call.key(), meta).await,
-        false => (inner.look(call.key(), meta).await, None),
-    };
-    if let Sight::Value(raw) = &sight {
-        match codec::decode(raw.payload()) {
-            Ok(value) => {
-                inner.counters.hit();
-                return Ok(Some((value, raw.origin(Source::Server, left))));
+    let sight = match inner.first(call.key(), with_ttl, meta).await {
+        First::Hit(value, raw, left) => {
+            if inner.is_due(&raw, meta) {
+                loads().cannot_outlive::<T>();
             }
-            Err(why) => sight = Sight::Other(inner.reject(call.key(), raw, &why, meta).await),
+            return Ok(Some((value, raw.origin(Source::Server, left, inner))));
         }
-    }
-    if matches!(sight, Sight::Other(Seen::Absent)) {
-        inner.counters.absence();
-        return Ok(None);
-    }
-    inner.counters.miss();
-    if options.mode == LoadMode::OnlyIfCached {
-        return Ok(None);
-    }
+        First::Absent => return Ok(None),
+        First::Miss(_) if options.mode == LoadMode::OnlyIfCached => return Ok(None),
+        First::Miss(sight) => sight,
+    };
     // Boxed, so that the future of a hit is small: a load costs more than an allocation.
-    let driver = Driver::start(store, loads(), call, meta, sight);
-    Box::pin(driver.go_on(options.ttl, queue, load)).await
+    let mut driver = Driver::start(store, loads(), call, meta, sight);
+    let load = async move {
+        match driver.until_load().await {
+            Ready::Answer(answer) => Ok(answer),
+            Ready::Load => {
+                if driver.may_be_overtaken() {
+                    driver.loads.cannot_outlive::<T>();
+                }
+                driver.load(options.ttl, queue, load).await
+            }
+        }
+    };
+    Box::pin(load).await
+}
+
+/// See [`Cached::get_or_refresh`].
+pub(crate) async fn get_or_refresh<T, L, E, F, Fut>(
+    store: &Store,
+    key: Vec<u8>,
+    load: F,
+) -> Result<Option<(T, Origin)>, E>
+where
+    T: Cached,
+    L: IntoLoaded<T> + Send + 'static,
+    E: Send + 'static,
+    F: FnOnce(Option<Raw>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<L, E>> + Send + 'static,
+{
+    let meta = const { &Meta::of::<T>() };
+    let inner = store.inner();
+    let call = Call::new(key.into_boxed_slice(), inner.loads.moment());
+    let loads = || inner.loads.of(TypeId::of::<T>(), meta);
+    let sight = match inner.first(call.key(), false, meta).await {
+        First::Hit(value, raw, left) => {
+            if inner.is_due(&raw, meta)
+                && let Some(driver) = Driver::refreshing(store, loads(), call, meta, &raw)
+            {
+                inner.background.spawn(driver.refresh(load));
+            }
+            return Ok(Some((value, raw.origin(Source::Server, left, inner))));
+        }
+        First::Absent => return Ok(None),
+        First::Miss(sight) => sight,
+    };
+    let mut driver = Driver::start(store, loads(), call, meta, sight);
+    let load = async move {
+        match driver.until_load().await {
+            Ready::Answer(answer) => Ok(answer),
+            Ready::Load => match driver.overtaking() {
+                Some((value, kept)) => {
+                    let longest = driver.load_timeout();
+                    let (sender, loaded) = oneshot::channel();
+                    let outliving = async move {
+                        let loaded = timeout(LONGEST_LOAD, driver.load(None, None, load)).await;
+                        // Nobody waits any more, which is what this is for.
+                        let _ = loaded.map(|loaded| sender.send(loaded));
+                    };
+                    inner.background.spawn(outliving);
+                    // Where it could not begin, or did not end, there is the stale value all the same.
+                    if let Ok(Ok(loaded)) = timeout(longest, loaded).await {
+                        return loaded;
+                    }
+                    inner.counters.stale();
+                    Ok(Some((value, kept.origin(Source::Stale, None, inner))))
+                }
+                None => driver.load(None, None, load).await,
+            },
+        }
+    };
+    Box::pin(load).await
+}
+
+/// What the first look at the server gave.
+enum First<T> {
+    Hit(T, Raw, Option<Ttl>),
+    Absent,
+    Miss(Sight),
 }
 
 impl Inner {
+    /// The first look: a hit, and what follows from one that is not about loading, are dealt with.
+    async fn first<T: Cached>(&self, key: &[u8], with_ttl: bool, meta: &Meta) -> First<T> {
+        let (mut sight, left) = match with_ttl {
+            true => self.look_with_ttl(key, meta).await,
+            false => (self.look(key, meta).await, None),
+        };
+        match sight {
+            Sight::Value(raw) => match codec::decode(raw.payload()) {
+                Ok(value) => {
+                    self.counters.hit();
+                    self.slide(key, &raw.header, meta);
+                    return First::Hit(value, raw, left);
+                }
+                Err(why) => sight = Sight::Other(self.reject(key, &raw, &why, meta).await),
+            },
+            Sight::Other(Seen::Absent) => {
+                self.counters.absence();
+                return First::Absent;
+            }
+            Sight::Kept(..) | Sight::Other(_) => {}
+        }
+        self.counters.miss();
+        First::Miss(sight)
+    }
+
+    /// Whether a value is to be refreshed, since most of its life is over and nobody else is about to.
+    fn is_due(&self, raw: &Raw, meta: &Meta) -> bool {
+        let percent = u64::from(meta.policy.refresh_ahead_percent);
+        let Some(timing) = raw.header.timing.filter(|_| percent > 0) else {
+            return false;
+        };
+        let life = timing.until.saturating_sub((raw.header.stamp >> 12) / 1000);
+        let now = self.now_millis();
+        now >= timing.until - life / 100 * (100 - percent) && !timing.claim.is_live(now)
+    }
+
     /// Loads, and leaves everything else alone.
-    async fn load_beside<T, L, E, F, Fut>(
-        &self,
-        meta: &Meta,
-        load: F,
-    ) -> Result<Option<(T, Origin)>, E>
+    async fn load_beside<T, L, E, F, Fut>(&self, load: F) -> Result<Option<(T, Origin)>, E>
     where
         L: IntoLoaded<T>,
-        F: FnOnce() -> Fut,
+        F: FnOnce(Option<Raw>) -> Fut,
         Fut: Future<Output = Result<L, E>>,
     {
         self.counters.load();
-        let loaded = load().await?.into_loaded();
         let origin = Origin {
             source: Source::Loaded,
-            stamp: self.header(meta).stamp,
+            stamp: self.stamp(),
             expires: None,
         };
+        let loaded = load(None).await?.into_loaded();
         Ok(loaded.value.map(|value| (value, origin)))
+    }
+}
+
+impl TypeLoads {
+    /// Says, once, that what the type asks for can't be had of loaders that borrow.
+    fn cannot_outlive<T: Cached>(&self) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                prefix = T::PREFIX,
+                "`refresh_ahead` and `load_timeout` are for loads that outlive their calls: `get_or_refresh`"
+            );
+        }
     }
 }
 
@@ -111,49 +224,52 @@ impl Inner {
 enum Next {
     /// Decode what the server showed, then [`Driver::accept`] or [`Driver::reject`].
     Examine(Raw),
-    /// Another caller loaded this.
-    Shared(Raw),
-    /// Another caller found nothing.
-    Nothing,
+    /// Another caller found this, or loaded it.
+    Shared(Share<Raw>),
     /// [`Driver::load`].
     Load,
 }
 
+/// What a call comes to that does not load at once.
+enum Ready<T> {
+    Answer(Option<(T, Origin)>),
+    Load,
+}
+
 /// Does what a call's steps say.
-struct Driver<'s> {
-    store: &'s Store,
+struct Driver {
+    store: Store,
     loads: Arc<TypeLoads>,
     call: Call<Key>,
     meta: &'static Meta,
     step: Step<Bytes>,
     /// What the caller loads under, if anything.
-    lease: Option<Name>,
+    lease: Option<Lease>,
+    /// The value that was there when the server was last asked, and that its time is over for, or will be soon.
+    kept: Option<Raw>,
     /// The request whose answer is being examined.
     request: Request,
     /// Since when the call waits for what others load.
     waits_since: Option<Instant>,
 }
 
-impl<'s> Driver<'s> {
+impl Driver {
     fn start(
-        store: &'s Store,
+        store: &Store,
         loads: Arc<TypeLoads>,
         call: Call<Key>,
         meta: &'static Meta,
         sight: Sight,
     ) -> Self {
         let mut driver = Self::outside(store, loads, call, meta);
-        let seen = match sight {
-            Sight::Value(entry) => Seen::Hit(entry.bytes().clone()),
-            Sight::Other(seen) => seen,
-        };
+        let seen = driver.note(sight);
         driver.step = driver.with(|call, flights, now| call.got(flights, now, seen));
         driver
     }
 
     /// For a caller who takes nothing that is there: it takes the lease, whoever has it, and shares with nobody.
     async fn fresh(
-        store: &'s Store,
+        store: &Store,
         loads: Arc<TypeLoads>,
         call: Call<Key>,
         meta: &'static Meta,
@@ -171,31 +287,44 @@ impl<'s> Driver<'s> {
                 rejected,
             };
             let found = inner.backend.place(driver.call.key(), &verb).await;
-            if let Sight::Other(Seen::Lease(lease)) =
-                inner.sight(driver.call.key(), found, meta).await
-            {
-                driver.lease = Some(lease).filter(|lease| lease.token == token);
+            let sight = inner.sight(driver.call.key(), found, Some(token), meta).await;
+            if let Sight::Other(Seen::Lease(lease)) = sight {
+                driver.lease = Some(lease).filter(|lease| lease.is_of(token));
             }
         }
         driver
     }
 
+    /// For a caller who has its value. `None` where a load of the key is under way.
+    fn refreshing(
+        store: &Store,
+        loads: Arc<TypeLoads>,
+        call: Call<Key>,
+        meta: &'static Meta,
+        raw: &Raw,
+    ) -> Option<Self> {
+        let mut driver = Self::outside(store, loads, call, meta);
+        let stamp = raw.header.stamp;
+        driver.step = driver.with(|call, flights, _| call.refreshes(flights, stamp))?;
+        Some(driver)
+    }
+
     fn outside(
-        store: &'s Store,
+        store: &Store,
         loads: Arc<TypeLoads>,
         call: Call<Key>,
         meta: &'static Meta,
     ) -> Self {
-        let (step, lease, request, waits_since) = (Step::Load(None), None, (0, 0), None);
         Self {
-            store,
+            store: store.clone(),
             loads,
             call,
             meta,
-            step,
-            lease,
-            request,
-            waits_since,
+            step: Step::Load(None),
+            lease: None,
+            kept: None,
+            request: (0, 0),
+            waits_since: None,
         }
     }
 
@@ -206,44 +335,58 @@ impl<'s> Driver<'s> {
             .with(|flights| step(call, flights, moments.moment()))
     }
 
-    /// Goes on until there is an answer.
-    async fn go_on<T, L, E, F, Fut>(
-        mut self,
-        ttl: Option<Ttl>,
-        queue: Queue<E>,
-        load: F,
-    ) -> Result<Option<(T, Origin)>, E>
-    where
-        T: Cached,
-        L: IntoLoaded<T>,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<L, E>>,
-    {
-        let inner = self.store.inner();
+    /// Keeps hold of a value that may have to serve.
+    fn note(&mut self, sight: Sight) -> Seen<Bytes> {
+        match sight {
+            Sight::Value(raw) => Seen::Hit(raw.bytes().clone()),
+            Sight::Kept(seen, raw) => {
+                self.kept = Some(raw);
+                seen
+            }
+            Sight::Other(seen) => seen,
+        }
+    }
+
+    /// Goes on until there is an answer, or the caller is to load.
+    async fn until_load<T: Cached>(&mut self) -> Ready<T> {
         loop {
             match self.next().await {
                 Next::Examine(raw) => match codec::decode(raw.payload()) {
                     Ok(value) => {
-                        let origin = raw.origin(Source::Server, None);
+                        let origin = raw.origin(Source::Server, None, self.store.inner());
                         self.accept(raw);
-                        return Ok(Some((value, origin)));
+                        return Ready::Answer(Some((value, origin)));
                     }
                     Err(why) => self.reject(raw, &why).await,
                 },
-                Next::Shared(raw) => {
-                    inner.counters.shared();
-                    // It was encoded from a value of this type a moment ago. A type that can't read what it wrote is not
-                    // shared.
+                Next::Shared(share) => {
+                    let inner = self.store.inner();
+                    let (raw, source) = match share {
+                        Share::Value(raw) => {
+                            inner.counters.shared();
+                            (raw, Source::Joined)
+                        }
+                        Share::Stale(raw) => {
+                            inner.counters.stale();
+                            (raw, Source::Stale)
+                        }
+                        Share::Nothing => {
+                            inner.counters.shared();
+                            return Ready::Answer(None);
+                        }
+                    };
+                    // It was encoded from a value of this type. A type that can't read what it wrote is not shared.
                     return match codec::decode(raw.payload()) {
-                        Ok(value) => Ok(Some((value, raw.origin(Source::Joined, None)))),
-                        Err(_) => inner.load_beside(self.meta, load).await,
+                        Ok(value) => {
+                            Ready::Answer(Some((value, raw.origin(source, None, inner))))
+                        }
+                        Err(_) => {
+                            self.kept = None;
+                            Ready::Load
+                        }
                     };
                 }
-                Next::Nothing => {
-                    inner.counters.shared();
-                    return Ok(None);
-                }
-                Next::Load => return self.load(ttl, queue, load).await,
+                Next::Load => return Ready::Load,
             }
         }
     }
@@ -256,24 +399,71 @@ impl<'s> Driver<'s> {
                     self.lease = lease;
                     return Next::Load;
                 }
-                Step::Done(Some(bytes)) => return Next::Shared(Raw::new(bytes)),
-                Step::Done(None) => return Next::Nothing,
+                Step::Done(share) => return Next::Shared(share.map(Raw::new)),
                 Step::Await(flight) => self.step = self.wait(flight).await,
+                Step::Pause { .. } if self.is_overdue() => self.step = self.wait_no_longer(),
                 Step::Pause { attempt } => {
                     self.pause(attempt).await;
                     self.step = self.call.look_again();
                 }
                 Step::Ask { rejected } => match self.ask(rejected).await {
                     Sight::Value(entry) => return Next::Examine(entry),
-                    Sight::Other(seen) => self.answered(seen),
+                    sight => {
+                        let seen = self.note(sight);
+                        self.answered(seen);
+                    }
                 },
             }
         }
     }
 
-    async fn ask(&mut self, rejected: Option<u64>) -> Sight {
-        let inner = self.store.inner();
-        let token = inner.random.next_u64();
+    /// Loads beside the way of any caller, if nobody else does.
+    async fn refresh<T, L, E, F, Fut>(mut self, load: F)
+    where
+        T: Cached,
+        L: IntoLoaded<T>,
+        F: FnOnce(Option<Raw>) -> Fut,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        let Step::Ask { rejected } = self.step else {
+            return;
+        };
+        let sight = self.ask(rejected).await;
+        let seen = self.note(sight);
+        self.answered(seen);
+        if let Step::Load(Some(lease)) = self.step {
+            self.lease = Some(lease);
+            self.store.inner().counters.refresh();
+            // What it takes longer would not be stored. How it failed is nobody's concern; that it did is counted.
+            let _ = timeout(LONGEST_LOAD, self.load::<T, _, _, _, _>(None, None, load)).await;
+        }
+    }
+
+    /// How long the type lets callers wait where there is a value that may serve.
+    fn load_timeout(&self) -> Duration {
+        Duration::from_millis(self.meta.policy.load_timeout_millis)
+    }
+
+    /// Whether there is a value to be served before the load is over.
+    fn may_be_overtaken(&self) -> bool {
+        let may_serve = |kept| self.store.inner().may_serve(kept, self.meta);
+        !self.load_timeout().is_zero() && self.kept.as_ref().is_some_and(may_serve)
+    }
+
+    /// That value.
+    fn overtaking<T: Cached>(&self) -> Option<(T, Raw)> {
+        let kept = self.kept.as_ref().filter(|_| self.may_be_overtaken())?;
+        Some((codec::decode(kept.payload()).ok()?, kept.clone()))
+    }
+
+    /// Whether the caller has waited for others for as long as its type lets it.
+    fn is_overdue(&self) -> bool {
+        let waited = self.waits_since.map(|since| since.elapsed());
+        self.may_be_overtaken() && waited >= Some(self.load_timeout())
+    }
+
+    async fn ask(&mut self, rejected: Rejected) -> Sight {
+        let token = self.store.inner().random.next_u64();
         let sent = self.with(|call, flights, now| {
             call.asking(flights, now, token);
             now
@@ -282,10 +472,11 @@ impl<'s> Driver<'s> {
         let verb = Placing::Lease {
             token,
             life: millis(LEASE_LIFE),
-            rejected: rejected.map_or(Rejected::None, Rejected::Stamp),
+            rejected,
         };
+        let inner = self.store.inner();
         let found = inner.backend.place(self.call.key(), &verb).await;
-        inner.sight(self.call.key(), found, self.meta).await
+        inner.sight(self.call.key(), found, Some(token), self.meta).await
     }
 
     fn answered(&mut self, seen: Seen<Bytes>) {
@@ -326,7 +517,11 @@ impl<'s> Driver<'s> {
                 return step;
             }
             let since = *self.waits_since.get_or_insert_with(Instant::now);
-            if tokio::time::timeout_at(since + LONGEST_LOAD, moves)
+            let longest = match self.may_be_overtaken() {
+                true => self.load_timeout().min(LONGEST_LOAD),
+                false => LONGEST_LOAD,
+            };
+            if tokio::time::timeout_at(since + longest, moves)
                 .await
                 .is_err()
             {
@@ -336,13 +531,18 @@ impl<'s> Driver<'s> {
         self.with(|call, flights, now| call.moved(flights, now))
     }
 
-    /// The longest load is over: this call loads itself, without storing it.
+    /// The call has waited too long: it takes the value that may serve, or else loads itself, without storing it.
     fn wait_no_longer(&mut self) -> Step<Bytes> {
         let unneeded = self.with(|call, flights, _| call.dropped(flights));
         if let Some(lease) = unneeded {
-            give_back(self.store, self.call.key().to_vec(), lease);
+            give_back(&self.store, self.call.key().to_vec(), lease);
         }
-        Step::Load(None)
+        match &self.kept {
+            Some(kept) if self.may_be_overtaken() => {
+                Step::Done(Share::Stale(kept.bytes().clone()))
+            }
+            _ => Step::Load(None),
+        }
     }
 
     async fn pause(&self, attempt: u32) {
@@ -365,9 +565,15 @@ impl<'s> Driver<'s> {
     where
         T: Cached,
         L: IntoLoaded<T>,
-        F: FnOnce() -> Fut,
+        F: FnOnce(Option<Raw>) -> Fut,
         Fut: Future<Output = Result<L, E>>,
     {
+        // What it has not claimed may be gone.
+        let claimed = self.kept.clone().filter(|kept| {
+            let stamp = kept.header.stamp;
+            matches!(self.lease, Some(Lease::Claim { stamp: on, .. }) if on == stamp)
+        });
+        let begun = Begun::now(self.lease, self.store.inner());
         let loaded = {
             let mut keep = pin!(self.keep());
             let mut work = pin!(async {
@@ -375,12 +581,10 @@ impl<'s> Driver<'s> {
                 // The semaphore is never closed.
                 let _permit = match queue {
                     None => turn.await,
-                    Some((longest, full)) => tokio::time::timeout(longest, turn)
-                        .await
-                        .map_err(|_| full())?,
+                    Some((longest, full)) => timeout(longest, turn).await.map_err(|_| full())?,
                 };
                 self.store.inner().counters.load();
-                load().await
+                load(claimed.clone()).await
             });
             tokio::select! {
                 biased;
@@ -390,24 +594,54 @@ impl<'s> Driver<'s> {
         };
         let loaded = match loaded {
             Ok(loaded) => loaded.into_loaded(),
-            Err(error) => {
-                self.end(End::FAILED).await;
-                return Err(error);
+            Err(error) => return self.failed(error).await,
+        };
+        let (key, inner) = (self.call.key(), self.store.inner());
+        let end = inner.end_of(key, &begun, &loaded, claimed.as_ref(), ttl, self.meta);
+        let left = match &end.then {
+            Then::Store(_, ttl) | Then::Confirm(_, ttl) => Some(ttl_left(*ttl)),
+            Then::Discard | Then::Release => None,
+        };
+        let origin = match &end.followers {
+            Ended::Share(Share::Value(bytes)) if left.is_some() => {
+                Raw::new(bytes.clone()).origin(Source::Loaded, left, inner)
             }
+            Ended::Share(Share::Stale(bytes)) => {
+                inner.counters.stale();
+                Raw::new(bytes.clone()).origin(Source::Stale, None, inner)
+            }
+            Ended::Share(_) | Ended::Failed => Origin {
+                source: Source::Loaded,
+                stamp: begun.stamp,
+                expires: None,
+            },
         };
-        let inner = self.store.inner();
-        let stamp = self
-            .lease
-            .map_or_else(|| inner.header(self.meta).stamp, |lease| lease.stamp);
-        let end = inner.end_of(self.call.key(), self.lease, stamp, &loaded, ttl, self.meta);
-        let kept = end.store.as_ref().map(|(_, ttl)| ttl_left(*ttl));
         let stored = self.end(end).await;
-        let origin = Origin {
-            source: Source::Loaded,
-            stamp,
-            expires: kept.filter(|_| stored),
+        let expires = origin.expires.filter(|_| stored);
+        Ok(loaded.value.map(|value| (value, Origin { expires, ..origin })))
+    }
+
+    /// The loader failed. Where there is a value that may serve that is the answer, for the callers that wait too.
+    async fn failed<T: Cached, E>(&mut self, error: E) -> Result<Option<(T, Origin)>, E> {
+        let inner = self.store.inner();
+        inner.counters.failed_load();
+        let kept = self.kept.take().filter(|kept| inner.may_serve(kept, self.meta));
+        let value = kept.as_ref().map(|kept| codec::decode(kept.payload()));
+        let (Some(kept), Some(Ok(value))) = (kept, value) else {
+            self.end(End::FAILED).await;
+            return Err(error);
         };
-        Ok(loaded.value.map(|value| (value, origin)))
+        let timing = kept.header.timing;
+        if timing.is_none_or(|timing| !timing.is_fresh(inner.now_millis())) {
+            inner.counters.stale();
+        }
+        tracing::warn!(
+            key = printable(self.call.key()),
+            "a load failed, and the value that is there is served"
+        );
+        let origin = kept.origin(Source::Stale, None, inner);
+        self.end(End::stale(&kept)).await;
+        Ok(Some((value, origin)))
     }
 
     /// Renews the lease until the longest load is over, or it is lost: then what is loaded will not be stored.
@@ -442,7 +676,7 @@ impl<'s> Driver<'s> {
         let Some(verb) = end.verb(self.lease, inner, self.meta) else {
             return false;
         };
-        let fills = matches!(verb, Verb::Fill { .. });
+        let fills = matches!(verb, Verb::Fill { .. } | Verb::Confirm { .. });
         match inner.backend.apply(key, &verb).await {
             Ok(true) => return fills,
             Ok(false) if fills => inner.counters.refused_fill(),
@@ -457,13 +691,13 @@ impl<'s> Driver<'s> {
     }
 }
 
-impl Drop for Driver<'_> {
+impl Drop for Driver {
     /// The caller is gone, by cancellation or panic, or is done. A follower leads on; a lease that nobody needs any more is
     /// given back, else it would keep others waiting until it runs out.
     fn drop(&mut self) {
         let unneeded = self.with(|call, flights, _| call.dropped(flights));
         if let Some(lease) = unneeded {
-            give_back(self.store, self.call.key().to_vec(), lease);
+            give_back(&self.store, self.call.key().to_vec(), lease);
         }
     }
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::call::Seen;
 use crate::backend::Found;
-use crate::envelope::placeholder::Name;
+use crate::envelope::placeholder::{Lease, Name};
+use crate::envelope::timing::Timing;
 use crate::envelope::{self, Head, Header, Kind, Standing};
 use crate::store::Inner;
 use crate::verbs::{Meta, Raw, ttl_left};
@@ -14,6 +15,8 @@ use crate::{Error, Ttl};
 pub(super) enum Sight {
     /// A value of the type's version: whether it is one, its payload has to show.
     Value(Raw),
+    /// A value of the type's version that its time is over for, or that the caller has claimed, and what follows from it.
+    Kept(Seen<Bytes>, Raw),
     Other(Seen<Bytes>),
 }
 
@@ -24,25 +27,30 @@ impl Inner {
             Ok(_) => self.backend.get(key).await,
             Err(error) => Err(error),
         };
-        self.sight(key, found, meta).await
+        self.sight(key, found, None, meta).await
     }
 
     /// As [`look`](Self::look), with how long what is there will still live.
     pub(super) async fn look_with_ttl(&self, key: &[u8], meta: &Meta) -> (Sight, Option<Ttl>) {
         match self.ttl_override(meta) {
             Ok(_) if self.is_enabled() => match self.backend.get_and_ttl(key).await {
-                Ok((found, left)) => (self.sight(key, Ok(found), meta).await, Some(ttl_left(left))),
-                Err(error) => (self.sight(key, Err(error), meta).await, None),
+                Ok((found, left)) => {
+                    let sight = self.sight(key, Ok(found), None, meta).await;
+                    (sight, Some(ttl_left(left)))
+                }
+                Err(error) => (self.sight(key, Err(error), None, meta).await, None),
             },
             _ => (self.look(key, meta).await, None),
         }
     }
 
-    /// A failure is logged and counted, and not told: the loader is there.
+    /// What an answer shows to a caller who has asked for a lease with that token, if it has. A failure is logged and
+    /// counted, and not told: the loader is there.
     pub(super) async fn sight(
         &self,
         key: &[u8],
         found: Result<Found, Error>,
+        asked: Option<u64>,
         meta: &Meta,
     ) -> Sight {
         let bytes = match found {
@@ -51,14 +59,8 @@ impl Inner {
             Ok(Found::Withheld) => return Sight::Other(Seen::Closed),
             Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
             Ok(Found::Foreign) => {
-                self.note_corrupt(
-                    "get_or_load",
-                    key,
-                    None,
-                    "another type of the server's",
-                    meta,
-                )
-                .await;
+                let why = "another type of the server's";
+                self.note_corrupt("get_or_load", key, None, why, meta).await;
                 return Sight::Other(Seen::Closed);
             }
             Err(error) => {
@@ -67,7 +69,8 @@ impl Inner {
             }
         };
         let head = envelope::head(&bytes);
-        let why = match (head, envelope::standing(head, meta.version)) {
+        let standing = envelope::standing(head, meta.version, || self.now_millis());
+        let why = match (head, standing) {
             (
                 Head::Known(Header {
                     kind: Kind::Absence,
@@ -78,10 +81,16 @@ impl Inner {
             ) if version == meta.version && meta.policy.ttl_absent_millis > 0 => {
                 return Sight::Other(Seen::Absent);
             }
-            (_, Standing::Own) if bytes.len() <= self.max_size => {
-                return Sight::Value(Raw::new(bytes));
+            (Head::Known(header), Standing::Own | Standing::Stale)
+                if bytes.len() <= self.max_size =>
+            {
+                let raw = Raw::known(bytes, header);
+                return match header.timing {
+                    Some(timing) => self.timed(raw, timing, standing == Standing::Own, asked, meta),
+                    None => Sight::Value(raw),
+                };
             }
-            (_, Standing::Own) => "larger than the limit",
+            (_, Standing::Own | Standing::Stale) => "larger than the limit",
             (_, Standing::Protected) => return Sight::Other(Seen::Closed),
             (_, Standing::Corrupt(why)) => why,
             (
@@ -90,7 +99,7 @@ impl Inner {
                 }),
                 _,
             ) => match Name::of_lease(&bytes) {
-                Some(lease) => return Sight::Other(Seen::Lease(lease)),
+                Some(name) => return Sight::Other(Seen::Lease(Lease::Placed(name))),
                 None => "a damaged lease",
             },
             (Head::Known(Header { stamp, .. }), Standing::Replaceable) => {
@@ -98,7 +107,39 @@ impl Inner {
             }
             (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => "of no known form",
         };
-        Sight::Other(self.reject(key, &Raw::new(bytes), why, meta).await)
+        let seen = self.reject(key, &Raw::new(bytes), why, meta).await;
+        Sight::Other(seen)
+    }
+
+    /// What a value is that says until when it is fresh.
+    fn timed(
+        &self,
+        raw: Raw,
+        timing: Timing,
+        fresh: bool,
+        asked: Option<u64>,
+        meta: &Meta,
+    ) -> Sight {
+        let (stamp, token) = (raw.header.stamp, timing.claim.token());
+        let claimed = timing.claim.is_live(self.now_millis());
+        let claim = Lease::Claim { token, stamp };
+        if claimed && asked.is_some_and(|asked| claim.is_of(asked)) {
+            return Sight::Kept(Seen::Lease(claim), raw);
+        }
+        if fresh {
+            return Sight::Value(raw);
+        }
+        let serves = self.may_serve(&raw, meta);
+        let seen = match (claimed, token) {
+            (true, 0) if serves => Seen::Paused(raw.bytes().clone()),
+            (true, 1..) => Seen::Lease(claim),
+            _ if serves => Seen::Stale(stamp),
+            _ => Seen::Old(stamp),
+        };
+        match serves {
+            true => Sight::Kept(seen, raw),
+            false => Sight::Other(seen),
+        }
     }
 
     /// An entry that is not one of the type's values.

@@ -1,26 +1,60 @@
--- What the first bytes of an entry say, as `envelope::head`: 'corrupt', 'newer', or 'known' and its bytes.
--- Text is compared byte by byte: Lua's `<` on strings follows the server's locale.
+-- What the first bytes of an entry say, as `envelope::head`: 'corrupt', 'newer', or 'known', its bytes, and whether it says
+-- until when it is fresh. Text is compared byte by byte: Lua's `<` on strings follows the server's locale.
 local function head(bytes)
   if #bytes < 25 then return 'corrupt' end
-  local b = { string.byte(bytes, 1, 25) }
+  local b = { string.byte(bytes, 1, 41) }
   if b[1] ~= 0x9b or b[2] ~= 1 then
     if b[1] >= 0x90 and b[1] <= 0x9f and b[2] >= 2 and b[2] <= 0x7f then return 'newer' end
     return 'corrupt'
   end
   if b[3] > 3 or b[4] ~= 0xcd or b[7] ~= 0xce or b[12] ~= 0xcf then return 'corrupt' end
+  if b[21] == 0xc0 and b[22] == 0xcf then
+    if #b < 41 then return 'corrupt' end
+    if b[3] ~= 0 or b[31] ~= 0xcf or b[40] ~= 0xc0 or b[41] ~= 0xc0 then return 'newer' end
+    return 'known', b, true
+  end
   for i = 21, 25 do
     if b[i] ~= 0xc0 then return 'newer' end
   end
-  return 'known', b
+  return 'known', b, false
+end
+
+-- Some of the bytes as a number, which is exact below 2^53.
+local function number(b, first, last)
+  local number = 0
+  for i = first, last do number = number * 256 + b[i] end
+  return number
+end
+
+-- A number below 2^53 as so many bytes, the highest first.
+local function bytes_of(number, count)
+  local bytes = ''
+  for _ = 1, count do
+    bytes = string.char(number % 256) .. bytes
+    number = math.floor(number / 256)
+  end
+  return bytes
+end
+
+-- The server's time in milliseconds. It stands still within a script.
+local function millis()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Whether a value is fresh, which it is unless it says otherwise.
+local function is_fresh(b, timed)
+  return not timed or number(b, 23, 30) > millis()
 end
 
 -- What the entry is to a type of this version, as `envelope::standing`; 'nothing' where there is none, and 'foreign' where
--- there is another type of the server's, which is not ours.
+-- there is another type of the server's, which is not ours. Of an 'own' one its bytes, and whether it says until when it is
+-- fresh.
 local function standing(key, version)
-  local bytes = redis.pcall('GETRANGE', key, 0, 24)
+  local bytes = redis.pcall('GETRANGE', key, 0, 40)
   if type(bytes) ~= 'string' then return 'foreign' end
   if bytes == '' and redis.call('EXISTS', key) == 0 then return 'nothing' end
-  local is, b = head(bytes)
+  local is, b, timed = head(bytes)
   if is == 'newer' then return 'protected' end
   if is == 'corrupt' then return 'corrupt' end
   if b[3] == 3 then return 'protected' end
@@ -28,7 +62,8 @@ local function standing(key, version)
   local v = b[5] * 256 + b[6]
   if v > version then return 'protected' end
   if v < version or b[8] + b[9] + b[10] + b[11] ~= 0 then return 'replaceable' end
-  return 'own'
+  if not is_fresh(b, timed) then return 'stale' end
+  return 'own', b, timed
 end
 
 -- Stores for so many milliseconds; for ever if that is ''.
@@ -37,5 +72,14 @@ local function put(key, bytes, ttl)
     redis.call('SET', key, bytes)
   else
     redis.call('SET', key, bytes, 'PX', ttl)
+  end
+end
+
+-- Has the entry live for so many milliseconds from now; for ever if that is ''.
+local function live(key, ttl)
+  if ttl == '' then
+    redis.call('PERSIST', key)
+  else
+    redis.call('PEXPIRE', key, ttl)
   end
 end

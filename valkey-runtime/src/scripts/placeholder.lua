@@ -3,16 +3,6 @@ local time = redis.call('TIME')
 local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local now = math.floor(micros / 1000)
 
--- A number below 2^53 as so many bytes, the highest first.
-local function bytes_of(number, count)
-  local bytes = ''
-  for _ = 1, count do
-    bytes = string.char(number % 256) .. bytes
-    number = math.floor(number / 256)
-  end
-  return bytes
-end
-
 -- The stamp of what this token makes now: microseconds << 12 | the token's low 12 bits.
 local function stamp(token)
   local low = (string.byte(token, 7) % 16) * 256 + string.byte(token, 8)

@@ -1,8 +1,26 @@
--- KEYS: the key. ARGV: version, TTL in milliseconds or ''.
-if standing(KEYS[1], tonumber(ARGV[1])) ~= 'own' then return 0 end
-if ARGV[2] == '' then
-  redis.call('PERSIST', KEYS[1])
+-- KEYS: the key. ARGV: version; TTL in milliseconds or ''; how long the entry outlives its freshness; how long it may live from
+-- its stamp on, or ''; the stamp that was read and the freshness, or '' twice.
+local s, b, timed = standing(KEYS[1], tonumber(ARGV[1]))
+if s ~= 'own' then return 0 end
+local was_read = ARGV[5] ~= ''
+if not timed then
+  if was_read then return 0 end
+  live(KEYS[1], ARGV[2])
+  return 1
+end
+if was_read and (string.char(unpack(b, 13, 20)) ~= ARGV[5] or string.char(unpack(b, 23, 30)) ~= ARGV[6]) then return 0 end
+local now = millis()
+local last = ARGV[2] ~= '' and now + ARGV[2] or math.huge
+if ARGV[4] ~= '' then
+  local made = math.floor((number(b, 13, 18) * 16 + math.floor(b[19] / 16)) / 1000)
+  last = math.min(last, made + ARGV[4])
+end
+if was_read and last <= number(b, 23, 30) then return 0 end
+if last == math.huge then
+  redis.call('SETRANGE', KEYS[1], 22, string.rep('\255', 8))
+  live(KEYS[1], '')
 else
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  redis.call('SETRANGE', KEYS[1], 22, bytes_of(last, 8))
+  live(KEYS[1], string.format('%.0f', math.max(last - now, 0) + ARGV[3]))
 end
 return 1
