@@ -30,7 +30,19 @@ pub struct Policy {
     pub(crate) jitter_percent: u8,
     /// Zero where absences are not kept.
     pub(crate) ttl_absent_millis: u64,
+    /// Zero where no stale value is kept.
+    pub(crate) stale_if_error_millis: u64,
+    pub(crate) retry_after_millis: u64,
+    /// Zero where nothing is refreshed ahead of its expiry.
+    pub(crate) refresh_ahead_percent: u8,
+    /// Zero where callers wait until the load is over.
+    pub(crate) load_timeout_millis: u64,
+    /// Zero where a hit does not extend an entry's life.
+    pub(crate) max_age_millis: u64,
 }
+
+/// Longer than a hundred years is a mistake, as it is of a TTL.
+const LONGEST_MILLIS: u64 = 100 * 365 * 86_400_000;
 
 impl Policy {
     /// The policy of a type without further annotations.
@@ -43,6 +55,11 @@ impl Policy {
             hold_millis: 0,
             jitter_percent: 5,
             ttl_absent_millis: 0,
+            stale_if_error_millis: 0,
+            retry_after_millis: 5000,
+            refresh_ahead_percent: 0,
+            load_timeout_millis: 0,
+            max_age_millis: 0,
         }
     }
 
@@ -95,6 +112,79 @@ impl Policy {
         self
     }
 
+    /// How many milliseconds after its TTL a value is kept, and served where the loader fails. Default not at all.
+    ///
+    /// # Panics
+    /// If it is over a hundred years.
+    pub const fn stale_if_error_millis(mut self, time: u64) -> Self {
+        assert!(
+            time <= LONGEST_MILLIS,
+            "stale values for over a hundred years: they would hide that the loader fails"
+        );
+        self.stale_if_error_millis = time;
+        self
+    }
+
+    /// How many milliseconds after a failed load a stale value is served without another try; default 5000.
+    ///
+    /// # Panics
+    /// If it is zero, or over a day.
+    pub const fn retry_after_millis(mut self, pause: u64) -> Self {
+        assert!(
+            pause > 0,
+            "a pause of zero after a failed load: every call would try again"
+        );
+        assert!(
+            pause <= 86_400_000,
+            "a pause over a day after a failed load: the value would be stale for so long"
+        );
+        self.retry_after_millis = pause;
+        self
+    }
+
+    /// After how many percent of its life a value that is read is loaded anew in the background. Default never: it is loaded
+    /// when it has expired.
+    ///
+    /// # Panics
+    /// If it is over 99: the life is over then.
+    pub const fn refresh_ahead_percent(mut self, percent: u8) -> Self {
+        assert!(
+            percent < 100,
+            "a refresh after 100 % of a life: it is over then"
+        );
+        self.refresh_ahead_percent = percent;
+        self
+    }
+
+    /// How many milliseconds a caller waits for a load before it is given the stale value, where there is one. Default until
+    /// the load is over.
+    pub const fn load_timeout_millis(mut self, timeout: u64) -> Self {
+        self.load_timeout_millis = timeout;
+        self
+    }
+
+    /// A hit extends the life of an entry by its TTL, but to no more than these milliseconds in all. Default not at all.
+    ///
+    /// # Panics
+    /// If it is zero or over a hundred years: an entry whose invalidation was lost could live for ever.
+    pub const fn sliding(mut self, max_age_millis: u64) -> Self {
+        assert!(
+            max_age_millis > 0 && max_age_millis <= LONGEST_MILLIS,
+            "sliding without a ceiling: an entry whose invalidation was lost could live for ever"
+        );
+        self.max_age_millis = max_age_millis;
+        self
+    }
+
+    /// Whether entries say until when they are fresh.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the runtime does not read it yet")
+    )]
+    pub(crate) const fn is_timed(&self) -> bool {
+        self.stale_if_error_millis > 0 || self.refresh_ahead_percent > 0 || self.max_age_millis > 0
+    }
+
     /// The most loads of the type that run at a time in this process; default 64.
     ///
     /// # Panics
@@ -112,5 +202,29 @@ impl Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_some_types_say_until_when_they_are_fresh() {
+        const DEFAULT: Policy = Policy::new();
+        for timed in [
+            DEFAULT.stale_if_error_millis(1),
+            DEFAULT.refresh_ahead_percent(99),
+            DEFAULT.sliding(1),
+        ] {
+            assert!(timed.is_timed(), "{timed:?}");
+        }
+        for not in [
+            DEFAULT,
+            DEFAULT.retry_after_millis(1).load_timeout_millis(1),
+            DEFAULT.ttl_absent_millis(1).hold_millis(1),
+        ] {
+            assert!(!not.is_timed(), "{not:?}");
+        }
     }
 }
