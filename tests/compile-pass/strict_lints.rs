@@ -35,6 +35,18 @@ pub struct Member {
     address: std::net::IpAddr,
 }
 
+/// With all that can be said of values that grow old.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(
+    stale_if_error = "1h",
+    retry_after = "5s",
+    refresh_ahead = "80%",
+    load_timeout = "200ms",
+    sliding,
+    max_age = "7d"
+)]
+pub struct Rates(#[cached(key)] u64);
+
 /// With parameters.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 pub struct Page<T, const N: i128> {

@@ -74,6 +74,42 @@ async fn every_attribute_of_a_type() {
 }
 
 #[test]
+fn attributes_for_values_that_grow_old() {
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(ttl = "10m", stale_if_error = "1h", retry_after = "1d")]
+    #[cached(refresh_ahead = "1%", load_timeout = "1ms", sliding, max_age = "10m")]
+    struct Timed;
+    /// No stale value is kept for ever, but a ceiling may be as high as a TTL.
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(stale_if_error = "36500d", sliding, max_age = "36500d")]
+    struct Longest;
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(stale_if_error = "1h", retry_after = "5s")]
+    struct Default;
+
+    let longest = 36_500 * 86_400_000;
+    assert_eq!(
+        Timed::POLICY,
+        Policy::new()
+            .stale_if_error_millis(3_600_000)
+            .retry_after_millis(86_400_000)
+            .refresh_ahead_percent(1)
+            .load_timeout_millis(1)
+            .sliding(600_000)
+    );
+    assert_eq!(
+        Longest::POLICY,
+        Policy::new()
+            .stale_if_error_millis(longest)
+            .sliding(longest)
+    );
+    assert_eq!(
+        Default::POLICY,
+        Policy::new().stale_if_error_millis(3_600_000)
+    );
+}
+
+#[test]
 fn default_prefixes_of_awkward_names() {
     #[derive(Serialize, Deserialize, Cached)]
     struct HTTPServer;

@@ -41,6 +41,12 @@ impl Place {
                 ("keep_corrupt", "keep_corrupt"),
                 ("jitter", "jitter = \"5%\""),
                 ("ttl_absent", "ttl_absent = \"30s\""),
+                ("stale_if_error", "stale_if_error = \"1h\""),
+                ("retry_after", "retry_after = \"5s\""),
+                ("refresh_ahead", "refresh_ahead = \"80%\""),
+                ("load_timeout", "load_timeout = \"200ms\""),
+                ("sliding", "sliding"),
+                ("max_age", "max_age = \"7d\""),
                 ("strict", "strict"),
                 ("hold", "hold = \"500ms\""),
                 ("max_loads", "max_loads = 64"),
@@ -129,6 +135,13 @@ enum Value {
     List(TokenStream),
 }
 
+/// `name = value`, where it matters that it was written, even if not what.
+pub(crate) struct Named<T> {
+    pub(crate) name: Ident,
+    /// `None` where the value is not understood.
+    pub(crate) value: Option<T>,
+}
+
 /// The arguments at one place, taken out one by one.
 pub(crate) struct Args<'e> {
     place: Place,
@@ -166,17 +179,17 @@ impl<'e> Args<'e> {
 
     /// Takes `name = value`.
     pub(crate) fn value<T: Parse>(&mut self, name: &str) -> Option<T> {
-        self.named_value(name)?.1
+        self.named_value(name)?.value
     }
 
     /// Takes `name = value` together with its name, which is there even if the value is not understood.
-    pub(crate) fn named_value<T: Parse>(&mut self, name: &str) -> Option<(Ident, Option<T>)> {
+    pub(crate) fn named_value<T: Parse>(&mut self, name: &str) -> Option<Named<T>> {
         let arg = self.take(name)?;
-        let parsed = match &arg.value {
+        let value = match &arg.value {
             Value::Assigned(value) => syn::parse2(value.clone()).ok(),
             Value::None | Value::List(_) => None,
         };
-        if parsed.is_none() {
+        if value.is_none() {
             let example = self.place.example(name).unwrap_or_default();
             let mut message =
                 format!("this is not how `{name}` is written: write it as in `{example}`");
@@ -187,7 +200,10 @@ impl<'e> Args<'e> {
             }
             self.errors.push(arg.at(), message);
         }
-        Some((arg.name, parsed))
+        Some(Named {
+            name: arg.name,
+            value,
+        })
     }
 
     /// Takes a name that stands alone.

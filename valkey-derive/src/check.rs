@@ -1,14 +1,17 @@
 //! Second stage: what is wrong with what was written, and what it means.
 //!
 //! Each rule is a function from what was written to what it means; after a mistake, which it notes, it gives what was
-//! probably meant. A new attribute has its rule in [`values`] and its place in [`cached`].
+//! probably meant. A new attribute has its rule in [`values`] and its place in [`cached`]; what it needs of others, or can't
+//! stand beside, is a rule in [`together`].
 
 mod key;
+mod together;
 mod values;
 
 use quote::ToTokens;
 use syn::{Generics, Ident, Type};
 
+use crate::args::Named;
 use crate::errors::Errors;
 use crate::model::{self, Policy};
 use crate::syntax::{self, Body, Field};
@@ -18,10 +21,11 @@ use crate::types::{is_float, is_phantom, is_str, mentions_lifetime, shown, ungro
 pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<model::Cached> {
     let fields = fields(&written, errors)?;
     let owned = owns_its_data(fields, &written.generics, errors);
+    together::attributes(&written, errors);
     let model = model::Cached {
         runtime: values::runtime(written.runtime.as_ref(), errors),
         prefix: values::prefix(written.prefix.as_ref(), &written.ident, errors),
-        ttl: values::ttl(written.ttl.as_ref(), errors),
+        ttl: values::ttl(value(&written.ttl), errors),
         version: values::version(written.version.as_ref(), errors),
         policy: Policy {
             on_corrupt: values::on_corrupt(written.on_corrupt.as_ref(), errors),
@@ -29,6 +33,11 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
             ttl_env: values::ttl_env(written.ttl_env.as_ref(), errors),
             jitter_percent: values::jitter(written.jitter.as_ref(), errors),
             ttl_absent_millis: values::ttl_absent(written.ttl_absent.as_ref(), errors),
+            stale_if_error_millis: values::stale_if_error(value(&written.stale_if_error), errors),
+            retry_after_millis: values::retry_after(value(&written.retry_after), errors),
+            refresh_ahead_percent: values::refresh_ahead(written.refresh_ahead.as_ref(), errors),
+            load_timeout_millis: values::load_timeout(value(&written.load_timeout), errors),
+            max_age_millis: values::max_age(value(&written.max_age), errors),
             hold_millis: values::hold(written.hold.as_ref(), errors),
             max_loads: values::max_loads(written.max_loads.as_ref(), errors),
         },
@@ -38,6 +47,10 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
         generics: written.generics,
     };
     owned.then_some(model)
+}
+
+fn value<T>(written: &Option<Named<T>>) -> Option<&T> {
+    written.as_ref()?.value.as_ref()
 }
 
 fn fields<'w>(written: &'w syntax::Cached, errors: &mut Errors) -> Option<&'w [Field]> {

@@ -243,6 +243,21 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
     if let Some(millis) = policy.ttl_absent_millis.map(Literal::u64_unsuffixed) {
         choices.extend(quote!(.ttl_absent_millis(#millis)));
     }
+    if let Some(millis) = policy.stale_if_error_millis.map(Literal::u64_unsuffixed) {
+        choices.extend(quote!(.stale_if_error_millis(#millis)));
+    }
+    if let Some(millis) = policy.retry_after_millis.map(Literal::u64_unsuffixed) {
+        choices.extend(quote!(.retry_after_millis(#millis)));
+    }
+    if let Some(percent) = policy.refresh_ahead_percent.map(Literal::u8_unsuffixed) {
+        choices.extend(quote!(.refresh_ahead_percent(#percent)));
+    }
+    if let Some(millis) = policy.load_timeout_millis.map(Literal::u64_unsuffixed) {
+        choices.extend(quote!(.load_timeout_millis(#millis)));
+    }
+    if let Some(millis) = policy.max_age_millis.map(Literal::u64_unsuffixed) {
+        choices.extend(quote!(.sliding(#millis)));
+    }
     if let Some(millis) = policy.hold_millis.map(Literal::u32_unsuffixed) {
         choices.extend(quote!(.hold_millis(#millis)));
     }

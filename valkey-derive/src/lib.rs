@@ -52,6 +52,12 @@ use crate::errors::Errors;
 /// | `keep_corrupt` | | leaves such an entry in place; by default a read removes it, if it is still the same bytes |
 /// | `jitter = "5%"` | `"5%"` | by how much the TTL of an entry is shortened at most, at random, so that what was stored at once does not expire at once |
 /// | `ttl_absent = "30s"` | | how long it is remembered that a load found nothing; by default not at all |
+/// | `stale_if_error = "1h"` | | how long after its TTL a value is kept and, where the loader fails, served; by default not at all. Not with `ttl = "never"` |
+/// | `retry_after = "5s"` | `"5s"` | with `stale_if_error`: how long after a failed load the stale value is served without another try; at most a day |
+/// | `refresh_ahead = "80%"` | | once so much of its life is over, from 1 to 99 percent, a value that is read is loaded anew in the background, once; by default not at all. Not with `ttl = "never"` |
+/// | `load_timeout = "200ms"` | | with `stale_if_error`: how long a caller waits for a load before it is given the stale value, if there is one; by default until the load is over |
+/// | `sliding` | | with `max_age`: a hit extends the life of an entry by its TTL. Not with `ttl = "never"` |
+/// | `max_age = "7d"` | | with `sliding`: how long an entry lives at most, however often it is read. Not shorter than the `ttl` |
 /// | `strict` | | an update whose guard can't be placed is refused; by default it is written all the same, and the invalidation delivered later. Updates then fail with an `UpdateError` |
 /// | `hold = "500ms"` | | how long a guard stays after a write or a deletion: as long as the replicas may lag that loaders read from |
 /// | `max_loads = 64` | `64` | the most loads of this type that run at a time in this process |

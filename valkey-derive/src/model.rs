@@ -31,6 +31,12 @@ pub(crate) struct Policy {
     pub(crate) ttl_env: Option<String>,
     pub(crate) jitter_percent: Option<u8>,
     pub(crate) ttl_absent_millis: Option<u64>,
+    pub(crate) stale_if_error_millis: Option<u64>,
+    pub(crate) retry_after_millis: Option<u64>,
+    pub(crate) refresh_ahead_percent: Option<u8>,
+    pub(crate) load_timeout_millis: Option<u64>,
+    /// The ceiling of a life that hits extend; `None` where they don't.
+    pub(crate) max_age_millis: Option<u64>,
     pub(crate) hold_millis: Option<u32>,
     pub(crate) max_loads: Option<u16>,
 }

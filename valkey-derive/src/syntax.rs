@@ -6,7 +6,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{Attribute, Data, DeriveInput, Generics, Ident, Lit, LitStr, Member, Meta, Token, Type};
 
-use crate::args::{Args, Place};
+use crate::args::{Args, Named, Place};
 use crate::errors::Errors;
 
 /// A type with `#[derive(Cached)]`.
@@ -15,25 +15,25 @@ pub(crate) struct Cached {
     pub(crate) generics: Generics,
     pub(crate) body: Body<Field>,
     pub(crate) prefix: Option<LitStr>,
-    pub(crate) ttl: Option<Lit>,
+    pub(crate) ttl: Option<Named<Lit>>,
     pub(crate) version: Option<Lit>,
     pub(crate) ttl_env: Option<LitStr>,
     pub(crate) on_corrupt: Option<LitStr>,
     pub(crate) keep_corrupt: bool,
     pub(crate) jitter: Option<LitStr>,
     pub(crate) ttl_absent: Option<LitStr>,
+    pub(crate) stale_if_error: Option<Named<LitStr>>,
+    pub(crate) retry_after: Option<Named<LitStr>>,
+    pub(crate) refresh_ahead: Option<LitStr>,
+    pub(crate) load_timeout: Option<Named<LitStr>>,
+    pub(crate) sliding: Option<Ident>,
+    pub(crate) max_age: Option<Named<LitStr>>,
     pub(crate) strict: bool,
     pub(crate) hold: Option<LitStr>,
     pub(crate) max_loads: Option<Lit>,
-    pub(crate) key: Option<KeyType>,
+    /// The key is of this type, and is not part of the value.
+    pub(crate) key: Option<Named<Type>>,
     pub(crate) runtime: Option<LitStr>,
-}
-
-/// `key = Type` on the type: the key is not part of the value.
-pub(crate) struct KeyType {
-    pub(crate) name: Ident,
-    /// `None` where something else than a type was written.
-    pub(crate) ty: Option<Type>,
 }
 
 pub(crate) enum Body<F> {
@@ -74,19 +74,23 @@ impl Cached {
         let mut args = Args::of(&input.attrs, Place::Type, errors);
         Cached {
             prefix: args.value("prefix"),
-            ttl: args.value("ttl"),
+            ttl: args.named_value("ttl"),
             version: args.value("version"),
             ttl_env: args.value("ttl_env"),
             on_corrupt: args.value("on_corrupt"),
             keep_corrupt: args.flag("keep_corrupt").is_some(),
             jitter: args.value("jitter"),
             ttl_absent: args.value("ttl_absent"),
+            stale_if_error: args.named_value("stale_if_error"),
+            retry_after: args.named_value("retry_after"),
+            refresh_ahead: args.value("refresh_ahead"),
+            load_timeout: args.named_value("load_timeout"),
+            sliding: args.flag("sliding"),
+            max_age: args.named_value("max_age"),
             strict: args.flag("strict").is_some(),
             hold: args.value("hold"),
             max_loads: args.value("max_loads"),
-            key: args
-                .named_value("key")
-                .map(|(name, ty)| KeyType { name, ty }),
+            key: args.named_value("key"),
             runtime: args.value("crate"),
             body: Body::read(input.data, |member, field| {
                 Field::read(member, field, errors)

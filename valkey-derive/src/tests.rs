@@ -126,6 +126,95 @@ const _: () = {
 }
 
 #[test]
+fn what_becomes_of_old_values_is_a_part_of_the_policy() {
+    let code = cached(
+        r#"
+        #[cached(ttl = "1h", stale_if_error = "1d", retry_after = "1m", refresh_ahead = "99%", load_timeout = "200ms",
+            sliding, max_age = "1h")]
+        struct User(#[cached(key)] u64);
+        "#,
+    );
+    let expected = "
+        const POLICY: __rt::Policy = __rt::Policy::new()
+            .stale_if_error_millis(86400000)
+            .retry_after_millis(60000)
+            .refresh_ahead_percent(99)
+            .load_timeout_millis(200)
+            .sliding(3600000);
+";
+    assert!(code.contains(expected), "{code}");
+}
+
+/// Whatever is wrong, what is emitted passes the checks of the runtime's `Policy`: a second error would stand elsewhere.
+#[test]
+fn one_slip_gives_one_message() {
+    for slip in [
+        "stale_if_error = \"never\"",
+        "stale_if_error = \"soon\", retry_after = \"5s\", load_timeout = \"1s\"",
+        "stale_if_error = 3600, retry_after = \"5s\"",
+        "stale_if_error, retry_after = \"5s\"",
+        "stale_if_errors = \"1h\", retry_after = \"5s\"",
+        "stale_if_error = \"1h\", retry_after = \"0s\"",
+        "stale_if_error = \"1h\", retry_after = \"25h\"",
+        "stale_if_error = \"1h\", retry_after = \"never\"",
+        "stale_if_error = \"1h\", load_timeout = \"0ms\"",
+        "retry_after = \"5s\"",
+        "load_timeout = \"200ms\"",
+        "retry_after = \"5s\", load_timeout = \"200ms\"",
+        "refresh_ahead = \"0%\"",
+        "refresh_ahead = \"100%\"",
+        "refresh_ahead = \"80\"",
+        "refresh_ahead = 80",
+        "refresh_ahead",
+        "sliding",
+        "sliding, max_age",
+        "sliding = true, max_age = \"7d\"",
+        "sliding, max_age = \"0s\"",
+        "sliding, max_age = \"never\"",
+        "sliding, maxage = \"1h\"",
+        "max_age = \"7d\"",
+        "max_age = \"1s\"",
+        "sliding, max_age = \"4m\"",
+        "sliding, max_age = \"1h\", ttl = \"1h1ms\"",
+        "sliding, max_age = \"1m\", ttl = 300",
+        "sliding, max_age = \"1m\", ttl = never",
+        "sliding, max_age = \"1m\", ttl = \"soon\"",
+        "ttl = \"never\", stale_if_error = \"1h\"",
+        "ttl = \"never\", refresh_ahead = \"80%\"",
+        "ttl = \"never\", sliding, max_age = \"7d\"",
+        "ttl = \"never\", stale_if_error = \"1h\", refresh_ahead = \"80%\", sliding, max_age = \"7d\"",
+    ] {
+        let source = format!("#[cached({slip})] struct User(#[cached(key)] u64);");
+        let (code, messages) = expanded(crate::cached, &source);
+        assert_eq!(messages.len(), 1, "{slip}: {messages:?}");
+        assert!(code.contains("__rt::Cached for User"), "{slip}");
+        for refused in ["(0)", "percent(100)", "retry_after_millis(90000000)"] {
+            assert!(!code.contains(refused), "{slip}: {code}");
+        }
+    }
+}
+
+#[test]
+fn a_slip_that_several_attributes_share_names_them_all() {
+    let never = r#"#[cached(ttl = "never", stale_if_error = "1h", refresh_ahead = "80%", sliding, max_age = "7d")]"#;
+    let no_stale_values = r#"#[cached(load_timeout = "1s", retry_after = "5s")]"#;
+    assert_eq!(
+        mistakes(&format!("{never} struct User;")),
+        [
+            "with `ttl = \"never\"` no entry expires: leave out `stale_if_error`, `refresh_ahead` and `sliding`, which go by \
+             that, or write a time, as in `ttl = \"5m\"`"
+        ]
+    );
+    assert_eq!(
+        mistakes(&format!("{no_stale_values} struct User;")),
+        [
+            "`retry_after` and `load_timeout` need `stale_if_error`: without it there is no stale value to serve; write how \
+             long there is one, as in `stale_if_error = \"1h\"`, or leave out `retry_after` and `load_timeout`"
+        ]
+    );
+}
+
+#[test]
 fn parameters_are_part_of_the_prefix_and_keep_their_bounds() {
     let code =
         cached("struct Grid<T: Copy = u8, const N: usize = 3> where T: Ord { cells: Vec<[T; N]> }");

@@ -169,8 +169,8 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     }
 
     /// Invalidates the value under `key` softly: no read gives it any more, and no load that has begun is stored, as after
-    /// [`del`](Self::del); but where a type keeps expired values to fall back on, this one is kept for that. No type does
-    /// yet, so today the entry goes. True if a value was there.
+    /// [`del`](Self::del); but where a type keeps expired values to fall back on (`stale_if_error`), this one is kept for
+    /// that. True if a value was there.
     ///
     /// # Errors
     /// When the server could not be asked.

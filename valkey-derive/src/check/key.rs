@@ -2,9 +2,10 @@
 
 use syn::{ExprPath, Generics, LitStr, Member, Type, parse_quote};
 
+use crate::args::Named;
 use crate::errors::Errors;
 use crate::model::{Key, KeyField, KeyForm, With};
-use crate::syntax::{Field, KeyType};
+use crate::syntax::Field;
 use crate::types::{is_float, is_str, mentioned_param, shown, ungrouped};
 
 /// As many parts as the tuples have that are keys to the runtime.
@@ -13,7 +14,7 @@ const MOST_FIELDS: usize = 6;
 pub(crate) const FLOAT: &str = "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string";
 
 pub(crate) fn key(
-    apart: Option<&KeyType>,
+    apart: Option<&Named<Type>>,
     fields: &[Field],
     generics: &Generics,
     errors: &mut Errors,
@@ -32,8 +33,13 @@ pub(crate) fn key(
 }
 
 /// `key = Type`.
-fn key_apart(apart: &KeyType, fields: &[Field], generics: &Generics, errors: &mut Errors) -> Key {
-    let Some(ty) = &apart.ty else {
+fn key_apart(
+    apart: &Named<Type>,
+    fields: &[Field],
+    generics: &Generics,
+    errors: &mut Errors,
+) -> Key {
+    let Some(ty) = &apart.value else {
         // It is said already that this is no type. Nearly always the key is a field of this name.
         return in_fields(named(fields, "id").into_iter().collect(), generics, errors);
     };

@@ -7,7 +7,10 @@ use syn::{Ident, Lit, LitStr, Path, parse_quote};
 use crate::errors::Errors;
 use crate::model::OnCorrupt;
 use crate::suggest::nearest;
-use crate::ttl::{self, Ttl};
+use crate::ttl::{self, Ttl, TtlMistake};
+
+/// In milliseconds.
+const DAY: u64 = 24 * 60 * 60_000;
 
 pub(crate) fn runtime(written: Option<&LitStr>, errors: &mut Errors) -> Path {
     let path = written.and_then(|text| {
@@ -162,11 +165,7 @@ pub(crate) fn jitter(written: Option<&LitStr>, errors: &mut Errors) -> Option<u8
     /// What a TTL is shortened by at most: beyond, it would not be one.
     const MOST: u8 = 50;
     let written = written?;
-    let text = written.value();
-    let percent = text
-        .strip_suffix('%')
-        .and_then(|number| number.parse().ok());
-    if let Some(percent @ ..=MOST) = percent {
+    if let Some(percent @ ..=MOST) = percent(written) {
         return Some(percent);
     }
     errors.push(
@@ -197,11 +196,87 @@ pub(crate) fn ttl_absent(written: Option<&LitStr>, errors: &mut Errors) -> Optio
 }
 
 /// In milliseconds.
-pub(crate) fn hold(written: Option<&LitStr>, errors: &mut Errors) -> Option<u32> {
-    /// A guard is not held longer: nothing would be cached for so long after each write.
-    const LONGEST: u64 = 24 * 60 * 60_000;
+pub(crate) fn stale_if_error(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
-    if let Ok(Ttl::Millis(millis @ ..=LONGEST)) = ttl::parse(&written.value()) {
+    let message = match ttl::parse(&written.value()) {
+        Ok(Ttl::Millis(millis)) => return Some(millis),
+        Ok(Ttl::Never) | Err(TtlMistake::TooLong) => {
+            "a value that is served for ever hides that its loader fails: write how long, as in `stale_if_error = \"1h\"`"
+        }
+        Err(TtlMistake::Malformed | TtlMistake::Zero) => {
+            "not a time above zero: write how long after its TTL a value is served where the loader fails, as in \
+             `stale_if_error = \"1h\"`, or leave it out"
+        }
+    };
+    errors.push(written, message);
+    None
+}
+
+/// In milliseconds.
+pub(crate) fn retry_after(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
+    let written = written?;
+    if let Ok(Ttl::Millis(millis @ ..=DAY)) = ttl::parse(&written.value()) {
+        return Some(millis);
+    }
+    errors.push(
+        written,
+        "not a time above zero and of at most a day: write how long after a failed load the next is tried, as in \
+         `retry_after = \"5s\"`, which is also the default",
+    );
+    None
+}
+
+/// In percent.
+pub(crate) fn refresh_ahead(written: Option<&LitStr>, errors: &mut Errors) -> Option<u8> {
+    let written = written?;
+    if let Some(percent @ 1..=99) = percent(written) {
+        return Some(percent);
+    }
+    errors.push(
+        written,
+        "not a part of a life: write after how many percent of its life a value is loaded anew, from 1 to 99, as in \
+         `refresh_ahead = \"80%\"`",
+    );
+    None
+}
+
+/// In milliseconds.
+pub(crate) fn load_timeout(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
+    let written = written?;
+    if let Ok(Ttl::Millis(millis)) = ttl::parse(&written.value()) {
+        return Some(millis);
+    }
+    errors.push(
+        written,
+        "not a timeout: write how long a caller waits for a load where there is a stale value to serve, as in \
+         `load_timeout = \"200ms\"`, or leave it out to wait until the load is over",
+    );
+    None
+}
+
+/// In milliseconds.
+pub(crate) fn max_age(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
+    let written = written?;
+    let message = match ttl::parse(&written.value()) {
+        Ok(Ttl::Millis(millis)) => return Some(millis),
+        Ok(Ttl::Never) | Err(TtlMistake::TooLong) => {
+            "no ceiling: an entry whose invalidation was lost could live for ever; write how long an entry lives at most, \
+             as in `max_age = \"7d\"`"
+        }
+        Err(TtlMistake::Malformed | TtlMistake::Zero) => {
+            "not a time above zero: write how long an entry lives at most, however often it is read, as in \
+             `max_age = \"7d\"`"
+        }
+    };
+    errors.push(written, message);
+    None
+}
+
+/// In milliseconds.
+pub(crate) fn hold(written: Option<&LitStr>, errors: &mut Errors) -> Option<u32> {
+    let written = written?;
+    // A guard is not held longer than a day: nothing would be cached for so long after each write.
+    if let Ok(Ttl::Millis(millis @ ..=DAY)) = ttl::parse(&written.value()) {
         return u32::try_from(millis).ok();
     }
     errors.push(
@@ -245,6 +320,11 @@ pub(crate) fn on_corrupt(written: Option<&LitStr>, errors: &mut Errors) -> OnCor
         format!("unknown choice `{word}` for corrupt entries: {help}"),
     );
     OnCorrupt::default()
+}
+
+/// `80%`.
+fn percent(written: &LitStr) -> Option<u8> {
+    written.value().strip_suffix('%')?.parse().ok()
 }
 
 #[cfg(test)]

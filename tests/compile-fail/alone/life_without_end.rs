@@ -1,0 +1,25 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, Store};
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(
+    ttl = "never",
+    stale_if_error = "1h",
+    refresh_ahead = "80%",
+    sliding,
+    max_age = "7d"
+)]
+struct User {
+    #[cached(key)]
+    id: u64,
+}
+
+async fn use_it(store: &Store, user: User) -> valkey_runtime::Result<()> {
+    user.set(store).await?;
+    let _: Option<User> = User::get(store, 42).await?;
+    let _: bool = store.of::<User>().del(42).await?;
+    let _ = user.key();
+    Ok(())
+}
+
+fn main() {}

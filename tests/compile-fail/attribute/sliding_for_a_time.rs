@@ -1,0 +1,11 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::Cached;
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(sliding = "1h", max_age = "7d")]
+struct User {
+    #[cached(key)]
+    id: u64,
+}
+
+fn main() {}

@@ -1,0 +1,128 @@
+//! Rules for attributes that need or exclude each other.
+//!
+//! Whether the value of each is well written is said in [`values`](super::values). One that is not counts as written, and
+//! what it might mean is compared with nothing here, so that a slip in one attribute is not said of another as well.
+
+use syn::{Ident, Lit, LitStr};
+
+use super::value;
+use crate::args::Named;
+use crate::errors::Errors;
+use crate::syntax::Cached;
+use crate::ttl::{self, Ttl};
+
+pub(crate) fn attributes(written: &Cached, errors: &mut Errors) {
+    expires(written, errors);
+    has_stale_values(written, errors);
+    slides_to_a_ceiling(written, errors);
+}
+
+/// What goes by the end of a life needs one.
+fn expires(written: &Cached, errors: &mut Errors) {
+    let Some(Lit::Str(ttl)) = value(&written.ttl) else {
+        return;
+    };
+    if ttl::parse(&ttl.value()) != Ok(Ttl::Never) {
+        return;
+    }
+    let going_by_it = [
+        ("stale_if_error", written.stale_if_error.is_some()),
+        ("refresh_ahead", written.refresh_ahead.is_some()),
+        ("sliding", written.sliding.is_some()),
+    ];
+    let names: Vec<&str> = going_by_it
+        .into_iter()
+        .filter_map(|(name, is_written)| is_written.then_some(name))
+        .collect();
+    let go = match names.len() {
+        0 => return,
+        1 => "goes",
+        _ => "go",
+    };
+    let message = format!(
+        "with `ttl = \"never\"` no entry expires: leave out {}, which {go} by that, or write a time, as in `ttl = \"5m\"`",
+        listed(&names)
+    );
+    errors.push(ttl, message);
+}
+
+/// What is said of stale values needs some.
+fn has_stale_values(written: &Cached, errors: &mut Errors) {
+    if written.stale_if_error.is_some() {
+        return;
+    }
+    let about_them = [&written.retry_after, &written.load_timeout];
+    let names: Vec<&Ident> = about_them
+        .into_iter()
+        .filter_map(|argument| Some(&argument.as_ref()?.name))
+        .collect();
+    let need = match names.len() {
+        0 => return,
+        1 => "needs",
+        _ => "need",
+    };
+    let listed = listed(&names);
+    let message = format!(
+        "{listed} {need} `stale_if_error`: without it there is no stale value to serve; write how long there is one, \
+         as in `stale_if_error = \"1h\"`, or leave out {listed}"
+    );
+    errors.push(names[0], message);
+}
+
+fn slides_to_a_ceiling(written: &Cached, errors: &mut Errors) {
+    match (&written.sliding, &written.max_age) {
+        (None, None) => {}
+        (Some(sliding), None) => errors.push(
+            sliding,
+            "`sliding` needs `max_age`: else an entry whose invalidation was lost could live for ever; write how long an \
+             entry lives at most, as in `sliding, max_age = \"7d\"`",
+        ),
+        (None, Some(max_age)) => errors.push(
+            &max_age.name,
+            "`max_age` needs `sliding`: without it no entry lives longer than its `ttl`; write both, as in \
+             `sliding, max_age = \"7d\"`, or leave out `max_age`",
+        ),
+        (Some(_), Some(max_age)) => is_within_the_ceiling(written.ttl.as_ref(), max_age, errors),
+    }
+}
+
+fn is_within_the_ceiling(ttl: Option<&Named<Lit>>, max_age: &Named<LitStr>, errors: &mut Errors) {
+    let (ttl, shown) = match ttl {
+        None => (
+            Ok(Ttl::default()),
+            "the default, `ttl = \"5m\"`,".to_owned(),
+        ),
+        Some(Named {
+            value: Some(Lit::Str(text)),
+            ..
+        }) => (
+            ttl::parse(&text.value()),
+            format!("`ttl = \"{}\"`,", text.value()),
+        ),
+        // It is said already that this is no TTL.
+        Some(_) => return,
+    };
+    let Some(max_age) = &max_age.value else {
+        return;
+    };
+    if let (Ok(Ttl::Millis(ttl)), Ok(Ttl::Millis(most))) = (ttl, ttl::parse(&max_age.value()))
+        && most < ttl
+    {
+        let message = format!(
+            "shorter than {shown} which an entry lives without any hit: write a longer `max_age`, or a shorter `ttl`"
+        );
+        errors.push(max_age, message);
+    }
+}
+
+/// `` `a` and `b` ``.
+fn listed(names: &[impl ToString]) -> String {
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| format!("`{}`", name.to_string()))
+        .collect();
+    match names.as_slice() {
+        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+        one => one.concat(),
+    }
+}
