@@ -12,8 +12,8 @@ use crate::options::Unwritten;
 use crate::verbs::{Meta, Raw, Sealed};
 use crate::{
     Cached, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter, Keyed,
-    LoadError, LoadLimits, LoadOptions, OwnKey, Result, SetOptions, Source, Stale, Store, Strict, Ttl,
-    UpdateError, UpdateOptions, codec, guard, loading,
+    LoadError, LoadLimits, LoadOptions, OwnKey, Result, SetOptions, Source, Stale, Store, Strict,
+    Ttl, UpdateError, UpdateOptions, codec, guard, loading,
 };
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
@@ -242,8 +242,7 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<L, E>> + Send,
     {
         let key = self.bytes(key);
-        let loading =
-            loading::get_or_load(self.store, key, options, None, false, |_| load());
+        let loading = loading::get_or_load(self.store, key, options, None, false, |_| load());
         async move { Ok(loading.await?.map(|(value, _)| value)) }
     }
 
@@ -343,7 +342,9 @@ impl<'s, T: Cached> Handle<'s, T> {
             .map(|longest| (longest, (|| LoadError::Queue) as fn() -> LoadError<E>));
         let options = LoadOptions::new();
         let loading =
-            loading::get_or_load(self.store, self.bytes(key), options, queue, false, |_| limited());
+            loading::get_or_load(self.store, self.bytes(key), options, queue, false, |_| {
+                limited()
+            });
         async move { Ok(loading.await?.map(|(value, _)| value)) }
     }
 

@@ -47,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) counters: Arc<Counters>,
     pub(crate) overrides: Overrides,
     pub(crate) loads: Loads,
+    pub(crate) background: crate::background::Background,
 }
 
 impl Store {
@@ -239,6 +240,7 @@ impl Store {
                 counters,
                 overrides,
                 loads,
+                background: Default::default(),
             }),
         }
     }

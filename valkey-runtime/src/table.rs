@@ -7,11 +7,12 @@ mod recipes;
 
 use std::time::Duration;
 
-use crate::envelope::placeholder::{Guard, Name, Writer};
-use crate::envelope::{Header, Kind};
+use crate::envelope::placeholder::{Guard, Lease, Name, Writer};
+use crate::envelope::timing::{Claim, Timing};
+use crate::envelope::{Head, Header, HeaderBytes, Kind, head};
 use crate::guard::GUARD_LIFE;
 use crate::transition::{
-    Change, Fingerprint, Hold, Placing, Put, Rejected, Verb, apply, apply_placing,
+    Change, Fingerprint, Hold, Life, Placing, Put, Rejected, Touch, Verb, apply, apply_placing,
 };
 
 const PAGE: &str = include_str!("../../docs/consistency.md");
@@ -54,9 +55,30 @@ fn headed(kind: Kind, version: u16, shape: u32) -> Vec<u8> {
         version,
         shape,
         stamp,
+        timing: None,
     }
     .to_bytes()
     .to_vec()
+}
+
+/// A value of the type's version that says until when it is fresh: so many milliseconds from now on.
+fn timed(fresh_for: i64, claim: Claim) -> Vec<u8> {
+    let until = (NOW / 1000).saturating_add_signed(fresh_for);
+    confirmed(Timing { until, claim }).to_vec()
+}
+
+fn confirmed(timing: Timing) -> HeaderBytes {
+    let header = Header::value(VERSION, STAMP);
+    Header {
+        timing: Some(timing),
+        ..header
+    }
+    .to_bytes()
+}
+
+fn claim_of(token: u64) -> Claim {
+    // Some time after it was renewed.
+    Claim::new(token as u32, NOW / 1000, LIFE / 2)
 }
 
 fn later_format() -> Vec<u8> {
@@ -120,6 +142,17 @@ fn later() -> State {
     )
 }
 
+fn fresh() -> State {
+    state(
+        "a value that says until when it is fresh, and is",
+        [timed(1, Claim::NONE)],
+    )
+}
+
+fn stale() -> State {
+    state("the same, not fresh any more", [timed(0, Claim::NONE)])
+}
+
 fn absence() -> State {
     state(
         "an absence",
@@ -171,10 +204,41 @@ fn cell(entry: Option<&[u8]>, asked: &Asked) -> String {
         Change::Put { bytes, .. } if Some(&**bytes) == entry => "–".to_owned(),
         Change::Remove => "nothing".to_owned(),
         Change::Expire { .. } => "lives on".to_owned(),
+        Change::Rewrite { header, life } => rewritten(entry, header, *life),
         Change::Put { bytes, .. } if **bytes == *STORED => "the value".to_owned(),
         Change::Put { bytes, .. } => placeholder(bytes, entry),
     };
     if yes { format!("**{left}**") } else { left }
+}
+
+/// The same value with another header.
+fn rewritten(before: Option<&[u8]>, after: &HeaderBytes, life: Life) -> String {
+    let timed = |bytes| match head(bytes) {
+        Head::Known(header) => (header, header.timing.expect("a timed value")),
+        other => panic!("{other:?}"),
+    };
+    let (was, before) = timed(before.expect("a value"));
+    let (is, after) = timed(after);
+    let now = NOW / 1000;
+    let renamed = if was.stamp == is.stamp {
+        ""
+    } else {
+        ", under a new stamp"
+    };
+    let what = match (before.until == after.until, life) {
+        (false, Life::AtMost(_)) if after.until == 0 => {
+            assert_eq!(after.claim, Claim::NONE);
+            "not fresh any more"
+        }
+        (false, Life::Exactly(_)) => "lives on",
+        (true, Life::AtLeast(_)) if after.claim == before.claim => "–",
+        (true, Life::AtLeast(_)) if before.claim.is_live(now) => "renewed",
+        (true, Life::AtLeast(_)) => "claimed",
+        (true, Life::AsItWas) if after.claim.is_live(now) => "paused",
+        (true, Life::AsItWas) => "claimed by nobody",
+        other => panic!("{other:?}"),
+    };
+    format!("{what}{renamed}")
 }
 
 fn placeholder(bytes: &[u8], before: Option<&[u8]>) -> String {
@@ -240,10 +304,13 @@ fn row(name: &str, cells: impl Iterator<Item = String>) -> String {
 
 /// What the verbs of values make of an entry.
 fn values() -> String {
-    let touch = Verb::Touch {
+    let touch = Verb::Touch(Touch {
         version: VERSION,
-        ttl: None,
-    };
+        ttl: Some(LIFE),
+        keep: LIFE,
+        max_age: None,
+        seen: None,
+    });
     let hold = Hold {
         token: H,
         life: HOLD,
@@ -256,6 +323,10 @@ fn values() -> String {
             verb("`del`", Verb::Delete(None)),
             verb("`del` with a hold", Verb::Delete(Some(hold))),
             verb(
+                "`expire`, with `stale_if_error`",
+                Verb::Expire { keep: LIFE },
+            ),
+            verb(
                 "remove the rubbish that was read",
                 Verb::RemoveIfSame(Fingerprint::of(RUBBISH)),
             ),
@@ -263,6 +334,8 @@ fn values() -> String {
         &[
             nothing(),
             own(),
+            fresh(),
+            stale(),
             older(),
             newer(),
             later(),
@@ -285,14 +358,49 @@ fn loads() -> String {
         life: 1000,
         rejected,
     };
-    let lease_of_w = Name {
-        token: W,
-        stamp: STAMP,
+    // Both are of the same token and stamp: what w holds is the one or the other.
+    let held = |verb: fn(Lease) -> Verb<'static>| -> Column<'static> {
+        let (token, stamp) = (W, STAMP);
+        let lease = Lease::Placed(Name { token, stamp });
+        let claim = Lease::Claim { token: 1, stamp };
+        let is_timed = |entry: Option<&[u8]>| {
+            let known = entry.map(head);
+            matches!(
+                known,
+                Some(Head::Known(Header {
+                    timing: Some(_),
+                    ..
+                }))
+            )
+        };
+        let asked = move |entry: Option<&[u8]>| {
+            Some(Asked::Verb(verb(if is_timed(entry) {
+                claim
+            } else {
+                lease
+            })))
+        };
+        ("", Box::new(asked))
     };
-    let renew = Verb::RenewLease {
-        lease: lease_of_w,
-        life: 1000,
-    };
+    let named = |name, (_, ask): Column<'static>| (name, ask);
+    let fill = named("fill", held(|lease| Verb::Fill { lease, put: PUT }));
+    let confirm = named(
+        "confirm",
+        held(|lease| Verb::Confirm {
+            lease,
+            header: confirmed(Timing::fresh_until(NOW / 1000 + LIFE)),
+            ttl: Some(LIFE),
+        }),
+    );
+    let renew = named(
+        "renew",
+        held(|lease| Verb::RenewLease { lease, life: LIFE }),
+    );
+    let discard = named("discard", held(Verb::Discard));
+    let release = named(
+        "release, after an error",
+        held(|lease| Verb::Release { lease, pause: LIFE }),
+    );
     // Only what a lease may replace is rejected by its stamp.
     let rejecting: Column<'_> = (
         "lease, having read and rejected it",
@@ -311,19 +419,25 @@ fn loads() -> String {
                 "lease, wanting a fresh load",
                 asks(Rejected::Any { version: VERSION }),
             ),
-            verb(
-                "fill",
-                Verb::Fill {
-                    lease: lease_of_w,
-                    put: PUT,
-                },
-            ),
-            verb("renew", renew),
-            verb("release", Verb::Release(lease_of_w)),
+            placing("claim, having read it", asks(Rejected::Claim(STAMP))),
+            fill,
+            confirm,
+            renew,
+            discard,
+            release,
         ],
         &[
             nothing(),
             own(),
+            state(
+                "a value that says until when it is fresh",
+                [timed(1, Claim::NONE), timed(0, Claim::NONE)],
+            ),
+            state("the same, claimed by w", [timed(0, claim_of(W))]),
+            state(
+                "the same, claimed by another, or paused",
+                [timed(0, claim_of(O)), timed(0, claim_of(0))],
+            ),
             older(),
             newer(),
             later(),
@@ -379,6 +493,7 @@ fn writes() -> String {
                     value(VERSION),
                     value(VERSION - 1),
                     value(VERSION + 1),
+                    timed(0, claim_of(O)),
                     headed(Kind::Absence, VERSION, 0),
                     lease(W, STAMP),
                     lease(O, STAMP),

@@ -377,9 +377,7 @@ fn on_lease<'a>(verb: &Verb<'a>, held: Held, now: u64) -> (Change<'a>, bool) {
             let (header, life) = (*header, Life::Exactly(*ttl));
             (Change::Rewrite { header, life }, true)
         }
-        (Verb::RenewLease { life, .. }, Held::Lease) => {
-            (Change::Expire { ttl: Some(*life) }, true)
-        }
+        (Verb::RenewLease { life, .. }, Held::Lease) => (Change::Expire { ttl: Some(*life) }, true),
         (Verb::RenewLease { life, .. }, Held::Claimed(header, timing)) => {
             let claim = Claim::new(timing.claim.token(), now, *life);
             let life = Life::AtLeast(*life);
@@ -437,7 +435,10 @@ impl Touch {
                 Some(_) => (Change::Keep, false),
             };
         };
-        if self.seen.is_some_and(|seen| seen != (header.stamp, timing.until)) {
+        if self
+            .seen
+            .is_some_and(|seen| seen != (header.stamp, timing.until))
+        {
             return (Change::Keep, false);
         }
         let last = self.max_age.map(|age| (header.stamp >> 12) / 1000 + age);
@@ -614,10 +615,13 @@ mod tests {
                 keep(),
             ),
         ] {
-            let touching = Verb::Touch {
+            let touching = Verb::Touch(Touch {
                 version: 2,
                 ttl: None,
-            };
+                keep: 0,
+                max_age: None,
+                seen: None,
+            });
             assert_eq!(
                 apply(entry, &Verb::SetIfAbsent(put(2)), NOW),
                 absent,
@@ -709,9 +713,10 @@ mod tests {
 
     #[test]
     fn only_the_very_lease_is_filled_renewed_and_released() {
-        let lease = Name { token: 5, stamp: 7 };
-        let later = Name { stamp: 8, ..lease };
-        let others = Name { token: 6, ..lease };
+        let name = Name { token: 5, stamp: 7 };
+        let lease = Lease::Placed(name);
+        let later = Name { stamp: 8, ..name };
+        let others = Name { token: 6, ..name };
         let on = |verb: &Verb<'static>, held: Option<Name>| {
             apply(held.map(Name::to_lease).as_ref().map(|l| &l[..]), verb, NOW)
         };
@@ -721,10 +726,11 @@ mod tests {
                 Verb::RenewLease { lease, life: 9 },
                 Change::Expire { ttl: Some(9) },
             ),
-            (Verb::Release(lease), Change::Remove),
+            (Verb::Discard(lease), Change::Remove),
+            (Verb::Release { lease, pause: 9 }, Change::Remove),
         ];
         for (verb, change) in verbs {
-            assert_eq!(on(&verb, Some(lease)), (change, true));
+            assert_eq!(on(&verb, Some(name)), (change, true));
             for held in [None, Some(later), Some(others)] {
                 assert_eq!(
                     on(&verb, held),
@@ -733,6 +739,177 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A value that is fresh until then, with a claim of that token which holds for so many milliseconds more.
+    fn timed(until: u64, token: u32, life: u64) -> HeaderBytes {
+        let claim = match life {
+            0 => Claim::NONE,
+            life => Claim::new(token, MILLIS, life),
+        };
+        Header {
+            timing: Some(Timing { until, claim }),
+            ..Header::value(1, STAMP)
+        }
+        .to_bytes()
+    }
+
+    const STAMP: u64 = (NOW - 60_000_000) << 12;
+
+    fn rewritten(change: (Change<'_>, bool)) -> (Header, Life) {
+        let (Change::Rewrite { header, life }, true) = change else {
+            panic!("{change:?}")
+        };
+        match envelope::head(&header) {
+            Head::Known(header) => (header, life),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_value_is_claimed_by_one_at_a_time() {
+        let claim = |entry: &[u8], stamp| {
+            let verb = Placing::Lease {
+                token: 5,
+                life: 1000,
+                rejected: Rejected::Claim(stamp),
+            };
+            apply_placing(Some(entry), &verb, NOW)
+        };
+        let fresh = timed(MILLIS + 9, 0, 0);
+        let (claimed, life) = rewritten((claim(&fresh, STAMP), true));
+        let timing = claimed.timing.unwrap();
+        assert_eq!((claimed.stamp, timing.until), (STAMP, MILLIS + 9));
+        assert_eq!(timing.claim, Claim::new(5, MILLIS, 1000));
+        assert_eq!(life, Life::AtLeast(1000));
+        for (entry, stamp) in [
+            (fresh, STAMP + 1),
+            (timed(0, 6, 50), STAMP),
+            (timed(0, 0, 50), STAMP),
+            (Header::value(1, STAMP).to_bytes(), STAMP),
+        ] {
+            assert_eq!(claim(&entry, stamp), Change::Keep, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_very_claim_is_filled_confirmed_renewed_and_released() {
+        let lease = Lease::Claim {
+            token: 5,
+            stamp: STAMP,
+        };
+        let claimed = timed(MILLIS, 5, 50);
+        let header = timed(MILLIS + 9, 0, 0);
+        let fill = Verb::Fill { lease, put: put(1) };
+        let ttl = Some(9);
+        let confirm = Verb::Confirm { lease, header, ttl };
+        let renew = Verb::RenewLease { lease, life: 1000 };
+        let discard = Verb::Discard(lease);
+        let release = |pause| Verb::Release { lease, pause };
+        let on = |entry: &[u8], verb: &Verb<'static>| apply(Some(entry), verb, NOW);
+
+        assert_eq!(on(&claimed, &fill), (put(1).change(), true));
+        assert_eq!(on(&claimed, &discard), (Change::Remove, true));
+        let life = Life::Exactly(ttl);
+        let change = Change::Rewrite { header, life };
+        assert_eq!(on(&claimed, &confirm), (change, true));
+        let (renewed, life) = rewritten(on(&claimed, &renew));
+        assert_eq!(renewed.timing.unwrap().claim, Claim::new(5, MILLIS, 1000));
+        assert_eq!((renewed.stamp, life), (STAMP, Life::AtLeast(1000)));
+        let (paused, life) = rewritten(on(&claimed, &release(500)));
+        assert_eq!(paused.timing.unwrap().claim, Claim::new(0, MILLIS, 500));
+        assert_eq!((paused.stamp, life), (STAMP + 1, Life::AsItWas));
+        let (free, _) = rewritten(on(&claimed, &release(0)));
+        assert_eq!(free.timing.unwrap().claim, Claim::NONE);
+
+        let ran_out = Timing {
+            until: MILLIS,
+            claim: Claim::new(5, MILLIS - 100, 50),
+        };
+        let ran_out = Header {
+            timing: Some(ran_out),
+            ..Header::value(1, STAMP)
+        };
+        let again = Header {
+            timing: Some(Timing {
+                claim: Claim::new(5, MILLIS, 50),
+                ..ran_out.timing.unwrap()
+            }),
+            ..Header::value(1, STAMP + 1)
+        };
+        for other in [
+            timed(MILLIS, 6, 50),
+            timed(MILLIS, 0, 50),
+            ran_out.to_bytes(),
+            again.to_bytes(),
+        ] {
+            for verb in [fill, confirm, renew, discard, release(500)] {
+                let nothing = (Change::Keep, false);
+                assert_eq!(on(&other, &verb), nothing, "{verb:?} on {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_expired_by_hand_is_kept_for_a_while_and_claimed_by_nobody() {
+        let expire = |entry: &[u8], keep| apply(Some(entry), &Verb::Expire { keep }, NOW);
+        let (expired, life) = rewritten(expire(&timed(MILLIS + 9, 5, 50), 700));
+        assert_eq!(expired.stamp, STAMP + 1);
+        assert_eq!(expired.timing, Some(Timing::fresh_until(0)));
+        assert_eq!(life, Life::AtMost(700));
+        let was_stale = expire(&timed(MILLIS, 0, 0), 700);
+        assert!(!was_stale.1 && was_stale.0 != Change::Remove);
+        let plain = Header::value(1, STAMP).to_bytes();
+        assert_eq!(expire(&plain, 700), (Change::Remove, true));
+        assert_eq!(expire(&timed(MILLIS + 9, 0, 0), 0), (Change::Remove, true));
+        let absence = Header::absence(1, STAMP);
+        assert_eq!(expire(&absence, 700), (Change::Remove, false));
+    }
+
+    #[test]
+    fn a_touch_goes_by_what_was_read_and_never_beyond_the_greatest_age() {
+        let touch = Touch {
+            version: 1,
+            ttl: Some(30_000),
+            keep: 5_000,
+            max_age: None,
+            seen: Some((STAMP, MILLIS + 9)),
+        };
+        let on = |touch: Touch| apply(Some(&timed(MILLIS + 9, 5, 50)), &Verb::Touch(touch), NOW);
+        let (touched, life) = rewritten(on(touch));
+        let timing = touched.timing.unwrap();
+        assert_eq!((touched.stamp, timing.until), (STAMP, MILLIS + 30_000));
+        assert_eq!(timing.claim, Claim::new(5, MILLIS, 50));
+        assert_eq!(life, Life::Exactly(Some(35_000)));
+        // It is a minute old.
+        let max_age = Some(70_000);
+        let (touched, life) = rewritten(on(Touch { max_age, ..touch }));
+        assert_eq!(touched.timing.unwrap().until, MILLIS + 10_000);
+        assert_eq!(life, Life::Exactly(Some(15_000)));
+        for nothing in [
+            Touch {
+                max_age: Some(60_009),
+                ..touch
+            },
+            Touch {
+                seen: Some((STAMP, MILLIS + 8)),
+                ..touch
+            },
+            Touch {
+                seen: Some((STAMP + 1, MILLIS + 9)),
+                ..touch
+            },
+            Touch {
+                version: 2,
+                ..touch
+            },
+        ] {
+            assert_eq!(on(nothing), (Change::Keep, false), "{nothing:?}");
+        }
+        let (ttl, seen) = (None, None);
+        let (touched, life) = rewritten(on(Touch { ttl, seen, ..touch }));
+        assert_eq!(touched.timing.unwrap().until, FOR_EVER);
+        assert_eq!(life, Life::Exactly(None));
     }
 
     #[test]

@@ -172,7 +172,7 @@ mod tests {
         undelivered
     }
 
-    fn entry(micros: u64) -> [u8; envelope::HEADER] {
+    fn entry(micros: u64) -> envelope::HeaderBytes {
         Header::value(1, micros << 12).to_bytes()
     }
 

@@ -143,7 +143,8 @@ impl Inner {
         }
         let now = self.now_millis();
         let until = meta.ceiling(stamp, ttl.map_or(FOR_EVER, |ttl| now.saturating_add(ttl)));
-        let left = (until < FOR_EVER).then(|| until.saturating_sub(now) + policy.stale_if_error_millis);
+        let left =
+            (until < FOR_EVER).then(|| until.saturating_sub(now) + policy.stale_if_error_millis);
         let timing = Some(Timing::fresh_until(until));
         Ok((Header { timing, ..header }, left))
     }
@@ -243,7 +244,10 @@ impl Inner {
             }
         };
         let head = envelope::head(&bytes);
-        let why = match (envelope::standing(head, meta.version, || self.now_millis()), head) {
+        let why = match (
+            envelope::standing(head, meta.version, || self.now_millis()),
+            head,
+        ) {
             (Standing::Own, Head::Known(header)) if bytes.len() <= self.max_size => {
                 return Ok(Some(Raw { bytes, header }));
             }
@@ -446,7 +450,10 @@ impl Inner {
         self.background.spawn(async move {
             if let Err(error) = backend.apply(&key, &verb).await {
                 counters.error(error.kind());
-                error::log(&error.at("touch", &key), "the life of an entry is not extended");
+                error::log(
+                    &error.at("touch", &key),
+                    "the life of an entry is not extended",
+                );
             }
         });
     }

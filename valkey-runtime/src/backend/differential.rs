@@ -11,9 +11,10 @@ use proptest::test_runner::{Config, TestRunner};
 use super::{Backend, Found, Host, Memory, Server, ServerConfig, Target};
 use crate::Clock;
 use crate::clock::{SystemClock, ThreadRandom};
-use crate::envelope::placeholder::{Guard, Name, Writer};
-use crate::envelope::{Header, Kind};
-use crate::transition::{Fingerprint, Hold, Placing, Put, Rejected, Verb};
+use crate::envelope::placeholder::{Guard, Lease, Name, Writer};
+use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token};
+use crate::envelope::{Head, Header, Kind, TIMED_HEADER, head};
+use crate::transition::{Fingerprint, Hold, Placing, Put, Rejected, Touch, Verb};
 
 const KEY: &[u8] = b"differential";
 /// The stamp of all entries that are put there as they are.
@@ -25,16 +26,26 @@ enum Step {
     SetIfAbsent(u16, Vec<u8>, Option<u64>),
     SetIfPresent(u16, Vec<u8>, Option<u64>),
     Delete(Option<Hold>),
-    Touch(u16, Option<u64>),
+    Expire(u64),
+    Touch(Touch),
     RemoveIfSame(Vec<u8>),
     Lease(u64, Rejected),
-    Fill(u64, Vec<u8>, Option<u64>),
-    RenewLease(u64),
-    Release(u64),
+    Fill(Load, Vec<u8>, Option<u64>),
+    Confirm(Load, Option<u64>),
+    RenewLease(Load),
+    Discard(Load),
+    Release(Load, u64),
     Enter(u64),
     RenewGuard(u64),
     Leave(u64, u64),
     StoreThrough(u64, u64, Vec<u8>),
+}
+
+/// What a load holds: the lease that was made for that token, or a claim on the value with that stamp.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    Lease(u64),
+    Claim(u64, u64),
 }
 
 fn versions() -> impl Strategy<Value = u16> {
@@ -58,12 +69,14 @@ fn ttls() -> impl Strategy<Value = Option<u64>> {
 fn entries() -> impl Strategy<Value = Vec<u8>> {
     let shapes = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
     let kinds = prop_oneof![4 => Just(Kind::Value), 1 => Just(Kind::Absence)];
-    let values = (kinds, versions(), shapes).prop_map(|(kind, version, shape)| {
+    let values = (kinds, versions(), shapes, timings());
+    let values = values.prop_map(|(kind, version, shape, timing)| {
         let header = Header {
             kind,
             version,
             shape,
             stamp: STAMP,
+            timing: timing.filter(|_| kind == Kind::Value),
         };
         [&header.to_bytes()[..], b"\x2a"].concat()
     });
@@ -100,11 +113,57 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => whole, 1 => damaged, 1 => cut]
 }
 
+/// Times that are long over, and times that are far ahead; claims likewise.
+fn timings() -> impl Strategy<Value = Option<Timing>> {
+    let until = prop_oneof![Just(0), Just(7), Just(in_an_hour()), Just(FOR_EVER)];
+    let token = tokens().prop_map(claim_token).boxed();
+    let claim = prop_oneof![
+        2 => Just(Claim::NONE),
+        1 => token.clone().prop_map(|token| Claim::new(token, 0, 7)),
+        1 => token.prop_map(|token| Claim::new(token, in_an_hour(), 0)),
+        1 => Just(Claim::new(0, in_an_hour(), 0)),
+    ];
+    let timing = (until, claim).prop_map(|(until, claim)| Timing { until, claim });
+    prop::option::of(timing)
+}
+
+fn loads() -> impl Strategy<Value = Load> {
+    prop_oneof![
+        tokens().prop_map(Load::Lease),
+        (tokens(), stamps()).prop_map(|(token, stamp)| Load::Claim(token, stamp)),
+    ]
+}
+
+/// The stamp that entries are put there with, and what one and two changes make of it.
+fn stamps() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => Just(STAMP), 2 => Just(STAMP + 1), 1 => Just(STAMP + 2)]
+}
+
+fn touches() -> impl Strategy<Value = Touch> {
+    let untils =
+        prop_oneof![1 => Just(0), 1 => Just(7), 2 => Just(in_an_hour()), 1 => Just(FOR_EVER)];
+    let seen = prop::option::of((stamps(), untils));
+    // The stamp's time is long over: from there, an age that is, and one that is not.
+    let now = in_an_hour() - 3_600_000;
+    let age = now - (STAMP >> 12) / 1000 + 100_000;
+    let ages = prop_oneof![2 => Just(None), 1 => Just(Some(1)), 2 => Just(Some(age))];
+    (versions(), ttls(), 0..2u64, ages, seen).prop_map(|(version, ttl, keep, max_age, seen)| {
+        Touch {
+            version,
+            ttl,
+            keep: keep * 60_000,
+            max_age,
+            seen,
+        }
+    })
+}
+
 fn rejections() -> impl Strategy<Value = Rejected> {
     prop_oneof![
         2 => Just(Rejected::None),
         2 => Just(Rejected::Stamp(STAMP)),
         1 => Just(Rejected::Stamp(7)),
+        4 => stamps().prop_map(Rejected::Claim),
         2 => versions().prop_map(|version| Rejected::Any { version }),
     ]
 }
@@ -120,13 +179,16 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (versions(), entries(), ttls()).prop_map(|(v, bytes, ttl)| Step::SetIfAbsent(v, bytes, ttl)),
         1 => (versions(), entries(), ttls()).prop_map(|(v, bytes, ttl)| Step::SetIfPresent(v, bytes, ttl)),
         2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
-        1 => (versions(), ttls()).prop_map(|(v, ttl)| Step::Touch(v, ttl)),
+        2 => prop_oneof![Just(0u64), Just(30_000)].prop_map(Step::Expire),
+        3 => touches().prop_map(Step::Touch),
         1 => entries().prop_map(Step::RemoveIfSame),
         3 => (tokens(), rejections())
             .prop_map(|(token, rejected)| Step::Lease(token, rejected)),
-        2 => (tokens(), entries(), ttls()).prop_map(|(token, bytes, ttl)| Step::Fill(token, bytes, ttl)),
-        1 => tokens().prop_map(Step::RenewLease),
-        1 => tokens().prop_map(Step::Release),
+        2 => (loads(), entries(), ttls()).prop_map(|(load, bytes, ttl)| Step::Fill(load, bytes, ttl)),
+        2 => (loads(), ttls()).prop_map(|(load, ttl)| Step::Confirm(load, ttl)),
+        2 => loads().prop_map(Step::RenewLease),
+        1 => loads().prop_map(Step::Discard),
+        2 => (loads(), hold()).prop_map(|(load, pause)| Step::Release(load, pause)),
         3 => tokens().prop_map(Step::Enter),
         2 => tokens().prop_map(Step::RenewGuard),
         2 => (tokens(), hold()).prop_map(|(token, hold)| Step::Leave(token, hold)),
@@ -159,9 +221,15 @@ impl<'b> Side<'b> {
             bytes,
             ttl,
         };
-        let lease = |token| Name {
-            token,
-            stamp: self.leases.get(&token).copied().unwrap_or(STAMP),
+        let lease = |load| match load {
+            Load::Lease(token) => Lease::Placed(Name {
+                token,
+                stamp: self.leases.get(&token).copied().unwrap_or(STAMP),
+            }),
+            Load::Claim(token, stamp) => Lease::Claim {
+                token: claim_token(token),
+                stamp,
+            },
         };
         let verb = match step {
             Step::Put(bytes) => {
@@ -206,20 +274,34 @@ impl<'b> Side<'b> {
                 Verb::SetIfPresent(put(*version, bytes, *ttl))
             }
             Step::Delete(hold) => Verb::Delete(*hold),
-            Step::Touch(version, ttl) => Verb::Touch {
-                version: *version,
-                ttl: *ttl,
-            },
+            Step::Expire(keep) => Verb::Expire { keep: *keep },
+            Step::Touch(touch) => Verb::Touch(*touch),
             Step::RemoveIfSame(bytes) => Verb::RemoveIfSame(Fingerprint::of(bytes)),
-            Step::Fill(token, bytes, ttl) => Verb::Fill {
-                lease: lease(*token),
+            Step::Fill(load, bytes, ttl) => Verb::Fill {
+                lease: lease(*load),
                 put: put(1, bytes, *ttl),
             },
-            Step::RenewLease(token) => Verb::RenewLease {
-                lease: lease(*token),
+            Step::Confirm(load, ttl) => {
+                let timing = Some(Timing::fresh_until(in_an_hour()));
+                let header = Header {
+                    timing,
+                    ..Header::value(2, STAMP)
+                };
+                Verb::Confirm {
+                    lease: lease(*load),
+                    header: header.to_bytes(),
+                    ttl: *ttl,
+                }
+            }
+            Step::RenewLease(load) => Verb::RenewLease {
+                lease: lease(*load),
                 life: LIFE,
             },
-            Step::Release(token) => Verb::Release(lease(*token)),
+            Step::Discard(load) => Verb::Discard(lease(*load)),
+            Step::Release(load, pause) => Verb::Release {
+                lease: lease(*load),
+                pause: *pause,
+            },
             Step::RenewGuard(token) => Verb::RenewGuard {
                 token: *token,
                 life: LIFE,
@@ -243,22 +325,66 @@ impl<'b> Side<'b> {
         Seen::Answer(self.backend.apply(KEY, &verb).await.unwrap())
     }
 
-    async fn seen(&self) -> (Seen, bool) {
-        let (_, ttl) = self.backend.head_and_ttl(KEY).await.unwrap();
-        (
-            Seen::of(self.backend.get(KEY).await.unwrap()),
-            ttl.is_some(),
-        )
+    /// The entry, and for how long it still lives.
+    async fn seen(&self) -> (Seen, Option<u64>) {
+        let (found, ttl) = self.backend.get_and_ttl(KEY).await.unwrap();
+        (Seen::of(found), ttl)
     }
 }
 
 /// What is seen of an answer or an entry once stamps and deadlines of this run are taken out.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 enum Seen {
     Answer(bool),
     Lease(u64),
-    Guard { shared: bool, tokens: Vec<u64> },
+    Guard {
+        shared: bool,
+        tokens: Vec<u64>,
+    },
+    /// A value that says until when it is fresh, and what follows its header.
+    Timed(Header, Vec<u8>),
     Other(Found),
+}
+
+/// Two times, in milliseconds, that differ by no more than the two servers' moments of running.
+fn are_close(one: u64, other: u64) -> bool {
+    one.abs_diff(other) < 5_000
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Seen::Answer(one), Seen::Answer(other)) => one == other,
+            (Seen::Lease(one), Seen::Lease(other)) => one == other,
+            (
+                Seen::Guard { shared, tokens },
+                Seen::Guard {
+                    shared: other_shared,
+                    tokens: other_tokens,
+                },
+            ) => shared == other_shared && tokens == other_tokens,
+            (Seen::Timed(one, payload), Seen::Timed(other, other_payload)) => {
+                let same = |one: Timing, other: Timing| {
+                    let deadline = |claim: Claim| (claim.to_bits() >> 24) * 10;
+                    one.claim.token() == other.claim.token()
+                        && are_close(one.until, other.until)
+                        && are_close(deadline(one.claim), deadline(other.claim))
+                };
+                let untimed = |header: &Header| Header {
+                    timing: None,
+                    ..*header
+                };
+                untimed(one) == untimed(other)
+                    && one
+                        .timing
+                        .zip(other.timing)
+                        .is_some_and(|(one, other)| same(one, other))
+                    && payload == other_payload
+            }
+            (Seen::Other(one), Seen::Other(other)) => one == other,
+            _ => false,
+        }
+    }
 }
 
 impl Seen {
@@ -270,6 +396,11 @@ impl Seen {
             && bytes.len() == crate::envelope::placeholder::LEASE
         {
             return Seen::Lease(token);
+        }
+        if let Head::Known(header) = head(bytes)
+            && header.timing.is_some()
+        {
+            return Seen::Timed(header, bytes[TIMED_HEADER..].to_vec());
         }
         match Guard::from_bytes(bytes) {
             // One that no verb has rewritten yet is the same on both, to the byte.
@@ -327,12 +458,14 @@ fn the_scripts_do_what_the_transition_functions_do() {
                     "the answer to step {}",
                     at
                 );
-                prop_assert_eq!(
-                    memory.seen().await,
-                    server.seen().await,
-                    "the entry after step {}",
-                    at
-                );
+                let ((entry, life), (other, other_life)) =
+                    (memory.seen().await, server.seen().await);
+                prop_assert_eq!(&entry, &other, "the entry after step {}", at);
+                let close = match (life, other_life) {
+                    (Some(one), Some(other)) => are_close(one, other),
+                    (one, other) => one == other,
+                };
+                prop_assert!(close, "{life:?} {other_life:?} after step {at}");
             }
             Ok(())
         })

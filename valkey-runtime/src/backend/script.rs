@@ -92,9 +92,7 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
             command.arg(*keep);
             arg_ttl(&mut command, *max_age);
             match seen {
-                Some((stamp, until)) => {
-                    command.arg(&stamp.to_be_bytes()).arg(&until.to_be_bytes())
-                }
+                Some((stamp, until)) => command.arg(&stamp.to_be_bytes()).arg(&until.to_be_bytes()),
                 None => command.arg("").arg(""),
             };
             command

@@ -24,7 +24,10 @@ pub(crate) struct Name {
 pub(crate) enum Lease {
     Placed(Name),
     /// On the value with this stamp.
-    Claim { token: u32, stamp: u64 },
+    Claim {
+        token: u32,
+        stamp: u64,
+    },
 }
 
 impl Lease {

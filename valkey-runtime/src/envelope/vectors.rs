@@ -58,6 +58,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
             version,
             shape,
             stamp,
+            timing: None,
         }
         .to_bytes()
     };
@@ -151,8 +152,9 @@ async fn described(name: &str, bytes: &[u8]) -> String {
         Head::Newer => "\"newer\"".to_owned(),
         Head::Corrupt(_) => "null".to_owned(),
     };
-    let standing = match standing(head(bytes), VERSION) {
+    let standing = match standing(head(bytes), VERSION, || STAMP / 4_096_000) {
         Standing::Own => "own",
+        Standing::Stale => "stale",
         Standing::Replaceable => "replaceable",
         Standing::Protected => "protected",
         Standing::Corrupt(_) => "corrupt",

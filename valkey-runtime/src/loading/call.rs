@@ -280,11 +280,7 @@ impl<K: Ord + Clone> Call<K> {
                 self.ask_anew(flights, id)
             }
             Seen::Nothing if self.anew < ANEW => self.ask_anew(flights, id),
-            Seen::Lease(_)
-            | Seen::Old(_)
-            | Seen::Stale(_)
-            | Seen::Nothing
-            | Seen::Closed => {
+            Seen::Lease(_) | Seen::Old(_) | Seen::Stale(_) | Seen::Nothing | Seen::Closed => {
                 self.load_alone(flights, now, id)
             }
         }

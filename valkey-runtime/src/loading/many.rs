@@ -21,7 +21,8 @@ use super::call::{Call, Loaded as Ended, Seen, Share, Step};
 use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
-    Begun, End, Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, TypeLoads, give_back, millis,
+    Begun, End, Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, TypeLoads, give_back,
+    millis,
 };
 use crate::envelope::placeholder::Lease;
 use crate::store::{Inner, Store};
@@ -248,14 +249,7 @@ impl<'s> Many<'s> {
             .with(|flights| step(ones, flights, moments.moment()))
     }
 
-    fn add(
-        &mut self,
-        at: usize,
-        key: &[u8],
-        began: Moment,
-        seen: Seen<Bytes>,
-        kept: Option<Raw>,
-    ) {
+    fn add(&mut self, at: usize, key: &[u8], began: Moment, seen: Seen<Bytes>, kept: Option<Raw>) {
         let call = Call::new(key.into(), began);
         self.ones.push(One {
             at,
@@ -390,7 +384,10 @@ impl<'s> Many<'s> {
         let inner = self.store.inner();
         inner.counters.failed_load();
         let serving = |one: &One| {
-            let kept = one.kept.clone().filter(|kept| inner.may_serve(kept, self.meta))?;
+            let kept = one
+                .kept
+                .clone()
+                .filter(|kept| inner.may_serve(kept, self.meta))?;
             Some((one.at, codec::decode(kept.payload()).ok()?, kept))
         };
         let served: Vec<Option<(usize, T, Raw)>> = chunk
@@ -398,7 +395,9 @@ impl<'s> Many<'s> {
             .map(|(one, _)| serving(&self.ones[*one]))
             .collect();
         let ends = chunk.iter().zip(&served).map(|((one, lease), served)| {
-            let end = served.as_ref().map_or(End::FAILED, |(_, _, kept)| End::stale(kept));
+            let end = served
+                .as_ref()
+                .map_or(End::FAILED, |(_, _, kept)| End::stale(kept));
             (*one, *lease, end)
         });
         let ends = ends.collect();

@@ -287,7 +287,9 @@ impl Driver {
                 rejected,
             };
             let found = inner.backend.place(driver.call.key(), &verb).await;
-            let sight = inner.sight(driver.call.key(), found, Some(token), meta).await;
+            let sight = inner
+                .sight(driver.call.key(), found, Some(token), meta)
+                .await;
             if let Sight::Other(Seen::Lease(lease)) = sight {
                 driver.lease = Some(lease).filter(|lease| lease.is_of(token));
             }
@@ -309,12 +311,7 @@ impl Driver {
         Some(driver)
     }
 
-    fn outside(
-        store: &Store,
-        loads: Arc<TypeLoads>,
-        call: Call<Key>,
-        meta: &'static Meta,
-    ) -> Self {
+    fn outside(store: &Store, loads: Arc<TypeLoads>, call: Call<Key>, meta: &'static Meta) -> Self {
         Self {
             store: store.clone(),
             loads,
@@ -377,9 +374,7 @@ impl Driver {
                     };
                     // It was encoded from a value of this type. A type that can't read what it wrote is not shared.
                     return match codec::decode(raw.payload()) {
-                        Ok(value) => {
-                            Ready::Answer(Some((value, raw.origin(source, None, inner))))
-                        }
+                        Ok(value) => Ready::Answer(Some((value, raw.origin(source, None, inner)))),
                         Err(_) => {
                             self.kept = None;
                             Ready::Load
@@ -476,7 +471,9 @@ impl Driver {
         };
         let inner = self.store.inner();
         let found = inner.backend.place(self.call.key(), &verb).await;
-        inner.sight(self.call.key(), found, Some(token), self.meta).await
+        inner
+            .sight(self.call.key(), found, Some(token), self.meta)
+            .await
     }
 
     fn answered(&mut self, seen: Seen<Bytes>) {
@@ -538,9 +535,7 @@ impl Driver {
             give_back(&self.store, self.call.key().to_vec(), lease);
         }
         match &self.kept {
-            Some(kept) if self.may_be_overtaken() => {
-                Step::Done(Share::Stale(kept.bytes().clone()))
-            }
+            Some(kept) if self.may_be_overtaken() => Step::Done(Share::Stale(kept.bytes().clone())),
             _ => Step::Load(None),
         }
     }
@@ -618,14 +613,19 @@ impl Driver {
         };
         let stored = self.end(end).await;
         let expires = origin.expires.filter(|_| stored);
-        Ok(loaded.value.map(|value| (value, Origin { expires, ..origin })))
+        Ok(loaded
+            .value
+            .map(|value| (value, Origin { expires, ..origin })))
     }
 
     /// The loader failed. Where there is a value that may serve that is the answer, for the callers that wait too.
     async fn failed<T: Cached, E>(&mut self, error: E) -> Result<Option<(T, Origin)>, E> {
         let inner = self.store.inner();
         inner.counters.failed_load();
-        let kept = self.kept.take().filter(|kept| inner.may_serve(kept, self.meta));
+        let kept = self
+            .kept
+            .take()
+            .filter(|kept| inner.may_serve(kept, self.meta));
         let value = kept.as_ref().map(|kept| codec::decode(kept.payload()));
         let (Some(kept), Some(Ok(value))) = (kept, value) else {
             self.end(End::FAILED).await;

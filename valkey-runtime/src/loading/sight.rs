@@ -85,8 +85,21 @@ impl Inner {
                 if bytes.len() <= self.max_size =>
             {
                 let raw = Raw::known(bytes, header);
-                return match header.timing {
-                    Some(timing) => self.timed(raw, timing, standing == Standing::Own, asked, meta),
+                let Some(timing) = header.timing else {
+                    return Sight::Value(raw);
+                };
+                let serves = self.may_serve(&raw, meta);
+                let seen = seen(
+                    header.stamp,
+                    timing,
+                    self.now_millis(),
+                    asked,
+                    serves,
+                    || raw.bytes().clone(),
+                );
+                return match seen {
+                    Some(seen @ (Seen::Old(_) | Seen::Closed)) => Sight::Other(seen),
+                    Some(seen) => Sight::Kept(seen, raw),
                     None => Sight::Value(raw),
                 };
             }
@@ -111,37 +124,6 @@ impl Inner {
         Sight::Other(seen)
     }
 
-    /// What a value is that says until when it is fresh.
-    fn timed(
-        &self,
-        raw: Raw,
-        timing: Timing,
-        fresh: bool,
-        asked: Option<u64>,
-        meta: &Meta,
-    ) -> Sight {
-        let (stamp, token) = (raw.header.stamp, timing.claim.token());
-        let claimed = timing.claim.is_live(self.now_millis());
-        let claim = Lease::Claim { token, stamp };
-        if claimed && asked.is_some_and(|asked| claim.is_of(asked)) {
-            return Sight::Kept(Seen::Lease(claim), raw);
-        }
-        if fresh {
-            return Sight::Value(raw);
-        }
-        let serves = self.may_serve(&raw, meta);
-        let seen = match (claimed, token) {
-            (true, 0) if serves => Seen::Paused(raw.bytes().clone()),
-            (true, 1..) => Seen::Lease(claim),
-            _ if serves => Seen::Stale(stamp),
-            _ => Seen::Old(stamp),
-        };
-        match serves {
-            true => Sight::Kept(seen, raw),
-            false => Sight::Other(seen),
-        }
-    }
-
     /// An entry that is not one of the type's values.
     pub(super) async fn reject(
         &self,
@@ -158,4 +140,29 @@ impl Inner {
             false => Seen::Closed,
         }
     }
+}
+
+/// What follows from a value that says until when it is fresh; `None` from one that is, which is a hit unless the caller has
+/// claimed it: it has if the claim is of the request that it asked with. `now` is in milliseconds; `serves`: it may be served
+/// where there is no better one to be had.
+pub(super) fn seen<V>(
+    stamp: u64,
+    timing: Timing,
+    now: u64,
+    asked: Option<u64>,
+    serves: bool,
+    value: impl FnOnce() -> V,
+) -> Option<Seen<V>> {
+    let (fresh, claimed) = (timing.is_fresh(now), timing.claim.is_live(now));
+    let token = timing.claim.token();
+    let claim = Lease::Claim { token, stamp };
+    let is_own = claimed && asked.is_some_and(|asked| claim.is_of(asked));
+    Some(match token {
+        _ if is_own => Seen::Lease(claim),
+        _ if fresh => return None,
+        0 if claimed && serves => Seen::Paused(value()),
+        1.. if claimed => Seen::Lease(claim),
+        _ if serves => Seen::Stale(stamp),
+        _ => Seen::Old(stamp),
+    })
 }

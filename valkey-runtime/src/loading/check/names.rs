@@ -7,7 +7,8 @@
 use super::Mutation;
 use super::server::Entry;
 use super::world::{Process, World};
-use crate::envelope::placeholder::Name;
+use crate::envelope::placeholder::{Lease, Name};
+use crate::envelope::timing::claim_token;
 use crate::loading::flights::Moment;
 
 /// Is shown names, and may change them.
@@ -17,9 +18,21 @@ pub(in crate::loading) trait Visitor {
     fn token(&mut self, _: &mut u64) {}
     fn stamp(&mut self, _: &mut u64) {}
 
-    fn lease(&mut self, name: &mut Name) {
+    fn name(&mut self, name: &mut Name) {
         self.token(&mut name.token);
         self.stamp(&mut name.stamp);
+    }
+
+    fn lease(&mut self, lease: &mut Lease) {
+        match lease {
+            Lease::Placed(name) => self.name(name),
+            Lease::Claim { token, stamp } => {
+                let mut wide = u64::from(*token);
+                self.token(&mut wide);
+                *token = claim_token(wide);
+                self.stamp(stamp);
+            }
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use super::names::Visitor;
 use super::server::{Entry, Request, Row};
 use super::world::{Bell, Event, Ghost, Steps, World};
 use super::{Caller, Mutation};
-use crate::envelope::placeholder::Name;
-use crate::loading::call::{Call, Loaded, Seen, Step};
+use crate::envelope::placeholder::Lease;
+use crate::loading::call::{Call, Loaded, Seen, Share, Step};
 use crate::loading::flights::{FlightId, Flights, Moment};
+use crate::transition::Rejected;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Reader {
@@ -29,7 +30,7 @@ enum Phase {
     Answered(Query, Option<Entry>),
     /// Is to ask for a lease, at once or after a pause.
     Ask {
-        rejected: Option<u64>,
+        rejected: Rejected,
     },
     /// Sleeps until the flight moves.
     Asleep(FlightId),
@@ -51,7 +52,7 @@ struct Query {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Load {
-    lease: Option<Name>,
+    lease: Option<Lease>,
     /// It has no lease, others of its process wait for it, and none of them was given one since it began.
     alone: bool,
 }
@@ -107,7 +108,11 @@ impl Reader {
                 query.visit(visitor);
                 answer.iter_mut().for_each(|entry| entry.visit(visitor));
             }
-            Phase::Ask { rejected } => rejected.iter_mut().for_each(|stamp| visitor.stamp(stamp)),
+            Phase::Ask { rejected } => {
+                if let Rejected::Stamp(stamp) | Rejected::Claim(stamp) = rejected {
+                    visitor.stamp(stamp);
+                }
+            }
             Phase::Asleep(flight) => flight.visit(visitor),
             Phase::Load(load) | Phase::Loading(load, _) => {
                 load.lease.iter_mut().for_each(|lease| visitor.lease(lease));
@@ -234,7 +239,7 @@ impl World {
                 call.asked(flights, now, (query.sent, token), seen, patient)
             }),
             Request::FreshLease { token, .. } => match seen {
-                Seen::Lease(lease) if lease.token == token => Step::Load(Some(lease)),
+                Seen::Lease(lease) if lease.is_of(token) => Step::Load(Some(lease)),
                 _ => Step::Load(None),
             },
             _ => self.with(at, |call, flights, now| call.got(flights, now, seen)),
@@ -280,7 +285,7 @@ impl World {
         };
         let version = reader.caller.version;
         let found = Some(row).filter(|row| self.setup.0.absent != Some(*row));
-        let loaded = found.map_or(Loaded::Nothing, Loaded::Value);
+        let loaded = Loaded::Share(found.map_or(Share::Nothing, Share::Value));
         self.with(at, |call, flights, _| call.loaded(flights, loaded));
         if let Some(lease) = lease {
             let row = found;
@@ -358,7 +363,10 @@ impl World {
             }
             Step::Await(flight) => self.listens(at, flight),
             Step::Load(lease) => self.is_to_load(at, lease),
-            Step::Done(found) => self.gives(at, found),
+            Step::Done(share) => match share {
+                Share::Value(row) | Share::Stale(row) => self.gives(at, Some(row)),
+                Share::Nothing => self.gives(at, None),
+            },
         }
     }
 
@@ -374,7 +382,7 @@ impl World {
         }
     }
 
-    fn is_to_load(&mut self, at: usize, lease: Option<Name>) {
+    fn is_to_load(&mut self, at: usize, lease: Option<Lease>) {
         let shared = self.readers[at].call.is_in_a_flight();
         if shared && lease.is_some() {
             for reader in self.others(at) {

@@ -2,7 +2,7 @@
 
 use super::Mutation;
 use super::names::Visitor;
-use crate::envelope::placeholder::{Guard, Name};
+use crate::envelope::placeholder::{Guard, Lease, Name};
 use crate::envelope::{HEADER, Head, Header, Kind, Standing, head, standing};
 use crate::loading::call::Seen;
 use crate::transition::{Change, Placing, Put, Rejected, Verb, apply, apply_placing};
@@ -38,7 +38,7 @@ pub(super) enum Request {
     /// Asks for a lease, of a caller that rejects what has this stamp.
     Lease {
         token: u64,
-        rejected: Option<u64>,
+        rejected: Rejected,
     },
     /// The same, of a caller that rejects whatever is there.
     FreshLease {
@@ -46,11 +46,11 @@ pub(super) enum Request {
         version: u16,
     },
     Fill {
-        lease: Name,
+        lease: Lease,
         version: u16,
         row: Option<Row>,
     },
-    Release(Name),
+    Release(Lease),
     Enter {
         token: u64,
     },
@@ -74,7 +74,6 @@ impl Request {
         match self {
             Request::Get => {}
             Request::Lease { token, rejected } => {
-                let rejected = rejected.map_or(Rejected::None, Rejected::Stamp);
                 change(entry, lease(shown, token, rejected));
             }
             Request::FreshLease { token, version } => {
@@ -89,7 +88,11 @@ impl Request {
                 version,
                 row,
             } => {
-                let bytes = row_to_bytes(version, lease.stamp, row);
+                let stamp = match lease {
+                    Lease::Placed(name) => name.stamp,
+                    Lease::Claim { stamp, .. } => stamp,
+                };
+                let bytes = row_to_bytes(version, stamp, row);
                 let put = put(version, &bytes);
                 make(&Verb::Fill { lease, put });
             }
@@ -98,7 +101,7 @@ impl Request {
                 let (hold, put) = (0, put(VERSION, &bytes));
                 make(&Verb::StoreThrough { guard, hold, put });
             }
-            Request::Release(lease) => make(&Verb::Release(lease)),
+            Request::Release(lease) => make(&Verb::Release { lease, pause: 0 }),
             Request::Leave { token } => make(&Verb::Leave { token, hold: 0 }),
             Request::Delete => make(&Verb::Delete(None)),
         }
@@ -110,7 +113,10 @@ impl Request {
             (Some(Mutation::PlainFill), Request::Fill { lease, .. }, entry)
                 if !matches!(entry, Some(Entry::Guard(_))) =>
             {
-                Some(Entry::Lease(lease))
+                match lease {
+                    Lease::Placed(name) => Some(Entry::Lease(name)),
+                    Lease::Claim { .. } => entry.cloned(),
+                }
             }
             (Some(Mutation::GuardDeleted), Request::Delete, Some(Entry::Guard(guard))) => {
                 Some(Entry::of_row(Some(0), VERSION, guard.stamp))
@@ -136,7 +142,7 @@ impl Request {
     pub(super) fn is_void(self, entry: Option<&Entry>) -> bool {
         match self {
             Request::Fill { lease, .. } | Request::Release(lease) => {
-                entry != Some(&Entry::Lease(lease))
+                !matches!((entry, lease), (Some(Entry::Lease(name)), Lease::Placed(own)) if *name == own)
             }
             _ => false,
         }
@@ -146,7 +152,9 @@ impl Request {
         match self {
             Request::Lease { token, rejected } => {
                 visitor.token(token);
-                rejected.iter_mut().for_each(|stamp| visitor.stamp(stamp));
+                if let Rejected::Stamp(stamp) | Rejected::Claim(stamp) = rejected {
+                    visitor.stamp(stamp);
+                }
             }
             Request::FreshLease { token, .. } => visitor.token(token),
             Request::Fill { lease, .. } | Request::Release(lease) => visitor.lease(lease),
@@ -159,7 +167,7 @@ impl Request {
 
 fn change(entry: &mut Option<Entry>, change: Change<'_>) {
     match change {
-        Change::Keep | Change::Expire { .. } => {}
+        Change::Keep | Change::Expire { .. } | Change::Rewrite { .. } => {}
         Change::Remove => *entry = None,
         Change::Put { bytes, .. } => *entry = Some(Entry::from_bytes(&bytes)),
     }
@@ -239,9 +247,9 @@ impl Entry {
         let Some(entry) = entry else {
             return Seen::Nothing;
         };
-        let standing = standing(head(&entry.to_bytes()), own);
+        let standing = standing(head(&entry.to_bytes()), own, || NOW / 1000);
         match (entry, standing) {
-            (Entry::Lease(lease), _) => Seen::Lease(*lease),
+            (Entry::Lease(name), _) => Seen::Lease(Lease::Placed(*name)),
             (
                 Entry::Row {
                     row: None, version, ..
@@ -271,7 +279,7 @@ impl Entry {
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) {
         match self {
             Entry::Row { stamp, .. } => visitor.stamp(stamp),
-            Entry::Lease(lease) => visitor.lease(lease),
+            Entry::Lease(name) => visitor.name(name),
             Entry::Guard(guard) => visitor.stamp(&mut guard.stamp),
         }
     }
