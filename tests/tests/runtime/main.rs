@@ -11,5 +11,6 @@ mod faults;
 mod loading;
 mod loading_faults;
 mod pressure;
+mod refresh;
 mod relay;
 mod servers;

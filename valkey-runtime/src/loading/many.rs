@@ -321,9 +321,9 @@ impl<'s> Many<'s> {
         let mut sights = Vec::with_capacity(asking.len());
         match placed {
             Ok(placed) => {
-                for ((one, _), found) in asking.into_iter().zip(placed) {
-                    let token = Some(self.ones[one].request.1);
-                    let sight = inner.sight(self.key(one), found, token, self.meta).await;
+                for ((one, rejected), found) in asking.into_iter().zip(placed) {
+                    let asked = Some((self.ones[one].request.1, rejected));
+                    let sight = inner.sight(self.key(one), found, asked, self.meta).await;
                     sights.push((one, sight));
                 }
             }

@@ -288,7 +288,7 @@ impl Driver {
             };
             let found = inner.backend.place(driver.call.key(), &verb).await;
             let sight = inner
-                .sight(driver.call.key(), found, Some(token), meta)
+                .sight(driver.call.key(), found, Some((token, rejected)), meta)
                 .await;
             if let Sight::Other(Seen::Lease(lease)) = sight {
                 driver.lease = Some(lease).filter(|lease| lease.is_of(token));
@@ -472,7 +472,7 @@ impl Driver {
         let inner = self.store.inner();
         let found = inner.backend.place(self.call.key(), &verb).await;
         inner
-            .sight(self.call.key(), found, Some(token), self.meta)
+            .sight(self.call.key(), found, Some((token, rejected)), self.meta)
             .await
     }
 

@@ -8,6 +8,7 @@ use crate::envelope::placeholder::{Lease, Name};
 use crate::envelope::timing::Timing;
 use crate::envelope::{self, Head, Header, Kind, Standing};
 use crate::store::Inner;
+use crate::transition::Rejected;
 use crate::verbs::{Meta, Raw, ttl_left};
 use crate::{Error, Ttl};
 
@@ -44,13 +45,13 @@ impl Inner {
         }
     }
 
-    /// What an answer shows to a caller who has asked for a lease with that token, if it has. A failure is logged and
+    /// What an answer shows to a caller who has asked for a lease, if it has. A failure is logged and
     /// counted, and not told: the loader is there.
     pub(super) async fn sight(
         &self,
         key: &[u8],
         found: Result<Found, Error>,
-        asked: Option<u64>,
+        asked: Option<Asked>,
         meta: &Meta,
     ) -> Sight {
         let bytes = match found {
@@ -142,6 +143,9 @@ impl Inner {
     }
 }
 
+/// A request for a lease: its token, and what it rejected.
+pub(super) type Asked = (u64, Rejected);
+
 /// What follows from a value that says until when it is fresh; `None` from one that is, which is a hit unless the caller has
 /// claimed it: it has if the claim is of the request that it asked with. `now` is in milliseconds; `serves`: it may be served
 /// where there is no better one to be had.
@@ -149,17 +153,22 @@ pub(super) fn seen<V>(
     stamp: u64,
     timing: Timing,
     now: u64,
-    asked: Option<u64>,
+    asked: Option<Asked>,
     serves: bool,
     value: impl FnOnce() -> V,
 ) -> Option<Seen<V>> {
-    let (fresh, claimed) = (timing.is_fresh(now), timing.claim.is_live(now));
     let token = timing.claim.token();
     let claim = Lease::Claim { token, stamp };
-    let is_own = claimed && asked.is_some_and(|asked| claim.is_of(asked));
+    if asked.is_some_and(|(asked, _)| claim.is_of(asked)) {
+        return Some(Seen::Lease(claim));
+    }
+    if timing.is_fresh(now) {
+        return None;
+    }
+    // What the server did not let the caller claim is claimed, whatever the time is here.
+    let refused = asked.is_some_and(|(_, rejected)| rejected == Rejected::Claim(stamp));
+    let claimed = refused || timing.claim.is_live(now);
     Some(match token {
-        _ if is_own => Seen::Lease(claim),
-        _ if fresh => return None,
         0 if claimed && serves => Seen::Paused(value()),
         1.. if claimed => Seen::Lease(claim),
         _ if serves => Seen::Stale(stamp),
