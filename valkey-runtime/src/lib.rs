@@ -108,6 +108,7 @@
 extern crate self as valkey_runtime;
 
 mod backend;
+mod background;
 mod cached;
 mod clock;
 mod codec;
