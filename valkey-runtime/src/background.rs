@@ -1,14 +1,292 @@
-//! Stub until the merge.
-#[derive(Debug, Default)]
-pub(crate) struct Background;
+//! What a store does beside the calls of its users: bounded, counted, and over when the store is closed.
+//!
+//! There are three kinds. What is *dispensable* is refused where much of it runs already: a lease that is not given back
+//! runs out by itself. *Loads* that go on beside their callers have a bound of their own, since they last as long as a loader
+//! does. What is *needed* is bounded as it is (one task a store, or one a guard that its user holds) and is never refused
+//! while the store is open.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::stats::Counters;
+
+/// The most dispensable tasks that run at a time, and the most loads.
+const MOST: u32 = 256;
+
+/// The background tasks of a store. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Background(Arc<Tasks>);
+
+#[derive(Debug)]
+struct Tasks {
+    tracker: TaskTracker,
+    cancelled: CancellationToken,
+    /// One a dispensable task.
+    permits: Arc<Semaphore>,
+    /// One a load.
+    loads: Arc<Semaphore>,
+    loads_cancelled: CancellationToken,
+    counters: Arc<Counters>,
+}
+
 impl Background {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self(Arc::new(Tasks {
+            tracker: TaskTracker::new(),
+            cancelled: CancellationToken::new(),
+            permits: Arc::new(Semaphore::new(MOST as usize)),
+            loads: Arc::new(Semaphore::new(MOST as usize)),
+            loads_cancelled: CancellationToken::new(),
+            counters,
+        }))
+    }
+
+    /// Starts a dispensable task, which ends by itself within the deadline of an operation. False where it did not begin:
+    /// outside of a runtime, beside too many others, or after the end.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => {
-                runtime.spawn(task);
-                true
+        let Ok(permit) = self.0.permits.clone().try_acquire_owned() else {
+            self.0.counters.background_refused();
+            return false;
+        };
+        self.begin(async move {
+            task.await;
+            drop(permit);
+        })
+        .is_some()
+    }
+
+    /// Starts a load that goes on beside its caller. False where it did not begin: outside of a runtime, beside too many
+    /// others, or near the end.
+    pub(crate) fn spawn_load(&self, load: impl Future<Output = ()> + Send + 'static) -> bool {
+        let Ok(permit) = self.0.loads.clone().try_acquire_owned() else {
+            self.0.counters.background_refused();
+            return false;
+        };
+        let cancelled = self.0.loads_cancelled.clone();
+        self.begin(async move {
+            cancelled.run_until_cancelled_owned(load).await;
+            drop(permit);
+        })
+        .is_some()
+    }
+
+    /// Ends the loads, so that what they held can still be given back.
+    pub(crate) async fn end_loads(&self) {
+        self.0.loads_cancelled.cancel();
+        // Another may have ended them.
+        let _all = self.0.loads.acquire_many(MOST).await;
+        self.0.loads.close();
+    }
+
+    /// Starts a task that there is a bounded number of anyway. `None` where it did not begin: outside of a runtime, or after
+    /// the end.
+    pub(crate) fn spawn_needed(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<AbortHandle> {
+        self.begin(task)
+    }
+
+    fn begin(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        let runtime = Handle::try_current().ok()?;
+        let tasks = self.0.clone();
+        let task = self.0.tracker.track_future(async move {
+            tasks.cancelled.run_until_cancelled(task).await;
+        });
+        // It is tracked already. So either it is seen here that nothing may begin any more, or `close` waits for it.
+        if self.is_closed() {
+            self.0.counters.background_refused();
+            return None;
+        }
+        Some(runtime.spawn(task).abort_handle())
+    }
+
+    /// How many tasks run.
+    pub(crate) fn running(&self) -> usize {
+        self.0.tracker.len()
+    }
+
+    /// Whether the end has begun.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.tracker.is_closed()
+    }
+
+    /// Returns once no dispensable task runs. Meanwhile none begins.
+    pub(crate) async fn settled(&self) {
+        // They are never closed.
+        let _ = self.0.permits.acquire_many(MOST).await;
+    }
+
+    /// Lets nothing begin any more, drops what runs at its next await point, and returns once all of it has ended. It waits
+    /// for the runtimes that the tasks are in. True for the first who ends it.
+    pub(crate) async fn close(&self) -> bool {
+        let first = self.0.tracker.close();
+        self.0.cancelled.cancel();
+        self.0.tracker.wait().await;
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+    use futures_util::FutureExt;
+    use tokio::sync::oneshot;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    fn background() -> (Background, Arc<Counters>) {
+        let counters = Arc::new(Counters::default());
+        (Background::new(counters.clone()), counters)
+    }
+
+    fn refused(background: &Background, counters: &Counters) -> u64 {
+        counters.snapshot(background).background_refused()
+    }
+
+    /// Counts those of it that there are.
+    struct Alive(Arc<AtomicUsize>);
+
+    impl Alive {
+        fn new(alive: &Arc<AtomicUsize>) -> Self {
+            alive.fetch_add(1, SeqCst);
+            Self(alive.clone())
+        }
+    }
+
+    impl Drop for Alive {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, SeqCst);
+        }
+    }
+
+    fn for_ever(alive: &Arc<AtomicUsize>) -> impl Future<Output = ()> + Send + 'static {
+        let alive = Alive::new(alive);
+        async move {
+            pending::<()>().await;
+            drop(alive);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_so_many_dispensable_tasks_run_and_the_needed_ones_take_no_place() {
+        let (background, counters) = background();
+        background.spawn_needed(pending()).unwrap();
+        let (end, ended) = oneshot::channel::<()>();
+        assert!(background.spawn(async move {
+            let _ = ended.await;
+        }));
+        for _ in 1..MOST {
+            assert!(background.spawn(pending()));
+        }
+        assert_eq!(background.running(), 257);
+        let alive = Arc::default();
+        assert!(!background.spawn(for_ever(&alive)));
+        assert_eq!(alive.load(SeqCst), 0, "dropped");
+        assert_eq!(refused(&background, &counters), 1);
+        assert!(background.spawn_needed(pending()).is_some());
+
+        end.send(()).unwrap();
+        while background.running() > 257 {
+            yield_now().await;
+        }
+        assert!(background.spawn(pending()), "there is room again");
+        assert!(!background.spawn(pending()));
+        assert_eq!(
+            (background.running(), refused(&background, &counters)),
+            (258, 2)
+        );
+    }
+
+    #[tokio::test]
+    async fn close_drops_what_runs_and_returns_when_it_is_gone() {
+        let (background, _) = background();
+        let alive = Arc::default();
+        for _ in 0..10 {
+            assert!(background.spawn(for_ever(&alive)));
+            background.spawn_needed(for_ever(&alive)).unwrap();
+        }
+        yield_now().await;
+        // Some of them were never polled.
+        assert!(background.spawn(for_ever(&alive)));
+        assert_eq!((background.running(), alive.load(SeqCst)), (21, 21));
+        assert!(!background.is_closed());
+        assert!(background.close().await);
+        assert_eq!((background.running(), alive.load(SeqCst)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn nothing_begins_after_the_end() {
+        let (background, counters) = background();
+        let firsts = tokio::join!(background.close(), background.close());
+        assert_eq!(firsts, (true, false));
+        assert!(background.is_closed());
+        let alive = Arc::default();
+        assert!(!background.spawn(for_ever(&alive)));
+        assert!(background.spawn_needed(for_ever(&alive)).is_none());
+        assert_eq!((background.running(), alive.load(SeqCst)), (0, 0));
+        assert_eq!(refused(&background, &counters), 2);
+        assert!(!background.close().await, "again");
+    }
+
+    #[test]
+    fn outside_of_a_runtime_nothing_begins() {
+        let (background, counters) = background();
+        assert!(!background.spawn(pending()));
+        assert!(background.spawn_needed(pending()).is_none());
+        assert_eq!(
+            (background.running(), refused(&background, &counters)),
+            (0, 0)
+        );
+    }
+
+    #[tokio::test]
+    async fn settled_waits_for_the_dispensable() {
+        let (background, _) = background();
+        background.spawn_needed(pending()).unwrap();
+        let (end, ended) = oneshot::channel::<()>();
+        assert!(background.spawn(async move {
+            let _ = ended.await;
+        }));
+        let mut settled = Box::pin(background.settled());
+        assert!((&mut settled).now_or_never().is_none());
+        assert!(!background.spawn(pending()), "none begins meanwhile");
+        end.send(()).unwrap();
+        settled.await;
+        assert_eq!(background.running(), 1);
+        assert!(background.spawn(pending()));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_begins_beside_the_end_is_refused_or_waited_for() {
+        for _ in 0..300 {
+            let (background, _) = background();
+            let alive = Arc::default();
+            let over = Arc::new(AtomicBool::new(false));
+            let spawner = tokio::task::spawn_blocking({
+                let (background, alive, over) = (background.clone(), alive, over.clone());
+                move || {
+                    while background.spawn_needed(for_ever(&alive)).is_some() {}
+                    // What was refused was dropped; so all that is alive is a task, and close has returned too early.
+                    while !over.load(SeqCst) {}
+                    alive.load(SeqCst)
+                }
+            });
+            while background.running() == 0 {
+                yield_now().await;
             }
-            Err(_) => false,
+            background.close().await;
+            let running = background.running();
+            over.store(true, SeqCst);
+            assert_eq!((running, spawner.await.unwrap()), (0, 0));
         }
     }
 }

@@ -66,11 +66,13 @@ pub enum ErrorKind {
     Corrupt,
     /// The configuration, an option or an environment variable is wrong.
     Config,
+    /// The store was [closed](crate::Store::close).
+    Closed,
 }
 
 impl ErrorKind {
     /// All kinds, in the order in which they are counted.
-    pub(crate) const ALL: [ErrorKind; 13] = [
+    pub(crate) const ALL: [ErrorKind; 14] = [
         ErrorKind::Connection,
         ErrorKind::Timeout,
         ErrorKind::Tls,
@@ -84,6 +86,7 @@ impl ErrorKind {
         ErrorKind::TooLarge,
         ErrorKind::Corrupt,
         ErrorKind::Config,
+        ErrorKind::Closed,
     ];
 
     /// The name in messages and counters.
@@ -102,6 +105,7 @@ impl ErrorKind {
             ErrorKind::TooLarge => "too large",
             ErrorKind::Corrupt => "corrupt",
             ErrorKind::Config => "config",
+            ErrorKind::Closed => "closed",
         }
     }
 }
@@ -129,6 +133,10 @@ impl Error {
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the store was closed")
     }
 
     pub(crate) fn with_source(

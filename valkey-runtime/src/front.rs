@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::backend::{self, Backend, Found};
+use crate::background::Background;
 use crate::envelope::Kind;
 use crate::stats::Counters;
 use crate::transition::{Hold, Placing, Verb};
@@ -23,6 +24,7 @@ pub(crate) struct Front {
     namespace: usize,
     random: Arc<dyn Random>,
     counters: Arc<Counters>,
+    background: Background,
     undelivered: Mutex<Undelivered>,
     /// [`Undelivered::watched`], to be looked at without the lock. Relaxed: who has been told of a deletion that was kept,
     /// by whatever means, sees the number that was there before.
@@ -35,12 +37,14 @@ impl Front {
         namespace: &str,
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
+        background: Background,
     ) -> Arc<Self> {
         Arc::new(Self {
             backend,
             namespace: namespace.len(),
             random,
             counters,
+            background,
             undelivered: Mutex::default(),
             watched: AtomicUsize::new(0),
         })
@@ -49,6 +53,43 @@ impl Front {
     /// The backend itself, for what is not about keys.
     pub(crate) fn backend(&self) -> &Backend {
         &self.backend
+    }
+
+    pub(crate) fn background(&self) -> &Background {
+        &self.background
+    }
+
+    /// An error once the store is closed.
+    pub(crate) fn open(&self) -> Result<(), Error> {
+        match self.background.is_closed() {
+            false => Ok(()),
+            true => Err(Error::closed()),
+        }
+    }
+
+    /// See [`Store::close`](crate::Store::close).
+    pub(crate) async fn close(&self) {
+        if self.open().is_ok() {
+            let last = async {
+                self.background.end_loads().await;
+                tokio::join!(self.deliver_once(), self.background.settled())
+            };
+            match self.backend.operation_timeout() {
+                None => drop(last.await),
+                // What is not done by then is given up.
+                Some(limit) => drop(tokio::time::timeout(limit, last).await),
+            }
+            // Before the tasks end, one of which may connect: who waits for that is told.
+            self.backend.close();
+        }
+        let first = self.background.close().await;
+        let undelivered = self.undelivered();
+        if first && undelivered > 0 {
+            tracing::warn!(
+                undelivered,
+                "the store is closed, and deletions were not delivered: others may read old entries until their TTL"
+            );
+        }
     }
 
     pub(crate) fn now_micros(&self) -> u64 {
@@ -61,6 +102,7 @@ impl Front {
     }
 
     pub(crate) async fn get(self: &Arc<Self>, key: &[u8]) -> Result<Found, Error> {
+        self.open()?;
         if self.withholds(key) {
             return Ok(Found::Withheld);
         }
@@ -68,6 +110,7 @@ impl Front {
     }
 
     pub(crate) async fn get_many(self: &Arc<Self>, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        self.open()?;
         let Some(asked) = self.not_withheld(keys) else {
             let found = self.backend.get_many(keys).await?;
             return Ok(self.all_judged(keys.iter().map(Vec::as_slice), found));
@@ -79,6 +122,7 @@ impl Front {
     }
 
     pub(crate) async fn head(self: &Arc<Self>, key: &[u8]) -> Result<Found, Error> {
+        self.open()?;
         if self.withholds(key) {
             return Ok(Found::Withheld);
         }
@@ -89,6 +133,7 @@ impl Front {
         self: &Arc<Self>,
         key: &[u8],
     ) -> Result<(Found, Option<u64>), Error> {
+        self.open()?;
         if self.withholds(key) {
             return Ok((Found::Withheld, None));
         }
@@ -100,6 +145,7 @@ impl Front {
         self: &Arc<Self>,
         key: &[u8],
     ) -> Result<(Found, Option<u64>), Error> {
+        self.open()?;
         if self.withholds(key) {
             return Ok((Found::Withheld, None));
         }
@@ -113,6 +159,7 @@ impl Front {
         bytes: Vec<u8>,
         ttl: Option<u64>,
     ) -> Result<(), Error> {
+        self.open()?;
         let began = self.now();
         let unknown = OnDrop(Some(|| self.keep(key, 0)));
         let stored = self.backend.set(key, bytes, ttl).await;
@@ -127,6 +174,7 @@ impl Front {
         values: Vec<Vec<u8>>,
         ttls: &[Option<u64>],
     ) -> Result<Vec<Result<(), Error>>, Error> {
+        self.open()?;
         let began = self.now();
         let unknown = OnDrop(Some(|| keys.iter().for_each(|key| self.keep(key, 0))));
         let stored = self.backend.set_many(keys, values, ttls).await;
@@ -142,6 +190,7 @@ impl Front {
         key: &[u8],
         verb: &Verb<'_>,
     ) -> Result<bool, Error> {
+        self.open()?;
         // Not there for a read, so not there for these.
         if matches!(verb, Verb::Touch(_) | Verb::SetIfPresent(_)) && self.withholds(key) {
             return Ok(false);
@@ -159,6 +208,7 @@ impl Front {
         keys: &[Vec<u8>],
         verb: &Verb<'_>,
     ) -> Result<Vec<Result<bool, Error>>, Error> {
+        self.open()?;
         let began = self.now();
         let unknown = OnDrop(Some(|| {
             keys.iter().for_each(|key| self.keep_if_deletes(key, verb))
@@ -176,6 +226,7 @@ impl Front {
         keys: &[&[u8]],
         verbs: &[Verb<'_>],
     ) -> Result<Vec<Result<bool, Error>>, Error> {
+        self.open()?;
         let began = self.now();
         let unknown = OnDrop(Some(|| {
             let pairs = keys.iter().zip(verbs);
@@ -194,6 +245,7 @@ impl Front {
         key: &[u8],
         verb: &Placing,
     ) -> Result<Found, Error> {
+        self.open()?;
         if !reads(verb) {
             return self.backend.place(key, verb).await;
         }
@@ -208,6 +260,7 @@ impl Front {
         keys: &[&[u8]],
         verbs: &[Placing],
     ) -> Result<Vec<Result<Found, Error>>, Error> {
+        self.open()?;
         if !verbs.iter().all(reads) {
             return self.backend.place_many(keys, verbs).await;
         }
@@ -374,15 +427,32 @@ impl Front {
     /// Sees to it that a task delivers. Outside of a runtime, as where a guard is dropped at the end of a program, nothing
     /// can be sent; the next one who finds something withheld starts it.
     fn deliver(self: &Arc<Self>) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         let start = |undelivered: &mut Undelivered| {
             undelivered.len() > 0 && !std::mem::replace(&mut undelivered.delivering, true)
         };
         if self.with(start) {
             let front = Arc::downgrade(self);
-            runtime.spawn(deliver(front.clone(), GiveBack(Some(front))));
+            let task = deliver(front.clone(), GiveBack(Some(front)));
+            self.background.spawn_needed(task);
+        }
+    }
+
+    /// Delivers as soon as the server is asked, until it takes nothing more.
+    async fn deliver_once(&self) {
+        if self.undelivered() == 0 {
+            return;
+        }
+        self.backend.closed().await;
+        let mut in_vain = 0;
+        while let Some(round) = self.with(Undelivered::next_round) {
+            let tried = round.keys.len();
+            in_vain = match self.send(round).await {
+                true => 0,
+                false => in_vain + tried,
+            };
+            if in_vain >= self.undelivered() {
+                return;
+            }
         }
     }
 
@@ -446,7 +516,7 @@ async fn deliver(front: Weak<Front>, mut give_back: GiveBack) {
     }
 }
 
-/// Says that no task delivers any more, where it ends with its runtime.
+/// Says that no task delivers any more, where it ends with its runtime or never began.
 struct GiveBack(Option<Weak<Front>>);
 
 impl Drop for GiveBack {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
 use crate::backend::Found;
 use crate::envelope::placeholder::{self, Name};
@@ -110,8 +110,8 @@ impl<E: std::error::Error + 'static> std::error::Error for UpdateError<E> {
 /// A guard over one key or several, for a write that is committed elsewhere: in a transaction, say.
 ///
 /// While it is held no load of these keys is stored, and what is there is not read. It is renewed in the background until it
-/// is released, abandoned or dropped. Dropped, it is left to run out, since the write may still be committed: within 10 s,
-/// unless the options say otherwise.
+/// is released, abandoned or dropped, or its store is [closed](Store::close). Dropped, it is left to run out, since the write
+/// may still be committed: within 10 s, unless the options say otherwise.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -142,7 +142,8 @@ pub struct Guard {
     life: u64,
     /// When each key's guard was made; none where it could not be placed.
     stamps: Vec<Option<u64>>,
-    renewal: JoinHandle<()>,
+    /// None in a store that is closed.
+    renewal: Option<AbortHandle>,
     /// Whether it was ended by a call, however that went.
     ended: bool,
 }
@@ -176,7 +177,8 @@ impl Guard {
             }
         });
         let stamps = stamps.collect();
-        let renewal = tokio::spawn(renew(store.clone(), keys.clone(), token, life));
+        let renewal = renew(store.clone(), keys.clone(), token, life);
+        let renewal = inner.background.spawn_needed(renewal);
         let guard = Self {
             store: store.clone(),
             keys,
@@ -298,14 +300,20 @@ impl Guard {
 
     fn end(&mut self) {
         self.ended = true;
-        self.renewal.abort();
+        self.stop_renewing();
+    }
+
+    fn stop_renewing(&self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
+        }
     }
 }
 
 impl Drop for Guard {
     /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do.
     fn drop(&mut self) {
-        self.renewal.abort();
+        self.stop_renewing();
         if !self.ended {
             self.keep_unplaced();
         }

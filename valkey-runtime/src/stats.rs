@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ErrorKind;
+use crate::background::Background;
 
 /// The counters of a store. Relaxed: each is exact, a snapshot of several is not one moment's.
 #[derive(Debug, Default)]
@@ -22,6 +23,7 @@ pub(crate) struct Counters {
     lost_deletions: AtomicU64,
     breaker_openings: AtomicU64,
     refused: AtomicU64,
+    background_refused: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
 }
 
@@ -82,11 +84,15 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn background_refused(&self) {
+        self.background_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind) {
         self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn snapshot(&self) -> Stats {
+    pub(crate) fn snapshot(&self, background: &Background) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             hits: read(&self.hits),
@@ -103,6 +109,8 @@ impl Counters {
             lost_deletions: read(&self.lost_deletions),
             breaker_openings: read(&self.breaker_openings),
             refused: read(&self.refused),
+            background_running: background.running() as u64,
+            background_refused: read(&self.background_refused),
             errors: std::array::from_fn(|at| read(&self.errors[at])),
         }
     }
@@ -144,6 +152,8 @@ pub struct Stats {
     lost_deletions: u64,
     breaker_openings: u64,
     refused: u64,
+    background_running: u64,
+    background_refused: u64,
     errors: [u64; ErrorKind::ALL.len()],
 }
 
@@ -217,6 +227,18 @@ impl Stats {
     /// Commands that were not sent, since the breaker was open. Each is an error, too, of the kind of what opened it.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Background tasks that run at the moment: deliveries, leases on their way back, renewals of guards, and a connection
+    /// being made. A gauge, where everything else here is a counter.
+    pub fn background_running(&self) -> u64 {
+        self.background_running
+    }
+
+    /// Background tasks that were not started, since 256 of those that can be done without ran already, or since the store
+    /// was [closed](crate::Store::close).
+    pub fn background_refused(&self) -> u64 {
+        self.background_refused
     }
 
     /// Failures of this kind, whether told to the caller or only logged.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::{Backend, BreakerState};
+use crate::background::Background;
 use crate::config::{Builder, Variables};
 use crate::front::Front;
 use crate::loading::Loads;
@@ -47,7 +48,7 @@ pub(crate) struct Inner {
     pub(crate) counters: Arc<Counters>,
     pub(crate) overrides: Overrides,
     pub(crate) loads: Loads,
-    pub(crate) background: crate::background::Background,
+    pub(crate) background: Background,
 }
 
 impl Store {
@@ -145,18 +146,16 @@ impl Store {
     /// # Errors
     /// When it did not answer.
     pub async fn ping(&self) -> Result<()> {
-        match self.inner.backend.backend() {
-            Backend::Memory(_) => Ok(()),
-            Backend::Server(server) => server
-                .ping()
-                .await
-                .map_err(|error| self.inner.failed(error.during("ping"))),
-        }
+        let answer = match self.inner.backend.backend() {
+            Backend::Memory(_) => self.inner.backend.open(),
+            Backend::Server(server) => server.ping().await,
+        };
+        answer.map_err(|error| self.inner.failed(error.during("ping")))
     }
 
     /// What this store did since it was opened.
     pub fn stats(&self) -> Stats {
-        self.inner.counters.snapshot()
+        self.inner.counters.snapshot(&self.inner.background)
     }
 
     /// Switches caching on or off at run time. While it is off every read is a miss that asks nothing of the server, loaders
@@ -220,8 +219,45 @@ impl Store {
         self.inner.backend.undelivered()
     }
 
+    /// Ends the store, for this clone and all others: what runs in the background, and the connection. To be called when
+    /// nothing is read and written any more, before the process or the runtime ends.
+    ///
+    /// What can still be told to the server is, within the deadline of an [operation](Builder::operation_timeout): deletions
+    /// that [wait](Self::undelivered) are tried once more, and leases of loads that were dropped are given back. How many
+    /// deletions were in vain is logged, and told by [`undelivered`](Self::undelivered). Then all tasks of the store are
+    /// ended, the renewals of guards included: a [`Guard`](crate::Guard) that is still held runs out by itself. Verbs that
+    /// wait for an answer still get it, and the connection is closed with the last of them.
+    ///
+    /// After that every verb fails with [`Closed`](crate::ErrorKind::Closed), on a store in the process too. Those that
+    /// load still run their loader, and those that write without `strict` still write: but what they invalidate nobody is
+    /// told. To close again does nothing. If the future is dropped half-way the store may or may not be closed; it can be
+    /// closed again.
+    ///
+    /// A store that is dropped without being closed ends its tasks too, within some seconds, and tries nothing once more.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, ErrorKind, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::memory();
+    /// User { id: 1 }.set(&store).await?;
+    /// store.close().await;
+    /// assert_eq!(store.stats().background_running(), 0);
+    /// assert_eq!(store.undelivered(), 0);
+    /// let error = User::get(&store, 1).await.err().unwrap();
+    /// assert_eq!(error.kind(), ErrorKind::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn close(&self) {
+        self.inner.backend.close().await;
+    }
+
     pub(crate) fn new(
-        backend: Backend,
+        backend: Arc<Front>,
         namespace: String,
         max_size: usize,
         enabled: bool,
@@ -232,7 +268,8 @@ impl Store {
         let (overrides, loads) = (Overrides::new(variables), Loads::default());
         Self {
             inner: Arc::new(Inner {
-                backend: Front::new(backend, &namespace, random.clone(), counters.clone()),
+                background: backend.background().clone(),
+                backend,
                 namespace,
                 max_size,
                 enabled: AtomicBool::new(enabled),
@@ -240,7 +277,6 @@ impl Store {
                 counters,
                 overrides,
                 loads,
-                background: Default::default(),
             }),
         }
     }

@@ -4,6 +4,7 @@
 mod stores;
 
 mod breaker;
+mod close;
 mod conformance;
 mod counting;
 mod database;

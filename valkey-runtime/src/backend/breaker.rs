@@ -34,7 +34,7 @@ pub enum BreakerState {
     /// Commands are sent. Also while the store connects for the first time, and for the first time after its connection was
     /// lost: commands wait for that, within their deadline.
     Closed,
-    /// The server did not answer. Commands fail at once, without having been sent.
+    /// The server did not answer, or the store was closed. Commands fail at once, without having been sent.
     Open,
     /// As open, while one attempt to connect decides.
     HalfOpen,
@@ -66,6 +66,8 @@ pub(super) enum Phase<C, E> {
     },
     Open(E),
     HalfOpen(E),
+    /// The store was closed, and nothing leads out of here.
+    Over(E),
 }
 
 /// What a command is to do.
@@ -92,7 +94,7 @@ impl<C, E> Breaker<C, E> {
     pub(super) fn state(&self) -> BreakerState {
         match self.phase {
             Phase::Idle | Phase::Connecting | Phase::Up { .. } => BreakerState::Closed,
-            Phase::Open(_) => BreakerState::Open,
+            Phase::Open(_) | Phase::Over(_) => BreakerState::Open,
             Phase::HalfOpen(_) => BreakerState::HalfOpen,
         }
     }
@@ -111,7 +113,7 @@ impl<C, E> Breaker<C, E> {
                 ..
             } => Advice::Send(connection, *generation),
             Phase::Idle | Phase::Connecting => Advice::Wait,
-            Phase::Open(why) | Phase::HalfOpen(why) => Advice::Refuse(why),
+            Phase::Open(why) | Phase::HalfOpen(why) | Phase::Over(why) => Advice::Refuse(why),
         }
     }
 
@@ -138,8 +140,17 @@ impl<C, E> Breaker<C, E> {
     pub(super) fn connects(&self) -> bool {
         match self.phase {
             Phase::Connecting | Phase::Open(_) | Phase::HalfOpen(_) => true,
-            Phase::Idle | Phase::Up { .. } => false,
+            Phase::Idle | Phase::Up { .. } | Phase::Over(_) => false,
         }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over(_))
+    }
+
+    /// The store is closed: the connection is let go of, and there will be no other.
+    pub(super) fn close(&mut self, why: E) {
+        self.set(Phase::Over(why));
     }
 
     /// A command was answered by the connection of that generation, whatever the answer says.
@@ -214,12 +225,11 @@ impl<C, E> Breaker<C, E> {
 
     /// The attempt succeeded, and the task is done.
     pub(super) fn connected(&mut self, generation: u64, connection: C) {
-        self.phase = Phase::Up {
+        self.set(Phase::Up {
             connection,
             generation,
             answered: false,
-        };
-        self.unanswered = None;
+        });
     }
 
     /// The attempt failed.
@@ -229,14 +239,19 @@ impl<C, E> Breaker<C, E> {
 
     /// The task ended without having connected: its runtime was shut down.
     pub(super) fn abandoned(&mut self) {
-        self.phase = Phase::Idle;
-        self.unanswered = None;
+        self.set(Phase::Idle);
     }
 
     fn open(&mut self, why: E) {
-        self.phase = Phase::Open(why);
-        self.unanswered = None;
+        self.set(Phase::Open(why));
         self.failures = self.failures.saturating_add(1);
+    }
+
+    fn set(&mut self, phase: Phase<C, E>) {
+        if !self.is_over() {
+            self.phase = phase;
+        }
+        self.unanswered = None;
     }
 }
 
@@ -381,6 +396,7 @@ mod tests {
         Connected,
         Failed,
         TaskGone,
+        Closed,
     }
 
     /// A breaker beside what must be true of it, told by other means.
@@ -408,6 +424,7 @@ mod tests {
             let before = self.breaker.state();
             let usable = matches!(self.breaker.advice(), Advice::Send(..));
             let waiting = matches!(self.breaker.advice(), Advice::Wait);
+            let over = self.breaker.is_over();
             let current = |by| usable && by == self.generation;
             match event {
                 Event::Command if waiting => world.breaker.start(),
@@ -448,7 +465,7 @@ mod tests {
                     world.generation += 1;
                     world.breaker.connected(world.generation, ());
                     world.task = Task::None;
-                    assert!(matches!(world.breaker.advice(), Advice::Send(..)));
+                    assert!(over || matches!(world.breaker.advice(), Advice::Send(..)));
                 }
                 Event::Failed if self.task == Task::Attempts => {
                     world.breaker.failed(3);
@@ -459,12 +476,17 @@ mod tests {
                     world.breaker.abandoned();
                     world.task = Task::None;
                     assert!(
-                        world.breaker.advice() == Advice::Wait,
+                        over || world.breaker.advice() == Advice::Wait,
                         "the next command starts another"
                     );
                 }
+                Event::Closed => {
+                    world.breaker.close(4);
+                    assert_eq!(world.breaker.advice(), Advice::Refuse(&4));
+                }
                 Event::Attempt | Event::Connected | Event::Failed | Event::TaskGone => return None,
             }
+            assert!(!over || world.breaker.phase() == self.breaker.phase());
             if world.breaker.connects() && !self.breaker.connects() {
                 assert!(world.task == Task::None, "never two that connect");
                 world.task = match world.breaker.pause(0) {
@@ -491,6 +513,7 @@ mod tests {
             let breaker = &self.breaker;
             match breaker.state() {
                 BreakerState::Closed => {}
+                BreakerState::Open if breaker.is_over() => {}
                 BreakerState::Open => assert!(self.task == Task::Pauses, "someone will try"),
                 BreakerState::HalfOpen => {
                     assert!(self.task == Task::Attempts, "someone tries")
@@ -498,7 +521,9 @@ mod tests {
             }
             let refuses = matches!(breaker.advice(), Advice::Refuse(_));
             assert_eq!(refuses, breaker.state() != BreakerState::Closed);
-            assert_eq!(breaker.connects(), self.task != Task::None);
+            // The end of the task that connects is seen to by who closes.
+            let connects = self.task != Task::None && !breaker.is_over();
+            assert_eq!(breaker.connects(), connects);
         }
 
         /// A server that answers is asked again after one pause and one attempt.
@@ -512,7 +537,8 @@ mod tests {
             ] {
                 world = world.after(event).unwrap_or(world);
             }
-            assert!(matches!(world.breaker.advice(), Advice::Send(..)));
+            let sends = matches!(world.breaker.advice(), Advice::Send(..));
+            assert_eq!(sends, !self.breaker.is_over());
         }
     }
 
@@ -535,6 +561,7 @@ mod tests {
             Event::Connected,
             Event::Failed,
             Event::TaskGone,
+            Event::Closed,
         ];
         for by in generations {
             events.extend([

@@ -10,6 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::{Backend, Found, Host, Memory, Server, ServerConfig, Target};
 use crate::Clock;
+use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
 use crate::envelope::placeholder::{Guard, Lease, Name, Writer};
 use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token};
@@ -438,6 +439,7 @@ fn the_scripts_do_what_the_transition_functions_do() {
         Arc::new(SystemClock::new()),
         Arc::new(ThreadRandom),
         Arc::default(),
+        Background::new(Arc::default()),
     )
     .unwrap();
     let server = Backend::Server(server);

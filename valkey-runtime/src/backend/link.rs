@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::breaker::{Advice, Breaker, BreakerState};
 use super::failure::{from_redis, timed_out, unexpected_answer};
 use super::time::ServerTime;
+use crate::background::Background;
 use crate::stats::Counters;
 use crate::{Error, ErrorKind, Random};
 
@@ -45,6 +46,7 @@ pub(super) struct Seams {
     pub(super) time: Arc<ServerTime>,
     pub(super) random: Arc<dyn Random>,
     pub(super) counters: Arc<Counters>,
+    pub(super) background: Background,
 }
 
 /// Cheap to clone; all clones are one connection.
@@ -149,13 +151,20 @@ impl Link {
         self.0.breaker.borrow().state()
     }
 
-    /// Returns once commands are not refused, or there is no link any more. The future does not keep the link.
+    /// Lets go of the connection, and makes no other. What was sent by it is still answered: the last of these closes it.
+    pub(super) fn close(&self) {
+        let (why, refusal) = (Error::closed(), Error::closed());
+        let down = Arc::new(Down { why, refusal });
+        self.0.breaker.send_modify(|breaker| breaker.close(down));
+    }
+
+    /// Returns once commands are not refused, or never will be sent again. The future does not keep the link.
     pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut watch = self.0.breaker.subscribe();
         async move {
             // An error says that the link is gone.
             let _ = watch
-                .wait_for(|breaker| breaker.state() == BreakerState::Closed)
+                .wait_for(|breaker| breaker.state() == BreakerState::Closed || breaker.is_over())
                 .await;
         }
     }
@@ -270,10 +279,9 @@ impl Shared {
             self.seams.counters.breaker_opened();
         }
         if connects {
-            tokio::spawn(connect_until_up(
-                Arc::downgrade(self),
-                GiveBack(Some(Arc::downgrade(self))),
-            ));
+            let give_back = GiveBack(Some(Arc::downgrade(self)));
+            let task = connect_until_up(Arc::downgrade(self), give_back);
+            self.seams.background.spawn_needed(task);
         }
         changed
     }
@@ -290,8 +298,7 @@ impl Shared {
             // Again after each change: the task that connects dies with the runtime that it was spawned in.
             self.step(Breaker::start);
             if watch.changed().await.is_err() {
-                let why = Error::new(ErrorKind::Connection, "the store was closed");
-                return Err(Down::new(why));
+                return Err(Down::new(Error::closed()));
             }
         }
     }
@@ -426,7 +433,8 @@ impl Shared {
     }
 }
 
-/// Says that nobody connects any more, where the task ends without having connected: its runtime was shut down.
+/// Says that nobody connects any more, where the task ends without having connected: its runtime was shut down, or the
+/// store was closed.
 struct GiveBack(Option<Weak<Shared>>);
 
 impl Drop for GiveBack {

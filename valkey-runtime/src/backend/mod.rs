@@ -13,6 +13,8 @@ mod script;
 mod server;
 mod time;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 pub use breaker::BreakerState;
@@ -221,7 +223,23 @@ impl Backend {
         }
     }
 
-    /// Returns once commands are not refused. The future keeps nothing alive.
+    /// Asks nothing of a server any more.
+    pub(crate) fn close(&self) {
+        match self {
+            Backend::Memory(_) => {}
+            Backend::Server(server) => server.close(),
+        }
+    }
+
+    /// How long an operation may take, where it does not end at once.
+    pub(crate) fn operation_timeout(&self) -> Option<Duration> {
+        match self {
+            Backend::Memory(_) => None,
+            Backend::Server(server) => Some(server.operation_timeout()),
+        }
+    }
+
+    /// Returns once commands are not refused, or never will be sent again. The future keeps nothing alive.
     pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let closed = match self {
             Backend::Memory(_) => None,

@@ -27,6 +27,7 @@ use super::failure::{from_redis, unexpected_answer};
 use super::link::{Connector, Deadlines, Link, Seams, time_command, time_of};
 use super::script::{self, Call};
 use super::time::ServerTime;
+use crate::background::Background;
 use crate::config::Secret;
 use crate::envelope::TIMED_HEADER;
 use crate::stats::Counters;
@@ -96,6 +97,7 @@ pub(crate) struct ServerConfig {
 pub(crate) struct Server {
     link: Link,
     time: Arc<ServerTime>,
+    background: Background,
     address: String,
     encrypted: bool,
 }
@@ -107,6 +109,7 @@ impl Server {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
+        background: Background,
     ) -> Result<Self, Error> {
         let deadlines = Deadlines {
             connect: config.connect_timeout,
@@ -122,10 +125,12 @@ impl Server {
             time: time.clone(),
             random,
             counters,
+            background: background.clone(),
         };
         Ok(Self {
             link: Link::new(connector, deadlines, seams),
             time,
+            background,
             address: config.address(),
             encrypted: config.tls.is_some(),
         })
@@ -162,6 +167,14 @@ impl Server {
 
     pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         self.link.closed()
+    }
+
+    pub(crate) fn close(&self) {
+        self.link.close();
+    }
+
+    pub(crate) fn operation_timeout(&self) -> Duration {
+        self.link.operation()
     }
 
     pub(crate) async fn ping(&self) -> Result<(), Error> {
@@ -404,7 +417,7 @@ impl Server {
             return;
         }
         let (link, time) = (self.link.clone(), self.time.clone());
-        tokio::spawn(async move {
+        self.background.spawn(async move {
             let sent = time.sent();
             match link.send(&time_command()).await.and_then(time_of) {
                 Ok(answer) => time.learn(sent, answer),

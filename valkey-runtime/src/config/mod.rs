@@ -12,7 +12,9 @@ use std::time::Duration;
 pub(crate) use secret::Secret;
 
 use crate::backend::{Backend, Host, Memory, Server, ServerConfig, Target, TlsConfig};
+use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
+use crate::front::Front;
 use crate::stats::Counters;
 use crate::{Clock, Error, Random, Result, Store, prefix};
 
@@ -377,14 +379,16 @@ impl Builder {
     /// What [`Store::memory`] gives.
     pub(crate) fn memory_store() -> Store {
         let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(ThreadRandom));
-        let memory = Memory::new(MEMORY_CAPACITY, clock);
+        let memory = Backend::Memory(Memory::new(MEMORY_CAPACITY, clock));
+        let counters = Arc::new(Counters::default());
+        let background = Background::new(counters.clone());
         Store::new(
-            Backend::Memory(memory),
+            Front::new(memory, "", random.clone(), counters.clone(), background),
             String::new(),
             MAX_SIZE,
             true,
             random,
-            Arc::default(),
+            counters,
             Builder::new().variables,
         )
     }
@@ -428,16 +432,19 @@ impl Builder {
             .clone()
             .unwrap_or_else(|| Arc::new(ThreadRandom));
         let counters = Arc::new(Counters::default());
+        let background = Background::new(counters.clone());
         let backend = match self.target()? {
             None => Backend::Memory(Memory::new(self.memory_capacity, clock)),
             Some(target) => {
                 let config = self.server(target)?;
-                let server = Server::new(&config, clock, random.clone(), counters.clone())?;
+                let (random, counters) = (random.clone(), counters.clone());
+                let server = Server::new(&config, clock, random, counters, background.clone())?;
                 Backend::Server(server)
             }
         };
+        let (seed, counts) = (random.clone(), counters.clone());
         Ok(Store::new(
-            backend,
+            Front::new(backend, &namespace, seed, counts, background),
             namespace,
             self.max_size,
             self.enabled,

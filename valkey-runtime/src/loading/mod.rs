@@ -284,13 +284,11 @@ impl Inner {
 /// A request for a lease: the moment of its sending, and its token.
 type Request = (Moment, u64);
 
-/// Releases a lease in the background. Outside of a runtime it is left to run out.
+/// Releases a lease in the background. Where that can't be, or not now, it is left to run out.
 fn give_back(store: &Store, key: Vec<u8>, lease: Lease) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return;
-    };
+    let background = &store.inner().background;
     let store = store.clone();
-    runtime.spawn(async move {
+    background.spawn(async move {
         if let Err(error) = store
             .inner()
             .backend

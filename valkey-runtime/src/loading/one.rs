@@ -111,7 +111,7 @@ where
             if inner.is_due(&raw, meta)
                 && let Some(driver) = Driver::refreshing(store, loads(), call, meta, &raw)
             {
-                inner.background.spawn(driver.refresh(load));
+                inner.background.spawn_load(driver.refresh(load));
             }
             return Ok(Some((value, raw.origin(Source::Server, left, inner))));
         }
@@ -131,7 +131,7 @@ where
                         // Nobody waits any more, which is what this is for.
                         let _ = loaded.map(|loaded| sender.send(loaded));
                     };
-                    inner.background.spawn(outliving);
+                    inner.background.spawn_load(outliving);
                     // Where it could not begin, or did not end, there is the stale value all the same.
                     if let Ok(Ok(loaded)) = timeout(longest, loaded).await {
                         return loaded;

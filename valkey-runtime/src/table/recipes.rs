@@ -118,6 +118,7 @@ async fn drain(store: &Store) {
     while store.undelivered() > 0 && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    store.close().await;
 }
 
 #[derive(Serialize, Deserialize, Cached)]
