@@ -284,9 +284,9 @@ mod tests {
                 yield_now().await;
             }
             background.close().await;
-            let running = background.running();
             over.store(true, SeqCst);
-            assert_eq!((running, spawner.await.unwrap()), (0, 0));
+            let alive = spawner.await.unwrap();
+            assert_eq!((background.running(), alive), (0, 0));
         }
     }
 }

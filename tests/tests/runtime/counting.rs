@@ -67,7 +67,7 @@ async fn a_miss_costs_three_round_trips() {
     let (relay, store) = counted("count-miss").await;
     for (id, row, last) in [
         (1, Ok(Some(7)), "fill"),
-        (2, Ok(None), "release"),
+        (2, Ok(None), "discard"),
         (3, Err("no database"), "release"),
     ] {
         let given = load(&store, id, row).await;

@@ -123,9 +123,9 @@ async fn on_clock(on: On, namespace: &str) -> (Store, Arc<ManualClock>) {
     (store, clock)
 }
 
-/// What runs beside its callers, but for the task that keeps the connection.
-fn running(on: On, store: &Store) -> u64 {
-    store.stats().background_running() - u64::from(on != On::Memory)
+/// How many tasks run beside its callers.
+fn running(store: &Store) -> u64 {
+    store.stats().background_running()
 }
 
 fn seconds(ttl: Option<Ttl>) -> u64 {
@@ -400,7 +400,7 @@ async fn a_hot_value_is_refreshed_once(on: On) {
     clock.advance(Duration::from_millis(15_900));
     let loads = Loads::closed();
     assert_eq!(loads.hot(&store, 2).await, 1);
-    assert_eq!(running(on, &store), 0, "it is not due yet");
+    assert_eq!(running(&store), 0, "it is not due yet");
     clock.advance(Duration::from_millis(200));
     for _ in 0..100 {
         assert_eq!(loads.hot(&store, 2).await, 1);
@@ -412,7 +412,7 @@ async fn a_hot_value_is_refreshed_once(on: On) {
     loads.let_go();
     until_row(&store, 2).await;
     assert_eq!(loads.hot(&store, 3).await, 2);
-    until("nothing runs", async || running(on, &store) == 0).await;
+    until("nothing runs", async || running(&store) == 0).await;
     let stats = store.stats();
     assert_eq!(
         (loads.count(), stats.refreshes(), stats.misses()),
@@ -438,7 +438,7 @@ async fn two_stores_refresh_a_hot_value_once(on: On) {
         assert_eq!(loads.hot(&other, 3).await, 1);
     }
     until("what it asked is answered", async || {
-        running(on, &other) <= u64::from(on == On::Memory)
+        running(&other) <= u64::from(on == On::Memory)
     })
     .await;
     loads.let_go();
@@ -463,7 +463,7 @@ async fn a_failed_refresh_is_tried_again_after_a_pause(on: On) {
     assert_eq!(failing(&store).await, 1);
     until("it has failed", async || {
         let stats = store.stats();
-        stats.failed_loads() == 1 && running(on, &store) == 0
+        stats.failed_loads() == 1 && running(&store) == 0
     })
     .await;
     for _ in 0..20 {
@@ -592,9 +592,9 @@ async fn who_waits_for_a_slow_load_is_served_the_stale_value(on: On) {
 }
 
 /// How many seconds the session still has, as a hit leaves it.
-async fn hit(on: On, store: &Store) -> u64 {
+async fn hit(store: &Store) -> u64 {
     assert!(Session::get(store, 1).await.unwrap().is_some());
-    until("the life is extended", async || running(on, store) == 0).await;
+    until("the life is extended", async || running(store) == 0).await;
     seconds(Session::ttl(store, 1).await.unwrap())
 }
 
@@ -604,16 +604,16 @@ async fn a_hit_extends_a_sliding_life(on: On) {
     let session = Session { id: 1 };
     let set = async || assert!(session.set_with(&store, short).await.unwrap());
     set().await;
-    let left = hit(on, &store).await;
+    let left = hit(&store).await;
     assert!((19..=20).contains(&left), "{left}");
     // So does a hit of any other verb.
     set().await;
     Session::get_many(&store, [1]).await.unwrap();
-    assert!(hit(on, &store).await >= 19);
+    assert!(hit(&store).await >= 19);
     set().await;
     let unused = async || panic!("it is not loaded") as Result<Option<Session>, ()>;
     Session::get_or_load(&store, 1, unused).await.unwrap();
-    assert!(hit(on, &store).await >= 19);
+    assert!(hit(&store).await >= 19);
 }
 
 #[tokio::test]
@@ -622,7 +622,7 @@ async fn a_sliding_life_ends_at_its_ceiling() {
     Session { id: 1 }.set(&store).await.unwrap();
     for (after, left) in [(0, 20), (2, 18), (1, 20), (15, 20), (15, 17), (10, 7)] {
         clock.advance(Duration::from_secs(after));
-        assert_eq!(hit(On::Memory, &store).await, left);
+        assert_eq!(hit(&store).await, left);
     }
     clock.advance(Duration::from_secs(7));
     assert_eq!(Session::get(&store, 1).await.unwrap(), None);
@@ -637,7 +637,7 @@ async fn hits_extend_a_sliding_life_once_an_eighth(on: On) {
     }
     let after = Session::get_entry(&store, 1).await.unwrap().unwrap();
     assert_eq!(before.stamp(), after.stamp());
-    assert_eq!(running(on, &store), 0);
+    assert_eq!(running(&store), 0);
     assert!(seconds(after.expires_in()) <= seconds(before.expires_in()));
 }
 

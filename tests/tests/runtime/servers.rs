@@ -1,9 +1,11 @@
 //! What only a real server shows: the keys and bytes as they lie there, and what others put there.
 
-use crate::stores::On;
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, ErrorKind, SetOptions, Ttl};
 use valkey_tests::resp::Value;
+
+use crate::database::until;
+use crate::stores::On;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", ttl = "5m", version = 2)]
@@ -208,11 +210,13 @@ fn a_store_outlives_its_runtime() {
     let store = runtime().block_on(On::Plain.store("runtimes"));
     for round in 0..3 {
         runtime().block_on(async {
-            // The first command on a connection whose task is gone may tell; the second has a new one.
-            if ada(round).set(&store).await.is_err() {
-                ada(round).set(&store).await.unwrap();
-            }
-            assert_eq!(User::get(&store, round).await.unwrap(), Some(ada(round)));
+            // The first command on a connection whose task is gone may tell; the second has a new one. What a failed set may
+            // have stored is deleted, and with it, where that comes late, what the next one has.
+            until("the value is stored", async || {
+                let stored = ada(round).set(&store).await.is_ok();
+                stored && User::get(&store, round).await.unwrap() == Some(ada(round))
+            })
+            .await;
         });
     }
 }

@@ -30,8 +30,8 @@ use crate::envelope::{Header, HeaderBytes};
 use crate::loaded::Fate;
 use crate::store::{Inner, Store};
 use crate::transition::{Put, Verb};
-use crate::verbs::{Meta, Raw, Sealed};
-use crate::{Cached, Error, Loaded, Ttl};
+use crate::verbs::{Meta, Raw};
+use crate::{Cached, Error, Loaded, Ttl, codec};
 
 use call::{Loaded as Ended, Share};
 use flights::{Flights, Moment};
@@ -251,18 +251,18 @@ impl Inner {
                 return End { followers, then };
             }
         };
-        match self.seal(value, stamp, ttl, meta) {
-            Ok(Sealed { bytes, ttl }) => {
+        let header = stores.then(|| self.header(stamp, ttl, meta).map_err(log));
+        let stored = header.and_then(Result::ok);
+        let (header, ttl) = stored.unwrap_or((Header::value(meta.version, stamp), None));
+        match codec::encode(header, value, self.max_size) {
+            Ok(bytes) => {
                 let bytes = Bytes::from(bytes);
-                let then = if stores {
-                    Then::Store(bytes.clone(), ttl)
-                } else {
-                    Then::Discard
+                let then = match stored {
+                    Some(_) => Then::Store(bytes.clone(), ttl),
+                    None => Then::Discard,
                 };
-                End {
-                    followers: Ended::Share(Share::Value(bytes)),
-                    then,
-                }
+                let followers = Ended::Share(Share::Value(bytes));
+                End { followers, then }
             }
             Err(error) => {
                 log(error);
