@@ -7,11 +7,20 @@
 //! herd N MILLIS  N tasks load the row at once, by a loader of so many milliseconds; `loading` for each run of it, and
 //!                `herd LOADS LONGEST FILLED MEDIAN`: milliseconds of the longest call; when the caller that loaded had its
 //!                answer, and the median of when the others had theirs, in microseconds since the epoch
+//! hot N MILLIS   N tasks read hot keys for so long, each of them refreshed ahead by a loader that takes 50 ms and now and
+//!                then dies in the middle; `hot CALLS WAITED KILLED LOADS…`: how many calls there were; how many of them, after
+//!                the first second, waited for a load; how many loads died; how many loads each key had
+//! stale          stores what its time is over for; `stale`
+//! fall N MILLIS  N tasks read those keys by a loader that fails; `fall CALLS STALE FAILED LOADS…`: how
+//!                many calls there were, how many were given the stale value, how many failed, how often each key was tried
 //! ```
 
 #![allow(clippy::print_stdout, reason = "that is how it answers")]
 
 use std::io::{BufRead, Lines, StdinLock};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +33,28 @@ struct Row {
     #[cached(key)]
     id: u64,
     value: u64,
+}
+
+const KEYS: u64 = 100;
+
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "hot", ttl = "2s", jitter = "0%", refresh_ahead = "80%")]
+struct Hot {
+    #[cached(key)]
+    id: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "fall",
+    ttl = "1s",
+    stale_if_error = "1h",
+    retry_after = "1s",
+    jitter = "0%"
+)]
+struct Fall {
+    #[cached(key)]
+    id: u64,
 }
 
 fn row(value: u64) -> Row {
@@ -52,15 +83,19 @@ async fn main() {
                 None => println!("cached none"),
             },
             ["herd", tasks, millis] => {
-                let (tasks, millis) = (
-                    tasks.parse().expect("a number"),
-                    millis.parse().expect("a number"),
-                );
-                herd(&store, tasks, Duration::from_millis(millis)).await;
+                let takes = Duration::from_millis(number(millis));
+                herd(&store, number(tasks), takes).await;
             }
+            ["hot", tasks, millis] => hot(&store, number(tasks), number(millis)).await,
+            ["stale"] => stale(&store).await,
+            ["fall", tasks, millis] => fall(&store, number(tasks), number(millis)).await,
             _ => panic!("not understood: {line}"),
         }
     }
+}
+
+fn number<N: FromStr>(text: &str) -> N {
+    text.parse().ok().expect("a number")
 }
 
 fn next(lines: &mut Lines<StdinLock<'_>>) -> Option<String> {
@@ -121,6 +156,134 @@ async fn herd(store: &Store, tasks: usize, takes: Duration) {
     answered.sort_unstable();
     let median = answered.get(answered.len() / 2).copied().unwrap_or(0);
     println!("herd {loads} {} {filled} {median}", longest.as_millis());
+}
+
+/// What the tasks of a command count together.
+struct Counts {
+    calls: AtomicU64,
+    /// Calls that waited for a load.
+    waited: AtomicU64,
+    stale: AtomicU64,
+    failed: AtomicU64,
+    killed: AtomicU64,
+    /// One a key.
+    loads: Vec<AtomicU64>,
+}
+
+impl Counts {
+    fn new() -> Arc<Self> {
+        let zero = AtomicU64::default;
+        Arc::new(Self {
+            calls: zero(),
+            waited: zero(),
+            stale: zero(),
+            failed: zero(),
+            killed: zero(),
+            loads: (0..KEYS).map(|_| zero()).collect(),
+        })
+    }
+
+    fn loads(&self) -> String {
+        let loads = self
+            .loads
+            .iter()
+            .map(|loads| loads.load(SeqCst).to_string());
+        loads.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Has tasks call for so many milliseconds, each on one key after the other.
+async fn calls<C, Fut>(tasks: u64, millis: u64, call: C)
+where
+    C: Fn(u64, Instant) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..tasks)
+        .map(|task| {
+            let call = call.clone();
+            tokio::spawn(async move {
+                let mut key = task;
+                while began.elapsed() < Duration::from_millis(millis) {
+                    call(key % KEYS, began).await;
+                    key += 1;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+}
+
+async fn hot(store: &Store, tasks: u64, millis: u64) {
+    // One load in ten dies.
+    std::panic::set_hook(Box::new(|_| {}));
+    let (store, counts) = (store.clone(), Counts::new());
+    let counted = counts.clone();
+    let call = move |key: u64, began: Instant| {
+        let (store, counts) = (store.clone(), counted.clone());
+        async move {
+            let warm = began.elapsed() > Duration::from_secs(1);
+            let loading = counts.clone();
+            let load = move |_| async move {
+                loading.loads[key as usize].fetch_add(1, SeqCst);
+                let dies = warm && fastrand::u8(..10) == 0;
+                let takes = if dies { fastrand::u64(..50) } else { 50 };
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+                if dies {
+                    loading.killed.fetch_add(1, SeqCst);
+                    panic!("killed");
+                }
+                Ok::<_, ()>(Hot { id: key })
+            };
+            let entry = Hot::get_or_refresh_entry(&store, key, load).await;
+            let entry = entry.expect("no error").expect("a row");
+            counts.calls.fetch_add(1, SeqCst);
+            if warm && entry.source() != Source::Server {
+                counts.waited.fetch_add(1, SeqCst);
+            }
+        }
+    };
+    calls(tasks, millis, call).await;
+    let of = |count: &AtomicU64| count.load(SeqCst);
+    let (calls, waited, killed) = (of(&counts.calls), of(&counts.waited), of(&counts.killed));
+    println!("hot {calls} {waited} {killed} {}", counts.loads());
+}
+
+async fn stale(store: &Store) {
+    for id in 0..KEYS {
+        Fall { id }.set(store).await.expect("it is stored");
+        Fall::expire(store, id).await.expect("it is expired");
+    }
+    println!("stale");
+}
+
+async fn fall(store: &Store, tasks: u64, millis: u64) {
+    let (store, counts) = (store.clone(), Counts::new());
+    let counted = counts.clone();
+    let call = move |key: u64, _| {
+        let (store, counts) = (store.clone(), counted.clone());
+        async move {
+            let load = async || {
+                counts.loads[key as usize].fetch_add(1, SeqCst);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err::<Fall, _>("no database")
+            };
+            let entry = Fall::get_or_load_entry(&store, key, Default::default(), load).await;
+            counts.calls.fetch_add(1, SeqCst);
+            match entry {
+                Ok(Some(entry)) if entry.source() == Source::Stale => &counts.stale,
+                Ok(_) => return,
+                Err(_) => &counts.failed,
+            }
+            .fetch_add(1, SeqCst);
+        }
+    };
+    calls(tasks, millis, call).await;
+    let of = |count: &AtomicU64| count.load(SeqCst);
+    let (calls, stale, failed) = (of(&counts.calls), of(&counts.stale), of(&counts.failed));
+    println!("fall {calls} {stale} {failed} {}", counts.loads());
 }
 
 fn now_micros() -> u128 {

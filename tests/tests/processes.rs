@@ -167,3 +167,68 @@ fn a_process_that_is_killed_in_mid_load_is_taken_over_from() {
         herd.longest_ms
     );
 }
+
+/// How long the processes call, in milliseconds: a few periods of their types, and in a long run as many as the longest of
+/// promises.
+const CALLS_MS: u64 = if cfg!(soak) { 30_000 } else { 5_000 };
+const TASKS: u64 = 200;
+
+/// The numbers of a line, after a word.
+fn numbers(process: &mut Process, word: &str) -> Vec<u64> {
+    let line = process.next();
+    let numbers = line.strip_prefix(word).unwrap_or_else(|| panic!("{line}"));
+    numbers
+        .split_whitespace()
+        .map(|n| n.parse().unwrap())
+        .collect()
+}
+
+/// What two processes count in all who do the same at once, after the first did something else: three numbers, and one for each key.
+fn together(before: Option<&str>, command: &str) -> ([u64; 3], Vec<u64>) {
+    let server = Server::plain();
+    let mut processes = [Process::start(&server), Process::start(&server)];
+    if let Some(before) = before {
+        processes[0].told(before);
+        processes[0].says(before);
+    }
+    for process in &mut processes {
+        process.told(&format!("{command} {TASKS} {CALLS_MS}"));
+    }
+    let [a, b] = processes
+        .each_mut()
+        .map(|process| numbers(process, command));
+    let mut sums = a.iter().zip(&b).map(|(a, b)| a + b);
+    let counts = [(); 3].map(|()| sums.next().unwrap());
+    (counts, sums.collect())
+}
+
+/// Refreshed at four fifths of 2 s, by loads of 50 ms and claims of 1 s: a period is longer than both together.
+#[test]
+fn hot_keys_of_two_processes_are_refreshed_once_a_period_and_nobody_waits() {
+    let ([calls, waited, killed], loads) = together(None, "hot");
+    let periods = CALLS_MS.div_ceil(1600) + 1;
+    let (all, most) = (loads.iter().sum::<u64>(), *loads.iter().max().unwrap());
+    eprintln!(
+        "{calls} calls, of which {waited} waited; {all} loads of {} keys, {most} at most of one, {killed} of them killed; \
+         {periods} periods",
+        loads.len()
+    );
+    // A machine that is busy with other tests may stand still for longer than a value has left.
+    let busy = if cfg!(soak) { 0 } else { calls / 100 };
+    assert!(waited <= busy, "{waited} waited");
+    assert!(all <= periods * loads.len() as u64 + killed, "{all} loads");
+    assert!(most <= periods + killed, "{most} loads of one key");
+    assert!(all > loads.len() as u64, "they are refreshed");
+}
+
+#[test]
+fn where_the_loader_fails_two_processes_serve_stale_values_and_try_once_a_pause() {
+    let ([calls, stale, failed], loads) = together(Some("stale"), "fall");
+    let pauses = CALLS_MS.div_ceil(1000) + 1;
+    let (all, most) = (loads.iter().sum::<u64>(), *loads.iter().max().unwrap());
+    eprintln!(
+        "{calls} calls, {stale} served stale, {failed} failed; {all} tries, {most} at most of one key in {pauses} pauses"
+    );
+    assert_eq!((stale, failed), (calls, 0));
+    assert!(most <= pauses, "{most} tries of one key");
+}

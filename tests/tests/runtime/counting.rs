@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Store};
+use valkey_runtime::{Cached, Loaded, Source, Stale, Store};
 use valkey_tests::Server;
 
 use crate::database::{Database, PATIENCE, User, all_given, settle, until, user};
@@ -31,6 +31,7 @@ async fn counted(namespace: &str) -> (Relay, Store) {
     User::write_through(&store, &through, async || Ok::<_, ()>(()))
         .await
         .unwrap();
+    User::del(&store, 4711).await.unwrap();
     relay.take();
     (relay, store)
 }
@@ -60,6 +61,54 @@ async fn a_hit_costs_one_round_trip() {
     relay.take();
     assert!(load(&store, 1, Err("it is there")).await.is_ok());
     assert_eq!(relay.take(), counts([("read", 1)]));
+}
+
+/// Everything that a type may ask of its loads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "user",
+    ttl = "20s",
+    jitter = "5%",
+    ttl_absent = "20s",
+    sliding,
+    max_age = "1h",
+    stale_if_error = "1h",
+    refresh_ahead = "80%",
+    load_timeout = "1s"
+)]
+struct Everything {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+#[tokio::test]
+async fn a_hit_of_a_type_with_everything_costs_one_round_trip() {
+    let (relay, store) = counted("count-everything").await;
+    let load = async || {
+        let load = |_| async { Ok::<_, ()>(Everything { id: 1, row: 7 }) };
+        let entry = Everything::get_or_refresh_entry(&store, 1, load).await;
+        entry.unwrap().unwrap().source()
+    };
+    assert_eq!(load().await, Source::Loaded);
+    assert_eq!(
+        relay.take(),
+        counts([("read", 1), ("lease", 1), ("fill", 1)])
+    );
+    assert_eq!(load().await, Source::Server);
+    assert!(Everything::get(&store, 1).await.unwrap().is_some());
+    assert_eq!(relay.take(), counts([("read", 2)]));
+    assert_eq!(store.stats().background_running(), 0);
+    // Where it is stale, and unchanged.
+    assert!(Everything::expire(&store, 1).await.unwrap());
+    assert_eq!(relay.take(), counts([("expire", 1)]));
+    let unchanged = async |stale: Option<Stale<Everything>>| {
+        Ok::<_, ()>(stale.map_or_else(Loaded::absent, Stale::unchanged))
+    };
+    let found = Everything::get_or_revalidate(&store, 1, unchanged).await;
+    assert!(found.unwrap().is_some());
+    let three = counts([("read", 1), ("claim", 1), ("confirm", 1)]);
+    assert_eq!(relay.take(), three);
 }
 
 #[tokio::test]
