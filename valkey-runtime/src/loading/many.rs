@@ -18,11 +18,11 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::call::{Call, Loaded as Ended, Seen, Share, Step};
+use super::end::{Begun, End};
 use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
-    Begun, End, Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, TypeLoads, give_back,
-    millis,
+    Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, TypeLoads, give_back, millis,
 };
 use crate::envelope::placeholder::Lease;
 use crate::store::{Inner, Store};

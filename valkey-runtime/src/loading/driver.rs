@@ -1,0 +1,511 @@
+//! One call of a loading verb at work: it does what the call's [`Step`]s say, with the server, its timers and the loader.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use super::call::{Call, Loaded as Ended, Seen, Share, Step};
+use super::end::{Begun, End, Then};
+use super::flights::{FlightId, Moment};
+use super::sight::Sight;
+use super::{
+    FIRST_PAUSE, Key, LEASE_LIFE, LONGEST_LOAD, LONGEST_PAUSE, RENEWAL, Request, TypeFlights,
+    TypeLoads, give_back, millis,
+};
+use crate::entry::{Origin, Source};
+use crate::envelope::placeholder::Lease;
+use crate::error::printable;
+use crate::store::Store;
+use crate::transition::{Placing, Rejected, Verb};
+use crate::verbs::{Meta, Raw, ttl_left};
+use crate::{Cached, IntoLoaded, Ttl, codec};
+
+/// How long a caller waits for its turn to load, and what it is told then.
+pub(crate) type Queue<E> = Option<(Duration, fn() -> E)>;
+
+/// What the generic shell of a loading verb has to do, since it depends on the type.
+enum Next {
+    /// Decode what the server showed, then [`Driver::accept`] or [`Driver::reject`].
+    Examine(Raw),
+    /// Another caller found this, or loaded it.
+    Shared(Share<Raw>),
+    /// [`Driver::load`].
+    Load,
+}
+
+/// What a call comes to that does not load at once.
+pub(super) enum Ready<T> {
+    Answer(Option<(T, Origin)>),
+    Load,
+}
+
+/// Does what a call's steps say.
+pub(super) struct Driver {
+    store: Store,
+    pub(super) loads: Arc<TypeLoads>,
+    call: Call<Key>,
+    meta: &'static Meta,
+    step: Step<Bytes>,
+    /// What the caller loads under, if anything.
+    lease: Option<Lease>,
+    /// The value that was there when the server was last asked, and that its time is over for, or will be soon.
+    kept: Option<Raw>,
+    /// The request whose answer is being examined.
+    request: Request,
+    /// Since when the call waits for what others load.
+    waits_since: Option<Instant>,
+}
+
+impl Driver {
+    pub(super) fn start(
+        store: &Store,
+        loads: Arc<TypeLoads>,
+        call: Call<Key>,
+        meta: &'static Meta,
+        sight: Sight,
+    ) -> Self {
+        let mut driver = Self::outside(store, loads, call, meta);
+        let seen = driver.note(sight);
+        driver.step = driver.with(|call, flights, now| call.got(flights, now, seen));
+        driver
+    }
+
+    /// For a caller who takes nothing that is there: it takes the lease, whoever has it, and shares with nobody.
+    pub(super) async fn fresh(
+        store: &Store,
+        loads: Arc<TypeLoads>,
+        call: Call<Key>,
+        meta: &'static Meta,
+    ) -> Self {
+        let mut driver = Self::outside(store, loads, call, meta);
+        let inner = store.inner();
+        if inner.is_enabled() {
+            let token = inner.random.next_u64();
+            let rejected = Rejected::Any {
+                version: meta.version,
+            };
+            let verb = Placing::Lease {
+                token,
+                life: millis(LEASE_LIFE),
+                rejected,
+            };
+            let found = inner.backend.place(driver.call.key(), &verb).await;
+            let sight = inner
+                .sight(driver.call.key(), found, Some((token, rejected)), meta)
+                .await;
+            if let Sight::Other(Seen::Lease(lease)) = sight {
+                driver.lease = Some(lease).filter(|lease| lease.is_of(token));
+            }
+        }
+        driver
+    }
+
+    /// For a caller who has its value. `None` where a load of the key is under way.
+    pub(super) fn refreshing(
+        store: &Store,
+        loads: Arc<TypeLoads>,
+        call: Call<Key>,
+        meta: &'static Meta,
+        raw: &Raw,
+    ) -> Option<Self> {
+        let mut driver = Self::outside(store, loads, call, meta);
+        let stamp = raw.header.stamp;
+        driver.step = driver.with(|call, flights, _| call.refreshes(flights, stamp))?;
+        Some(driver)
+    }
+
+    fn outside(store: &Store, loads: Arc<TypeLoads>, call: Call<Key>, meta: &'static Meta) -> Self {
+        Self {
+            store: store.clone(),
+            loads,
+            call,
+            meta,
+            step: Step::Load(None),
+            lease: None,
+            kept: None,
+            request: (0, 0),
+            waits_since: None,
+        }
+    }
+
+    fn with<R>(&mut self, step: impl FnOnce(&mut Call<Key>, &mut TypeFlights, Moment) -> R) -> R {
+        let call = &mut self.call;
+        let moments = &self.store.inner().loads;
+        self.loads
+            .with(|flights| step(call, flights, moments.moment()))
+    }
+
+    /// Keeps hold of a value that may have to serve.
+    fn note(&mut self, sight: Sight) -> Seen<Bytes> {
+        match sight {
+            Sight::Value(raw) => Seen::Hit(raw.bytes().clone()),
+            Sight::Kept(seen, raw) => {
+                self.kept = Some(raw);
+                seen
+            }
+            Sight::Other(seen) => seen,
+        }
+    }
+
+    /// Goes on until there is an answer, or the caller is to load.
+    pub(super) async fn until_load<T: Cached>(&mut self) -> Ready<T> {
+        loop {
+            match self.next().await {
+                Next::Examine(raw) => match codec::decode(raw.payload()) {
+                    Ok(value) => {
+                        let origin = raw.origin(Source::Server, None, self.store.inner());
+                        self.accept(raw);
+                        return Ready::Answer(Some((value, origin)));
+                    }
+                    Err(why) => self.reject(raw, &why).await,
+                },
+                Next::Shared(share) => {
+                    let inner = self.store.inner();
+                    let (raw, source) = match share {
+                        Share::Value(raw) => {
+                            inner.counters.shared();
+                            (raw, Source::Joined)
+                        }
+                        Share::Stale(raw) => {
+                            inner.counters.stale();
+                            (raw, Source::Stale)
+                        }
+                        Share::Nothing => {
+                            inner.counters.shared();
+                            return Ready::Answer(None);
+                        }
+                    };
+                    // It was encoded from a value of this type. A type that can't read what it wrote is not shared.
+                    return match codec::decode(raw.payload()) {
+                        Ok(value) => Ready::Answer(Some((value, raw.origin(source, None, inner)))),
+                        Err(_) => {
+                            self.kept = None;
+                            Ready::Load
+                        }
+                    };
+                }
+                Next::Load => return Ready::Load,
+            }
+        }
+    }
+
+    /// Goes on until the type matters.
+    async fn next(&mut self) -> Next {
+        loop {
+            match std::mem::replace(&mut self.step, Step::Load(None)) {
+                Step::Load(lease) => {
+                    self.lease = lease;
+                    return Next::Load;
+                }
+                Step::Done(share) => return Next::Shared(share.map(Raw::new)),
+                Step::Await(flight) => self.step = self.wait(flight).await,
+                Step::Pause { .. } if self.is_overdue() => self.step = self.wait_no_longer(),
+                Step::Pause { attempt } => {
+                    self.pause(attempt).await;
+                    self.step = self.call.look_again();
+                }
+                Step::Ask { rejected } => match self.ask(rejected).await {
+                    Sight::Value(entry) => return Next::Examine(entry),
+                    sight => {
+                        let seen = self.note(sight);
+                        self.answered(seen);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Loads beside the way of any caller, if nobody else does.
+    pub(super) async fn refresh<T, L, E, F, Fut>(mut self, load: F)
+    where
+        T: Cached,
+        L: IntoLoaded<T>,
+        F: FnOnce(Option<Raw>) -> Fut,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        let Step::Ask { rejected } = self.step else {
+            return;
+        };
+        let sight = self.ask(rejected).await;
+        let seen = self.note(sight);
+        self.answered(seen);
+        if let Step::Load(Some(lease)) = self.step {
+            self.lease = Some(lease);
+            self.store.inner().counters.refresh();
+            // What it takes longer would not be stored. How it failed is nobody's concern; that it did is counted.
+            let _ = timeout(LONGEST_LOAD, self.load::<T, _, _, _, _>(None, None, load)).await;
+        }
+    }
+
+    /// How long the type lets callers wait where there is a value that may serve.
+    pub(super) fn load_timeout(&self) -> Duration {
+        Duration::from_millis(self.meta.policy.load_timeout_millis)
+    }
+
+    /// Whether there is a value to be served before the load is over.
+    pub(super) fn may_be_overtaken(&self) -> bool {
+        let may_serve = |kept| self.store.inner().may_serve(kept, self.meta);
+        !self.load_timeout().is_zero() && self.kept.as_ref().is_some_and(may_serve)
+    }
+
+    /// That value.
+    pub(super) fn overtaking<T: Cached>(&self) -> Option<(T, Raw)> {
+        let kept = self.kept.as_ref().filter(|_| self.may_be_overtaken())?;
+        Some((codec::decode(kept.payload()).ok()?, kept.clone()))
+    }
+
+    /// Whether the caller has waited for others for as long as its type lets it.
+    fn is_overdue(&self) -> bool {
+        let waited = self.waits_since.map(|since| since.elapsed());
+        self.may_be_overtaken() && waited >= Some(self.load_timeout())
+    }
+
+    async fn ask(&mut self, rejected: Rejected) -> Sight {
+        let token = self.store.inner().random.next_u64();
+        let sent = self.with(|call, flights, now| {
+            call.asking(flights, now, token);
+            now
+        });
+        self.request = (sent, token);
+        let verb = Placing::Lease {
+            token,
+            life: millis(LEASE_LIFE),
+            rejected,
+        };
+        let inner = self.store.inner();
+        let found = inner.backend.place(self.call.key(), &verb).await;
+        inner
+            .sight(self.call.key(), found, Some((token, rejected)), self.meta)
+            .await
+    }
+
+    fn answered(&mut self, seen: Seen<Bytes>) {
+        if matches!(seen, Seen::Lease(_)) {
+            self.waits_since.get_or_insert_with(Instant::now);
+        }
+        let patient = self
+            .waits_since
+            .is_none_or(|since| since.elapsed() < LONGEST_LOAD);
+        let request = self.request;
+        self.step =
+            self.with(|call, flights, now| call.asked(flights, now, request, seen, patient));
+    }
+
+    /// What the server showed is a value.
+    fn accept(&mut self, entry: Raw) {
+        self.answered(Seen::Hit(entry.bytes().clone()));
+    }
+
+    /// What the server showed is none.
+    async fn reject(&mut self, entry: Raw, why: &str) {
+        let seen = self
+            .store
+            .inner()
+            .reject(self.call.key(), &entry, why, self.meta)
+            .await;
+        self.answered(seen);
+    }
+
+    async fn wait(&mut self, flight: FlightId) -> Step<Bytes> {
+        let wake = self.loads.with(|flights| flights.wake(flight));
+        if let Some(wake) = wake {
+            let mut moves = pin!(wake.notified());
+            moves.as_mut().enable();
+            // It may have moved before we listened.
+            let step = self.with(|call, flights, now| call.moved(flights, now));
+            if step != Step::Await(flight) {
+                return step;
+            }
+            let since = *self.waits_since.get_or_insert_with(Instant::now);
+            let longest = match self.may_be_overtaken() {
+                true => self.load_timeout().min(LONGEST_LOAD),
+                false => LONGEST_LOAD,
+            };
+            if tokio::time::timeout_at(since + longest, moves)
+                .await
+                .is_err()
+            {
+                return self.wait_no_longer();
+            }
+        }
+        self.with(|call, flights, now| call.moved(flights, now))
+    }
+
+    /// The call has waited too long: it takes the value that may serve, or else loads itself, without storing it.
+    fn wait_no_longer(&mut self) -> Step<Bytes> {
+        let unneeded = self.with(|call, flights, _| call.dropped(flights));
+        if let Some(lease) = unneeded {
+            give_back(&self.store, self.call.key().to_vec(), lease);
+        }
+        match &self.kept {
+            Some(kept) if self.may_be_overtaken() => Step::Done(Share::Stale(kept.bytes().clone())),
+            _ => Step::Load(None),
+        }
+    }
+
+    async fn pause(&self, attempt: u32) {
+        let longest = FIRST_PAUSE
+            .saturating_mul(1 << attempt.saturating_sub(1).min(10))
+            .min(LONGEST_PAUSE);
+        let half = longest / 2;
+        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+        let jitter = Duration::from_micros(self.store.inner().random.next_u64() % spread);
+        tokio::time::sleep(half + jitter).await;
+    }
+
+    /// Runs the loader, within the type's limit and while the lease is kept, and ends the load by what it gave.
+    pub(super) async fn load<T, L, E, F, Fut>(
+        &mut self,
+        ttl: Option<Ttl>,
+        queue: Queue<E>,
+        load: F,
+    ) -> Result<Option<(T, Origin)>, E>
+    where
+        T: Cached,
+        L: IntoLoaded<T>,
+        F: FnOnce(Option<Raw>) -> Fut,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        // What it has not claimed may be gone.
+        let claimed = self.kept.clone().filter(|kept| {
+            let stamp = kept.header.stamp;
+            matches!(self.lease, Some(Lease::Claim { stamp: on, .. }) if on == stamp)
+        });
+        let begun = Begun::now(self.lease, self.store.inner());
+        let loaded = {
+            let mut keep = pin!(self.keep());
+            let mut work = pin!(async {
+                let turn = self.loads.permits.acquire();
+                // The semaphore is never closed.
+                let _permit = match queue {
+                    None => turn.await,
+                    Some((longest, full)) => timeout(longest, turn).await.map_err(|_| full())?,
+                };
+                self.store.inner().counters.load();
+                load(claimed.clone()).await
+            });
+            tokio::select! {
+                biased;
+                loaded = &mut work => loaded,
+                never = &mut keep => match never {},
+            }
+        };
+        let loaded = match loaded {
+            Ok(loaded) => loaded.into_loaded(),
+            Err(error) => return self.failed(error).await,
+        };
+        let (key, inner) = (self.call.key(), self.store.inner());
+        let end = inner.end_of(key, &begun, &loaded, claimed.as_ref(), ttl, self.meta);
+        let left = match &end.then {
+            Then::Store(_, ttl) | Then::Confirm(_, ttl) => Some(ttl_left(*ttl)),
+            Then::Discard | Then::Release => None,
+        };
+        let origin = match &end.followers {
+            Ended::Share(Share::Value(bytes)) if left.is_some() => {
+                Raw::new(bytes.clone()).origin(Source::Loaded, left, inner)
+            }
+            Ended::Share(Share::Stale(bytes)) => {
+                inner.counters.stale();
+                Raw::new(bytes.clone()).origin(Source::Stale, None, inner)
+            }
+            Ended::Share(_) | Ended::Failed => Origin {
+                source: Source::Loaded,
+                stamp: begun.stamp,
+                expires: None,
+            },
+        };
+        let stored = self.end(end).await;
+        let expires = origin.expires.filter(|_| stored);
+        Ok(loaded
+            .value
+            .map(|value| (value, Origin { expires, ..origin })))
+    }
+
+    /// The loader failed. Where there is a value that may serve that is the answer, for the callers that wait too.
+    async fn failed<T: Cached, E>(&mut self, error: E) -> Result<Option<(T, Origin)>, E> {
+        let inner = self.store.inner();
+        inner.counters.failed_load();
+        let kept = self
+            .kept
+            .take()
+            .filter(|kept| inner.may_serve(kept, self.meta));
+        let value = kept.as_ref().map(|kept| codec::decode(kept.payload()));
+        let (Some(kept), Some(Ok(value))) = (kept, value) else {
+            self.end(End::FAILED).await;
+            return Err(error);
+        };
+        let timing = kept.header.timing;
+        if timing.is_none_or(|timing| !timing.is_fresh(inner.now_millis())) {
+            inner.counters.stale();
+        }
+        tracing::warn!(
+            key = printable(self.call.key()),
+            "a load failed, and the value that is there is served"
+        );
+        let origin = kept.origin(Source::Stale, None, inner);
+        self.end(End::stale(&kept)).await;
+        Ok(Some((value, origin)))
+    }
+
+    /// Renews the lease until the longest load is over, or it is lost: then what is loaded will not be stored.
+    async fn keep(&self) -> Infallible {
+        let inner = self.store.inner();
+        if let Some(lease) = self.lease {
+            let until = Instant::now() + LONGEST_LOAD;
+            let verb = Verb::RenewLease {
+                lease,
+                life: millis(LEASE_LIFE),
+            };
+            while Instant::now() < until {
+                tokio::time::sleep(RENEWAL).await;
+                match inner.backend.apply(self.call.key(), &verb).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        let error = error.at("get_or_load", self.call.key());
+                        inner.log_failure(error, "a lease is not renewed");
+                    }
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Followers are told. What is to be stored is, if the lease is still there; else the lease is given back. True if
+    /// something was stored.
+    async fn end(&mut self, end: End) -> bool {
+        self.with(|call, flights, _| call.loaded(flights, end.followers.clone()));
+        let (inner, key) = (self.store.inner(), self.call.key());
+        let Some(verb) = end.verb(self.lease, inner, self.meta) else {
+            return false;
+        };
+        let fills = matches!(verb, Verb::Fill { .. } | Verb::Confirm { .. });
+        match inner.backend.apply(key, &verb).await {
+            Ok(true) => return fills,
+            Ok(false) if fills => inner.counters.refused_fill(),
+            Ok(false) => {}
+            // The lease runs out by itself.
+            Err(error) => inner.log_failure(
+                error.at("get_or_load", key),
+                "a load is not stored, nor its lease given back",
+            ),
+        }
+        false
+    }
+}
+
+impl Drop for Driver {
+    /// The caller is gone, by cancellation or panic, or is done. A follower leads on; a lease that nobody needs any more is
+    /// given back, else it would keep others waiting until it runs out.
+    fn drop(&mut self) {
+        let unneeded = self.with(|call, flights, _| call.dropped(flights));
+        if let Some(lease) = unneeded {
+            give_back(&self.store, self.call.key().to_vec(), lease);
+        }
+    }
+}
