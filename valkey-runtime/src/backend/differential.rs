@@ -18,6 +18,8 @@ use crate::envelope::{Head, Header, Kind, TIMED_HEADER, head};
 use crate::transition::{Fingerprint, Hold, Placing, Put, Rejected, Touch, Verb};
 
 const KEY: &[u8] = b"differential";
+/// The token of most claims.
+const HOLDER: u64 = 1;
 /// The stamp of all entries that are put there as they are.
 const STAMP: u64 = 0x1122_3344_5566_7788;
 
@@ -123,6 +125,8 @@ fn timings() -> impl Strategy<Value = Option<Timing>> {
         1 => token.clone().prop_map(|token| Claim::new(token, 0, 7)),
         1 => token.prop_map(|token| Claim::new(token, in_an_hour(), 0)),
         1 => Just(Claim::new(0, in_an_hour(), 0)),
+        // What a load holds below, more often than not.
+        4 => Just(Claim::new(HOLDER as u32, in_an_hour(), 0)),
     ];
     let timing = (until, claim).prop_map(|(until, claim)| Timing { until, claim });
     prop::option::of(timing)
@@ -132,12 +136,13 @@ fn loads() -> impl Strategy<Value = Load> {
     prop_oneof![
         tokens().prop_map(Load::Lease),
         (tokens(), stamps()).prop_map(|(token, stamp)| Load::Claim(token, stamp)),
+        stamps().prop_map(|stamp| Load::Claim(HOLDER, stamp)),
     ]
 }
 
 /// The stamp that entries are put there with, and what one and two changes make of it.
 fn stamps() -> impl Strategy<Value = u64> {
-    prop_oneof![4 => Just(STAMP), 2 => Just(STAMP + 1), 1 => Just(STAMP + 2)]
+    prop_oneof![6 => Just(STAMP), 2 => Just(STAMP + 1), 1 => Just(STAMP + 2)]
 }
 
 fn touches() -> impl Strategy<Value = Touch> {
