@@ -168,3 +168,8 @@ pub mod __private {
     pub use serde::de::DeserializeOwned;
     pub use std::marker::{Send, Sync};
 }
+
+/// The snippets of the page compile.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../docs/loading.md")]
+struct LoadingPage;

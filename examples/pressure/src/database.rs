@@ -1,0 +1,73 @@
+//! The database, which counts what is asked of it.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+/// How it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    #[default]
+    Calm,
+    Slow,
+    Down,
+}
+
+/// It could not be asked.
+#[derive(Debug)]
+pub(crate) struct Down;
+
+#[derive(Default)]
+pub(crate) struct Database(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: State,
+    running: usize,
+    counts: Counts,
+}
+
+/// What was asked of it since this was last taken.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) queries: usize,
+    /// How many ran at a time, at the most.
+    pub(crate) most: usize,
+}
+
+impl Database {
+    /// An article's price in cents.
+    pub(crate) async fn price(&self, article: u32) -> Result<u64, Down> {
+        let state = self.with(|inner| {
+            inner.running += 1;
+            inner.counts.queries += 1;
+            inner.counts.most = inner.counts.most.max(inner.running);
+            inner.state
+        });
+        let takes = match state {
+            State::Calm => Duration::from_millis(5),
+            State::Slow => Duration::from_millis(300),
+            State::Down => Duration::from_millis(20),
+        };
+        sleep(takes).await;
+        self.with(|inner| inner.running -= 1);
+        match state {
+            State::Calm | State::Slow => Ok(100 * u64::from(article) + 99),
+            State::Down => Err(Down),
+        }
+    }
+
+    pub(crate) fn set(&self, state: State) {
+        self.with(|inner| inner.state = state);
+    }
+
+    pub(crate) fn take(&self) -> Counts {
+        self.with(|inner| std::mem::take(&mut inner.counts))
+    }
+
+    fn with<R>(&self, step: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut inner = self.0.lock().expect("no step panics");
+        step(&mut inner)
+    }
+}
