@@ -380,13 +380,20 @@ struct Reluctant {
 
 impl Reluctant {
     fn new() -> Self {
+        Self::holding(b"\xc0\xc0")
+    }
+
+    /// The value says of freshness and claim what these bytes do.
+    fn holding(timing: &[u8]) -> Self {
         let takes = Arc::new(AtomicBool::new(false));
         let taken = takes.clone();
         // The header of a value of version 1, stamped at the beginning of 2026; and `{"id": 1, "row": 1}`.
         let stamp = (1_767_225_600_000_000_u64 << 12).to_be_bytes();
         let mut entry = b"\x9b\x01\x00\xcd\x00\x01\xce\x00\x00\x00\x00\xcf".to_vec();
         entry.extend_from_slice(&stamp);
-        entry.extend_from_slice(b"\xc0\xc0\xc0\xc0\xc0\x82\xa2id\x01\xa3row\x01");
+        entry.push(0xc0);
+        entry.extend_from_slice(timing);
+        entry.extend_from_slice(b"\xc0\xc0\x82\xa2id\x01\xa3row\x01");
         let server = fake(move |command| match &*command[0] {
             b"GET" => Reply::bulk(&entry),
             b"MGET" => Reply::raw(format!(
@@ -456,6 +463,25 @@ async fn a_key_whose_deletion_waits_is_a_miss_that_asks_nothing() {
 
     server.take(&store).await;
     assert_eq!(get(&store).await.unwrap(), Some(user(1, 1)), "asked again");
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", stale_if_error = "1h")]
+struct Kept {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+#[tokio::test]
+async fn a_stale_value_whose_deletion_waits_is_not_served() {
+    let server = Reluctant::holding(b"\xcf\0\0\0\0\0\0\0\0\xcf\0\0\0\0\0\0\0\0");
+    let store = server.store().await;
+    let fails = async || Kept::get_or_load(&store, 1, async || Err::<Kept, _>("no database")).await;
+    assert_eq!(fails().await, Ok(Some(Kept { id: 1, row: 1 })));
+    Kept::del(&store, 1).await.unwrap_err();
+    assert_eq!(fails().await, Err("no database"));
+    server.take(&store).await;
 }
 
 #[tokio::test]

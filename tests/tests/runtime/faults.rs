@@ -644,16 +644,7 @@ async fn a_server_that_became_a_replica() {
 #[tokio::test]
 async fn no_log_line_shows_a_password() {
     let log = Log::default();
-    let subscriber = || {
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(log.clone())
-            .finish()
-    };
-    // Where there is only one subscriber, the first thread to reach a log line decides whether it is ever written, and the
-    // threads of other tests have none.
-    let _second = tracing::Dispatch::new(subscriber());
-    let _guard = tracing::subscriber::set_default(subscriber());
+    let _logging = log.takes();
     tls_builder(&TLS)
         .password("hunter2")
         .connect()
@@ -680,11 +671,26 @@ async fn no_log_line_shows_a_password() {
     );
 }
 
+/// What this thread logs.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn text(&self) -> String {
+    /// Takes all lines, as long as what this gives is kept.
+    pub(crate) fn takes(&self) -> impl Sized + use<> {
+        let subscriber = || {
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_writer(self.clone())
+                .finish()
+        };
+        // Where there is only one subscriber, the first thread to reach a log line decides whether it is ever written, and
+        // the threads of other tests have none.
+        let second = tracing::Dispatch::new(subscriber());
+        (second, tracing::subscriber::set_default(subscriber()))
+    }
+
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
 }

@@ -11,7 +11,10 @@ use valkey_runtime::{
     Cached, LoadOptions, Loaded, ManualClock, SetOptions, Source, Stale, Store, Ttl,
 };
 
+use valkey_tests::resp::Value;
+
 use crate::database::{PATIENCE, until};
+use crate::faults::Log;
 use crate::stores::On;
 
 suite! {
@@ -34,6 +37,7 @@ suite! {
     a_failed_refresh_is_tried_again_after_a_pause
     a_refresh_that_an_update_overtook_is_not_stored
     a_refresh_takes_over_from_one_that_died
+    a_refresh_ends_with_its_store_and_gives_its_claim_back
     a_loader_that_borrows_does_not_refresh_ahead
     a_slow_load_goes_on_beside_its_caller
     who_waits_for_a_slow_load_is_served_the_stale_value
@@ -521,6 +525,25 @@ async fn a_refresh_takes_over_from_one_that_died(on: On) {
     until_row(&store, 3).await;
 }
 
+async fn a_refresh_ends_with_its_store_and_gives_its_claim_back(on: On) {
+    let (store, clock) = on_clock(on, "ahead-closed").await;
+    Loads::open().hot(&store, 1).await;
+    clock.advance(Duration::from_secs(17));
+    let loads = Loads::closed();
+    assert_eq!(loads.hot(&store, 2).await, 1);
+    until("the refresh begins", async || loads.count() > 0).await;
+    let claim = || on.raw(&["GETRANGE", "ahead-closed:page:1", "31", "38"]);
+    let nobody = Value::Bulk(vec![0; 8]);
+    if on != On::Memory {
+        assert_ne!(claim(), nobody);
+    }
+    store.close().await;
+    assert_eq!(running(&store), 0);
+    if on != On::Memory {
+        assert_eq!(claim(), nobody);
+    }
+}
+
 async fn a_loader_that_borrows_does_not_refresh_ahead(on: On) {
     let (store, clock) = on_clock(on, "ahead-borrows").await;
     Loads::open().hot(&store, 1).await;
@@ -651,4 +674,24 @@ async fn a_touch_extends_freshness(on: On) {
     assert!(Page::touch(&store, 1).await.unwrap());
     let left = seconds(Page::ttl(&store, 1).await.unwrap());
     assert!((19..=21).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn that_a_loader_borrows_is_said_once() {
+    let log = Log::default();
+    let _logging = log.takes();
+    let (store, clock) = on_clock(On::Memory, "said").await;
+    Loads::open().hot(&store, 1).await;
+    let hit = async || {
+        let unused = async || panic!("it is not loaded") as Result<Option<Hot>, ()>;
+        Hot::get_or_load(&store, 1, unused).await.unwrap()
+    };
+    hit().await;
+    assert!(!log.text().contains("get_or_refresh"), "{}", log.text());
+    clock.advance(Duration::from_secs(17));
+    for _ in 0..3 {
+        hit().await;
+    }
+    let text = log.text();
+    assert_eq!(text.matches("get_or_refresh").count(), 1, "{text}");
 }
