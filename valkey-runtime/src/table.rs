@@ -553,6 +553,10 @@ fn the_page_has_the_figures_of_the_code() {
         .split_once("const MOST: usize = ")
         .and_then(|(_, rest)| rest.split_once(';'));
     let most = most.expect("the number").0.replace('_', ",");
+    let tasks = include_str!("background.rs")
+        .split_once("const MOST: u32 = ")
+        .and_then(|(_, rest)| rest.split_once(';'));
+    let tasks = tasks.expect("the number").0;
     let breaker = include_str!("backend/breaker.rs");
     let config = include_str!("config/mod.rs");
     let figures = [
@@ -570,6 +574,13 @@ fn the_page_has_the_figures_of_the_code() {
             "the longest such pause",
             time(constant(loading, "LONGEST_PAUSE")),
         ),
+        (
+            "the pause after a failed load",
+            time(Duration::from_millis(
+                crate::Policy::new().retry_after_millis,
+            )),
+        ),
+        ("loads that go on beside their callers", tasks.to_owned()),
         ("a place in a guard lasts", time(GUARD_LIFE)),
         (
             "the first pause before a kept deletion is tried again",

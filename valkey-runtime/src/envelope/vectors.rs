@@ -3,12 +3,15 @@
 //! change: empty that file, and the test prints what belongs there.)
 
 use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Head, Header, Kind, Standing, head, standing};
+use super::timing::{Claim, Timing};
+use super::{Head, Header, HeaderBytes, Kind, Standing, head, standing};
 use crate::backend::Found;
-use crate::{Cached, ErrorKind, OnCorrupt, Policy, Store, Ttl, codec};
+use crate::{Cached, ErrorKind, ManualClock, OnCorrupt, Policy, Store, Ttl, codec};
 
 const FILE: &str = include_str!("../../../docs/envelope-vectors.json");
 const PAGE: &str = include_str!("../../../docs/envelope.md");
@@ -17,6 +20,10 @@ const PAGE: &str = include_str!("../../../docs/envelope.md");
 const VERSION: u16 = 2;
 /// The beginning of 2026, with `abc` as the random bits.
 const STAMP: u64 = 1_767_225_600_000_000 << 12 | 0xabc;
+/// How long after that the entries are read.
+const LATER: Duration = Duration::from_secs(60);
+/// That time, in milliseconds.
+const NOW: u64 = STAMP / 4_096_000 + 60_000;
 
 /// The reader. A corrupt entry is an error to it, and stays.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +56,15 @@ impl Cached for Lenient {
     type Key<'k> = u64;
 }
 
+/// The header of a value that says so much of time.
+fn timed(until: u64, claim: Claim) -> HeaderBytes {
+    Header {
+        timing: Some(Timing { until, claim }),
+        ..Header::value(VERSION, STAMP)
+    }
+    .to_bytes()
+}
+
 /// Name and bytes of each vector.
 fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     let header = |kind, version, shape| {
@@ -63,6 +79,12 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         .to_bytes()
     };
     let own = header(Kind::Value, VERSION, 0);
+    let (fresh, stale) = (NOW + 240_000, NOW - 30_000);
+    let loader = Claim::new(0x0a_0b0c, NOW, 1000);
+    let pause = Claim::new(0, NOW, 5000);
+    let claimed = timed(fresh, loader);
+    let at_21 = |kind| [&header(kind, VERSION, 0)[..21], &claimed[21..]].concat();
+    let without_claim = [&claimed[..30], &[0xc0; 3]].concat();
     let ada = rmp_serde::to_vec_named(&User {
         id: 42,
         name: "Ada".into(),
@@ -84,6 +106,12 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
             "other order, unknown field",
             entry(&own, b"\x83\xa4name\xa3Ada\xa4born\xcd\x07\x17\xa2id\x2a"),
         ),
+        ("fresh", entry(&timed(fresh, Claim::NONE), &ada)),
+        ("fresh, claimed", entry(&claimed, &ada)),
+        ("not fresh", entry(&timed(stale, Claim::NONE), &ada)),
+        ("not fresh, claimed", entry(&timed(stale, loader), &ada)),
+        ("not fresh, paused", entry(&timed(stale, pause), &ada)),
+        ("expired by hand", entry(&timed(0, Claim::NONE), &ada)),
         ("older version", entry(&header(Kind::Value, 1, 0), &ada)),
         ("newer version", entry(&header(Kind::Value, 3, 0), &ada)),
         (
@@ -108,6 +136,8 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         ("later format", damaged(1, 2)),
         ("later format, 12 elements", later_and_longer),
         ("reserved element in use", damaged(21, 1)),
+        ("freshness of an absence", entry(&at_21(Kind::Absence), b"\xc0")),
+        ("freshness without claim", entry(&without_claim, &ada)),
         (
             "header alone",
             Header::value(VERSION, 0x0123_4567_89ab_cdef)
@@ -122,6 +152,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         ("text for a number", entry(&own, b"\x82\xa2id\xa242\xa4name\xa3Ada")),
         ("129 levels", entry(&own, &[&[0x91; 129][..], b"\xc0"].concat())),
         ("header cut short", own[..24].to_vec()),
+        ("timed header cut short", claimed[..40].to_vec()),
         ("unknown kind", damaged(2, 4)),
         ("shortest integers", shortest_integers),
         ("bare payload", ada),
@@ -131,6 +162,14 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What a header says of time.
+fn times(Timing { until, claim }: Timing) -> String {
+    let (claimed, token) = ((claim.to_bits() >> 24) * 10, claim.token());
+    format!(
+        r#", "fresh_until_millis": {until}, "claimed_until_millis": {claimed}, "claim_token": {token}"#
+    )
 }
 
 /// The vector as an object of the file, with what the code makes of it.
@@ -143,16 +182,17 @@ async fn described(name: &str, bytes: &[u8]) -> String {
         Head::Known(header) => {
             let (micros, random) = (header.stamp >> 12, header.stamp & 0xfff);
             format!(
-                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random} }}"#,
+                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random}{} }}"#,
                 format!("{:?}", header.kind).to_lowercase(),
                 header.version,
                 header.shape,
+                header.timing.map_or_else(String::new, times),
             )
         }
         Head::Newer => "\"newer\"".to_owned(),
         Head::Corrupt(_) => "null".to_owned(),
     };
-    let standing = match standing(head(bytes), VERSION, || STAMP / 4_096_000) {
+    let standing = match standing(head(bytes), VERSION, || NOW) {
         Standing::Own => "own",
         Standing::Stale => "stale",
         Standing::Replaceable => "replaceable",
@@ -177,7 +217,11 @@ async fn described(name: &str, bytes: &[u8]) -> String {
 
 /// What `get` gives where these bytes lie; else why they are corrupt.
 async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
-    let store = Store::memory();
+    let clock = Arc::new(ManualClock::new());
+    clock.advance(LATER);
+    let store = Store::builder().memory().clock(clock).connect();
+    let store = store.await.unwrap();
+    assert_eq!(store.inner().now_millis(), NOW);
     let backend = &store.inner().backend;
     backend.set(b"user:42", bytes.to_vec(), None).await.unwrap();
     let result = User::get(&store, 42).await.map_err(|error| {
@@ -208,7 +252,7 @@ async fn the_file_holds_what_the_code_writes_and_how_it_reads() {
     }
     let file = format!(
         "{{\n  \"about\": \"Entries of the envelope (envelope.md), and what a reader of version {VERSION} of `struct User {{ id: \
-         u64, name: String }}` makes of each\",\n  \"vectors\": [\n{}\n  ]\n}}\n",
+         u64, name: String }}` makes of each, a minute after the stamp\",\n  \"vectors\": [\n{}\n  ]\n}}\n",
         objects.join(",\n")
     );
     for (number, (made, written)) in file.lines().zip(FILE.lines()).enumerate() {
