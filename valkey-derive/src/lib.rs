@@ -55,7 +55,7 @@ use crate::errors::Errors;
 /// | `stale_if_error = "1h"` | | how long after its TTL a value is kept and, where the loader fails, served; by default not at all. Not with `ttl = "never"` |
 /// | `retry_after = "5s"` | `"5s"` | with `stale_if_error`: how long after a failed load the stale value is served without another try; at most a day |
 /// | `refresh_ahead = "80%"` | | once so much of its life is over, from 1 to 99 percent, a value that is read is loaded anew in the background, once; by default not at all. Not with `ttl = "never"` |
-/// | `load_timeout = "200ms"` | | with `stale_if_error`: how long a caller waits for a load before it is given the stale value, if there is one; by default until the load is over |
+/// | `load_timeout = "200ms"` | | with `stale_if_error`: how long a caller waits for a load that another runs, or in `get_or_refresh` its own, before it is given the stale value, if there is one; by default until the load is over |
 /// | `sliding` | | with `max_age`: a hit extends the life of an entry by its TTL. Not with `ttl = "never"` |
 /// | `max_age = "7d"` | | with `sliding`: how long an entry lives at most, however often it is read. Not shorter than the `ttl` |
 /// | `strict` | | an update whose guard can't be placed is refused; by default it is written all the same, and the invalidation delivered later. Updates then fail with an `UpdateError` |

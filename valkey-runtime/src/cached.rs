@@ -170,7 +170,7 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// Invalidates the value under `key` softly: no read gives it any more, and no load that has begun is stored, as after
     /// [`del`](Self::del); but where a type keeps expired values to fall back on (`stale_if_error`), this one is kept for
-    /// that. True if a value was there.
+    /// that. Where the type has a `hold` it is a [`del`](Self::del). True if a value was there.
     ///
     /// # Errors
     /// When the server could not be asked.

@@ -229,14 +229,14 @@ impl Stats {
         self.refused
     }
 
-    /// Background tasks that run at the moment: deliveries, leases on their way back, renewals of guards, and a connection
-    /// being made. A gauge, where everything else here is a counter.
+    /// Background tasks that run at the moment: loads that go on beside their callers, deliveries, leases on their way back,
+    /// lives that hits extend, renewals of guards, and a connection being made. A gauge, where everything else here is a counter.
     pub fn background_running(&self) -> u64 {
         self.background_running
     }
 
-    /// Background tasks that were not started, since 256 of those that can be done without ran already, or since the store
-    /// was [closed](crate::Store::close).
+    /// Background tasks that were not started, since 256 loads ran already, or 256 of those that can be done without, or since
+    /// the store was [closed](crate::Store::close).
     pub fn background_refused(&self) -> u64 {
         self.background_refused
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::backend::Found;
 use crate::entry::{Origin, Source};
+use crate::envelope::placeholder::Lease;
 use crate::envelope::timing::{FOR_EVER, Timing};
 use crate::envelope::{self, Head, Header, Standing};
 use crate::error::{self, printable};
@@ -82,6 +83,12 @@ impl Raw {
             stamp: self.header.stamp,
             expires,
         }
+    }
+
+    /// Whether the lease is a claim on this very entry.
+    pub(crate) fn is_claimed_by(&self, lease: Option<Lease>) -> bool {
+        let own = self.header.stamp;
+        matches!(lease, Some(Lease::Claim { stamp, .. }) if stamp == own)
     }
 
     pub(crate) fn payload(&self) -> &[u8] {

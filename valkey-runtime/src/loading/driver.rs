@@ -237,8 +237,28 @@ impl Driver {
         if let Step::Load(Some(lease)) = self.step {
             self.lease = Some(lease);
             self.store.inner().counters.refresh();
-            // What it takes longer would not be stored. How it failed is nobody's concern; that it did is counted.
-            let _ = timeout(LONGEST_LOAD, self.load::<T, _, _, _, _>(None, None, load)).await;
+            // How it failed is nobody's concern; that it did is counted.
+            let _ = self.load_in_time::<T, _, _, _, _>(load).await;
+        }
+    }
+
+    /// Loads beside its caller: what takes longer than the longest load would not be stored, and is ended. `None` if it was.
+    pub(super) async fn load_in_time<T, L, E, F, Fut>(
+        &mut self,
+        load: F,
+    ) -> Option<Result<Option<(T, Origin)>, E>>
+    where
+        T: Cached,
+        L: IntoLoaded<T>,
+        F: FnOnce(Option<Raw>) -> Fut,
+        Fut: Future<Output = Result<L, E>>,
+    {
+        match timeout(LONGEST_LOAD, self.load(None, None, load)).await {
+            Ok(loaded) => Some(loaded),
+            Err(_) => {
+                self.falls_back::<T>().await;
+                None
+            }
         }
     }
 
@@ -372,10 +392,8 @@ impl Driver {
         Fut: Future<Output = Result<L, E>>,
     {
         // What it has not claimed may be gone.
-        let claimed = self.kept.clone().filter(|kept| {
-            let stamp = kept.header.stamp;
-            matches!(self.lease, Some(Lease::Claim { stamp: on, .. }) if on == stamp)
-        });
+        let claimed = self.kept.clone();
+        let claimed = claimed.filter(|kept| kept.is_claimed_by(self.lease));
         let begun = Begun::now(self.lease, self.store.inner());
         let loaded = {
             let mut keep = pin!(self.keep());
@@ -397,7 +415,7 @@ impl Driver {
         };
         let loaded = match loaded {
             Ok(loaded) => loaded.into_loaded(),
-            Err(error) => return self.failed(error).await,
+            Err(error) => return self.falls_back().await.map(Some).ok_or(error),
         };
         let (key, inner) = (self.call.key(), self.store.inner());
         let end = inner.end_of(key, &begun, &loaded, claimed.as_ref(), ttl, self.meta);
@@ -426,18 +444,16 @@ impl Driver {
             .map(|value| (value, Origin { expires, ..origin })))
     }
 
-    /// The loader failed. Where there is a value that may serve that is the answer, for the callers that wait too.
-    async fn failed<T: Cached, E>(&mut self, error: E) -> Result<Option<(T, Origin)>, E> {
+    /// The loader failed, or was stopped since it took too long. Where there is a value that may serve that is the answer.
+    pub(super) async fn falls_back<T: Cached>(&mut self) -> Option<(T, Origin)> {
         let inner = self.store.inner();
         inner.counters.failed_load();
-        let kept = self
-            .kept
-            .take()
-            .filter(|kept| inner.may_serve(kept, self.meta));
+        let may_serve = |kept: &Raw| inner.may_serve(kept, self.meta);
+        let kept = self.kept.take().filter(may_serve);
         let value = kept.as_ref().map(|kept| codec::decode(kept.payload()));
         let (Some(kept), Some(Ok(value))) = (kept, value) else {
             self.end(End::FAILED).await;
-            return Err(error);
+            return None;
         };
         let timing = kept.header.timing;
         if timing.is_none_or(|timing| !timing.is_fresh(inner.now_millis())) {
@@ -448,8 +464,8 @@ impl Driver {
             "a load failed, and the value that is there is served"
         );
         let origin = kept.origin(Source::Stale, None, inner);
-        self.end(End::stale(&kept)).await;
-        Ok(Some((value, origin)))
+        self.end(End::fallen_back(&kept, self.lease)).await;
+        Some((value, origin))
     }
 
     /// Renews the lease until the longest load is over, or it is lost: then what is loaded will not be stored.

@@ -68,8 +68,12 @@ impl End {
         then: Then::Release,
     };
 
-    /// The load gave nothing, and what was there is served.
-    pub(super) fn stale(kept: &Raw) -> Self {
+    /// The load gave nothing, and its caller is served what it kept. Its followers are too, if it has been there for as long as
+    /// they follow: if the load had claimed it. Else they may have come after it was taken away.
+    pub(super) fn fallen_back(kept: &Raw, lease: Option<Lease>) -> Self {
+        if !kept.is_claimed_by(lease) {
+            return Self::FAILED;
+        }
         Self {
             followers: Ended::Share(Share::Stale(kept.bytes().clone())),
             then: Then::Release,
@@ -119,7 +123,7 @@ impl Inner {
             then: Then::Discard,
         };
         let value = match (&loaded.value, loaded.fate, kept) {
-            (Some(_), Fate::Served, Some(kept)) => return End::stale(kept),
+            (Some(_), Fate::Served, Some(kept)) => return End::fallen_back(kept, begun.lease),
             (Some(_), Fate::Unchanged, Some(kept)) => {
                 return match self.header(stamp, ttl, meta) {
                     Ok((header, ttl)) => {

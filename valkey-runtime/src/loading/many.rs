@@ -395,9 +395,8 @@ impl<'s> Many<'s> {
             .map(|(one, _)| serving(&self.ones[*one]))
             .collect();
         let ends = chunk.iter().zip(&served).map(|((one, lease), served)| {
-            let end = served
-                .as_ref()
-                .map_or(End::FAILED, |(_, _, kept)| End::stale(kept));
+            let fallen_back = |(_, _, kept): &(usize, T, Raw)| End::fallen_back(kept, *lease);
+            let end = served.as_ref().map_or(End::FAILED, fallen_back);
             (*one, *lease, end)
         });
         let ends = ends.collect();

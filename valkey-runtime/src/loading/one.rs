@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::TypeLoads;
 use super::call::{Call, Seen};
 use super::driver::{Driver, Queue, Ready};
 use super::sight::Sight;
-use super::{LONGEST_LOAD, TypeLoads};
 use crate::entry::{Origin, Source};
 use crate::options::{LoadMode, LoadOptions};
 use crate::store::{Inner, Store};
@@ -113,9 +113,10 @@ where
                     let longest = driver.load_timeout();
                     let (sender, loaded) = oneshot::channel();
                     let outliving = async move {
-                        let loaded = timeout(LONGEST_LOAD, driver.load(None, None, load)).await;
-                        // Nobody waits any more, which is what this is for.
-                        let _ = loaded.map(|loaded| sender.send(loaded));
+                        if let Some(given) = driver.load_in_time(load).await {
+                            // Nobody may wait any more, which is what this is for.
+                            let _ = sender.send(given);
+                        }
                     };
                     inner.background.spawn_load(outliving);
                     // Where it could not begin, or did not end, there is the stale value all the same.

@@ -1,11 +1,16 @@
 //! What only the inside shows: that nothing is left behind, whatever becomes of the callers.
 
 use std::future::Future;
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
-use crate::{BestEffort, Cached, Store, Ttl};
+use crate::backend::Found;
+use crate::transition::{Placing, Rejected};
+use crate::verbs::Raw;
+use crate::{BestEffort, Cached, Policy, Store, Ttl};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct User {
@@ -129,4 +134,62 @@ async fn leases_of_later_chunks_are_kept() {
     });
     assert_eq!(loaded.await.unwrap().into_iter().flatten().count(), 1500);
     assert_eq!(store.stats().refused_fills(), 0);
+}
+
+/// A value of it may serve where its loader fails.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Page(u32);
+
+impl Cached for Page {
+    const PREFIX: &'static str = "page";
+    const TTL: Ttl = Ttl::from_millis(60_000);
+    const VERSION: u16 = 1;
+    const POLICY: Policy = Policy::new().stale_if_error_millis(60_000);
+    type Guarding = BestEffort;
+    type OwnedKey = u64;
+    type Key<'k> = u64;
+}
+
+/// A caller waits for the load of another process, that of a stale value; the value is updated; another caller comes and
+/// follows the first, whose load now has a lease where nothing was, and fails. The first may be served the stale value: it was
+/// there when it called. The other may not.
+#[tokio::test]
+async fn who_follows_after_an_update_is_not_served_what_was_stale_before_it() {
+    let store = Store::memory();
+    store.of::<Page>().set_at(1, &Page(1)).await.unwrap();
+    assert!(Page::expire(&store, 1).await.unwrap());
+    let backend = &store.inner().backend;
+    let Found::Entry(bytes) = backend.get(b"page:1").await.unwrap() else {
+        panic!("it is kept");
+    };
+    let claim = Placing::Lease {
+        token: 77,
+        life: 60_000,
+        rejected: Rejected::Claim(Raw::new(bytes).header.stamp),
+    };
+    backend.place(b"page:1", &claim).await.unwrap();
+
+    let (begun, fails) = (Notify::new(), Notify::new());
+    let mut leader = pin!(Page::get_or_load(&store, 1, async || {
+        begun.notify_one();
+        fails.notified().await;
+        Err::<Page, _>("no database")
+    }));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(leader.as_mut().poll(&mut context).is_pending(), "it waits");
+    let updated = Page::update(&store, 1, async || Ok::<_, ()>(()));
+    updated.await.unwrap();
+    tokio::select! {
+        given = &mut leader => panic!("{given:?}"),
+        () = begun.notified() => {}
+    }
+    let load = async || Ok::<_, &str>(Page(2));
+    let mut follower = pin!(Page::get_or_load(&store, 1, load));
+    assert!(
+        follower.as_mut().poll(&mut context).is_pending(),
+        "it follows"
+    );
+    fails.notify_one();
+    assert_eq!(leader.await, Ok(Some(Page(1))));
+    assert_eq!(follower.await, Ok(Some(Page(2))));
 }
