@@ -557,6 +557,10 @@ fn the_page_has_the_figures_of_the_code() {
         .split_once("const MOST: u32 = ")
         .and_then(|(_, rest)| rest.split_once(';'));
     let tasks = tasks.expect("the number").0;
+    let eighth = include_str!("verbs.rs")
+        .split_once("left >= ttl - ttl / ")
+        .and_then(|(_, rest)| rest.split_once(' '));
+    let eighth = eighth.expect("the number").0;
     let breaker = include_str!("backend/breaker.rs");
     let config = include_str!("config/mod.rs");
     let figures = [
@@ -581,6 +585,10 @@ fn the_page_has_the_figures_of_the_code() {
             )),
         ),
         ("loads that go on beside their callers", tasks.to_owned()),
+        (
+            "of a sliding life is over before a hit extends it",
+            format!("1/{eighth}"),
+        ),
         ("a place in a guard lasts", time(GUARD_LIFE)),
         (
             "the first pause before a kept deletion is tried again",
