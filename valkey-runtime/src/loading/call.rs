@@ -362,19 +362,25 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
-    /// What came of the caller's own load: its followers are told.
+    /// What came of the caller's own load: its followers are told. A value that it claimed, and that has to serve, was there
+    /// when the claim was made: it is for those who had called by then.
     pub(crate) fn loaded<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
         loaded: Loaded<V>,
     ) {
+        let Place::Leading(id) = std::mem::replace(&mut self.place, Place::Outside) else {
+            return;
+        };
         let outcome = match loaded {
+            Loaded::Share(stale @ Share::Stale(_)) => match flights.claimed_since(id) {
+                Some(sent) => Outcome::Found(stale, sent),
+                None => Outcome::Failed,
+            },
             Loaded::Share(share) => Outcome::Loaded(share),
             Loaded::Failed => Outcome::Failed,
         };
-        if let Place::Leading(id) = std::mem::replace(&mut self.place, Place::Outside) {
-            flights.end(id, outcome);
-        }
+        flights.end(id, outcome);
     }
 
     /// The caller is gone before it was done. The lease that nobody needs any more, if there is one.
@@ -456,6 +462,32 @@ mod tests {
         assert_eq!(step, Step::Done(Share::Value(5)));
         assert_eq!(early.moved(&mut flights, 5), Step::Done(Share::Value(5)));
         assert_eq!(late.moved(&mut flights, 6), ASK);
+    }
+
+    /// The first copy of the leader's request claimed a value, which was deleted before a second copy made a lease.
+    #[test]
+    fn a_follower_is_not_given_what_was_claimed_before_it_began() {
+        let mut flights = TestFlights::new();
+        let mut leader = asking(&mut flights, 1, 7);
+        let mut early = waiting(&mut flights, 0, Seen::Stale(1));
+        let mut late = waiting(&mut flights, 3, Seen::Lease(lease(7)));
+        let claim = Lease::Claim { token: 7, stamp: 1 };
+        let step = leader.asked(&mut flights, 4, (2, 7), Seen::Lease(claim), true);
+        assert_eq!(step, Step::Load(Some(claim)));
+        leader.loaded(&mut flights, Loaded::Share(Share::Stale(5)));
+        assert_eq!(early.moved(&mut flights, 5), Step::Done(Share::Stale(5)));
+        assert_eq!(late.moved(&mut flights, 6), ASK);
+    }
+
+    #[test]
+    fn a_value_that_was_not_claimed_serves_its_finder_alone() {
+        let mut flights = TestFlights::new();
+        let mut alone = Call::new((), 1);
+        let step = alone.got(&mut flights, 2, Seen::Closed);
+        assert_eq!(step, Step::Load(None));
+        let mut other = waiting(&mut flights, 1, Seen::Closed);
+        alone.loaded(&mut flights, Loaded::Share(Share::Stale(5)));
+        assert_eq!(other.moved(&mut flights, 3), Step::Load(None));
     }
 
     #[test]

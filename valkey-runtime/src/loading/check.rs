@@ -2,19 +2,23 @@
 //! ever, nothing is left behind, and where there is no lease to see a process runs one load at a time.
 //!
 //! What is explored is the real code. The server's half of each verb is [`transition`](crate::transition) on real entries,
-//! the client's steps are [`Call`](super::call::Call) and [`Flights`](super::flights::Flights); only what is around them is
-//! simulated: the shell that does what a step says, the network, the database, and writers. A request is sent, run and
-//! answered in three steps, and in between anything else may happen. Callers may be dropped and processes may crash before
-//! any step, replies are lost, a request is run again at any later moment, leases run out though they are renewed, entries
-//! expire and are evicted, loads fail; a [`Budget`] says how often.
+//! the client's steps are [`Call`](super::call::Call) and [`Flights`](super::flights::Flights), what an answer shows it is
+//! [`seen`](super::sight::seen); only what is around them is simulated: the shell that does what a step says, the network,
+//! the database, and writers. A request is sent, run and answered in three steps, and in between anything else may happen.
+//! Callers may be dropped and processes may crash before any step, replies are lost, a request is run again at any later
+//! moment, leases run out though they are renewed, entries expire and are evicted, loads fail; a [`Budget`] says how often.
+//!
+//! Values of a timed type say until when they are fresh; then they are stale, and are claimed in place. A guarded write or a
+//! deletion that is over leaves no older row to be given, a soft expiry leaves one to be given as what it is: stale.
 //!
 //! The invariants are the [`Flaw`]s. That the check can find what it looks for is shown by [`Mutation`]s: small departures
 //! from the rules, each of which is found wrong.
 //!
 //! Outside: the shell itself (renewals, which prolong what here runs out at any moment or, for a writer that lives, never;
-//! the limit on loads; the length of pauses: here a caller may lose its patience at any time); what is another module's (a
-//! `hold`, plain `set`s, entries that are corrupt, best-effort updates that did not get their guard); a server that forgets
-//! what it had acknowledged. There is one key, and a caller calls once.
+//! the limit on loads; the length of pauses: here a caller may lose its patience at any time; until when what is stale may
+//! serve: here as long as it is there); what is another module's (a `hold`, plain `set`s, a `touch`, entries that are
+//! corrupt, best-effort updates that did not get their guard); a server that forgets what it had acknowledged. There is one
+//! key, and a caller calls once.
 
 mod explorer;
 mod names;
@@ -44,6 +48,10 @@ struct Setup {
     cached: Option<u16>,
     /// Where this is the row, there is none.
     absent: Option<Row>,
+    /// The type's values say until when they are fresh.
+    timed: bool,
+    /// What is no longer fresh may be served where there is nothing better.
+    serves: bool,
     /// The server answers nobody.
     down: bool,
     budget: Budget,
@@ -57,6 +65,8 @@ struct Caller {
     version: u16,
     /// Takes nothing that is there.
     fresh: bool,
+    /// Refreshes what it finds.
+    refresh: bool,
 }
 
 /// How often something happens that may happen at any time.
@@ -66,13 +76,16 @@ struct Budget {
     crashes: u8,
     /// A caller is dropped.
     drops: u8,
-    /// A caller waits for a flight no longer.
+    /// A caller waits no longer: for a flight, or, if it has what may serve, for its own load.
     timeouts: u8,
     failed_loads: u8,
+    /// What was loaded is not to be stored.
+    discards: u8,
     lost_replies: u8,
     /// A request is run a second time.
     resends: u8,
-    /// Of values. A lease runs out at any time, and so does a dead writer's place in a guard.
+    /// Of values, or of their freshness. A lease runs out at any time, and so do a claim, a pause, and a dead writer's place
+    /// in a guard.
     expiries: u8,
     /// Of anything.
     evictions: u8,
@@ -99,6 +112,18 @@ enum Mutation {
     SilentDrop,
     /// Who should wait for a flight loads instead.
     Restless,
+    /// A soft expiry leaves a value's stamp and claim as they are.
+    ClaimOutlivesExpiry,
+    /// A deletion does no more than a soft expiry.
+    SoftDeletion,
+    /// A fill under a claim takes any value that says until when it is fresh for the one that was claimed.
+    ClaimNamedByToken,
+    /// Who loads without a lease has what is no longer fresh replaced.
+    UnclaimedFill,
+    /// The followers of a failed load are told what was there as if it were what was loaded.
+    StaleServedAsFresh,
+    /// They are told what its leader was once shown, though that is not what it has claimed.
+    UnclaimedShared,
 }
 
 const NOTHING: Budget = Budget {
@@ -106,6 +131,7 @@ const NOTHING: Budget = Budget {
     drops: 0,
     timeouts: 0,
     failed_loads: 0,
+    discards: 0,
     lost_replies: 0,
     resends: 0,
     expiries: 0,
@@ -115,17 +141,24 @@ const NOTHING: Budget = Budget {
 const V1: Caller = Caller {
     version: 1,
     fresh: false,
+    refresh: false,
 };
 
 const V2: Caller = Caller { version: 2, ..V1 };
 
 const FRESH: Caller = Caller { fresh: true, ..V1 };
 
+const REFRESH: Caller = Caller {
+    refresh: true,
+    ..V1
+};
+
 const ONE_OF_EACH: Budget = Budget {
     crashes: 1,
     drops: 1,
     timeouts: 1,
     failed_loads: 1,
+    discards: 0,
     lost_replies: 1,
     resends: 1,
     expiries: 1,
@@ -138,9 +171,35 @@ const PAIR: Setup = Setup {
     writers: &[],
     cached: None,
     absent: None,
+    timed: false,
+    serves: false,
     down: false,
     budget: NOTHING,
     mutation: None,
+};
+
+/// The same, of a type whose values are served when they are no longer fresh. There is one.
+const TIMED: Setup = Setup {
+    cached: Some(1),
+    timed: true,
+    serves: true,
+    ..PAIR
+};
+
+const TIMED_THREE: Setup = Setup {
+    processes: &[&[V1, V1, V1]],
+    ..TIMED
+};
+
+/// One of the two refreshes what it finds.
+const REFRESHING: Setup = Setup {
+    processes: &[&[REFRESH, V1]],
+    ..TIMED
+};
+
+const REFRESHING_APART: Setup = Setup {
+    processes: &[&[REFRESH], &[V1]],
+    ..TIMED
 };
 
 #[cfg(soak)]
@@ -203,6 +262,12 @@ impl fmt::Display for Setup {
         if let Some(version) = self.cached {
             write!(f, ", cached in version {version}")?;
         }
+        if self.timed {
+            write!(f, ", timed")?;
+        }
+        if self.serves {
+            write!(f, ", serving")?;
+        }
         if let Some(row) = self.absent {
             write!(f, ", row {row} absent")?;
         }
@@ -221,17 +286,19 @@ impl fmt::Display for Setup {
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fresh = if self.fresh { " fresh" } else { "" };
-        write!(f, "v{}{fresh}", self.version)
+        let refresh = if self.refresh { " refreshing" } else { "" };
+        write!(f, "v{}{fresh}{refresh}", self.version)
     }
 }
 
 impl Budget {
-    fn named(self) -> [(&'static str, u8); 8] {
+    fn named(self) -> [(&'static str, u8); 9] {
         [
             ("crashes", self.crashes),
             ("drops", self.drops),
             ("timeouts", self.timeouts),
             ("failed loads", self.failed_loads),
+            ("discards", self.discards),
             ("lost replies", self.lost_replies),
             ("resends", self.resends),
             ("expiries", self.expiries),
@@ -242,7 +309,7 @@ impl Budget {
 
 mod tests {
     use super::Flaw::{Deadlock, Herd, Leak, StaleRead};
-    use super::Kind::{Delete, Through, Update};
+    use super::Kind::{Delete, Expire, Through, Update};
     use super::*;
 
     #[test]
@@ -391,6 +458,110 @@ mod tests {
     }
 
     #[test]
+    fn a_stale_value_an_update_a_failure_and_a_request_that_is_run_again() {
+        holds(Setup {
+            writers: &[Update],
+            budget: Budget {
+                failed_loads: 1,
+                resends: 1,
+                expiries: 1,
+                ..NOTHING
+            },
+            ..TIMED
+        });
+    }
+
+    #[test]
+    fn stale_values_a_soft_expiry_and_callers_that_go_or_wait_no_longer() {
+        holds(Setup {
+            writers: &[Expire],
+            budget: Budget {
+                drops: 2,
+                timeouts: 1,
+                failed_loads: 1,
+                discards: 1,
+                ..NOTHING
+            },
+            ..TIMED
+        });
+    }
+
+    #[test]
+    fn a_stale_value_whose_claim_is_inherited() {
+        holds(Setup {
+            writers: &[Expire],
+            budget: Budget {
+                drops: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..TIMED_THREE
+        });
+    }
+
+    #[test]
+    fn a_refresh_a_deletion_and_a_soft_expiry() {
+        holds(Setup {
+            writers: &[Delete, Expire],
+            ..REFRESHING
+        });
+    }
+
+    #[test]
+    fn a_refresh_a_write_through_and_a_crash() {
+        holds(Setup {
+            writers: &[Through],
+            budget: Budget {
+                crashes: 1,
+                ..NOTHING
+            },
+            ..REFRESHING
+        });
+    }
+
+    #[test]
+    fn a_refresh_in_another_process_and_a_request_that_is_run_again() {
+        holds(Setup {
+            writers: &[Expire],
+            budget: Budget {
+                lost_replies: 1,
+                resends: 1,
+                ..NOTHING
+            },
+            ..REFRESHING_APART
+        });
+    }
+
+    #[test]
+    fn a_refresh_where_nothing_stale_may_serve() {
+        holds(Setup {
+            serves: false,
+            writers: &[Update],
+            budget: Budget {
+                expiries: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..REFRESHING_APART
+        });
+    }
+
+    #[test]
+    fn a_stale_value_of_a_row_that_is_deleted() {
+        holds(Setup {
+            writers: &[Expire],
+            absent: Some(1),
+            budget: Budget {
+                failed_loads: 1,
+                expiries: 1,
+                evictions: 1,
+                ..NOTHING
+            },
+            ..TIMED
+        });
+    }
+
+    #[test]
     fn each_departure_from_the_rules_is_found() {
         let deletion = Setup {
             writers: &[Delete],
@@ -437,6 +608,42 @@ mod tests {
         is_found(Mutation::Deaf, Deadlock, PAIR);
         is_found(Mutation::SilentDrop, Leak, drop);
         is_found(Mutation::Restless, Herd, outage);
+    }
+
+    #[test]
+    fn each_departure_from_the_rules_of_claims_is_found() {
+        let expiry = Setup {
+            writers: &[Expire],
+            ..TIMED
+        };
+        let refresh = Setup {
+            writers: &[Expire],
+            ..REFRESHING
+        };
+        let loss = Setup {
+            budget: Budget {
+                lost_replies: 1,
+                expiries: 1,
+                ..NOTHING
+            },
+            ..expiry
+        };
+        let failure = Setup {
+            budget: Budget {
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..expiry
+        };
+        let deletion_and_failure = Setup {
+            writers: &[Delete],
+            ..failure
+        };
+        is_found(Mutation::ClaimOutlivesExpiry, StaleRead, refresh);
+        is_found(Mutation::SoftDeletion, StaleRead, deletion_and_failure);
+        is_found(Mutation::ClaimNamedByToken, StaleRead, refresh);
+        is_found(Mutation::UnclaimedFill, StaleRead, loss);
+        is_found(Mutation::StaleServedAsFresh, StaleRead, failure);
     }
 
     /// The configurations of the model that the design was checked by, and what is too large for every day.
@@ -510,5 +717,82 @@ mod tests {
             ..PAIR
         };
         on(outage, &[], drop_and_failure);
+    }
+
+    /// The same of values that say until when they are fresh.
+    #[cfg(soak)]
+    #[test]
+    fn soak_of_claims() {
+        let failure = Budget {
+            failed_loads: 1,
+            expiries: 1,
+            ..NOTHING
+        };
+        let drop_and_failure = Budget {
+            drops: 1,
+            ..failure
+        };
+        let resend = Budget {
+            resends: 1,
+            ..failure
+        };
+        let everything = Budget {
+            discards: 1,
+            ..ONE_OF_EACH
+        };
+        let on = |setup, writers, budget| {
+            holds(Setup {
+                writers,
+                budget,
+                ..setup
+            })
+        };
+        for writers in [&[Update], &[Through], &[Delete], &[Expire]] {
+            on(TIMED, writers, everything);
+        }
+        on(TIMED, &[Update, Expire], resend);
+        on(TIMED, &[Through, Delete], resend);
+        on(REFRESHING, &[Expire], everything);
+        on(REFRESHING, &[Update], everything);
+        on(REFRESHING_APART, &[Expire], everything);
+        let in_two = Setup {
+            processes: &[&[REFRESH, V1], &[V1]],
+            ..TIMED
+        };
+        on(in_two, &[Expire, Delete], NOTHING);
+        on(in_two, &[Expire], drop_and_failure);
+        on(in_two, &[Update], failure);
+        on(TIMED_THREE, &[Update], drop_and_failure);
+        let twice = Budget {
+            expiries: 2,
+            ..drop_and_failure
+        };
+        on(TIMED_THREE, &[Through], twice);
+        let last_one = Setup {
+            writers: &[Through],
+            budget: twice,
+            ..TIMED_THREE
+        };
+        is_found(Mutation::UnclaimedShared, StaleRead, last_one);
+        let and_two = Setup {
+            processes: &[&[REFRESH, V1, V1]],
+            ..TIMED
+        };
+        on(and_two, &[Expire], drop_and_failure);
+        let fresh = Setup {
+            processes: &[&[REFRESH, FRESH], &[V1]],
+            ..TIMED
+        };
+        on(fresh, &[Expire], NOTHING);
+        let versions = Setup {
+            processes: &[&[V2, V2], &[REFRESH]],
+            ..TIMED
+        };
+        on(versions, &[Update], failure);
+        let brief = Setup {
+            serves: false,
+            ..in_two
+        };
+        on(brief, &[Update], failure);
     }
 }

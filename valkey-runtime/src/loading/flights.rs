@@ -70,7 +70,7 @@ pub(crate) enum Outcome<V> {
     /// Its leader is gone, and had no lease to lead on under: followers join anew.
     Abandoned,
     /// The server showed a value, or that there is none, in answer to a request of that moment: it is for those who had
-    /// called by then.
+    /// called by then. So is a value that was claimed by it, where there came no better one.
     Found(Share<V>, Moment),
     /// Likewise a lease of another flight of this process: that is the one to follow.
     Merged(Lease, Moment),
@@ -254,6 +254,17 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
                 _ => false,
             }
         })
+    }
+
+    /// When the request was sent that claimed a value for this flight, if it has one.
+    pub(crate) fn claimed_since(&self, id: FlightId) -> Option<Moment> {
+        match self.flights.get(&id)?.stage {
+            Stage::Leased {
+                sent,
+                lease: Lease::Claim { .. },
+            } => Some(sent),
+            _ => None,
+        }
     }
 
     /// The flight has ended: its followers are told, and the next one is at its turn.

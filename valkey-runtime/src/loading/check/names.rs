@@ -5,7 +5,7 @@
 //! met. That also lets time pass: what the next request makes is told from all that was made before.
 
 use super::Mutation;
-use super::server::Entry;
+use super::server::{Entry, Request};
 use super::world::{Process, World};
 use crate::envelope::placeholder::{Lease, Name};
 use crate::envelope::timing::claim_token;
@@ -26,6 +26,7 @@ pub(in crate::loading) trait Visitor {
     fn lease(&mut self, lease: &mut Lease) {
         match lease {
             Lease::Placed(name) => self.name(name),
+            // The tokens of claims are those of the requests for them, which are small.
             Lease::Claim { token, stamp } => {
                 let mut wide = u64::from(*token);
                 self.token(&mut wide);
@@ -103,9 +104,12 @@ impl Visitor for Naming {
 /// Takes the name from what was not met by then: nobody knows it any more.
 struct Known(Naming);
 
+/// The token of all whose names were taken. A claim that is made with it is nobody's that has one, nor a pause.
+const FORGOTTEN: u64 = 0xff_ffff;
+
 impl Visitor for Known {
     fn token(&mut self, token: &mut u64) {
-        *token = position(&self.0.tokens, *token).unwrap_or(0);
+        *token = position(&self.0.tokens, *token).unwrap_or(FORGOTTEN);
     }
 
     fn stamp(&mut self, stamp: &mut u64) {
@@ -143,9 +147,10 @@ impl World {
     /// Requests that can't do anything any more. With a mutation they may.
     fn forget_what_is_void(&mut self) {
         if self.setup.0.mutation.is_none() {
-            let entry = self.entry.as_ref();
-            self.strays.retain(|request| !request.is_void(entry));
-            self.ran.retain(|request| !request.is_void(entry));
+            let (entry, resends) = (self.entry.as_ref(), self.left.resends > 0);
+            let is_void = |request: &Request| request.is_void(entry, resends);
+            self.strays.retain(|request| !is_void(request));
+            self.ran.retain(|request| !is_void(request));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::explorer::Flaw;
 use super::names::Visitor;
-use super::server::{Entry, Request, Row};
+use super::server::{Entry, Kept, Request, Row};
 use super::world::{Bell, Event, Ghost, Steps, World};
 use super::{Caller, Mutation};
 use crate::envelope::placeholder::Lease;
@@ -17,6 +17,12 @@ pub(super) struct Reader {
     caller: Caller,
     /// No older row may be given to it.
     floor: Row,
+    /// Nor an older one than this as a fresh one.
+    soft: Row,
+    /// What it was shown that is no longer fresh, or that is claimed.
+    kept: Option<Kept>,
+    /// The caller has its answer: what else is done is done beside it.
+    served: bool,
     call: Call<()>,
     phase: Phase,
 }
@@ -64,6 +70,9 @@ impl Reader {
             process,
             caller,
             floor: 0,
+            soft: 0,
+            kept: None,
+            served: false,
             call: Call::new((), 0),
             phase: Phase::Idle,
         }
@@ -82,7 +91,7 @@ impl Reader {
     }
 
     /// What callers are sorted by: those of a process are interchangeable.
-    pub(super) fn rank(&self) -> (usize, u8, Row) {
+    pub(super) fn rank(&self) -> (usize, u8, Row, Row) {
         let phase = match &self.phase {
             Phase::Idle => 0,
             Phase::Sent(query) => 1 + u8::from(query.request == Request::Get),
@@ -94,7 +103,14 @@ impl Reader {
             Phase::Loading(..) => 9,
             Phase::Over => 10,
         };
-        (self.process, phase, self.floor)
+        (self.process, phase, self.floor, self.soft)
+    }
+
+    /// What it loads for, if its lease is a claim: what it has not claimed may be gone.
+    fn claimed(&self, lease: Option<Lease>) -> Option<Kept> {
+        let is_on =
+            |kept: &Kept| matches!(lease, Some(Lease::Claim { stamp, .. }) if stamp == kept.stamp);
+        self.kept.filter(is_on)
     }
 
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) {
@@ -102,6 +118,8 @@ impl Reader {
             return;
         }
         self.call.visit(visitor);
+        let kept = self.kept.iter_mut();
+        kept.for_each(|kept| visitor.stamp(&mut kept.stamp));
         match &mut self.phase {
             Phase::Sent(query) => query.visit(visitor),
             Phase::Answered(query, answer) => {
@@ -136,8 +154,12 @@ impl Reader {
             Phase::Sent(_) => steps.add(event("is heard"), |world| world.is_heard(at)),
             Phase::Answered(query, answer) => {
                 steps.add(event("is answered"), |world| world.is_answered(at, true));
-                let asked = matches!(query.request, Request::Lease { .. });
-                if asked && matches!(answer, Some(Entry::Lease(_))) {
+                let asked = matches!(query.request, Request::Lease { .. }) && !reader.served;
+                let others = |entry: &Entry| match entry {
+                    Entry::Lease(_) => true,
+                    _ => entry.timing().is_some_and(|timing| timing.claim.is_some()),
+                };
+                if asked && answer.as_ref().is_some_and(others) {
                     let event = event("is answered, and has waited too long");
                     steps.add(event, |world| world.is_answered(at, false));
                 }
@@ -148,8 +170,17 @@ impl Reader {
             Phase::Ask { .. } => steps.add(event("asks for a lease"), |world| world.asks(at)),
             Phase::Woken => steps.add(event("is woken"), |world| world.wakes(at)),
             Phase::Load(_) => steps.add(event("reads the row"), |world| world.reads(at)),
-            Phase::Loading(..) => {
+            Phase::Loading(load, row) => {
                 steps.add(event("has loaded"), |world| world.has_loaded(at));
+                let claimed = reader.claimed(load.lease);
+                if claimed.is_some_and(|kept| kept.row == *row) {
+                    let event = event("has loaded, and nothing has changed");
+                    steps.add(event, |world| world.has_confirmed(at));
+                }
+                if world.left.discards > 0 {
+                    let event = event("has loaded what is not stored");
+                    steps.add(event, |world| world.has_to_discard(at));
+                }
                 if world.left.failed_loads > 0 {
                     steps.add(event("fails to load"), |world| world.fails(at));
                 }
@@ -158,6 +189,20 @@ impl Reader {
                 steps.add(event("waits no longer"), |world| world.waits_no_longer(at));
             }
             Phase::Asleep(_) | Phase::Over => {}
+        }
+        let may_be_served = !reader.served && world.serving(at).is_some();
+        if may_be_served && world.left.timeouts > 0 {
+            match &reader.phase {
+                Phase::Ask { .. } | Phase::Asleep(_) => {
+                    let event = event("waits no longer, and makes do");
+                    steps.add(event, |world| world.makes_do(at));
+                }
+                Phase::Load(_) | Phase::Loading(..) => {
+                    let event = event("makes do, and goes on");
+                    steps.add(event, |world| world.is_overtaken(at));
+                }
+                _ => {}
+            }
         }
         let waits = matches!(reader.phase, Phase::Sent(_) | Phase::Answered(..));
         if waits && world.left.lost_replies > 0 {
@@ -187,8 +232,8 @@ impl World {
         // Who called before all others may follow any flight.
         let blind = self.setup.0.mutation == Some(Mutation::BlindJoin);
         reader.call = Call::new((), if blind { 0 } else { sent });
-        reader.floor = self.floor;
-        let Caller { version, fresh } = reader.caller;
+        (reader.floor, reader.soft) = (self.floor, self.soft);
+        let Caller { version, fresh, .. } = reader.caller;
         let request = if fresh {
             let token = self.token();
             Request::FreshLease { token, version }
@@ -214,10 +259,39 @@ impl World {
     }
 
     fn is_answered(&mut self, at: usize, patient: bool) {
-        let reader = &self.readers[at];
-        if let Phase::Answered(query, answer) = &reader.phase {
-            let seen = Entry::seen(answer.as_ref(), reader.caller.version);
-            self.sees(at, *query, seen, patient);
+        let reader = &mut self.readers[at];
+        let Phase::Answered(query, answer) = &reader.phase else {
+            return;
+        };
+        let (query, asked) = (*query, query.request.asked());
+        let (version, serves) = (reader.caller.version, self.setup.0.serves);
+        let (seen, kept) = Entry::seen(answer.as_ref(), version, asked, serves);
+        match (answer, seen) {
+            (
+                &Some(Entry::Row {
+                    stamp,
+                    timing: Some(timing),
+                    ..
+                }),
+                Seen::Hit(row),
+            ) if reader.caller.refresh && asked.is_none() && timing.claim.is_none() => {
+                self.refreshes(at, stamp, row);
+            }
+            (_, seen) => {
+                reader.kept = kept.or(reader.kept);
+                self.sees(at, query, seen, patient);
+            }
+        }
+    }
+
+    /// The caller has its value, and would have the next one before that is no longer fresh.
+    fn refreshes(&mut self, at: usize, stamp: u64, row: Row) {
+        self.is_given(at, Share::Value(row));
+        self.readers[at].served = true;
+        let step = self.with(at, |call, flights, _| call.refreshes(flights, stamp));
+        match step {
+            Some(step) => self.follow(at, step),
+            None => self.ends(at),
         }
     }
 
@@ -244,7 +318,12 @@ impl World {
             },
             _ => self.with(at, |call, flights, now| call.got(flights, now, seen)),
         };
-        self.follow(at, step);
+        match step {
+            Step::Load(Some(_)) => self.follow(at, step),
+            // It was to refresh, and does not wait.
+            _ if self.readers[at].served => self.ends(at),
+            _ => self.follow(at, step),
+        }
     }
 
     fn asks(&mut self, at: usize) {
@@ -271,41 +350,102 @@ impl World {
         self.is_to_load(at, None);
     }
 
+    /// Nor does it load: it takes what may serve.
+    fn makes_do(&mut self, at: usize) {
+        self.left.timeouts -= 1;
+        self.leaves(at);
+        if let Some(kept) = self.serving(at) {
+            self.gives(at, Share::Stale(kept.row));
+        }
+    }
+
+    /// The same, while its load goes on.
+    fn is_overtaken(&mut self, at: usize) {
+        self.left.timeouts -= 1;
+        if let Some(kept) = self.serving(at) {
+            self.is_given(at, Share::Stale(kept.row));
+            self.readers[at].served = true;
+        }
+    }
+
+    /// What it has that may serve where there is no better one to be had.
+    fn serving(&self, at: usize) -> Option<Kept> {
+        self.readers[at].kept.filter(|_| self.setup.0.serves)
+    }
+
     fn reads(&mut self, at: usize) {
         if let Phase::Load(load) = self.readers[at].phase {
             self.readers[at].phase = Phase::Loading(load, self.row);
         }
     }
 
-    /// Followers are told, and what was loaded is on its way to the server. The caller goes whatever is answered.
     fn has_loaded(&mut self, at: usize) {
-        let reader = &self.readers[at];
-        let Phase::Loading(Load { lease, .. }, row) = reader.phase else {
-            return;
-        };
-        let version = reader.caller.version;
-        let found = Some(row).filter(|row| self.setup.0.absent != Some(*row));
-        let loaded = Loaded::Share(found.map_or(Share::Nothing, Share::Value));
-        self.with(at, |call, flights, _| call.loaded(flights, loaded));
-        if let Some(lease) = lease {
-            let row = found;
-            self.stray(Request::Fill {
-                lease,
-                version,
-                row,
-            });
-        }
-        self.gives(at, found);
+        let version = self.readers[at].caller.version;
+        self.ends_load(at, |lease, row| Request::Fill {
+            lease,
+            version,
+            row,
+        });
     }
 
+    fn has_confirmed(&mut self, at: usize) {
+        let version = self.readers[at].caller.version;
+        self.ends_load(at, |lease, _| Request::Confirm { lease, version });
+    }
+
+    fn has_to_discard(&mut self, at: usize) {
+        self.left.discards -= 1;
+        self.ends_load(at, |lease, _| Request::Discard(lease));
+    }
+
+    /// Followers are told, and what was loaded is on its way to the server. The caller goes whatever is answered.
+    fn ends_load(&mut self, at: usize, then: impl FnOnce(Lease, Option<Row>) -> Request) {
+        let Phase::Loading(Load { lease, .. }, row) = self.readers[at].phase else {
+            return;
+        };
+        let found = Some(row).filter(|row| self.setup.0.absent != Some(*row));
+        let share = found.map_or(Share::Nothing, Share::Value);
+        let loaded = Loaded::Share(share.clone());
+        self.with(at, |call, flights, _| call.loaded(flights, loaded));
+        let unclaimed = Lease::Claim { token: 1, stamp: 0 };
+        let unclaimed =
+            Some(unclaimed).filter(|_| self.setup.0.mutation == Some(Mutation::UnclaimedFill));
+        if let Some(lease) = lease.or(unclaimed) {
+            self.stray(then(lease, found));
+        }
+        self.gives(at, share);
+    }
+
+    /// What the caller was shown may have to serve.
     fn fails(&mut self, at: usize) {
-        if let Phase::Loading(Load { lease, .. }, _) = self.readers[at].phase {
-            self.left.failed_loads -= 1;
-            self.with(at, |call, flights, _| call.loaded(flights, Loaded::Failed));
-            if let Some(lease) = lease {
-                self.stray(Request::Release(lease));
+        let Phase::Loading(Load { lease, .. }, _) = self.readers[at].phase else {
+            return;
+        };
+        self.left.failed_loads -= 1;
+        let loaded = self.told_of_failure(at, lease);
+        self.with(at, |call, flights, _| call.loaded(flights, loaded));
+        if let Some(lease) = lease {
+            self.stray(Request::release(lease, true));
+        }
+        match self.serving(at) {
+            Some(kept) => self.gives(at, Share::Stale(kept.row)),
+            None => self.ends(at),
+        }
+    }
+
+    /// What its followers are told. What it has claimed was there when all of them had called; what it was shown before may
+    /// be gone since.
+    fn told_of_failure(&self, at: usize, lease: Option<Lease>) -> Loaded<Row> {
+        let is_claimed = self.readers[at].claimed(lease).is_some();
+        let mutation = self.setup.0.mutation;
+        match self.serving(at) {
+            Some(kept) if mutation == Some(Mutation::StaleServedAsFresh) => {
+                Loaded::Share(Share::Value(kept.row))
             }
-            self.ends(at);
+            Some(kept) if is_claimed || mutation == Some(Mutation::UnclaimedShared) => {
+                Loaded::Share(Share::Stale(kept.row))
+            }
+            _ => Loaded::Failed,
         }
     }
 
@@ -317,13 +457,23 @@ impl World {
         }
     }
 
-    /// The caller is given this row.
-    fn gives(&mut self, at: usize, found: Option<Row>) {
-        let row = found.or(self.setup.0.absent);
-        if row < Some(self.readers[at].floor) {
+    /// The caller is given this, and is done.
+    fn gives(&mut self, at: usize, share: Share<Row>) {
+        self.is_given(at, share);
+        self.ends(at);
+    }
+
+    /// What it is given must be no older than it may. What comes after is given to nobody.
+    fn is_given(&mut self, at: usize, share: Share<Row>) {
+        let Reader { floor, soft, .. } = self.readers[at];
+        let (row, least) = match share {
+            Share::Value(row) => (Some(row), floor.max(soft)),
+            Share::Stale(row) => (Some(row), floor),
+            Share::Nothing => (self.setup.0.absent, floor.max(soft)),
+        };
+        if !self.readers[at].served && row < Some(least) {
             self.flaw = Some(Flaw::StaleRead);
         }
-        self.ends(at);
     }
 
     /// The caller is done or dropped, and says so.
@@ -336,7 +486,7 @@ impl World {
     fn leaves(&mut self, at: usize) {
         let unneeded = self.with(at, |call, flights, _| call.dropped(flights));
         if let Some(lease) = unneeded {
-            self.stray(Request::Release(lease));
+            self.stray(Request::release(lease, false));
         }
     }
 
@@ -363,10 +513,7 @@ impl World {
             }
             Step::Await(flight) => self.listens(at, flight),
             Step::Load(lease) => self.is_to_load(at, lease),
-            Step::Done(share) => match share {
-                Share::Value(row) | Share::Stale(row) => self.gives(at, Some(row)),
-                Share::Nothing => self.gives(at, None),
-            },
+            Step::Done(share) => self.gives(at, share),
         }
     }
 

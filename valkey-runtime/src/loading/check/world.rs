@@ -17,6 +17,8 @@ pub(super) struct World {
     pub(super) row: Row,
     /// No read that begins now may give an older row than this.
     pub(super) floor: Row,
+    /// Nor an older one than this as a fresh one.
+    pub(super) soft: Row,
     pub(super) processes: Vec<Process>,
     pub(super) readers: Vec<Reader>,
     pub(super) writers: Vec<Writer>,
@@ -147,12 +149,14 @@ impl State for World {
 
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { row, floor, .. } = self;
+        let Self {
+            row, floor, soft, ..
+        } = self;
         match &self.entry {
             Some(entry) => write!(f, "{entry:?}")?,
             None => write!(f, "nothing")?,
         }
-        write!(f, "; row {row}, at least {floor}")?;
+        write!(f, "; row {row}, at least {floor}, {soft} if fresh")?;
         for Process { flights, .. } in &self.processes {
             write!(f, "; {flights:?}")?;
         }
@@ -169,9 +173,10 @@ impl World {
         let mut world = Self {
             entry: setup
                 .cached
-                .map(|version| Entry::of_row(Some(0), version, 0)),
+                .map(|version| Entry::stored(Some(0), version, 0, setup.timed)),
             row: 0,
             floor: 0,
+            soft: 0,
             processes: vec![Process::new(); setup.processes.len()],
             readers: readers.collect(),
             writers: setup.writers.iter().copied().map(Writer::new).collect(),
@@ -193,7 +198,7 @@ impl World {
 
     /// The server runs a request.
     pub(super) fn run(&mut self, request: Request) {
-        request.run(&mut self.entry, self.setup.0.mutation);
+        request.run(&mut self.entry, &self.setup.0);
         if self.left.resends > 0 && request != Request::Get {
             self.ran.push(request);
         }
@@ -202,7 +207,7 @@ impl World {
     /// The server runs a request that it ran before.
     pub(super) fn run_again(&mut self, request: Request) {
         self.left.resends -= 1;
-        request.run(&mut self.entry, self.setup.0.mutation);
+        request.run(&mut self.entry, &self.setup.0);
         if self.left.resends == 0 {
             self.ran.clear();
         }
@@ -231,6 +236,7 @@ impl World {
 
     fn the_entry_goes(steps: &mut Steps<'_>) {
         let world = steps.world;
+        World::its_time_passes(steps);
         match &world.entry {
             None => return,
             Some(Entry::Lease(_)) => {
@@ -258,6 +264,25 @@ impl World {
             steps.add(Event::Entry("is evicted"), |world| {
                 world.left.evictions -= 1;
                 world.entry = None;
+            });
+        }
+    }
+
+    /// What a value says of time is over.
+    fn its_time_passes(steps: &mut Steps<'_>) {
+        let world = steps.world;
+        let Some(timing) = world.entry.as_ref().and_then(Entry::timing) else {
+            return;
+        };
+        if timing.fresh && world.left.expiries > 0 {
+            steps.add(Event::Entry("is no longer fresh"), |world| {
+                world.left.expiries -= 1;
+                Entry::is_no_longer_fresh(&mut world.entry);
+            });
+        }
+        if timing.claim.is_some() {
+            steps.add(Event::Entry("is claimed no longer"), |world| {
+                Entry::claim_runs_out(&mut world.entry);
             });
         }
     }

@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Through,
     /// A plain write, then a deletion.
     Delete,
+    /// A plain write, then a soft expiry.
+    Expire,
 }
 
 /// Its token is its number.
@@ -44,7 +46,7 @@ impl Writer {
     pub(super) fn new(kind: Kind) -> Self {
         let phase = match kind {
             Kind::Update | Kind::Through => Phase::Entering,
-            Kind::Delete => Phase::Ready { stamp: 0 },
+            Kind::Delete | Kind::Expire => Phase::Ready { stamp: 0 },
         };
         Self { kind, phase }
     }
@@ -54,7 +56,7 @@ impl Writer {
     }
 
     fn is_guarded(&self) -> bool {
-        self.kind != Kind::Delete
+        matches!(self.kind, Kind::Update | Kind::Through)
     }
 
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) {
@@ -96,8 +98,7 @@ impl Writer {
             }
             Phase::Leaving(request, row) => steps.add(event("leaves, and returns"), |world| {
                 world.run(request);
-                world.floor = world.floor.max(row);
-                world.dies(at);
+                world.returns(at, row);
             }),
             Phase::Dead => {}
         }
@@ -160,8 +161,19 @@ impl World {
                 Request::StoreThrough { guard, row }
             }
             Kind::Delete => Request::Delete,
+            Kind::Expire => Request::Expire,
         };
         self.writers[at].phase = Phase::Leaving(request, row);
+    }
+
+    /// It says that it wrote this row.
+    fn returns(&mut self, at: usize, row: Row) {
+        let least = match self.writers[at].kind {
+            Kind::Update | Kind::Through | Kind::Delete => &mut self.floor,
+            Kind::Expire => &mut self.soft,
+        };
+        *least = row.max(*least);
+        self.dies(at);
     }
 
     fn is_unsure(&mut self, at: usize) {
