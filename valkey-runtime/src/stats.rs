@@ -163,7 +163,8 @@ impl Stats {
         self.hits
     }
 
-    /// Keys for which a read gave none: nothing there, another version, or corrupt under `on_corrupt = "miss"`.
+    /// Keys for which a read gave none: nothing there, another version, no longer fresh, or corrupt under
+    /// `on_corrupt = "miss"`.
     pub fn misses(&self) -> u64 {
         self.misses
     }
@@ -203,7 +204,8 @@ impl Stats {
         self.refreshes
     }
 
-    /// Reads that were given a value after its time, since its load failed or took too long.
+    /// Loading calls that were given a value after its time: since its load failed or took too long, in the pause after that, or
+    /// as its loader wanted it.
     pub fn stale(&self) -> u64 {
         self.stale
     }

@@ -427,10 +427,7 @@ impl Driver {
             Ended::Share(Share::Value(bytes)) if left.is_some() => {
                 Raw::new(bytes.clone()).origin(Source::Loaded, left, inner)
             }
-            Ended::Share(Share::Stale(bytes)) => {
-                inner.counters.stale();
-                Raw::new(bytes.clone()).origin(Source::Stale, None, inner)
-            }
+            Ended::Share(Share::Stale(bytes)) => self.serves(&Raw::new(bytes.clone())),
             Ended::Share(_) | Ended::Failed => Origin {
                 source: Source::Loaded,
                 stamp: begun.stamp,
@@ -444,6 +441,16 @@ impl Driver {
             .map(|value| (value, Origin { expires, ..origin })))
     }
 
+    /// What was there is the answer. It is counted if its time is over: one that was to be refreshed may still be fresh.
+    fn serves(&self, kept: &Raw) -> Origin {
+        let inner = self.store.inner();
+        let timing = kept.header.timing;
+        if timing.is_none_or(|timing| !timing.is_fresh(inner.now_millis())) {
+            inner.counters.stale();
+        }
+        kept.origin(Source::Stale, None, inner)
+    }
+
     /// The loader failed, or was stopped since it took too long. Where there is a value that may serve that is the answer.
     pub(super) async fn falls_back<T: Cached>(&mut self) -> Option<(T, Origin)> {
         let inner = self.store.inner();
@@ -455,15 +462,11 @@ impl Driver {
             self.end(End::FAILED).await;
             return None;
         };
-        let timing = kept.header.timing;
-        if timing.is_none_or(|timing| !timing.is_fresh(inner.now_millis())) {
-            inner.counters.stale();
-        }
+        let origin = self.serves(&kept);
         tracing::warn!(
             key = printable(self.call.key()),
             "a load failed, and the value that is there is served"
         );
-        let origin = kept.origin(Source::Stale, None, inner);
         self.end(End::fallen_back(&kept, self.lease)).await;
         Some((value, origin))
     }

@@ -1,8 +1,8 @@
 //! Cache-aside that can't go stale: the thin shell around [`call`] and [`flights`], which decide.
 //!
-//! A load is stored only if the key still holds the lease that the loader put there before it began, so that whatever was
-//! deleted or written meanwhile is never overwritten by what was loaded before. `docs/consistency.md` has the races step by
-//! step.
+//! A load is stored only if the key still holds the lease that the loader put there before it began, or the value that it
+//! claimed, so that whatever was deleted or written meanwhile is never overwritten by what was loaded before.
+//! `docs/consistency.md` has the races step by step.
 
 mod call;
 #[cfg(test)]
@@ -37,7 +37,7 @@ use flights::{Flights, Moment};
 /// How long a lease lives that is not renewed, and how often it is.
 const LEASE_LIFE: Duration = Duration::from_secs(1);
 const RENEWAL: Duration = Duration::from_millis(300);
-/// A load that takes longer goes on, but is not stored; and so long others wait for it.
+/// A load that takes longer goes on, but is not stored; one beside its caller is ended. So long others wait for it.
 const LONGEST_LOAD: Duration = Duration::from_secs(10);
 /// The pause between two looks at another process's lease: doubled up to the longest, and jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
