@@ -24,6 +24,8 @@ suite! {
     a_failed_load_is_tried_again_after_a_pause
     callers_of_a_failed_load_are_served_the_stale_value
     many_are_served_stale_values_where_their_loader_fails
+    many_stale_values_are_loaded_anew
+    what_is_written_through_is_fresh
     a_value_without_stale_if_error_is_not_served
     a_deleted_value_is_not_served
     an_updated_value_is_not_served
@@ -288,6 +290,34 @@ async fn many_are_served_stale_values_where_their_loader_fails(on: On) {
     let load = async |_| Err::<Vec<(u64, Page)>, _>("no database");
     let found = Page::get_or_load_many(&store, [1, 4], load).await;
     assert_eq!(found, Err("no database"));
+}
+
+async fn many_stale_values_are_loaded_anew(on: On) {
+    let store = on.store("stale-many-anew").await;
+    let pages = |row| [1, 2, 3].map(|id| Page { id, row });
+    Page::set_many(&store, &pages(1)).await.unwrap();
+    for id in [1, 2] {
+        assert!(Page::expire(&store, id).await.unwrap());
+    }
+    let load = async |ids: Vec<u64>| {
+        let pages = ids.into_iter().map(|id| (id, Page { id, row: 2 }));
+        Ok::<_, ()>(pages.collect::<Vec<_>>())
+    };
+    let rows = |found: Vec<Option<Page>>| found.into_iter().map(|page| page.unwrap().row);
+    let found = Page::get_or_load_many(&store, 1..=3, load).await.unwrap();
+    assert!(rows(found).eq([2, 2, 1]));
+    let found = Page::get_many(&store, 1..=3).await.unwrap();
+    assert!(rows(found).eq([2, 2, 1]), "they are stored");
+    assert_eq!(store.stats().refused_fills(), 0);
+}
+
+async fn what_is_written_through_is_fresh(on: On) {
+    let store = with_stale_page(on, "stale-through", 1).await;
+    let written = Page::write_through(&store, &page(2), async || Ok::<_, ()>(()));
+    written.await.unwrap();
+    let entry = Page::get_entry(&store, 1).await.unwrap().unwrap();
+    assert_eq!(entry.row, 2);
+    assert!(seconds(entry.expires_in()) > 10);
 }
 
 async fn a_value_without_stale_if_error_is_not_served(on: On) {
