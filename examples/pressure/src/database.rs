@@ -14,6 +14,17 @@ pub(crate) enum State {
     Down,
 }
 
+impl State {
+    /// How long a query takes.
+    pub(crate) const fn takes(self) -> Duration {
+        Duration::from_millis(match self {
+            State::Calm => 5,
+            State::Slow => 100,
+            State::Down => 20,
+        })
+    }
+}
+
 /// It could not be asked.
 #[derive(Debug)]
 pub(crate) struct Down;
@@ -45,12 +56,7 @@ impl Database {
             inner.counts.most = inner.counts.most.max(inner.running);
             inner.state
         });
-        let takes = match state {
-            State::Calm => Duration::from_millis(5),
-            State::Slow => Duration::from_millis(300),
-            State::Down => Duration::from_millis(20),
-        };
-        sleep(takes).await;
+        sleep(state.takes()).await;
         self.with(|inner| inner.running -= 1);
         match state {
             State::Calm | State::Slow => Ok(100 * u64::from(article) + 99),

@@ -1,13 +1,20 @@
-//! Five ways to read prices from a database that is calm, then slow, then down, then back; and what each does to the callers
+//! Six ways to read prices from a database that is calm, then slow, then down, then back; and what each does to the callers
 //! and to the database.
 //!
 //! ```sh
 //! cargo run -p pressure                             # in this process, on a clock of its own: at once
-//! VALKEY_HOST=127.0.0.1 cargo run -p pressure       # on a Valkey server, in real time: 40 s
+//! VALKEY_HOST=127.0.0.1 cargo run -p pressure       # on a Valkey server, in real time: 20 s
 //! ```
 
 mod database;
+// The code of two processes, in one. Which load to wait for is known for each type and store; so on one store too each of
+// these knows of the other's loads what lies in the store, and no more.
+#[path = "process.rs"]
+mod first;
 mod report;
+#[path = "process.rs"]
+#[allow(clippy::duplicate_mod, reason = "see above")]
+mod second;
 mod time;
 mod ways;
 
@@ -16,21 +23,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use valkey_runtime::{Builder, Store};
 
 use database::{Database, State};
 use report::Tally;
-use time::RuntimeClock;
-use ways::{Process, WAYS, Way};
+use time::{Numbers, RuntimeClock};
+use ways::{Application, WAYS, Way};
 
 const ARTICLES: u32 = 8;
-const PROCESSES: usize = 2;
 /// In each process.
 const CALLERS: u32 = 20;
 /// Between two calls of a caller.
 const PAUSE: Duration = Duration::from_millis(20);
-const PHASE: Duration = Duration::from_secs(2);
+const PHASE: Duration = Duration::from_millis(800);
 const PHASES: [(&str, State); 4] = [
     ("calm", State::Calm),
     ("slow", State::Slow),
@@ -38,9 +46,8 @@ const PHASES: [(&str, State); 4] = [
     ("back", State::Calm),
 ];
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    match run().await {
+fn main() -> ExitCode {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -49,62 +56,70 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<(), Box<dyn Error>> {
-    let stores = stores().await?;
-    report::introduction(stores[0].location());
-    for (name, way) in WAYS {
-        report::heading(name);
-        step(*way, &stores).await;
-    }
-    Ok(())
+fn run() -> Result<(), Box<dyn Error>> {
+    let server = Builder::from_env_if_set()?;
+    let mut runtime = runtime::Builder::new_current_thread();
+    // A server's time can't be paused.
+    let runtime = { runtime.enable_all().start_paused(server.is_none()) }.build()?;
+    runtime.block_on(async {
+        let stores = stores(server).await?;
+        report::introduction(stores[0].location());
+        for (name, way) in WAYS {
+            report::heading(name);
+            step(*way, &stores).await?;
+        }
+        Ok(())
+    })
 }
 
-/// A store for each process. In this process they share one, and time is the runtime's, which need not pass.
-async fn stores() -> Result<Vec<Store>, Box<dyn Error>> {
-    let mut stores = Vec::with_capacity(PROCESSES);
-    while stores.len() < PROCESSES {
-        stores.push(match (Builder::from_env_if_set()?, stores.first()) {
-            (Some(server), _) => server.open().await?,
-            (None, Some(store)) => Store::clone(store),
-            (None, None) => {
-                tokio::time::pause();
-                let clock = Arc::new(RuntimeClock::new());
-                Store::builder().memory().clock(clock).connect().await?
-            }
-        });
+/// A store for each process. In this process they share one.
+async fn stores(server: Option<Builder>) -> valkey_runtime::Result<[Store; 2]> {
+    if let Some(server) = server {
+        return Ok([server.clone().open().await?, server.open().await?]);
     }
-    Ok(stores)
+    let (clock, random) = (Arc::new(RuntimeClock::new()), Arc::new(Numbers::default()));
+    let store = Store::builder().memory().clock(clock).random(random);
+    let store = store.connect().await?;
+    Ok([store.clone(), store])
 }
 
 /// One way, from the first phase to the last.
-async fn step(way: Way, stores: &[Store]) {
+async fn step(way: Way, [first, second]: &[Store; 2]) -> valkey_runtime::Result<()> {
     let database = Arc::new(Database::default());
     let tally = Arc::new(Tally::default());
+    let first = Arc::new(first::Process::new(first.clone(), database.clone()));
+    let second = Arc::new(second::Process::new(second.clone(), database.clone()));
+    first.forget().await?;
+
     let end = Instant::now() + PHASE * PHASES.len() as u32;
-    let mut callers = Vec::new();
-    for store in stores {
-        let process = Arc::new(Process::new(store.clone(), database.clone()));
-        for caller in 0..CALLERS {
-            let (process, tally) = (process.clone(), tally.clone());
-            callers.push(tokio::spawn(async move {
-                let mut article = caller;
-                while Instant::now() < end {
-                    let began = Instant::now();
-                    let answer = process.call(way, article % ARTICLES).await;
-                    tally.add(answer, began.elapsed());
-                    article += 1;
-                    sleep(PAUSE).await;
-                }
-            }));
-        }
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        callers.spawn(call(first.clone(), way, caller, end, tally.clone()));
+        callers.spawn(call(second.clone(), way, caller, end, tally.clone()));
     }
     for (name, state) in PHASES {
         database.set(state);
         sleep(PHASE).await;
         report::row(name, &tally.take(), &database.take());
     }
-    for caller in callers {
-        // A caller that panicked would have said so.
-        let _ = caller.await;
+    callers.join_all().await;
+    Ok(())
+}
+
+/// Reads one price after another: all of them, in an order that few callers have.
+async fn call(
+    process: Arc<impl Application>,
+    way: Way,
+    caller: u32,
+    end: Instant,
+    tally: Arc<Tally>,
+) {
+    let (mut article, stride) = (caller, caller / ARTICLES * 2 + 1);
+    while Instant::now() < end {
+        let began = Instant::now();
+        let answer = process.call(way, article % ARTICLES).await;
+        tally.add(answer, began.elapsed());
+        article += stride;
+        sleep(PAUSE).await;
     }
 }

@@ -5,9 +5,12 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::database;
+use crate::database::{self, State};
 use crate::ways::Answer;
-use crate::{ARTICLES, CALLERS, PHASE, PROCESSES};
+use crate::{ARTICLES, CALLERS, PHASE};
+
+/// What takes less did not wait for a load: no query is so quick.
+const AT_ONCE: Duration = Duration::from_millis(4);
 
 /// What callers were given since this was last taken.
 #[derive(Default)]
@@ -15,10 +18,12 @@ pub(crate) struct Tally(Mutex<Counts>);
 
 #[derive(Default)]
 pub(crate) struct Counts {
+    calls: usize,
     hits: usize,
-    waited: usize,
     stale: usize,
     errors: usize,
+    /// Calls that waited for a load, whatever they were given.
+    waited: usize,
     /// The longest call, whatever it was given.
     longest: Duration,
 }
@@ -26,13 +31,18 @@ pub(crate) struct Counts {
 impl Tally {
     pub(crate) fn add(&self, answer: Answer, took: Duration) {
         let mut counts = self.0.lock().expect("nothing panics under it");
+        let waited = took >= AT_ONCE;
+        counts.calls += 1;
+        counts.waited += usize::from(waited);
         counts.longest = counts.longest.max(took);
-        *match answer {
-            Answer::Hit => &mut counts.hits,
-            Answer::Waited => &mut counts.waited,
-            Answer::Stale => &mut counts.stale,
-            Answer::Error => &mut counts.errors,
-        } += 1;
+        match answer {
+            // Another process loaded it meanwhile.
+            Answer::Hit if waited => {}
+            Answer::Loaded => {}
+            Answer::Hit => counts.hits += 1,
+            Answer::Stale => counts.stale += 1,
+            Answer::Error => counts.errors += 1,
+        }
     }
 
     pub(crate) fn take(&self) -> Counts {
@@ -41,33 +51,34 @@ impl Tally {
 }
 
 pub(crate) fn introduction(place: &str) {
+    let [calm, slow, down] =
+        [State::Calm, State::Slow, State::Down].map(|state| state.takes().as_millis());
+    println!("2 processes of {CALLERS} callers each read {ARTICLES} prices, in {place}.");
     println!(
-        "{PROCESSES} processes of {CALLERS} callers each read {ARTICLES} prices, in {place}. The database is calm (5 ms a query),"
-    );
-    println!(
-        "slow (300 ms), down (an error after 20 ms) and back, for {} s each.",
-        PHASE.as_secs()
+        "The database is calm ({calm} ms a query), slow ({slow} ms), down (an error after {down} ms) and back, for {} ms each.",
+        PHASE.as_millis()
     );
 }
 
 pub(crate) fn heading(name: &str) {
     println!("\n{name}");
     println!(
-        "  {:8}{:>8}{:>8}{:>8}{:>8}{:>12}{:>10}{:>11}",
-        "", "hits", "waited", "stale", "errors", "longest", "queries", "at a time"
+        "{:10}{:>7}{:>7}{:>7}{:>8}{:>8}{:>10}{:>9}{:>11}",
+        "", "calls", "hits", "stale", "errors", "waited", "longest", "queries", "at a time"
     );
 }
 
 pub(crate) fn row(phase: &str, callers: &Counts, database: &database::Counts) {
     let Counts {
+        calls,
         hits,
-        waited,
         stale,
         errors,
+        waited,
         longest,
     } = callers;
     let (longest, queries, most) = (longest.as_millis(), database.queries, database.most);
     println!(
-        "  {phase:8}{hits:>8}{waited:>8}{stale:>8}{errors:>8}{longest:>9} ms{queries:>10}{most:>11}"
+        "  {phase:8}{calls:>7}{hits:>7}{stale:>7}{errors:>8}{waited:>8}{longest:>7} ms{queries:>9}{most:>11}"
     );
 }

@@ -1,9 +1,11 @@
-//! Time as the runtime has it. While it is paused it goes on to the next timer whenever all tasks wait.
+//! Time as the runtime has it, and numbers that are the same in each run. While time is paused it goes on to the next timer
+//! whenever all tasks wait; so a run takes no longer than its work, and always comes out the same.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use valkey_runtime::Clock;
+use valkey_runtime::{Clock, Random};
 
 /// The clock of a store whose time is the runtime's.
 #[derive(Debug)]
@@ -25,5 +27,15 @@ impl Clock for RuntimeClock {
     fn now_micros(&self) -> u64 {
         let now = BEGINNING + self.began.elapsed();
         u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What a store takes for random.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(AtomicU64);
+
+impl Random for Numbers {
+    fn next_u64(&self) -> u64 {
+        self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
     }
 }
