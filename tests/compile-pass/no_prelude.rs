@@ -5,7 +5,7 @@
 use ::serde::{Deserialize, Serialize};
 use ::valkey_runtime::{Cached, KeyPart};
 
-#[derive(Serialize, Deserialize, KeyPart)]
+#[derive(::std::clone::Clone, Serialize, Deserialize, KeyPart)]
 struct UserId(::std::string::String);
 
 #[derive(Serialize, Deserialize, Cached)]
@@ -21,6 +21,20 @@ struct User {
 
 fn shown(address: &::std::net::IpAddr) -> ::std::string::String {
     ::std::string::ToString::to_string(address)
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(alias = "email")]
+struct Account {
+    #[cached(key)]
+    id: UserId,
+    email: ::std::option::Option<::std::string::String>,
+    #[cached(alias(with = "doubled"))]
+    number: u64,
+}
+
+fn doubled(number: u64) -> u64 {
+    number * 2
 }
 
 #[derive(Serialize, Deserialize, Cached)]

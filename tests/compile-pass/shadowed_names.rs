@@ -32,6 +32,9 @@ trait Borrow {}
 trait Cached {}
 trait Keyed {}
 trait KeyPart {}
+trait Future {}
+trait FnMut {}
+struct Store;
 trait From {}
 trait Into {}
 trait Default {}
@@ -50,6 +53,16 @@ struct User {
 
 fn whole(number: &u32) -> u64 {
     ::std::convert::From::from(*number)
+}
+
+#[derive(Serialize, Deserialize, ::valkey_runtime::Cached)]
+#[cached(alias = "store", alias = "number")]
+struct Account<L, const NUMBER: usize> {
+    #[cached(key)]
+    id: u64,
+    store: ::std::option::Option<String>,
+    number: ::std::primitive::u64,
+    of: L,
 }
 
 #[derive(Serialize, Deserialize, ::valkey_runtime::Cached)]

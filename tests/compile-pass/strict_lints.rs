@@ -47,6 +47,27 @@ pub struct Member {
 )]
 pub struct Rates(#[cached(key)] u64);
 
+/// With aliases, by which nobody looks up anything.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(alias = "email")]
+pub struct Account {
+    #[cached(key)]
+    id: u64,
+    email: Option<String>,
+    #[cached(alias(with = "str::trim"))]
+    name: String,
+    #[cached(alias)]
+    org: OrgId,
+}
+
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(alias = "email")]
+struct Private {
+    #[cached(key)]
+    id: u64,
+    email: String,
+}
+
 /// With parameters.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 pub struct Page<T, const N: i128> {

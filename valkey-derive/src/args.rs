@@ -22,6 +22,8 @@ pub(crate) enum Place {
     Field,
     /// In the `key(…)` above a field.
     Key,
+    /// In the `alias(…)` above a field.
+    Alias,
     /// Above a type with `#[derive(KeyPart)]`.
     Newtype,
     /// Above a field of one.
@@ -51,13 +53,15 @@ impl Place {
                 ("hold", "hold = \"500ms\""),
                 ("max_loads", "max_loads = 64"),
                 ("key", "key = u64"),
+                ("alias", "alias = \"email\""),
                 ("crate", "crate = \"path::to::valkey_runtime\""),
             ],
-            Place::Field => &[("key", "key")],
+            Place::Field => &[("key", "key"), ("alias", "alias")],
             Place::Key => &[
                 ("with", "with = \"path::to::function\""),
                 ("hash_tag", "hash_tag"),
             ],
+            Place::Alias => &[("with", "with = \"path::to::function\"")],
             Place::Newtype => &[("crate", "crate = \"path::to::valkey_runtime\"")],
             Place::NewtypeField => &[],
         }
@@ -69,6 +73,7 @@ impl Place {
             Place::Type => "on a cached type",
             Place::Field => "on a field",
             Place::Key => "in `key(…)`",
+            Place::Alias => "in `alias(…)`",
             Place::Newtype => "on a type with `#[derive(KeyPart)]`",
             Place::NewtypeField => "on a field of a type with `#[derive(KeyPart)]`",
         }
@@ -80,6 +85,7 @@ impl Place {
             Place::Type => "above the cached type",
             Place::Field => "above a field of the cached type",
             Place::Key => "in the `key(…)` of a field",
+            Place::Alias => "in the `alias(…)` of a field",
             Place::Newtype | Place::NewtypeField => "above the newtype",
         }
     }
@@ -94,6 +100,7 @@ impl Place {
     fn attribute(self, argument: &str) -> String {
         match self {
             Place::Key => format!("#[cached(key({argument}))]"),
+            Place::Alias => format!("#[cached(alias({argument}))]"),
             _ => format!("#[cached({argument})]"),
         }
     }
@@ -206,6 +213,20 @@ impl<'e> Args<'e> {
         })
     }
 
+    /// Takes each `name = value`, of a name that may be written several times.
+    pub(crate) fn values<T: Parse>(&mut self, name: &str) -> Vec<T> {
+        let (of_name, others) = std::mem::take(&mut self.args)
+            .into_iter()
+            .partition::<Vec<_>, _>(|arg| arg.name == name);
+        let mut values = Vec::new();
+        for arg in of_name {
+            self.args = vec![arg];
+            values.extend(self.value(name));
+        }
+        self.args = others;
+        values
+    }
+
     /// Takes a name that stands alone.
     pub(crate) fn flag(&mut self, name: &str) -> Option<Ident> {
         let arg = self.take(name)?;
@@ -218,6 +239,11 @@ impl<'e> Args<'e> {
 
     /// Takes a name that stands alone or with a list of arguments, and gives these.
     pub(crate) fn list(&mut self, name: &str, place: Place) -> Option<Args<'_>> {
+        Some(self.named_list(name, place)?.1)
+    }
+
+    /// The same together with its name.
+    pub(crate) fn named_list(&mut self, name: &str, place: Place) -> Option<(Ident, Args<'_>)> {
         let arg = self.take(name)?;
         if let Value::Assigned(_) = arg.value {
             let on = self.place.on();
@@ -237,7 +263,7 @@ impl<'e> Args<'e> {
         if let Value::List(list) = arg.value {
             args.read(list);
         }
-        Some(args)
+        Some((arg.name, args))
     }
 
     /// Takes the first argument of this name; any other is a repetition.
@@ -277,18 +303,20 @@ impl<'e> Args<'e> {
     }
 
     /// Says what is wrong with a name that is not known here. One that is misspelt is kept as what was probably meant,
-    /// and one that belongs in the `key(…)` of this field is put there: a slip must not change the type of the key, and
-    /// with it whether the code that uses the cached type compiles.
+    /// and one that belongs in the `key(…)` or the `alias(…)` of this field is put there: a slip must not change the type of
+    /// the key, and with it whether the code that uses the cached type compiles.
     fn resolve(&mut self, mut arg: Arg) {
         let name = arg.name.to_string();
         let on = self.place.on();
-        if let Some((place, example)) = Place::elsewhere(&name) {
+        if let Some((place, example)) = self.elsewhere(&name) {
             let (belongs, example) = (place.belongs(), place.attribute(example));
             let message =
                 format!("`{name}` is not expected {on}: it belongs {belongs}, as in `{example}`");
             self.errors.push(&arg.name, message);
-            if (self.place, place) == (Place::Field, Place::Key) {
-                self.add_to_key(arg);
+            match (self.place, place) {
+                (Place::Field, Place::Key) => self.add_to("key", arg),
+                (Place::Field, Place::Alias) => self.add_to("alias", arg),
+                _ => {}
             }
             return;
         }
@@ -316,15 +344,27 @@ impl<'e> Args<'e> {
         }
     }
 
-    fn add_to_key(&mut self, arg: Arg) {
-        match self.args.iter_mut().find(|arg| arg.name == "key") {
+    /// Where else this name is known, with an example. Beside an `alias` what both may have is the alias's.
+    fn elsewhere(&self, name: &str) -> Option<(Place, &'static str)> {
+        let has = |name: &str| self.args.iter().any(|arg| arg.name == name);
+        let of_alias = Place::Alias
+            .example(name)
+            .filter(|_| self.place == Place::Field && has("alias") && !has("key"));
+        match of_alias {
+            Some(example) => Some((Place::Alias, example)),
+            None => Place::elsewhere(name),
+        }
+    }
+
+    fn add_to(&mut self, name: &str, arg: Arg) {
+        match self.args.iter_mut().find(|arg| arg.name == name) {
             Some(Arg {
                 value: Value::List(list),
                 ..
             }) => *list = quote!(#list, #arg),
             Some(Arg { value, .. }) => *value = Value::List(quote!(#arg)),
             None => self.args.push(Arg {
-                name: Ident::new("key", arg.name.span()),
+                name: Ident::new(name, arg.name.span()),
                 value: Value::List(quote!(#arg)),
             }),
         }

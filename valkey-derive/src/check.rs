@@ -4,6 +4,7 @@
 //! probably meant. A new attribute has its rule in [`values`] and its place in [`cached`]; what it needs of others, or can't
 //! stand beside, is a rule in [`together`].
 
+mod alias;
 mod key;
 mod together;
 mod values;
@@ -22,7 +23,7 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
     let fields = fields(&written, errors)?;
     let owned = owns_its_data(fields, &written.generics, errors);
     together::attributes(&written, errors);
-    let model = model::Cached {
+    let mut model = model::Cached {
         runtime: values::runtime(written.runtime.as_ref(), errors),
         prefix: values::prefix(written.prefix.as_ref(), &written.ident, errors),
         ttl: values::ttl(value(&written.ttl), errors),
@@ -43,9 +44,12 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
         },
         strict: written.strict,
         key: key::key(written.key.as_ref(), fields, &written.generics, errors),
-        ident: written.ident,
-        generics: written.generics,
+        aliases: Vec::new(),
+        ident: written.ident.clone(),
+        vis: written.vis.clone(),
+        generics: written.generics.clone(),
     };
+    model.aliases = alias::aliases(&written.aliases, fields, &model.key, errors);
     owned.then_some(model)
 }
 

@@ -4,6 +4,8 @@
 //! All of it stands in an anonymous constant, so that the names it needs (`__rt`) are seen by nobody else. What is
 //! said about the type of a key stands where its field's type stands, so that the compiler points there.
 
+mod alias;
+
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -11,7 +13,7 @@ use syn::{GenericParam, Generics, Ident, Path, Type, WherePredicate, parse_quote
 
 use crate::model::{Cached, KeyField, KeyForm, Newtype, OnCorrupt, Policy};
 use crate::ttl::Ttl;
-use crate::types::{is_float, is_plain_key, mentioned_param, ungrouped};
+use crate::types::{is_float, is_plain_alias, is_plain_key, mentioned_param, ungrouped};
 
 pub(crate) fn cached(model: &Cached) -> TokenStream {
     let target = Target::cached(model);
@@ -40,9 +42,10 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
         .into_iter()
         .flatten()
         .filter_map(|field| key_with(field, &target));
+    let aliases = alias::aliases(model, &target);
     within(
         &model.runtime,
-        quote!(#key_part #cached #keyed #(#functions)*),
+        quote!(#key_part #cached #keyed #(#functions)* #aliases),
     )
 }
 
@@ -72,10 +75,12 @@ fn within(runtime: &Path, implementations: TokenStream) -> TokenStream {
 }
 
 /// What the traits are implemented for.
+#[derive(Clone)]
 struct Target {
     ty: TokenStream,
     generics: Generics,
     names_key_part: bool,
+    names_alias_field: bool,
 }
 
 impl Target {
@@ -121,6 +126,7 @@ impl Target {
             ty: quote!(#ident #params),
             generics: generics.clone(),
             names_key_part: false,
+            names_alias_field: false,
         }
     }
 
@@ -142,18 +148,31 @@ impl Target {
                 .for_each(|part| self.require_key_part(part)),
             ty if is_float(ty) || is_plain_key(ty) => {}
             ty => {
-                // All of the bound has the type's place in the source, so that the type is underlined and nothing else. As
-                // it seems to be the user's own, it is one name: a path might be longer than the user's lints allow.
-                let end = ty
-                    .to_token_stream()
-                    .into_iter()
-                    .last()
-                    .map_or_else(Span::call_site, |token| token.span());
-                let bound = quote_spanned!(end=> : __KeyPart);
-                self.require(parse_quote!(#ty #bound));
+                self.require_of(ty, "__KeyPart");
                 self.names_key_part = true;
             }
         }
+    }
+
+    /// The same of the type of an alias.
+    fn require_alias_field(&mut self, ty: &Type) {
+        if !is_plain_alias(ty) {
+            self.require_of(ty, "__AliasField");
+            self.names_alias_field = true;
+        }
+    }
+
+    /// All of the bound has the type's place in the source, so that the type is underlined and nothing else. As it seems to be
+    /// the user's own, it is one name: a path might be longer than the user's lints allow.
+    fn require_of(&mut self, ty: &Type, name: &str) {
+        let end = ty
+            .to_token_stream()
+            .into_iter()
+            .last()
+            .map_or_else(Span::call_site, |token| token.span());
+        let name = Ident::new(name, end);
+        let bound = quote_spanned!(end=> : #name);
+        self.require(parse_quote!(#ty #bound));
     }
 
     fn implement(&self, of: TokenStream, body: TokenStream) -> TokenStream {
@@ -358,5 +377,10 @@ fn key_with(field: &KeyField, target: &Target) -> Option<TokenStream> {
 
 /// The place of these tokens in the source, with the names of generated code.
 fn at(tokens: &impl ToTokens) -> Span {
-    Span::call_site().located_at(tokens.span())
+    located(tokens.span())
+}
+
+/// This place in the source, with the names of generated code.
+fn located(span: Span) -> Span {
+    Span::call_site().located_at(span)
 }

@@ -3,13 +3,15 @@
 //! A model can always be emitted. Where something was wrong it holds something plausible, so that the only errors that
 //! the user sees are those about the annotation.
 
-use syn::{ExprPath, Generics, Ident, Member, Path, Type};
+use proc_macro2::Span;
+use syn::{ExprPath, Generics, Ident, Member, Path, Type, Visibility};
 
 use crate::ttl::Ttl;
 
 /// A type with `#[derive(Cached)]`.
 pub(crate) struct Cached {
     pub(crate) ident: Ident,
+    pub(crate) vis: Visibility,
     pub(crate) generics: Generics,
     /// The path of `valkey_runtime`.
     pub(crate) runtime: Path,
@@ -21,6 +23,7 @@ pub(crate) struct Cached {
     /// Whether a write is refused whose guard can't be placed.
     pub(crate) strict: bool,
     pub(crate) key: Key,
+    pub(crate) aliases: Vec<Alias>,
 }
 
 /// What differs from the runtime's `Policy::new()`.
@@ -74,6 +77,18 @@ pub(crate) struct With {
     pub(crate) number: usize,
     /// `None` after a mistake.
     pub(crate) function: Option<ExprPath>,
+}
+
+/// A field that values are found by besides their key.
+pub(crate) struct Alias {
+    /// As in `get_by_email`.
+    pub(crate) name: String,
+    pub(crate) member: Member,
+    pub(crate) ty: Type,
+    /// The function that it is normalised by.
+    pub(crate) with: Option<ExprPath>,
+    /// Where it is said to be one.
+    pub(crate) span: Span,
 }
 
 /// A type with `#[derive(KeyPart)]`.

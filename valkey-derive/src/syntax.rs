@@ -4,7 +4,10 @@
 //! its form here.
 
 use proc_macro2::{TokenStream, TokenTree};
-use syn::{Attribute, Data, DeriveInput, Generics, Ident, Lit, LitStr, Member, Meta, Token, Type};
+use syn::{
+    Attribute, Data, DeriveInput, Generics, Ident, Lit, LitStr, Member, Meta, Token, Type,
+    Visibility,
+};
 
 use crate::args::{Args, Named, Place};
 use crate::errors::Errors;
@@ -12,6 +15,7 @@ use crate::errors::Errors;
 /// A type with `#[derive(Cached)]`.
 pub(crate) struct Cached {
     pub(crate) ident: Ident,
+    pub(crate) vis: Visibility,
     pub(crate) generics: Generics,
     pub(crate) body: Body<Field>,
     pub(crate) prefix: Option<LitStr>,
@@ -33,6 +37,8 @@ pub(crate) struct Cached {
     pub(crate) max_loads: Option<Lit>,
     /// The key is of this type, and is not part of the value.
     pub(crate) key: Option<Named<Type>>,
+    /// Names of fields.
+    pub(crate) aliases: Vec<LitStr>,
     pub(crate) runtime: Option<LitStr>,
 }
 
@@ -46,6 +52,7 @@ pub(crate) struct Field {
     pub(crate) member: Member,
     pub(crate) ty: Type,
     pub(crate) key: Option<Key>,
+    pub(crate) alias: Option<Alias>,
     /// The names in its `#[serde(…)]`.
     pub(crate) serde: Vec<Ident>,
 }
@@ -54,6 +61,12 @@ pub(crate) struct Field {
 pub(crate) struct Key {
     pub(crate) with: Option<LitStr>,
     pub(crate) hash_tag: Option<Ident>,
+}
+
+/// `alias` on a field.
+pub(crate) struct Alias {
+    pub(crate) name: Ident,
+    pub(crate) with: Option<LitStr>,
 }
 
 /// A type with `#[derive(KeyPart)]`.
@@ -91,11 +104,13 @@ impl Cached {
             hold: args.value("hold"),
             max_loads: args.value("max_loads"),
             key: args.named_value("key"),
+            aliases: args.values("alias"),
             runtime: args.value("crate"),
             body: Body::read(input.data, |member, field| {
                 Field::read(member, field, errors)
             }),
             ident: input.ident,
+            vis: input.vis,
             generics: input.generics,
         }
     }
@@ -108,10 +123,17 @@ impl Field {
             with: args.value("with"),
             hash_tag: args.flag("hash_tag"),
         });
+        let alias = args
+            .named_list("alias", Place::Alias)
+            .map(|(name, mut args)| Alias {
+                name,
+                with: args.value("with"),
+            });
         Field {
             member,
             ty: field.ty,
             key,
+            alias,
             serde: serde_names(&field.attrs),
         }
     }

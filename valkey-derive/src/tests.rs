@@ -446,3 +446,133 @@ fn macros_may_pass_types_and_literals_in() {
 fn invisible(text: &str) -> proc_macro2::Group {
     proc_macro2::Group::new(proc_macro2::Delimiter::None, text.parse().unwrap())
 }
+
+#[test]
+fn an_alias_takes_a_trait_and_two_methods() {
+    let code = cached(
+        r#"
+        #[cached(alias = "email")]
+        pub(crate) struct User {
+            #[cached(key)]
+            id: u64,
+            email: Option<String>,
+        }
+        "#,
+    );
+    let expected = "\
+    #[automatically_derived]
+    impl __rt::Aliased<0> for User {
+        const NAME: &'static str = \"email\";
+        type Field = Option<String>;
+        fn field(&self) -> &Option<String> {
+            &self.email
+        }
+    }
+    #[allow(dead_code)]
+    impl User {
+        /// Reads the value whose `email` this is, if its key has been looked up by [`get_or_load_by_email`](Self::get_or_load_by_email). `None` is a miss.
+        ///
+        /// # Errors
+        /// As `get`.
+        pub(crate) fn get_by_email<'s>(
+            store: &'s __rt::Store,
+            value: __rt::AliasRef<'_, Option<String>>,
+        ) -> impl __rt::Future<
+            Output = __rt::Result<__rt::Option<Self>>,
+        > + __rt::Send + use<'s> {
+            __rt::get_by::<Self, 0>(store, value)
+        }
+";
+    assert!(code.contains(expected), "{code}");
+    assert!(code.contains("pub(crate) fn get_or_load_by_email<'s, "));
+    assert_eq!(code.matches(" fn ").count(), 4);
+}
+
+#[test]
+fn an_alias_may_be_of_any_type_of_key_and_normalised() {
+    let code = cached(
+        r#"
+        #[cached(alias = "type")]
+        struct User<T> {
+            #[cached(key)]
+            id: u64,
+            r#type: Kind<T>,
+            #[cached(alias(with = "text::lower"))]
+            name: String,
+            #[cached(alias)]
+            number: u64,
+        }
+        "#,
+    );
+    let expected = "\
+    #[automatically_derived]
+    impl<T> __rt::Aliased<1> for User<T>
+    where
+        T: __rt::PrefixPart,
+        Self: __rt::Serialize + __rt::DeserializeOwned + __rt::Send + __rt::Sync
+            + 'static,
+        Kind<T>: __AliasField,
+    {
+        const NAME: &'static str = \"name\";
+        type Field = String;
+        fn field(&self) -> &String {
+            &self.name
+        }
+        fn write(value: __rt::AliasRef<'_, String>, out: &mut __rt::KeyWriter) {
+            __rt::WithResult::write_to(text::lower(value), out)
+        }
+    }
+";
+    assert!(code.contains(expected), "{code}");
+    for part in [
+        "fn get_by_type<'s>",
+        "&self.r#type",
+        "use<'s, T>",
+        "__rt::Aliased<2>",
+        "fn get_by_number<'s>",
+    ] {
+        assert!(code.contains(part), "{part}: {code}");
+    }
+}
+
+/// Each of these is one mistake, and the look-ups are there nevertheless.
+#[test]
+fn one_slip_in_an_alias_gives_one_message() {
+    for (above, of_email) in [
+        (r#"alias = "mail""#, ""),
+        (r#"alias = "email", alias = "email""#, ""),
+        (r#"alias = "email""#, "#[cached(alias)]"),
+        ("", r#"#[cached(alias = "email")]"#),
+        ("", r#"#[cached(alias(with = "|x| x"))]"#),
+        ("", "#[cached(alias(with = lower))]"),
+        ("", r#"#[cached(alias(wth = "lower"))]"#),
+        ("", r#"#[cached(alias, with = "lower")]"#),
+        ("", r#"#[cached(with = "lower", alias)]"#),
+        ("", "#[cached(alais)]"),
+        ("", "#[cached(alias)] #[serde(skip)]"),
+    ] {
+        let source = format!(
+            "#[cached({above})] struct User {{ #[cached(key)] id: u64, {of_email} email: String }}"
+        );
+        let (code, messages) = expanded(crate::cached, &source);
+        assert_eq!(messages.len(), 1, "{above} {of_email}: {messages:?}");
+        assert!(
+            code.contains("fn get_by_email<'s>"),
+            "{above} {of_email}: {code}"
+        );
+        assert!(
+            code.contains("type OwnedKey = u64;"),
+            "{above} {of_email}: {code}"
+        );
+    }
+    for not_one in [
+        r#"#[cached(alias = "colour")] struct User { #[cached(key)] id: u64, email: String }"#,
+        r#"#[cached(alias)] struct User { #[cached(key)] id: u64, email: String }"#,
+        r#"struct User { #[cached(key, alias)] id: u64 }"#,
+        r#"struct User { #[cached(alias)] id: u64 }"#,
+        r#"struct User(#[cached(key)] u64, #[cached(alias)] String);"#,
+    ] {
+        let messages = mistakes(not_one);
+        assert_eq!(messages.len(), 1, "{not_one}: {messages:?}");
+    }
+}

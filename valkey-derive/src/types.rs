@@ -2,7 +2,7 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::{GenericParam, Generics, Ident, Type};
+use syn::{GenericArgument, GenericParam, Generics, Ident, PathArguments, Type};
 
 /// The type without the invisible group that a `$ty` of a macro puts around it, and without parentheses.
 pub(crate) fn ungrouped(ty: &Type) -> &Type {
@@ -37,6 +37,21 @@ pub(crate) fn is_plain_key(ty: &Type) -> bool {
         "bool", "char", "String",
     ];
     name(ty).is_some_and(|name| NAMES.iter().any(|plain| name == plain))
+}
+
+/// The same of aliases: such a type, or an `Option` of it.
+pub(crate) fn is_plain_alias(ty: &Type) -> bool {
+    let last = match ungrouped(ty) {
+        Type::Path(path) => path.path.segments.last(),
+        _ => None,
+    };
+    match last.map(|segment| (&segment.ident, &segment.arguments)) {
+        Some((name, PathArguments::AngleBracketed(of))) if name == "Option" => of
+            .args
+            .iter()
+            .all(|of| matches!(of, GenericArgument::Type(ty) if is_plain_key(ty))),
+        _ => is_plain_key(ty),
+    }
 }
 
 pub(crate) fn is_phantom(ty: &Type) -> bool {

@@ -69,7 +69,7 @@ impl<'s, T: Cached> Handle<'s, T> {
         }
     }
 
-    fn bytes(&self, key: T::Key<'_>) -> Vec<u8> {
+    pub(crate) fn bytes(&self, key: T::Key<'_>) -> Vec<u8> {
         let mut out = KeyWriter::new(&self.store.inner().namespace, T::PREFIX);
         <T::OwnedKey as KeyPart>::write(key, &mut out);
         out.into_bytes()

@@ -107,6 +107,7 @@
 #[cfg(all(test, feature = "derive"))]
 extern crate self as valkey_runtime;
 
+mod alias;
 mod backend;
 mod background;
 mod cached;
@@ -159,14 +160,20 @@ pub use valkey_derive::{Cached, KeyPart};
 /// What generated code names. Not part of the public interface: it may change in any release.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::alias::{AliasField, AliasRef, Aliased, get_by, get_or_load_by};
     pub use crate::key::{
         HashTag, ImpossibleKey, KeyPart, KeyWith, KeyWriter, Newtype, With, WithResult,
     };
     pub use crate::prefix::{Prefix, PrefixPart};
-    pub use crate::{BestEffort, Cached, Keyed, OnCorrupt, Policy, Strict, Ttl};
+    pub use crate::{
+        BestEffort, Cached, IntoLoaded, KeyOf, Keyed, OnCorrupt, Policy, Result, Store, Strict, Ttl,
+    };
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
+    pub use std::future::Future;
     pub use std::marker::{Send, Sync};
+    pub use std::ops::FnMut;
+    pub use std::option::Option;
 }
 
 /// The snippets of the page compile.

@@ -48,6 +48,8 @@ pub struct Loaded<T> {
 pub(crate) enum Fate {
     Stored,
     NotStored,
+    /// Not stored, and given to nobody but the caller.
+    NotShared,
     /// It is what was there, and lives anew.
     Unchanged,
     /// It is what was there, and there is nothing better at the moment.
@@ -70,6 +72,14 @@ impl<T> Loaded<T> {
             value: None,
             ttl: None,
             fate: Fate::Stored,
+        }
+    }
+
+    /// There is none, as far as the caller is concerned: whoever waits for this load loads itself.
+    pub(crate) fn absent_for_one() -> Self {
+        Self {
+            fate: Fate::NotShared,
+            ..Self::absent()
         }
     }
 

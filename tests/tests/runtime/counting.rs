@@ -129,6 +129,45 @@ async fn a_miss_costs_three_round_trips() {
     }
 }
 
+/// Found by its row too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", alias = "row")]
+struct ByRow {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+#[tokio::test]
+async fn a_value_is_found_by_an_alias_in_two_round_trips() {
+    let (relay, store) = counted("count-alias").await;
+    let load = async |row: u32, now: u32, found: Option<u64>| {
+        let find = async || Ok::<_, ()>(found);
+        let load = async |id| Ok(Some(ByRow { id, row: now }));
+        let found = ByRow::get_or_load_by_row(&store, row, find, load).await;
+        found.unwrap().map(|found| found.row)
+    };
+    assert_eq!(load(7, 7, Some(1)).await, Some(7));
+    let miss = counts([("read", 2), ("lease", 2), ("fill", 2)]);
+    assert_eq!(relay.take(), miss);
+    assert_eq!(load(7, 0, None).await, Some(7));
+    assert_eq!(relay.take(), counts([("read", 2)]));
+    assert!(ByRow::get_by_row(&store, 7).await.unwrap().is_some());
+    assert_eq!(relay.take(), counts([("read", 2)]));
+    // Where nothing is known of it, nothing else is read.
+    assert!(ByRow::get_by_row(&store, 8).await.unwrap().is_none());
+    assert_eq!(relay.take(), counts([("read", 1)]));
+    assert_eq!(load(8, 8, None).await, None);
+    let nothing = counts([("read", 1), ("lease", 1), ("discard", 1)]);
+    assert_eq!(relay.take(), nothing);
+    // An entry that leads to another value, and one that leads to nothing.
+    user(9).set(&store).await.unwrap();
+    relay.take();
+    assert_eq!(load(7, 0, None).await, None);
+    let looked_up = counts([("read", 2), ("lease", 1), ("discard", 1)]);
+    assert_eq!(relay.take(), looked_up);
+}
+
 #[tokio::test]
 async fn a_guarded_write_costs_two_round_trips() {
     let (relay, store) = counted("count-update").await;

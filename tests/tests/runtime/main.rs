@@ -3,6 +3,7 @@
 #[macro_use]
 mod stores;
 
+mod alias;
 mod breaker;
 mod close;
 mod conformance;

@@ -1,6 +1,6 @@
 //! Rules for the key: which fields or which type it is made of, and whether that can be one.
 
-use syn::{ExprPath, Generics, LitStr, Member, Type, parse_quote};
+use syn::{ExprPath, Generics, Ident, LitStr, Member, Type, parse_quote};
 
 use crate::args::Named;
 use crate::errors::Errors;
@@ -108,7 +108,7 @@ fn one_hash_tag(fields: &[&Field], errors: &mut Errors) {
 
 /// A field of the key is written with the value and must be read back with it.
 fn stays_in_the_value(field: &Field, errors: &mut Errors) {
-    if let Some(skip) = field.serde(&["skip", "skip_serializing", "skip_deserializing"]) {
+    if let Some(skip) = skipped(field) {
         let message = format!(
             "the key is part of the value, but with `{skip}` it is lost when the value is read back: leave `{skip}` out, or \
              remove the field and write `#[cached(key = {})]` above the type",
@@ -118,7 +118,12 @@ fn stays_in_the_value(field: &Field, errors: &mut Errors) {
     }
 }
 
-fn function(path: &LitStr, errors: &mut Errors) -> Option<ExprPath> {
+/// What of serde's keeps the field out of an entry.
+pub(super) fn skipped(field: &Field) -> Option<&Ident> {
+    field.serde(&["skip", "skip_serializing", "skip_deserializing"])
+}
+
+pub(super) fn function(path: &LitStr, errors: &mut Errors) -> Option<ExprPath> {
     let function = path.parse().ok();
     if function.is_none() {
         let message = "not the path of a function: write it as in `with = \"path::to::function\"`; a closure can't be used";

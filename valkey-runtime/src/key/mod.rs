@@ -455,10 +455,10 @@ where
     }
 }
 
-/// What the function of a `#[cached(key(with = "…"))]` may give: a part of a key, or text that it borrows.
+/// What the function of a `#[cached(key(with = "…"))]`, or of an `alias(with = "…")`, may give: a part of a key, or text that it borrows.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "a function for `key(with = …)` gives `&str` or a type that can be a key, not `{Self}`",
+    message = "a function for `with = …` gives `&str` or a type that can be a key, not `{Self}`",
     label = "gives `{Self}`",
     note = "let it give a `String`, or an integer"
 )]

@@ -141,6 +141,7 @@ impl Inner {
                 };
             }
             (Some(value), ..) => value,
+            (None, Fate::NotShared, _) => return discarded(Ended::Failed),
             (None, ..) => {
                 let followers = Ended::Share(Share::Nothing);
                 if !stores || meta.policy.ttl_absent_millis == 0 {

@@ -1,0 +1,139 @@
+//! Rules for aliases: the fields that values are found by besides their key.
+
+use proc_macro2::Span;
+use syn::ext::IdentExt;
+use syn::{Ident, LitStr, Member};
+
+use super::key::{function, skipped};
+use crate::errors::Errors;
+use crate::model::{Alias, Key, KeyForm};
+use crate::suggest::nearest;
+use crate::syntax::Field;
+
+/// The aliases that are named above the type, and those that are marked, in the order of the fields.
+pub(crate) fn aliases(
+    named: &[LitStr],
+    fields: &[Field],
+    key: &Key,
+    errors: &mut Errors,
+) -> Vec<Alias> {
+    let named = of_fields(named, fields, errors);
+    let mut aliases = Vec::new();
+    for field in fields {
+        let above = named.iter().find(|(of, _)| of.member == field.member);
+        let marked = field.alias.as_ref();
+        let span = match (above, marked) {
+            (None, None) => continue,
+            (Some((_, name)), Some(_)) => {
+                let message = "the alias is said twice, here and above its field: keep one";
+                errors.push(name, message);
+                name.span()
+            }
+            (Some((_, name)), None) => name.span(),
+            (None, Some(alias)) => alias.name.span(),
+        };
+        let with = marked.and_then(|alias| alias.with.as_ref());
+        let function = with.and_then(|path| function(path, errors));
+        is_needed(field, span, key, errors);
+        stays_in_the_value(field, errors);
+        let Some(name) = field_name(field) else {
+            let message = "this field has no name that its look-ups could be called by, as in `get_by_email`: name the \
+                           fields of the struct";
+            errors.push(at(span), message);
+            continue;
+        };
+        aliases.push(Alias {
+            name,
+            member: field.member.clone(),
+            ty: field.ty.clone(),
+            with: function,
+            span,
+        });
+    }
+    match key.possible {
+        true => aliases,
+        // Nothing could hold such a key.
+        false => Vec::new(),
+    }
+}
+
+/// The fields that are named, each once.
+fn of_fields<'f, 'n>(
+    named: &'n [LitStr],
+    fields: &'f [Field],
+    errors: &mut Errors,
+) -> Vec<(&'f Field, &'n LitStr)> {
+    let names: Vec<String> = fields.iter().filter_map(field_name).collect();
+    let mut found: Vec<(&Field, &LitStr)> = Vec::new();
+    for written in named {
+        let value = written.value();
+        let meant = match names.iter().find(|name| **name == value) {
+            Some(_) => Some(value.as_str()),
+            None => {
+                let meant = nearest(&value, names.iter().map(String::as_str));
+                let help = match meant {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => {
+                        "an alias is a field that values are found by besides their key, as in \
+                             `alias = \"email\"`"
+                            .to_owned()
+                    }
+                };
+                errors.push(written, format!("there is no field `{value}`: {help}"));
+                meant
+            }
+        };
+        let is_meant = |field: &&Field| field_name(field).as_deref() == meant;
+        let Some(field) = meant.and_then(|_| fields.iter().find(is_meant)) else {
+            continue;
+        };
+        if found.iter().any(|(other, _)| other.member == field.member) {
+            let message = format!("the alias `{value}` is written twice: keep one");
+            errors.push(written, message);
+        } else {
+            found.push((field, written));
+        }
+    }
+    found
+}
+
+/// An alias of a type's only value, or one that is the key, leads to nothing else.
+fn is_needed(field: &Field, span: Span, key: &Key, errors: &mut Errors) {
+    let KeyForm::Fields(parts) = &key.form else {
+        return;
+    };
+    let message = match parts.as_slice() {
+        [part] if part.member == field.member => {
+            "this field is the key: values are found by it without an alias"
+        }
+        [] => {
+            "a type without a key has one value, which is found without an alias: mark the field that is the key \
+             `#[cached(key)]`"
+        }
+        _ => return,
+    };
+    errors.push(at(span), message);
+}
+
+/// What is compared is the field of the value that is read.
+fn stays_in_the_value(field: &Field, errors: &mut Errors) {
+    // Of a field of the key it is said already.
+    if let Some(skip) = skipped(field).filter(|_| field.key.is_none()) {
+        let message = format!(
+            "values are compared by their alias, but with `{skip}` it is lost when a value is read back: leave `{skip}` out, \
+             or the alias"
+        );
+        errors.push(skip, message);
+    }
+}
+
+fn at(span: Span) -> Ident {
+    Ident::new("alias", span)
+}
+
+fn field_name(field: &Field) -> Option<String> {
+    match &field.member {
+        Member::Named(name) => Some(name.unraw().to_string()),
+        Member::Unnamed(_) => None,
+    }
+}

@@ -1,0 +1,134 @@
+//! What is emitted for aliases.
+
+use proc_macro2::{Literal, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{GenericParam, Ident, Visibility};
+
+use super::{Target, at, located};
+use crate::model::{Alias, Cached};
+
+/// The look-ups by other fields. They are inherent methods, which stand where the alias is written: so the compiler points
+/// there if there is another method of that name.
+pub(super) fn aliases(model: &Cached, target: &Target) -> Option<TokenStream> {
+    if model.aliases.is_empty() {
+        return None;
+    }
+    let mut target = target.clone();
+    for alias in &model.aliases {
+        target.require_alias_field(&alias.ty);
+    }
+    let traits = model
+        .aliases
+        .iter()
+        .enumerate()
+        .map(|(number, alias)| aliased(number, alias, &target));
+    let look_ups = model
+        .aliases
+        .iter()
+        .enumerate()
+        .map(|(number, alias)| look_ups(number, alias, model));
+    let ty = &target.ty;
+    let (params, _, bounds) = target.generics.split_for_impl();
+    let name = target.names_alias_field.then(|| {
+        quote!(
+            use __rt::AliasField as __AliasField;
+        )
+    });
+    Some(quote! {
+        #name
+        #(#traits)*
+        #[allow(dead_code)]
+        impl #params #ty #bounds { #(#look_ups)* }
+    })
+}
+
+fn aliased(number: usize, alias: &Alias, target: &Target) -> TokenStream {
+    let (name, member, ty) = (&alias.name, &alias.member, &alias.ty);
+    let number = Literal::usize_unsuffixed(number);
+    let write = alias.with.as_ref().map(|function| {
+        let write =
+            quote_spanned!(at(function)=> __rt::WithResult::write_to(#function(value), out));
+        quote! {
+            fn write(value: __rt::AliasRef<'_, #ty>, out: &mut __rt::KeyWriter) { #write }
+        }
+    });
+    // Who is told that the key can't be stored is shown the alias.
+    let of = quote_spanned!(located(alias.span)=> __rt::Aliased<#number>);
+    let body = quote! {
+        const NAME: &'static str = #name;
+        type Field = #ty;
+        fn field(&self) -> &#ty { &self.#member }
+        #write
+    };
+    target.implement(of, body)
+}
+
+fn look_ups(number: usize, alias: &Alias, model: &Cached) -> TokenStream {
+    let span = located(alias.span);
+    let (vis, name, ty) = (beginning_at(span, &model.vis), &alias.name, &alias.ty);
+    let number = Literal::usize_unsuffixed(number);
+    let method = |verb: &str| Ident::new(&format!("{verb}_by_{name}"), span);
+    let (get, get_or_load) = (method("get"), method("get_or_load"));
+    let about_get = format!(
+        " Reads the value whose `{name}` this is, if its key has been looked up by [`{get_or_load}`](Self::{get_or_load}). \
+         `None` is a miss."
+    );
+    let about_load = format!(
+        " Reads the value whose `{name}` this is. Where its key is not known it is looked up by `find_key`, and where the \
+         value under that key is not cached it is loaded by `load`, as by `get_or_load`. Both may be called twice."
+    );
+    let params = model
+        .generics
+        .params
+        .iter()
+        .filter_map(|param| match param {
+            GenericParam::Type(param) => Some(&param.ident),
+            GenericParam::Const(param) => Some(&param.ident),
+            GenericParam::Lifetime(_) => None,
+        });
+    let params = quote!(#(#params,)*);
+    quote_spanned! {span=>
+        #[doc = #about_get]
+        #[doc = ""]
+        #[doc = " # Errors"]
+        #[doc = " As `get`."]
+        #vis fn #get<'s>(
+            store: &'s __rt::Store,
+            value: __rt::AliasRef<'_, #ty>,
+        ) -> impl __rt::Future<Output = __rt::Result<__rt::Option<Self>>> + __rt::Send + use<'s, #params> {
+            __rt::get_by::<Self, #number>(store, value)
+        }
+
+        #[doc = #about_load]
+        #[doc = ""]
+        #[doc = " # Errors"]
+        #[doc = " Those of `find_key` and of `load`."]
+        #vis fn #get_or_load<'s, __L, __E, __K, __Finding, __F, __Loading>(
+            store: &'s __rt::Store,
+            value: __rt::AliasRef<'_, #ty>,
+            find_key: __K,
+            load: __F,
+        ) -> impl __rt::Future<Output = __rt::Result<__rt::Option<Self>, __E>>
+            + __rt::Send
+            + use<'s, #params __L, __E, __K, __Finding, __F, __Loading>
+        where
+            __L: __rt::IntoLoaded<Self> + __rt::Send,
+            __E: __rt::Send,
+            __K: __rt::FnMut() -> __Finding + __rt::Send,
+            __Finding: __rt::Future<Output = __rt::Result<__rt::Option<__rt::KeyOf<Self>>, __E>> + __rt::Send,
+            __F: __rt::FnMut(__rt::KeyOf<Self>) -> __Loading + __rt::Send,
+            __Loading: __rt::Future<Output = __rt::Result<__L, __E>> + __rt::Send,
+        {
+            __rt::get_or_load_by::<Self, #number, __L, __E, __K, __Finding, __F, __Loading>(store, value, find_key, load)
+        }
+    }
+}
+
+/// What the compiler shows of a method begins with its visibility.
+fn beginning_at(span: Span, vis: &Visibility) -> TokenStream {
+    let mut tokens: Vec<TokenTree> = vis.to_token_stream().into_iter().collect();
+    if let Some(first) = tokens.first_mut() {
+        first.set_span(span);
+    }
+    tokens.into_iter().collect()
+}
