@@ -446,6 +446,111 @@ async fn instantiations_of_a_generic_type_share_no_keys() {
 }
 
 #[tokio::test]
+async fn aliases_of_many_types() {
+    #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug, KeyPart)]
+    struct UserId(u64);
+    #[derive(Serialize, Deserialize, Clone, PartialEq, Debug, KeyPart)]
+    struct Email(String);
+    #[derive(Serialize, Deserialize, Cached, Clone, PartialEq, Debug)]
+    #[cached(prefix = "user", alias = "store", alias = "email", alias = "both")]
+    struct User<T> {
+        #[cached(key(hash_tag))]
+        id: UserId,
+        #[cached(key(with = "IpAddr::to_string"))]
+        host: IpAddr,
+        email: Option<Email>,
+        both: (u8, String),
+        store: char,
+        #[cached(alias(with = "hundreds"))]
+        r#type: Option<u64>,
+        of: T,
+    }
+    fn hundreds(number: u64) -> (u64, bool) {
+        (number / 100, true)
+    }
+    let user = User {
+        id: UserId(7),
+        host: Ipv4Addr::LOCALHOST.into(),
+        email: Some(Email("ada@example.org".into())),
+        both: (1, "a:b".into()),
+        store: '%',
+        r#type: Some(345),
+        of: 5_u8,
+    };
+
+    let store = Store::memory();
+    let find = async || Ok::<_, ()>(Some((user.id, user.host)));
+    let load = async |_| Ok(user.clone());
+    let email = Email("ada@example.org".into());
+    let found = Some(user.clone());
+    let loaded = User::get_or_load_by_email(&store, &email, find, load).await;
+    assert_eq!(loaded.as_ref(), Ok(&found));
+    let loaded = User::get_or_load_by_both(&store, (1, "a:b"), find, load).await;
+    assert_eq!(loaded.as_ref(), Ok(&found));
+    let loaded = User::get_or_load_by_store(&store, '%', find, load).await;
+    assert_eq!(loaded.as_ref(), Ok(&found));
+    let loaded = User::get_or_load_by_type(&store, 301, find, load).await;
+    assert_eq!(loaded.as_ref(), Ok(&found));
+
+    assert_eq!(User::get_by_email(&store, &email).await.unwrap(), found);
+    assert_eq!(User::get_by_both(&store, (1, "a:b")).await.unwrap(), found);
+    assert_eq!(User::get_by_store(&store, '%').await.unwrap(), found);
+    assert_eq!(User::get_by_type(&store, 399).await.unwrap(), found);
+    assert_eq!(User::<u8>::get_by_type(&store, 400).await.unwrap(), None);
+    // Another instantiation has other values, and other aliases.
+    assert_eq!(User::<u16>::get_by_type(&store, 399).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_alias_of_a_value_without_its_key() {
+    #[derive(Serialize, Deserialize, Cached, Clone, PartialEq, Debug)]
+    #[cached(key = (u64, String), alias = "number")]
+    struct Rates {
+        number: u64,
+    }
+    let (store, rates) = (Store::memory(), Rates { number: 7 });
+    let find = async || Ok::<_, ()>(Some((1, "eur".to_owned())));
+    let load = async |(day, currency): (u64, String)| {
+        assert_eq!((day, currency.as_str()), (1, "eur"));
+        Ok(rates.clone())
+    };
+    let loaded = Rates::get_or_load_by_number(&store, 7, find, load).await;
+    assert_eq!(loaded, Ok(Some(rates.clone())));
+    assert_eq!(
+        Rates::get_by_number(&store, 7).await.unwrap(),
+        Some(rates.clone())
+    );
+    assert_eq!(Rates::get(&store, (1, "eur")).await.unwrap(), Some(rates));
+}
+
+#[tokio::test]
+async fn futures_of_look_ups_borrow_nothing_but_the_store() {
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(alias = "email")]
+    struct User {
+        #[cached(key)]
+        id: u64,
+        email: String,
+    }
+    fn spawned<F: Future<Output: Send + 'static> + Send + 'static>(future: F) -> F {
+        future
+    }
+    static STORE: std::sync::LazyLock<Store> = std::sync::LazyLock::new(Store::memory);
+    let found = {
+        let email = String::from("ada@example.org");
+        spawned(User::get_by_email(&STORE, &email))
+    };
+    let loaded = {
+        let email = String::from("ada@example.org");
+        let find = async || Ok::<_, ()>(Some(1));
+        let load = async |_| Ok(None::<User>);
+        spawned(User::get_or_load_by_email(&STORE, &email, find, load))
+    };
+    assert!(found.await.unwrap().is_none());
+    assert!(loaded.await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn inherent_methods_do_not_get_in_the_way() {
     #[derive(Serialize, Deserialize, Cached, PartialEq, Debug)]
     struct User {

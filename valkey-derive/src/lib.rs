@@ -62,6 +62,7 @@ use crate::errors::Errors;
 /// | `hold = "500ms"` | | how long a guard stays after a write or a deletion: as long as the replicas may lag that loaders read from |
 /// | `max_loads = 64` | `64` | the most loads of this type that run at a time in this process |
 /// | `key = Type` | | the key is not part of the value: values are stored by `set_at(&store, key)` |
+/// | `alias = "email"` | | values are found by this field too: the struct gets the methods `get_by_email` and `get_or_load_by_email`. May be written for several fields |
 /// | `crate = "path"` | `"::valkey_runtime"` | where the runtime is found, if it is re-exported by another crate |
 ///
 /// # Above a field
@@ -71,6 +72,8 @@ use crate::errors::Errors;
 /// | `key` | this field is the key. With several (up to six) the key is a tuple, in the order of the fields |
 /// | `key(with = "path::to::function")` | the field has a foreign type `T`: the function, from `&T` to `&str` or to an owned type that can be a key, says how it is written. Different values must give different keys. Look-ups take `&T` |
 /// | `key(hash_tag)` | the entry lies in the cluster slot of this part: `{42}:…`. At most one part is |
+/// | `alias` | the same as `alias = "…"` above the type, with this field's name |
+/// | `alias(with = "path::to::function")` | what the function makes of it is what is looked up and compared: from the borrowed form, `&str` for a `String`, to `&str` or to an owned type that can be a key. For e-mails that differ in case only, say |
 ///
 /// A struct without a key is a singleton: its key is `()`.
 ///
@@ -79,6 +82,14 @@ use crate::errors::Errors;
 /// It implements `KeyPart`, as integers, strings, `Uuid` and dates do; for a newtype derive it: [`KeyPart`]. Look-ups take
 /// the borrowed form, `&str` for a field of type `String`. A key's type is as visible as the cached type: a private one
 /// in a `pub` struct is error E0446, which points at the field.
+///
+/// # Aliases
+///
+/// The field has a type that can be a key, or is an `Option` of one: `None` is found by nothing. Its name and what the function
+/// makes of it are part of the keys of the entries that lead to the key, so changing either is like emptying them. The key
+/// itself is stored in them: its parts implement `Clone`, and serde's traits by themselves. The methods are as visible as the
+/// struct. If it has one of that name, this is error E0592, which points at the alias. How they are used is
+/// told in the documentation of `valkey_runtime`.
 ///
 /// # Generic types
 ///

@@ -209,3 +209,28 @@ fn is_of<T: Aliased<NUMBER>, const NUMBER: usize>(
     let own = value.field().part();
     own.is_some_and(|own| aliases.bytes(own) == alias)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OnCorrupt;
+
+    #[test]
+    fn what_a_type_wants_of_its_values_it_does_not_of_its_aliases() {
+        let both = Policy::new()
+            .on_corrupt(OnCorrupt::Error)
+            .keep_corrupt()
+            .ttl_env("USER_TTL")
+            .jitter_percent(7)
+            .max_loads(3);
+        let of_values = both
+            .hold_millis(1)
+            .ttl_absent_millis(1)
+            .stale_if_error_millis(1)
+            .retry_after_millis(1)
+            .refresh_ahead_percent(1)
+            .load_timeout_millis(1)
+            .sliding(1);
+        assert_eq!(policy(of_values), both);
+    }
+}

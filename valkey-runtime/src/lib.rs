@@ -93,6 +93,68 @@
 //! | `db` moved, of `\|\| async move { … }` | `async \|\| { … }`, which borrows |
 //! | `store` does not live long enough, of a spawned call | clones, and `async move`, as above |
 //!
+//! # Values that are found by another field
+//!
+//! With `#[cached(alias = "email")]` a user is found by e-mail as well. What is cached besides is which key an e-mail leads to:
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! use valkey_runtime::{Cached, Store};
+//!
+//! #[derive(Serialize, Deserialize, Cached, Clone, Debug)]
+//! #[cached(prefix = "user", ttl = "5m", alias = "email")]
+//! struct User {
+//!     #[cached(key)]
+//!     id: u64,
+//!     email: String,
+//!     /// None for most; and `Ada` is `ada`.
+//!     #[cached(alias(with = "lower"))]
+//!     nick: Option<String>,
+//! }
+//!
+//! fn lower(nick: &str) -> String {
+//!     nick.to_lowercase()
+//! }
+//!
+//! # #[derive(Debug)]
+//! # struct DbError;
+//! # struct Db(std::sync::Mutex<User>);
+//! # impl Db {
+//! #     fn row(&self) -> User { self.0.lock().unwrap().clone() }
+//! #     async fn find_user(&self, id: u64) -> Result<Option<User>, DbError> { Ok(Some(self.row()).filter(|row| row.id == id)) }
+//! #     async fn user_with_email(&self, email: &str) -> Result<Option<u64>, DbError> { Ok((self.row().email == email).then_some(42)) }
+//! #     async fn set_email(&self, _: u64, email: &str) -> Result<(), DbError> { self.0.lock().unwrap().email = email.into(); Ok(()) }
+//! # }
+//! async fn by_email(store: &Store, db: &Db, email: &str) -> Result<Option<User>, DbError> {
+//!     // SELECT id … WHERE email = …; then SELECT * … WHERE id = …, as in `get_or_load`.
+//!     User::get_or_load_by_email(store, email, || db.user_with_email(email), |id| db.find_user(id)).await
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), DbError> {
+//! # let row = User { id: 42, email: "ada@example.org".into(), nick: None };
+//! # let (store, db) = (Store::memory(), Db(std::sync::Mutex::new(row)));
+//! assert_eq!(by_email(&store, &db, "ada@example.org").await?.unwrap().id, 42);
+//! assert!(User::get_by_email(&store, "ada@example.org").await.unwrap().is_some());
+//!
+//! // There is nothing to be done about the e-mails.
+//! User::update(&store, 42, || db.set_email(42, "ada@example.com")).await?;
+//! assert!(by_email(&store, &db, "ada@example.org").await?.is_none());
+//! assert_eq!(by_email(&store, &db, "ada@example.com").await?.unwrap().id, 42);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - The value is cached under its key, once. So writes invalidate the key, as ever, and an e-mail that changes needs no
+//!   more: the value that is read is compared, and where its e-mail is another, or it is gone, the key is looked up
+//!   once more. What that leads to is the answer.
+//! - A hit costs two reads, one after the other.
+//! - `get_by_email` finds what was looked up by `get_or_load_by_email` before. `set` stores no e-mail.
+//! - That there is no such user is not remembered, and each caller asks the database. A type with `ttl_absent` remembers
+//!   it of keys alone.
+//! - The database and `with` have to agree which e-mails are the same. If it ignores case and nothing says so here, the user
+//!   whom it finds has another e-mail than the one that was asked for, and the answer is none.
+//!
 //! # Features
 //!
 //! | feature | default | brings |
