@@ -54,6 +54,9 @@ impl Place {
                 ("max_loads", "max_loads = 64"),
                 ("key", "key = u64"),
                 ("alias", "alias = \"email\""),
+                ("tag", "tag = \"org:{org_id}\""),
+                ("tags", "tags = path::to::function"),
+                ("clear", "clear"),
                 ("crate", "crate = \"path::to::valkey_runtime\""),
             ],
             Place::Field => &[("key", "key"), ("alias", "alias")],
@@ -225,6 +228,16 @@ impl<'e> Args<'e> {
         }
         self.args = others;
         values
+    }
+
+    /// Takes a name that stands alone, or with a value; of a value that is not understood nothing.
+    pub(crate) fn flag_or_value<T: Parse>(&mut self, name: &str) -> Option<Option<T>> {
+        let alone = |arg: &Arg| arg.name == name && matches!(arg.value, Value::None);
+        if self.args.iter().any(alone) {
+            self.flag(name)?;
+            return Some(None);
+        }
+        self.value(name).map(Some)
     }
 
     /// Takes a name that stands alone.

@@ -6,6 +6,7 @@
 
 mod alias;
 mod key;
+mod tags;
 mod together;
 mod values;
 
@@ -45,11 +46,13 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
         strict: written.strict,
         key: key::key(written.key.as_ref(), fields, &written.generics, errors),
         aliases: Vec::new(),
+        tags: model::Tags::default(),
         ident: written.ident.clone(),
         vis: written.vis.clone(),
         generics: written.generics.clone(),
     };
     model.aliases = alias::aliases(&written.aliases, fields, &model.key, errors);
+    model.tags = tags::tags(&written, fields, &model.key, errors);
     owned.then_some(model)
 }
 

@@ -5,13 +5,14 @@
 //! said about the type of a key stands where its field's type stands, so that the compiler points there.
 
 mod alias;
+mod tags;
 
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{GenericParam, Generics, Ident, Path, Type, WherePredicate, parse_quote};
 
-use crate::model::{Cached, KeyField, KeyForm, Newtype, OnCorrupt, Policy};
+use crate::model::{Cached, KeyField, KeyForm, Newtype, OnCorrupt, Policy, Template};
 use crate::ttl::Ttl;
 use crate::types::{is_float, is_plain_alias, is_plain_key, mentioned_param, ungrouped};
 
@@ -42,10 +43,22 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
         .into_iter()
         .flatten()
         .filter_map(|field| key_with(field, &target));
+    let optional = model.tags.templates.iter().flat_map(Template::fields);
+    let optional = optional.filter(|field| field.in_key.is_none());
+    let optional = optional.map(|field| &field.ty);
+    let alias_field = optional
+        .chain(model.aliases.iter().map(|alias| &alias.ty))
+        .any(|ty| !is_plain_alias(ty))
+        .then(|| {
+            quote!(
+                use __rt::AliasField as __AliasField;
+            )
+        });
     let aliases = alias::aliases(model, &target);
+    let tags = tags::beside(model, &target);
     within(
         &model.runtime,
-        quote!(#key_part #cached #keyed #(#functions)* #aliases),
+        quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags),
     )
 }
 
@@ -80,7 +93,6 @@ struct Target {
     ty: TokenStream,
     generics: Generics,
     names_key_part: bool,
-    names_alias_field: bool,
 }
 
 impl Target {
@@ -104,6 +116,12 @@ impl Target {
             }
             KeyForm::Apart(ty) => target.require_key_part(ty),
         }
+        let templates = model.tags.templates.iter();
+        for field in templates.flat_map(Template::fields) {
+            if field.in_key.is_none() {
+                target.require_alias_field(&field.ty);
+            }
+        }
         target
     }
 
@@ -126,7 +144,6 @@ impl Target {
             ty: quote!(#ident #params),
             generics: generics.clone(),
             names_key_part: false,
-            names_alias_field: false,
         }
     }
 
@@ -158,7 +175,6 @@ impl Target {
     fn require_alias_field(&mut self, ty: &Type) {
         if !is_plain_alias(ty) {
             self.require_of(ty, "__AliasField");
-            self.names_alias_field = true;
         }
     }
 
@@ -195,12 +211,14 @@ fn constants(model: &Cached) -> TokenStream {
         false => quote!(BestEffort),
     };
     let key = key_types(model);
+    let tags = tags::items(model);
     quote! {
         const PREFIX: &'static str = #prefix;
         const TTL: __rt::Ttl = #ttl;
         const VERSION: u16 = #version;
         #policy
         type Guarding = __rt::#guarding;
+        #tags
         #key
     }
 }

@@ -24,6 +24,53 @@ pub(crate) struct Cached {
     pub(crate) strict: bool,
     pub(crate) key: Key,
     pub(crate) aliases: Vec<Alias>,
+    pub(crate) tags: Tags,
+}
+
+/// What entries are invalidated by.
+#[derive(Default)]
+pub(crate) struct Tags {
+    pub(crate) templates: Vec<Template>,
+    /// The function that computes more of them.
+    pub(crate) function: Option<ExprPath>,
+    /// Whether loaders say more of them.
+    pub(crate) at_call: bool,
+    /// Whether the type is one.
+    pub(crate) clear: bool,
+}
+
+/// One tag, of which the function is named after its texts.
+pub(crate) struct Template {
+    pub(crate) function: Ident,
+    pub(crate) written: String,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+pub(crate) enum Piece {
+    Text(String),
+    Field(Box<TagField>),
+}
+
+pub(crate) struct TagField {
+    pub(crate) member: Member,
+    pub(crate) ty: Type,
+    /// Its place among the fields of the key, if it is one.
+    pub(crate) in_key: Option<usize>,
+}
+
+impl Tags {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.templates.is_empty() && self.function.is_none() && !self.at_call && !self.clear
+    }
+}
+
+impl Template {
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &TagField> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Field(field) => Some(&**field),
+            Piece::Text(_) => None,
+        })
+    }
 }
 
 /// What differs from the runtime's `Policy::new()`.

@@ -4,9 +4,10 @@
 //! its form here.
 
 use proc_macro2::{TokenStream, TokenTree};
+use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, Data, DeriveInput, Generics, Ident, Lit, LitStr, Member, Meta, Token, Type,
-    Visibility,
+    Attribute, Data, DeriveInput, ExprPath, Generics, Ident, Lit, LitStr, Member, Meta, Token,
+    Type, Visibility,
 };
 
 use crate::args::{Args, Named, Place};
@@ -39,6 +40,11 @@ pub(crate) struct Cached {
     pub(crate) key: Option<Named<Type>>,
     /// Names of fields.
     pub(crate) aliases: Vec<LitStr>,
+    /// Templates over fields.
+    pub(crate) tags: Vec<LitStr>,
+    /// The function that computes tags, if it is one; else they are said at the call.
+    pub(crate) other_tags: Option<Option<FunctionPath>>,
+    pub(crate) clear: bool,
     pub(crate) runtime: Option<LitStr>,
 }
 
@@ -67,6 +73,18 @@ pub(crate) struct Key {
 pub(crate) struct Alias {
     pub(crate) name: Ident,
     pub(crate) with: Option<LitStr>,
+}
+
+/// The path of a function, which may stand in quotes.
+pub(crate) struct FunctionPath(pub(crate) ExprPath);
+
+impl Parse for FunctionPath {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        match input.peek(LitStr) {
+            true => input.parse::<LitStr>()?.parse().map(Self),
+            false => input.parse().map(Self),
+        }
+    }
 }
 
 /// A type with `#[derive(KeyPart)]`.
@@ -105,6 +123,9 @@ impl Cached {
             max_loads: args.value("max_loads"),
             key: args.named_value("key"),
             aliases: args.values("alias"),
+            tags: args.values("tag"),
+            other_tags: args.flag_or_value("tags"),
+            clear: args.flag("clear").is_some(),
             runtime: args.value("crate"),
             body: Body::read(input.data, |member, field| {
                 Field::read(member, field, errors)

@@ -53,6 +53,7 @@ const _: () = {
         const TTL: __rt::Ttl = __rt::Ttl::from_millis(300000);
         const VERSION: u16 = 2;
         type Guarding = __rt::BestEffort;
+        type Tags = ();
         type OwnedKey = u64;
         type Key<'k> = <u64 as __rt::KeyPart>::Ref<'k>;
     }
@@ -99,6 +100,7 @@ const _: () = {
             .hold_millis(500)
             .max_loads(8);
         type Guarding = __rt::Strict;
+        type Tags = ();
         type OwnedKey = (__rt::HashTag<OrgId>, __rt::With<Url, Self, 1>);
         type Key<'k> = (<OrgId as __rt::KeyPart>::Ref<'k>, &'k Url);
     }
@@ -241,6 +243,7 @@ const _: () = {
         const TTL: __rt::Ttl = __rt::Ttl::from_millis(300000);
         const VERSION: u16 = 1;
         type Guarding = __rt::BestEffort;
+        type Tags = ();
         type OwnedKey = ();
         type Key<'k> = ();
     }

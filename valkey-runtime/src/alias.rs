@@ -95,6 +95,7 @@ impl<T: Aliased<NUMBER>, const NUMBER: usize> Cached for By<T, NUMBER> {
     const VERSION: u16 = T::VERSION;
     const POLICY: Policy = policy(T::POLICY);
     type Guarding = BestEffort;
+    type Tags = ();
     type OwnedKey = AliasKey<T, NUMBER>;
     type Key<'k> = AliasRef<'k, T::Field>;
 }
@@ -174,7 +175,8 @@ where
                 async { Ok(found::<T, NUMBER>(finding.await?)) }
             };
             let looked_up =
-                loading::get_or_load(store, alias.clone(), options, None, false, find).await?;
+                loading::get_or_load(store, alias.clone().into(), options, None, false, find)
+                    .await?;
             let Some((By(key), _)) = looked_up else {
                 return Ok(None);
             };

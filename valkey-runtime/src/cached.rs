@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::options::Unwritten;
 use crate::{
-    Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, LoadError, LoadLimits,
-    LoadOptions, OwnKey, Policy, Result, SetOptions, Stale, Store, Ttl, UpdateError, UpdateOptions,
+    Clearable, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, LoadError, LoadLimits,
+    LoadOptions, OwnKey, Policy, Result, SetOptions, Stale, Store, TagWriter, Ttl, UpdateError,
+    UpdateOptions,
 };
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
@@ -80,6 +81,79 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What becomes of a write whose guard can't be placed: [`BestEffort`](crate::BestEffort), or
     /// [`Strict`](crate::Strict) with `#[cached(strict)]`.
     type Guarding: Guarding;
+
+    /// Whether entries carry tags. One that carries none costs nothing for it.
+    #[doc(hidden)]
+    const TAGGED: bool = false;
+
+    /// What [`tags`](Self::tags) gives.
+    type Tags: Default;
+
+    /// Writes the tags of a value.
+    #[doc(hidden)]
+    fn write_tags(&self, out: &mut TagWriter<'_>) {
+        let _ = out;
+    }
+
+    /// Writes those that follow from the key alone.
+    #[doc(hidden)]
+    fn write_key_tags(key: Self::Key<'_>, out: &mut TagWriter<'_>) {
+        let _ = (key, out);
+    }
+
+    /// The type's tags: a function for each template, named after its texts.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::Cached;
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(tag = "org:{org_id}", tag = "org:{org_id}:team:{team}", tag = "users")]
+    /// struct User {
+    ///     #[cached(key)]
+    ///     id: u64,
+    ///     org_id: u64,
+    ///     team: String,
+    /// }
+    ///
+    /// assert_eq!(User::tags().org(42).as_str(), "org:42");
+    /// assert_eq!(User::tags().org_team(42, "a:b").as_str(), "org:42:team:a%3Ab");
+    /// assert_eq!(User::tags().users().as_str(), "users");
+    /// ```
+    fn tags() -> Self::Tags {
+        Self::Tags::default()
+    }
+
+    /// Invalidates all entries of the type, however many, in two round trips.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(clear)]
+    /// struct Rate {
+    ///     #[cached(key)]
+    ///     currency: String,
+    ///     rate: u64,
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::memory();
+    /// Rate { currency: "CHF".into(), rate: 94 }.set(&store).await?;
+    /// Rate::clear(&store).await?;
+    /// assert!(Rate::get(&store, "CHF").await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::invalidate_tag`].
+    fn clear<'s>(store: &'s Store) -> impl Future<Output = Result<()>> + Send + use<'s, Self>
+    where
+        Self: Clearable,
+    {
+        store.of::<Self>().clear()
+    }
 
     /// The key as an application owns it: `u64`, `String`, `(u64, String)`.
     type OwnedKey: for<'k> KeyPart<Ref<'k> = Self::Key<'k>>;

@@ -7,20 +7,26 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::envelope::{Header, bounds};
+use crate::tags::TagWriter;
 use crate::{Error, ErrorKind};
 
 /// The bytes of an entry that holds `value`.
 pub(crate) fn encode<T: Serialize>(
     header: Header,
+    tags: Option<&TagWriter<'_>>,
     value: &T,
     max_size: usize,
 ) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(&header.to_bytes());
+    if let Some(tags) = tags {
+        tags.write_to(&mut bytes)?;
+    }
+    let payload = bytes.len();
     value
         .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
         .map_err(|error| Error::new(ErrorKind::Encode, describe_encode(&error)))?;
-    check_written(&bytes, header.len(), max_size)?;
+    check_written(&bytes, payload, max_size)?;
     Ok(bytes)
 }
 
@@ -131,7 +137,7 @@ mod tests {
     }
 
     fn entry<T: Serialize>(value: &T) -> Vec<u8> {
-        encode(Header::value(1, 7), value, MAX).unwrap()
+        encode(Header::value(1, 7), None, value, MAX).unwrap()
     }
 
     fn list(levels: usize) -> List {
@@ -142,7 +148,7 @@ mod tests {
     fn a_deep_value_is_neither_written_nor_read() {
         let bytes = entry(&list(bounds::DEPTH));
         assert_eq!(decode::<List>(&bytes[HEADER..]), Ok(list(bounds::DEPTH)));
-        let error = encode(Header::value(1, 7), &list(bounds::DEPTH + 1), MAX).unwrap_err();
+        let error = encode(Header::value(1, 7), None, &list(bounds::DEPTH + 1), MAX).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Encode);
 
         // 100,000 nested variants, which the codec alone answers with a stack overflow.
@@ -156,8 +162,8 @@ mod tests {
     #[test]
     fn a_value_over_the_limit_is_not_written() {
         let size = entry(&"x".repeat(100)).len();
-        assert!(encode(Header::value(1, 7), &"x".repeat(100), size).is_ok());
-        let error = encode(Header::value(1, 7), &"x".repeat(100), size - 1).unwrap_err();
+        assert!(encode(Header::value(1, 7), None, &"x".repeat(100), size).is_ok());
+        let error = encode(Header::value(1, 7), None, &"x".repeat(100), size - 1).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
     }
 

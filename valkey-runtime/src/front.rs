@@ -13,6 +13,7 @@ use crate::backend::{self, Backend, Found};
 use crate::background::Background;
 use crate::envelope::Kind;
 use crate::stats::Counters;
+use crate::tags::SPACE;
 use crate::transition::{Hold, Placing, Verb};
 use crate::undelivered::{Fate, MOST, Moment, Round, Undelivered};
 use crate::{Error, ErrorKind, Random};
@@ -20,8 +21,8 @@ use crate::{Error, ErrorKind, Random};
 #[derive(Debug)]
 pub(crate) struct Front {
     backend: Backend,
-    /// The length of the namespace that all keys begin with.
-    namespace: usize,
+    /// What all keys begin with: empty, or ending in `:`.
+    namespace: Box<str>,
     random: Arc<dyn Random>,
     counters: Arc<Counters>,
     background: Background,
@@ -41,7 +42,7 @@ impl Front {
     ) -> Arc<Self> {
         Arc::new(Self {
             backend,
-            namespace: namespace.len(),
+            namespace: namespace.into(),
             random,
             counters,
             background,
@@ -109,15 +110,35 @@ impl Front {
         Ok(self.judged(key, self.backend.get(key).await?))
     }
 
-    pub(crate) async fn get_many(self: &Arc<Self>, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+    /// What is under a key, and under others in order, in one request: what is asked for with one key.
+    pub(crate) async fn get_with(
+        self: &Arc<Self>,
+        key: &[u8],
+        others: &[Vec<u8>],
+    ) -> Result<(Found, Vec<Found>), Error> {
+        self.open()?;
+        let (found, beside) = self.backend.get_with(key, others).await?;
+        if self.is_clear() {
+            return Ok((found, beside));
+        }
+        let known = |key: &[u8], found| match self.withholds(key) {
+            true => Found::Withheld,
+            false => self.judged(key, found),
+        };
+        let beside = others.iter().zip(beside);
+        let beside = beside.map(|(key, found)| known(key, found)).collect();
+        Ok((known(key, found), beside))
+    }
+
+    pub(crate) async fn get_many(self: &Arc<Self>, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
         self.open()?;
         let Some(asked) = self.not_withheld(keys) else {
             let found = self.backend.get_many(keys).await?;
-            return Ok(self.all_judged(keys.iter().map(Vec::as_slice), found));
+            return Ok(self.all_judged(keys.iter().copied(), found));
         };
-        let open: Vec<_> = pick(keys, &asked).cloned().collect();
+        let open: Vec<_> = pick(keys, &asked).copied().collect();
         let found = self.backend.get_many(&open).await?;
-        let found = self.all_judged(open.iter().map(Vec::as_slice), found);
+        let found = self.all_judged(open.iter().copied(), found);
         Ok(spread(&asked, found, || Found::Withheld))
     }
 
@@ -192,7 +213,7 @@ impl Front {
     ) -> Result<bool, Error> {
         self.open()?;
         // Not there for a read, so not there for these.
-        if matches!(verb, Verb::Touch(_) | Verb::SetIfPresent(_)) && self.withholds(key) {
+        if matches!(verb, Verb::Touch(_) | Verb::SetIfPresent(..)) && self.withholds(key) {
             return Ok(false);
         }
         let began = self.now();
@@ -277,6 +298,65 @@ impl Front {
         let verbs: Vec<_> = pick(verbs, &asked).copied().collect();
         let found = self.backend.place_many(&open, &verbs).await?;
         Ok(spread(&asked, judged(&open, found), || Ok(Found::Withheld)))
+    }
+
+    /// The clock of the namespace's tags.
+    pub(crate) async fn clock(self: &Arc<Self>) -> Result<u64, Error> {
+        self.open()?;
+        self.backend.clock(&self.clock_key(), false).await
+    }
+
+    /// Advances it.
+    pub(crate) async fn advance(self: &Arc<Self>) -> Result<u64, Error> {
+        self.open()?;
+        self.backend.clock(&self.clock_key(), true).await
+    }
+
+    /// Advances the clock, and then has the epochs of some tags follow. Without that they are deleted as soon as may be.
+    pub(crate) async fn raise<'v>(
+        self: &Arc<Self>,
+        epochs: &[Vec<u8>],
+        verb: impl Fn(u64) -> Verb<'v>,
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        self.open()?;
+        let keep = || {
+            let hold = deletes(&verb(0)).unwrap_or(0);
+            epochs.iter().for_each(|epoch| self.keep(epoch, hold));
+        };
+        let unknown = OnDrop(Some(keep));
+        match self.backend.clock(&self.clock_key(), true).await {
+            Ok(clock) => {
+                unknown.disarm();
+                let keys: Vec<_> = epochs.iter().map(Vec::as_slice).collect();
+                let verbs = vec![verb(clock); keys.len()];
+                self.apply_each(&keys, &verbs).await
+            }
+            Err(error) => {
+                match error.kind() {
+                    // With such a configuration nothing will ever be delivered.
+                    ErrorKind::Config => unknown.disarm(),
+                    _ => drop(unknown),
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn clock_key(&self) -> Vec<u8> {
+        [&*self.namespace, SPACE, "clock"].concat().into_bytes()
+    }
+
+    /// Whether the key is that of a tag's epoch.
+    fn is_epoch(&self, key: &[u8]) -> bool {
+        let key = key.get(self.namespace.len()..).unwrap_or_default();
+        key.starts_with(SPACE.as_bytes())
+    }
+
+    /// Whether the invalidation of some tag was lost that an entry with this stamp may be older than.
+    pub(crate) fn has_lost_tags_since(&self, stamp: u64) -> bool {
+        let tags = || [&*self.namespace, ":"].concat().into_bytes();
+        let time = |clock| self.backend.server_micros(clock);
+        !self.is_clear() && self.with(|undelivered| undelivered.has_lost(&tags(), stamp, time))
     }
 
     /// Has a key deleted as soon as the server takes it, and a guard left there for so many milliseconds.
@@ -408,9 +488,9 @@ impl Front {
 
     /// How much of a key is the same for all keys of its type: namespace and prefix, and the colon after it.
     fn type_len(&self, key: &[u8]) -> usize {
-        let parts = key.get(self.namespace..).unwrap_or_default();
+        let parts = key.get(self.namespace.len()..).unwrap_or_default();
         let prefix = parts.iter().position(|byte| *byte == b':');
-        prefix.map_or(key.len(), |colon| self.namespace + colon + 1)
+        prefix.map_or(key.len(), |colon| self.namespace.len() + colon + 1)
     }
 
     fn with<R>(&self, step: impl FnOnce(&mut Undelivered) -> R) -> R {
@@ -457,7 +537,14 @@ impl Front {
     }
 
     /// Sends a few deletions. True if any of them was confirmed.
-    async fn send(&self, round: Round) -> bool {
+    async fn send(&self, mut round: Round) -> bool {
+        let of_tags = |(key, _): &(Box<[u8]>, u64)| self.is_epoch(key);
+        if round.keys.iter().any(of_tags)
+            && let Err(error) = self.backend.clock(&self.clock_key(), true).await
+        {
+            tracing::trace!("an invalidation still waits for the server: {error}");
+            round.keys.retain(|key| !of_tags(key));
+        }
         let keys: Vec<_> = round.keys.iter().map(|(key, _)| &**key).collect();
         let verbs: Vec<_> = round
             .keys
@@ -531,7 +618,7 @@ impl Drop for GiveBack {
 fn deletes(verb: &Verb<'_>) -> Option<u64> {
     match verb {
         Verb::Delete(hold) => Some(hold.map_or(0, |hold| hold.life)),
-        Verb::Expire { .. } => Some(0),
+        Verb::Expire { .. } | Verb::Raise(_) => Some(0),
         Verb::Leave { hold, .. } | Verb::StoreThrough { hold, .. } => Some(*hold),
         _ => None,
     }
@@ -556,7 +643,7 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
 
 /// Whether what it answers is taken for what may be read.
 fn reads(verb: &Placing) -> bool {
-    matches!(verb, Placing::Lease { .. })
+    matches!(verb, Placing::Lease { .. } | Placing::Extend { .. })
 }
 
 /// The error of one of many, or of all.

@@ -15,12 +15,16 @@ use crate::envelope::placeholder::{self, Name};
 use crate::error::{self, printable};
 use crate::options::{Unwritten, UpdateOptions};
 use crate::store::Store;
+use crate::tags::hold_of_tags;
 use crate::transition::{LONGEST_PLACE, Placing, Put, Verb};
 use crate::verbs::{Meta, Sealed};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, envelope};
 
 /// How long a writer's place lasts that is not renewed, unless its options say otherwise.
 pub(crate) const GUARD_LIFE: Duration = Duration::from_secs(10);
+/// The same where tags are guarded, at the least. What lives longer than the longest load even where its writer died just before
+/// it would have been renewed: no load that had begun by then is stored after it.
+const TAG_GUARD_LIFE: u64 = 18_000;
 
 /// What becomes of a write whose guard can't be placed; an attribute of the type.
 ///
@@ -136,7 +140,12 @@ impl<E: std::error::Error + 'static> std::error::Error for UpdateError<E> {
 #[must_use = "a guard that is dropped at once is no longer renewed, and runs out"]
 pub struct Guard {
     store: Store,
+    /// Those of values, and then those of tags' epochs.
     keys: Vec<Vec<u8>>,
+    /// How many of them are of tags.
+    tags: usize,
+    /// The clock before the write, where what is written may be stored and has tags.
+    clock: Option<u64>,
     token: u64,
     hold: u64,
     life: u64,
@@ -149,17 +158,27 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Places guards at the keys. Where one can't be placed it is an error for the strict.
+    /// Places guards at the keys. Where one can't be placed it is an error for the strict. `stores`: what is written may be stored
+    /// in place of the guard.
     pub(crate) async fn place(
         store: &Store,
-        keys: Vec<Vec<u8>>,
+        mut keys: Vec<Vec<u8>>,
         strict: bool,
         options: UpdateOptions,
+        stores: bool,
         meta: &Meta,
     ) -> Result<Self> {
         let inner = store.inner();
-        let (life, hold) =
+        let (mut life, hold) =
             times(&options, meta).map_err(|error| inner.failed(error.during("guard")))?;
+        let mut tags = inner.tag_writer();
+        tags.extend(options.tags);
+        let epochs = tags.into_epochs();
+        let tags = epochs.len();
+        keys.extend(epochs);
+        if tags > 0 {
+            life = life.max(TAG_GUARD_LIFE);
+        }
         let token = inner.random.next_u64();
         let borrowed: Vec<_> = keys.iter().map(|key| &**key).collect();
         let verbs = vec![Placing::Enter { token, life }; keys.len()];
@@ -176,12 +195,27 @@ impl Guard {
                 }
             }
         });
-        let stamps = stamps.collect();
+        let mut stamps: Vec<Option<u64>> = stamps.collect();
+        // What is loaded from now on can be told from what was loaded before.
+        let clock = match tags {
+            0 if meta.tagged && stores => inner.clock().await,
+            0 => None,
+            _ => match inner.backend.advance().await {
+                Ok(clock) => Some(clock),
+                Err(error) => {
+                    stamps[keys.len() - tags..].fill(None);
+                    refusal.get_or_insert(error.during("guard"));
+                    None
+                }
+            },
+        };
         let renewal = renew(store.clone(), keys.clone(), token, life);
         let renewal = inner.background.spawn_needed(renewal);
         let guard = Self {
             store: store.clone(),
             keys,
+            tags,
+            clock,
             token,
             hold,
             life,
@@ -249,45 +283,109 @@ impl Guard {
     }
 
     async fn leave(mut self, hold: u64) -> Result<bool> {
+        let advanced = self.advance().await;
         self.end();
-        let verb = Verb::Leave {
-            token: self.token,
-            hold,
-        };
+        let left = self.apply_each(&self.leaves(hold)).await;
         let inner = self.store.inner();
-        let answers = inner.backend.apply_many(&self.keys, &verb).await;
-        let left = answers.and_then(|answers| {
-            answers
-                .into_iter()
-                .try_fold(true, |all, had| Ok(had? && all))
+        match advanced.and(left) {
+            Ok(had) => Ok(had.into_iter().all(|had| had)),
+            Err(error) => Err(inner.failed(error.during("release"))),
+        }
+    }
+
+    /// The write is over: what was loaded until now is not to be stored under the tags. Where the clock is not advanced their
+    /// guards are left to run out.
+    async fn advance(&mut self) -> Result<()> {
+        if self.tags == 0 {
+            return Ok(());
+        }
+        let backend = &self.store.inner().backend;
+        let advanced = backend.advance().await.map(drop);
+        if advanced.is_err() {
+            let values = self.keys.len() - self.tags;
+            // In case they are lost.
+            let epochs = self.keys.split_off(values);
+            epochs.iter().for_each(|epoch| backend.keep(epoch, 0));
+            self.stamps.truncate(values);
+            self.tags = 0;
+        }
+        advanced
+    }
+
+    /// What takes the writer out of all guards.
+    fn leaves(&self, hold: u64) -> Vec<Verb<'static>> {
+        let (token, values) = (self.token, self.keys.len() - self.tags);
+        let hold = |at| {
+            if at < values {
+                hold
+            } else {
+                hold_of_tags(hold)
+            }
+        };
+        let verbs = (0..self.keys.len()).map(|at| Verb::Leave {
+            token,
+            hold: hold(at),
         });
-        left.map_err(|error| inner.failed(error.during("release")))
+        verbs.collect()
+    }
+
+    async fn apply_each(&self, verbs: &[Verb<'_>]) -> Result<Vec<bool>> {
+        let keys: Vec<_> = self.keys.iter().map(Vec::as_slice).collect();
+        let answers = self.store.inner().backend.apply_each(&keys, verbs).await;
+        answers.and_then(|answers| answers.into_iter().collect())
     }
 
     /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
-    async fn store_through(mut self, sealed: &Sealed, version: u16) -> Result<bool> {
-        let (Some(key), Some(Some(stamp))) = (self.keys.first().cloned(), self.stamps.first())
-        else {
+    async fn store_through(mut self, mut sealed: Sealed, version: u16) -> Result<bool> {
+        let Some(&Some(stamp)) = self.stamps.first() else {
             return self.release().await;
         };
-        let guard = Name {
-            token: self.token,
-            stamp: *stamp,
-        };
-        let put = Put {
-            version,
-            bytes: &sealed.bytes,
-            ttl: sealed.ttl,
-        };
-        let verb = Verb::StoreThrough {
-            guard,
-            hold: self.hold,
-            put,
-        };
+        if sealed.header.clock.is_some() && !self.admits(&mut sealed).await {
+            return self.release().await;
+        }
+        self.advance().await.map_err(|error| {
+            let inner = self.store.inner();
+            inner.failed(error.during("write_through"))
+        })?;
         self.end();
+        let mut verbs: Vec<Verb<'_>> = self.leaves(self.hold);
+        if let Some(first) = verbs.first_mut() {
+            *first = Verb::StoreThrough {
+                guard: Name {
+                    token: self.token,
+                    stamp,
+                },
+                hold: self.hold,
+                put: Put {
+                    version,
+                    bytes: &sealed.bytes,
+                    ttl: sealed.ttl,
+                },
+            };
+        }
+        let stored = self.apply_each(&verbs).await;
         let inner = self.store.inner();
-        let stored = inner.backend.apply(&key, &verb).await;
-        stored.map_err(|error| inner.failed(error.at("write_through", &key)))
+        let stored = stored.map_err(|error| inner.failed(error.during("write_through")))?;
+        Ok(stored.first() == Some(&true))
+    }
+
+    /// Whether the tags of what was written let it be stored. It was made after the clock was read; those that are invalidated
+    /// with it forbid it.
+    async fn admits(&self, sealed: &mut Sealed) -> bool {
+        let invalidated = &self.keys[self.keys.len() - self.tags..];
+        if sealed
+            .epochs
+            .iter()
+            .any(|epoch| invalidated.contains(epoch))
+        {
+            return false;
+        }
+        let Some(clock) = self.clock else {
+            return false;
+        };
+        envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
+        let inner = self.store.inner();
+        inner.admits(&sealed.epochs, clock, sealed.ttl).await
     }
 
     /// Keeps deletions of the keys that have no guard.
@@ -404,7 +502,8 @@ where
     Fut: Future<Output = Result<R, E>>,
 {
     let (options, unwritten) = options.split();
-    let guard = match Guard::place(store, keys, strict, options, meta).await {
+    let stores = matches!(through, Some(Ok(_)));
+    let guard = match Guard::place(store, keys, strict, options, stores, meta).await {
         Ok(guard) => Some(guard),
         Err(error) => {
             G::refused(error)?;
@@ -431,7 +530,7 @@ async fn end(guard: Guard, through: Option<Result<Sealed>>, meta: &Meta) {
     let inner = store.inner();
     let ended = match through {
         Some(Ok(_)) if !inner.is_enabled() => guard.release().await,
-        Some(Ok(sealed)) => guard.store_through(&sealed, meta.version).await,
+        Some(Ok(sealed)) => guard.store_through(sealed, meta.version).await,
         Some(Err(error)) => {
             inner.log_failure(
                 error.during("write_through"),

@@ -9,11 +9,12 @@ use std::marker::PhantomData;
 
 use crate::options::Condition;
 use crate::options::Unwritten;
+use crate::tags::Place;
 use crate::verbs::{Meta, Raw, Sealed};
 use crate::{
-    Cached, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter, Keyed,
-    LoadError, LoadLimits, LoadOptions, OwnKey, Result, SetOptions, Source, Stale, Store, Strict,
-    Ttl, UpdateError, UpdateOptions, codec, guard, loading,
+    Cached, Clearable, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter,
+    Keyed, LoadError, LoadLimits, LoadOptions, OwnKey, Result, SetOptions, Source, Stale, Store,
+    Strict, Ttl, UpdateError, UpdateOptions, codec, guard, loading,
 };
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
@@ -75,6 +76,28 @@ impl<'s, T: Cached> Handle<'s, T> {
         out.into_bytes()
     }
 
+    /// The same, with the tags that follow from the key alone.
+    fn place(&self, key: T::Key<'_>) -> Place {
+        let mut tags = self.store.inner().tag_writer();
+        if T::TAGGED {
+            T::write_key_tags(key, &mut tags);
+        }
+        Place {
+            key: self.bytes(key),
+            epochs: tags.into_epochs(),
+        }
+    }
+
+    fn places_of_all<I>(&self, keys: I) -> Vec<Place>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item>,
+    {
+        keys.into_iter()
+            .map(|item| self.place(T::OwnedKey::key_from(&item)))
+            .collect()
+    }
+
     fn bytes_of_all<I>(&self, keys: I) -> Vec<Vec<u8>>
     where
         I: IntoIterator,
@@ -87,7 +110,23 @@ impl<'s, T: Cached> Handle<'s, T> {
 
     fn sealed(&self, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
         let inner = self.store.inner();
-        inner.seal(value, inner.stamp(), ttl, &Self::META)
+        let tags = T::TAGGED.then(|| {
+            let mut tags = inner.tag_writer();
+            value.write_tags(&mut tags);
+            tags
+        });
+        inner.seal(value, inner.stamp(), ttl, tags, &Self::META)
+    }
+
+    /// See [`Cached::clear`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn clear(self) -> impl Future<Output = Result<()>> + Send + use<'s, T>
+    where
+        T: Clearable,
+    {
+        self.store.clear(T::PREFIX, T::POLICY.hold_millis)
     }
 
     /// See [`Cached::get`].
@@ -98,15 +137,15 @@ impl<'s, T: Cached> Handle<'s, T> {
         self,
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<Option<T>>> + Send + use<'s, T> {
-        let (inner, key) = (self.store.inner(), self.bytes(key));
+        let (inner, place) = (self.store.inner(), self.place(key));
         async move {
-            let Some(entry) = inner.get(&key, &Self::META).await? else {
+            let Some(entry) = inner.get(&place, &Self::META).await? else {
                 return Ok(None);
             };
             inner
                 .decoded(
                     "get",
-                    &key,
+                    &place.key,
                     &entry,
                     codec::decode(entry.payload()),
                     &Self::META,
@@ -127,11 +166,12 @@ impl<'s, T: Cached> Handle<'s, T> {
         I: IntoIterator,
         T::OwnedKey: KeyFrom<I::Item>,
     {
-        let (inner, keys) = (self.store.inner(), self.bytes_of_all(keys));
+        let (inner, places) = (self.store.inner(), self.places_of_all(keys));
         async move {
-            let entries = inner.get_many(&keys, &Self::META).await?;
+            let entries = inner.get_many(&places, &Self::META).await?;
             let mut values = Vec::with_capacity(entries.len());
-            for (key, entry) in keys.iter().zip(entries) {
+            for (place, entry) in places.iter().zip(entries) {
+                let key = &*place.key;
                 values.push(match entry {
                     Some(entry) => {
                         let value = codec::decode(entry.payload());
@@ -151,8 +191,8 @@ impl<'s, T: Cached> Handle<'s, T> {
     /// # Errors
     /// As there.
     pub fn exists(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
-        let (inner, key) = (self.store.inner(), self.bytes(key));
-        async move { inner.exists(&key, &Self::META).await }
+        let (inner, place) = (self.store.inner(), self.place(key));
+        async move { inner.exists(&place, &Self::META).await }
     }
 
     /// See [`Cached::del`].
@@ -194,8 +234,8 @@ impl<'s, T: Cached> Handle<'s, T> {
         self,
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<Option<Ttl>>> + Send + use<'s, T> {
-        let (inner, key) = (self.store.inner(), self.bytes(key));
-        async move { inner.ttl(&key, &Self::META).await }
+        let (inner, place) = (self.store.inner(), self.place(key));
+        async move { inner.ttl(&place, &Self::META).await }
     }
 
     /// See [`Cached::touch`].
@@ -203,8 +243,8 @@ impl<'s, T: Cached> Handle<'s, T> {
     /// # Errors
     /// As there.
     pub fn touch(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
-        let (inner, key) = (self.store.inner(), self.bytes(key));
-        async move { inner.touch(&key, &Self::META).await }
+        let (inner, place) = (self.store.inner(), self.place(key));
+        async move { inner.touch(&place, &Self::META).await }
     }
 
     /// See [`Cached::get_or_load`].
@@ -241,8 +281,8 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        let key = self.bytes(key);
-        let loading = loading::get_or_load(self.store, key, options, None, false, |_| load());
+        let place = self.place(key);
+        let loading = loading::get_or_load(self.store, place, options, None, false, |_| load());
         async move { Ok(loading.await?.map(|(value, _)| value)) }
     }
 
@@ -261,9 +301,9 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce(Option<Stale<T>>) -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        let (key, options) = (self.bytes(key), LoadOptions::new());
+        let (place, options) = (self.place(key), LoadOptions::new());
         let load = |raw| load(stale(raw));
-        let loading = loading::get_or_load(self.store, key, options, None, false, load);
+        let loading = loading::get_or_load(self.store, place, options, None, false, load);
         async move { Ok(loading.await?.map(|(value, _)| value)) }
     }
 
@@ -283,7 +323,7 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
         let load = |raw| load(stale(raw));
-        let loading = loading::get_or_refresh(self.store, self.bytes(key), load);
+        let loading = loading::get_or_refresh(self.store, self.place(key), load);
         async move { Ok(loading.await?.map(|(value, _)| value)) }
     }
 
@@ -304,7 +344,7 @@ impl<'s, T: Cached> Handle<'s, T> {
     {
         let inner = self.store.inner();
         let load = |raw| load(stale(raw));
-        let loading = loading::get_or_refresh(self.store, self.bytes(key), load);
+        let loading = loading::get_or_refresh(self.store, self.place(key), load);
         async move {
             let found = loading.await?;
             let now = || inner.backend.now_micros();
@@ -342,7 +382,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             .map(|longest| (longest, (|| LoadError::Queue) as fn() -> LoadError<E>));
         let options = LoadOptions::new();
         let loading =
-            loading::get_or_load(self.store, self.bytes(key), options, queue, false, |_| {
+            loading::get_or_load(self.store, self.place(key), options, queue, false, |_| {
                 limited()
             });
         async move { Ok(loading.await?.map(|(value, _)| value)) }
@@ -356,14 +396,14 @@ impl<'s, T: Cached> Handle<'s, T> {
         self,
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<Option<Entry<T>>>> + Send + use<'s, T> {
-        let (inner, key) = (self.store.inner(), self.bytes(key));
+        let (inner, place) = (self.store.inner(), self.place(key));
         async move {
-            let Some((raw, left)) = inner.get_with_ttl(&key, &Self::META).await? else {
+            let Some((raw, left)) = inner.get_with_ttl(&place, &Self::META).await? else {
                 return Ok(None);
             };
             let value = codec::decode(raw.payload());
             let value = inner
-                .decoded("get_entry", &key, &raw, value, &Self::META)
+                .decoded("get_entry", &place.key, &raw, value, &Self::META)
                 .await?;
             let origin = raw.origin(Source::Server, Some(left), inner);
             Ok(value.map(|value| origin.entry(value, T::VERSION, inner.backend.now_micros())))
@@ -387,8 +427,8 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<L, E>> + Send,
     {
         let inner = self.store.inner();
-        let key = self.bytes(key);
-        let loading = loading::get_or_load(self.store, key, options, None, true, |_| load());
+        let place = self.place(key);
+        let loading = loading::get_or_load(self.store, place, options, None, true, |_| load());
         async move {
             let found = loading.await?;
             Ok(found
@@ -414,13 +454,13 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<L, E>> + Send,
     {
         // Each key once; and which of them each place of the answer is.
-        let (mut keys_once, mut owned, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut places_once, mut owned, mut places) = (Vec::new(), Vec::new(), Vec::new());
         let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
         for item in keys {
             let key = <T::OwnedKey as KeyFrom<I::Item>>::key_from(&item);
-            let bytes = self.bytes(key);
-            let at = *known.entry(bytes).or_insert_with_key(|bytes| {
-                keys_once.push(bytes.clone());
+            let place = self.place(key);
+            let at = *known.entry(place.key.clone()).or_insert_with(|| {
+                places_once.push(place);
                 owned.push(<T::OwnedKey as OwnKey>::own(key));
                 owned.len() - 1
             });
@@ -443,7 +483,7 @@ impl<'s, T: Cached> Handle<'s, T> {
                     Ok(given.collect::<Vec<_>>())
                 }
             };
-            let mut answers = loading::get_or_load_many(self.store, keys_once, &mut load).await?;
+            let mut answers = loading::get_or_load_many(self.store, places_once, &mut load).await?;
             let mut last = vec![0; answers.len()];
             places
                 .iter()
@@ -675,7 +715,7 @@ impl<'s, T: Cached> Handle<'s, T> {
     ) -> impl Future<Output = Result<Guard>> + Send + use<'s, T> {
         let (store, keys) = (self.store, vec![self.bytes(key)]);
         let strict = options.strict.unwrap_or(T::Guarding::STRICT);
-        async move { Guard::place(store, keys, strict, options, &Self::META).await }
+        async move { Guard::place(store, keys, strict, options, false, &Self::META).await }
     }
 
     /// See [`Cached::set_at`].
@@ -687,11 +727,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         key: T::Key<'_>,
         value: &T,
     ) -> impl Future<Output = Result<()>> + Send + use<'s, T> {
-        let (inner, key) = (self.store.inner(), self.bytes(key));
+        let (inner, place) = (self.store.inner(), self.place(key));
         let sealed = self.sealed(value, None);
         async move {
             inner
-                .set(&key, sealed, Condition::Always, &Self::META)
+                .set(&place, sealed, Condition::Always, &Self::META)
                 .await
                 .map(drop)
         }
@@ -707,11 +747,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         value: &T,
         options: SetOptions,
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
-        let (inner, key) = (self.store.inner(), self.bytes(key));
+        let (inner, place) = (self.store.inner(), self.place(key));
         let sealed = self.sealed(value, options.ttl);
         async move {
             inner
-                .set(&key, sealed, options.condition, &Self::META)
+                .set(&place, sealed, options.condition, &Self::META)
                 .await
         }
     }

@@ -192,6 +192,7 @@ mod stats;
 mod store;
 #[cfg(test)]
 mod table;
+mod tags;
 mod transition;
 mod ttl;
 mod ttl_env;
@@ -215,6 +216,9 @@ pub use policy::{OnCorrupt, Policy};
 pub use prefix::PrefixPart;
 pub use stats::Stats;
 pub use store::Store;
+#[doc(hidden)]
+pub use tags::TagWriter;
+pub use tags::{Clearable, Tag, Tagged};
 pub use ttl::{Ttl, TtlError};
 #[cfg(feature = "derive")]
 pub use valkey_derive::{Cached, KeyPart};
@@ -228,10 +232,12 @@ pub mod __private {
     };
     pub use crate::prefix::{Prefix, PrefixPart};
     pub use crate::{
-        BestEffort, Cached, IntoLoaded, KeyOf, Keyed, OnCorrupt, Policy, Result, Store, Strict, Ttl,
+        BestEffort, Cached, Clearable, IntoLoaded, KeyOf, Keyed, OnCorrupt, Policy, Result, Store,
+        Strict, Tag, TagWriter, Tagged, Ttl,
     };
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
+    pub use std::default::Default;
     pub use std::future::Future;
     pub use std::marker::{Send, Sync};
     pub use std::ops::FnMut;

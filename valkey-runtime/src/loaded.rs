@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use crate::Ttl;
+use crate::{Tag, Tagged, Ttl};
 
 /// What a loader found, and what is to become of it: for loaders that decide by the value.
 ///
@@ -35,12 +35,14 @@ use crate::Ttl;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Loaded<T> {
     pub(crate) value: Option<T>,
     pub(crate) ttl: Option<Ttl>,
     pub(crate) fate: Fate,
+    /// Besides those that the type says.
+    pub(crate) tags: Vec<Tag>,
 }
 
 /// What is to become of what a loader found.
@@ -63,6 +65,7 @@ impl<T> Loaded<T> {
             value: Some(value),
             ttl: None,
             fate: Fate::Stored,
+            tags: Vec::new(),
         }
     }
 
@@ -72,6 +75,7 @@ impl<T> Loaded<T> {
             value: None,
             ttl: None,
             fate: Fate::Stored,
+            tags: Vec::new(),
         }
     }
 
@@ -81,6 +85,36 @@ impl<T> Loaded<T> {
             fate: Fate::NotShared,
             ..Self::absent()
         }
+    }
+
+    /// Tags that the value carries besides those that its type says.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Loaded};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(tags)]
+    /// struct Page {
+    ///     #[cached(key)]
+    ///     path: String,
+    ///     author: String,
+    /// }
+    ///
+    /// fn loaded(page: Page) -> Loaded<Page> {
+    ///     let author = format!("author:{}", page.author);
+    ///     Loaded::value(page).tags([author])
+    /// }
+    /// # let page = Page { path: "/".into(), author: "ada".into() };
+    /// # let _ = loaded(page);
+    /// ```
+    pub fn tags<I>(mut self, tags: I) -> Self
+    where
+        T: Tagged,
+        I: IntoIterator,
+        I::Item: Into<Tag>,
+    {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
     }
 
     /// How long it is to be kept, in place of the type's TTL.
@@ -118,6 +152,7 @@ impl<T> IntoLoaded<T> for Option<T> {
             value: self,
             ttl: None,
             fate: Fate::Stored,
+            tags: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::Ttl;
+use crate::{Tag, Ttl};
 
 /// How a value is stored by one call.
 ///
@@ -74,13 +74,14 @@ pub(crate) enum Condition {
 ///     .unwritten_if(|error: &DbError| matches!(error, DbError::UniqueViolation));
 /// # let _ = options;
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct UpdateOptions<P = NeverSure> {
     pub(crate) strict: Option<bool>,
     pub(crate) hold: Option<Duration>,
     pub(crate) guard_life: Option<Duration>,
     pub(crate) ttl: Option<Ttl>,
+    pub(crate) tags: Vec<Tag>,
     pub(crate) unwritten: P,
 }
 
@@ -92,6 +93,7 @@ impl UpdateOptions {
             hold: None,
             guard_life: None,
             ttl: None,
+            tags: Vec::new(),
             unwritten: NeverSure,
         }
     }
@@ -136,6 +138,38 @@ impl<P> UpdateOptions<P> {
         self
     }
 
+    /// Invalidates tags with the write: while it is under way nothing that carries one of them is read or stored, and nothing that
+    /// was stored or loaded before is read after it. In two round trips more, and with a guard at each tag: of a writer that dies
+    /// that keeps all under the tag from being cached for up to 18 s.
+    ///
+    /// A write-through that invalidates a tag of its own value stores nothing.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Result, Store, UpdateOptions};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # #[cached(tag = "org:{org_id}")]
+    /// # struct User { #[cached(key)] id: u64, org_id: u64 }
+    /// # struct Db;
+    /// # impl Db { async fn move_user(&self, _: u64, _: u64) -> Result<()> { Ok(()) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), valkey_runtime::UpdateError<valkey_runtime::Error>> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let tags = [User::tags().org(7), User::tags().org(42)];
+    /// let options = UpdateOptions::new().invalidating(tags);
+    /// User::update_with(&store, 1, options, || db.move_user(1, 42)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn invalidating<I>(mut self, tags: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<Tag>,
+    {
+        self.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
     /// After which errors of the write it is certain that nothing was written: the guard then ends at once, and else is
     /// left to run out.
     pub fn unwritten_if<E, F: Fn(&E) -> bool + Send>(self, is_sure: F) -> UpdateOptions<SureIf<F>> {
@@ -145,6 +179,7 @@ impl<P> UpdateOptions<P> {
                 hold,
                 guard_life,
                 ttl,
+                tags,
                 unwritten: _,
             },
             _,
@@ -154,6 +189,7 @@ impl<P> UpdateOptions<P> {
             hold,
             guard_life,
             ttl,
+            tags,
             unwritten: SureIf(is_sure),
         }
     }
@@ -165,6 +201,7 @@ impl<P> UpdateOptions<P> {
             hold,
             guard_life,
             ttl,
+            tags,
             unwritten,
         } = self;
         (
@@ -173,6 +210,7 @@ impl<P> UpdateOptions<P> {
                 hold,
                 guard_life,
                 ttl,
+                tags,
                 unwritten: NeverSure,
             },
             unwritten,

@@ -56,6 +56,7 @@ fn headed(kind: Kind, version: u16, shape: u32) -> Vec<u8> {
         shape,
         stamp,
         timing: None,
+        clock: None,
     }
     .to_bytes()
     .to_vec()
@@ -203,7 +204,8 @@ fn cell(entry: Option<&[u8]>, asked: &Asked) -> String {
         Change::Keep => "–".to_owned(),
         Change::Put { bytes, .. } if Some(&**bytes) == entry => "–".to_owned(),
         Change::Remove => "nothing".to_owned(),
-        Change::Expire { .. } => "lives on".to_owned(),
+        Change::Live(_) => "lives on".to_owned(),
+        Change::Replace(_) => unreachable!("no row of the table raises an epoch"),
         Change::Rewrite { header, life } => rewritten(entry, header, *life),
         Change::Put { bytes, .. } if **bytes == *STORED => "the value".to_owned(),
         Change::Put { bytes, .. } => placeholder(bytes, entry),
@@ -317,8 +319,8 @@ fn values() -> String {
     };
     table(
         &[
-            verb("`set`, only if absent", Verb::SetIfAbsent(PUT)),
-            verb("`set`, only if present", Verb::SetIfPresent(PUT)),
+            verb("`set`, only if absent", Verb::SetIfAbsent(PUT, None)),
+            verb("`set`, only if present", Verb::SetIfPresent(PUT, None)),
             verb("`touch`", touch),
             verb("`del`", Verb::Delete(None)),
             verb("`del` with a hold", Verb::Delete(Some(hold))),

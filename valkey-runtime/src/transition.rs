@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use crate::envelope::epoch::Epoch;
 use crate::envelope::placeholder::{Guard, Lease, Name, Writer, stamp};
 use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token, next_stamp};
 use crate::envelope::{self, Head, Header, HeaderBytes, Kind, Standing};
@@ -14,10 +15,11 @@ use crate::envelope::{self, Head, Header, HeaderBytes, Kind, Standing};
 /// A verb that is answered by whether it did what it is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verb<'a> {
-    /// Stores, unless the entry is a value of this version, a newer one, or a guard.
-    SetIfAbsent(Put<'a>),
-    /// Stores, if the entry is a value of this version.
-    SetIfPresent(Put<'a>),
+    /// Stores, unless the entry is a value of this version, a newer one, or a guard. A value with the stamp given counts as
+    /// none: its tags were found to be invalidated.
+    SetIfAbsent(Put<'a>, Option<u64>),
+    /// Stores, if the entry is a value of this version; with a stamp, if it is the very one.
+    SetIfPresent(Put<'a>, Option<u64>),
     /// Removes a value or a lease; a guard stays, and is marked as shared. True if it was a fresh value of whatever version.
     /// With a hold, a guard is left for that long.
     Delete(Option<Hold>),
@@ -26,6 +28,8 @@ pub(crate) enum Verb<'a> {
     Expire { keep: u64 },
     /// Starts the life of a value of this version anew.
     Touch(Touch),
+    /// Raises the epoch of a tag. Where it is not known a fill's mark is taken away, and a guard stays. True if it was known.
+    Raise(Raise),
     /// Removes the entry if it is still these bytes: a reader found them corrupt.
     RemoveIfSame(Fingerprint),
     /// Stores what was loaded under this lease, if it is still there.
@@ -66,6 +70,16 @@ pub(crate) enum Placing {
     },
     /// Gives a writer a place in the guard, for so many milliseconds, and makes one where there is none.
     Enter { token: u64, life: u64 },
+    /// Has the epoch of a tag live for at least so many milliseconds from now; none for ever. A mark or a guard lives no longer.
+    Extend { life: Option<u64> },
+}
+
+/// An invalidation of a tag: the clock after it was advanced, and over how many milliseconds entries fall due that may still
+/// be served where their loader fails. Without that they are dead at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raise {
+    pub(crate) clock: u64,
+    pub(crate) over: Option<u64>,
 }
 
 /// Which entry a lease may replace.
@@ -150,9 +164,9 @@ pub(crate) enum Change<'a> {
         ttl: Option<u64>,
     },
     /// The same bytes.
-    Expire {
-        ttl: Option<u64>,
-    },
+    Live(Life),
+    /// Others, which live as long.
+    Replace(Vec<u8>),
     /// The same value with another header, which is as long.
     Rewrite {
         header: HeaderBytes,
@@ -176,15 +190,33 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
         entry.map(|bytes| envelope::standing(envelope::head(bytes), version, millis))
     };
     match verb {
-        Verb::SetIfAbsent(put) => match standing(put.version) {
+        Verb::SetIfAbsent(put, outdated) => match standing(put.version) {
+            Some(Standing::Own) if outdated.is_some() && stamp_of(entry) == *outdated => {
+                (put.change(), true)
+            }
             Some(Standing::Own | Standing::Protected) => (Change::Keep, false),
             None | Some(Standing::Stale | Standing::Replaceable | Standing::Corrupt(_)) => {
                 (put.change(), true)
             }
         },
-        Verb::SetIfPresent(put) => match standing(put.version) {
-            Some(Standing::Own) => (put.change(), true),
+        Verb::SetIfPresent(put, seen) => match standing(put.version) {
+            Some(Standing::Own) if seen.is_none() || stamp_of(entry) == *seen => {
+                (put.change(), true)
+            }
             _ => (Change::Keep, false),
+        },
+        Verb::Raise(Raise { clock, over }) => match entry
+            .map(|bytes| (bytes, Epoch::from_bytes(bytes)))
+        {
+            Some((_, Some(epoch))) => {
+                let epoch = match over {
+                    None => epoch.raised(*clock),
+                    Some(length) => epoch.softened(*clock, *length, now / 1000),
+                };
+                (Change::Replace(epoch.to_bytes()), true)
+            }
+            Some((bytes, None)) if Guard::from_bytes(bytes).is_none() => (Change::Remove, false),
+            Some(_) | None => (Change::Keep, false),
         },
         Verb::Delete(hold) => delete(entry, *hold, now),
         Verb::Expire { keep } => match timed_value(entry) {
@@ -308,6 +340,11 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
         Placing::Enter { token, life } => {
             place(entry.and_then(Guard::from_bytes), token, life, now)
         }
+        Placing::Extend { life } => match (entry.and_then(Epoch::from_bytes), life) {
+            (Some(_), Some(life)) => Change::Live(Life::AtLeast(life)),
+            (Some(_), None) => Change::Live(Life::Exactly(None)),
+            (None, _) => Change::Keep,
+        },
     }
 }
 
@@ -377,7 +414,9 @@ fn on_lease<'a>(verb: &Verb<'a>, held: Held, now: u64) -> (Change<'a>, bool) {
             let (header, life) = (*header, Life::Exactly(*ttl));
             (Change::Rewrite { header, life }, true)
         }
-        (Verb::RenewLease { life, .. }, Held::Lease) => (Change::Expire { ttl: Some(*life) }, true),
+        (Verb::RenewLease { life, .. }, Held::Lease) => {
+            (Change::Live(Life::Exactly(Some(*life))), true)
+        }
         (Verb::RenewLease { life, .. }, Held::Claimed(header, timing)) => {
             let claim = Claim::new(timing.claim.token(), now, *life);
             let life = Life::AtLeast(*life);
@@ -394,6 +433,13 @@ fn on_lease<'a>(verb: &Verb<'a>, held: Held, now: u64) -> (Change<'a>, bool) {
             (header.claimed(timing, claim, Life::AsItWas), true)
         }
         _ => (Change::Keep, false),
+    }
+}
+
+fn stamp_of(entry: Option<&[u8]>) -> Option<u64> {
+    match envelope::head(entry?) {
+        Head::Known(header) => Some(header.stamp),
+        Head::Newer | Head::Corrupt(_) => None,
     }
 }
 
@@ -431,7 +477,7 @@ impl Touch {
     fn change<'a>(&self, timed: Option<(Header, Timing)>, now: u64) -> (Change<'a>, bool) {
         let Some((header, timing)) = timed else {
             return match self.seen {
-                None => (Change::Expire { ttl: self.ttl }, true),
+                None => (Change::Live(Life::Exactly(self.ttl)), true),
                 Some(_) => (Change::Keep, false),
             };
         };
@@ -560,7 +606,7 @@ mod tests {
         let keep = || (Change::Keep, false);
         let store = || (put(2).change(), true);
         let remove = |was| (Change::Remove, was);
-        let expire = || (Change::Expire { ttl: None }, true);
+        let expire = || (Change::Live(Life::Exactly(None)), true);
         let stays = || {
             (
                 Change::Put {
@@ -623,12 +669,12 @@ mod tests {
                 seen: None,
             });
             assert_eq!(
-                apply(entry, &Verb::SetIfAbsent(put(2)), NOW),
+                apply(entry, &Verb::SetIfAbsent(put(2), None), NOW),
                 absent,
                 "set if absent over {name}"
             );
             assert_eq!(
-                apply(entry, &Verb::SetIfPresent(put(2)), NOW),
+                apply(entry, &Verb::SetIfPresent(put(2), None), NOW),
                 present,
                 "set if present over {name}"
             );
@@ -724,7 +770,7 @@ mod tests {
             (Verb::Fill { lease, put: put(1) }, put(1).change()),
             (
                 Verb::RenewLease { lease, life: 9 },
-                Change::Expire { ttl: Some(9) },
+                Change::Live(Life::Exactly(Some(9))),
             ),
             (Verb::Discard(lease), Change::Remove),
             (Verb::Release { lease, pause: 9 }, Change::Remove),
@@ -862,7 +908,7 @@ mod tests {
         let plain = Header::value(1, STAMP).to_bytes();
         assert_eq!(expire(&plain, 700), (Change::Remove, true));
         assert_eq!(expire(&timed(MILLIS + 9, 0, 0), 0), (Change::Remove, true));
-        let absence = Header::absence(1, STAMP);
+        let absence = Header::absence(1, STAMP).to_bytes();
         assert_eq!(expire(&absence, 700), (Change::Remove, false));
     }
 

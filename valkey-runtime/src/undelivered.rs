@@ -138,6 +138,17 @@ impl Undelivered {
         self.lost.get(&key[..type_len.min(key.len())]).copied()
     }
 
+    /// Whether what has this stamp may be older than a deletion of that type which was lost.
+    pub(crate) fn has_lost(
+        &self,
+        kind: &[u8],
+        stamp: u64,
+        server_time: impl FnOnce(u64) -> u64,
+    ) -> bool {
+        let lost = self.lost.get(kind);
+        lost.is_some_and(|lost| stamp >> 12 <= server_time(*lost).saturating_add(MARGIN))
+    }
+
     /// What the entry is, where it may be older than a deletion that was lost: its kind and stamp. `server_time` tells the
     /// server's time at a moment of our own clock.
     pub(crate) fn outdated(

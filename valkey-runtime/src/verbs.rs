@@ -3,6 +3,8 @@
 //! Nothing here depends on the type but through [`Meta`], so it is compiled once. Here is also where a failure gets its
 //! operation and key, and is counted.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::backend::Found;
@@ -11,9 +13,11 @@ use crate::envelope::placeholder::Lease;
 use crate::envelope::timing::{FOR_EVER, Timing};
 use crate::envelope::{self, Head, Header, Standing};
 use crate::error::{self, printable};
+use crate::front::Front;
 use crate::options::Condition;
 use crate::store::Inner;
-use crate::transition::{Fingerprint, Hold, Put, Touch, Verb};
+use crate::tags::{Place, TagWriter};
+use crate::transition::{Fingerprint, Hold, Placing, Put, Touch, Verb};
 use crate::{Cached, Error, ErrorKind, OnCorrupt, Policy, Result, Ttl, codec};
 
 /// What the verbs need to know of a type.
@@ -22,6 +26,8 @@ pub(crate) struct Meta {
     pub(crate) version: u16,
     ttl: Ttl,
     pub(crate) policy: Policy,
+    /// Whether its entries carry tags.
+    pub(crate) tagged: bool,
 }
 
 impl Meta {
@@ -30,6 +36,7 @@ impl Meta {
             version: T::VERSION,
             ttl: T::TTL,
             policy: T::POLICY,
+            tagged: T::TAGGED,
         }
     }
 
@@ -65,7 +72,7 @@ impl Raw {
             Head::Known(header) => header,
             Head::Newer | Head::Corrupt(_) => Header::value(0, 0),
         };
-        Self { bytes, header }
+        Self::known(bytes, header)
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
@@ -85,6 +92,26 @@ impl Raw {
         }
     }
 
+    /// The same value with another header, if that and the tags are as long and these the same.
+    pub(crate) fn with_header(
+        &self,
+        header: Header,
+        tags: Option<&TagWriter<'_>>,
+    ) -> Option<Bytes> {
+        let payload = self.header.payload_at(&self.bytes)?;
+        let mut bytes = header.to_bytes().to_vec();
+        if let Some(tags) = tags {
+            tags.write_to(&mut bytes).ok()?;
+        }
+        let same = header.len() == self.header.len()
+            && bytes.len() == payload
+            && bytes[header.len()..] == self.bytes[header.len()..payload];
+        same.then(|| {
+            bytes.extend_from_slice(&self.bytes[payload..]);
+            bytes.into()
+        })
+    }
+
     /// Whether the lease is a claim on this very entry.
     pub(crate) fn is_claimed_by(&self, lease: Option<Lease>) -> bool {
         let own = self.header.stamp;
@@ -92,14 +119,18 @@ impl Raw {
     }
 
     pub(crate) fn payload(&self) -> &[u8] {
-        self.bytes.get(self.header.len()..).unwrap_or_default()
+        let at = self.header.payload_at(&self.bytes);
+        at.and_then(|at| self.bytes.get(at..)).unwrap_or_default()
     }
 }
 
-/// An entry that is ready to be stored, and for how many milliseconds; none for never.
+/// An entry that is ready to be stored, and for how many milliseconds; none for never. Of one with tags the clock is still to be
+/// [stamped](envelope::stamp_clock) on it, and its epochs looked at.
 pub(crate) struct Sealed {
     pub(crate) bytes: Vec<u8>,
     pub(crate) ttl: Option<u64>,
+    pub(crate) header: Header,
+    pub(crate) epochs: Vec<Vec<u8>>,
 }
 
 impl Inner {
@@ -129,22 +160,34 @@ impl Inner {
         value: &T,
         stamp: u64,
         call: Option<Ttl>,
+        tags: Option<TagWriter<'_>>,
         meta: &Meta,
     ) -> Result<Sealed> {
-        let (header, ttl) = self.header(stamp, call, meta)?;
-        let bytes = codec::encode(header, value, self.max_size)?;
-        Ok(Sealed { bytes, ttl })
+        let clock = tags.as_ref().map(|_| 0);
+        let (header, ttl) = self.header(stamp, clock, call, meta)?;
+        let bytes = codec::encode(header, tags.as_ref(), value, self.max_size)?;
+        let epochs = tags.map(TagWriter::into_epochs).unwrap_or_default();
+        Ok(Sealed {
+            bytes,
+            ttl,
+            header,
+            epochs,
+        })
     }
 
     /// The header of a value that is stored now, and for how many milliseconds it is.
     pub(crate) fn header(
         &self,
         stamp: u64,
+        clock: Option<u64>,
         call: Option<Ttl>,
         meta: &Meta,
     ) -> Result<(Header, Option<u64>)> {
         let (policy, ttl) = (&meta.policy, self.ttl_of(meta, call)?);
-        let header = Header::value(meta.version, stamp);
+        let header = Header {
+            clock,
+            ..Header::value(meta.version, stamp)
+        };
         if !policy.is_timed() {
             return Ok((header, ttl));
         }
@@ -190,19 +233,25 @@ impl Inner {
             .map_or(Ok(None), |variable| self.overrides.ttl(variable))
     }
 
-    pub(crate) async fn get(&self, key: &[u8], meta: &Meta) -> Result<Option<Raw>> {
+    pub(crate) async fn get(&self, place: &Place, meta: &Meta) -> Result<Option<Raw>> {
+        let key = &*place.key;
         let fail = |error| self.failed_at("get", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             self.counters.miss();
             return Ok(None);
         }
-        let found = self.backend.get(key).await.map_err(fail)?;
+        let found = self.read(place, meta).await.map_err(fail)?;
         self.examine("get", key, found, meta).await
     }
 
     /// As [`get`](Self::get), with how long it will still live.
-    pub(crate) async fn get_with_ttl(&self, key: &[u8], meta: &Meta) -> Result<Option<(Raw, Ttl)>> {
+    pub(crate) async fn get_with_ttl(
+        &self,
+        place: &Place,
+        meta: &Meta,
+    ) -> Result<Option<(Raw, Ttl)>> {
+        let key = &*place.key;
         let fail = |error| self.failed_at("get_entry", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
@@ -210,21 +259,24 @@ impl Inner {
             return Ok(None);
         }
         let (found, left) = self.backend.get_and_ttl(key).await.map_err(fail)?;
+        let checked = self.checked(found, &place.epochs, meta).await;
+        let found = checked.map_err(fail)?;
         let raw = self.examine("get_entry", key, found, meta).await?;
         Ok(raw.map(|raw| (raw, ttl_left(left))))
     }
 
-    pub(crate) async fn get_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Result<Vec<Option<Raw>>> {
+    pub(crate) async fn get_many(&self, places: &[Place], meta: &Meta) -> Result<Vec<Option<Raw>>> {
         let fail = |error: Error| self.failed(error.during("get_many"));
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
-            keys.iter().for_each(|_| self.counters.miss());
-            return Ok(keys.iter().map(|_| None).collect());
+            places.iter().for_each(|_| self.counters.miss());
+            return Ok(places.iter().map(|_| None).collect());
         }
-        let found = self.backend.get_many(keys).await.map_err(fail)?;
+        let found = self.read_many(places, meta).await.map_err(fail)?;
         let mut entries = Vec::with_capacity(found.len());
-        for (key, found) in keys.iter().zip(found) {
-            entries.push(self.examine("get_many", key, found, meta).await?);
+        for (place, found) in places.iter().zip(found) {
+            let examined = self.examine("get_many", &place.key, found, meta);
+            entries.push(examined.await?);
         }
         Ok(entries)
     }
@@ -282,7 +334,7 @@ impl Inner {
         match value {
             Ok(value) => {
                 self.counters.hit();
-                self.slide(key, &entry.header, meta);
+                self.slide(key, entry, meta);
                 Ok(Some(value))
             }
             Err(why) => self
@@ -346,23 +398,47 @@ impl Inner {
         error::log(&self.failed(error), what);
     }
 
-    pub(crate) async fn exists(&self, key: &[u8], meta: &Meta) -> Result<bool> {
+    pub(crate) async fn exists(&self, place: &Place, meta: &Meta) -> Result<bool> {
+        let key = &*place.key;
         let fail = |error| self.failed_at("exists", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             return Ok(false);
         }
-        let found = self.backend.head(key).await.map_err(fail)?;
+        let found = match meta.tagged {
+            false => self.backend.head(key).await.map_err(fail)?,
+            true => self.read(place, meta).await.map_err(fail)?,
+        };
+        let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
         Ok(self.own(&found, meta).is_some())
     }
 
-    pub(crate) async fn ttl(&self, key: &[u8], meta: &Meta) -> Result<Option<Ttl>> {
+    /// Of a type without tags only the head was read. What has some all the same is read whole, with its tags.
+    async fn if_tagged(&self, head: Found, place: &Place, meta: &Meta) -> Result<Found> {
+        match &head {
+            Found::Entry(bytes) if !meta.tagged && envelope::has_clock(bytes) => {
+                self.read(place, meta).await
+            }
+            _ => Ok(head),
+        }
+    }
+
+    pub(crate) async fn ttl(&self, place: &Place, meta: &Meta) -> Result<Option<Ttl>> {
+        let key = &*place.key;
         let fail = |error| self.failed_at("ttl", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             return Ok(None);
         }
-        let (found, left) = self.backend.head_and_ttl(key).await.map_err(fail)?;
+        let (found, left) = match meta.tagged {
+            false => self.backend.head_and_ttl(key).await.map_err(fail)?,
+            true => {
+                let (found, left) = self.backend.get_and_ttl(key).await.map_err(fail)?;
+                let checked = self.checked(found, &place.epochs, meta).await;
+                (checked.map_err(fail)?, left)
+            }
+        };
+        let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
         Ok(self.own(&found, meta).map(|header| match header.timing {
             Some(timing) => timing.left(self.now_millis()),
             None => ttl_left(left),
@@ -414,12 +490,25 @@ impl Inner {
         Ok(removed.into_iter().map(u64::from).sum())
     }
 
-    pub(crate) async fn touch(&self, key: &[u8], meta: &Meta) -> Result<bool> {
+    pub(crate) async fn touch(&self, place: &Place, meta: &Meta) -> Result<bool> {
+        let key = &*place.key;
         let ttl = self
             .ttl_of(meta, None)
             .map_err(|error| self.failed_at("touch", key, error))?;
         if !self.is_enabled() {
             return Ok(false);
+        }
+        if meta.tagged {
+            let fail = |error| self.failed_at("touch", key, error);
+            let found = self.read(place, meta).await.map_err(fail)?;
+            let (Found::Entry(bytes), Some(header)) = (&found, self.own(&found, meta)) else {
+                return Ok(false);
+            };
+            let life = ttl.map(|ttl| ttl.saturating_add(meta.policy.stale_if_error_millis));
+            let (epochs, extend) = self.extensions(bytes, header, life);
+            extend_all(&self.backend, &epochs, extend)
+                .await
+                .map_err(fail)?;
         }
         let verb = Verb::Touch(Touch {
             version: meta.version,
@@ -433,7 +522,8 @@ impl Inner {
 
     /// A hit extends the life of what slides, once an eighth of it is over: reads stay reads. That is done beside the way of
     /// the reader.
-    pub(crate) fn slide(&self, key: &[u8], header: &Header, meta: &Meta) {
+    pub(crate) fn slide(&self, key: &[u8], entry: &Raw, meta: &Meta) {
+        let header = &entry.header;
         let (Some(timing), Some(max_age)) = (header.timing, meta.max_age()) else {
             return;
         };
@@ -453,9 +543,15 @@ impl Inner {
             max_age: Some(max_age),
             seen: Some((header.stamp, timing.until)),
         });
+        let life = ttl.saturating_add(meta.policy.stale_if_error_millis);
+        let (epochs, extend) = self.extensions(&entry.bytes, *header, Some(life));
         let (backend, counters, key) = (self.backend.clone(), self.counters.clone(), key.to_vec());
         self.background.spawn(async move {
-            if let Err(error) = backend.apply(&key, &verb).await {
+            let extended = match extend_all(&backend, &epochs, extend).await {
+                Ok(()) => backend.apply(&key, &verb).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = extended {
                 counters.error(error.kind());
                 error::log(
                     &error.at("touch", &key),
@@ -468,26 +564,58 @@ impl Inner {
     /// Stores what the codec made of a value. True if it was stored.
     pub(crate) async fn set(
         &self,
-        key: &[u8],
+        place: &Place,
         sealed: Result<Sealed>,
         condition: Condition,
         meta: &Meta,
     ) -> Result<bool> {
+        let key = &*place.key;
         let fail = |error| self.failed_at("set", key, error);
-        let Sealed { bytes, ttl } = sealed.map_err(fail)?;
-        let put = Put {
-            version: meta.version,
-            bytes: &bytes,
-            ttl,
-        };
+        let mut sealed = sealed.map_err(fail)?;
         if !self.is_enabled() {
             // What is there would be old once the store is switched on again.
             self.apply("set", key, &self.deletion(meta)).await?;
             return Ok(false);
         }
+        if meta.tagged && !self.may_be_set(key, &mut sealed).await.map_err(fail)? {
+            if condition == Condition::Always {
+                // What is there is older.
+                self.apply("set", key, &self.deletion(meta)).await?;
+            }
+            return Ok(false);
+        }
+        let Sealed { bytes, ttl, .. } = sealed;
+        let put = Put {
+            version: meta.version,
+            bytes: &bytes,
+            ttl,
+        };
+        let seen = match condition {
+            Condition::IfAbsent | Condition::IfPresent if meta.tagged => {
+                Some(self.read(place, meta).await.map_err(fail)?)
+            }
+            _ => None,
+        };
         match condition {
-            Condition::IfAbsent => self.apply("set", key, &Verb::SetIfAbsent(put)).await,
-            Condition::IfPresent => self.apply("set", key, &Verb::SetIfPresent(put)).await,
+            Condition::IfAbsent => {
+                let outdated = match seen {
+                    Some(Found::Outdated(stamp)) => Some(stamp),
+                    _ => None,
+                };
+                let verb = Verb::SetIfAbsent(put, outdated);
+                self.apply("set", key, &verb).await
+            }
+            Condition::IfPresent => {
+                let stamp = match seen {
+                    Some(found) => match self.own(&found, meta) {
+                        Some(header) => Some(header.stamp),
+                        None => return Ok(false),
+                    },
+                    None => None,
+                };
+                let verb = Verb::SetIfPresent(put, stamp);
+                self.apply("set", key, &verb).await
+            }
             Condition::Always => self
                 .backend
                 .set(key, bytes, ttl)
@@ -497,21 +625,81 @@ impl Inner {
         }
     }
 
+    /// Stamps the clock on an entry, and asks whether its tags let it be stored.
+    async fn may_be_set(&self, key: &[u8], sealed: &mut Sealed) -> Result<bool> {
+        let clock = self.clock_of_set(&[key]).await?;
+        envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
+        Ok(self.admits(&sealed.epochs, clock, sealed.ttl).await)
+    }
+
+    /// The clock when a `set` begins. Where it can't be had nothing is stored, and what is there may be old.
+    async fn clock_of_set(&self, keys: &[&[u8]]) -> Result<u64> {
+        self.backend.clock().await.inspect_err(|error| {
+            if error.is_transient() || error.is_refused() {
+                keys.iter().for_each(|key| self.backend.keep(key, 0));
+            }
+        })
+    }
+
+    /// Of entries that are to be set, those that their tags let be stored; the others are taken away.
+    async fn may_be_set_many(
+        &self,
+        keys: Vec<Vec<u8>>,
+        mut sealed: Vec<Sealed>,
+        meta: &Meta,
+    ) -> Result<(Vec<Vec<u8>>, Vec<Sealed>)> {
+        let fail = |error: Error| self.failed(error.during("set_many"));
+        let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let clock = self.clock_of_set(&borrowed).await.map_err(fail)?;
+        let mut epochs: Vec<Vec<u8>> = sealed
+            .iter()
+            .flat_map(|sealed| sealed.epochs.clone())
+            .collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        let lives = sealed.iter().map(|sealed| sealed.ttl);
+        let life = lives.reduce(|one, other| Some(one?.max(other?))).flatten();
+        let settled = self.settled(&epochs, life).await;
+        let admits = |epoch: &Vec<u8>| {
+            let at = epochs.binary_search(epoch).ok();
+            let settled = at.and_then(|at| settled.get(at).copied().flatten());
+            settled.is_some_and(|epoch| epoch.admits(clock))
+        };
+        let (mut stored, mut overtaken) = ((Vec::new(), Vec::new()), Vec::new());
+        for (key, mut sealed) in keys.into_iter().zip(sealed.drain(..)) {
+            if sealed.epochs.iter().all(admits) {
+                envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
+                stored.0.push(key);
+                stored.1.push(sealed);
+            } else {
+                overtaken.push(key);
+            }
+        }
+        if !overtaken.is_empty() {
+            let deletion = self.deletion(meta);
+            let answers = self.backend.apply_many(&overtaken, &deletion).await;
+            self.all("set_many", &overtaken, answers.map_err(fail)?)?;
+        }
+        Ok(stored)
+    }
+
     /// Stores what the codec made of values; nothing, where it refused one of them.
     pub(crate) async fn set_many(
         &self,
-        keys: Vec<Vec<u8>>,
+        mut keys: Vec<Vec<u8>>,
         sealed: Vec<Result<Sealed>>,
         meta: &Meta,
     ) -> Result<()> {
         let fail = |error: Error| self.failed(error.during("set_many"));
-        let mut values = Vec::with_capacity(keys.len());
-        let mut ttls = Vec::with_capacity(keys.len());
-        for (key, sealed) in keys.iter().zip(sealed) {
-            let sealed = sealed.map_err(|error| self.failed_at("set_many", key, error))?;
-            values.push(sealed.bytes);
-            ttls.push(sealed.ttl);
+        let sealed = keys.iter().zip(sealed);
+        let sealed = sealed
+            .map(|(key, sealed)| sealed.map_err(|error| self.failed_at("set_many", key, error)));
+        let mut sealed = sealed.collect::<Result<Vec<Sealed>>>()?;
+        if meta.tagged && self.is_enabled() {
+            (keys, sealed) = self.may_be_set_many(keys, sealed, meta).await?;
         }
+        let ttls: Vec<_> = sealed.iter().map(|sealed| sealed.ttl).collect();
+        let values = sealed.into_iter().map(|sealed| sealed.bytes).collect();
         if !self.is_enabled() {
             let answers = self
                 .backend
@@ -558,6 +746,17 @@ impl Inner {
         });
         answers.collect()
     }
+}
+
+async fn extend_all(front: &Arc<Front>, epochs: &[Vec<u8>], extend: Placing) -> Result<()> {
+    if epochs.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&[u8]> = epochs.iter().map(Vec::as_slice).collect();
+    let extended = front.place_many(&keys, &vec![extend; keys.len()]).await?;
+    extended
+        .into_iter()
+        .try_for_each(|extended| extended.map(drop))
 }
 
 pub(crate) fn ttl_left(millis: Option<u64>) -> Ttl {

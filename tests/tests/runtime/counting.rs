@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Loaded, Source, Stale, Store};
+use valkey_runtime::{Cached, Loaded, Source, Stale, Store, UpdateOptions};
 use valkey_tests::Server;
 
 use crate::database::{Database, PATIENCE, User, all_given, settle, until, user};
@@ -127,6 +127,93 @@ async fn a_miss_costs_three_round_trips() {
             "{row:?}"
         );
     }
+}
+
+/// With a tag that follows from the key, and others that do not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "one", tag = "one:{id}")]
+struct OneTag {
+    #[cached(key)]
+    id: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "five",
+    tag = "one:{id}",
+    tag = "a:{row}",
+    tag = "b:{row}",
+    tag = "c:{row}",
+    tag = "d:{row}"
+)]
+struct FiveTags {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+/// A load under tags costs a round trip more: that for the clock comes with the lease. Where an epoch is missing it costs three
+/// more, once for all loads.
+#[tokio::test]
+async fn tags_cost_a_hit_nothing_or_one_round_trip() {
+    let (relay, store) = counted("count-tags").await;
+    let one = async |id| {
+        let loaded = OneTag::get_or_load(&store, id, async || Ok::<_, ()>(Some(OneTag { id })));
+        assert!(loaded.await.unwrap().is_some());
+    };
+    let five = async |id| {
+        let five = FiveTags { id, row: 7 };
+        let loaded = FiveTags::get_or_load(&store, id, async || Ok::<_, ()>(Some(five)));
+        assert!(loaded.await.unwrap().is_some());
+    };
+    // The scripts become known.
+    one(1).await;
+    store.invalidate_tag("one:1").await.unwrap();
+    relay.take();
+
+    one(2).await;
+    let unmarked = [
+        ("read many", 1),
+        ("lease", 2),
+        ("clock", 2),
+        ("epoch", 1),
+        ("fill", 2),
+    ];
+    assert_eq!(relay.take(), counts(unmarked));
+    OneTag::del(&store, 2).await.unwrap();
+    relay.take();
+    one(2).await;
+    let known = [
+        ("read many", 1),
+        ("lease", 1),
+        ("clock", 1),
+        ("epoch", 1),
+        ("fill", 1),
+    ];
+    assert_eq!(relay.take(), counts(known));
+    one(2).await;
+    assert!(OneTag::get(&store, 2).await.unwrap().is_some());
+    assert_eq!(relay.take(), counts([("read many", 2)]));
+
+    five(1).await;
+    relay.take();
+    five(1).await;
+    assert!(FiveTags::get(&store, 1).await.unwrap().is_some());
+    assert_eq!(relay.take(), counts([("read many", 4)]));
+    // Of many, too.
+    FiveTags { id: 3, row: 9 }.set(&store).await.unwrap();
+    relay.take();
+    let found = FiveTags::get_many(&store, 0..100).await.unwrap();
+    assert_eq!(found.iter().flatten().count(), 2);
+    assert_eq!(relay.take(), counts([("read many", 2)]));
+
+    store.invalidate_tag("a:7").await.unwrap();
+    assert_eq!(relay.take(), counts([("advance", 1), ("raise", 1)]));
+    let options = UpdateOptions::new().invalidating(["a:9"]);
+    let updated = FiveTags::update_with(&store, 3, options, async || Ok::<_, ()>(()));
+    updated.await.unwrap();
+    let guarded = [("enter", 2), ("advance", 2), ("leave", 2)];
+    assert_eq!(relay.take(), counts(guarded));
 }
 
 /// Found by its row too.

@@ -16,3 +16,4 @@ mod pressure;
 mod refresh;
 mod relay;
 mod servers;
+mod tags;

@@ -71,8 +71,14 @@ impl Relay {
 /// What a command is for. (Scripts are told by their arguments, which the protocol of each script names.)
 fn purpose(command: &[&[u8]]) -> &'static str {
     match (command[0], command.get(4..).unwrap_or_default()) {
+        (b"GET", _) if command[1].ends_with(b"::clock") => "clock",
         (b"GET", _) => "read",
+        (b"MGET", _) => "read many",
         (b"TIME", _) => "time",
+        (b"EVAL" | b"EVALSHA", [b"read"]) => "clock",
+        (b"EVAL" | b"EVALSHA", [b"advance"]) => "advance",
+        (b"EVAL" | b"EVALSHA", [_life]) => "epoch",
+        (b"EVAL" | b"EVALSHA", [clock, _over]) if clock.len() > 8 => "raise",
         (b"EVAL" | b"EVALSHA", [b"", b"0"]) => "delete",
         (b"EVAL" | b"EVALSHA", [b"expire", _keep]) => "expire",
         (b"EVAL" | b"EVALSHA", [token, b"0"]) if token.len() == 8 => "leave",

@@ -29,13 +29,7 @@ pub(super) fn aliases(model: &Cached, target: &Target) -> Option<TokenStream> {
         .map(|(number, alias)| look_ups(number, alias, model));
     let ty = &target.ty;
     let (params, _, bounds) = target.generics.split_for_impl();
-    let name = target.names_alias_field.then(|| {
-        quote!(
-            use __rt::AliasField as __AliasField;
-        )
-    });
     Some(quote! {
-        #name
         #(#traits)*
         #[allow(dead_code)]
         impl #params #ty #bounds { #(#look_ups)* }

@@ -12,10 +12,11 @@ use super::{Backend, Found, Host, Memory, Server, ServerConfig, Target};
 use crate::Clock;
 use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
+use crate::envelope::epoch::{Epoch, Soft};
 use crate::envelope::placeholder::{Guard, Lease, Name, Writer};
 use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token};
-use crate::envelope::{Head, Header, Kind, TIMED_HEADER, head};
-use crate::transition::{Fingerprint, Hold, Placing, Put, Rejected, Touch, Verb};
+use crate::envelope::{Head, Header, Kind, head};
+use crate::transition::{Fingerprint, Hold, Placing, Put, Raise, Rejected, Touch, Verb};
 
 const KEY: &[u8] = b"differential";
 /// The token of most claims.
@@ -26,11 +27,13 @@ const STAMP: u64 = 0x1122_3344_5566_7788;
 #[derive(Clone, Debug)]
 enum Step {
     Put(Vec<u8>),
-    SetIfAbsent(u16, Vec<u8>, Option<u64>),
-    SetIfPresent(u16, Vec<u8>, Option<u64>),
+    SetIfAbsent(u16, Vec<u8>, Option<u64>, Option<u64>),
+    SetIfPresent(u16, Vec<u8>, Option<u64>, Option<u64>),
     Delete(Option<Hold>),
     Expire(u64),
     Touch(Touch),
+    Raise(Raise),
+    Extend(Option<u64>),
     RemoveIfSame(Vec<u8>),
     Lease(u64, Rejected),
     Fill(Load, Vec<u8>, Option<u64>),
@@ -72,16 +75,33 @@ fn ttls() -> impl Strategy<Value = Option<u64>> {
 fn entries() -> impl Strategy<Value = Vec<u8>> {
     let shapes = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
     let kinds = prop_oneof![4 => Just(Kind::Value), 1 => Just(Kind::Absence)];
-    let values = (kinds, versions(), shapes, timings());
-    let values = values.prop_map(|(kind, version, shape, timing)| {
+    let clocks = prop_oneof![2 => Just(None), 1 => any::<Option<u64>>()];
+    let values = (kinds, versions(), shapes, timings(), clocks);
+    let values = values.prop_map(|(kind, version, shape, timing, clock)| {
         let header = Header {
             kind,
             version,
             shape,
             stamp: STAMP,
             timing: timing.filter(|_| kind == Kind::Value),
+            clock,
         };
-        [&header.to_bytes()[..], b"\x2a"].concat()
+        let tags = if clock.is_some() {
+            &b"\x91\xa3abc"[..]
+        } else {
+            b""
+        };
+        [&header.to_bytes()[..], tags, b"\x2a"].concat()
+    });
+    let epochs = (0..4u64, prop::option::of((0..6u64, 0..6u64)));
+    let epochs = epochs.prop_map(|(hard, soft)| {
+        let soft = soft.map(|(due, clock)| Soft {
+            due,
+            clock,
+            start: 7,
+            length: 60_000,
+        });
+        Epoch { hard, soft }.to_bytes()
     });
     let leases = tokens().prop_map(|token| {
         Name {
@@ -103,7 +123,7 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
         }
         .to_bytes()
     });
-    let whole = prop_oneof![4 => values, 1 => leases, 3 => guards].boxed();
+    let whole = prop_oneof![4 => values, 1 => leases, 3 => guards, 2 => epochs].boxed();
     let damaged = (whole.clone(), any::<prop::sample::Index>(), any::<u8>()).prop_map(
         |(mut bytes, at, byte)| {
             let at = at.index(bytes.len());
@@ -182,11 +202,16 @@ fn steps() -> impl Strategy<Value = Step> {
     });
     prop_oneof![
         3 => entries().prop_map(Step::Put),
-        1 => (versions(), entries(), ttls()).prop_map(|(v, bytes, ttl)| Step::SetIfAbsent(v, bytes, ttl)),
-        1 => (versions(), entries(), ttls()).prop_map(|(v, bytes, ttl)| Step::SetIfPresent(v, bytes, ttl)),
+        1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
+            .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfAbsent(v, bytes, ttl, stamp)),
+        1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
+            .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfPresent(v, bytes, ttl, stamp)),
         2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
         2 => prop_oneof![Just(0u64), Just(30_000)].prop_map(Step::Expire),
         3 => touches().prop_map(Step::Touch),
+        2 => (0..8u64, prop_oneof![Just(None), Just(Some(0)), Just(Some(9000))])
+            .prop_map(|(clock, over)| Step::Raise(Raise { clock, over })),
+        1 => ttls().prop_map(Step::Extend),
         1 => entries().prop_map(Step::RemoveIfSame),
         3 => (tokens(), rejections())
             .prop_map(|(token, rejected)| Step::Lease(token, rejected)),
@@ -275,13 +300,20 @@ impl<'b> Side<'b> {
                 }
                 return Seen::of(found);
             }
-            Step::SetIfAbsent(version, bytes, ttl) => Verb::SetIfAbsent(put(*version, bytes, *ttl)),
-            Step::SetIfPresent(version, bytes, ttl) => {
-                Verb::SetIfPresent(put(*version, bytes, *ttl))
+            Step::SetIfAbsent(version, bytes, ttl, stamp) => {
+                Verb::SetIfAbsent(put(*version, bytes, *ttl), *stamp)
+            }
+            Step::SetIfPresent(version, bytes, ttl, stamp) => {
+                Verb::SetIfPresent(put(*version, bytes, *ttl), *stamp)
             }
             Step::Delete(hold) => Verb::Delete(*hold),
             Step::Expire(keep) => Verb::Expire { keep: *keep },
             Step::Touch(touch) => Verb::Touch(*touch),
+            Step::Raise(raise) => Verb::Raise(*raise),
+            Step::Extend(life) => {
+                let verb = Placing::Extend { life: *life };
+                return Seen::of(self.backend.place(KEY, &verb).await.unwrap());
+            }
             Step::RemoveIfSame(bytes) => Verb::RemoveIfSame(Fingerprint::of(bytes)),
             Step::Fill(load, bytes, ttl) => Verb::Fill {
                 lease: lease(*load),
@@ -406,7 +438,17 @@ impl Seen {
         if let Head::Known(header) = head(bytes)
             && header.timing.is_some()
         {
-            return Seen::Timed(header, bytes[TIMED_HEADER..].to_vec());
+            return Seen::Timed(header, bytes[header.len()..].to_vec());
+        }
+        if let Some(Epoch {
+            hard,
+            soft: Some(soft),
+        }) = Epoch::from_bytes(bytes)
+        {
+            // When the spread began is the time of either, unless it was put there.
+            let start = if soft.start == 7 { 7 } else { 0 };
+            let soft = Some(Soft { start, ..soft });
+            return Seen::Other(Found::Entry(Epoch { hard, soft }.to_bytes().into()));
         }
         match Guard::from_bytes(bytes) {
             // One that no verb has rewritten yet is the same on both, to the byte.

@@ -118,26 +118,42 @@ impl Memory {
         Ok(self.get(key))
     }
 
+    /// The clock of a namespace, advanced or as it is. Where there is none it is made.
+    pub(crate) fn clock(&self, key: &[u8], advance: bool) -> Result<u64, Error> {
+        let _lock = self.lock(key);
+        let now = self.now_micros();
+        let bytes = self.live(key).map(|entry| entry.bytes);
+        let clock = bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse::<u64>().ok());
+        let clock = match clock {
+            Some(clock) if !advance => return Ok(clock),
+            Some(clock) => now.max(clock + 1),
+            None => now,
+        };
+        self.put(key, clock.to_string().into(), None)?;
+        Ok(clock)
+    }
+
     fn change(&self, key: &[u8], entry: Option<Entry>, change: Change<'_>) -> Result<(), Error> {
         match (change, entry) {
             (Change::Put { bytes, ttl }, _) => self.put(key, bytes.into_owned().into(), ttl),
-            (Change::Expire { ttl }, Some(entry)) => self.put(key, entry.bytes, ttl),
+            (Change::Live(life), Some(entry)) => {
+                let expires = self.lives_until(life, &entry);
+                self.put_until(key, entry.bytes, expires)
+            }
+            (Change::Replace(bytes), Some(entry)) => {
+                self.put_until(key, bytes.into(), entry.expires)
+            }
             (Change::Rewrite { header, life }, Some(entry)) => {
                 let mut bytes = entry.bytes.to_vec();
                 bytes[..header.len()].copy_from_slice(&header);
-                let expires = match life {
-                    Life::AsItWas => entry.expires,
-                    Life::AtLeast(millis) => entry.expires.max(self.expires(Some(millis))),
-                    Life::AtMost(millis) => entry.expires.min(self.expires(Some(millis))),
-                    Life::Exactly(ttl) => self.expires(ttl),
-                };
+                let expires = self.lives_until(life, &entry);
                 self.put_until(key, bytes.into(), expires)
             }
             (Change::Remove, _) => {
                 self.cache.remove(key);
                 Ok(())
             }
-            (Change::Keep | Change::Expire { .. } | Change::Rewrite { .. }, _) => Ok(()),
+            (_, None) | (Change::Keep, _) => Ok(()),
         }
     }
 
@@ -149,6 +165,15 @@ impl Memory {
 
     fn put(&self, key: &[u8], bytes: Bytes, ttl: Option<u64>) -> Result<(), Error> {
         self.put_until(key, bytes, self.expires(ttl))
+    }
+
+    fn lives_until(&self, life: Life, entry: &Entry) -> u64 {
+        match life {
+            Life::AsItWas => entry.expires,
+            Life::AtLeast(millis) => entry.expires.max(self.expires(Some(millis))),
+            Life::AtMost(millis) => entry.expires.min(self.expires(Some(millis))),
+            Life::Exactly(ttl) => self.expires(ttl),
+        }
     }
 
     /// When what is stored now expires, which lives for so many milliseconds.
@@ -247,7 +272,7 @@ mod tests {
                         (0..1000u32)
                             .filter(|n| {
                                 memory
-                                    .apply(&n.to_be_bytes(), &Verb::SetIfAbsent(put))
+                                    .apply(&n.to_be_bytes(), &Verb::SetIfAbsent(put, None))
                                     .unwrap()
                             })
                             .count()

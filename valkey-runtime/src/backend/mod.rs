@@ -23,7 +23,7 @@ pub(crate) use memory::Memory;
 pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
 
 use crate::Error;
-use crate::envelope::TIMED_HEADER;
+use crate::envelope::HEAD;
 use crate::transition::{Placing, Verb};
 
 /// What lies under a key.
@@ -54,8 +54,23 @@ impl Backend {
         }
     }
 
+    /// What is under a key, and under a few others. A foreign type is nothing here.
+    pub(crate) async fn get_with(
+        &self,
+        key: &[u8],
+        others: &[Vec<u8>],
+    ) -> Result<(Found, Vec<Found>), Error> {
+        match self {
+            Backend::Memory(memory) => {
+                let read = || others.iter().map(|key| memory.get(key)).collect();
+                Ok(in_process(|| (memory.get(key), read())).await)
+            }
+            Backend::Server(server) => server.get_with(key, others).await,
+        }
+    }
+
     /// In the order of the keys. A foreign type is nothing here: the server's bulk read does not tell.
-    pub(crate) async fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+    pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
         match self {
             Backend::Memory(memory) => {
                 Ok(in_process(|| keys.iter().map(|key| memory.get(key)).collect()).await)
@@ -64,7 +79,7 @@ impl Backend {
         }
     }
 
-    /// The first [`TIMED_HEADER`] bytes.
+    /// The first [`HEAD`] bytes.
     pub(crate) async fn head(&self, key: &[u8]) -> Result<Found, Error> {
         match self {
             Backend::Memory(memory) => Ok(head_of(memory.get(key))),
@@ -80,7 +95,7 @@ impl Backend {
         }
     }
 
-    /// The first [`TIMED_HEADER`] bytes, and the milliseconds left to live (none for never).
+    /// The first [`HEAD`] bytes, and the milliseconds left to live (none for never).
     pub(crate) async fn head_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
         match self {
             Backend::Memory(memory) => {
@@ -139,6 +154,14 @@ impl Backend {
         match self {
             Backend::Memory(memory) => in_process(|| memory.place(key, verb)).await,
             Backend::Server(server) => server.place(key, verb).await,
+        }
+    }
+
+    /// The clock of a namespace, advanced or as it is. Where there is none it is made.
+    pub(crate) async fn clock(&self, key: &[u8], advance: bool) -> Result<u64, Error> {
+        match self {
+            Backend::Memory(memory) => in_process(|| memory.clock(key, advance)).await,
+            Backend::Server(server) => server.clock(key, advance).await,
         }
     }
 
@@ -266,7 +289,7 @@ async fn in_process<T>(answer: impl FnOnce() -> T) -> T {
 
 fn head_of(found: Found) -> Found {
     match found {
-        Found::Entry(bytes) => Found::Entry(bytes.slice(..bytes.len().min(TIMED_HEADER))),
+        Found::Entry(bytes) => Found::Entry(bytes.slice(..bytes.len().min(HEAD))),
         other => other,
     }
 }

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 use crate::envelope::placeholder::{Lease, Name};
-use crate::transition::{Hold, Placing, Put, Rejected, Touch, Verb};
+use crate::transition::{Hold, Placing, Put, Raise, Rejected, Touch, Verb};
 
 pub(super) struct Script {
     body: &'static str,
@@ -34,6 +34,9 @@ script!(ENTER: "head" "placeholder" "enter");
 script!(RENEW_GUARD: "head" "placeholder" "renew_guard");
 script!(LEAVE: "head" "placeholder" "leave");
 script!(STORE_THROUGH: "head" "placeholder" "store_through");
+script!(RAISE: "head" "epoch" "raise");
+script!(EXTEND: "epoch" "extend");
+script!(CLOCK: "clock");
 
 /// How a script is called: by its digest, or with its body where the server does not know it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,8 +67,8 @@ impl Script {
 /// The command that has the server apply the verb.
 pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
     match verb {
-        Verb::SetIfAbsent(put) => set_if(call, key, "absent", put),
-        Verb::SetIfPresent(put) => set_if(call, key, "present", put),
+        Verb::SetIfAbsent(put, stamp) => set_if(call, key, "absent", put, *stamp),
+        Verb::SetIfPresent(put, stamp) => set_if(call, key, "present", put, *stamp),
         Verb::Delete(hold) => {
             let mut command = DELETE.command(call, key, 16);
             match hold {
@@ -95,6 +98,12 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
                 Some((stamp, until)) => command.arg(&stamp.to_be_bytes()).arg(&until.to_be_bytes()),
                 None => command.arg("").arg(""),
             };
+            command
+        }
+        Verb::Raise(Raise { clock, over }) => {
+            let mut command = RAISE.command(call, key, 32);
+            command.arg(*clock);
+            arg_ttl(&mut command, *over);
             command
         }
         Verb::RemoveIfSame(fingerprint) => {
@@ -162,6 +171,11 @@ pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
             command
         }
         Placing::Enter { token, life } => with_token(&ENTER, call, key, token, life),
+        Placing::Extend { life } => {
+            let mut command = EXTEND.command(call, key, 16);
+            arg_ttl(&mut command, life);
+            command
+        }
     }
 }
 
@@ -186,10 +200,21 @@ fn on_lease(call: Call, key: &[u8], lease: Lease, what: &str, size: usize) -> Cm
     command
 }
 
-fn set_if(call: Call, key: &[u8], condition: &str, put: &Put<'_>) -> Cmd {
+/// The command that has the server tell the clock of a namespace, and advance it.
+pub(super) fn clock_command(call: Call, key: &[u8], advance: bool) -> Cmd {
+    let mut command = CLOCK.command(call, key, 8);
+    command.arg(if advance { "advance" } else { "read" });
+    command
+}
+
+fn set_if(call: Call, key: &[u8], condition: &str, put: &Put<'_>, stamp: Option<u64>) -> Cmd {
     let mut command = SET_IF.command(call, key, put.bytes.len());
     command.arg(condition).arg(put.version).arg(put.bytes);
     arg_ttl(&mut command, put.ttl);
+    match stamp {
+        Some(stamp) => command.arg(&stamp.to_be_bytes()),
+        None => command.arg(""),
+    };
     command
 }
 

@@ -29,7 +29,7 @@ use super::script::{self, Call};
 use super::time::ServerTime;
 use crate::background::Background;
 use crate::config::Secret;
-use crate::envelope::TIMED_HEADER;
+use crate::envelope::HEAD;
 use crate::stats::Counters;
 use crate::transition::{Placing, Verb};
 use crate::{Clock, Error, ErrorKind, Random};
@@ -185,18 +185,35 @@ impl Server {
         found(self.link.send(&command(b"GET", key)).await)
     }
 
-    pub(crate) async fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+    pub(crate) async fn get_with(
+        &self,
+        key: &[u8],
+        others: &[Vec<u8>],
+    ) -> Result<(Found, Vec<Found>), Error> {
+        let mut command = redis::cmd("MGET");
+        command.arg(key).arg(others);
+        let mut found = self.found_all(&command, 1 + others.len()).await?;
+        let beside = found.split_off(1);
+        let found = found.pop().ok_or_else(unexpected_answer)?;
+        Ok((found, beside))
+    }
+
+    pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
         in_order(chunks(keys.len()), CHUNKS_UNDER_WAY, |chunk| {
             self.get_chunk(&keys[chunk])
         })
         .await
     }
 
-    async fn get_chunk(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+    async fn get_chunk(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
         let mut command = redis::cmd("MGET");
         command.arg(keys);
-        match self.link.send(&command).await? {
-            Value::Array(values) if values.len() == keys.len() => {
+        self.found_all(&command, keys.len()).await
+    }
+
+    async fn found_all(&self, command: &Cmd, count: usize) -> Result<Vec<Found>, Error> {
+        match self.link.send(command).await? {
+            Value::Array(values) if values.len() == count => {
                 values.into_iter().map(|value| found(Ok(value))).collect()
             }
             _ => Err(unexpected_answer()),
@@ -285,6 +302,21 @@ impl Server {
     pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
         let command = |call| script::placing_command(call, key, verb);
         placed(self.call(command, self.link.operation()).await)
+    }
+
+    /// The clock of a namespace, advanced or as it is. Where there is none it is made.
+    pub(crate) async fn clock(&self, key: &[u8], advance: bool) -> Result<u64, Error> {
+        if !advance
+            && let Found::Entry(clock) = self.get(key).await?
+            && let Some(clock) = decimal(&clock)
+        {
+            return Ok(clock);
+        }
+        let command = |call| script::clock_command(call, key, advance);
+        match self.call(command, self.link.operation()).await? {
+            Value::BulkString(clock) => decimal(&clock).ok_or_else(unexpected_answer),
+            _ => Err(unexpected_answer()),
+        }
     }
 
     /// Calls a script, with its body where the server does not know it, in no more than that time.
@@ -444,7 +476,7 @@ fn command(name: &[u8], key: &[u8]) -> Cmd {
 
 fn head_command(key: &[u8]) -> Cmd {
     let mut command = redis::cmd("GETRANGE");
-    command.arg(key).arg(0).arg(TIMED_HEADER - 1);
+    command.arg(key).arg(0).arg(HEAD - 1);
     command
 }
 
@@ -471,8 +503,13 @@ fn found(answer: Result<Value, Error>) -> Result<Found, Error> {
 fn placed(answer: Result<Value, Error>) -> Result<Found, Error> {
     match answer {
         Ok(Value::Nil) => Ok(Found::Foreign),
+        Ok(Value::Int(0)) => Ok(Found::Nothing),
         answer => found(answer),
     }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 fn truth(answer: Result<Value, Error>) -> Result<bool, Error> {

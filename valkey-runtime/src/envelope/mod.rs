@@ -26,11 +26,20 @@
 //!     41         payload
 //! ```
 //!
+//! One that has tags ([`tags`]) says them and the clock in place of the last two nils, and its payload follows upon them:
+//!
+//! ```text
+//!     23 or 39  9  clock  cf + u64
+//!     32 or 48     tags   an array of texts
+//! ```
+//!
 //! What a release does not know (a higher format, an element that it expects to be nil and is not) it treats as an entry
 //! of a newer version: a miss that it neither deletes nor overwrites.
 
 pub(crate) mod bounds;
+pub(crate) mod epoch;
 pub(crate) mod placeholder;
+pub(crate) mod tags;
 pub(crate) mod timing;
 #[cfg(test)]
 mod vectors;
@@ -40,10 +49,14 @@ use std::ops::{Deref, DerefMut};
 
 use timing::{Claim, Timing};
 
-/// The length of a header that says nothing of time, which is also where its payload begins.
+/// The length of a header that says nothing of time or tags, which is also where its payload begins.
 pub(crate) const HEADER: usize = 25;
-/// The length of one that does.
-pub(crate) const TIMED_HEADER: usize = 41;
+/// As many bytes of an entry as its [`head`] is read from: to the first byte of the tags of one that says all there is.
+pub(crate) const HEAD: usize = CLOCK_AFTER_TIME + 10;
+
+/// Where the clock is in a header that says nothing of time, and in one that does.
+const CLOCK: usize = 23;
+const CLOCK_AFTER_TIME: usize = 39;
 
 const ARRAY: u8 = 0x9b;
 const FORMAT: u8 = 1;
@@ -71,6 +84,8 @@ pub(crate) struct Header {
     pub(crate) stamp: u64,
     /// Of values alone.
     pub(crate) timing: Option<Timing>,
+    /// Of an entry that has tags: the clock as it stood before its load began.
+    pub(crate) clock: Option<u64>,
 }
 
 /// What the first bytes of an entry say.
@@ -92,35 +107,40 @@ impl Header {
             shape: 0,
             stamp,
             timing: None,
+            clock: None,
         }
     }
 
-    /// The whole entry that says that there is no value.
-    pub(crate) fn absence(version: u16, stamp: u64) -> [u8; HEADER + 1] {
-        let header = Self {
+    /// That there is no value.
+    pub(crate) fn absence(version: u16, stamp: u64) -> Self {
+        Self {
             kind: Kind::Absence,
-            version,
-            shape: 0,
-            stamp,
-            timing: None,
+            ..Self::value(version, stamp)
         }
-        .to_bytes();
-        let mut bytes = [NIL; HEADER + 1];
-        bytes[..HEADER].copy_from_slice(&header);
-        bytes
     }
 
-    /// Where the payload begins.
+    fn clock_at(self) -> usize {
+        match self.timing {
+            Some(_) => CLOCK_AFTER_TIME,
+            None => CLOCK,
+        }
+    }
+
+    /// How long it is. The payload follows upon it, or the tags where it has a clock.
     pub(crate) fn len(self) -> usize {
-        if self.timing.is_some() {
-            TIMED_HEADER
-        } else {
-            HEADER
+        self.clock_at() + if self.clock.is_some() { 9 } else { 2 }
+    }
+
+    /// Where the payload of the entry begins that has this header; `None` where its tags are damaged.
+    pub(crate) fn payload_at(self, entry: &[u8]) -> Option<usize> {
+        match self.clock {
+            None => Some(self.len()),
+            Some(_) => Some(self.len() + tags::length(entry.get(self.len()..)?)?),
         }
     }
 
     pub(crate) fn to_bytes(self) -> HeaderBytes {
-        let mut bytes = [NIL; TIMED_HEADER];
+        let mut bytes = [NIL; LONGEST];
         bytes[0] = ARRAY;
         bytes[1] = FORMAT;
         bytes[2] = match self.kind {
@@ -141,15 +161,40 @@ impl Header {
             bytes[30] = 0xcf;
             bytes[31..39].copy_from_slice(&claim.to_bits().to_be_bytes());
         }
+        if let Some(clock) = self.clock {
+            set_clock(&mut bytes[self.clock_at()..], clock);
+        }
         let len = self.len();
         HeaderBytes { bytes, len }
     }
 }
 
+/// The clock is known only after the entry was made.
+pub(crate) fn stamp_clock(entry: &mut [u8], header: Header, clock: u64) {
+    set_clock(&mut entry[header.clock_at()..], clock);
+}
+
+/// Whether an entry seems to have tags. What is none may, too.
+pub(crate) fn has_clock(entry: &[u8]) -> bool {
+    let at = match entry.get(21) {
+        Some(0xcf) => CLOCK_AFTER_TIME,
+        _ => CLOCK,
+    };
+    entry.get(at) == Some(&0xcf)
+}
+
+fn set_clock(bytes: &mut [u8], clock: u64) {
+    bytes[0] = 0xcf;
+    bytes[1..9].copy_from_slice(&clock.to_be_bytes());
+}
+
+/// The longest header.
+const LONGEST: usize = CLOCK_AFTER_TIME + 9;
+
 /// The bytes of a header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HeaderBytes {
-    bytes: [u8; TIMED_HEADER],
+    bytes: [u8; LONGEST],
     len: usize,
 }
 
@@ -169,14 +214,14 @@ impl DerefMut for HeaderBytes {
 
 impl fmt::Debug for HeaderBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        head(self).fmt(f)
+        f.debug_list().entries(&**self).finish()
     }
 }
 
-/// Reads the head of an entry from its first [`TIMED_HEADER`] bytes (or fewer, if the entry is shorter).
-pub(crate) fn head(bytes: &[u8]) -> Head {
-    let timed = bytes.first_chunk::<TIMED_HEADER>();
-    let Some(bytes) = bytes.first_chunk::<HEADER>() else {
+/// Reads the head of an entry from its first [`HEAD`] bytes (or fewer, if the entry is shorter).
+pub(crate) fn head(entry: &[u8]) -> Head {
+    const DAMAGED: Head = Head::Corrupt("an envelope with a damaged header");
+    let Some(bytes) = entry.first_chunk::<HEADER>() else {
         return Head::Corrupt("shorter than an envelope");
     };
     match bytes[..2] {
@@ -193,42 +238,48 @@ pub(crate) fn head(bytes: &[u8]) -> Head {
         _ => return Head::Corrupt("an envelope of no known kind"),
     };
     let [0xcd, v1, v0, 0xce, s3, s2, s1, s0, 0xcf, stamp @ ..] = &bytes[3..20] else {
-        return Head::Corrupt("an envelope with a damaged header");
+        return DAMAGED;
     };
     let Ok(stamp) = <[u8; 8]>::try_from(stamp) else {
-        return Head::Corrupt("an envelope with a damaged header");
+        return DAMAGED;
     };
-    let timing = match (&bytes[20..], timed) {
-        ([NIL, NIL, NIL, NIL, NIL], _) => None,
-        ([NIL, 0xcf, ..], None) => return Head::Corrupt("an envelope with a damaged header"),
-        ([NIL, 0xcf, ..], Some(bytes)) => match timing(kind, bytes) {
-            Some(timing) => Some(timing),
-            None => return Head::Newer,
+    let timing = match bytes[20..] {
+        [NIL, NIL, NIL, ..] => None,
+        [NIL, 0xcf, ..] => match (number_at(entry, 21), number_at(entry, 30)) {
+            _ if entry.len() < CLOCK_AFTER_TIME + 2 => return DAMAGED,
+            (Some(until), Some(claim)) if kind == Kind::Value => Some(Timing {
+                until,
+                claim: Claim::from_bits(claim),
+            }),
+            _ => return Head::Newer,
         },
         _ => return Head::Newer,
     };
-    Head::Known(Header {
+    let mut header = Header {
         kind,
         version: u16::from_be_bytes([*v1, *v0]),
         shape: u32::from_be_bytes([*s3, *s2, *s1, *s0]),
         stamp: u64::from_be_bytes(stamp),
         timing,
-    })
+        clock: None,
+    };
+    let at = header.clock_at();
+    header.clock = match entry[at..] {
+        [NIL, NIL, ..] => None,
+        [0xcf, ..] if entry.len() < at + 10 => return DAMAGED,
+        [0xcf, ..] if tags::begin(entry[at + 9]) && matches!(kind, Kind::Value | Kind::Absence) => {
+            number_at(entry, at)
+        }
+        _ => return Head::Newer,
+    };
+    Head::Known(header)
 }
 
-/// What a value's header says of time, if it is long enough; `None` if that is not as this release writes it.
-fn timing(kind: Kind, bytes: &[u8; TIMED_HEADER]) -> Option<Timing> {
-    let number = |at: usize| match bytes[at..].first_chunk::<9>() {
+fn number_at(bytes: &[u8], at: usize) -> Option<u64> {
+    match bytes.get(at..)?.first_chunk::<9>() {
         Some([0xcf, number @ ..]) => Some(u64::from_be_bytes(*number)),
         _ => None,
-    };
-    if kind != Kind::Value || bytes[39..] != [NIL, NIL] {
-        return None;
     }
-    Some(Timing {
-        until: number(21)?,
-        claim: Claim::from_bits(number(30)?),
-    })
 }
 
 /// What an entry is to a type of some version.
@@ -333,6 +384,7 @@ mod tests {
                     shape,
                     stamp: 0,
                     timing: None,
+                    clock: None,
                 }),
                 2,
                 || unreachable!("the entry says nothing of time"),
@@ -360,12 +412,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_round_trip(kind in 0..4u8, version: u16, shape: u32, stamp: u64, time: Option<(u64, u64)>) {
+        fn headers_round_trip(kind in 0..4u8, version: u16, shape: u32, stamp: u64, time: Option<(u64, u64)>, clock: Option<u64>) {
             let kind = [Kind::Value, Kind::Absence, Kind::Lease, Kind::Guard][usize::from(kind)];
             let timing = time.filter(|_| kind == Kind::Value);
             let timing = timing.map(|(until, claim)| Timing { until, claim: Claim::from_bits(claim) });
-            let header = Header { kind, version, shape, stamp, timing };
-            prop_assert_eq!(head(&header.to_bytes()), Head::Known(header));
+            let clock = clock.filter(|_| matches!(kind, Kind::Value | Kind::Absence));
+            let header = Header { kind, version, shape, stamp, timing, clock };
+            let tags: &[u8] = if clock.is_some() { &[0x90] } else { &[] };
+            let bytes = [&header.to_bytes(), tags].concat();
+            prop_assert_eq!(head(&bytes), Head::Known(header));
+            prop_assert_eq!(header.payload_at(&bytes), Some(bytes.len()));
         }
 
         #[test]
@@ -374,11 +430,13 @@ mod tests {
         }
 
         #[test]
-        fn no_damaged_header_makes_the_reader_panic(at in 0..TIMED_HEADER, byte: u8, cut in 0..=TIMED_HEADER) {
-            let timing = Some(Timing::fresh_until(9));
-            let mut bytes = Header { timing, ..Header::value(1, 7) }.to_bytes();
+        fn no_damaged_header_makes_the_reader_panic(at in 0..HEAD, byte: u8, cut in 0..=HEAD) {
+            let header = Header { timing: Some(Timing::fresh_until(9)), clock: Some(5), ..Header::value(1, 7) };
+            let mut bytes = [&header.to_bytes()[..], &[0x91]].concat();
             bytes[at] = byte;
-            head(&bytes[..cut]);
+            if let Head::Known(header) = head(&bytes[..cut]) {
+                header.payload_at(&bytes[..cut]);
+            }
         }
     }
 }

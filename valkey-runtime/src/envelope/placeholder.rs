@@ -151,6 +151,7 @@ fn header(kind: Kind, stamp: u64) -> HeaderBytes {
         shape: 0,
         stamp,
         timing: None,
+        clock: None,
     }
     .to_bytes()
 }

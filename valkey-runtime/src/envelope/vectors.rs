@@ -38,6 +38,7 @@ impl Cached for User {
     const VERSION: u16 = VERSION;
     const POLICY: Policy = Policy::new().on_corrupt(OnCorrupt::Error).keep_corrupt();
     type Guarding = crate::BestEffort;
+    type Tags = ();
     type OwnedKey = u64;
     type Key<'k> = u64;
 }
@@ -52,6 +53,7 @@ impl Cached for Lenient {
     const TTL: Ttl = User::TTL;
     const VERSION: u16 = VERSION;
     type Guarding = crate::BestEffort;
+    type Tags = ();
     type OwnedKey = u64;
     type Key<'k> = u64;
 }
@@ -75,6 +77,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
             shape,
             stamp,
             timing: None,
+            clock: None,
         }
         .to_bytes()
     };
@@ -276,7 +279,7 @@ fn the_first_vector_is_what_the_codec_writes() {
         id: 42,
         name: "Ada".into(),
     };
-    let written = codec::encode(Header::value(VERSION, STAMP), &ada, 100).unwrap();
+    let written = codec::encode(Header::value(VERSION, STAMP), None, &ada, 100).unwrap();
     assert_eq!(hex(&written), hex(&vectors()[0].1));
 }
 

@@ -109,6 +109,21 @@ impl KeyWriter {
         }
     }
 
+    /// Starts with nothing.
+    pub(crate) fn bare(capacity: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(capacity),
+            separate: false,
+        }
+    }
+
+    /// Writes text as it is: what stands between the parts of a tag.
+    #[doc(hidden)]
+    pub fn text(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.separate = false;
+    }
+
     /// Writes one part: text, escaped.
     pub fn part(&mut self, text: &str) {
         self.begin();

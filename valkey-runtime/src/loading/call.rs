@@ -67,6 +67,8 @@ pub(crate) enum Loaded<V> {
     Share(Share<V>),
     /// It failed, or gave what can't be shared.
     Failed,
+    /// One of its tags was invalidated meanwhile: who joined it may have come after that.
+    Overtaken,
 }
 
 /// How often a call asks anew because the entry was replaced under it by another that it can't use.
@@ -362,6 +364,13 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
+    /// The caller's own load is over, and it is to be found out whether it was overtaken. From here on nobody joins it.
+    pub(crate) fn closing<V: Clone, W: Clone + Default>(&self, flights: &mut Flights<K, V, W>) {
+        if let Place::Leading(id) = self.place {
+            flights.close(id);
+        }
+    }
+
     /// What came of the caller's own load: its followers are told. A value that it claimed, and that has to serve, was there
     /// when the claim was made: it is for those who had called by then.
     pub(crate) fn loaded<V: Clone, W: Clone + Default>(
@@ -379,6 +388,7 @@ impl<K: Ord + Clone> Call<K> {
             },
             Loaded::Share(share) => Outcome::Loaded(share),
             Loaded::Failed => Outcome::Failed,
+            Loaded::Overtaken => Outcome::Abandoned,
         };
         flights.end(id, outcome);
     }

@@ -51,6 +51,10 @@ pub(super) struct Driver {
     call: Call<Key>,
     meta: &'static Meta,
     step: Step<Bytes>,
+    /// Of the tags that follow from the key.
+    epochs: Vec<Vec<u8>>,
+    /// That of the tags, as it stood before the load.
+    clock: Option<u64>,
     /// What the caller loads under, if anything.
     lease: Option<Lease>,
     /// The value that was there when the server was last asked, and that its time is over for, or will be soon.
@@ -66,10 +70,11 @@ impl Driver {
         store: &Store,
         loads: Arc<TypeLoads>,
         call: Call<Key>,
+        epochs: Vec<Vec<u8>>,
         meta: &'static Meta,
         sight: Sight,
     ) -> Self {
-        let mut driver = Self::outside(store, loads, call, meta);
+        let mut driver = Self::outside(store, loads, call, epochs, meta);
         let seen = driver.note(sight);
         driver.step = driver.with(|call, flights, now| call.got(flights, now, seen));
         driver
@@ -80,24 +85,17 @@ impl Driver {
         store: &Store,
         loads: Arc<TypeLoads>,
         call: Call<Key>,
+        epochs: Vec<Vec<u8>>,
         meta: &'static Meta,
     ) -> Self {
-        let mut driver = Self::outside(store, loads, call, meta);
+        let mut driver = Self::outside(store, loads, call, epochs, meta);
         let inner = store.inner();
         if inner.is_enabled() {
             let token = inner.random.next_u64();
             let rejected = Rejected::Any {
                 version: meta.version,
             };
-            let verb = Placing::Lease {
-                token,
-                life: millis(LEASE_LIFE),
-                rejected,
-            };
-            let found = inner.backend.place(driver.call.key(), &verb).await;
-            let sight = inner
-                .sight(driver.call.key(), found, Some((token, rejected)), meta)
-                .await;
+            let sight = driver.place(token, rejected).await;
             if let Sight::Other(Seen::Lease(lease)) = sight {
                 driver.lease = Some(lease).filter(|lease| lease.is_of(token));
             }
@@ -110,22 +108,31 @@ impl Driver {
         store: &Store,
         loads: Arc<TypeLoads>,
         call: Call<Key>,
+        epochs: Vec<Vec<u8>>,
         meta: &'static Meta,
         raw: &Raw,
     ) -> Option<Self> {
-        let mut driver = Self::outside(store, loads, call, meta);
+        let mut driver = Self::outside(store, loads, call, epochs, meta);
         let stamp = raw.header.stamp;
         driver.step = driver.with(|call, flights, _| call.refreshes(flights, stamp))?;
         Some(driver)
     }
 
-    fn outside(store: &Store, loads: Arc<TypeLoads>, call: Call<Key>, meta: &'static Meta) -> Self {
+    fn outside(
+        store: &Store,
+        loads: Arc<TypeLoads>,
+        call: Call<Key>,
+        epochs: Vec<Vec<u8>>,
+        meta: &'static Meta,
+    ) -> Self {
         Self {
             store: store.clone(),
             loads,
             call,
             meta,
             step: Step::Load(None),
+            epochs,
+            clock: None,
             lease: None,
             kept: None,
             request: (0, 0),
@@ -292,16 +299,32 @@ impl Driver {
             now
         });
         self.request = (sent, token);
+        self.place(token, rejected).await
+    }
+
+    /// Asks for a lease; and for the clock, which is to be known before the load begins, in the same round trip.
+    async fn place(&mut self, token: u64, rejected: Rejected) -> Sight {
         let verb = Placing::Lease {
             token,
             life: millis(LEASE_LIFE),
             rejected,
         };
-        let inner = self.store.inner();
-        let found = inner.backend.place(self.call.key(), &verb).await;
-        inner
-            .sight(self.call.key(), found, Some((token, rejected)), self.meta)
-            .await
+        let (inner, key) = (self.store.inner(), self.call.key());
+        let found = inner.backend.place(key, &verb);
+        let found = match self.meta.tagged {
+            false => found.await,
+            true => {
+                let (found, clock) = tokio::join!(found, inner.clock());
+                self.clock = clock;
+                found
+            }
+        };
+        let found = match found {
+            Ok(found) => inner.checked(found, &self.epochs, self.meta).await,
+            Err(error) => Err(error),
+        };
+        let asked = Some((token, rejected));
+        inner.sight(key, found, asked, self.meta).await
     }
 
     fn answered(&mut self, seen: Seen<Bytes>) {
@@ -394,7 +417,10 @@ impl Driver {
         // What it has not claimed may be gone.
         let claimed = self.kept.clone();
         let claimed = claimed.filter(|kept| kept.is_claimed_by(self.lease));
-        let begun = Begun::now(self.lease, self.store.inner());
+        if self.meta.tagged && self.lease.is_some() && self.clock.is_none() {
+            self.clock = self.store.inner().clock().await;
+        }
+        let begun = Begun::now(self.lease, self.clock, self.store.inner());
         let loaded = {
             let mut keep = pin!(self.keep());
             let mut work = pin!(async {
@@ -418,17 +444,18 @@ impl Driver {
             Err(error) => return self.falls_back().await.map(Some).ok_or(error),
         };
         let (key, inner) = (self.call.key(), self.store.inner());
-        let end = inner.end_of(key, &begun, &loaded, claimed.as_ref(), ttl, self.meta);
+        let kept = claimed.as_ref();
+        let end = inner.end_of(key, &self.epochs, &begun, &loaded, kept, ttl, self.meta);
         let left = match &end.then {
             Then::Store(_, ttl) | Then::Confirm(_, ttl) => Some(ttl_left(*ttl)),
-            Then::Discard | Then::Release => None,
+            Then::Discard | Then::Release | Then::GiveBack => None,
         };
         let origin = match &end.followers {
             Ended::Share(Share::Value(bytes)) if left.is_some() => {
                 Raw::new(bytes.clone()).origin(Source::Loaded, left, inner)
             }
             Ended::Share(Share::Stale(bytes)) => self.serves(&Raw::new(bytes.clone())),
-            Ended::Share(_) | Ended::Failed => Origin {
+            Ended::Share(_) | Ended::Failed | Ended::Overtaken => Origin {
                 source: Source::Loaded,
                 stamp: begun.stamp,
                 expires: None,
@@ -495,9 +522,22 @@ impl Driver {
         std::future::pending().await
     }
 
+    /// Whether a load was overtaken by the invalidation of a tag. Nobody joins it any more who might have come after that.
+    async fn admit(&mut self, end: End) -> End {
+        let Some(tags) = end.tags.as_ref().filter(|_| self.lease.is_some()) else {
+            return end;
+        };
+        self.with(|call, flights, _| call.closing(flights));
+        match tags.admit(self.store.inner()).await {
+            true => end,
+            false => End::OVERTAKEN,
+        }
+    }
+
     /// Followers are told. What is to be stored is, if the lease is still there; else the lease is given back. True if
     /// something was stored.
     async fn end(&mut self, end: End) -> bool {
+        let end = self.admit(end).await;
         self.with(|call, flights, _| call.loaded(flights, end.followers.clone()));
         let (inner, key) = (self.store.inner(), self.call.key());
         let Some(verb) = end.verb(self.lease, inner, self.meta) else {

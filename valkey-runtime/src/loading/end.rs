@@ -7,6 +7,7 @@ use crate::envelope::placeholder::Lease;
 use crate::envelope::{Header, HeaderBytes};
 use crate::loaded::Fate;
 use crate::store::Inner;
+use crate::tags::TagWriter;
 use crate::transition::{Put, Verb};
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, Error, Loaded, Ttl, codec};
@@ -15,6 +16,53 @@ use crate::{Cached, Error, Loaded, Ttl, codec};
 pub(super) struct End {
     pub(super) followers: Ended<Bytes>,
     pub(super) then: Then,
+    /// What is to be asked before anybody is given it, where the type has tags.
+    pub(super) tags: Option<LoadedTags>,
+}
+
+/// The tags of what was loaded under a lease.
+#[derive(Clone)]
+pub(super) struct LoadedTags {
+    pub(super) epochs: Vec<Vec<u8>>,
+    /// As it stood before the load; none where that is not known.
+    pub(super) clock: Option<u64>,
+    pub(super) life: Option<u64>,
+}
+
+impl LoadedTags {
+    /// The same of many, of which some need not be asked.
+    pub(super) async fn admit_each(all: &[Option<Self>], inner: &Inner) -> Vec<bool> {
+        let some = || all.iter().flatten();
+        let mut epochs: Vec<_> = some()
+            .flat_map(|tags| tags.epochs.iter().cloned())
+            .collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        let lives = some().map(|tags| tags.life);
+        let life = lives.reduce(|one, other| Some(one?.max(other?))).flatten();
+        let settled = inner.settled(&epochs, life).await;
+        let admits = |tags: &Self, epoch| {
+            let at = epochs.binary_search(epoch).ok();
+            let epoch = at.and_then(|at| settled.get(at).copied().flatten());
+            let clock = tags.clock;
+            epoch.is_some_and(|epoch| clock.is_some_and(|clock| epoch.admits(clock)))
+        };
+        let admitted = all.iter().map(|tags| match tags {
+            Some(tags) => {
+                tags.clock.is_some() && tags.epochs.iter().all(|epoch| admits(tags, epoch))
+            }
+            None => true,
+        });
+        admitted.collect()
+    }
+
+    /// Whether none of them was invalidated since the load began.
+    pub(super) async fn admit(&self, inner: &Inner) -> bool {
+        match self.clock {
+            Some(clock) => inner.admits(&self.epochs, clock, self.life).await,
+            None => false,
+        }
+    }
 }
 
 /// What is to be done at the key, if the lease is still there.
@@ -27,6 +75,8 @@ pub(super) enum Then {
     Discard,
     /// It gave nothing: what is there stays.
     Release,
+    /// It is for nobody else: the next one loads at once.
+    GiveBack,
 }
 
 impl End {
@@ -60,12 +110,21 @@ impl End {
                 lease,
                 pause: inner.jittered(meta.policy.retry_after_millis, meta),
             },
+            Then::GiveBack => Verb::Release { lease, pause: 0 },
         })
     }
 
     pub(super) const FAILED: Self = Self {
         followers: Ended::Failed,
         then: Then::Release,
+        tags: None,
+    };
+
+    /// An invalidation came between.
+    pub(super) const OVERTAKEN: Self = Self {
+        followers: Ended::Overtaken,
+        then: Then::GiveBack,
+        tags: None,
     };
 
     /// The load gave nothing, and its caller is served what it kept. Its followers are too, if it has been there for as long as
@@ -77,6 +136,7 @@ impl End {
         Self {
             followers: Ended::Share(Share::Stale(kept.bytes().clone())),
             then: Then::Release,
+            tags: None,
         }
     }
 }
@@ -86,25 +146,74 @@ pub(super) struct Begun {
     pub(super) lease: Option<Lease>,
     /// Of what it will have loaded.
     pub(super) stamp: u64,
+    /// That of the tags, as it stands now.
+    pub(super) clock: Option<u64>,
 }
 
 impl Begun {
     /// What was loaded under a lease has the lease's stamp.
-    pub(super) fn now(lease: Option<Lease>, inner: &Inner) -> Self {
+    pub(super) fn now(lease: Option<Lease>, clock: Option<u64>, inner: &Inner) -> Self {
         let stamp = match lease {
             Some(Lease::Placed(name)) => name.stamp,
             Some(Lease::Claim { .. }) | None => inner.stamp(),
         };
-        Self { lease, stamp }
+        Self {
+            lease,
+            stamp,
+            clock,
+        }
     }
 }
 
 impl Inner {
-    /// How a load ends that gave this. What can't be stored is logged and counted; its caller has it all the same. `kept` is
-    /// what it claimed, if it did.
+    /// How a load ends that gave this. What can't be stored is logged and counted; its caller has it all the same. `epochs` are
+    /// those of the tags that follow from the key; `kept` is what it claimed, if it did.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a load has come to, and nothing of it belongs together"
+    )]
     pub(super) fn end_of<T: Cached>(
         &self,
         key: &[u8],
+        epochs: &[Vec<u8>],
+        begun: &Begun,
+        loaded: &Loaded<T>,
+        kept: Option<&Raw>,
+        ttl: Option<Ttl>,
+        meta: &Meta,
+    ) -> End {
+        if loaded.fate == Fate::Served
+            && let Some(kept) = kept
+        {
+            return End::fallen_back(kept, begun.lease);
+        }
+        let tags = meta.tagged.then(|| {
+            let Some(value) = &loaded.value else {
+                return self.tags_of(epochs.to_vec());
+            };
+            let mut tags = self.tag_writer();
+            value.write_tags(&mut tags);
+            tags.extend(&loaded.tags);
+            tags
+        });
+        let end = self.stored_end(key, tags.as_ref(), begun, loaded, kept, ttl, meta);
+        let life = match &end.then {
+            Then::Store(_, life) | Then::Confirm(_, life) => *life,
+            Then::Discard | Then::Release | Then::GiveBack => Some(0),
+        };
+        let tags = tags.map(|tags| LoadedTags {
+            epochs: tags.into_epochs(),
+            clock: begun.clock,
+            life,
+        });
+        End { tags, ..end }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "as above")]
+    fn stored_end<T: Cached>(
+        &self,
+        key: &[u8],
+        tags: Option<&TagWriter<'_>>,
         begun: &Begun,
         loaded: &Loaded<T>,
         kept: Option<&Raw>,
@@ -114,61 +223,72 @@ impl Inner {
         let log = |error: Error| {
             self.log_failure(error.at("get_or_load", key), "a loaded value is not stored")
         };
+        let end = |followers, then| End {
+            followers,
+            then,
+            tags: None,
+        };
         let stamp = begun.stamp;
         let ttl = loaded.ttl.or(ttl);
-        // Without a lease nothing can be stored; while the store is off it would be, and is deleted instead.
-        let stores = loaded.fate == Fate::Stored && (begun.lease.is_some() || !self.is_enabled());
-        let discarded = |followers| End {
-            followers,
-            then: Then::Discard,
+        // Without a lease nothing can be stored; while the store is off it would be, and is deleted instead. Nor can it without the
+        // clock, where there are tags.
+        let wanted = match loaded.fate {
+            Fate::Stored => true,
+            Fate::Unchanged => kept.is_some(),
+            Fate::NotStored | Fate::NotShared | Fate::Served => false,
         };
-        let value = match (&loaded.value, loaded.fate, kept) {
-            (Some(_), Fate::Served, Some(kept)) => return End::fallen_back(kept, begun.lease),
-            (Some(_), Fate::Unchanged, Some(kept)) => {
-                return match self.header(stamp, ttl, meta) {
-                    Ok((header, ttl)) => {
-                        let header = header.to_bytes();
-                        let bytes = [&header, kept.payload()].concat();
-                        End {
-                            followers: Ended::Share(Share::Value(bytes.into())),
-                            then: Then::Confirm(header, ttl),
-                        }
-                    }
-                    Err(error) => {
-                        log(error);
-                        discarded(Ended::Failed)
-                    }
-                };
+        let stores = wanted && (begun.lease.is_some() || !self.is_enabled());
+        let clock = match (tags, begun.clock) {
+            (None, _) => None,
+            (Some(_), clock) => Some(clock.unwrap_or(0)),
+        };
+        let Some(value) = &loaded.value else {
+            let followers = match loaded.fate {
+                Fate::NotShared => Ended::Failed,
+                _ => Ended::Share(Share::Nothing),
+            };
+            if !stores || meta.policy.ttl_absent_millis == 0 {
+                return end(followers, Then::Discard);
             }
-            (Some(value), ..) => value,
-            (None, Fate::NotShared, _) => return discarded(Ended::Failed),
-            (None, ..) => {
-                let followers = Ended::Share(Share::Nothing);
-                if !stores || meta.policy.ttl_absent_millis == 0 {
-                    return discarded(followers);
+            let header = Header {
+                clock,
+                ..Header::absence(meta.version, stamp)
+            };
+            let then = match codec::encode(header, tags, &(), self.max_size) {
+                Ok(bytes) => {
+                    let ttl = self.jittered(meta.policy.ttl_absent_millis, meta);
+                    Then::Store(bytes.into(), Some(ttl))
                 }
-                let bytes = Bytes::copy_from_slice(&Header::absence(meta.version, stamp));
-                let ttl = self.jittered(meta.policy.ttl_absent_millis, meta);
-                let then = Then::Store(bytes, Some(ttl));
-                return End { followers, then };
-            }
+                Err(error) => {
+                    log(error);
+                    Then::Discard
+                }
+            };
+            return end(followers, then);
         };
-        let header = stores.then(|| self.header(stamp, ttl, meta).map_err(log));
+        let header = stores.then(|| self.header(stamp, clock, ttl, meta).map_err(log));
         let stored = header.and_then(Result::ok);
         let (header, ttl) = stored.unwrap_or((Header::value(meta.version, stamp), None));
-        match codec::encode(header, value, self.max_size) {
+        if loaded.fate == Fate::Unchanged
+            && let (Some(kept), Some(_)) = (kept, stored)
+            && let Some(bytes) = kept.with_header(header, tags)
+        {
+            let followers = Ended::Share(Share::Value(bytes));
+            return end(followers, Then::Confirm(header.to_bytes(), ttl));
+        }
+        let tags = tags.filter(|_| stored.is_some());
+        match codec::encode(header, tags, value, self.max_size) {
             Ok(bytes) => {
                 let bytes = Bytes::from(bytes);
                 let then = match stored {
                     Some(_) => Then::Store(bytes.clone(), ttl),
                     None => Then::Discard,
                 };
-                let followers = Ended::Share(Share::Value(bytes));
-                End { followers, then }
+                end(Ended::Share(Share::Value(bytes)), then)
             }
             Err(error) => {
                 log(error);
-                discarded(Ended::Failed)
+                end(Ended::Failed, Then::Discard)
             }
         }
     }

@@ -40,6 +40,8 @@ struct Slot {
 struct Flight<K, V, W> {
     key: K,
     stage: Stage,
+    /// Whether it is being found out if what it loaded is still good: nobody joins any more.
+    closed: bool,
     /// Callers that have joined and have not yet taken the outcome.
     followers: usize,
     outcome: Option<Outcome<V>>,
@@ -118,6 +120,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         let slot = self.slots.get(key).cloned().unwrap_or_default();
         for id in [slot.running, slot.next].into_iter().flatten() {
             if let Some(flight) = self.flights.get_mut(&id)
+                && !flight.closed
                 && flight.stage.takes(began, seen)
             {
                 flight.followers += 1;
@@ -169,6 +172,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
             Flight {
                 key,
                 stage,
+                closed: false,
                 followers,
                 outcome,
                 wake: W::default(),
@@ -246,7 +250,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
             .flat_map(|slot| [slot.running, slot.next])
             .flatten();
         others.filter(|other| *other != id).any(|other| {
-            match self.flights.get(&other).map(|flight| flight.stage) {
+            let open = self.flights.get(&other).filter(|flight| !flight.closed);
+            match open.map(|flight| flight.stage) {
                 Some(Stage::Asking { token, .. }) => lease.is_of(token),
                 Some(Stage::Leased { lease: own, .. } | Stage::Orphaned { lease: own, .. }) => {
                     own == lease
@@ -254,6 +259,13 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
                 _ => false,
             }
         })
+    }
+
+    /// The load is over, and what it gave may have been overtaken.
+    pub(crate) fn close(&mut self, id: FlightId) {
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.closed = true;
+        }
     }
 
     /// When the request was sent that claimed a value for this flight, if it has one.
@@ -325,6 +337,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         };
         flight.followers -= 1;
         flight.stage = Stage::Leased { sent, lease };
+        // It loads anew.
+        flight.closed = false;
         Look::Lead(lease)
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::call::{Call, Loaded as Ended, Seen, Share, Step};
-use super::end::{Begun, End};
+use super::end::{Begun, End, LoadedTags};
 use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::envelope::placeholder::Lease;
 use crate::store::{Inner, Store};
+use crate::tags::Place;
 use crate::transition::{Placing, Verb};
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, IntoLoaded, codec};
@@ -37,7 +38,7 @@ const CHUNK: usize = 1000;
 /// values.
 pub(crate) async fn get_or_load_many<T, E, F, Fut>(
     store: &Store,
-    keys: Vec<Vec<u8>>,
+    places: Vec<Place>,
     mut load: F,
 ) -> Result<Vec<Answer<T>>, E>
 where
@@ -47,19 +48,17 @@ where
 {
     let meta = const { &Meta::of::<T>() };
     let inner = store.inner();
-    let mut answers: Vec<Answer<T>> = keys.iter().map(|_| Answer::Nothing).collect();
+    let mut answers: Vec<Answer<T>> = places.iter().map(|_| Answer::Nothing).collect();
     let mut many = Many::start(store, inner.loads.of(TypeId::of::<T>(), meta), meta);
     let began = inner.loads.moment();
-    for (at, (key, sight)) in keys
-        .iter()
-        .zip(inner.look_many(&keys, meta).await)
-        .enumerate()
-    {
+    let sights = inner.look_many(&places, meta).await;
+    for (at, (place, sight)) in places.iter().zip(sights).enumerate() {
+        let key = &*place.key;
         let (seen, kept) = match sight {
             Sight::Value(entry) => match codec::decode(entry.payload()) {
                 Ok(value) => {
                     inner.counters.hit();
-                    inner.slide(key, &entry.header, meta);
+                    inner.slide(key, &entry, meta);
                     answers[at] = Answer::Value(value, Some(entry));
                     continue;
                 }
@@ -73,7 +72,7 @@ where
             Sight::Other(seen) => (seen, None),
         };
         inner.counters.miss();
-        many.add(at, key, began, seen, kept);
+        many.add(at, place, began, seen, kept);
     }
     loop {
         while let Some(asked) = many.ask().await {
@@ -100,7 +99,10 @@ where
         for (at, chunk) in to_load.chunks(CHUNK).enumerate() {
             let not_ended = &to_load[at * CHUNK..];
             let ats = chunk.iter().map(|(one, _)| many.at(*one)).collect();
-            let begun = chunk.iter().map(|(_, lease)| Begun::now(*lease, inner));
+            let clock = many.clock_of(chunk).await;
+            let begun = chunk
+                .iter()
+                .map(|(_, lease)| Begun::now(*lease, clock, inner));
             let begun: Vec<_> = begun.collect();
             let mut values: HashMap<usize, T> = match many.run(not_ended, || load(ats)).await {
                 Ok(values) => values.into_iter().collect(),
@@ -117,11 +119,12 @@ where
             let mut ends = Vec::with_capacity(chunk.len());
             for (&(one, lease), begun) in chunk.iter().zip(begun) {
                 let loaded = values.remove(&many.at(one)).into_loaded();
-                let end = inner.end_of(many.key(one), &begun, &loaded, None, None, meta);
+                let (key, epochs) = (many.key(one), &many.ones[one].epochs);
+                let end = inner.end_of(key, epochs, &begun, &loaded, None, None, meta);
                 if let Some(value) = loaded.value {
                     let entry = match &end.followers {
                         Ended::Share(Share::Value(bytes)) => Some(Raw::new(bytes.clone())),
-                        Ended::Share(_) | Ended::Failed => None,
+                        Ended::Share(_) | Ended::Failed | Ended::Overtaken => None,
                     };
                     answers[many.at(one)] = Answer::Value(value, entry);
                 }
@@ -186,25 +189,25 @@ impl<T: Cached> Answer<T> {
 }
 
 impl Inner {
-    async fn look_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Vec<Sight> {
+    async fn look_many(&self, places: &[Place], meta: &Meta) -> Vec<Sight> {
         let found = match self.ttl_override(meta) {
             Ok(_) if !self.is_enabled() => {
-                return keys.iter().map(|_| Sight::Other(Seen::Closed)).collect();
+                return places.iter().map(|_| Sight::Other(Seen::Closed)).collect();
             }
-            Ok(_) => self.backend.get_many(keys).await,
+            Ok(_) => self.read_many(places, meta).await,
             Err(error) => Err(error),
         };
         match found {
             Ok(found) => {
-                let mut sights = Vec::with_capacity(keys.len());
-                for (key, found) in keys.iter().zip(found) {
-                    sights.push(self.sight(key, Ok(found), None, meta).await);
+                let mut sights = Vec::with_capacity(places.len());
+                for (place, found) in places.iter().zip(found) {
+                    sights.push(self.sight(&place.key, Ok(found), None, meta).await);
                 }
                 sights
             }
             Err(error) => {
                 self.log_failure(error.during("get_or_load_many"), "the cache is not read");
-                keys.iter().map(|_| Sight::Other(Seen::Closed)).collect()
+                places.iter().map(|_| Sight::Other(Seen::Closed)).collect()
             }
         }
     }
@@ -216,6 +219,8 @@ struct Many<'s> {
     loads: Arc<TypeLoads>,
     meta: &'static Meta,
     ones: Vec<One>,
+    /// That of the tags, as it stood when leases were last asked for.
+    clock: Option<u64>,
     /// How long it waits for what others load; once it has begun to.
     waits_until: Option<Instant>,
 }
@@ -223,6 +228,8 @@ struct Many<'s> {
 /// The call of one key.
 struct One {
     at: usize,
+    /// Of the tags that follow from the key.
+    epochs: Vec<Vec<u8>>,
     call: Call<Key>,
     step: Step<Bytes>,
     request: Request,
@@ -239,6 +246,7 @@ impl<'s> Many<'s> {
             loads,
             meta,
             ones: Vec::new(),
+            clock: None,
             waits_until: None,
         }
     }
@@ -249,10 +257,18 @@ impl<'s> Many<'s> {
             .with(|flights| step(ones, flights, moments.moment()))
     }
 
-    fn add(&mut self, at: usize, key: &[u8], began: Moment, seen: Seen<Bytes>, kept: Option<Raw>) {
-        let call = Call::new(key.into(), began);
+    fn add(
+        &mut self,
+        at: usize,
+        place: &Place,
+        began: Moment,
+        seen: Seen<Bytes>,
+        kept: Option<Raw>,
+    ) {
+        let call = Call::new(place.key.as_slice().into(), began);
         self.ones.push(One {
             at,
+            epochs: place.epochs.clone(),
             call,
             step: Step::Load(None),
             request: (0, 0),
@@ -317,7 +333,19 @@ impl<'s> Many<'s> {
         });
         let verbs: Vec<_> = verbs.into_iter().map(|(_, verb)| verb).collect();
         let keys: Vec<_> = asking.iter().map(|(one, _)| self.key(*one)).collect();
-        let placed = inner.backend.place_many(&keys, &verbs).await;
+        let placed = inner.backend.place_many(&keys, &verbs);
+        let (placed, clock) = match self.meta.tagged {
+            false => (placed.await, None),
+            true => tokio::join!(placed, inner.clock()),
+        };
+        let placed = match placed {
+            Ok(placed) => {
+                let required = asking.iter().map(|(one, _)| &*self.ones[*one].epochs);
+                inner.checked_each(placed, required, self.meta).await
+            }
+            Err(error) => Err(error),
+        };
+        self.clock = clock;
         let mut sights = Vec::with_capacity(asking.len());
         match placed {
             Ok(placed) => {
@@ -347,6 +375,15 @@ impl<'s> Many<'s> {
             one.step = one.call.asked(flights, now, one.request, seen, false);
             one.done = hit;
         });
+    }
+
+    /// The clock before a load of these begins.
+    async fn clock_of(&mut self, chunk: &[(usize, Option<Lease>)]) -> Option<u64> {
+        let leased = chunk.iter().any(|(_, lease)| lease.is_some());
+        if self.meta.tagged && leased && self.clock.is_none() {
+            self.clock = self.store.inner().clock().await;
+        }
+        self.clock
     }
 
     fn to_load(&self) -> Vec<(usize, Option<Lease>)> {
@@ -432,8 +469,33 @@ impl<'s> Many<'s> {
         std::future::pending().await
     }
 
+    /// Which of the loads were overtaken by the invalidation of a tag. Nobody joins any of them any more.
+    async fn admit(&mut self, ends: &mut [(usize, Option<Lease>, End)]) {
+        if !self.meta.tagged {
+            return;
+        }
+        self.with(|ones, flights, _| {
+            for (one, ..) in ends.iter() {
+                ones[*one].call.closing(flights);
+            }
+        });
+        let leased =
+            |lease: &Option<Lease>, end: &End| end.tags.clone().filter(|_| lease.is_some());
+        let tags: Vec<_> = ends
+            .iter()
+            .map(|(_, lease, end)| leased(lease, end))
+            .collect();
+        let admitted = LoadedTags::admit_each(&tags, self.store.inner()).await;
+        for ((.., end), admitted) in ends.iter_mut().zip(admitted) {
+            if !admitted {
+                *end = End::OVERTAKEN;
+            }
+        }
+    }
+
     /// The loads have ended: followers are told, and what has a lease is stored or given back, key by key.
-    async fn end(&mut self, ends: Vec<(usize, Option<Lease>, End)>) {
+    async fn end(&mut self, mut ends: Vec<(usize, Option<Lease>, End)>) {
+        self.admit(&mut ends).await;
         self.with(|ones, flights, _| {
             for (one, _, end) in &ends {
                 ones[*one].done = true;

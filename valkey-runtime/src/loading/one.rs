@@ -14,6 +14,7 @@ use super::sight::Sight;
 use crate::entry::{Origin, Source};
 use crate::options::{LoadMode, LoadOptions};
 use crate::store::{Inner, Store};
+use crate::tags::Place;
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, IntoLoaded, Ttl, codec};
 
@@ -21,7 +22,7 @@ use crate::{Cached, IntoLoaded, Ttl, codec};
 /// the entry that it is to refresh, if there is one.
 pub(crate) async fn get_or_load<T, L, E, F, Fut>(
     store: &Store,
-    key: Vec<u8>,
+    place: Place,
     options: LoadOptions,
     queue: Queue<E>,
     with_ttl: bool,
@@ -35,20 +36,20 @@ where
 {
     let meta = const { &Meta::of::<T>() };
     let inner = store.inner();
-    let call = Call::new(key.into_boxed_slice(), inner.loads.moment());
+    let call = Call::new(place.key.as_slice().into(), inner.loads.moment());
     let loads = || inner.loads.of(TypeId::of::<T>(), meta);
     match options.mode {
         LoadMode::Bypass => return inner.load_beside(load).await,
         LoadMode::Fresh => {
             let fresh = async {
-                let mut driver = Driver::fresh(store, loads(), call, meta).await;
+                let mut driver = Driver::fresh(store, loads(), call, place.epochs, meta).await;
                 driver.load(options.ttl, queue, load).await
             };
             return Box::pin(fresh).await;
         }
         LoadMode::Normal | LoadMode::OnlyIfCached => {}
     }
-    let sight = match inner.first(call.key(), with_ttl, meta).await {
+    let sight = match inner.first(&place, with_ttl, meta).await {
         First::Hit(value, raw, left) => {
             if inner.is_due(&raw, meta) {
                 loads().cannot_outlive::<T>();
@@ -60,7 +61,7 @@ where
         First::Miss(sight) => sight,
     };
     // Boxed, so that the future of a hit is small: a load costs more than an allocation.
-    let mut driver = Driver::start(store, loads(), call, meta, sight);
+    let mut driver = Driver::start(store, loads(), call, place.epochs, meta, sight);
     let load = async move {
         match driver.until_load().await {
             Ready::Answer(answer) => Ok(answer),
@@ -78,7 +79,7 @@ where
 /// See [`Cached::get_or_refresh`].
 pub(crate) async fn get_or_refresh<T, L, E, F, Fut>(
     store: &Store,
-    key: Vec<u8>,
+    place: Place,
     load: F,
 ) -> Result<Option<(T, Origin)>, E>
 where
@@ -90,12 +91,13 @@ where
 {
     let meta = const { &Meta::of::<T>() };
     let inner = store.inner();
-    let call = Call::new(key.into_boxed_slice(), inner.loads.moment());
+    let call = Call::new(place.key.as_slice().into(), inner.loads.moment());
     let loads = || inner.loads.of(TypeId::of::<T>(), meta);
-    let sight = match inner.first(call.key(), false, meta).await {
+    let sight = match inner.first(&place, false, meta).await {
         First::Hit(value, raw, left) => {
             if inner.is_due(&raw, meta)
-                && let Some(driver) = Driver::refreshing(store, loads(), call, meta, &raw)
+                && let Some(driver) =
+                    Driver::refreshing(store, loads(), call, place.epochs, meta, &raw)
             {
                 inner.background.spawn_load(driver.refresh(load));
             }
@@ -104,7 +106,7 @@ where
         First::Absent => return Ok(None),
         First::Miss(sight) => sight,
     };
-    let mut driver = Driver::start(store, loads(), call, meta, sight);
+    let mut driver = Driver::start(store, loads(), call, place.epochs, meta, sight);
     let load = async move {
         match driver.until_load().await {
             Ready::Answer(answer) => Ok(answer),
@@ -142,16 +144,17 @@ enum First<T> {
 
 impl Inner {
     /// The first look: a hit, and what follows from one that is not about loading, are dealt with.
-    async fn first<T: Cached>(&self, key: &[u8], with_ttl: bool, meta: &Meta) -> First<T> {
+    async fn first<T: Cached>(&self, place: &Place, with_ttl: bool, meta: &Meta) -> First<T> {
+        let key = &*place.key;
         let (mut sight, left) = match with_ttl {
-            true => self.look_with_ttl(key, meta).await,
-            false => (self.look(key, meta).await, None),
+            true => self.look_with_ttl(place, meta).await,
+            false => (self.look(place, meta).await, None),
         };
         match sight {
             Sight::Value(raw) => match codec::decode(raw.payload()) {
                 Ok(value) => {
                     self.counters.hit();
-                    self.slide(key, &raw.header, meta);
+                    self.slide(key, &raw, meta);
                     return First::Hit(value, raw, left);
                 }
                 Err(why) => sight = Sight::Other(self.reject(key, &raw, &why, meta).await),

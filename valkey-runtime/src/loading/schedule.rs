@@ -76,6 +76,7 @@ impl Cached for Row {
     const TTL: Ttl = Ttl::Never;
     const VERSION: u16 = 1;
     type Guarding = BestEffort;
+    type Tags = ();
     type OwnedKey = u64;
     type Key<'k> = u64;
 }

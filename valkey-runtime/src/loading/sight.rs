@@ -8,6 +8,7 @@ use crate::envelope::placeholder::{Lease, Name};
 use crate::envelope::timing::Timing;
 use crate::envelope::{self, Head, Header, Kind, Standing};
 use crate::store::Inner;
+use crate::tags::Place;
 use crate::transition::Rejected;
 use crate::verbs::{Meta, Raw, ttl_left};
 use crate::{Error, Ttl};
@@ -22,26 +23,28 @@ pub(super) enum Sight {
 }
 
 impl Inner {
-    pub(super) async fn look(&self, key: &[u8], meta: &Meta) -> Sight {
+    pub(super) async fn look(&self, place: &Place, meta: &Meta) -> Sight {
         let found = match self.ttl_override(meta) {
             Ok(_) if !self.is_enabled() => return Sight::Other(Seen::Closed),
-            Ok(_) => self.backend.get(key).await,
+            Ok(_) => self.read(place, meta).await,
             Err(error) => Err(error),
         };
-        self.sight(key, found, None, meta).await
+        self.sight(&place.key, found, None, meta).await
     }
 
     /// As [`look`](Self::look), with how long what is there will still live.
-    pub(super) async fn look_with_ttl(&self, key: &[u8], meta: &Meta) -> (Sight, Option<Ttl>) {
+    pub(super) async fn look_with_ttl(&self, place: &Place, meta: &Meta) -> (Sight, Option<Ttl>) {
+        let key = &*place.key;
         match self.ttl_override(meta) {
             Ok(_) if self.is_enabled() => match self.backend.get_and_ttl(key).await {
                 Ok((found, left)) => {
-                    let sight = self.sight(key, Ok(found), None, meta).await;
+                    let found = self.checked(found, &place.epochs, meta).await;
+                    let sight = self.sight(key, found, None, meta).await;
                     (sight, Some(ttl_left(left)))
                 }
                 Err(error) => (self.sight(key, Err(error), None, meta).await, None),
             },
-            _ => (self.look(key, meta).await, None),
+            _ => (self.look(place, meta).await, None),
         }
     }
 

@@ -22,6 +22,7 @@ impl Cached for User {
     const TTL: Ttl = Ttl::Never;
     const VERSION: u16 = 1;
     type Guarding = BestEffort;
+    type Tags = ();
     type OwnedKey = u64;
     type Key<'k> = u64;
 }
@@ -146,6 +147,7 @@ impl Cached for Page {
     const VERSION: u16 = 1;
     const POLICY: Policy = Policy::new().stale_if_error_millis(60_000);
     type Guarding = BestEffort;
+    type Tags = ();
     type OwnedKey = u64;
     type Key<'k> = u64;
 }

@@ -1,6 +1,6 @@
 -- KEYS: the key. ARGV: the token and the life in milliseconds of the guard that is left, or '' and '0'; or 'expire', and for how
 -- many milliseconds a value stays that says until when it is fresh.
-local bytes = redis.pcall('GETRANGE', KEYS[1], 0, 40)
+local bytes = redis.pcall('GETRANGE', KEYS[1], 0, 48)
 if type(bytes) ~= 'string' then return 0 end
 local is, b, timed = head(bytes)
 local was = is == 'known' and b[3] == 0 and is_fresh(b, timed) and 1 or 0

@@ -2,21 +2,29 @@
 -- until when it is fresh. Text is compared byte by byte: Lua's `<` on strings follows the server's locale.
 local function head(bytes)
   if #bytes < 25 then return 'corrupt' end
-  local b = { string.byte(bytes, 1, 41) }
+  local b = { string.byte(bytes, 1, 49) }
   if b[1] ~= 0x9b or b[2] ~= 1 then
     if b[1] >= 0x90 and b[1] <= 0x9f and b[2] >= 2 and b[2] <= 0x7f then return 'newer' end
     return 'corrupt'
   end
   if b[3] > 3 or b[4] ~= 0xcd or b[7] ~= 0xce or b[12] ~= 0xcf then return 'corrupt' end
-  if b[21] == 0xc0 and b[22] == 0xcf then
+  local timed = b[22] == 0xcf
+  if b[21] ~= 0xc0 then return 'newer' end
+  if timed then
     if #b < 41 then return 'corrupt' end
-    if b[3] ~= 0 or b[31] ~= 0xcf or b[40] ~= 0xc0 or b[41] ~= 0xc0 then return 'newer' end
-    return 'known', b, true
+    if b[3] ~= 0 or b[31] ~= 0xcf then return 'newer' end
+  elseif b[22] ~= 0xc0 or b[23] ~= 0xc0 then
+    return 'newer'
   end
-  for i = 21, 25 do
-    if b[i] ~= 0xc0 then return 'newer' end
+  local clock = timed and 40 or 24
+  if b[clock] == 0xcf then
+    if #b < clock + 9 then return 'corrupt' end
+    local tags = b[clock + 9]
+    if b[3] > 1 or not (tags >= 0x90 and tags <= 0x9f or tags == 0xdc) then return 'newer' end
+  elseif b[clock] ~= 0xc0 or b[clock + 1] ~= 0xc0 then
+    return 'newer'
   end
-  return 'known', b, false
+  return 'known', b, timed
 end
 
 -- Some of the bytes as a number, which is exact below 2^53.
@@ -51,7 +59,7 @@ end
 -- there is another type of the server's, which is not ours. Of an 'own' one its bytes, and whether it says until when it is
 -- fresh.
 local function standing(key, version)
-  local bytes = redis.pcall('GETRANGE', key, 0, 40)
+  local bytes = redis.pcall('GETRANGE', key, 0, 48)
   if type(bytes) ~= 'string' then return 'foreign' end
   if bytes == '' and redis.call('EXISTS', key) == 0 then return 'nothing' end
   local is, b, timed = head(bytes)

@@ -1,10 +1,12 @@
--- KEYS: the key. ARGV: 'absent' or 'present', version, bytes, TTL in milliseconds or ''.
-local s = standing(KEYS[1], tonumber(ARGV[2]))
+-- KEYS: the key. ARGV: 'absent' or 'present', version, bytes, TTL in milliseconds or '', and the stamp of a value that counts as
+-- none, or that alone counts; or ''.
+local s, b = standing(KEYS[1], tonumber(ARGV[2]))
+local same = s == 'own' and ARGV[5] ~= '' and string.char(unpack(b, 13, 20)) == ARGV[5]
 local store
 if ARGV[1] == 'absent' then
-  store = s ~= 'own' and s ~= 'protected' and s ~= 'foreign'
+  store = same or (s ~= 'own' and s ~= 'protected' and s ~= 'foreign')
 else
-  store = s == 'own'
+  store = s == 'own' and (same or ARGV[5] == '')
 end
 if not store then return 0 end
 put(KEYS[1], ARGV[3], ARGV[4])

@@ -2,7 +2,7 @@
 
 -- The head of a value that says until when it is fresh; nil if the entry is none.
 local function timed_value(key)
-  local bytes = redis.pcall('GETRANGE', key, 0, 40)
+  local bytes = redis.pcall('GETRANGE', key, 0, 48)
   if type(bytes) ~= 'string' then return nil end
   local is, b, timed = head(bytes)
   if is ~= 'known' or not timed then return nil end

@@ -270,7 +270,7 @@ impl Request {
 
 fn change(entry: &mut Option<Entry>, change: Change<'_>) {
     match change {
-        Change::Keep | Change::Expire { .. } => {}
+        Change::Keep | Change::Live(_) | Change::Replace(_) => {}
         Change::Remove => *entry = None,
         Change::Put { bytes, .. } => *entry = Some(Entry::from_bytes(&bytes)),
         Change::Rewrite { header, .. } => rewrite(entry, &header),
@@ -320,7 +320,7 @@ fn row_to_bytes(version: u16, stamp: u64, row: Option<Row>, timing: Option<RowTi
     let header = Header::value(version, stamp);
     match row {
         Some(row) => [&Header { timing, ..header }.to_bytes()[..], &[row]].concat(),
-        None => Header::absence(version, stamp).to_vec(),
+        None => [&Header::absence(version, stamp).to_bytes()[..], &[0xc0]].concat(),
     }
 }
 

@@ -1,0 +1,216 @@
+//! What is emitted for tags.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::{Ident, Member};
+
+use super::{Target, at};
+use crate::model::{Cached, KeyField, KeyForm, Piece, TagField, Template};
+
+/// In the implementation of `Cached`.
+pub(super) fn items(model: &Cached) -> TokenStream {
+    let tags = &model.tags;
+    let name = match tags.templates.is_empty() {
+        true => quote!(()),
+        false => quote!(__Tags),
+    };
+    if tags.is_empty() {
+        return quote!(type Tags = #name;);
+    }
+    let of_type = tags.clear.then(|| quote!(out.of_type(Self::PREFIX);));
+    let of_value = tags
+        .templates
+        .iter()
+        .map(|template| of_value(template, model));
+    let computed = tags
+        .function
+        .as_ref()
+        .map(|function| quote_spanned!(at(function)=> out.extend(#function(self));));
+    let from_key: Vec<&Template> = tags
+        .templates
+        .iter()
+        .filter(|template| follows_from_key(template))
+        .collect();
+    let key = (!from_key.is_empty() || tags.clear).then(|| {
+        let parts = key_parts(model);
+        let named = (0..parts.len()).map(|at| {
+            let used = from_key
+                .iter()
+                .any(|template| template.fields().any(|field| field.in_key == Some(at)));
+            match used {
+                true => key_name(at),
+                false => format_ident!("_"),
+            }
+        });
+        let named: Vec<TokenStream> = named
+            .map(|name| {
+                if name == "_" {
+                    quote!(_)
+                } else {
+                    quote!(#name)
+                }
+            })
+            .collect();
+        let bind = match named.as_slice() {
+            [] => quote!(let _ = key;),
+            [one] => quote!(let #one = key;),
+            several => quote!(let (#(#several),*) = key;),
+        };
+        let written = from_key.iter().map(|template| {
+            written(template, model, |field| {
+                let name = key_name(field.in_key.unwrap_or_default());
+                quote!(#name)
+            })
+        });
+        quote! {
+            fn write_key_tags(key: Self::Key<'_>, out: &mut __rt::TagWriter<'_>) {
+                #bind
+                #of_type
+                #(out.tag(|__out| { #written });)*
+            }
+        }
+    });
+    quote! {
+        const TAGGED: bool = true;
+        type Tags = #name;
+        fn write_tags(&self, out: &mut __rt::TagWriter<'_>) {
+            #of_type
+            #(#of_value)*
+            #computed
+        }
+        #key
+    }
+}
+
+/// Beside it.
+pub(super) fn beside(model: &Cached, target: &Target) -> TokenStream {
+    let tags = &model.tags;
+    if tags.is_empty() {
+        return TokenStream::new();
+    }
+    let tagged = target.implement(quote!(__rt::Tagged), TokenStream::new());
+    let clearable = tags
+        .clear
+        .then(|| target.implement(quote!(__rt::Clearable), TokenStream::new()));
+    let functions = (!tags.templates.is_empty()).then(|| {
+        let functions = tags.templates.iter().map(|template| function(template, model));
+        quote! {
+            pub struct __Tags;
+            impl __rt::Default for __Tags {
+                fn default() -> Self { Self }
+            }
+            #[allow(dead_code, private_interfaces, clippy::unused_self, clippy::trivially_copy_pass_by_ref)]
+            impl __Tags { #(#functions)* }
+        }
+    });
+    quote!(#tagged #clearable #functions)
+}
+
+/// The tag of a value; none where an `Option` in it is `None`.
+fn of_value(template: &Template, model: &Cached) -> TokenStream {
+    let optional: Vec<&TagField> = template
+        .fields()
+        .filter(|field| field.in_key.is_none())
+        .collect();
+    let written = written(template, model, |field| {
+        let (member, ty) = (&field.member, &field.ty);
+        match field.in_key {
+            Some(at) => match with(at, model) {
+                true => quote!(&self.#member),
+                false => quote!(<#ty as __rt::KeyPart>::key_ref(&self.#member)),
+            },
+            None => {
+                let name = part_name(member);
+                quote!(#name)
+            }
+        }
+    });
+    let tag = quote!(out.tag(|__out| { #written }););
+    optional.iter().rev().fold(tag, |tag, field| {
+        let (member, ty, name) = (&field.member, &field.ty, part_name(&field.member));
+        quote!(if let __rt::Option::Some(#name) = <#ty as __rt::AliasField>::part(&self.#member) { #tag })
+    })
+}
+
+/// Writes the pieces of a template, with each field as it is found there.
+fn written(
+    template: &Template,
+    model: &Cached,
+    found: impl Fn(&TagField) -> TokenStream,
+) -> TokenStream {
+    let pieces = template.pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => quote!(__out.text(#text);),
+        Piece::Field(field) => {
+            let (part, found) = (part(field, model), found(field));
+            quote!(<#part as __rt::KeyPart>::write(#found, __out);)
+        }
+    });
+    quote!(#(#pieces)*)
+}
+
+/// What writes a field.
+fn part(field: &TagField, model: &Cached) -> TokenStream {
+    let ty = &field.ty;
+    match field.in_key.map(|at| (at, with(at, model))) {
+        Some((at, true)) => {
+            let number = Literal::usize_unsuffixed(at);
+            let target = &model.ident;
+            quote!(__rt::With<#ty, #target, #number>)
+        }
+        Some((_, false)) => quote!(#ty),
+        None => quote!(<#ty as __rt::AliasField>::Part),
+    }
+}
+
+fn function(template: &Template, model: &Cached) -> TokenStream {
+    let name = &template.function;
+    let about = format!(" The tag `{}`.", template.written);
+    let hold = Literal::u32_unsuffixed(model.policy.hold_millis.unwrap_or(0));
+    let params = template.fields().map(|field| {
+        let (name, ty) = (part_name(&field.member), &field.ty);
+        match field.in_key.map(|at| with(at, model)) {
+            Some(true) => quote!(#name: &#ty),
+            Some(false) => quote!(#name: <#ty as __rt::KeyPart>::Ref<'_>),
+            None => quote!(#name: __rt::AliasRef<'_, #ty>),
+        }
+    });
+    let written = written(template, model, |field| {
+        let name = part_name(&field.member);
+        quote!(#name)
+    });
+    quote! {
+        #[doc = #about]
+        pub fn #name(&self, #(#params),*) -> __rt::Tag {
+            __rt::Tag::written(#hold, |__out| { #written })
+        }
+    }
+}
+
+fn follows_from_key(template: &Template) -> bool {
+    template.fields().all(|field| field.in_key.is_some())
+}
+
+fn key_parts(model: &Cached) -> &[KeyField] {
+    match &model.key.form {
+        KeyForm::Fields(fields) => fields,
+        KeyForm::Apart(_) => &[],
+    }
+}
+
+fn with(at: usize, model: &Cached) -> bool {
+    key_parts(model)
+        .get(at)
+        .is_some_and(|part| part.with.is_some())
+}
+
+fn key_name(at: usize) -> Ident {
+    format_ident!("__key{at}")
+}
+
+/// How a field is called where it stands by itself.
+fn part_name(member: &Member) -> Ident {
+    match member {
+        Member::Named(name) => name.clone(),
+        Member::Unnamed(at) => format_ident!("__{}", at.index),
+    }
+}

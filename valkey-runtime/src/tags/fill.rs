@@ -1,0 +1,128 @@
+//! Whether what was loaded may be stored: not if one of its tags was invalidated since the load began.
+
+use super::SPACE;
+use super::settle::{Seen, Settling, Step};
+use crate::Result;
+use crate::envelope::epoch::Epoch;
+use crate::envelope::placeholder::{Lease, Name};
+use crate::envelope::{self, Header};
+use crate::store::Inner;
+use crate::transition::{Placing, Put, Rejected, Verb};
+
+/// How much longer an epoch lives than what is stored under it.
+const MARGIN_MILLIS: u64 = 60_000;
+/// How long a mark lives that is not settled.
+const MARK_MILLIS: u64 = 1000;
+
+impl Inner {
+    /// Whether entries with these tags may be stored whose loads began at that clock, to live for so many milliseconds.
+    pub(crate) async fn admits(&self, epochs: &[Vec<u8>], clock: u64, life: Option<u64>) -> bool {
+        let settled = self.settled(epochs, life).await;
+        settled
+            .iter()
+            .all(|epoch| epoch.is_some_and(|epoch| epoch.admits(clock)))
+    }
+
+    /// The epochs of tags, which live on for at least so long; `None` for those that are not to be known. One that is missing is
+    /// made, between two looks at the clock: who has the first of them knows by it whether an invalidation came between.
+    pub(crate) async fn settled(
+        &self,
+        epochs: &[Vec<u8>],
+        life: Option<u64>,
+    ) -> Vec<Option<Epoch>> {
+        match self.try_settled(epochs, life).await {
+            Ok(settled) => settled,
+            Err(error) => {
+                self.log_failure(
+                    error.during("get_or_load"),
+                    "the epochs of the tags are not known",
+                );
+                vec![None; epochs.len()]
+            }
+        }
+    }
+
+    async fn try_settled(
+        &self,
+        epochs: &[Vec<u8>],
+        life: Option<u64>,
+    ) -> Result<Vec<Option<Epoch>>> {
+        if epochs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let life = life.map(|life| life.saturating_add(MARGIN_MILLIS));
+        let token = self.random.next_u64();
+        let seen = self
+            .look_at(epochs.iter(), Placing::Extend { life })
+            .await?;
+        let (mut settling, mut step) = Settling::new(token, seen);
+        loop {
+            step = match step {
+                Step::Mark(places) => {
+                    let mark = Placing::Lease {
+                        token,
+                        life: MARK_MILLIS,
+                        rejected: Rejected::Any { version: 0 },
+                    };
+                    let keys = places.iter().map(|place| &epochs[*place]);
+                    let marked = self.look_at(keys, mark).await?;
+                    settling.marked(places.into_iter().zip(marked))
+                }
+                Step::Clock => settling.clock(self.backend.clock().await?),
+                Step::Fill(marks, epoch) => {
+                    let bytes = epoch.to_bytes();
+                    let put = Put {
+                        version: 0,
+                        bytes: &bytes,
+                        ttl: life,
+                    };
+                    let fill = |(_, name): &(usize, Name)| Verb::Fill {
+                        lease: Lease::Placed(*name),
+                        put,
+                    };
+                    let fills: Vec<_> = marks.iter().map(fill).collect();
+                    let keys: Vec<_> = marks.iter().map(|(at, _)| &*epochs[*at]).collect();
+                    let filled = self.backend.apply_each(&keys, &fills).await?;
+                    let filled: Vec<bool> = filled.into_iter().collect::<Result<_>>()?;
+                    let places = marks.iter().map(|(place, _)| *place);
+                    settling.filled(epoch, places.zip(filled))
+                }
+                Step::Done => return Ok(settling.epochs().collect()),
+            };
+        }
+    }
+
+    /// Has the epochs of an entry's tags live on for as long as it, which is to live for so many milliseconds.
+    pub(crate) fn extensions(
+        &self,
+        entry: &[u8],
+        header: Header,
+        life: Option<u64>,
+    ) -> (Vec<Vec<u8>>, Placing) {
+        let names = envelope::tags::read(entry.get(header.len()..).unwrap_or_default());
+        let epoch =
+            |name: &str| [self.namespace.as_bytes(), SPACE.as_bytes(), name.as_bytes()].concat();
+        let epochs = match header.clock {
+            Some(_) => names.flatten().map(epoch).collect(),
+            None => Vec::new(),
+        };
+        let life = life.map(|life| life.saturating_add(MARGIN_MILLIS));
+        (epochs, Placing::Extend { life })
+    }
+
+    async fn look_at(
+        &self,
+        epochs: impl Iterator<Item = &Vec<u8>>,
+        verb: Placing,
+    ) -> Result<Vec<Seen>> {
+        let keys: Vec<&[u8]> = epochs.map(Vec::as_slice).collect();
+        let found = self
+            .backend
+            .place_many(&keys, &vec![verb; keys.len()])
+            .await?;
+        found
+            .into_iter()
+            .map(|found| Ok(Seen::of(&found?)))
+            .collect()
+    }
+}
