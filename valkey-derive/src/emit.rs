@@ -138,6 +138,14 @@ impl Target {
         target
     }
 
+    /// The struct that has a function for each tag.
+    fn tags() -> Self {
+        Target::new(
+            &Ident::new("__Tags", Span::call_site()),
+            &Generics::default(),
+        )
+    }
+
     fn new(ident: &Ident, generics: &Generics) -> Self {
         let (_, params, _) = generics.split_for_impl();
         Target {

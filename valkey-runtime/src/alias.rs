@@ -40,9 +40,9 @@ pub trait Aliased<const NUMBER: usize>:
 /// A field that values can be found by: what can be part of a key, or an `Option` of it. `None` is found by nothing.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "values can't be found by a `{Self}`",
-    label = "can't be an alias",
-    note = "an alias is of a type that can be part of a key, or an `Option` of one",
+    message = "a `{Self}` can be neither an alias nor part of a tag",
+    label = "can't be part of a key",
+    note = "an alias, and what stands in a tag, is of a type that can be part of a key, or an `Option` of one",
     note = "a newtype of yours: add `#[derive(KeyPart)]` to it",
     note = "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string"
 )]

@@ -100,8 +100,11 @@ fn field<'f>(
     let meant = nearest(name, named.iter().map(|(name, _)| name.as_str()));
     let help = match meant {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => "what stands in braces is a field of the struct, as in `tag = \"org:{org_id}\"`"
-            .to_owned(),
+        None => {
+            let names = named.iter().map(|(name, _)| format!("`{name}`"));
+            let names = names.collect::<Vec<_>>().join(", ");
+            format!("what stands in braces is one of the fields: {names}")
+        }
     };
     errors.push(tag, format!("there is no field `{name}`: {help}"));
     let (_, field) = named

@@ -93,6 +93,12 @@ pub(super) fn beside(model: &Cached, target: &Target) -> TokenStream {
         .clear
         .then(|| target.implement(quote!(__rt::Clearable), TokenStream::new()));
     let functions = (!tags.templates.is_empty()).then(|| {
+        let mut bounded = Target::tags();
+        let fields = tags.templates.iter().flat_map(Template::fields);
+        for field in fields.filter(|field| field.in_key.is_none()) {
+            bounded.require_alias_field(&field.ty);
+        }
+        let bounds = &bounded.generics.where_clause;
         let functions = tags.templates.iter().map(|template| function(template, model));
         quote! {
             pub struct __Tags;
@@ -100,7 +106,7 @@ pub(super) fn beside(model: &Cached, target: &Target) -> TokenStream {
                 fn default() -> Self { Self }
             }
             #[allow(dead_code, private_interfaces, clippy::unused_self, clippy::trivially_copy_pass_by_ref)]
-            impl __Tags { #(#functions)* }
+            impl __Tags #bounds { #(#functions)* }
         }
     });
     quote!(#tagged #clearable #functions)

@@ -1,0 +1,13 @@
+//! What stands in a tag can be part of a key.
+use serde::{Deserialize, Serialize};
+use valkey_runtime::Cached;
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(tag = "price:{price}")]
+struct Product {
+    #[cached(key)]
+    id: u64,
+    price: f64,
+}
+
+fn main() {}

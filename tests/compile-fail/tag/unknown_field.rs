@@ -1,0 +1,13 @@
+//! What stands in braces is a field.
+use serde::{Deserialize, Serialize};
+use valkey_runtime::Cached;
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(tag = "org:{org}", tag = "region:{colour}")]
+struct User {
+    #[cached(key)]
+    id: u64,
+    org_id: u64,
+}
+
+fn main() {}
