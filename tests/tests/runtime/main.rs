@@ -17,3 +17,4 @@ mod refresh;
 mod relay;
 mod servers;
 mod tags;
+mod tags_race;

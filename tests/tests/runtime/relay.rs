@@ -78,7 +78,11 @@ fn purpose(command: &[&[u8]]) -> &'static str {
         (b"EVAL" | b"EVALSHA", [b"read"]) => "clock",
         (b"EVAL" | b"EVALSHA", [b"advance"]) => "advance",
         (b"EVAL" | b"EVALSHA", [_life]) => "epoch",
-        (b"EVAL" | b"EVALSHA", [clock, _over]) if clock.len() > 8 => "raise",
+        (b"EVAL" | b"EVALSHA", [clock, _over])
+            if clock.len() > 8 && clock.iter().all(u8::is_ascii_digit) =>
+        {
+            "raise"
+        }
         (b"EVAL" | b"EVALSHA", [b"", b"0"]) => "delete",
         (b"EVAL" | b"EVALSHA", [b"expire", _keep]) => "expire",
         (b"EVAL" | b"EVALSHA", [token, b"0"]) if token.len() == 8 => "leave",
