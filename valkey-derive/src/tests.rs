@@ -289,6 +289,12 @@ const _: () = {
         fn field(&self) -> &u64 {
             &self.raw
         }
+        fn of_field(field: u64) -> Self {
+            Self {
+                raw: field,
+                of: __rt::PhantomData,
+            }
+        }
     }
 };
 ";

@@ -125,6 +125,7 @@ mod loading;
 mod options;
 mod policy;
 mod prefix;
+mod scan;
 mod stats;
 mod store;
 #[cfg(test)]
@@ -143,13 +144,14 @@ pub use entry::{Entry, Source};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
-pub use key::{KeyFrom, KeyOf, KeyPart, KeyWriter, OwnKey};
+pub use key::{KeyFrom, KeyOf, KeyPart, KeyReader, KeyWriter, OwnKey, ReadKey, ReadKeyOf};
 pub use loaded::{IntoLoaded, Loaded, Stale};
 pub use options::{
     LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions,
 };
 pub use policy::{OnCorrupt, Policy};
 pub use prefix::PrefixPart;
+pub use scan::{Purged, Scan, ScanOptions};
 pub use stats::Stats;
 pub use store::Store;
 pub use ttl::{Ttl, TtlError};
@@ -166,7 +168,7 @@ pub mod __private {
     pub use crate::{BestEffort, Cached, Keyed, OnCorrupt, Policy, Strict, Ttl};
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
-    pub use std::marker::{Send, Sync};
+    pub use std::marker::{PhantomData, Send, Sync};
 }
 
 /// The snippets of the page compile.

@@ -14,4 +14,5 @@ mod loading_faults;
 mod pressure;
 mod refresh;
 mod relay;
+mod scan;
 mod servers;
