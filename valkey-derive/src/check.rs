@@ -134,6 +134,13 @@ fn owned_form(ty: &Type) -> String {
 
 /// `None` if no implementation could compile: the type does not own its data.
 pub(crate) fn newtype(written: syntax::Newtype, errors: &mut Errors) -> Option<model::Newtype> {
+    let markers = match &written.body {
+        Body::Struct(fields) => {
+            let markers = fields.iter().filter(|field| is_phantom(&field.ty));
+            markers.map(|field| field.member.clone()).collect()
+        }
+        Body::Enum(_) | Body::Union(_) => Vec::new(),
+    };
     let model = model::Newtype {
         runtime: values::runtime(written.runtime.as_ref(), errors),
         field: content(written.body, &written.ident, errors).filter(|(_, ty)| {
@@ -144,6 +151,7 @@ pub(crate) fn newtype(written: syntax::Newtype, errors: &mut Errors) -> Option<m
             }
             !float
         }),
+        markers,
         ident: written.ident,
         generics: written.generics,
     };

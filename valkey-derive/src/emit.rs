@@ -63,13 +63,19 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
 }
 
 pub(crate) fn newtype(model: &Newtype) -> TokenStream {
-    let (ty, field) = match &model.field {
-        Some((member, ty)) => (quote!(#ty), quote!(&self.#member)),
-        None => (quote!(()), quote!(&())),
+    let markers = &model.markers;
+    let (ty, field, made) = match &model.field {
+        Some((member, ty)) => (
+            quote!(#ty),
+            quote!(&self.#member),
+            quote!(Self { #member: field #(, #markers: __rt::PhantomData)* }),
+        ),
+        None => (quote!(()), quote!(&()), quote!(loop {})),
     };
     let body = quote! {
         type Field = #ty;
         fn field(&self) -> &#ty { #field }
+        fn of_field(field: #ty) -> Self { #made }
     };
     within(
         &model.runtime,

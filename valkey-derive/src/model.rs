@@ -145,4 +145,6 @@ pub(crate) struct Newtype {
     pub(crate) runtime: Path,
     /// The field that is written; `None` after a mistake.
     pub(crate) field: Option<(Member, Type)>,
+    /// Its markers for the type system.
+    pub(crate) markers: Vec<Member>,
 }

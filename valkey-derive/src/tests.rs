@@ -292,6 +292,12 @@ const _: () = {
         fn field(&self) -> &u64 {
             &self.raw
         }
+        fn of_field(field: u64) -> Self {
+            Self {
+                raw: field,
+                of: __rt::PhantomData,
+            }
+        }
     }
 };
 ";

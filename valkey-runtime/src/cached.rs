@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::options::Unwritten;
 use crate::{
     Clearable, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, LoadError, LoadLimits,
-    LoadOptions, OwnKey, Policy, Result, SetOptions, Stale, Store, TagWriter, Ttl, UpdateError,
-    UpdateOptions,
+    LoadOptions, OwnKey, Policy, Purged, ReadKey, Result, Scan, ScanOptions, SetOptions, Stale,
+    Store, TagWriter, Ttl, UpdateError, UpdateOptions,
 };
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
@@ -66,7 +66,9 @@ use crate::{
     note = "add `#[derive(Cached)]` to `{Self}`, beside serde's `Serialize` and `Deserialize`"
 )]
 pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The prefix of this type's keys.
+    /// The prefix of this type's keys. The derive sees to it that it is not empty, and holds neither white space, a colon, a
+    /// brace nor what is a glob to the server. An implementation by hand has to: with a colon in it another type's keys may
+    /// begin like this one's, and what has no prefix can be neither scanned, counted nor purged.
     const PREFIX: &'static str;
 
     /// How long an entry lives, where neither the call nor an environment variable says otherwise.
@@ -275,6 +277,166 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         key: Self::Key<'_>,
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, Self> {
         store.of::<Self>().touch(key)
+    }
+
+    /// All keys and values of this type, in no order: those that [`get`](Self::get) would give.
+    ///
+    /// Goes through the keys of the server, of all primaries of a cluster, page by page, so the server is never held up for long
+    /// and nothing is asked after the scan is dropped. The cost is that of all keys of the database, whosever they are.
+    ///
+    /// An entry that is there all the while is given at least once; one that comes or goes meanwhile, perhaps. Once, that is,
+    /// but where the server's table shrinks meanwhile, or a cluster changes: a node that was given slots by resharding or a
+    /// failover, or was started anew, is asked once more. (Whether one was is asked by `INFO server`, of those whose user may.)
+    ///
+    /// A key is given as it was written, `u64`, `String`, or a tuple; a part that a function writes
+    /// (`#[cached(key(with = "…"))]`) as its text. What is given is counted as no hit, and its life not extended.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64, name: String }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # User { id: 1, name: "Ada".into() }.set(&store).await?;
+    /// # User { id: 2, name: "Alan".into() }.set(&store).await?;
+    /// let mut users = User::scan(&store);
+    /// while let Some(found) = users.next().await {
+    ///     let (id, user): (u64, User) = found?;
+    ///     println!("{id}: {}", user.name);
+    /// }
+    ///
+    /// let by_id: std::collections::HashMap<u64, User> = User::scan(&store).try_collect().await?;
+    /// assert_eq!(by_id[&2].name, "Alan");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The scan gives them as items. When a server could not be asked, or the connection was lost between two pages, that is
+    /// the last one; a scan is not taken up again but begun anew. With `on_corrupt = "error"` each corrupt entry is one, and the
+    /// scan goes on.
+    fn scan(store: &Store) -> Scan<'_, Self>
+    where
+        Self::OwnedKey: ReadKey,
+    {
+        store.of::<Self>().scan()
+    }
+
+    /// As [`scan`](Self::scan), with bounds.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, ScanOptions, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # User::set_many(&store, &[User { id: 1 }, User { id: 2 }, User { id: 3 }]).await?;
+    /// let some = User::scan_with(&store, ScanOptions::new().page(50).limit(2));
+    /// let some: Vec<(u64, User)> = some.try_collect().await?;
+    /// assert_eq!(some.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    fn scan_with(store: &Store, options: ScanOptions) -> Scan<'_, Self>
+    where
+        Self::OwnedKey: ReadKey,
+    {
+        store.of::<Self>().scan_with(options)
+    }
+
+    /// How many values [`get`](Self::get) would give, as far as the entries' headers tell. No value is transferred.
+    ///
+    /// Finds entries as a [`scan`](Self::scan) does, so one may count twice where the server's table shrinks or a cluster's
+    /// slots move meanwhile.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// User { id: 1 }.set(&store).await?;
+    /// assert_eq!(User::count(&store).await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When a server could not be asked, or the connection was lost between two pages.
+    fn count<'s>(store: &'s Store) -> impl Future<Output = Result<u64>> + Send + use<'s, Self> {
+        store.of::<Self>().count()
+    }
+
+    /// Deletes all entries of this type, each as [`del`](Self::del) does; the answer is how many values there were.
+    ///
+    /// All that lies under keys with the type's prefix goes, of whatever version, and the type's aliases, but for guards, and
+    /// other types of the server's, such as lists. Other types' keys stay, and those of other namespaces. (A store without a
+    /// namespace must share its database with no namespace that is named like a prefix of its types: their keys are the same.)
+    /// What is there when the purge begins is gone when it returns `Ok`, and no load that began before is stored; what comes
+    /// meanwhile may stay. It asks as a [`scan`](Self::scan) does.
+    ///
+    /// Where deletions of the type were [lost](crate::Stats::lost_deletions), its older entries are not read by this store
+    /// until a purge that began after that has returned `Ok`.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// User::set_many(&store, &[User { id: 1 }, User { id: 2 }]).await?;
+    /// assert_eq!(User::purge(&store).await?, 2);
+    /// assert_eq!(User::count(&store).await?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When a server did not confirm a deletion, or could not be asked for keys, or the connection was lost between two pages.
+    /// What was deleted before is; the deletions of that page are [kept](Store::undelivered). To be done whole it is called again.
+    fn purge<'s>(store: &'s Store) -> impl Future<Output = Result<u64>> + Send + use<'s, Self> {
+        store.of::<Self>().purge()
+    }
+
+    /// As [`purge`](Self::purge), and says after each page of at most about 1,000 keys how far it has come. How far it still has
+    /// to go no server tells.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # User { id: 1 }.set(&store).await?;
+    /// let progress = |purged: valkey_runtime::Purged| println!("{} users are gone", purged.values());
+    /// assert_eq!(User::purge_with(&store, progress).await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`purge`](Self::purge).
+    fn purge_with<'s, F>(
+        store: &'s Store,
+        progress: F,
+    ) -> impl Future<Output = Result<u64>> + Send + use<'s, Self, F>
+    where
+        F: FnMut(Purged) + Send,
+    {
+        store.of::<Self>().purge_with(progress)
     }
 
     /// Reads the value under `key`; where there is none, loads it and stores what was loaded.

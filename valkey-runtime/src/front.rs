@@ -9,13 +9,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::backend::{self, Backend, Found};
+use crate::backend::{self, Backend, Found, Keys, Scope};
 use crate::background::Background;
 use crate::envelope::Kind;
 use crate::stats::Counters;
 use crate::tags::SPACE;
 use crate::transition::{Hold, Placing, Verb};
-use crate::undelivered::{Fate, MOST, Moment, Round, Undelivered};
+use crate::undelivered::{Fate, MOST, Moment, Purge, Round, Undelivered, is_older, outdated};
 use crate::{Error, ErrorKind, Random};
 
 #[derive(Debug)]
@@ -107,7 +107,8 @@ impl Front {
         if self.withholds(key) {
             return Ok(Found::Withheld);
         }
-        Ok(self.judged(key, self.backend.get(key).await?))
+        let lost = self.lost(key);
+        Ok(self.judged(key, lost, self.backend.get(key).await?))
     }
 
     /// What is under a key, and under others in order, in one request: what is asked for with one key.
@@ -117,29 +118,44 @@ impl Front {
         others: &[Vec<u8>],
     ) -> Result<(Found, Vec<Found>), Error> {
         self.open()?;
+        let (lost, lost_beside) = (self.lost(key), self.lost_of(others));
         let (found, beside) = self.backend.get_with(key, others).await?;
         if self.is_clear() {
             return Ok((found, beside));
         }
-        let known = |key: &[u8], found| match self.withholds(key) {
+        let known = |key: &[u8], lost, found| match self.withholds(key) {
             true => Found::Withheld,
-            false => self.judged(key, found),
+            false => self.judged(key, lost, found),
         };
-        let beside = others.iter().zip(beside);
-        let beside = beside.map(|(key, found)| known(key, found)).collect();
-        Ok((known(key, found), beside))
+        let beside = others.iter().zip(beside).enumerate();
+        let beside = beside.map(|(at, (key, found))| known(key, lost_at(&lost_beside, at), found));
+        Ok((known(key, lost, found), beside.collect()))
     }
 
     pub(crate) async fn get_many(self: &Arc<Self>, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
         self.open()?;
+        let lost = self.lost_of(keys);
         let Some(asked) = self.not_withheld(keys) else {
             let found = self.backend.get_many(keys).await?;
-            return Ok(self.all_judged(keys.iter().copied(), found));
+            return Ok(self.all_judged(keys, &lost, found));
         };
         let open: Vec<_> = pick(keys, &asked).copied().collect();
         let found = self.backend.get_many(&open).await?;
-        let found = self.all_judged(open.iter().copied(), found);
-        Ok(spread(&asked, found, || Found::Withheld))
+        let found = spread(&asked, found, || Found::Withheld);
+        Ok(self.all_judged(keys, &lost, found))
+    }
+
+    pub(crate) async fn heads(self: &Arc<Self>, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        self.open()?;
+        let lost = self.lost_of(keys);
+        let Some(asked) = self.not_withheld(keys) else {
+            let found = self.backend.heads(keys).await?;
+            return Ok(self.all_judged(keys, &lost, found));
+        };
+        let open: Vec<_> = pick(keys, &asked).cloned().collect();
+        let found = self.backend.heads(&open).await?;
+        let found = spread(&asked, found, || Found::Withheld);
+        Ok(self.all_judged(keys, &lost, found))
     }
 
     pub(crate) async fn head(self: &Arc<Self>, key: &[u8]) -> Result<Found, Error> {
@@ -147,7 +163,8 @@ impl Front {
         if self.withholds(key) {
             return Ok(Found::Withheld);
         }
-        Ok(self.judged(key, self.backend.head(key).await?))
+        let lost = self.lost(key);
+        Ok(self.judged(key, lost, self.backend.head(key).await?))
     }
 
     pub(crate) async fn get_and_ttl(
@@ -158,8 +175,9 @@ impl Front {
         if self.withholds(key) {
             return Ok((Found::Withheld, None));
         }
+        let lost = self.lost(key);
         let (found, ttl) = self.backend.get_and_ttl(key).await?;
-        Ok((self.judged(key, found), ttl))
+        Ok((self.judged(key, lost, found), ttl))
     }
 
     pub(crate) async fn head_and_ttl(
@@ -170,8 +188,9 @@ impl Front {
         if self.withholds(key) {
             return Ok((Found::Withheld, None));
         }
+        let lost = self.lost(key);
         let (found, ttl) = self.backend.head_and_ttl(key).await?;
-        Ok((self.judged(key, found), ttl))
+        Ok((self.judged(key, lost, found), ttl))
     }
 
     pub(crate) async fn set(
@@ -273,7 +292,8 @@ impl Front {
         if self.withholds(key) {
             return Ok(Found::Withheld);
         }
-        Ok(self.judged(key, self.backend.place(key, verb).await?))
+        let lost = self.lost(key);
+        Ok(self.judged(key, lost, self.backend.place(key, verb).await?))
     }
 
     pub(crate) async fn place_many(
@@ -285,19 +305,21 @@ impl Front {
         if !verbs.iter().all(reads) {
             return self.backend.place_many(keys, verbs).await;
         }
-        let judged = |keys: &[&[u8]], found: Vec<Result<Found, Error>>| {
-            let judged = keys.iter().zip(found);
-            let judged = judged.map(|(key, found)| found.map(|found| self.judged(key, found)));
+        let lost = self.lost_of(keys);
+        let judged = |found: Vec<Result<Found, Error>>| {
+            let found = found.into_iter().enumerate();
+            let judge = |(at, found)| self.judged(keys[at], lost_at(&lost, at), found);
+            let judged = found.map(|(at, found)| found.map(|found| judge((at, found))));
             judged.collect::<Vec<_>>()
         };
         let Some(asked) = self.not_withheld(keys) else {
             let found = self.backend.place_many(keys, verbs).await?;
-            return Ok(judged(keys, found));
+            return Ok(judged(found));
         };
         let open: Vec<_> = pick(keys, &asked).copied().collect();
         let verbs: Vec<_> = pick(verbs, &asked).copied().collect();
         let found = self.backend.place_many(&open, &verbs).await?;
-        Ok(spread(&asked, judged(&open, found), || Ok(Found::Withheld)))
+        Ok(judged(spread(&asked, found, || Ok(Found::Withheld))))
     }
 
     /// The clock of the namespace's tags.
@@ -354,9 +376,11 @@ impl Front {
 
     /// Whether the invalidation of some tag was lost that an entry with this stamp may be older than.
     pub(crate) fn has_lost_tags_since(&self, stamp: u64) -> bool {
-        let tags = || [&*self.namespace, ":"].concat().into_bytes();
-        let time = |clock| self.backend.server_micros(clock);
-        !self.is_clear() && self.with(|undelivered| undelivered.has_lost(&tags(), stamp, time))
+        if self.is_clear() {
+            return false;
+        }
+        let lost = self.lost(&self.clock_key());
+        lost.is_some_and(|until| is_older(stamp, self.backend.server_micros(until)))
     }
 
     /// Has a key deleted as soon as the server takes it, and a guard left there for so many milliseconds.
@@ -454,18 +478,37 @@ impl Front {
         })
     }
 
-    /// What was found, unless it may be older than a deletion of its type that was lost.
-    fn judged(&self, key: &[u8], found: Found) -> Found {
-        if self.is_clear() {
-            return found;
+    /// Until when entries of the key's type may be older than a deletion that was lost. To be asked before the key is read:
+    /// a purge may end it while the answer is under way, which is then from before the purge.
+    fn lost(&self, key: &[u8]) -> Option<u64> {
+        match self.is_clear() {
+            true => None,
+            false => self.with(|undelivered| undelivered.lost_until(key, self.type_len(key))),
         }
+    }
+
+    /// As [`lost`](Self::lost) of each; nothing where nothing is lost.
+    fn lost_of<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Option<u64>> {
+        if self.is_clear() {
+            return Vec::new();
+        }
+        let lost = |undelivered: &mut Undelivered| {
+            let keys = keys.iter().map(AsRef::as_ref);
+            keys.map(|key| undelivered.lost_until(key, self.type_len(key)))
+                .collect()
+        };
+        self.with(lost)
+    }
+
+    /// What was found, unless it may be older than a deletion of its type that was lost, before it was asked for or since.
+    fn judged(&self, key: &[u8], before: Option<u64>, found: Found) -> Found {
         let Found::Entry(bytes) = &found else {
             return found;
         };
-        let (type_len, time) = (self.type_len(key), |clock| {
-            self.backend.server_micros(clock)
-        });
-        match self.with(|undelivered| undelivered.outdated(key, type_len, bytes, time)) {
+        let Some(until) = before.max(self.lost(key)) else {
+            return found;
+        };
+        match outdated(bytes, self.backend.server_micros(until)) {
             Some((Kind::Value | Kind::Absence, stamp)) => Found::Outdated(stamp),
             // What is loaded under it may be as old.
             Some((Kind::Lease, _)) => Found::Withheld,
@@ -473,17 +516,47 @@ impl Front {
         }
     }
 
-    fn all_judged<'k>(
+    fn all_judged<K: AsRef<[u8]>>(
         &self,
-        keys: impl Iterator<Item = &'k [u8]>,
+        keys: &[K],
+        lost: &[Option<u64>],
         found: Vec<Found>,
     ) -> Vec<Found> {
-        if self.is_clear() {
+        if lost.is_empty() && self.is_clear() {
             return found;
         }
-        keys.zip(found)
-            .map(|(key, found)| self.judged(key, found))
-            .collect()
+        let found = keys.iter().zip(found).enumerate();
+        let judge = |(at, (key, found)): (usize, (&K, _))| {
+            self.judged(key.as_ref(), lost_at(lost, at), found)
+        };
+        found.map(judge).collect()
+    }
+
+    /// To be asked before a purge, which [`purged`](Self::purged) is told of when all is done.
+    pub(crate) fn purge(&self) -> Purge {
+        let now = self.backend.clock_micros();
+        self.with(|undelivered| undelivered.purge(now))
+    }
+
+    /// All keys in this scope that were there when the purge began were deleted since.
+    pub(crate) fn purged(&self, scope: &Scope, purge: Purge) {
+        self.with(|undelivered| undelivered.purged(scope, purge));
+    }
+
+    /// For how many milliseconds each of these deletions that wait has a guard to leave; 0 where none waits.
+    pub(crate) fn holds_of(&self, keys: &[Vec<u8>]) -> Vec<u64> {
+        if self.is_clear() {
+            return vec![0; keys.len()];
+        }
+        self.with(|undelivered| {
+            let holds = keys.iter().map(|key| undelivered.hold(key).unwrap_or(0));
+            holds.collect()
+        })
+    }
+
+    /// The pages of the keys in this scope, wherever they lie.
+    pub(crate) fn keys(&self, scope: Scope, page: usize) -> Keys<'_> {
+        self.backend.keys(scope, page)
     }
 
     /// How much of a key is the same for all keys of its type: namespace and prefix, and the colon after it.
@@ -652,6 +725,11 @@ fn error_at<A>(answers: &Result<Vec<Result<A, Error>>, Error>, at: usize) -> Opt
         Ok(answers) => answers.get(at)?.as_ref().err(),
         Err(error) => Some(error),
     }
+}
+
+/// The answer of [`Front::lost_of`] for one of many.
+fn lost_at(lost: &[Option<u64>], at: usize) -> Option<u64> {
+    lost.get(at).copied().flatten()
 }
 
 fn pick<'a, T>(items: &'a [T], which: &'a [bool]) -> impl Iterator<Item = &'a T> {

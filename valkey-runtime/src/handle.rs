@@ -13,8 +13,9 @@ use crate::tags::Place;
 use crate::verbs::{Meta, Raw, Sealed};
 use crate::{
     Cached, Clearable, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter,
-    Keyed, LoadError, LoadLimits, LoadOptions, OwnKey, Result, SetOptions, Source, Stale, Store,
-    Strict, Ttl, UpdateError, UpdateOptions, codec, guard, loading,
+    Keyed, LoadError, LoadLimits, LoadOptions, OwnKey, Purged, ReadKey, Result, Scan, ScanOptions,
+    SetOptions, Source, Stale, Store, Strict, Ttl, UpdateError, UpdateOptions, codec, guard,
+    loading, scan,
 };
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
@@ -245,6 +246,58 @@ impl<'s, T: Cached> Handle<'s, T> {
     pub fn touch(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         async move { inner.touch(&place, &Self::META).await }
+    }
+
+    /// See [`Cached::scan`].
+    pub fn scan(self) -> Scan<'s, T>
+    where
+        T::OwnedKey: ReadKey,
+    {
+        self.scan_with(ScanOptions::new())
+    }
+
+    /// See [`Cached::scan_with`].
+    pub fn scan_with(self, options: ScanOptions) -> Scan<'s, T>
+    where
+        T::OwnedKey: ReadKey,
+    {
+        Scan::new(self.store.inner(), options, &Self::META)
+    }
+
+    /// See [`Cached::count`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn count(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
+        let inner = self.store.inner();
+        async move { inner.count(scan::keys_of::<T>(inner), &Self::META).await }
+    }
+
+    /// See [`Cached::purge`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn purge(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
+        self.purge_with(|_| {})
+    }
+
+    /// See [`Cached::purge_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn purge_with<F>(
+        self,
+        mut progress: F,
+    ) -> impl Future<Output = Result<u64>> + Send + use<'s, T, F>
+    where
+        F: FnMut(Purged) + Send,
+    {
+        let inner = self.store.inner();
+        async move {
+            let scope = scan::keys_and_aliases_of::<T>(inner);
+            let hold = u64::from(T::POLICY.hold_millis);
+            inner.purge(scope, hold, &mut progress).await
+        }
     }
 
     /// See [`Cached::get_or_load`].

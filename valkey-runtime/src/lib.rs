@@ -188,6 +188,7 @@ mod loading;
 mod options;
 mod policy;
 mod prefix;
+mod scan;
 mod stats;
 mod store;
 #[cfg(test)]
@@ -207,13 +208,14 @@ pub use entry::{Entry, Source};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
-pub use key::{KeyFrom, KeyOf, KeyPart, KeyWriter, OwnKey};
+pub use key::{KeyFrom, KeyOf, KeyPart, KeyReader, KeyWriter, OwnKey, ReadKey, ReadKeyOf};
 pub use loaded::{IntoLoaded, Loaded, Stale};
 pub use options::{
     LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions,
 };
 pub use policy::{OnCorrupt, Policy};
 pub use prefix::PrefixPart;
+pub use scan::{Purged, Scan, ScanOptions};
 pub use stats::Stats;
 pub use store::Store;
 #[doc(hidden)]
@@ -239,7 +241,7 @@ pub mod __private {
     pub use serde::de::DeserializeOwned;
     pub use std::default::Default;
     pub use std::future::Future;
-    pub use std::marker::{Send, Sync};
+    pub use std::marker::{PhantomData, Send, Sync};
     pub use std::ops::FnMut;
     pub use std::option::Option;
 }
@@ -248,3 +250,8 @@ pub mod __private {
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../../docs/loading.md")]
 struct LoadingPage;
+
+/// So do those of this one.
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../docs/tags.md")]
+struct TagsPage;

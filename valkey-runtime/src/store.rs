@@ -11,7 +11,7 @@ use crate::front::Front;
 use crate::loading::Loads;
 use crate::stats::Counters;
 use crate::ttl_env::Overrides;
-use crate::{Cached, Handle, Random, Result, Stats};
+use crate::{Cached, Handle, Purged, Random, Result, Stats};
 
 /// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
 ///
@@ -217,6 +217,46 @@ impl Store {
     /// and what is loaded for it is not stored.
     pub fn undelivered(&self) -> usize {
         self.inner.backend.undelivered()
+    }
+
+    /// Deletes all keys of the store's namespace, whatever their type and version; the answer is how many values there were.
+    ///
+    /// As [`Cached::purge`] of each type, with one difference: the guards that types with a `hold` leave after a deletion are
+    /// not left, since the types are not known.
+    ///
+    /// A namespace holds no colon, so no other's keys begin like its own. Only a store without a namespace can have keys there:
+    /// those of a type whose prefix is this namespace's name. They go as well.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, ErrorKind, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::builder().memory().namespace("staging").connect().await?;
+    /// User { id: 1 }.set(&store).await?;
+    /// assert_eq!(store.purge().await?, 1);
+    ///
+    /// let error = Store::memory().purge().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of kind [`Config`](crate::ErrorKind::Config) on a store without a namespace: it would take everybody's keys. Else as
+    /// [`Cached::purge`].
+    pub async fn purge(&self) -> Result<u64> {
+        self.purge_with(|_| {}).await
+    }
+
+    /// As [`purge`](Self::purge), and says after each page how far it has come, as [`Cached::purge_with`] does.
+    ///
+    /// # Errors
+    /// As [`purge`](Self::purge).
+    pub async fn purge_with(&self, mut progress: impl FnMut(Purged) + Send) -> Result<u64> {
+        self.inner.purge_namespace(&mut progress).await
     }
 
     /// Ends the store, for this clone and all others: what runs in the background, and the connection. To be called when

@@ -5,11 +5,14 @@
 //! type is, and when it was. An entry tells by its stamp when its load or its `set` began, in the server's time; so what
 //! began well after the loss is known to be newer, and everything else of the type is not read here. It is found
 //! outdated entry by entry, and replaced by loads, whatever TTLs and touches have made of its life. That ends with
-//! the process, or with a purge of the type, as soon as there is one: it would take the type out of `lost`.
+//! the process, or with a purge of the type that began after the last loss and its hold: it takes away every entry that may
+//! be older, and the leases under which such could still be stored. Reads that began before its end judge by what was known
+//! when they began: what they are given may be from before the purge.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
+use crate::backend::Scope;
 use crate::envelope::{self, Head, Header, Kind};
 
 /// The most keys that are kept, and the most that are delivered at a time.
@@ -24,9 +27,8 @@ pub(crate) type Moment = u64;
 #[derive(Debug, Default)]
 pub(crate) struct Undelivered {
     keys: BTreeMap<Box<[u8]>, Waiting>,
-    /// By what the keys of a type begin with, the latest moment that one of its deletions was lost at, holds included, in
-    /// microseconds by our own clock.
-    lost: HashMap<Box<[u8]>, u64>,
+    /// By what the keys of a type begin with.
+    lost: HashMap<Box<[u8]>, Lost>,
     moments: Moment,
     /// The last key of the last round: the next one begins after it, so that keys which can't be delivered stop no others.
     round: Box<[u8]>,
@@ -38,6 +40,22 @@ pub(crate) struct Undelivered {
 struct Waiting {
     since: Moment,
     hold: u64,
+}
+
+/// The deletions of a type that were lost.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    /// When the last of them was.
+    since: Moment,
+    /// When the last of their holds is over, in microseconds by our own clock.
+    until: u64,
+}
+
+/// When a purge began: in the order of deletions, and by our own clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purge {
+    moment: Moment,
+    clock: u64,
 }
 
 /// What became of a deletion that was to be kept.
@@ -74,11 +92,12 @@ impl Undelivered {
         let kind = &key[..type_len.min(key.len())];
         match self.lost.get_mut(kind) {
             Some(lost) => {
-                *lost = until.max(*lost);
+                let until = until.max(lost.until);
+                *lost = Lost { since, until };
                 Fate::Lost
             }
             None => {
-                self.lost.insert(kind.into(), until);
+                self.lost.insert(kind.into(), Lost { since, until });
                 Fate::FirstLost
             }
         }
@@ -114,6 +133,28 @@ impl Undelivered {
         }
     }
 
+    /// The present, `now` by our own clock, as a purge has to know it.
+    pub(crate) fn purge(&self, now: u64) -> Purge {
+        let moment = self.moments;
+        Purge { moment, clock: now }
+    }
+
+    /// What was under the keys in this scope is known to be gone since the purge began. Not settled are deletions whose
+    /// guard is still to be placed, and what was lost with a hold that was not over by then.
+    pub(crate) fn purged(&mut self, scope: &Scope, Purge { moment, clock }: Purge) {
+        self.lost.retain(|kind, lost| {
+            !scope.covers_all(kind) || lost.since > moment || lost.until > clock
+        });
+        self.keys.retain(|key, waiting| {
+            !scope.covers(key) || waiting.since > moment || waiting.hold > 0
+        });
+    }
+
+    /// For how many milliseconds a guard is to stay at the key, where its deletion waits.
+    pub(crate) fn hold(&self, key: &[u8]) -> Option<u64> {
+        self.keys.get(key).map(|waiting| waiting.hold)
+    }
+
     /// The next deletions to be sent, or `None` where nothing waits.
     pub(crate) fn next_round(&mut self) -> Option<Round> {
         let after = (Bound::Excluded(&*self.round), Bound::Unbounded);
@@ -134,35 +175,23 @@ impl Undelivered {
     }
 
     /// Until when, by our own clock, entries of the key's type may be older than a deletion that was lost.
-    fn lost_until(&self, key: &[u8], type_len: usize) -> Option<u64> {
-        self.lost.get(&key[..type_len.min(key.len())]).copied()
+    pub(crate) fn lost_until(&self, key: &[u8], type_len: usize) -> Option<u64> {
+        let lost = self.lost.get(&key[..type_len.min(key.len())])?;
+        Some(lost.until)
     }
+}
 
-    /// Whether what has this stamp may be older than a deletion of that type which was lost.
-    pub(crate) fn has_lost(
-        &self,
-        kind: &[u8],
-        stamp: u64,
-        server_time: impl FnOnce(u64) -> u64,
-    ) -> bool {
-        let lost = self.lost.get(kind);
-        lost.is_some_and(|lost| stamp >> 12 <= server_time(*lost).saturating_add(MARGIN))
-    }
+/// Whether what has this stamp may be older than a deletion that was lost.
+pub(crate) fn is_older(stamp: u64, until: u64) -> bool {
+    stamp >> 12 <= until.saturating_add(MARGIN)
+}
 
-    /// What the entry is, where it may be older than a deletion that was lost: its kind and stamp. `server_time` tells the
-    /// server's time at a moment of our own clock.
-    pub(crate) fn outdated(
-        &self,
-        key: &[u8],
-        type_len: usize,
-        entry: &[u8],
-        server_time: impl FnOnce(u64) -> u64,
-    ) -> Option<(Kind, u64)> {
-        let until = server_time(self.lost_until(key, type_len)?).saturating_add(MARGIN);
-        match envelope::head(entry) {
-            Head::Known(Header { kind, stamp, .. }) if stamp >> 12 <= until => Some((kind, stamp)),
-            _ => None,
-        }
+/// What the entry is, where it may be older than a deletion that was lost: its kind and stamp. `until` is the server's time
+/// of [`Undelivered::lost_until`].
+pub(crate) fn outdated(entry: &[u8], until: u64) -> Option<(Kind, u64)> {
+    match envelope::head(entry) {
+        Head::Known(Header { kind, stamp, .. }) if is_older(stamp, until) => Some((kind, stamp)),
+        _ => None,
     }
 }
 
@@ -242,11 +271,67 @@ mod tests {
         let hour = 3_600_000_000;
         let last = hour + 2007 + MARGIN;
         let outdated = |key: &[u8], micros| {
-            undelivered
-                .outdated(key, 5, &entry(micros), |clock| clock + hour)
-                .is_some()
+            let until = undelivered.lost_until(key, 5);
+            until.is_some_and(|until| outdated(&entry(micros), until + hour).is_some())
         };
         assert!(outdated(b"user:z", last) && !outdated(b"user:z", last + 1));
         assert!(!outdated(b"city:z", 0));
+    }
+
+    fn scope(beginning: &str) -> Scope {
+        Scope::new(vec![beginning.into()])
+    }
+
+    #[test]
+    fn a_purge_settles_what_was_before_it_and_is_without_a_hold() {
+        let mut undelivered = Undelivered::default();
+        for (key, hold) in [
+            ("user:1", 0),
+            ("user:2", 5),
+            ("user:3", 0),
+            ("users:1", 0),
+            ("use", 0),
+        ] {
+            undelivered.keep(key.as_bytes(), hold, 5, 0);
+        }
+        let purge = undelivered.purge(0);
+        keep(&mut undelivered, b"user:3");
+        keep(&mut undelivered, b"user:4");
+        undelivered.purged(&scope("user:"), purge);
+        let left: Vec<_> = undelivered.keys.keys().map(|key| &**key).collect();
+        let expected: [&[u8]; 5] = [b"use", b"user:2", b"user:3", b"user:4", b"users:1"];
+        assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn a_purge_ends_what_was_lost_before_it_and_its_hold() {
+        let mut undelivered = full();
+        undelivered.keep(b"user:x", 0, 5, 7);
+        undelivered.keep(b"city:x", 2, 5, 7);
+        let is_lost = |undelivered: &Undelivered, key| undelivered.lost_until(key, 5).is_some();
+
+        let other = undelivered.purge(10_000);
+        undelivered.purged(&scope("team:"), other);
+        assert!(is_lost(&undelivered, b"user:"), "another type's");
+
+        let early = undelivered.purge(10_000);
+        undelivered.keep(b"user:y", 0, 5, 8);
+        undelivered.purged(&scope("user:"), early);
+        assert!(is_lost(&undelivered, b"user:"), "lost during the purge");
+        undelivered.keys.clear();
+        let purge = undelivered.purge(10_000);
+        undelivered.purged(&scope("user:"), purge);
+        assert!(!is_lost(&undelivered, b"user:"));
+
+        let held = undelivered.purge(2006);
+        undelivered.purged(&scope("city:"), held);
+        assert!(
+            is_lost(&undelivered, b"city:"),
+            "loads may still read what is old"
+        );
+        let over = undelivered.purge(2007);
+        undelivered.purged(&scope("city:"), over);
+        assert!(!is_lost(&undelivered, b"city:"));
+        assert_eq!(undelivered.watched(), 0);
     }
 }

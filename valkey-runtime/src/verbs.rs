@@ -124,6 +124,14 @@ impl Raw {
     }
 }
 
+/// What a read makes of what it found.
+pub(crate) enum Seen {
+    Value(Raw),
+    Nothing,
+    /// Its bytes, where the server gives them, and what is wrong with them.
+    Corrupt(Option<Bytes>, &'static str),
+}
+
 /// An entry that is ready to be stored, and for how many milliseconds; none for never. Of one with tags the clock is still to be
 /// [stamped](envelope::stamp_clock) on it, and its epochs looked at.
 pub(crate) struct Sealed {
@@ -140,7 +148,7 @@ impl Inner {
         error
     }
 
-    fn failed_at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
+    pub(crate) fn failed_at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
         self.failed(error.at(operation, key))
     }
 
@@ -289,37 +297,38 @@ impl Inner {
         found: Found,
         meta: &Meta,
     ) -> Result<Option<Raw>> {
+        match self.seen(found, meta) {
+            Seen::Value(raw) => Ok(Some(raw)),
+            Seen::Nothing => {
+                self.counters.miss();
+                Ok(None)
+            }
+            Seen::Corrupt(bytes, why) => self
+                .corrupt(operation, key, bytes.as_deref(), why, meta)
+                .await
+                .map(|()| None),
+        }
+    }
+
+    /// What there is for a read in what it found.
+    pub(crate) fn seen(&self, found: Found, meta: &Meta) -> Seen {
         let bytes = match found {
             Found::Entry(bytes) => bytes,
-            Found::Nothing | Found::Withheld | Found::Outdated(_) => {
-                self.counters.miss();
-                return Ok(None);
-            }
-            Found::Foreign => {
-                return self
-                    .corrupt(operation, key, None, "another type of the server's", meta)
-                    .await
-                    .map(|()| None);
-            }
+            Found::Nothing | Found::Withheld | Found::Outdated(_) => return Seen::Nothing,
+            Found::Foreign => return Seen::Corrupt(None, "another type of the server's"),
         };
         let head = envelope::head(&bytes);
-        let why = match (
+        match (
             envelope::standing(head, meta.version, || self.now_millis()),
             head,
         ) {
             (Standing::Own, Head::Known(header)) if bytes.len() <= self.max_size => {
-                return Ok(Some(Raw { bytes, header }));
+                Seen::Value(Raw { bytes, header })
             }
-            (Standing::Own, _) => "larger than the limit",
-            (Standing::Stale | Standing::Replaceable | Standing::Protected, _) => {
-                self.counters.miss();
-                return Ok(None);
-            }
-            (Standing::Corrupt(why), _) => why,
-        };
-        self.corrupt(operation, key, Some(&bytes), why, meta)
-            .await
-            .map(|()| None)
+            (Standing::Own, _) => Seen::Corrupt(Some(bytes), "larger than the limit"),
+            (Standing::Stale | Standing::Replaceable | Standing::Protected, _) => Seen::Nothing,
+            (Standing::Corrupt(why), _) => Seen::Corrupt(Some(bytes), why),
+        }
     }
 
     /// Takes note of what the codec made of an entry.
@@ -446,7 +455,7 @@ impl Inner {
     }
 
     /// The header of a value that `get` gives.
-    fn own(&self, found: &Found, meta: &Meta) -> Option<Header> {
+    pub(crate) fn own(&self, found: &Found, meta: &Meta) -> Option<Header> {
         let Found::Entry(head) = found else {
             return None;
         };
@@ -460,7 +469,11 @@ impl Inner {
 
     /// A deletion as the type has it: with a guard that stays a while, if its loaders may read what is old.
     fn deletion(&self, meta: &Meta) -> Verb<'static> {
-        let life = u64::from(meta.policy.hold_millis);
+        self.deletion_with(u64::from(meta.policy.hold_millis))
+    }
+
+    /// With a guard that stays for so many milliseconds, if that is any.
+    pub(crate) fn deletion_with(&self, life: u64) -> Verb<'static> {
         let token = if life > 0 { self.random.next_u64() } else { 0 };
         Verb::Delete((life > 0).then_some(Hold { token, life }))
     }
@@ -724,7 +737,7 @@ impl Inner {
     }
 
     /// All answers of a bulk verb; else the first error, which says how many there are.
-    fn all<A>(
+    pub(crate) fn all<A>(
         &self,
         operation: &'static str,
         keys: &[Vec<u8>],

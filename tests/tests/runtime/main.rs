@@ -15,6 +15,8 @@ mod loading_faults;
 mod pressure;
 mod refresh;
 mod relay;
+mod scan;
 mod servers;
 mod tags;
+mod tags_faults;
 mod tags_race;

@@ -38,6 +38,7 @@ suite! {
     a_write_through_is_stored_with_its_tags
     a_write_through_that_invalidates_its_own_tag_stores_nothing
     an_invalidation_after_a_hold_leaves_a_guard
+    what_is_scanned_and_counted_is_valid
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -609,4 +610,25 @@ pub(crate) async fn an_invalidation_after_a_hold_leaves_a_guard(on: On) {
         };
         assert!((10_500..=11_500).contains(&left), "{on:?}: {left}");
     }
+}
+
+pub(crate) async fn what_is_scanned_and_counted_is_valid(on: On) {
+    let store = on.store("tags-scan").await;
+    let users: Vec<User> = (0..100).map(|id| user(id, id % 4, 1)).collect();
+    User::set_many(&store, &users).await.unwrap();
+    assert_eq!(User::count(&store).await.unwrap(), 100, "{on:?}");
+    store.invalidate_tag("org:1").await.unwrap();
+    assert_eq!(User::count(&store).await.unwrap(), 75, "{on:?}");
+    assert_eq!(Untagged::count(&store).await.unwrap(), 75, "{on:?}");
+    let scanned: Vec<(u64, User)> = User::scan(&store).try_collect().await.unwrap();
+    assert_eq!(scanned.len(), 75, "{on:?}");
+    assert!(scanned.iter().all(|(_, user)| user.org_id != 1), "{on:?}");
+    User::purge(&store).await.unwrap();
+    assert_eq!(User::count(&store).await.unwrap(), 0, "{on:?}");
+    // The epochs are left.
+    user(2, 2, 2).set(&store).await.unwrap();
+    store.purge().await.unwrap();
+    assert_eq!(User::count(&store).await.unwrap(), 0, "{on:?}");
+    user(2, 2, 2).set(&store).await.unwrap();
+    assert_eq!(User::count(&store).await.unwrap(), 1, "{on:?}");
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -31,6 +32,28 @@ pub(super) enum Connector {
     Node(Box<Client>),
     /// With its seeds one by one, to find out why none of them lets us in: the cluster's client does not tell.
     Cluster(Box<ClusterClient>, Vec<Client>),
+}
+
+/// A node of a cluster, by the client's name for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Node {
+    host: String,
+    port: u16,
+}
+
+impl Node {
+    pub(super) fn parse(address: &str) -> Option<Self> {
+        let (host, port) = address.rsplit_once(':')?;
+        Some(Self {
+            host: host.to_owned(),
+            port: port.parse().ok()?,
+        })
+    }
+
+    fn routing(&self) -> RoutingInfo {
+        let Node { host, port } = self.clone();
+        RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port })
+    }
 }
 
 /// Deadlines for connecting, for each command, and for the commands of one operation together.
@@ -74,6 +97,16 @@ impl Wire {
         match self {
             Wire::Node(node) => node.send_packed_command(command).await,
             Wire::Cluster(cluster) => cluster.req_packed_command(command).await,
+        }
+    }
+
+    /// Where there are nodes to choose from.
+    async fn send_to(&mut self, command: Cmd, routing: Option<RoutingInfo>) -> RedisResult<Value> {
+        match (self, routing) {
+            (Wire::Cluster(cluster), Some(routing)) => {
+                cluster.route_command(command, routing).await
+            }
+            (wire, _) => wire.send(&command).await,
         }
     }
 
@@ -198,6 +231,37 @@ impl Link {
         };
         self.0
             .checked(&passage, answer.and_then(Value::extract_error))
+    }
+
+    /// Sends a command to this very node of a cluster. With the answer comes by which connection it came: what a server said
+    /// by one is not for the server behind another.
+    pub(super) async fn send_to(
+        &self,
+        node: Option<&Node>,
+        command: Cmd,
+    ) -> Result<(Value, u64), Error> {
+        self.send_routed(command, node.map(Node::routing)).await
+    }
+
+    /// Sends a command to all primaries of a cluster. The answer is a map, by the names of [`Node`]s.
+    pub(super) async fn send_to_primaries(&self, command: Cmd) -> Result<Value, Error> {
+        let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+        Ok(self.send_routed(command, Some(all)).await?.0)
+    }
+
+    async fn send_routed(
+        &self,
+        command: Cmd,
+        routing: Option<RoutingInfo>,
+    ) -> Result<(Value, u64), Error> {
+        let mut passage = self.passage(Duration::MAX).await?;
+        let sent = passage.wire.send_to(command, routing);
+        let answer = match passage.until {
+            None => sent.await,
+            Some(until) => in_time(until, Box::pin(sent)).await,
+        };
+        let answer = answer.and_then(Value::extract_error);
+        Ok((self.0.checked(&passage, answer)?, passage.generation))
     }
 
     /// One answer a command, in order; an error for all where nothing is known of any. On a cluster all keys of a

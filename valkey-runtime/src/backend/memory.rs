@@ -9,7 +9,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::sync::{self, Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::Found;
@@ -95,6 +95,14 @@ impl Memory {
         }
     }
 
+    /// See [`Keys`](super::Keys).
+    pub(super) fn keys(&self) -> MemoryKeys<'_> {
+        MemoryKeys {
+            memory: self,
+            entries: self.cache.iter(),
+        }
+    }
+
     pub(crate) fn set(&self, key: &[u8], bytes: Bytes, ttl: Option<u64>) -> Result<(), Error> {
         let _lock = self.lock(key);
         self.put(key, bytes, ttl)
@@ -158,9 +166,11 @@ impl Memory {
     }
 
     fn live(&self, key: &[u8]) -> Option<Entry> {
-        self.cache
-            .get(key)
-            .filter(|entry| entry.expires == u64::MAX || entry.expires > self.now_micros())
+        self.cache.get(key).filter(|entry| self.is_live(entry))
+    }
+
+    fn is_live(&self, entry: &Entry) -> bool {
+        entry.expires == u64::MAX || entry.expires > self.now_micros()
     }
 
     fn put(&self, key: &[u8], bytes: Bytes, ttl: Option<u64>) -> Result<(), Error> {
@@ -201,6 +211,25 @@ impl Memory {
         self.locks[at]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The keys of the process, of which a look takes no copy: an entry has its place as long as it is there.
+pub(super) struct MemoryKeys<'m> {
+    memory: &'m Memory,
+    entries: Entries<'m>,
+}
+
+type Entries<'m> =
+    sync::Iter<'m, Key, Entry, ByWeight, DefaultHashBuilder, DefaultLifecycle<Key, Entry>>;
+type Key = Box<[u8]>;
+
+impl MemoryKeys<'_> {
+    /// The keys of the next entries, that many. `None` after the last.
+    pub(super) fn page(&mut self, count: usize) -> Option<Vec<Vec<u8>>> {
+        let entries: Vec<_> = self.entries.by_ref().take(count.max(1)).collect();
+        let live = |(key, entry): (Key, Entry)| self.memory.is_live(&entry).then(|| key.into_vec());
+        (!entries.is_empty()).then(|| entries.into_iter().filter_map(live).collect())
     }
 }
 

@@ -7,11 +7,13 @@ mod breaker;
 #[cfg(test)]
 mod differential;
 mod failure;
+mod keys;
 mod link;
 mod memory;
 mod script;
 mod server;
 mod time;
+mod topology;
 
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use bytes::Bytes;
 
 pub use breaker::BreakerState;
 pub(crate) use breaker::pause;
+pub(crate) use keys::{Keys, Scope};
 pub(crate) use memory::Memory;
 pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
 
@@ -85,6 +88,25 @@ impl Backend {
             Backend::Memory(memory) => Ok(head_of(memory.get(key))),
             Backend::Server(server) => server.head(key).await,
         }
+    }
+
+    /// The first [`TIMED_HEADER`] bytes of each, in the order of the keys.
+    pub(crate) async fn heads(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        match self {
+            Backend::Memory(memory) => {
+                Ok(keys.iter().map(|key| head_of(memory.get(key))).collect())
+            }
+            Backend::Server(server) => server.heads(keys).await,
+        }
+    }
+
+    /// The keys in this scope, in pages of about so many looked at.
+    pub(crate) fn keys(&self, scope: Scope, page: usize) -> Keys<'_> {
+        let source = match self {
+            Backend::Memory(memory) => keys::Source::Memory(memory.keys()),
+            Backend::Server(server) => keys::Source::Server(Box::new(server.keys(&scope))),
+        };
+        Keys::new(scope, page, source)
     }
 
     /// The entry, and the milliseconds left to live (none for never).

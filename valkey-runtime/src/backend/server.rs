@@ -24,6 +24,7 @@ use redis::{
 use super::Found;
 use super::breaker::BreakerState;
 use super::failure::{from_redis, unexpected_answer};
+use super::keys::{Scope, ServerKeys};
 use super::link::{Connector, Deadlines, Link, Seams, time_command, time_of};
 use super::script::{self, Call};
 use super::time::ServerTime;
@@ -224,6 +225,24 @@ impl Server {
         found(self.link.send(&head_command(key)).await)
     }
 
+    pub(crate) async fn heads(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        if self.link.is_cluster() {
+            let one = |at: usize| async move { Ok(vec![self.head(&keys[at]).await?]) };
+            in_order(0..keys.len(), COMMANDS_UNDER_WAY, one).await
+        } else {
+            in_order(chunks(keys.len()), CHUNKS_UNDER_WAY, |chunk| {
+                self.heads_of_chunk(&keys[chunk])
+            })
+            .await
+        }
+    }
+
+    async fn heads_of_chunk(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
+        let commands = keys.iter().map(|key| head_command(key));
+        let answers = self.pipelined(commands, Duration::MAX).await?;
+        answers.into_iter().map(found).collect()
+    }
+
     pub(crate) async fn get_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
         self.with_ttl(command(b"GET", key), key).await
     }
@@ -248,6 +267,11 @@ impl Server {
             Value::Int(left) => Ok((found(seen)?, Some(left.unsigned_abs()))),
             _ => Err(unexpected_answer()),
         }
+    }
+
+    /// See [`Keys`](super::Keys).
+    pub(super) fn keys(&self, scope: &Scope) -> ServerKeys<'_> {
+        ServerKeys::new(&self.link, scope)
     }
 
     pub(crate) async fn set(

@@ -4,18 +4,35 @@
 //! them needs an escape.
 
 #[allow(unused_imports, reason = "which of these a feature needs differs")]
-use super::{Borrow, KeyFrom, KeyPart, KeyWriter, OwnKey, by_value};
+use super::{
+    Borrow, KeyFrom, KeyPart, KeyWriter, OwnKey, ReadKey, by_value, read::KeyReader, read::readable,
+};
 
 #[cfg(feature = "uuid")]
 by_value! {
     uuid::Uuid => |key, out| out.part(key.hyphenated().encode_lower(&mut [0; 36]));
 }
 
+#[cfg(feature = "uuid")]
+readable! { uuid::Uuid => |text| text.parse().ok(); }
+
 #[cfg(feature = "chrono")]
 by_value! {
     chrono::NaiveDate => |key, out| out.part(&key.to_string());
     chrono::NaiveDateTime => |key, out| out.part(&key.format("%Y-%m-%dT%H%M%S%.f").to_string());
     chrono::DateTime<chrono::Utc> => |key, out| out.part(&key.format("%Y-%m-%dT%H%M%S%.fZ").to_string());
+}
+
+#[cfg(feature = "chrono")]
+readable! {
+    chrono::NaiveDate => |text| text.parse().ok();
+    chrono::NaiveDateTime => |text| chrono_instant(text);
+    chrono::DateTime<chrono::Utc> => |text| Some(chrono_instant(text.strip_suffix('Z')?)?.and_utc());
+}
+
+#[cfg(feature = "chrono")]
+fn chrono_instant(text: &str) -> Option<chrono::NaiveDateTime> {
+    chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H%M%S%.f").ok()
 }
 
 #[cfg(feature = "time")]
@@ -40,6 +57,38 @@ fn instant(date: &dyn std::fmt::Display, (h, m, s): (u8, u8, u8), nanos: u32) ->
     }
 }
 
+#[cfg(feature = "time")]
+readable! {
+    time::Date => |text| date(text);
+    time::UtcDateTime => |text| utc(text);
+    time::OffsetDateTime => |text| Some(utc(text)?.into());
+}
+
+/// The year may have a sign.
+#[cfg(feature = "time")]
+fn date(text: &str) -> Option<time::Date> {
+    let mut parts = text.rsplitn(3, '-');
+    let day = parts.next()?.parse().ok()?;
+    let month: u8 = parts.next()?.parse().ok()?;
+    let year = parts.next()?.parse().ok()?;
+    time::Date::from_calendar_date(year, month.try_into().ok()?, day).ok()
+}
+
+#[cfg(feature = "time")]
+fn utc(text: &str) -> Option<time::UtcDateTime> {
+    let (day, clock) = text.strip_suffix('Z')?.split_once('T')?;
+    let (whole, nanos) = clock.split_once('.').unwrap_or((clock, "0"));
+    let two = |at: usize| whole.get(at..at + 2)?.parse::<u8>().ok();
+    let clock = time::Time::from_hms_nano(two(0)?, two(2)?, two(4)?, nanos.parse().ok()?).ok()?;
+    Some(time::UtcDateTime::new(date(day)?, clock))
+}
+
+#[cfg(feature = "jiff")]
+readable! {
+    jiff::civil::Date => |text| text.parse().ok();
+    jiff::Timestamp => |text| text.parse().ok();
+}
+
 #[cfg(feature = "jiff")]
 by_value! {
     jiff::civil::Date => |key, out| out.part(&key.to_string());
@@ -57,6 +106,11 @@ mod tests {
         String::from_utf8(out.into_bytes()).unwrap()
     }
 
+    #[allow(dead_code, reason = "unused where no feature is on")]
+    fn back<P: ReadKey>(key: P::Ref<'_>) -> Option<P::Read> {
+        super::super::read::<P>(&self::key::<P>(key).as_bytes()[2..])
+    }
+
     #[cfg(feature = "uuid")]
     #[test]
     fn a_uuid_is_written_with_hyphens() {
@@ -65,6 +119,9 @@ mod tests {
             key::<uuid::Uuid>(id),
             "t:01234567-89ab-cdef-0123-456789abcdef"
         );
+        assert_eq!(back::<uuid::Uuid>(id), Some(id));
+        let upper = b"01234567-89AB-CDEF-0123-456789ABCDEF";
+        assert_eq!(super::super::read::<uuid::Uuid>(upper), None);
     }
 
     #[cfg(feature = "chrono")]
@@ -81,6 +138,12 @@ mod tests {
             key::<chrono::DateTime<chrono::Utc>>(noon.and_utc()),
             "t:2026-01-31T123005.250Z"
         );
+        for noon in [noon, day.and_hms_opt(0, 0, 0).unwrap()] {
+            assert_eq!(back::<chrono::NaiveDate>(day), Some(day));
+            assert_eq!(back::<chrono::NaiveDateTime>(noon), Some(noon));
+            let utc = noon.and_utc();
+            assert_eq!(back::<chrono::DateTime<chrono::Utc>>(utc), Some(utc));
+        }
     }
 
     #[cfg(feature = "time")]
@@ -95,6 +158,16 @@ mod tests {
             key::<time::OffsetDateTime>(elsewhere),
             key::<time::OffsetDateTime>(utc)
         );
+        let before_christ = time::Date::from_calendar_date(-44, time::Month::March, 15).unwrap();
+        for day in [day, before_christ] {
+            assert_eq!(back::<time::Date>(day), Some(day));
+            for nanos in [0, 250, 250_000_000] {
+                let utc = day.with_hms_nano(12, 30, 5, nanos).unwrap().as_utc();
+                assert_eq!(back::<time::UtcDateTime>(utc), Some(utc));
+                let offset = time::OffsetDateTime::from(utc);
+                assert_eq!(back::<time::OffsetDateTime>(offset), Some(offset));
+            }
+        }
     }
 
     #[cfg(feature = "jiff")]
@@ -106,5 +179,8 @@ mod tests {
         );
         let instant: jiff::Timestamp = "2026-01-31T12:30:05.25Z".parse().unwrap();
         assert_eq!(key::<jiff::Timestamp>(instant), "t:2026-01-31T123005.25Z");
+        assert_eq!(back::<jiff::Timestamp>(instant), Some(instant));
+        let day = jiff::civil::date(-44, 3, 15);
+        assert_eq!(back::<jiff::civil::Date>(day), Some(day));
     }
 }

@@ -15,6 +15,10 @@
     feature = "jiff"
 ))]
 mod foreign;
+mod read;
+
+pub(crate) use read::read;
+pub use read::{KeyReader, ReadKey, ReadKeyOf};
 
 use std::borrow::{Borrow, Cow};
 use std::marker::PhantomData;
@@ -378,10 +382,12 @@ impl<X, P: KeyFrom<X>> KeyFrom<X> for HashTag<P> {
 ///
 /// Look-ups take it by reference, whatever it holds: so the number of one newtype does not pass for another's.
 #[doc(hidden)]
-pub trait Newtype: Sync + 'static {
+pub trait Newtype: Sized + Sync + 'static {
     type Field: KeyPart;
 
     fn field(&self) -> &Self::Field;
+
+    fn of_field(field: Self::Field) -> Self;
 }
 
 #[diagnostic::do_not_recommend]

@@ -32,6 +32,9 @@ impl Inner {
 
     /// As [`read`](Self::read), of many: in one round trip more for all tags that do not follow from keys.
     pub(crate) async fn read_many(&self, places: &[Place], meta: &Meta) -> Result<Vec<Found>> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut asked: Vec<&[u8]> = places.iter().map(|place| &*place.key).collect();
         let mut epochs: Vec<&[u8]> = places.iter().flat_map(keys).collect();
         epochs.sort_unstable();

@@ -1,0 +1,286 @@
+//! All keys that begin alike, page by page, wherever they lie.
+//!
+//! A key that is there from the first page to the last is found at least once, one that comes or goes meanwhile may be found
+//! or not. A key may be found twice, but not on one page. The server is asked for a bounded number of keys at a time, and
+//! for nothing once the pages are dropped. What is found is looked at byte by byte: a server's pattern is never the last word.
+
+use redis::Cmd;
+
+use super::failure::unexpected_answer;
+use super::link::{Link, Node};
+use super::memory::MemoryKeys;
+use super::topology::Nodes;
+use crate::{Error, ErrorKind};
+
+/// Which keys are meant: those that begin with one of these, but for an exception.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    beginnings: Vec<Vec<u8>>,
+    exception: Option<Vec<u8>>,
+}
+
+impl Scope {
+    pub(crate) fn new(beginnings: Vec<Vec<u8>>) -> Self {
+        let exception = None;
+        Self {
+            beginnings,
+            exception,
+        }
+    }
+
+    /// Not those that begin so.
+    pub(crate) fn without(mut self, beginning: Vec<u8>) -> Self {
+        self.exception = Some(beginning);
+        self
+    }
+
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        let is_exception = |but: &Vec<u8>| key.starts_with(but);
+        self.begins(key) && !self.exception.as_ref().is_some_and(is_exception)
+    }
+
+    /// Whether it covers all keys that begin so.
+    pub(crate) fn covers_all(&self, beginning: &[u8]) -> bool {
+        let touches = |but: &Vec<u8>| but.starts_with(beginning) || beginning.starts_with(but);
+        self.begins(beginning) && !self.exception.as_ref().is_some_and(touches)
+    }
+
+    fn begins(&self, key: &[u8]) -> bool {
+        let mut beginnings = self.beginnings.iter();
+        beginnings.any(|beginning| key.starts_with(beginning))
+    }
+
+    /// A pattern of the server's for all of these keys, and few others: one pass for all beginnings, by what these have in
+    /// common at both ends.
+    fn pattern(&self) -> Vec<u8> {
+        let (first, others) = match &*self.beginnings {
+            [] => return Vec::new(),
+            [first, others @ ..] => (first, others),
+        };
+        let (mut head, mut tail) = (first.len(), 0);
+        if !others.is_empty() {
+            let alike = |other: &Vec<u8>| in_common(first.iter(), other.iter());
+            head = others.iter().map(alike).min().unwrap_or(0);
+            let rest = first[head..].iter();
+            let alike = |other: &Vec<u8>| in_common(rest.clone().rev(), other[head..].iter().rev());
+            tail = others.iter().map(alike).min().unwrap_or(0);
+        }
+        let mut pattern = Vec::with_capacity(first.len() + 2);
+        escape(&first[..head], &mut pattern);
+        pattern.push(b'*');
+        if tail > 0 {
+            escape(&first[first.len() - tail..], &mut pattern);
+            pattern.push(b'*');
+        }
+        pattern
+    }
+}
+
+/// How many of the first bytes are the same.
+fn in_common<'a>(one: impl Iterator<Item = &'a u8>, other: impl Iterator<Item = &'a u8>) -> usize {
+    one.zip(other).take_while(|(a, b)| a == b).count()
+}
+
+/// Writes what stands for these bytes in a pattern of the server's.
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        if matches!(byte, b'*' | b'?' | b'[' | b']' | b'^' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
+}
+
+/// A server's own pages, of about `page` keys, most of which may be others'.
+pub(crate) struct Keys<'b> {
+    scope: Scope,
+    page: usize,
+    source: Source<'b>,
+}
+
+pub(super) enum Source<'b> {
+    Memory(MemoryKeys<'b>),
+    Server(Box<ServerKeys<'b>>),
+}
+
+impl<'b> Keys<'b> {
+    pub(super) fn new(scope: Scope, page: usize, source: Source<'b>) -> Self {
+        Self {
+            scope,
+            page,
+            source,
+        }
+    }
+
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The next page, which may be empty; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        let found = match &mut self.source {
+            Source::Memory(memory) => {
+                // A page of the process's own takes no time that others could be at their turn in.
+                tokio::task::yield_now().await;
+                memory.page(self.page)
+            }
+            Source::Server(server) => server.page(self.page).await?,
+        };
+        Ok(found.map(|mut keys| {
+            keys.retain(|key| self.scope.covers(key));
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        }))
+    }
+}
+
+/// The keys of a server, or of all nodes of a cluster, one after the other.
+pub(super) struct ServerKeys<'s> {
+    link: &'s Link,
+    pattern: Vec<u8>,
+    /// The nodes of a cluster.
+    nodes: Option<Nodes>,
+    place: Place,
+}
+
+enum Place {
+    Before,
+    /// In the keys of a node, which is the only one where it has no name.
+    At(Option<Node>, Cursor),
+    After,
+}
+
+/// How far a server has come, in its own words, and by which connection they were said.
+struct Cursor {
+    said: Vec<u8>,
+    generation: Option<u64>,
+}
+
+impl<'s> ServerKeys<'s> {
+    pub(super) fn new(link: &'s Link, scope: &Scope) -> Self {
+        Self {
+            link,
+            pattern: scope.pattern(),
+            nodes: link.is_cluster().then(Nodes::default),
+            place: Place::Before,
+        }
+    }
+
+    async fn page(&mut self, count: usize) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        if let Place::Before = self.place {
+            self.place = self.next_node(true).await?;
+        }
+        let Place::At(node, cursor) = &mut self.place else {
+            return Ok(None);
+        };
+        let command = scan(&cursor.said, &self.pattern, count);
+        let (answer, generation) = self.link.send_to(node.as_ref(), command).await?;
+        if *cursor.generation.get_or_insert(generation) != generation {
+            // Behind it may be another server, to which the cursor says nothing, or something else.
+            let why = "the connection was lost between two pages of a scan";
+            return Err(Error::new(ErrorKind::Connection, why));
+        }
+        let (said, keys): (Vec<u8>, Vec<Vec<u8>>) =
+            redis::from_redis_value(answer).map_err(|_| unexpected_answer())?;
+        cursor.said = said;
+        if cursor.said == b"0" {
+            self.place = self.next_node(false).await?;
+        }
+        Ok(Some(keys))
+    }
+
+    async fn next_node(&mut self, first: bool) -> Result<Place, Error> {
+        let begin = Cursor {
+            said: b"0".to_vec(),
+            generation: None,
+        };
+        Ok(match &mut self.nodes {
+            None if first => Place::At(None, begin),
+            None => Place::After,
+            Some(nodes) => match nodes.next(self.link).await? {
+                Some(node) => Place::At(Some(node), begin),
+                None => Place::After,
+            },
+        })
+    }
+}
+
+/// Lists and the like are never ours.
+fn scan(cursor: &[u8], pattern: &[u8], count: usize) -> Cmd {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern);
+    command.arg("COUNT").arg(count).arg("TYPE").arg("string");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scope(beginnings: &[&[u8]]) -> Scope {
+        Scope::new(
+            beginnings
+                .iter()
+                .map(|beginning| beginning.to_vec())
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn globs_in_a_prefix_stand_for_themselves() {
+        assert_eq!(scope(&[b"ns:user:"]).pattern(), b"ns:user:*");
+        let globs = scope(&[br"a*?[x]^\:"]);
+        assert_eq!(globs.pattern(), br"a\*\?\[x\]\^\\:*");
+    }
+
+    #[test]
+    fn one_pattern_is_for_several_beginnings() {
+        let pattern = |one: &[u8], other: &[u8]| scope(&[one, other]).pattern();
+        assert_eq!(pattern(b"ns:user:", b"ns::user:"), b"ns:*user:*");
+        assert_eq!(pattern(b"user:", b":user:"), b"*user:*");
+        assert_eq!(pattern(b"100%:", b":100%25:"), b"*:*");
+        assert_eq!(pattern(b"aa", b"aaa"), b"aa*");
+        assert_eq!(pattern(b"a", b"b"), b"*");
+    }
+
+    #[test]
+    fn an_exception_is_not_covered() {
+        let scope = scope(&[b"ns:"]).without(b"ns:::".to_vec());
+        assert!(scope.covers(b"ns:user:1") && scope.covers(b"ns::user:email:x"));
+        assert!(!scope.covers(b"ns:::clock") && !scope.covers(b"ns2:user:1"));
+        assert!(scope.covers_all(b"ns:user:") && scope.covers_all(b"ns::user:"));
+        assert!(!scope.covers_all(b"ns::"), "some of these");
+        assert!(!scope.covers_all(b"ns:::a") && !scope.covers_all(b"ns"));
+    }
+
+    /// What the server makes of a pattern, in few words.
+    fn matches(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], text) => text.is_empty(),
+            ([b'*', rest @ ..], _) => (0..=text.len()).any(|at| matches(rest, &text[at..])),
+            ([b'?', rest @ ..], [_, text @ ..]) => matches(rest, text),
+            ([b'[', ..], _) => unreachable!("no class is ever written"),
+            ([b'\\', byte, rest @ ..], [first, text @ ..]) => byte == first && matches(rest, text),
+            ([byte, rest @ ..], [first, text @ ..]) => byte == first && matches(rest, text),
+            (_, []) => false,
+        }
+    }
+
+    proptest! {
+        /// Whatever bytes: the server finds what is covered, and nothing else where all begin alike.
+        #[test]
+        fn what_is_covered_is_matched(
+            one in "[a*?\\[\\]^\\\\:%-]{0,5}", other in "[a*?\\[\\]^\\\\:%-]{0,5}", rest: Vec<u8>, text in "[a*?\\[\\]^\\\\:%-]{0,8}",
+        ) {
+            let both = scope(&[one.as_bytes(), other.as_bytes()]);
+            for beginning in [&one, &other] {
+                let key = [beginning.as_bytes(), &rest].concat();
+                prop_assert!(both.covers(&key) && matches(&both.pattern(), &key));
+            }
+            let alone = scope(&[one.as_bytes()]);
+            prop_assert_eq!(matches(&alone.pattern(), text.as_bytes()), alone.covers(text.as_bytes()));
+        }
+    }
+}
