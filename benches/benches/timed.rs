@@ -7,76 +7,14 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
-use std::pin::Pin;
-
-use benches::{Rounds, timed};
+use benches::{contender, race};
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, Store};
 use valkey_tests::Server;
 
-/// A type of that name with these attributes, of about 200 bytes as MessagePack.
-macro_rules! user {
-    ($name:ident: $($attribute:tt)*) => {
-        #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
-        #[cached($($attribute)*)]
-        struct $name {
-            #[cached(key)]
-            id: u64,
-            name: String,
-            email: String,
-            city: String,
-            created: i64,
-            active: bool,
-            tags: Vec<String>,
-        }
-
-        impl $name {
-            fn new(id: u64) -> Self {
-                Self {
-                    id,
-                    name: "Augusta Ada King, Countess of Lovelace".into(),
-                    email: "ada.lovelace@analytical-engine.example".into(),
-                    city: "London, Marylebone".into(),
-                    created: 1_767_225_600,
-                    active: true,
-                    tags: vec!["mathematics".into(), "poetry".into(), "engines".into()],
-                }
-            }
-
-            async fn fill(store: &Store) {
-                for id in 0..KEYS {
-                    Self::new(id).set(store).await.unwrap();
-                }
-            }
-        }
-    };
-}
-
-user!(Plain: prefix = "plain", ttl = "1h");
-user!(Everything: prefix = "timed", ttl = "1h", ttl_absent = "1m", sliding, max_age = "1d", stale_if_error = "1d",
+benches::user!(Plain: prefix = "plain", ttl = "1h");
+benches::user!(Everything: prefix = "timed", ttl = "1h", ttl_absent = "1m", sliding, max_age = "1d", stale_if_error = "1d",
     refresh_ahead = "80%", load_timeout = "1s");
-
-const KEYS: u64 = 1000;
-
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-/// Does so many reads, beginning with this key.
-type Contender = Box<dyn Fn(u64, u64) -> Work>;
-
-fn contender<F, Fut>(store: &Store, read: F) -> Contender
-where
-    F: Fn(Store, u64) -> Fut + Copy + Send + 'static,
-    Fut: Future<Output = ()> + Send,
-{
-    let store = store.clone();
-    Box::new(move |first, count| {
-        let store = store.clone();
-        Box::pin(async move {
-            for id in first..first + count {
-                read(store.clone(), id % KEYS).await;
-            }
-        })
-    })
-}
 
 #[tokio::main]
 async fn main() {
@@ -121,26 +59,10 @@ async fn main() {
         "get_or_load with everything on",
         "get_or_refresh with everything on",
     ];
-    for (tasks, reads, rounds) in [(1, 2_000, 61), (64, 12_800, 61)] {
-        let mut table = Rounds::new(&names);
-        for round in 0..rounds {
-            for at in table.order(round) {
-                let ((), time) = timed(run(&contenders[at], tasks, reads)).await;
-                table.add(at, reads as usize, time);
-            }
-        }
-        table.print(&format!("hits with {tasks} task(s)"));
+    for (tasks, reads) in [(1, 2_000), (64, 12_800)] {
+        let title = format!("hits with {tasks} task(s)");
+        race(&title, &names, &contenders, (tasks, reads, 61)).await;
     }
     let stats = store.stats();
     assert_eq!((stats.loads(), stats.background_running()), (0, 0));
-}
-
-async fn run(contender: &Contender, tasks: u64, reads: u64) {
-    let each = reads / tasks;
-    let running: Vec<_> = (0..tasks)
-        .map(|task| tokio::spawn(contender(task * each, each)))
-        .collect();
-    for task in running {
-        task.await.unwrap();
-    }
 }

@@ -5,7 +5,11 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod tasks;
+
 use std::time::{Duration, Instant};
+
+pub use tasks::{Contender, KEYS, contender, race};
 
 /// The throughput of contenders, round by round.
 #[derive(Debug)]

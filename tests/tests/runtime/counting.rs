@@ -198,10 +198,10 @@ async fn tags_cost_a_hit_nothing_or_one_round_trip() {
     five(1).await;
     let unmarked = [
         ("read many", 1),
-        ("lease", 6),
+        ("lease", 5),
         ("clock", 2),
         ("epoch", 5),
-        ("fill", 6),
+        ("fill", 5),
     ];
     assert_eq!(relay.take(), counts(unmarked));
     five(1).await;

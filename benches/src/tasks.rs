@@ -1,0 +1,98 @@
+//! Contenders that are tasks reading from a store.
+
+use std::pin::Pin;
+
+use crate::{Rounds, timed};
+
+/// How many keys they read.
+pub const KEYS: u64 = 1000;
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Does so many reads, beginning with this key.
+pub type Contender = Box<dyn Fn(u64, u64) -> Work>;
+
+/// One that reads keys in turn from something that can be cloned: a store.
+pub fn contender<S, F, Fut>(store: &S, read: F) -> Contender
+where
+    S: Clone + Send + Sync + 'static,
+    F: Fn(S, u64) -> Fut + Copy + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let store = store.clone();
+    Box::new(move |first, count| {
+        let store = store.clone();
+        Box::pin(async move {
+            for id in first..first + count {
+                read(store.clone(), id % KEYS).await;
+            }
+        })
+    })
+}
+
+/// Has each of them do so many reads by so many tasks, for so many rounds, and prints how they compare.
+pub async fn race(
+    title: &str,
+    names: &[&'static str],
+    contenders: &[Contender],
+    (tasks, reads, rounds): (u64, u64, usize),
+) {
+    let mut table = Rounds::new(names);
+    for round in 0..rounds {
+        for at in table.order(round) {
+            let ((), time) = timed(run(&contenders[at], tasks, reads)).await;
+            let reads = usize::try_from(reads).expect("reads are few");
+            table.add(at, reads, time);
+        }
+    }
+    table.print(title);
+}
+
+async fn run(contender: &Contender, tasks: u64, reads: u64) {
+    let each = reads / tasks;
+    let running: Vec<_> = (0..tasks)
+        .map(|task| tokio::spawn(contender(task * each, each)))
+        .collect();
+    for task in running {
+        task.await.expect("a contender does not panic");
+    }
+}
+
+/// A type of that name with these attributes, of about 200 bytes as MessagePack.
+#[macro_export]
+macro_rules! user {
+    ($name:ident: $($attribute:tt)*) => {
+        #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+        #[cached($($attribute)*)]
+        struct $name {
+            #[cached(key)]
+            id: u64,
+            name: String,
+            email: String,
+            city: String,
+            created: i64,
+            active: bool,
+            tags: Vec<String>,
+        }
+
+        impl $name {
+            fn new(id: u64) -> Self {
+                Self {
+                    id,
+                    name: "Augusta Ada King, Countess of Lovelace".into(),
+                    email: "ada.lovelace@analytical-engine.example".into(),
+                    city: "London, Marylebone".into(),
+                    created: 1_767_225_600,
+                    active: true,
+                    tags: vec!["mathematics".into(), "poetry".into(), "engines".into()],
+                }
+            }
+
+            #[allow(dead_code, reason = "some contenders fill the store themselves")]
+            async fn fill(store: &Store) {
+                for id in 0..$crate::KEYS {
+                    Self::new(id).set(store).await.unwrap();
+                }
+            }
+        }
+    };
+}
