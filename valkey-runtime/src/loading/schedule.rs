@@ -23,7 +23,8 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::RandomScheduler;
 use shuttle::{Config, MaxSteps, Runner, future};
 
-use crate::{BestEffort, Cached, Keyed, ManualClock, Random, Store, Ttl};
+use crate::transition::Verb;
+use crate::{BestEffort, Cached, Keyed, ManualClock, Random, Store, TagWriter, Ttl, UpdateOptions};
 
 /// Executions of each scenario.
 const EXECUTIONS: usize = if cfg!(soak) { 200_000 } else { 1000 };
@@ -84,6 +85,25 @@ impl Cached for Row {
 impl Keyed for Row {
     fn cache_key(&self) -> u64 {
         1
+    }
+}
+
+/// A row with a tag that only it tells, and is invalidated by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct TaggedRow(u32);
+
+impl Cached for TaggedRow {
+    const PREFIX: &'static str = "tagged";
+    const TTL: Ttl = Ttl::Never;
+    const VERSION: u16 = 1;
+    const TAGGED: bool = true;
+    type Guarding = BestEffort;
+    type Tags = ();
+    type OwnedKey = u64;
+    type Key<'k> = u64;
+
+    fn write_tags(&self, out: &mut TagWriter<'_>) {
+        out.extend(["tag"]);
     }
 }
 
@@ -179,6 +199,54 @@ impl World {
                 key != 1 || given.0 >= promised,
                 "{given:?} was loaded after {promised}"
             );
+        }
+    }
+
+    /// The same of rows with a tag.
+    async fn read_tagged(self) {
+        for _ in 0..2 {
+            let promised = self.0.promised.load(SeqCst);
+            let load = async || Ok::<_, &str>(self.load().await?.map(|row| TaggedRow(row.0)));
+            let given = TaggedRow::get_or_load(self.store(), 1, load).await;
+            let given = given.unwrap().unwrap();
+            assert!(given.0 >= promised, "{given:?} was loaded after {promised}");
+            let promised = self.0.promised.load(SeqCst);
+            if let Some(given) = TaggedRow::get(self.store(), 1).await.unwrap() {
+                assert!(given.0 >= promised, "{given:?} was read after {promised}");
+            }
+        }
+    }
+
+    /// It is sure to be gone only when the invalidation has returned.
+    async fn write_and_invalidate(self) {
+        let row = self.0.row.fetch_add(1, SeqCst) + 1;
+        point().await;
+        self.store().invalidate_tag("tag").await.unwrap();
+        self.0.promised.fetch_max(row, SeqCst);
+    }
+
+    async fn update_invalidating(self) {
+        let options = UpdateOptions::new().invalidating(["tag"]);
+        let write = || self.clone().commit_after(1);
+        let updated = TaggedRow::update_with(self.store(), 7, options, write);
+        updated.await.unwrap();
+    }
+
+    /// The server may evict what a tag is known by, at any time.
+    async fn evict(self) {
+        for key in [&b"::tag:tag"[..], b"::clock"] {
+            points(thread_rng().gen_range(0..20)).await;
+            let backend = self.store().inner().backend.backend();
+            let gone = backend.apply(key, &Verb::Delete(None)).await;
+            gone.unwrap();
+        }
+    }
+
+    /// What is under the tag in the end is the row as it is.
+    async fn look_at_what_is_tagged(self) {
+        let row = self.0.row.load(SeqCst);
+        if let Some(stored) = TaggedRow::get(self.store(), 1).await.unwrap() {
+            assert_eq!(stored.0, row, "it is stored");
         }
     }
 
@@ -520,4 +588,50 @@ fn soak() {
     what_runs_out_lets_nothing_older_be_given();
     callers_of_many_keys_do_not_wait_in_a_circle_nor_are_given_anything_older();
     a_deletion_that_is_queued_while_another_is_delivered_is_delivered_too();
+}
+
+#[test]
+fn no_row_is_older_than_the_invalidation_of_its_tag() {
+    explore(SHORT, |world| async move {
+        let readers = [(); 2].map(|()| future::spawn(world.clone().read_tagged()));
+        let writers = [
+            future::spawn(world.clone().write_and_invalidate()),
+            future::spawn(world.clone().update_invalidating()),
+        ];
+        for task in readers.into_iter().chain(writers) {
+            task.await.unwrap();
+        }
+        world.look_at_what_is_tagged().await;
+    });
+}
+
+#[test]
+fn nor_where_epoch_and_clock_are_evicted() {
+    explore(SHORT, |world| async move {
+        let tasks = [
+            future::spawn(world.clone().read_tagged()),
+            future::spawn(world.clone().read_tagged()),
+            future::spawn(world.clone().write_and_invalidate()),
+            future::spawn(world.clone().write_and_invalidate()),
+            future::spawn(world.clone().evict()),
+        ];
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn nor_where_a_reader_is_cancelled_anywhere() {
+    explore(SHORT, |world| async move {
+        let [cancelled, others @ ..] = [(); 3].map(|()| future::spawn(world.clone().read_tagged()));
+        let writer = future::spawn(world.clone().write_and_invalidate());
+        points(thread_rng().gen_range(0..30)).await;
+        cancelled.abort();
+        for task in others.into_iter().chain([writer]) {
+            task.await.unwrap();
+        }
+        drop(cancelled.await);
+        world.look_at_what_is_tagged().await;
+    });
 }
