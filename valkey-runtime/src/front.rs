@@ -16,7 +16,7 @@ use crate::stats::Counters;
 use crate::tags::SPACE;
 use crate::transition::{Hold, Placing, Verb};
 use crate::undelivered::{Fate, MOST, Moment, Purge, Round, Undelivered, is_older, outdated};
-use crate::{Error, ErrorKind, Random};
+use crate::{Error, ErrorKind, Invalidations, Random};
 
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -91,6 +91,17 @@ impl Front {
                 "the store is closed, and deletions were not delivered: others may read old entries until their TTL"
             );
         }
+    }
+
+    /// See [`Store::invalidations`](crate::Store::invalidations).
+    pub(crate) async fn subscribe(&self) -> Result<Invalidations, Error> {
+        self.open()?;
+        let (buffer, interest) = self.backend.subscribe().await?;
+        Ok(Invalidations::new(
+            self.backend.hub().clone(),
+            buffer,
+            interest,
+        ))
     }
 
     pub(crate) fn now_micros(&self) -> u64 {

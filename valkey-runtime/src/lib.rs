@@ -182,6 +182,7 @@ mod error;
 mod front;
 mod guard;
 mod handle;
+mod invalidations;
 mod key;
 mod loaded;
 mod loading;
@@ -194,6 +195,7 @@ mod store;
 #[cfg(test)]
 mod table;
 mod tags;
+mod tracking;
 mod transition;
 mod ttl;
 mod ttl_env;
@@ -208,6 +210,7 @@ pub use entry::{Entry, Source};
 pub use error::{Error, ErrorKind, Result};
 pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
+pub use invalidations::Invalidations;
 pub use key::{KeyFrom, KeyOf, KeyPart, KeyReader, KeyWriter, OwnKey, ReadKey, ReadKeyOf};
 pub use loaded::{IntoLoaded, Loaded, Stale};
 pub use options::{
@@ -221,6 +224,7 @@ pub use store::Store;
 #[doc(hidden)]
 pub use tags::TagWriter;
 pub use tags::{Clearable, Tag, Tagged};
+pub use tracking::{InvalidatedKey, InvalidatedTag, InvalidatedType, Invalidation};
 pub use ttl::{Ttl, TtlError};
 #[cfg(feature = "derive")]
 pub use valkey_derive::{Cached, KeyPart};
@@ -246,7 +250,7 @@ pub mod __private {
     pub use std::option::Option;
 }
 
-/// The snippets of the page compile.
+/// The snippets of the pages compile.
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../../docs/loading.md")]
 struct LoadingPage;
@@ -255,3 +259,7 @@ struct LoadingPage;
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../../docs/tags.md")]
 struct TagsPage;
+
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../docs/invalidations.md")]
+struct InvalidationsPage;

@@ -11,7 +11,7 @@ use crate::front::Front;
 use crate::loading::Loads;
 use crate::stats::Counters;
 use crate::ttl_env::Overrides;
-use crate::{Cached, Handle, Purged, Random, Result, Stats};
+use crate::{Cached, Handle, Invalidations, Purged, Random, Result, Stats};
 
 /// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
 ///
@@ -257,6 +257,72 @@ impl Store {
     /// As [`purge`](Self::purge).
     pub async fn purge_with(&self, mut progress: impl FnMut(Purged) + Send) -> Result<u64> {
         self.inner.purge_namespace(&mut progress).await
+    }
+
+    /// What changes in the store from now on, by whatever process: for caches that an application keeps itself.
+    ///
+    /// | item | told | whoever keeps copies drops |
+    /// |---|---|---|
+    /// | [`Key`](crate::Invalidation::Key) | what lies under a key was changed | those of that key |
+    /// | [`Tag`](crate::Invalidation::Tag) | a tag was invalidated | those with that tag |
+    /// | [`Type`](crate::Invalidation::Type) | a type was cleared | those of that type |
+    /// | [`Gap`](crate::Invalidation::Gap) | anything may have been changed | all |
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// use valkey_runtime::{Cached, Invalidation, Store};
+    ///
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # #[cached(prefix = "user")]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// let mut invalidations = store.invalidations().await?;
+    /// let mut copies = std::collections::HashMap::from([(42, "Ada"), (7, "Alan")]);
+    /// # User { id: 42 }.set(&store).await?;
+    /// # let keeper = async { store.close().await };
+    /// # keeper.await;
+    /// while let Some(item) = invalidations.next().await {
+    ///     match item {
+    ///         Invalidation::Key(key) => {
+    ///             if let Some(id) = key.key::<User>() {
+    ///                 copies.remove(&id);
+    ///             }
+    ///         }
+    ///         // A gap, and what a later release may tell.
+    ///         _ => copies.clear(),
+    ///     }
+    /// }
+    /// # assert_eq!(copies.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A copy whose reading began before an item was read, and ended after it, may be old and is not to be kept: the page
+    /// `docs/invalidations.md` has a map that sees to it.
+    ///
+    /// All that is changed after this has returned is told, by this process as well, or there is a gap. More is told than that
+    /// a value is another: also that a lease was put there by somebody who loads the value, that it was loaded, that its life
+    /// was extended. The server does not tell one from the other. So a copy may be dropped for nothing, and is never kept for it.
+    /// That a key expired or was evicted is told when it is removed, which may be long after its time. What a loader gave and was
+    /// not stored is not in the store, and nothing is told of it.
+    ///
+    /// Keys of other namespaces are not told. A store without a namespace is told all keys of its server. Databases of a server
+    /// are not told apart: where another has keys of the same name, their changes are told too.
+    ///
+    /// A [`Gap`](crate::Invalidation::Gap) comes when a connection is lost, since nothing is told from then on; when there is one
+    /// again, since what was copied between the two may be old ([`is_live`](Invalidations::is_live) tells beforehand); when a
+    /// cluster has moved keys to another primary, which is known within a second; when a server was emptied at once; and when
+    /// more was told than is kept for a reader who does not read. A connection that was lost without a word is known to be after
+    /// a second and the [deadline for connecting](Builder::connect_timeout). There is a new one as soon as the server lets us in.
+    ///
+    /// # Errors
+    /// When the server can't be reached, or does not let us track its keys (the user of an ACL needs `client|tracking`, and
+    /// `cluster|slots` on a cluster).
+    pub async fn invalidations(&self) -> Result<Invalidations> {
+        let subscribed = self.inner.backend.subscribe().await;
+        subscribed.map_err(|error| self.inner.failed(error.during("invalidations")))
     }
 
     /// Ends the store, for this clone and all others: what runs in the background, and the connection. To be called when

@@ -10,6 +10,7 @@ mod conformance;
 mod counting;
 mod database;
 mod faults;
+mod invalidations;
 mod loading;
 mod loading_faults;
 mod pressure;

@@ -16,6 +16,7 @@ use crate::envelope::epoch::{Epoch, Soft};
 use crate::envelope::placeholder::{Guard, Lease, Name, Writer};
 use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token};
 use crate::envelope::{Head, Header, Kind, head};
+use crate::tracking::Hub;
 use crate::transition::{Fingerprint, Hold, Placing, Put, Raise, Rejected, Touch, Verb};
 
 const KEY: &[u8] = b"differential";
@@ -487,6 +488,7 @@ fn the_scripts_do_what_the_transition_functions_do() {
         Arc::new(ThreadRandom),
         Arc::default(),
         Background::new(Arc::default()),
+        Hub::new(""),
     )
     .unwrap();
     let server = Backend::Server(server);
@@ -497,7 +499,8 @@ fn the_scripts_do_what_the_transition_functions_do() {
     });
     let outcome = runner.run(&prop::collection::vec(steps(), 1..40), |steps| {
         runtime.block_on(async {
-            let memory = Backend::Memory(Memory::new(1 << 20, Arc::new(SystemClock::new())));
+            let clock = Arc::new(SystemClock::new());
+            let memory = Backend::Memory(Memory::new(1 << 20, clock, Hub::new("")));
             process.command(&[&b"DEL"[..], KEY]);
             let (mut memory, mut server) = (Side::new(&memory), Side::new(&server));
             for (at, step) in steps.iter().enumerate() {

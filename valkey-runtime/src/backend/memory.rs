@@ -2,17 +2,18 @@
 //!
 //! Entries are byte strings as in the server. Expiry goes by the store's clock and is checked at each look, so a test can
 //! move it; what has expired also falls to eviction. Reads take no lock of ours; what looks before it acts holds one of a
-//! few locks by the key's hash, so that it is as atomic as a script.
+//! few locks by the key's hash, so that it is as atomic as a script. What is changed is told when it is, without that lock.
 
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use quick_cache::sync::{self, Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::sync::{self, Cache};
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::Found;
+use crate::tracking::Hub;
 use crate::transition::{self, Change, Life, Placing, Verb};
 use crate::{Clock, Error, ErrorKind};
 
@@ -22,10 +23,11 @@ const LOCKS: usize = 64;
 const SHARDS: usize = 8;
 
 pub(crate) struct Memory {
-    cache: Cache<Box<[u8]>, Entry, ByWeight>,
+    cache: Cache<Box<[u8]>, Entry, ByWeight, DefaultHashBuilder, TellsEvictions>,
     locks: Box<[Mutex<()>; LOCKS]>,
     hasher: std::hash::RandomState,
     clock: Arc<dyn Clock>,
+    hub: Arc<Hub>,
 }
 
 #[derive(Clone)]
@@ -44,13 +46,46 @@ impl Weighter<Box<[u8]>, Entry> for ByWeight {
     }
 }
 
+/// As a server does: who has a copy of what was evicted is told of no other change.
+#[derive(Clone)]
+struct TellsEvictions(Arc<Hub>);
+
+/// What was evicted in one call of the cache, told when it is done and holds no lock.
+#[derive(Default)]
+struct Evicted {
+    hub: Option<Arc<Hub>>,
+    keys: Vec<Box<[u8]>>,
+}
+
+impl Lifecycle<Box<[u8]>, Entry> for TellsEvictions {
+    type RequestState = Evicted;
+
+    // `on_evict` is called for what is replaced as well.
+    fn before_evict(&self, evicted: &mut Evicted, key: &Box<[u8]>, _: &mut Entry) {
+        if self.0.is_listened_to() {
+            evicted.hub.get_or_insert_with(|| self.0.clone());
+            evicted.keys.push(key.clone());
+        }
+    }
+}
+
+impl Drop for Evicted {
+    fn drop(&mut self) {
+        if let Some(hub) = &self.hub {
+            for key in self.keys.drain(..) {
+                hub.changed(|| key.into());
+            }
+        }
+    }
+}
+
 fn weight(key: &[u8], bytes: &[u8]) -> u64 {
     (key.len() + bytes.len() + OVERHEAD) as u64
 }
 
 impl Memory {
     /// A store of at most `capacity` bytes.
-    pub(crate) fn new(capacity: usize, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(capacity: usize, clock: Arc<dyn Clock>, hub: Arc<Hub>) -> Self {
         let options = OptionsBuilder::new()
             .shards(SHARDS)
             .estimated_items_capacity((capacity / 512).clamp(SHARDS, 1 << 20))
@@ -62,12 +97,17 @@ impl Memory {
                 options,
                 ByWeight,
                 DefaultHashBuilder::default(),
-                DefaultLifecycle::default(),
+                TellsEvictions(hub.clone()),
             ),
             locks: Box::new([const { Mutex::new(()) }; LOCKS]),
             hasher: std::hash::RandomState::new(),
             clock,
+            hub,
         }
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     pub(crate) fn now_micros(&self) -> u64 {
@@ -104,29 +144,44 @@ impl Memory {
     }
 
     pub(crate) fn set(&self, key: &[u8], bytes: Bytes, ttl: Option<u64>) -> Result<(), Error> {
-        let _lock = self.lock(key);
-        self.put(key, bytes, ttl)
+        {
+            let _lock = self.lock(key);
+            self.put(key, bytes, ttl)?;
+        }
+        self.tell(key);
+        Ok(())
     }
 
     pub(crate) fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
-        let _lock = self.lock(key);
-        let entry = self.live(key);
-        let bytes = entry.as_ref().map(|entry| &*entry.bytes);
-        let (change, answer) = transition::apply(bytes, verb, self.now_micros());
-        self.change(key, entry, change)?;
+        let (changed, answer) = {
+            let _lock = self.lock(key);
+            let entry = self.live(key);
+            let bytes = entry.as_ref().map(|entry| &*entry.bytes);
+            let (change, answer) = transition::apply(bytes, verb, self.now_micros());
+            (self.change(key, entry, change)?, answer)
+        };
+        if changed {
+            self.tell(key);
+        }
         Ok(answer)
     }
 
     pub(crate) fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
-        let _lock = self.lock(key);
-        let entry = self.live(key);
-        let bytes = entry.as_ref().map(|entry| &*entry.bytes);
-        let change = transition::apply_placing(bytes, verb, self.now_micros());
-        self.change(key, entry, change)?;
-        Ok(self.get(key))
+        let (changed, left) = {
+            let _lock = self.lock(key);
+            let entry = self.live(key);
+            let bytes = entry.as_ref().map(|entry| &*entry.bytes);
+            let change = transition::apply_placing(bytes, verb, self.now_micros());
+            (self.change(key, entry, change)?, self.get(key))
+        };
+        if changed {
+            self.tell(key);
+        }
+        Ok(left)
     }
 
-    /// The clock of a namespace, advanced or as it is. Where there is none it is made.
+    /// The clock of a namespace, advanced or as it is. Where there is none it is made. It concerns nobody's copies, and is not
+    /// told.
     pub(crate) fn clock(&self, key: &[u8], advance: bool) -> Result<u64, Error> {
         let _lock = self.lock(key);
         let now = self.now_micros();
@@ -141,28 +196,33 @@ impl Memory {
         Ok(clock)
     }
 
-    fn change(&self, key: &[u8], entry: Option<Entry>, change: Change<'_>) -> Result<(), Error> {
+    fn tell(&self, key: &[u8]) {
+        self.hub.changed(|| Bytes::copy_from_slice(key));
+    }
+
+    /// True if there was something to change.
+    fn change(&self, key: &[u8], entry: Option<Entry>, change: Change<'_>) -> Result<bool, Error> {
         match (change, entry) {
-            (Change::Put { bytes, ttl }, _) => self.put(key, bytes.into_owned().into(), ttl),
+            (Change::Put { bytes, ttl }, _) => self.put(key, bytes.into_owned().into(), ttl)?,
             (Change::Live(life), Some(entry)) => {
                 let expires = self.lives_until(life, &entry);
-                self.put_until(key, entry.bytes, expires)
+                self.put_until(key, entry.bytes, expires)?;
             }
             (Change::Replace(bytes), Some(entry)) => {
-                self.put_until(key, bytes.into(), entry.expires)
+                self.put_until(key, bytes.into(), entry.expires)?;
             }
             (Change::Rewrite { header, life }, Some(entry)) => {
                 let mut bytes = entry.bytes.to_vec();
                 bytes[..header.len()].copy_from_slice(&header);
                 let expires = self.lives_until(life, &entry);
-                self.put_until(key, bytes.into(), expires)
+                self.put_until(key, bytes.into(), expires)?;
             }
-            (Change::Remove, _) => {
-                self.cache.remove(key);
-                Ok(())
-            }
-            (_, None) | (Change::Keep, _) => Ok(()),
+            (Change::Remove, Some(_)) => drop(self.cache.remove(key)),
+            // What has expired goes when it is written to, and that is told: nobody would tell of another deletion.
+            (_, None) => return Ok(self.hub.is_listened_to() && self.cache.remove(key).is_some()),
+            (Change::Keep, Some(_)) => return Ok(false),
         }
+        Ok(true)
     }
 
     fn live(&self, key: &[u8]) -> Option<Entry> {
@@ -220,8 +280,7 @@ pub(super) struct MemoryKeys<'m> {
     entries: Entries<'m>,
 }
 
-type Entries<'m> =
-    sync::Iter<'m, Key, Entry, ByWeight, DefaultHashBuilder, DefaultLifecycle<Key, Entry>>;
+type Entries<'m> = sync::Iter<'m, Key, Entry, ByWeight, DefaultHashBuilder, TellsEvictions>;
 type Key = Box<[u8]>;
 
 impl MemoryKeys<'_> {
@@ -230,6 +289,12 @@ impl MemoryKeys<'_> {
         let entries: Vec<_> = self.entries.by_ref().take(count.max(1)).collect();
         let live = |(key, entry): (Key, Entry)| self.memory.is_live(&entry).then(|| key.into_vec());
         (!entries.is_empty()).then(|| entries.into_iter().filter_map(live).collect())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.hub.end();
     }
 }
 
@@ -246,12 +311,14 @@ impl fmt::Debug for Memory {
 mod tests {
     use super::*;
     use crate::ManualClock;
+    use crate::tracking::Invalidation;
     use crate::transition::Put;
+    use std::collections::HashSet;
     use std::time::Duration;
 
     fn memory(capacity: usize) -> (Memory, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new());
-        (Memory::new(capacity, clock.clone()), clock)
+        (Memory::new(capacity, clock.clone(), Hub::new("")), clock)
     }
 
     #[test]
@@ -283,6 +350,61 @@ mod tests {
             .set(b"k", Bytes::from(vec![0; 1 << 20]), None)
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    }
+
+    fn told(buffer: &crate::tracking::Buffer) -> Vec<Vec<u8>> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut keys = Vec::new();
+        while let std::task::Poll::Ready(Some(Invalidation::Key(key))) = buffer.poll(&mut context) {
+            keys.push(key.as_bytes().to_vec());
+        }
+        keys
+    }
+
+    #[test]
+    fn what_was_evicted_is_told() {
+        let (memory, _) = memory(1 << 20);
+        let buffer = memory.hub.subscribe();
+        let mut gone = HashSet::new();
+        for n in 0..4_000u32 {
+            let key = format!("user:{n}").into_bytes();
+            memory.set(&key, Bytes::from(vec![0; 1000]), None).unwrap();
+            let mut keys = told(&buffer);
+            assert_eq!(keys.pop(), Some(key), "it is stored after others go");
+            gone.extend(keys);
+        }
+        assert!(gone.len() > 2000, "{}", gone.len());
+        for n in 0..4_000u32 {
+            let key = format!("user:{n}").into_bytes();
+            assert_eq!(memory.get(&key) == Found::Nothing, gone.contains(&key));
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_is_told_once() {
+        let (memory, _) = memory(1 << 20);
+        let buffer = memory.hub.subscribe();
+        for _ in 0..3 {
+            let bytes = Bytes::from_static(b"v");
+            memory.set(b"user:1", bytes, None).unwrap();
+            assert_eq!(told(&buffer), [b"user:1"]);
+        }
+    }
+
+    /// Whether or not there is anything to do for the verb.
+    #[test]
+    fn what_has_expired_is_told_when_it_is_written_to() {
+        let (memory, clock) = memory(1 << 20);
+        let buffer = memory.hub.subscribe();
+        let bytes = Bytes::from_static(b"v");
+        memory.set(b"user:1", bytes, Some(1000)).unwrap();
+        assert_eq!(told(&buffer).len(), 1);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(memory.get(b"user:1"), Found::Nothing);
+        assert!(!memory.apply(b"user:1", &Verb::Delete(None)).unwrap());
+        assert_eq!(told(&buffer), [b"user:1"]);
+        assert!(!memory.apply(b"user:1", &Verb::Delete(None)).unwrap());
+        assert!(told(&buffer).is_empty(), "it is gone");
     }
 
     #[test]

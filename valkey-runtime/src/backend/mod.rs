@@ -14,7 +14,9 @@ mod script;
 mod server;
 mod time;
 mod topology;
+mod tracker;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,9 +26,11 @@ pub(crate) use breaker::pause;
 pub(crate) use keys::{Keys, Scope};
 pub(crate) use memory::Memory;
 pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
+pub(crate) use tracker::Interest;
 
 use crate::Error;
 use crate::envelope::HEAD;
+use crate::tracking::{Buffer, Hub};
 use crate::transition::{Placing, Verb};
 
 /// What lies under a key.
@@ -268,10 +272,28 @@ impl Backend {
         }
     }
 
-    /// Asks nothing of a server any more.
+    /// A subscriber that is told all that changes from now on, and what it has told as long as it is kept.
+    pub(crate) async fn subscribe(&self) -> Result<(Arc<Buffer>, Option<Interest>), Error> {
+        match self {
+            Backend::Memory(memory) => Ok((memory.hub().subscribe(), None)),
+            Backend::Server(server) => {
+                let (buffer, interest) = server.subscribe().await?;
+                Ok((buffer, Some(interest)))
+            }
+        }
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        match self {
+            Backend::Memory(memory) => memory.hub(),
+            Backend::Server(server) => server.hub(),
+        }
+    }
+
+    /// Asks nothing of a server any more, and tells nothing any more.
     pub(crate) fn close(&self) {
         match self {
-            Backend::Memory(_) => {}
+            Backend::Memory(memory) => memory.hub().end(),
             Backend::Server(server) => server.close(),
         }
     }

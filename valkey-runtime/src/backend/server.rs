@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,10 +28,12 @@ use super::keys::{Scope, ServerKeys};
 use super::link::{Connector, Deadlines, Link, Seams, time_command, time_of};
 use super::script::{self, Call};
 use super::time::ServerTime;
+use super::tracker::{Interest, Tracker};
 use crate::background::Background;
 use crate::config::Secret;
 use crate::envelope::HEAD;
 use crate::stats::Counters;
+use crate::tracking::{Buffer, Hub};
 use crate::transition::{Placing, Verb};
 use crate::{Clock, Error, ErrorKind, Random};
 
@@ -53,7 +55,7 @@ pub(crate) enum Target {
     Cluster(Vec<Host>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) port: u16,
@@ -97,6 +99,7 @@ pub(crate) struct ServerConfig {
 
 pub(crate) struct Server {
     link: Link,
+    tracker: Tracker,
     time: Arc<ServerTime>,
     background: Background,
     address: String,
@@ -111,6 +114,7 @@ impl Server {
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
         background: Background,
+        hub: Arc<Hub>,
     ) -> Result<Self, Error> {
         let deadlines = Deadlines {
             connect: config.connect_timeout,
@@ -118,10 +122,13 @@ impl Server {
             operation: config.operation_timeout,
         };
         let time = Arc::new(ServerTime::new(clock));
-        let connector = config.connector().map_err(|error| {
+        let wrong = |error| {
             let error = from_redis(error, deadlines.connect);
             Error::config(error.to_string())
-        })?;
+        };
+        let connector = config.connector().map_err(wrong)?;
+        let (seed, tasks) = (random.clone(), background.clone());
+        let tracker = Tracker::new(config, deadlines, hub, seed, tasks).map_err(wrong)?;
         let seams = Seams {
             time: time.clone(),
             random,
@@ -130,6 +137,7 @@ impl Server {
         };
         Ok(Self {
             link: Link::new(connector, deadlines, seams),
+            tracker,
             time,
             background,
             address: config.address(),
@@ -172,6 +180,16 @@ impl Server {
 
     pub(crate) fn close(&self) {
         self.link.close();
+        self.tracker.close();
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        self.tracker.hub()
+    }
+
+    /// A subscriber that is told all that changes from now on.
+    pub(crate) async fn subscribe(&self) -> Result<(Arc<Buffer>, Interest), Error> {
+        self.tracker.subscribe().await
     }
 
     pub(crate) fn operation_timeout(&self) -> Duration {
@@ -621,10 +639,7 @@ impl ServerConfig {
     fn connector(&self) -> redis::RedisResult<Connector> {
         match &self.target {
             Target::Tcp(host) => Ok(Connector::Node(Box::new(self.node(host)?))),
-            Target::Unix(path) => {
-                let info = self.info(ConnectionAddr::Unix(path.clone()))?;
-                Ok(Connector::Node(Box::new(Client::open(info)?)))
-            }
+            Target::Unix(path) => Ok(Connector::Node(Box::new(self.socket(path)?))),
             Target::Cluster(seeds) => {
                 let clients = seeds
                     .iter()
@@ -647,7 +662,11 @@ impl ServerConfig {
         }
     }
 
-    fn node(&self, Host { name, port }: &Host) -> redis::RedisResult<Client> {
+    pub(super) fn socket(&self, path: &Path) -> redis::RedisResult<Client> {
+        Client::open(self.info(ConnectionAddr::Unix(path.to_owned()))?)
+    }
+
+    pub(super) fn node(&self, Host { name, port }: &Host) -> redis::RedisResult<Client> {
         match &self.tls {
             None => Client::open(self.info(ConnectionAddr::Tcp(name.clone(), *port))?),
             #[cfg(feature = "tls")]

@@ -16,6 +16,7 @@ use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
 use crate::front::Front;
 use crate::stats::Counters;
+use crate::tracking::Hub;
 use crate::{Clock, Error, Random, Result, Store, prefix};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -379,7 +380,7 @@ impl Builder {
     /// What [`Store::memory`] gives.
     pub(crate) fn memory_store() -> Store {
         let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(ThreadRandom));
-        let memory = Backend::Memory(Memory::new(MEMORY_CAPACITY, clock));
+        let memory = Backend::Memory(Memory::new(MEMORY_CAPACITY, clock, Hub::new("")));
         let counters = Arc::new(Counters::default());
         let background = Background::new(counters.clone());
         Store::new(
@@ -433,12 +434,14 @@ impl Builder {
             .unwrap_or_else(|| Arc::new(ThreadRandom));
         let counters = Arc::new(Counters::default());
         let background = Background::new(counters.clone());
+        let hub = Hub::new(&namespace);
         let backend = match self.target()? {
-            None => Backend::Memory(Memory::new(self.memory_capacity, clock)),
+            None => Backend::Memory(Memory::new(self.memory_capacity, clock, hub)),
             Some(target) => {
                 let config = self.server(target)?;
                 let (random, counters) = (random.clone(), counters.clone());
-                let server = Server::new(&config, clock, random, counters, background.clone())?;
+                let tasks = background.clone();
+                let server = Server::new(&config, clock, random, counters, tasks, hub)?;
                 Backend::Server(server)
             }
         };

@@ -1,0 +1,670 @@
+//! The connections by which a server, or each primary of a cluster, tells what is changed.
+//!
+//! There are some while there are subscribers: a connection and a task each, that connects, has the server track the keys of
+//! the namespace (`CLIENT TRACKING`, broadcast), asks now and then whether it is still there, and connects again when it is
+//! lost. What the server says goes from the connection to the [`Hub`] without a task in between. [`Coverage`] decides which
+//! nodes have a task, and when there is a gap.
+//!
+//! A connection of its own, since what it is for is to be told when it is lost, and the cluster's client has no part in it:
+//! that does not tell which connection to which node was lost, or made anew.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::aio::{MultiplexedConnection, SendError};
+use redis::{AsyncConnectionConfig, Client, Cmd, PushInfo, PushKind, RedisResult, Value};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::breaker::pause;
+use super::failure::{from_redis, timed_out, unexpected_answer};
+use super::link::Deadlines;
+use super::server::{Host, ServerConfig, Target};
+use crate::background::Background;
+use crate::tracking::{Buffer, Coverage, Hub};
+use crate::{Error, ErrorKind, Random};
+
+/// How long a connection says nothing before it is asked.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// The tracking of a store. The store's end is its own.
+pub(super) struct Tracker(Arc<Shared>);
+
+/// Has the server tracked, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Interest(Arc<Shared>);
+
+struct Shared {
+    hub: Arc<Hub>,
+    servers: Servers,
+    deadlines: Deadlines,
+    random: Arc<dyn Random>,
+    background: Background,
+    state: Mutex<State>,
+    /// That it may be worth a look at the state.
+    changed: watch::Sender<()>,
+}
+
+enum Servers {
+    One(Box<Client>),
+    Cluster(Box<ServerConfig>),
+}
+
+/// A server by name. The only one needs none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Node {
+    Only,
+    At(Host),
+}
+
+#[derive(Default)]
+struct State {
+    interests: usize,
+    /// While there is interest.
+    run: Option<Run>,
+    /// A task ended with its runtime, or could not begin.
+    neglected: bool,
+    over: bool,
+    /// The last of the numbers that tasks and connections are told apart by.
+    number: u64,
+}
+
+struct Run {
+    coverage: Coverage<Node, Error>,
+    tasks: BTreeMap<Node, Task>,
+}
+
+struct Task {
+    number: u64,
+    handle: AbortHandle,
+}
+
+/// A connection that tracks.
+struct Tracking {
+    connection: MultiplexedConnection,
+    generation: u64,
+    /// Told when it is lost.
+    lost: Arc<Notify>,
+}
+
+impl Tracker {
+    pub(super) fn new(
+        config: &ServerConfig,
+        deadlines: Deadlines,
+        hub: Arc<Hub>,
+        random: Arc<dyn Random>,
+        background: Background,
+    ) -> RedisResult<Self> {
+        let servers = match &config.target {
+            Target::Cluster(_) => Servers::Cluster(Box::new(config.clone())),
+            Target::Tcp(host) => Servers::One(Box::new(config.node(host)?)),
+            Target::Unix(path) => Servers::One(Box::new(config.socket(path)?)),
+        };
+        Ok(Self(Arc::new(Shared {
+            hub,
+            servers,
+            deadlines,
+            random,
+            background,
+            state: Mutex::default(),
+            changed: watch::Sender::new(()),
+        })))
+    }
+
+    /// A subscriber that is told all that changes from now on.
+    pub(super) async fn subscribe(&self) -> Result<(Arc<Buffer>, Interest), Error> {
+        let (interest, since) = Interest::new(&self.0)?;
+        // An attempt that is under way may fail, and then the pause is over and the next one has its turn. On a cluster, first
+        // a seed is connected to, and then who it names.
+        let limit = self.0.attempt().saturating_add(self.0.attempt());
+        let joined = tokio::time::timeout(limit, self.0.joined(since)).await;
+        let joined = joined.unwrap_or_else(|_| Err(timed_out(limit).context("still connecting")));
+        joined.map(|buffer| (buffer, interest))
+    }
+
+    /// Nothing is told any more.
+    pub(super) fn close(&self) {
+        {
+            let mut state = self.0.lock();
+            state.over = true;
+            state.stop();
+        }
+        self.0.hub.end();
+        self.0.changed.send_replace(());
+    }
+
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.0.hub
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Interest {
+    /// With it comes the number of failures so far.
+    fn new(shared: &Arc<Shared>) -> Result<(Self, u64), Error> {
+        let mut state = shared.lock();
+        if state.over {
+            return Err(Error::closed());
+        }
+        state.interests += 1;
+        let run = state.run.get_or_insert_with(|| Run {
+            coverage: Coverage::new(shared.servers.seeds()),
+            tasks: BTreeMap::new(),
+        });
+        Ok((Self(shared.clone()), run.coverage.failures()))
+    }
+
+    /// Whether all that changes is told.
+    pub(crate) fn is_live(&self) -> bool {
+        let state = self.0.lock();
+        state
+            .run
+            .as_ref()
+            .is_some_and(|run| run.coverage.is_whole())
+    }
+
+    /// Sees to it that there are tasks. They end with the runtime that they were spawned in, and a subscriber may be in
+    /// another.
+    pub(crate) fn renew(&self) {
+        let state = self.0.lock();
+        if state.is_neglected() {
+            self.0.arrange(state);
+        }
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.interests -= 1;
+        if state.interests == 0 {
+            state.stop();
+        }
+    }
+}
+
+impl State {
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn is_neglected(&self) -> bool {
+        let ended = |run: &Run| run.tasks.values().any(|task| task.handle.is_finished());
+        self.neglected || self.run.as_ref().is_some_and(ended)
+    }
+
+    /// Ends all tasks, and with them their connections.
+    fn stop(&mut self) {
+        if let Some(run) = self.run.take() {
+            run.tasks.values().for_each(|task| task.handle.abort());
+        }
+    }
+
+    /// The run, for the task of this node, if it still is that.
+    fn run_of(&mut self, node: &Node, task: u64) -> Option<&mut Run> {
+        let run = self.run.as_mut()?;
+        (run.tasks.get(node)?.number == task).then_some(run)
+    }
+}
+
+impl Shared {
+    /// How long an attempt to connect may take.
+    fn attempt(&self) -> Duration {
+        let Deadlines {
+            connect, command, ..
+        } = self.deadlines;
+        connect.saturating_add(command)
+    }
+
+    /// Waits until all is told. Fails with the reason why that can't be.
+    async fn joined(self: &Arc<Self>, since: u64) -> Result<Arc<Buffer>, Error> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            self.arrange(self.lock());
+            {
+                let state = self.lock();
+                if state.over {
+                    return Err(Error::closed());
+                }
+                let outcome = state
+                    .run
+                    .as_ref()
+                    .and_then(|run| run.coverage.outcome(since));
+                match outcome {
+                    // Under the lock: what is lost after this is a gap of the subscriber's.
+                    Some(Ok(())) => return Ok(self.hub.subscribe()),
+                    Some(Err(why)) => return Err(most_telling(&why).clone()),
+                    None => {}
+                }
+            }
+            // The sender is in `self`.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Starts the tasks that are missing, and ends those that are not needed.
+    fn arrange(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        state.neglected = false;
+        let Some(mut run) = state.run.take() else {
+            return;
+        };
+        let targets = run.coverage.targets();
+        let mut gap = false;
+        run.tasks.retain(|node, task| {
+            let needed = targets.contains(node);
+            let runs = !task.handle.is_finished();
+            if !needed {
+                task.handle.abort();
+            }
+            if !needed || !runs {
+                gap |= run.coverage.left(node);
+            }
+            needed && runs
+        });
+        for node in targets {
+            if let Entry::Vacant(place) = run.tasks.entry(node) {
+                let number = state.next_number();
+                let task = follow(self.clone(), place.key().clone(), number);
+                match self.background.spawn_needed(task) {
+                    Some(handle) => drop(place.insert(Task { number, handle })),
+                    None => state.neglected = true,
+                }
+            }
+        }
+        state.run = Some(run);
+        self.tell(state, gap);
+    }
+
+    /// Tells of a gap, where there is one: without the lock, since it wakes others.
+    fn tell(&self, state: MutexGuard<'_, State>, gap: bool) {
+        drop(state);
+        if gap {
+            self.hub.gap();
+        }
+    }
+
+    /// Makes a step of the coverage, and does what follows from it, if the task is still that of the node.
+    fn step(
+        self: &Arc<Self>,
+        node: &Node,
+        task: u64,
+        step: impl FnOnce(&mut Coverage<Node, Error>) -> bool,
+    ) {
+        let mut state = self.lock();
+        let Some(run) = state.run_of(node, task) else {
+            return;
+        };
+        let was_whole = run.coverage.is_whole();
+        let gap = step(&mut run.coverage);
+        let whole = run.coverage.is_whole();
+        self.tell(state, gap);
+        self.arrange(self.lock());
+        match (was_whole, whole) {
+            (true, false) => tracing::warn!("changes are not told: {node} is not tracked"),
+            (false, true) => tracing::debug!("changes are told"),
+            _ => {}
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Connects once, and has the node track. With the connection comes which nodes it says are required.
+    async fn track(
+        self: &Arc<Self>,
+        node: &Node,
+        task: u64,
+    ) -> Result<(Tracking, Vec<Node>), Error> {
+        let limit = self.attempt();
+        let attempt = pin!(self.try_to_track(node, task));
+        let attempt = tokio::time::timeout(limit, attempt).await;
+        attempt.unwrap_or_else(|_| Err(timed_out(limit)))
+    }
+
+    async fn try_to_track(
+        self: &Arc<Self>,
+        node: &Node,
+        task: u64,
+    ) -> Result<(Tracking, Vec<Node>), Error> {
+        let Deadlines { connect, .. } = self.deadlines;
+        let fail = |error| from_redis(error, connect);
+        let generation = self.lock().next_number();
+        let lost = Arc::new(Notify::new());
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(connect))
+            .set_response_timeout(Some(self.silence()))
+            .set_push_sender(self.hears(node.clone(), task, generation, lost.clone()));
+        let client = self.servers.client(node).map_err(fail)?;
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(fail)?;
+        let mut tracking = Tracking {
+            connection,
+            generation,
+            lost,
+        };
+        let command = tracking_command(self.hub.namespace());
+        tracking.ask(&command, connect).await?;
+        let required = self.asked(&mut tracking, node).await?;
+        Ok((tracking, required))
+    }
+
+    /// How long a node may be silent when it is asked: as long as a peer that is gone without a word (see `tcp_settings`). Not
+    /// as short as the deadline of a command: a server that is slow for a moment changes nothing in that time, and to empty
+    /// all copies would be the wrong answer.
+    fn silence(&self) -> Duration {
+        self.deadlines.connect.max(self.deadlines.command)
+    }
+
+    /// Asks a node whether it is there, and which nodes are required.
+    async fn asked(&self, tracking: &mut Tracking, node: &Node) -> Result<Vec<Node>, Error> {
+        let silence = self.silence();
+        match node {
+            Node::Only => {
+                tracking.ask(&redis::cmd("PING"), silence).await?;
+                Ok(vec![Node::Only])
+            }
+            Node::At(host) => {
+                let mut command = redis::cmd("CLUSTER");
+                command.arg("SLOTS");
+                let answer = tracking.ask(&command, silence).await?;
+                primaries(answer, host).ok_or_else(unexpected_answer)
+            }
+        }
+    }
+
+    /// What becomes of what the connection says.
+    fn hears(
+        self: &Arc<Self>,
+        node: Node,
+        task: u64,
+        generation: u64,
+        lost: Arc<Notify>,
+    ) -> impl Fn(PushInfo) -> Result<(), SendError> + use<> {
+        let shared = Arc::downgrade(self);
+        move |push| {
+            let Some(shared) = shared.upgrade() else {
+                return Err(SendError);
+            };
+            match push.kind {
+                PushKind::Invalidate => shared.invalidated(push.data),
+                PushKind::Disconnection => {
+                    shared.step(&node, task, |coverage| coverage.lost(&node, generation));
+                    lost.notify_one();
+                }
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+
+    /// The keys in a list, or everything.
+    fn invalidated(&self, mut data: Vec<Value>) {
+        let Some(Value::Array(keys)) = data.pop() else {
+            self.hub.gap();
+            return;
+        };
+        for key in keys {
+            match key {
+                Value::BulkString(key) => self.hub.changed(|| Bytes::from(key)),
+                _ => self.hub.gap(),
+            }
+        }
+    }
+
+    /// Returns when the connection is lost. True if it was of use.
+    async fn keep(self: &Arc<Self>, node: &Node, task: u64, mut tracking: Tracking) -> bool {
+        let (lost, generation) = (tracking.lost.clone(), tracking.generation);
+        let mut answered = false;
+        loop {
+            tokio::select! {
+                () = lost.notified() => break,
+                () = tokio::time::sleep(KEEPALIVE) => {}
+            }
+            match self.asked(&mut tracking, node).await {
+                Ok(required) => {
+                    answered = true;
+                    self.step(node, task, |coverage| {
+                        coverage.confirmed(node.clone(), generation, required)
+                    });
+                }
+                Err(error) if is_silence(&error) => {
+                    tracing::warn!("{node} does not answer, and is connected to anew: {error}");
+                    break;
+                }
+                // It is there, and may be loading.
+                Err(error) => tracing::debug!("{node} does not say who has the slots: {error}"),
+            }
+        }
+        self.step(node, task, |coverage| coverage.lost(node, generation));
+        answered
+    }
+
+    /// A panic under this lock leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tracks a node, for as long as it is polled.
+async fn follow(shared: Arc<Shared>, node: Node, task: u64) {
+    // Made when it is first polled: what is dropped before that is dropped under the lock.
+    let _gone = Gone(&shared, &node, task);
+    let mut failures = 0;
+    loop {
+        if failures > 0 {
+            tokio::time::sleep(pause(failures, shared.random.next_u64())).await;
+        }
+        match shared.track(&node, task).await {
+            Ok((tracking, required)) => {
+                let generation = tracking.generation;
+                shared.step(&node, task, |coverage| {
+                    coverage.confirmed(node.clone(), generation, required)
+                });
+                // One that lets us in and then goes is not asked all the time.
+                failures = match shared.keep(&node, task, tracking).await {
+                    true => 0,
+                    false => failures + 1,
+                };
+            }
+            Err(error) => {
+                let error = error.context(format_args!("can't track {node}"));
+                tracing::warn!(kind = %error.kind(), "changes are not told: {error}");
+                failures += 1;
+                shared.step(&node, task, |coverage| {
+                    coverage.failed(node.clone(), error);
+                    false
+                });
+            }
+        }
+    }
+}
+
+/// Says that nobody follows a node any more, where the task ends with its runtime.
+struct Gone<'a>(&'a Arc<Shared>, &'a Node, u64);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        let Gone(shared, node, task) = *self;
+        let mut state = shared.lock();
+        let Some(run) = state.run_of(node, task) else {
+            return;
+        };
+        run.tasks.remove(node);
+        let gap = run.coverage.left(node);
+        state.neglected = true;
+        shared.tell(state, gap);
+    }
+}
+
+impl Tracking {
+    async fn ask(&mut self, command: &Cmd, deadline: Duration) -> Result<Value, Error> {
+        let answer = self.connection.send_packed_command(command).await;
+        answer
+            .and_then(Value::extract_error)
+            .map_err(|error| from_redis(error, deadline))
+    }
+}
+
+impl Servers {
+    fn seeds(&self) -> Vec<Node> {
+        match self {
+            Servers::One(_) => vec![Node::Only],
+            Servers::Cluster(config) => match &config.target {
+                Target::Cluster(seeds) => seeds.iter().cloned().map(Node::At).collect(),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    fn client(&self, node: &Node) -> RedisResult<Client> {
+        match (self, node) {
+            (Servers::One(client), _) => Ok(Client::clone(client)),
+            (Servers::Cluster(config), Node::At(host)) => config.node(host),
+            (Servers::Cluster(_), Node::Only) => Err((
+                redis::ErrorKind::InvalidClientConfig,
+                "a cluster's nodes have names",
+            )
+                .into()),
+        }
+    }
+}
+
+fn tracking_command(namespace: &str) -> Cmd {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("TRACKING").arg("ON").arg("BCAST");
+    if !namespace.is_empty() {
+        command.arg("PREFIX").arg(namespace);
+    }
+    command
+}
+
+/// The nodes that have slots, in an answer to `CLUSTER SLOTS` by the node at `asked`. `None` where it is something else.
+fn primaries(answer: Value, asked: &Host) -> Option<Vec<Node>> {
+    let Value::Array(ranges) = answer else {
+        return None;
+    };
+    let mut nodes = Vec::new();
+    for range in ranges {
+        let Value::Array(range) = range else {
+            return None;
+        };
+        // First slot, last slot, primary, replicas.
+        let Some(Value::Array(primary)) = range.get(2) else {
+            return None;
+        };
+        let [name, Value::Int(port), ..] = &primary[..] else {
+            return None;
+        };
+        let name = match name {
+            Value::BulkString(name) => String::from_utf8(name.clone()).ok()?,
+            Value::SimpleString(name) => name.clone(),
+            Value::Nil => String::new(),
+            _ => return None,
+        };
+        let name = match &*name {
+            // It is the host that was asked; or it is not known what to connect to, and others know it.
+            "" => asked.name.clone(),
+            "?" => continue,
+            _ => name,
+        };
+        let port = u16::try_from(*port).ok()?;
+        let node = Node::At(Host { name, port });
+        if !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    Some(nodes)
+}
+
+fn is_silence(error: &Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Tls
+    )
+}
+
+/// One that says more than that the node is not there, if there is one.
+fn most_telling<'e>(why: &[&'e Error]) -> &'e Error {
+    let telling = why.iter().find(|error| !is_silence(error));
+    telling.or(why.first()).expect("a node that is missing")
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Node::Only => f.write_str("the server"),
+            Node::At(host) => host.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracker")
+            .field("interests", &self.lock().interests)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str, port: u16) -> Host {
+        let name = name.to_owned();
+        Host { name, port }
+    }
+
+    fn range(slots: (i64, i64), nodes: &[(&str, i64)]) -> Value {
+        let node = |(name, port): &(&str, i64)| {
+            let name = Value::BulkString(name.as_bytes().to_vec());
+            Value::Array(vec![name, Value::Int(*port), Value::Nil])
+        };
+        let mut range = vec![Value::Int(slots.0), Value::Int(slots.1)];
+        range.extend(nodes.iter().map(node));
+        Value::Array(range)
+    }
+
+    #[test]
+    fn the_server_is_asked_for_the_keys_of_the_namespace_alone() {
+        let words = |namespace: &str| {
+            let packed = tracking_command(namespace).get_packed_command();
+            let text = String::from_utf8(packed).unwrap();
+            let words = text.split("\r\n").skip(2).step_by(2);
+            words.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(words("ns:"), "CLIENT TRACKING ON BCAST PREFIX ns:");
+        assert_eq!(words(""), "CLIENT TRACKING ON BCAST");
+    }
+
+    #[test]
+    fn primaries_are_the_first_of_each_range() {
+        let answer = Value::Array(vec![
+            range((0, 99), &[("10.0.0.1", 7001), ("10.0.0.9", 7009)]),
+            range((100, 199), &[("", 7002)]),
+            range((200, 299), &[("?", 7003)]),
+            range((300, 16383), &[("10.0.0.1", 7001)]),
+        ]);
+        let asked = host("here", 7002);
+        let found = primaries(answer, &asked);
+        let named = [host("10.0.0.1", 7001), host("here", 7002)];
+        assert_eq!(found, Some(named.map(Node::At).to_vec()));
+        assert_eq!(primaries(Value::Array(vec![]), &asked), Some(vec![]));
+        assert_eq!(primaries(Value::Okay, &asked), None);
+        let rubbish = Value::Array(vec![range((0, 1), &[])]);
+        assert_eq!(primaries(rubbish, &asked), None);
+    }
+}
