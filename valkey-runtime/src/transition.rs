@@ -154,6 +154,12 @@ impl Fingerprint {
 /// The longest that a writer's place in a guard may last from now, in milliseconds: a day.
 pub(crate) const LONGEST_PLACE: u64 = 24 * 60 * 60 * 1000;
 
+/// How long an epoch lives, in milliseconds, under which something is stored for so long: a minute longer, so that it need not
+/// be extended for each.
+pub(crate) fn epoch_life(life: u64) -> u64 {
+    life.saturating_add(60_000)
+}
+
 /// What becomes of the entry. Times to live are in milliseconds, none for never.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
@@ -180,6 +186,11 @@ pub(crate) enum Life {
     AsItWas,
     AtLeast(u64),
     AtMost(u64),
+    /// So long, where less than that is left.
+    Renewed {
+        below: u64,
+        to: u64,
+    },
     Exactly(Option<u64>),
 }
 
@@ -341,7 +352,10 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
             place(entry.and_then(Guard::from_bytes), token, life, now)
         }
         Placing::Extend { life } => match (entry.and_then(Epoch::from_bytes), life) {
-            (Some(_), Some(life)) => Change::Live(Life::AtLeast(life)),
+            (Some(_), Some(life)) => Change::Live(Life::Renewed {
+                below: life,
+                to: epoch_life(life),
+            }),
             (Some(_), None) => Change::Live(Life::Exactly(None)),
             (None, _) => Change::Keep,
         },

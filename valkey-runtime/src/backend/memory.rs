@@ -243,6 +243,10 @@ impl Memory {
             Life::AtLeast(millis) => entry.expires.max(self.expires(Some(millis))),
             Life::AtMost(millis) => entry.expires.min(self.expires(Some(millis))),
             Life::Exactly(ttl) => self.expires(ttl),
+            Life::Renewed { below, to } => match entry.expires < self.expires(Some(below)) {
+                true => self.expires(Some(to)),
+                false => entry.expires,
+            },
         }
     }
 

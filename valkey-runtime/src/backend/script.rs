@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 use crate::envelope::placeholder::{Lease, Name};
-use crate::transition::{Hold, Placing, Put, Raise, Rejected, Touch, Verb};
+use crate::transition::{Hold, Placing, Put, Raise, Rejected, Touch, Verb, epoch_life};
 
 pub(super) struct Script {
     body: &'static str,
@@ -172,8 +172,9 @@ pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
         }
         Placing::Enter { token, life } => with_token(&ENTER, call, key, token, life),
         Placing::Extend { life } => {
-            let mut command = EXTEND.command(call, key, 16);
+            let mut command = EXTEND.command(call, key, 32);
             arg_ttl(&mut command, life);
+            arg_ttl(&mut command, life.map(epoch_life));
             command
         }
     }

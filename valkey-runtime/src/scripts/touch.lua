@@ -15,7 +15,9 @@ if ARGV[4] ~= '' then
   local made = math.floor((number(b, 13, 18) * 16 + math.floor(b[19] / 16)) / 1000)
   last = math.min(last, made + ARGV[4])
 end
-if was_read and last <= number(b, 23, 30) then return 0 end
+-- For ever is more than any number, and no longer than for ever.
+local for_ever = last == math.huge and string.char(unpack(b, 23, 30)) == string.rep('\255', 8)
+if was_read and (for_ever or last <= number(b, 23, 30)) then return 0 end
 if last == math.huge then
   redis.call('SETRANGE', KEYS[1], 22, string.rep('\255', 8))
   live(KEYS[1], '')

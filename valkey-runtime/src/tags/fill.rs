@@ -7,10 +7,8 @@ use crate::envelope::epoch::Epoch;
 use crate::envelope::placeholder::{Lease, Name};
 use crate::envelope::{self, Header};
 use crate::store::Inner;
-use crate::transition::{Placing, Put, Rejected, Verb};
+use crate::transition::{Placing, Put, Rejected, Verb, epoch_life};
 
-/// How much longer an epoch lives than what is stored under it.
-const MARGIN_MILLIS: u64 = 60_000;
 /// How long a mark lives that is not settled.
 const MARK_MILLIS: u64 = 1000;
 
@@ -50,7 +48,6 @@ impl Inner {
         if epochs.is_empty() {
             return Ok(Vec::new());
         }
-        let life = life.map(|life| life.saturating_add(MARGIN_MILLIS));
         let token = self.random.next_u64();
         let seen = self
             .look_at(epochs.iter(), Placing::Extend { life })
@@ -74,7 +71,7 @@ impl Inner {
                     let put = Put {
                         version: 0,
                         bytes: &bytes,
-                        ttl: life,
+                        ttl: life.map(epoch_life),
                     };
                     let fill = |(_, name): &(usize, Name)| Verb::Fill {
                         lease: Lease::Placed(*name),
@@ -106,7 +103,6 @@ impl Inner {
             Some(_) => names.flatten().map(epoch).collect(),
             None => Vec::new(),
         };
-        let life = life.map(|life| life.saturating_add(MARGIN_MILLIS));
         (epochs, Placing::Extend { life })
     }
 
