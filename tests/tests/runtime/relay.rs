@@ -77,7 +77,11 @@ fn purpose(command: &[&[u8]]) -> &'static str {
         (b"TIME", _) => "time",
         (b"EVAL" | b"EVALSHA", [b"read"]) => "clock",
         (b"EVAL" | b"EVALSHA", [b"advance"]) => "advance",
-        (b"EVAL" | b"EVALSHA", [_life]) => "epoch",
+        (b"EVAL" | b"EVALSHA", [life, _to])
+            if life.len() < 8 && life.iter().all(u8::is_ascii_digit) =>
+        {
+            "epoch"
+        }
         (b"EVAL" | b"EVALSHA", [clock, _over])
             if clock.len() > 8 && clock.iter().all(u8::is_ascii_digit) =>
         {

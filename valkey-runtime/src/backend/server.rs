@@ -209,12 +209,17 @@ impl Server {
         key: &[u8],
         others: &[Vec<u8>],
     ) -> Result<(Found, Vec<Found>), Error> {
-        let mut command = redis::cmd("MGET");
-        command.arg(key).arg(others);
-        let mut found = self.found_all(&command, 1 + others.len()).await?;
-        let beside = found.split_off(1);
-        let found = found.pop().ok_or_else(unexpected_answer)?;
-        Ok((found, beside))
+        let bytes = others.iter().map(Vec::len).sum::<usize>() + key.len();
+        let mut command = Cmd::with_capacity(2 + others.len(), bytes + 4);
+        command.arg(b"MGET").arg(key).arg(others);
+        match self.link.send(&command).await? {
+            Value::Array(values) if values.len() == 1 + others.len() => {
+                let mut values = values.into_iter().map(|value| found(Ok(value)));
+                let first = values.next().ok_or_else(unexpected_answer)??;
+                Ok((first, values.collect::<Result<_, _>>()?))
+            }
+            _ => Err(unexpected_answer()),
+        }
     }
 
     pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
@@ -227,12 +232,8 @@ impl Server {
     async fn get_chunk(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
         let mut command = redis::cmd("MGET");
         command.arg(keys);
-        self.found_all(&command, keys.len()).await
-    }
-
-    async fn found_all(&self, command: &Cmd, count: usize) -> Result<Vec<Found>, Error> {
-        match self.link.send(command).await? {
-            Value::Array(values) if values.len() == count => {
+        match self.link.send(&command).await? {
+            Value::Array(values) if values.len() == keys.len() => {
                 values.into_iter().map(|value| found(Ok(value))).collect()
             }
             _ => Err(unexpected_answer()),

@@ -23,11 +23,23 @@ impl Inner {
             return self.checked(found, &place.epochs, meta).await;
         }
         let (found, epochs) = self.backend.get_with(&place.key, &place.epochs).await?;
+        // There are few, and mostly they are all.
+        let of_key = |name: &str| {
+            let mut known = place.epochs.iter().zip(&epochs);
+            let known = known.find(|(key, _)| name_of(key, self.space()) == name);
+            known.map(|(_, found)| found)
+        };
+        let names = tagged(&found, meta).map(|(bytes, header, _)| names(bytes, header));
+        let known = |name| of_key(name).is_some();
+        if names.is_none_or(|mut names| names.all(|name| name.is_none_or(known))) {
+            let judgement = self.judge(&found, &place.epochs, of_key, meta);
+            return Ok(judgement.unwrap_or(found));
+        }
         let mut known: Known<'_> = keys(place).zip(epochs).collect();
         known.sort_unstable_by_key(|(key, _)| *key);
         let unknown = self.unknown([&found].into_iter(), &known, meta);
         self.learn(&mut known, &unknown).await?;
-        Ok(self.judge(found, &place.epochs, &known, meta))
+        Ok(self.judged(found, &place.epochs, &known, meta))
     }
 
     /// As [`read`](Self::read), of many: in one round trip more for all tags that do not follow from keys.
@@ -49,7 +61,7 @@ impl Inner {
         self.learn(&mut known, &unknown).await?;
         let found = found.into_iter().zip(places);
         Ok(found
-            .map(|(found, place)| self.judge(found, &place.epochs, &known, meta))
+            .map(|(found, place)| self.judged(found, &place.epochs, &known, meta))
             .collect())
     }
 
@@ -66,7 +78,7 @@ impl Inner {
         }
         let (mut known, unknown) = (Vec::new(), self.unknown([&found].into_iter(), &[], meta));
         self.learn(&mut known, &unknown).await?;
-        Ok(self.judge(found, required, &known, meta))
+        Ok(self.judged(found, required, &known, meta))
     }
 
     /// The same of many, each with what is required of it.
@@ -79,7 +91,7 @@ impl Inner {
         let (mut known, unknown) = (Vec::new(), self.unknown(found.iter().flatten(), &[], meta));
         self.learn(&mut known, &unknown).await?;
         let found = found.into_iter().zip(required);
-        let judged = found.map(|(found, required)| Ok(self.judge(found?, required, &known, meta)));
+        let judged = found.map(|(found, required)| Ok(self.judged(found?, required, &known, meta)));
         Ok(judged.collect())
     }
 
@@ -123,51 +135,58 @@ impl Inner {
         known.get(at.ok()?).map(|(_, found)| found)
     }
 
-    fn judge(
+    fn judged(
         &self,
         found: Found,
         required: &[Vec<u8>],
         known: &[(&[u8], Found)],
         meta: &Meta,
     ) -> Found {
-        let (bytes, header, clock) = match (tagged(&found, meta), untagged(&found, meta)) {
-            (Some(tagged), _) => tagged,
+        let judgement = self.judge(&found, required, |name| self.find(known, name), meta);
+        judgement.unwrap_or(found)
+    }
+
+    /// What is found instead, if that is not what lies there. `epoch` tells what was found under that of a tag.
+    fn judge<'f>(
+        &self,
+        found: &Found,
+        required: &[Vec<u8>],
+        epoch: impl Fn(&str) -> Option<&'f Found>,
+        meta: &Meta,
+    ) -> Option<Found> {
+        let (bytes, header) = readable(found, meta)?;
+        let outdated = Some(Found::Outdated(header.stamp));
+        let Some(clock) = header.clock else {
             // Written before the type had tags: nothing tells whether one was invalidated since.
-            (None, Some(stamp)) => return Found::Outdated(stamp),
-            (None, None) => return found,
+            return outdated.filter(|_| meta.tagged);
         };
-        let outdated = Found::Outdated(header.stamp);
-        let mut fresh_until = u64::MAX;
+        let (mut fresh_until, mut count) = (u64::MAX, 0);
         for name in names(bytes, header) {
-            let epoch = match name.map(|name| self.find(known, name)) {
-                Some(Some(Found::Entry(epoch))) => Epoch::from_bytes(epoch),
-                Some(_) => None,
-                // Its payload will not be found either.
-                None => return found,
+            // Where the tags are damaged no payload will be found either.
+            let epoch = match epoch(name?) {
+                Some(Found::Entry(epoch)) => Epoch::from_bytes(epoch),
+                _ => None,
             };
+            count += 1;
             match epoch.map(|epoch| epoch.judge(clock, header.stamp)) {
                 Some(Verdict::Valid) => {}
                 Some(Verdict::FreshUntil(until)) => fresh_until = fresh_until.min(until),
                 Some(Verdict::Dead) | None => return outdated,
             }
         }
-        // Written when the type had other tags.
-        let carries = |key: &[u8]| {
-            names(bytes, header)
-                .flatten()
-                .any(|name| name == name_of(key, self.space()))
+        let carries = |key: &Vec<u8>| {
+            let name = Some(name_of(key, self.space()));
+            names(bytes, header).any(|carried| carried == name)
         };
-        if !required.iter().all(|key| carries(key))
-            || self.backend.has_lost_tags_since(header.stamp)
-        {
+        // Else it was written when the type had other tags.
+        let has_all = count >= required.len() && required.iter().all(carries);
+        if !has_all || self.backend.has_lost_tags_since(header.stamp) {
             return outdated;
         }
-        if fresh_until > self.now_millis() {
-            return found;
-        }
         match header.timing {
+            _ if fresh_until == u64::MAX || fresh_until > self.now_millis() => None,
             None => outdated,
-            Some(timing) => Found::Entry(due(bytes, header, timing, fresh_until)),
+            Some(timing) => Some(Found::Entry(due(bytes, header, timing, fresh_until))),
         }
     }
 
@@ -200,12 +219,6 @@ fn readable<'f>(found: &'f Found, meta: &Meta) -> Option<(&'f [u8], Header)> {
 fn tagged<'f>(found: &'f Found, meta: &Meta) -> Option<(&'f [u8], Header, u64)> {
     let (bytes, header) = readable(found, meta)?;
     Some((bytes, header, header.clock?))
-}
-
-/// The stamp of an entry without tags, where the type has some.
-fn untagged(found: &Found, meta: &Meta) -> Option<u64> {
-    let (_, header) = readable(found, meta)?;
-    (meta.tagged && header.clock.is_none()).then_some(header.stamp)
 }
 
 fn names(entry: &[u8], header: Header) -> envelope::tags::Tags<'_> {
