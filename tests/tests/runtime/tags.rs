@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use valkey_runtime::{
-    Cached, LoadOptions, Loaded, SetOptions, Source, Stale, Store, UpdateOptions,
+    Cached, LoadOptions, Loaded, ManualClock, SetOptions, Source, Stale, Store, UpdateOptions,
 };
 
 use valkey_tests::resp::Value;
@@ -39,6 +39,7 @@ suite! {
     a_write_through_that_invalidates_its_own_tag_stores_nothing
     an_invalidation_after_a_hold_leaves_a_guard
     what_is_scanned_and_counted_is_valid
+    what_is_to_fall_due_is_there_until_it_does
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -631,4 +632,66 @@ pub(crate) async fn what_is_scanned_and_counted_is_valid(on: On) {
     assert_eq!(User::count(&store).await.unwrap(), 0, "{on:?}");
     user(2, 2, 2).set(&store).await.unwrap();
     assert_eq!(User::count(&store).await.unwrap(), 1, "{on:?}");
+}
+
+pub(crate) async fn what_is_to_fall_due_is_there_until_it_does(on: On) {
+    let store = on.store("tags-spread").await;
+    let hour = Duration::from_secs(3600);
+    kept(1).set(&store).await.unwrap();
+    store.expire_tag_over("org:42", hour).await.unwrap();
+    let load = async || Ok::<_, ()>(Some(kept(2)));
+    let options = LoadOptions::new().fresh();
+    let loaded = Kept::get_or_load_with(&store, 1, options, load).await;
+    assert_eq!(loaded, Ok(Some(kept(2))), "{on:?}");
+    // It began after that, and is to fall due by the next one only.
+    assert_eq!(Kept::get(&store, 1).await.unwrap(), Some(kept(2)), "{on:?}");
+    Kept::tags()
+        .org(42)
+        .expire_over(&store, Duration::ZERO)
+        .await
+        .unwrap();
+    assert_eq!(Kept::get(&store, 1).await.unwrap(), None, "{on:?}");
+}
+
+/// Each at a moment of its own: about half of them by the middle of the time.
+#[tokio::test]
+async fn entries_fall_due_one_by_one() {
+    const USERS: usize = 1000;
+    let clock = Arc::new(ManualClock::new());
+    let store = Store::builder().memory().clock(clock.clone());
+    let store = store.connect().await.unwrap();
+    let users: Vec<User> = (0..USERS as u64).map(|id| user(id, 42, 1)).collect();
+    let left = async || {
+        let found = User::get_many(&store, 0..USERS as u64).await.unwrap();
+        found.iter().flatten().count()
+    };
+    let spread = Duration::from_secs(100);
+    User::set_many(&store, &users).await.unwrap();
+    clock.advance(Duration::from_secs(1));
+    User::tags()
+        .org(42)
+        .expire_over(&store, spread)
+        .await
+        .unwrap();
+    assert!(left().await > USERS * 98 / 100, "nearly none at once");
+    for (part, least, most) in [(1, 68, 82), (2, 42, 58), (3, 18, 32)] {
+        clock.advance(spread / 4);
+        let left = left().await * 100 / USERS;
+        assert!((least..=most).contains(&left), "{part}: {left} %");
+    }
+    // What another has left falls due at once, and what was stored since one by one.
+    User::set_many(&store, &users[..USERS / 2]).await.unwrap();
+    clock.advance(Duration::from_secs(1));
+    User::tags()
+        .org(42)
+        .expire_over(&store, spread)
+        .await
+        .unwrap();
+    let now = left().await;
+    assert!((USERS * 48 / 100..=USERS / 2).contains(&now), "{now}");
+    clock.advance(spread);
+    assert_eq!(left().await, 0);
+    // What is stored after that is fresh.
+    User::set_many(&store, &users).await.unwrap();
+    assert_eq!(left().await, USERS);
 }
