@@ -7,49 +7,19 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use benches::{Rounds, timed};
+use benches::{Contender, KEYS, Rounds, timed};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, Store};
 use valkey_tests::Server;
 
-/// About 200 bytes as MessagePack.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
-#[cached(prefix = "user")]
-struct User {
-    #[cached(key)]
-    id: u64,
-    name: String,
-    email: String,
-    city: String,
-    created: i64,
-    active: bool,
-    tags: Vec<String>,
-}
+benches::user!(User: prefix = "user");
 
-fn user(id: u64) -> User {
-    User {
-        id,
-        name: "Augusta Ada King, Countess of Lovelace".into(),
-        email: "ada.lovelace@analytical-engine.example".into(),
-        city: "London, Marylebone".into(),
-        created: 1_767_225_600,
-        active: true,
-        tags: vec!["mathematics".into(), "poetry".into(), "engines".into()],
-    }
-}
-
-const KEYS: u64 = 1000;
 /// As long as a store's entries live, so that the commands are the same.
 const TTL_MILLIS: u64 = 300_000;
-
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-/// Does so many operations, beginning with this key.
-type Contender = Box<dyn Fn(u64, u64) -> Work>;
 
 fn bare(connection: &MultiplexedConnection, bytes: &Arc<Vec<u8>>, write: bool) -> Contender {
     let (connection, bytes) = (connection.clone(), bytes.clone());
@@ -71,7 +41,7 @@ fn bare(connection: &MultiplexedConnection, bytes: &Arc<Vec<u8>>, write: bool) -
 
 fn by_hand(connection: &MultiplexedConnection, write: bool) -> Contender {
     let connection = connection.clone();
-    let ada = Arc::new(user(0));
+    let ada = Arc::new(User::new(0));
     Box::new(move |first, count| {
         let (mut connection, ada) = (connection.clone(), ada.clone());
         Box::pin(async move {
@@ -92,7 +62,7 @@ fn by_hand(connection: &MultiplexedConnection, write: bool) -> Contender {
 
 fn typed(store: &Store, write: bool) -> Contender {
     let store = store.clone();
-    let ada = Arc::new(user(0));
+    let ada = Arc::new(User::new(0));
     Box::new(move |first, count| {
         let (store, ada) = (store.clone(), ada.clone());
         Box::pin(async move {
@@ -125,8 +95,8 @@ async fn main() {
     let connection = client.get_multiplexed_async_connection().await.unwrap();
 
     for id in 0..KEYS {
-        user(id).set(&store).await.unwrap();
-        let bytes = rmp_serde::to_vec_named(&user(id)).unwrap();
+        User::new(id).set(&store).await.unwrap();
+        let bytes = rmp_serde::to_vec_named(&User::new(id)).unwrap();
         let () = connection
             .clone()
             .set(format!("by-hand:{id}"), bytes)

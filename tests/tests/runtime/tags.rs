@@ -100,6 +100,14 @@ async fn given(store: &Store, db: &Database, row: User) -> u32 {
     found.await.unwrap().unwrap().row
 }
 
+/// How long the server keeps a key, in milliseconds.
+fn time_left(on: On, key: &str) -> i64 {
+    match on.raw(&["PTTL", key]) {
+        Value::Integer(left) => left,
+        other => panic!("{other:?}"),
+    }
+}
+
 pub(crate) async fn what_carries_an_invalidated_tag_is_not_there(on: On) {
     let store = on.store("tags-plain").await;
     let db = Database::new();
@@ -492,10 +500,7 @@ pub(crate) async fn a_touch_keeps_the_epochs(on: On) {
     let options = SetOptions::new().ttl(Duration::from_secs(10));
     Touched { id: 1 }.set_with(&store, options).await.unwrap();
     let epoch = "tags-touch:::tag:touched:1";
-    let left = || match on.raw(&["PTTL", epoch]) {
-        Value::Integer(left) => left,
-        other => panic!("{other:?}"),
-    };
+    let left = || time_left(on, epoch);
     assert!((60_000..=70_000).contains(&left()), "{on:?}: {}", left());
     assert!(Touched::touch(&store, 1).await.unwrap(), "{on:?}");
     assert!(left() > 3_600_000, "{on:?}: {}", left());
@@ -547,10 +552,7 @@ pub(crate) async fn a_guard_of_a_dead_writer_stays(on: On) {
     assert_eq!(given(&store, &db, user(2, 42, 2)).await, 2, "{on:?}");
     assert_eq!(given(&store, &db, user(2, 42, 3)).await, 3, "{on:?}");
     if on != On::Memory {
-        let left = on.raw(&["PTTL", "tags-dead:::tag:org:42"]);
-        let Value::Integer(left) = left else {
-            panic!("{left:?}");
-        };
+        let left = time_left(on, "tags-dead:::tag:org:42");
         assert!((11_000..=18_000).contains(&left), "{on:?}: {left}");
     }
 }
@@ -605,10 +607,7 @@ pub(crate) async fn an_invalidation_after_a_hold_leaves_a_guard(on: On) {
     row.set(&store).await.unwrap();
     assert!(!Lagging::exists(&store, 1).await.unwrap(), "{on:?}: held");
     if on != On::Memory {
-        let left = on.raw(&["PTTL", "tags-hold:::tag:org:42"]);
-        let Value::Integer(left) = left else {
-            panic!("{left:?}");
-        };
+        let left = time_left(on, "tags-hold:::tag:org:42");
         assert!((10_500..=11_500).contains(&left), "{on:?}: {left}");
     }
 }
