@@ -65,6 +65,21 @@ struct Account<L, const NUMBER: usize> {
     of: L,
 }
 
+/// What is emitted for tags has names of its own beside those of fields.
+#[derive(Serialize, Deserialize, ::valkey_runtime::Cached)]
+#[cached(tag = "key:{key}", tag = "out:{out}:{tags}", tag = "type:{type}", tags = more, clear)]
+struct Tagged {
+    #[cached(key)]
+    key: String,
+    out: ::std::option::Option<::std::string::String>,
+    tags: ::std::primitive::u64,
+    r#type: ::std::primitive::u8,
+}
+
+fn more(of: &Tagged) -> ::std::option::Option<&str> {
+    of.out.as_deref()
+}
+
 #[derive(Serialize, Deserialize, ::valkey_runtime::Cached)]
 struct Grid<T, const N: usize> {
     #[cached(key)]

@@ -47,6 +47,28 @@ pub struct Member {
 )]
 pub struct Rates(#[cached(key)] u64);
 
+/// With tags of each kind, of which nobody invalidates any.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(tag = "all", tag = "org:{org}", tag = "team:{org}:{team}:{number}", tags = more, clear, hold = "1s")]
+pub struct Tagged {
+    #[cached(key)]
+    org: OrgId,
+    #[cached(key(with = "ToString::to_string"))]
+    address: std::net::IpAddr,
+    team: Option<String>,
+    number: u64,
+}
+
+fn more(of: &Tagged) -> [&str; 0] {
+    let _ = of;
+    []
+}
+
+/// With those that its loaders say.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(key = u64, tags)]
+pub struct Loose(u64);
+
 /// With aliases, by which nobody looks up anything.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(alias = "email")]

@@ -63,6 +63,10 @@ use crate::errors::Errors;
 /// | `max_loads = 64` | `64` | the most loads of this type that run at a time in this process |
 /// | `key = Type` | | the key is not part of the value: values are stored by `set_at(&store, key)` |
 /// | `alias = "email"` | | values are found by this field too: the struct gets the methods `get_by_email` and `get_or_load_by_email`. May be written for several fields |
+/// | `tag = "org:{org_id}"` | | what entries are invalidated by, together with others: the text, with the fields that stand in braces written as in a key. May be written several times |
+/// | `tags = path::to::function` | | also what this function gives, from `&Self`: an iterator or a collection of texts, `String`s or `Tag`s |
+/// | `tags` | | also what a loader says, by `Loaded::tags`. To be written for a type that has no other tags |
+/// | `clear` | | all entries of the type can be invalidated at once: `User::clear(&store)` |
 /// | `crate = "path"` | `"::valkey_runtime"` | where the runtime is found, if it is re-exported by another crate |
 ///
 /// # Above a field
@@ -90,6 +94,31 @@ use crate::errors::Errors;
 /// itself is stored in them: its parts implement `Clone`, and serde's traits by themselves. The methods are as visible as the
 /// struct. If it has one of that name, this is error E0592, which points at the alias. How they are used is
 /// told in the documentation of `valkey_runtime`.
+///
+/// # Tags
+///
+/// ```text
+/// #[derive(Serialize, Deserialize, Cached)]
+/// #[cached(tag = "org:{org_id}", tag = "org:{org_id}:team:{team}", clear)]
+/// struct User {
+///     #[cached(key)]
+///     id: u64,
+///     org_id: u64,
+///     team: Option<String>,
+/// }
+///
+/// User::tags().org(42).invalidate(&store).await?;      // org:42
+/// User::tags().org_team(42, "a").invalidate(&store).await?;
+/// User::clear(&store).await?;
+/// ```
+///
+/// `tags()` has a function for each tag, which takes the fields in the braces. It is named after the texts around them, so
+/// each tag has one, and no two tags the same. A field has a type that can be a key, or is an `Option` of one: of `None` there
+/// is no such tag. One that is not part of the key can't be skipped by serde. What was stored keeps the tags that it had: raise the
+/// `version` where a tag is added or changed that does not follow from the key, or where the function changes.
+///
+/// In a generic type the fields in tags have types without its parameters, and none has a function of its own
+/// (`key(with = "…")`): a tag means the same for all of them. `clear` is of one instantiation, as a prefix is.
 ///
 /// # Generic types
 ///

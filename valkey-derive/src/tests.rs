@@ -585,3 +585,153 @@ fn one_slip_in_an_alias_gives_one_message() {
         assert_eq!(messages.len(), 1, "{not_one}: {messages:?}");
     }
 }
+
+#[test]
+fn tags_of_the_key_are_written_once_and_those_of_the_value_beside_it() {
+    let code = cached(
+        r#"
+        #[cached(tag = "org:{org}", tag = "org:{org}:team:{out}", tag = "users", tags = roles::of, clear, hold = "500ms")]
+        struct User {
+            #[cached(key)]
+            org: u64,
+            #[cached(key)]
+            id: u64,
+            out: Option<String>,
+        }
+        "#,
+    );
+    let of_entries = "
+        const TAGGED: bool = true;
+        type Tags = __Tags;
+        fn write_key_tags((__key0, _): Self::Key<'_>, __tags: &mut __rt::TagWriter<'_>) {
+            __tags.of_type(Self::PREFIX);
+            __tags
+                .tag(|__out| {
+                    __out.text(\"org:\");
+                    <u64 as __rt::KeyPart>::write(__key0, __out);
+                });
+            __tags
+                .tag(|__out| {
+                    __out.text(\"users\");
+                });
+        }
+        fn write_tags(&self, __tags: &mut __rt::TagWriter<'_>) {
+            Self::write_key_tags(__rt::Keyed::cache_key(self), __tags);
+            if let __rt::Option::Some(out) = <Option<
+                String,
+            > as __rt::AliasField>::part(&self.out) {
+                __tags
+                    .tag(|__out| {
+                        __out.text(\"org:\");
+                        <u64 as __rt::KeyPart>::write(
+                            <u64 as __rt::KeyPart>::key_ref(&self.org),
+                            __out,
+                        );
+                        __out.text(\":team:\");
+                        <<Option<
+                            String,
+                        > as __rt::AliasField>::Part as __rt::KeyPart>::write(
+                            out,
+                            __out,
+                        );
+                    });
+            }
+            __tags.extend(roles::of(self));
+        }
+";
+    let beside = "
+    #[automatically_derived]
+    impl __rt::Tagged for User {}
+    #[automatically_derived]
+    impl __rt::Clearable for User {}
+    #[derive(__rt::Default)]
+    pub struct __Tags;
+    #[allow(
+        dead_code,
+        private_interfaces,
+        clippy::unused_self,
+        clippy::trivially_copy_pass_by_ref
+    )]
+    impl __Tags {
+        /// The tag `org:{org}`.
+        pub fn org(&self, org: <u64 as __rt::KeyPart>::Ref<'_>) -> __rt::Tag {
+            __rt::Tag::written(
+                500,
+                |__out| {
+                    __out.text(\"org:\");
+                    <u64 as __rt::KeyPart>::write(org, __out);
+                },
+            )
+        }
+        /// The tag `org:{org}:team:{out}`.
+        pub fn org_team(
+            &self,
+            org: <u64 as __rt::KeyPart>::Ref<'_>,
+            out: __rt::AliasRef<'_, Option<String>>,
+        ) -> __rt::Tag {
+            __rt::Tag::written(
+                500,
+                |__out| {
+                    __out.text(\"org:\");
+                    <u64 as __rt::KeyPart>::write(org, __out);
+                    __out.text(\":team:\");
+                    <<Option<
+                        String,
+                    > as __rt::AliasField>::Part as __rt::KeyPart>::write(out, __out);
+                },
+            )
+        }
+        /// The tag `users`.
+        pub fn users(&self) -> __rt::Tag {
+            __rt::Tag::written(
+                500,
+                |__out| {
+                    __out.text(\"users\");
+                },
+            )
+        }
+    }
+};
+";
+    assert!(code.contains(of_entries), "{code}");
+    assert!(code.ends_with(beside), "{code}");
+}
+
+#[test]
+fn tags_take_no_more_than_there_is_to_say() {
+    for (source, parts) in [
+        // Its loaders say them.
+        (
+            "#[cached(tags)] struct User(#[cached(key)] u64);",
+            &[
+                "TAGGED: bool = true;",
+                "type Tags = ();",
+                "__rt::Tagged for User {}",
+            ][..],
+        ),
+        // The key is of a foreign type.
+        (
+            r#"#[cached(tag = "at:{0}")] struct Page(#[cached(key(with = "Url::as_str"))] Url);"#,
+            &[
+                "fn at(&self, __0: &Url) -> __rt::Tag",
+                "<__rt::With<Url, Page, 0> as __rt::KeyPart>::write(__key0, __out);",
+            ],
+        ),
+        // It is not in the value, which says by itself what follows from none.
+        (
+            r#"#[cached(key = u64, tag = "rates")] struct Rates(u64);"#,
+            &[
+                "fn write_key_tags(_: Self::Key<'_>, ",
+                "fn write_tags(&self, ",
+            ],
+        ),
+    ] {
+        let code = cached(source);
+        for part in parts {
+            assert!(code.contains(part), "{part}: {code}");
+        }
+        assert!(!code.contains("Clearable"), "{code}");
+        let from_value = code.contains("fn write_tags");
+        assert_eq!(from_value, !source.starts_with("#[cached(tags)]"), "{code}");
+    }
+}

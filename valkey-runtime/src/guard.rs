@@ -24,7 +24,7 @@ use crate::{Error, ErrorKind, Result, envelope};
 pub(crate) const GUARD_LIFE: Duration = Duration::from_secs(10);
 /// The same where tags are guarded, at the least. What lives longer than the longest load even where its writer died just before
 /// it would have been renewed: no load that had begun by then is stored after it.
-const TAG_GUARD_LIFE: u64 = 18_000;
+pub(crate) const TAG_GUARD_LIFE: u64 = 18_000;
 
 /// What becomes of a write whose guard can't be placed; an attribute of the type.
 ///

@@ -155,6 +155,57 @@
 //! - The database and `with` have to agree which e-mails are the same. If it ignores case and nothing says so here, the user
 //!   whom it finds has another e-mail than the one that was asked for, and the answer is none.
 //!
+//! # Invalidating many at once
+//!
+//! Entries carry *tags*, and one call invalidates all that carry one, whatever their types and however many there are:
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! use valkey_runtime::{Cached, Store, UpdateOptions};
+//!
+//! #[derive(Serialize, Deserialize, Cached, Clone)]
+//! #[cached(prefix = "user", tag = "org:{org_id}")]
+//! struct User {
+//!     #[cached(key)]
+//!     id: u64,
+//!     org_id: u64,
+//! }
+//!
+//! // A tag that follows from the key is looked up together with the entry.
+//! #[derive(Serialize, Deserialize, Cached, Clone)]
+//! #[cached(prefix = "settings", tag = "org:{org_id}", clear)]
+//! struct Settings {
+//!     #[cached(key)]
+//!     org_id: u64,
+//!     theme: String,
+//! }
+//!
+//! # struct Db;
+//! # impl Db { async fn move_user(&self, _: u64, _: u64) -> valkey_runtime::Result<()> { Ok(()) } }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (store, db) = (Store::memory(), Db);
+//! User { id: 1, org_id: 42 }.set(&store).await?;
+//! Settings { org_id: 42, theme: "dark".into() }.set(&store).await?;
+//!
+//! User::tags().org(42).invalidate(&store).await?; // or store.invalidate_tag("org:42")
+//! assert!(User::get(&store, 1).await?.is_none());
+//! assert!(Settings::get(&store, 42).await?.is_none());
+//!
+//! // All of a type that says `clear`.
+//! Settings::clear(&store).await?;
+//!
+//! // With a guarded write: no reader is given anything of the two that is older than it.
+//! let options = UpdateOptions::new().invalidating([User::tags().org(42), User::tags().org(7)]);
+//! User::update_with(&store, 1, options, || db.move_user(1, 7)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A tag may come from the row that was loaded, since what is compared is when the load began. An invalidation is two round
+//! trips, a hit one, or two where a tag does not follow from the key. [`Store::expire_tag_over`] has entries fall due over a time in
+//! place of all at once. The page `docs/tags.md` has the steps, the costs, and why other ways fail.
+//!
 //! # Features
 //!
 //! | feature | default | brings |

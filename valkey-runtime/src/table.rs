@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::envelope::placeholder::{Guard, Lease, Name, Writer};
 use crate::envelope::timing::{Claim, Timing};
 use crate::envelope::{Head, Header, HeaderBytes, Kind, head};
-use crate::guard::GUARD_LIFE;
+use crate::guard::{GUARD_LIFE, TAG_GUARD_LIFE};
+use crate::tags::hold_of_tags;
 use crate::transition::{
     Change, Fingerprint, Hold, Life, Placing, Put, Rejected, Touch, Verb, apply, apply_placing,
 };
@@ -559,6 +560,13 @@ fn the_page_has_the_figures_of_the_code() {
         .split_once("const MOST: u32 = ")
         .and_then(|(_, rest)| rest.split_once(';'));
     let tasks = tasks.expect("the number").0;
+    let fill = include_str!("tags/fill.rs");
+    let millis = |name| {
+        let number = fill.split_once(&format!("const {name}: u64 = "));
+        let number = number.and_then(|(_, rest)| rest.split_once(';'));
+        let number = number.expect("the number").0.replace('_', "");
+        time(Duration::from_millis(number.parse().unwrap()))
+    };
     let eighth = include_str!("verbs.rs")
         .split_once("left >= ttl - ttl / ")
         .and_then(|(_, rest)| rest.split_once(' '));
@@ -592,6 +600,19 @@ fn the_page_has_the_figures_of_the_code() {
             format!("1/{eighth}"),
         ),
         ("a place in a guard lasts", time(GUARD_LIFE)),
+        (
+            "a place in a guard lasts, if the write invalidates tags, at least",
+            time(Duration::from_millis(TAG_GUARD_LIFE)),
+        ),
+        (
+            "a hold of tags is longer than the type's by",
+            time(Duration::from_millis(hold_of_tags(500) - 500)),
+        ),
+        (
+            "an epoch outlives what is stored under it by",
+            millis("MARGIN_MILLIS"),
+        ),
+        ("a mark in place of an epoch lives", millis("MARK_MILLIS")),
         (
             "the first pause before a kept deletion is tried again",
             time(constant(breaker, "FIRST_PAUSE")),

@@ -17,68 +17,58 @@ pub(super) fn items(model: &Cached) -> TokenStream {
     if tags.is_empty() {
         return quote!(type Tags = #name;);
     }
-    let of_type = tags.clear.then(|| quote!(out.of_type(Self::PREFIX);));
-    let of_value = tags
-        .templates
-        .iter()
-        .map(|template| of_value(template, model));
-    let computed = tags
-        .function
-        .as_ref()
-        .map(|function| quote_spanned!(at(function)=> out.extend(#function(self));));
-    let from_key: Vec<&Template> = tags
-        .templates
-        .iter()
-        .filter(|template| follows_from_key(template))
-        .collect();
-    let key = (!from_key.is_empty() || tags.clear).then(|| {
-        let parts = key_parts(model);
-        let named = (0..parts.len()).map(|at| {
-            let used = from_key
-                .iter()
-                .any(|template| template.fields().any(|field| field.in_key == Some(at)));
-            match used {
-                true => key_name(at),
-                false => format_ident!("_"),
-            }
-        });
-        let named: Vec<TokenStream> = named
-            .map(|name| {
-                if name == "_" {
-                    quote!(_)
-                } else {
-                    quote!(#name)
-                }
-            })
-            .collect();
-        let bind = match named.as_slice() {
-            [] => quote!(let _ = key;),
-            [one] => quote!(let #one = key;),
-            several => quote!(let (#(#several),*) = key;),
-        };
+    let (from_key, from_value): (Vec<&Template>, Vec<&Template>) =
+        tags.templates.iter().partition(|tag| follows_from_key(tag));
+    let of_key = (!from_key.is_empty() || tags.clear).then(|| {
+        let of_type = tags.clear.then(|| quote!(__tags.of_type(Self::PREFIX);));
         let written = from_key.iter().map(|template| {
             written(template, model, |field| {
                 let name = key_name(field.in_key.unwrap_or_default());
                 quote!(#name)
             })
         });
-        quote! {
-            fn write_key_tags(key: Self::Key<'_>, out: &mut __rt::TagWriter<'_>) {
-                #bind
-                #of_type
-                #(out.tag(|__out| { #written });)*
-            }
-        }
+        quote!(#of_type #(__tags.tag(|__out| { #written });)*)
     });
+    let key = of_key.as_ref().map(|of_key| {
+        let key = key_pattern(&from_key, model);
+        quote!(fn write_key_tags(#key: Self::Key<'_>, __tags: &mut __rt::TagWriter<'_>) { #of_key })
+    });
+    let keyed = matches!(model.key.form, KeyForm::Fields(_));
+    let of_key = of_key.map(|of_key| match keyed {
+        true => quote!(Self::write_key_tags(__rt::Keyed::cache_key(self), __tags);),
+        // Nothing of it is said by the key.
+        false => of_key,
+    });
+    let of_value = from_value.iter().map(|template| of_value(template, model));
+    let computed = tags
+        .function
+        .as_ref()
+        .map(|function| quote_spanned!(at(function)=> __tags.extend(#function(self));));
+    let written = quote!(#of_key #(#of_value)* #computed);
+    let value = (!written.is_empty())
+        .then(|| quote!(fn write_tags(&self, __tags: &mut __rt::TagWriter<'_>) { #written }));
     quote! {
         const TAGGED: bool = true;
         type Tags = #name;
-        fn write_tags(&self, out: &mut __rt::TagWriter<'_>) {
-            #of_type
-            #(#of_value)*
-            #computed
-        }
         #key
+        #value
+    }
+}
+
+/// The key, with names for those of its parts that stand in these tags.
+fn key_pattern(tags: &[&Template], model: &Cached) -> TokenStream {
+    let fields = tags.iter().flat_map(|tag| tag.fields());
+    let used: Vec<usize> = fields.filter_map(|field| field.in_key).collect();
+    if used.is_empty() {
+        return quote!(_);
+    }
+    let names = (0..key_parts(model).len()).map(|at| match used.contains(&at) {
+        true => key_name(at),
+        false => format_ident!("_"),
+    });
+    match &*names.collect::<Vec<_>>() {
+        [one] => quote!(#one),
+        several => quote!((#(#several),*)),
     }
 }
 
@@ -101,10 +91,8 @@ pub(super) fn beside(model: &Cached, target: &Target) -> TokenStream {
         let bounds = &bounded.generics.where_clause;
         let functions = tags.templates.iter().map(|template| function(template, model));
         quote! {
+            #[derive(__rt::Default)]
             pub struct __Tags;
-            impl __rt::Default for __Tags {
-                fn default() -> Self { Self }
-            }
             #[allow(dead_code, private_interfaces, clippy::unused_self, clippy::trivially_copy_pass_by_ref)]
             impl __Tags #bounds { #(#functions)* }
         }
@@ -112,7 +100,7 @@ pub(super) fn beside(model: &Cached, target: &Target) -> TokenStream {
     quote!(#tagged #clearable #functions)
 }
 
-/// The tag of a value; none where an `Option` in it is `None`.
+/// A tag that does not follow from the key; none where an `Option` in it is `None`.
 fn of_value(template: &Template, model: &Cached) -> TokenStream {
     let optional: Vec<&TagField> = template
         .fields()
@@ -131,7 +119,7 @@ fn of_value(template: &Template, model: &Cached) -> TokenStream {
             }
         }
     });
-    let tag = quote!(out.tag(|__out| { #written }););
+    let tag = quote!(__tags.tag(|__out| { #written }););
     optional.iter().rev().fold(tag, |tag, field| {
         let (member, ty, name) = (&field.member, &field.ty, part_name(&field.member));
         quote!(if let __rt::Option::Some(#name) = <#ty as __rt::AliasField>::part(&self.#member) { #tag })

@@ -94,7 +94,7 @@ impl Backend {
         }
     }
 
-    /// The first [`TIMED_HEADER`] bytes of each, in the order of the keys.
+    /// The first [`HEAD`] bytes of each, in the order of the keys.
     pub(crate) async fn heads(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
         match self {
             Backend::Memory(memory) => {

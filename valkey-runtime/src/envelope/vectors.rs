@@ -1,6 +1,6 @@
 //! The test vectors of the envelope. Made here by the code itself, they are held to `docs/envelope-vectors.json`, in which
-//! another language finds them, and so is what a reader makes of each; `docs/envelope.md` shows them all. (After a wanted
-//! change: empty that file, and the test prints what belongs there.)
+//! another language finds them, and so is what a reader makes of each, where the epochs of tags are as said there;
+//! `docs/envelope.md` shows them all. (After a wanted change: empty that file, and the test prints what belongs there.)
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::epoch::{Epoch, Soft};
 use super::timing::{Claim, Timing};
-use super::{Head, Header, HeaderBytes, Kind, Standing, head, standing};
+use super::{Head, Header, HeaderBytes, Kind, Standing, head, standing, tags};
 use crate::backend::Found;
 use crate::{Cached, ErrorKind, ManualClock, OnCorrupt, Policy, Store, Ttl, codec};
 
@@ -24,6 +25,9 @@ const STAMP: u64 = 1_767_225_600_000_000 << 12 | 0xabc;
 const LATER: Duration = Duration::from_secs(60);
 /// That time, in milliseconds.
 const NOW: u64 = STAMP / 4_096_000 + 60_000;
+/// The clock of the entries that have one.
+const CLOCK: u64 = STAMP >> 12;
+const SECOND: u64 = 1_000_000;
 
 /// The reader. A corrupt entry is an error to it, and stays.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +71,36 @@ fn timed(until: u64, claim: Claim) -> HeaderBytes {
     .to_bytes()
 }
 
+/// A header with a clock, and these tags after it.
+fn tagged(header: Header, names: &[&str]) -> Vec<u8> {
+    let clock = Some(CLOCK);
+    let mut bytes = Header { clock, ..header }.to_bytes().to_vec();
+    tags::write(names.iter().copied(), &mut bytes);
+    bytes
+}
+
+/// The epochs of tags that are known when the entries are read.
+fn epochs() -> [(&'static str, Epoch); 5] {
+    let before = Epoch::new(CLOCK - SECOND);
+    let halfway = CLOCK + 30 * SECOND;
+    let expired = |length| Epoch {
+        soft: Some(Soft {
+            due: 0,
+            clock: halfway,
+            start: NOW - 30_000,
+            length,
+        }),
+        ..before
+    };
+    [
+        ("tag:org:7", before),
+        ("type:user", before),
+        ("tag:org:8", Epoch::new(halfway)),
+        ("tag:catalog", expired(10_000)),
+        ("tag:prices", expired(3_600_000)),
+    ]
+}
+
 /// Name and bytes of each vector.
 fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     let header = |kind, version, shape| {
@@ -101,6 +135,17 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     };
     let later_and_longer = [&[0x9c, 2], &own[2..], &[0xc0], &ada].concat();
     let shortest_integers = [&[0x9b, 1, 0, 2, 0], &own[11..], &ada].concat();
+    let plain = Header::value(VERSION, STAMP);
+    let lasting = Header {
+        timing: Some(Timing::fresh_until(fresh)),
+        ..plain
+    };
+    let clock_alone = [&own[..23], &tagged(plain, &[])[23..32], b"\xc0"].concat();
+    let one_tag_of_two = {
+        let mut bytes = tagged(plain, &["tag:org:7"]);
+        bytes[32] += 1;
+        bytes
+    };
     let text = br#"{"id":42,"name":"Ada","born":1815}"#;
 
     vec![
@@ -111,10 +156,31 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("fresh", entry(&timed(fresh, Claim::NONE), &ada)),
         ("fresh, claimed", entry(&claimed, &ada)),
+        ("with a tag", entry(&tagged(plain, &["tag:org:7"]), &ada)),
+        (
+            "fresh, with two tags",
+            entry(&tagged(lasting, &["tag:org:7", "type:user"]), &ada),
+        ),
+        (
+            "to fall due by its tag",
+            entry(&tagged(lasting, &["tag:prices"]), &ada),
+        ),
         ("not fresh", entry(&timed(stale, Claim::NONE), &ada)),
         ("not fresh, claimed", entry(&timed(stale, loader), &ada)),
         ("not fresh, paused", entry(&timed(stale, pause), &ada)),
         ("expired by hand", entry(&timed(0, Claim::NONE), &ada)),
+        (
+            "fallen due by its tag",
+            entry(&tagged(lasting, &["tag:catalog"]), &ada),
+        ),
+        (
+            "tag invalidated",
+            entry(&tagged(plain, &["tag:org:7", "tag:org:8"]), &ada),
+        ),
+        (
+            "tag unknown",
+            entry(&tagged(plain, &["tag:org:9"]), &ada),
+        ),
         ("older version", entry(&header(Kind::Value, 1, 0), &ada)),
         ("newer version", entry(&header(Kind::Value, 3, 0), &ada)),
         (
@@ -122,6 +188,13 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
             entry(&header(Kind::Value, VERSION, 0x0102_0304), &ada),
         ),
         ("absence", entry(&header(Kind::Absence, VERSION, 0), b"\xc0")),
+        (
+            "absence with a tag",
+            entry(
+                &tagged(Header::absence(VERSION, STAMP), &["tag:org:7"]),
+                b"\xc0",
+            ),
+        ),
         (
             "lease",
             entry(
@@ -141,6 +214,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         ("reserved element in use", damaged(21, 1)),
         ("freshness of an absence", entry(&at_21(Kind::Absence), b"\xc0")),
         ("freshness without claim", entry(&without_claim, &ada)),
+        ("clock without tags", entry(&clock_alone, &ada)),
         (
             "header alone",
             Header::value(VERSION, 0x0123_4567_89ab_cdef)
@@ -156,6 +230,8 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         ("129 levels", entry(&own, &[&[0x91; 129][..], b"\xc0"].concat())),
         ("header cut short", own[..24].to_vec()),
         ("timed header cut short", claimed[..40].to_vec()),
+        ("clock cut short", tagged(plain, &[])[..32].to_vec()),
+        ("a tag too few", entry(&one_tag_of_two, &ada)),
         ("unknown kind", damaged(2, 4)),
         ("shortest integers", shortest_integers),
         ("bare payload", ada),
@@ -175,6 +251,13 @@ fn times(Timing { until, claim }: Timing) -> String {
     )
 }
 
+/// What an entry with a clock says of tags; null for what is damaged.
+fn tags_of(bytes: &[u8], header: Header, clock: u64) -> String {
+    let names: Option<Vec<&str>> = tags::read(&bytes[header.len()..]).collect();
+    let names = names.map_or("null".into(), |names| format!("{names:?}"));
+    format!(r#", "clock": {clock}, "tags": {names}"#)
+}
+
 /// The vector as an object of the file, with what the code makes of it.
 async fn described(name: &str, bytes: &[u8]) -> String {
     let mut json = format!(
@@ -185,11 +268,14 @@ async fn described(name: &str, bytes: &[u8]) -> String {
         Head::Known(header) => {
             let (micros, random) = (header.stamp >> 12, header.stamp & 0xfff);
             format!(
-                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random}{} }}"#,
+                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random}{}{} }}"#,
                 format!("{:?}", header.kind).to_lowercase(),
                 header.version,
                 header.shape,
                 header.timing.map_or_else(String::new, times),
+                header
+                    .clock
+                    .map_or_else(String::new, |clock| tags_of(bytes, header, clock)),
             )
         }
         Head::Newer => "\"newer\"".to_owned(),
@@ -226,6 +312,11 @@ async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
     let store = store.await.unwrap();
     assert_eq!(store.inner().now_millis(), NOW);
     let backend = &store.inner().backend;
+    for (name, epoch) in epochs() {
+        let key = format!("::{name}");
+        let epoch = epoch.to_bytes();
+        backend.set(key.as_bytes(), epoch, None).await.unwrap();
+    }
     backend.set(b"user:42", bytes.to_vec(), None).await.unwrap();
     let result = User::get(&store, 42).await.map_err(|error| {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -253,9 +344,12 @@ async fn the_file_holds_what_the_code_writes_and_how_it_reads() {
     for (name, bytes) in vectors() {
         objects.push(described(name, &bytes).await);
     }
+    let known = epochs().map(|(name, epoch)| format!("    {name:?}: {:?}", hex(&epoch.to_bytes())));
     let file = format!(
         "{{\n  \"about\": \"Entries of the envelope (envelope.md), and what a reader of version {VERSION} of `struct User {{ id: \
-         u64, name: String }}` makes of each, a minute after the stamp\",\n  \"vectors\": [\n{}\n  ]\n}}\n",
+         u64, name: String }}` makes of each, a minute after the stamp, where no other epochs are known. `standing` is what the header \
+         alone says.\",\n  \"epochs\": {{\n{}\n  }},\n  \"vectors\": [\n{}\n  ]\n}}\n",
+        known.join(",\n"),
         objects.join(",\n")
     );
     for (number, (made, written)) in file.lines().zip(FILE.lines()).enumerate() {
@@ -285,7 +379,8 @@ fn the_first_vector_is_what_the_codec_writes() {
 
 #[test]
 fn the_page_shows_every_vector() {
-    for (name, bytes) in vectors() {
+    let epochs = epochs().map(|(name, epoch)| (name, epoch.to_bytes()));
+    for (name, bytes) in vectors().into_iter().chain(epochs) {
         let hex = hex(&bytes);
         let shows = |line: &str| line.starts_with(name) && line.ends_with(&format!(" {hex}"));
         assert!(
