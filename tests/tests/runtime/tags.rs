@@ -27,6 +27,7 @@ suite! {
     many_are_read_and_loaded_with_their_tags
     a_load_that_is_overtaken_is_not_stored
     who_calls_after_an_invalidation_joins_no_load_from_before
+    who_joined_a_load_is_not_given_what_was_not_stored
     an_absence_has_the_tags_that_follow_from_the_key
     without_its_epoch_or_the_clock_an_entry_is_a_miss
     what_expires_is_served_if_its_loader_fails
@@ -334,6 +335,27 @@ pub(crate) async fn who_calls_after_an_invalidation_joins_no_load_from_before(on
         assert_eq!(follower.await.unwrap(), 2, "{on:?}");
     }
     assert!(db.loads() <= 4, "{on:?}: {} loads", db.loads());
+    assert_eq!(given(&store, &db, user(1, 42, 3)).await, 2, "{on:?}");
+}
+
+pub(crate) async fn who_joined_a_load_is_not_given_what_was_not_stored(on: On) {
+    let store = on.store("tags-unstored").await;
+    let db = Database::new();
+    db.gate.forget_permits(OPEN);
+    let call = |row| {
+        let (store, db) = (store.clone(), db.clone());
+        tokio::spawn(async move { given(&store, &db, user(1, 42, row)).await })
+    };
+    let leader = call(1);
+    db.begun.acquire().await.unwrap().forget();
+    let follower = call(2);
+    until("both have missed", async || store.stats().misses() == 2).await;
+    // The lease goes, and no epoch tells of it.
+    User::del(&store, 1).await.unwrap();
+    db.gate.add_permits(OPEN);
+    assert_eq!(leader.await.unwrap(), 1, "{on:?}");
+    assert_eq!(follower.await.unwrap(), 2, "{on:?}");
+    assert_eq!(db.loads(), 2, "{on:?}");
     assert_eq!(given(&store, &db, user(1, 42, 3)).await, 2, "{on:?}");
 }
 

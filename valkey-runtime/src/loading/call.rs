@@ -67,7 +67,7 @@ pub(crate) enum Loaded<V> {
     Share(Share<V>),
     /// It failed, or gave what can't be shared.
     Failed,
-    /// One of its tags was invalidated meanwhile: who joined it may have come after that.
+    /// One of its tags was invalidated meanwhile, or may have been: who joined it may have come after that.
     Overtaken,
 }
 
