@@ -409,7 +409,7 @@ impl<K: Ord + Clone> Call<K> {
 /// What the exhaustive check renames after each step.
 #[cfg(test)]
 impl Call<()> {
-    pub(super) fn visit(&mut self, visitor: &mut impl super::check::Visitor) {
+    pub(crate) fn visit(&mut self, visitor: &mut impl crate::explore::names::Visitor) {
         visitor.moment(&mut self.began);
         match &mut self.place {
             Place::Leading(id) | Place::Queued(id) | Place::Following(id) => id.visit(visitor),

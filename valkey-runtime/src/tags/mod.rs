@@ -13,6 +13,8 @@
 //!
 //! No type has an empty prefix and no alias lies there, so these are nobody else's keys.
 
+#[cfg(test)]
+mod check;
 mod fill;
 mod invalidate;
 mod read;

@@ -134,20 +134,14 @@ impl Inner {
             (None, None) => return found,
         };
         let outdated = Found::Outdated(header.stamp);
-        let mut fresh_until = u64::MAX;
-        for name in names(bytes, header) {
-            let epoch = match name.map(|name| self.find(known, name)) {
-                Some(Some(Found::Entry(epoch))) => Epoch::from_bytes(epoch),
-                Some(_) => None,
-                // Its payload will not be found either.
-                None => return found,
-            };
-            match epoch.map(|epoch| epoch.judge(clock, header.stamp)) {
-                Some(Verdict::Valid) => {}
-                Some(Verdict::FreshUntil(until)) => fresh_until = fresh_until.min(until),
-                Some(Verdict::Dead) | None => return outdated,
-            }
-        }
+        let find = |name: &str| self.find(known, name);
+        let fresh_until = match verdict(names(bytes, header), find, clock, header.stamp) {
+            Some(Verdict::Valid) => u64::MAX,
+            Some(Verdict::FreshUntil(until)) => until,
+            Some(Verdict::Dead) => return outdated,
+            // Its payload will not be found either.
+            None => return found,
+        };
         // Written when the type had other tags.
         let carries = |key: &[u8]| {
             names(bytes, header)
@@ -203,6 +197,32 @@ fn tagged<'f>(found: &'f Found, meta: &Meta) -> Option<(&'f [u8], Header, u64)> 
 fn untagged(found: &Found, meta: &Meta) -> Option<u64> {
     let (_, header) = readable(found, meta)?;
     (meta.tagged && header.clock.is_none()).then_some(header.stamp)
+}
+
+/// What all tags of an entry with that clock and stamp make of it; `None` where they are damaged. One whose epoch is not known
+/// may have been invalidated.
+pub(super) fn verdict<'f>(
+    tags: envelope::tags::Tags<'_>,
+    find: impl Fn(&str) -> Option<&'f Found>,
+    clock: u64,
+    stamp: u64,
+) -> Option<Verdict> {
+    let mut all = Verdict::Valid;
+    for name in tags {
+        let epoch = match find(name?) {
+            Some(Found::Entry(epoch)) => Epoch::from_bytes(epoch),
+            _ => None,
+        };
+        all = match (all, epoch.map(|epoch| epoch.judge(clock, stamp))) {
+            (all, Some(Verdict::Valid)) => all,
+            (Verdict::FreshUntil(one), Some(Verdict::FreshUntil(other))) => {
+                Verdict::FreshUntil(one.min(other))
+            }
+            (_, Some(until @ Verdict::FreshUntil(_))) => until,
+            (_, Some(Verdict::Dead) | None) => return Some(Verdict::Dead),
+        };
+    }
+    Some(all)
 }
 
 fn names(entry: &[u8], header: Header) -> envelope::tags::Tags<'_> {
