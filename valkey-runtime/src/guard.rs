@@ -148,6 +148,8 @@ pub struct Guard {
     clock: Option<u64>,
     token: u64,
     hold: u64,
+    /// The longest that a type has whose tag it is.
+    tag_hold: u64,
     life: u64,
     /// When each key's guard was made; none where it could not be placed.
     stamps: Vec<Option<u64>>,
@@ -172,6 +174,8 @@ impl Guard {
         let (mut life, hold) =
             times(&options, meta).map_err(|error| inner.failed(error.during("guard")))?;
         let mut tags = inner.tag_writer();
+        let hold_of_tag = options.tags.iter().map(|tag| u64::from(tag.hold_millis));
+        let tag_hold = hold_of_tag.max().unwrap_or(0).max(hold);
         tags.extend(options.tags);
         let epochs = tags.into_epochs();
         let tags = epochs.len();
@@ -218,6 +222,7 @@ impl Guard {
             clock,
             token,
             hold,
+            tag_hold,
             life,
             stamps,
             renewal,
@@ -227,7 +232,7 @@ impl Guard {
             None => Ok(guard),
             Some(error) if strict => {
                 // What was placed, or was placed after all, would otherwise keep readers from storing until it runs out.
-                log_unconfirmed(guard.leave(0).await);
+                log_unconfirmed(guard.leave(false).await);
                 Err(inner.failed(error))
             }
             Some(error) => {
@@ -270,8 +275,7 @@ impl Guard {
     /// # Errors
     /// When the server did not confirm it. The guard then runs out, and the deletion of its keys is queued.
     pub async fn release(self) -> Result<bool> {
-        let hold = self.hold;
-        self.leave(hold).await
+        self.leave(true).await
     }
 
     /// Takes the guard away at once: nothing was written.
@@ -279,13 +283,13 @@ impl Guard {
     /// # Errors
     /// When the server did not confirm it. The guard then runs out.
     pub async fn abandon(self) -> Result<bool> {
-        self.leave(0).await
+        self.leave(false).await
     }
 
-    async fn leave(mut self, hold: u64) -> Result<bool> {
+    async fn leave(mut self, written: bool) -> Result<bool> {
         let advanced = self.advance().await;
         self.end();
-        let left = self.apply_each(&self.leaves(hold)).await;
+        let left = self.apply_each(&self.leaves(written)).await;
         let inner = self.store.inner();
         match advanced.and(left) {
             Ok(had) => Ok(had.into_iter().all(|had| had)),
@@ -313,14 +317,12 @@ impl Guard {
     }
 
     /// What takes the writer out of all guards.
-    fn leaves(&self, hold: u64) -> Vec<Verb<'static>> {
+    fn leaves(&self, written: bool) -> Vec<Verb<'static>> {
         let (token, values) = (self.token, self.keys.len() - self.tags);
-        let hold = |at| {
-            if at < values {
-                hold
-            } else {
-                hold_of_tags(hold)
-            }
+        let hold = |at| match written {
+            false => 0,
+            true if at < values => self.hold,
+            true => hold_of_tags(self.tag_hold),
         };
         let verbs = (0..self.keys.len()).map(|at| Verb::Leave {
             token,
@@ -348,7 +350,7 @@ impl Guard {
             inner.failed(error.during("write_through"))
         })?;
         self.end();
-        let mut verbs: Vec<Verb<'_>> = self.leaves(self.hold);
+        let mut verbs: Vec<Verb<'_>> = self.leaves(true);
         if let Some(first) = verbs.first_mut() {
             *first = Verb::StoreThrough {
                 guard: Name {

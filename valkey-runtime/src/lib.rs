@@ -230,6 +230,8 @@ mod config;
 mod entry;
 mod envelope;
 mod error;
+#[cfg(test)]
+mod explore;
 mod front;
 mod guard;
 mod handle;

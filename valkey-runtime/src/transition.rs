@@ -362,6 +362,16 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
     }
 }
 
+/// What the clock of a namespace is after it was read, or advanced; which is the answer, too. It only grows, and one that was
+/// lost is made anew above all that it has ever been, since it grows no faster than time. `now` is in microseconds.
+pub(crate) fn clock(clock: Option<u64>, advance: bool, now: u64) -> u64 {
+    match clock {
+        Some(clock) if !advance => clock,
+        Some(clock) => now.max(clock + 1),
+        None => now,
+    }
+}
+
 impl<'a> Put<'a> {
     fn change(&self) -> Change<'a> {
         Change::Put {

@@ -75,6 +75,14 @@ impl Raw {
         Self::known(bytes, header)
     }
 
+    /// The stamp of an entry that is one.
+    fn known_stamp(bytes: &[u8]) -> Option<u64> {
+        match envelope::head(bytes) {
+            Head::Known(header) => Some(header.stamp),
+            Head::Newer | Head::Corrupt(_) => None,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -611,8 +619,12 @@ impl Inner {
         };
         match condition {
             Condition::IfAbsent => {
-                let outdated = match seen {
-                    Some(Found::Outdated(stamp)) => Some(stamp),
+                // What its tags make a miss counts as none.
+                let outdated = match &seen {
+                    Some(Found::Outdated(stamp)) => Some(*stamp),
+                    Some(found @ Found::Entry(bytes)) if self.own(found, meta).is_none() => {
+                        Raw::known_stamp(bytes)
+                    }
                     _ => None,
                 };
                 let verb = Verb::SetIfAbsent(put, outdated);

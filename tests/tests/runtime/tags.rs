@@ -27,6 +27,7 @@ suite! {
     many_are_read_and_loaded_with_their_tags
     a_load_that_is_overtaken_is_not_stored
     who_calls_after_an_invalidation_joins_no_load_from_before
+    who_joined_a_load_is_not_given_what_was_not_stored
     an_absence_has_the_tags_that_follow_from_the_key
     without_its_epoch_or_the_clock_an_entry_is_a_miss
     what_expires_is_served_if_its_loader_fails
@@ -347,6 +348,27 @@ pub(crate) async fn who_calls_after_an_invalidation_joins_no_load_from_before(on
     assert_eq!(given(&store, &db, user(1, 42, 3)).await, 2, "{on:?}");
 }
 
+pub(crate) async fn who_joined_a_load_is_not_given_what_was_not_stored(on: On) {
+    let store = on.store("tags-unstored").await;
+    let db = Database::new();
+    db.gate.forget_permits(OPEN);
+    let call = |row| {
+        let (store, db) = (store.clone(), db.clone());
+        tokio::spawn(async move { given(&store, &db, user(1, 42, row)).await })
+    };
+    let leader = call(1);
+    db.begun.acquire().await.unwrap().forget();
+    let follower = call(2);
+    until("both have missed", async || store.stats().misses() == 2).await;
+    // The lease goes, and no epoch tells of it.
+    User::del(&store, 1).await.unwrap();
+    db.gate.add_permits(OPEN);
+    assert_eq!(leader.await.unwrap(), 1, "{on:?}");
+    assert_eq!(follower.await.unwrap(), 2, "{on:?}");
+    assert_eq!(db.loads(), 2, "{on:?}");
+    assert_eq!(given(&store, &db, user(1, 42, 3)).await, 2, "{on:?}");
+}
+
 pub(crate) async fn an_absence_has_the_tags_that_follow_from_the_key(on: On) {
     let store = on.store("tags-absence").await;
     let absent = async |store: &Store| {
@@ -439,6 +461,14 @@ pub(crate) async fn what_expires_is_served_if_its_loader_fails(on: On) {
     });
     assert_eq!(loaded.await.unwrap(), Some(kept(2)), "{on:?}");
     assert_eq!(Kept::get(&store, 1).await.unwrap(), Some(kept(2)), "{on:?}");
+
+    // What is a miss counts as none.
+    Kept::tags().org(42).expire(&store).await.unwrap();
+    let set = kept(3)
+        .set_with(&store, SetOptions::new().if_absent())
+        .await;
+    assert!(set.unwrap(), "{on:?}");
+    assert_eq!(Kept::get(&store, 1).await.unwrap(), Some(kept(3)), "{on:?}");
 
     // A hard invalidation wins.
     Kept::tags().org(42).expire(&store).await.unwrap();
@@ -606,6 +636,12 @@ pub(crate) async fn an_invalidation_after_a_hold_leaves_a_guard(on: On) {
     assert!(!Lagging::exists(&store, 1).await.unwrap(), "{on:?}");
     row.set(&store).await.unwrap();
     assert!(!Lagging::exists(&store, 1).await.unwrap(), "{on:?}: held");
+    // So does the guarded update of another type.
+    let options = UpdateOptions::new().invalidating([Lagging::tags().org(43)]);
+    let updated = User::update_with(&store, 1, options, async || Ok::<_, ()>(()));
+    updated.await.unwrap();
+    user(1, 43, 1).set(&store).await.unwrap();
+    assert!(!User::exists(&store, 1).await.unwrap(), "{on:?}: held");
     if on != On::Memory {
         let left = time_left(on, "tags-hold:::tag:org:42");
         assert!((10_500..=11_500).contains(&left), "{on:?}: {left}");

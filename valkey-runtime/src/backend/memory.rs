@@ -184,15 +184,12 @@ impl Memory {
     /// told.
     pub(crate) fn clock(&self, key: &[u8], advance: bool) -> Result<u64, Error> {
         let _lock = self.lock(key);
-        let now = self.now_micros();
         let bytes = self.live(key).map(|entry| entry.bytes);
-        let clock = bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse::<u64>().ok());
-        let clock = match clock {
-            Some(clock) if !advance => return Ok(clock),
-            Some(clock) => now.max(clock + 1),
-            None => now,
-        };
-        self.put(key, clock.to_string().into(), None)?;
+        let before = bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse::<u64>().ok());
+        let clock = transition::clock(before, advance, self.now_micros());
+        if before != Some(clock) {
+            self.put(key, clock.to_string().into(), None)?;
+        }
         Ok(clock)
     }
 

@@ -144,6 +144,14 @@ impl Epoch {
     }
 }
 
+/// What the exhaustive check renames after each step. It has no soft ones.
+#[cfg(test)]
+impl Epoch {
+    pub(crate) fn visit(&mut self, visitor: &mut impl crate::explore::names::Visitor) {
+        visitor.clock(&mut self.hard);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

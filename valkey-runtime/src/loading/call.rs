@@ -67,7 +67,7 @@ pub(crate) enum Loaded<V> {
     Share(Share<V>),
     /// It failed, or gave what can't be shared.
     Failed,
-    /// One of its tags was invalidated meanwhile: who joined it may have come after that.
+    /// One of its tags was invalidated meanwhile, or may have been: who joined it may have come after that.
     Overtaken,
 }
 
@@ -409,7 +409,7 @@ impl<K: Ord + Clone> Call<K> {
 /// What the exhaustive check renames after each step.
 #[cfg(test)]
 impl Call<()> {
-    pub(super) fn visit(&mut self, visitor: &mut impl super::check::Visitor) {
+    pub(crate) fn visit(&mut self, visitor: &mut impl crate::explore::names::Visitor) {
         visitor.moment(&mut self.began);
         match &mut self.place {
             Place::Leading(id) | Place::Queued(id) | Place::Following(id) => id.visit(visitor),

@@ -20,23 +20,20 @@
 //! corrupt, best-effort updates that did not get their guard); a server that forgets what it had acknowledged. There is one
 //! key, and a caller calls once.
 
-mod explorer;
 mod names;
 mod reader;
 mod server;
 mod world;
 mod writer;
 
-pub(super) use names::Visitor;
-pub(super) use world::Bell;
-
 use std::fmt;
 use std::time::Instant;
 
-use explorer::{Flaw, Trace, explore};
 use server::Row;
 use world::World;
 use writer::Kind;
+
+use crate::explore::{Flaw, Trace, explore};
 
 /// A small world to explore.
 #[derive(Clone, Copy, Debug)]

@@ -534,18 +534,32 @@ impl Driver {
         }
     }
 
-    /// Followers are told. What is to be stored is, if the lease is still there; else the lease is given back. True if
-    /// something was stored.
+    /// What is to be stored is, if the lease is still there; else the lease is given back. Followers are told before; where there
+    /// are tags only once that is done. True if something was stored.
     async fn end(&mut self, end: End) -> bool {
+        let waits = end.waits(self.lease);
         let end = self.admit(end).await;
-        self.with(|call, flights, _| call.loaded(flights, end.followers.clone()));
+        if !waits {
+            self.tell(end.followers.clone());
+        }
+        let done = self.carry_out(&end).await;
+        if waits {
+            self.tell(end.told(done.is_some()));
+        }
+        done.is_some_and(|fills| fills)
+    }
+
+    fn tell(&mut self, followers: Ended<Bytes>) {
+        self.with(|call, flights, _| call.loaded(flights, followers));
+    }
+
+    /// What becomes of the lease. `None` if it was not there any more; else whether something was stored.
+    async fn carry_out(&self, end: &End) -> Option<bool> {
         let (inner, key) = (self.store.inner(), self.call.key());
-        let Some(verb) = end.verb(self.lease, inner, self.meta) else {
-            return false;
-        };
+        let verb = end.verb(self.lease, inner, self.meta)?;
         let fills = matches!(verb, Verb::Fill { .. } | Verb::Confirm { .. });
         match inner.backend.apply(key, &verb).await {
-            Ok(true) => return fills,
+            Ok(true) => return Some(fills),
             Ok(false) if fills => inner.counters.refused_fill(),
             Ok(false) => {}
             // The lease runs out by itself.
@@ -554,7 +568,7 @@ impl Driver {
                 "a load is not stored, nor its lease given back",
             ),
         }
-        false
+        None
     }
 }
 

@@ -120,6 +120,21 @@ impl End {
         tags: None,
     };
 
+    /// Whether followers are told only once the load is stored. An entry with tags may be invalidated without being touched, and
+    /// so may its lease. What the epochs admit is good for followers only if the lease was still there after that: it may have
+    /// been lost for longer than the guard of a writer lasts that has died.
+    pub(super) fn waits(&self, lease: Option<Lease>) -> bool {
+        self.tags.is_some() && lease.is_some()
+    }
+
+    /// What those are told who waited, once it is known whether the lease was still there.
+    pub(super) fn told(&self, held: bool) -> Ended<Bytes> {
+        match held {
+            true => self.followers.clone(),
+            false => Ended::Overtaken,
+        }
+    }
+
     /// An invalidation came between.
     pub(super) const OVERTAKEN: Self = Self {
         followers: Ended::Overtaken,

@@ -395,11 +395,11 @@ impl Stage {
 /// What the exhaustive check renames after each step.
 #[cfg(test)]
 mod names {
-    use super::super::check::{Bell, Visitor};
     use super::{FlightId, Flights, Outcome, Stage};
+    use crate::explore::names::{Bell, Visitor};
 
     impl<V> Flights<(), V, Bell> {
-        pub(in super::super) fn visit(&mut self, visitor: &mut impl Visitor) {
+        pub(crate) fn visit(&mut self, visitor: &mut impl Visitor) {
             let renames = |id: &FlightId, visitor: &mut _| renamed(*id, visitor) != *id;
             if self.flights.keys().any(|id| renames(id, visitor)) {
                 let flights = std::mem::take(&mut self.flights).into_iter();
@@ -461,11 +461,11 @@ mod names {
     }
 
     impl FlightId {
-        pub(in super::super) fn visit(&mut self, visitor: &mut impl Visitor) {
+        pub(crate) fn visit(&mut self, visitor: &mut impl Visitor) {
             visitor.flight(&mut self.0);
         }
 
-        pub(in super::super) fn bell(self) -> Bell {
+        pub(crate) fn bell(self) -> Bell {
             Bell(self.0)
         }
     }

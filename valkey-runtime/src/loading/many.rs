@@ -493,40 +493,66 @@ impl<'s> Many<'s> {
         }
     }
 
-    /// The loads have ended: followers are told, and what has a lease is stored or given back, key by key.
+    /// The loads have ended: what has a lease is stored or given back, key by key, and followers are told as by one.
     async fn end(&mut self, mut ends: Vec<(usize, Option<Lease>, End)>) {
+        let waits: Vec<bool> = ends
+            .iter()
+            .map(|(_, lease, end)| end.waits(*lease))
+            .collect();
         self.admit(&mut ends).await;
         self.with(|ones, flights, _| {
-            for (one, _, end) in &ends {
+            for ((one, _, end), waits) in ends.iter().zip(&waits) {
                 ones[*one].done = true;
-                ones[*one].call.loaded(flights, end.followers.clone());
+                if !waits {
+                    ones[*one].call.loaded(flights, end.followers.clone());
+                }
             }
         });
+        let held = self.carry_out(&ends).await;
+        if waits.contains(&true) {
+            self.with(|ones, flights, _| {
+                for (((one, _, end), waits), held) in ends.iter().zip(&waits).zip(held) {
+                    if *waits {
+                        ones[*one].call.loaded(flights, end.told(held));
+                    }
+                }
+            });
+        }
+    }
+
+    /// What becomes of the leases, and which of them were still there.
+    async fn carry_out(&self, ends: &[(usize, Option<Lease>, End)]) -> Vec<bool> {
         let inner = self.store.inner();
-        let verbs = ends.iter().filter_map(|(one, lease, end)| {
+        let mut held = vec![false; ends.len()];
+        let verbs = ends.iter().enumerate();
+        let verbs = verbs.filter_map(|(at, (one, lease, end))| {
             let verb = end.verb(*lease, inner, self.meta)?;
-            Some((self.key(*one), verb))
+            Some((at, (self.key(*one), verb)))
         });
-        let (keys, verbs): (Vec<_>, Vec<_>) = verbs.unzip();
+        let (places, verbs): (Vec<_>, Vec<_>) = verbs.unzip();
+        let (keys, verbs): (Vec<_>, Vec<_>) = verbs.into_iter().unzip();
         if keys.is_empty() {
-            return;
+            return held;
         }
         let answers = match inner.backend.apply_each(&keys, &verbs).await {
             Ok(answers) => answers,
             // The leases run out by themselves.
             Err(error) => {
-                return inner.log_failure(error.during("get_or_load_many"), "loads are not stored");
+                inner.log_failure(error.during("get_or_load_many"), "loads are not stored");
+                return held;
             }
         };
-        for ((key, verb), answer) in keys.iter().zip(&verbs).zip(answers) {
+        for (((at, key), verb), answer) in places.into_iter().zip(keys).zip(&verbs).zip(answers) {
             match answer {
+                Ok(true) => held[at] = true,
                 Ok(false) if matches!(verb, Verb::Fill { .. }) => inner.counters.refused_fill(),
-                Ok(_) => {}
+                Ok(false) => {}
                 Err(error) => {
                     inner.log_failure(error.at("get_or_load_many", key), "a load is not stored")
                 }
             }
         }
+        held
     }
 
     /// What others have loaded meanwhile.

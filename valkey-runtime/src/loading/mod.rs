@@ -43,6 +43,14 @@ const LONGEST_LOAD: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
+/// What the check of tags drives, too.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub(crate) use super::call::{Call, Loaded, Seen, Share, Step};
+    pub(crate) use super::flights::{FlightId, Flights, Moment};
+    pub(crate) use super::sight::{Asked, seen};
+}
+
 type Key = Box<[u8]>;
 type TypeFlights = Flights<Key, Bytes, Arc<Notify>>;
 

@@ -147,12 +147,12 @@ impl Inner {
 }
 
 /// A request for a lease: its token, and what it rejected.
-pub(super) type Asked = (u64, Rejected);
+pub(crate) type Asked = (u64, Rejected);
 
 /// What follows from a value that says until when it is fresh; `None` from one that is, which is a hit unless the caller has
 /// claimed it: it has if the claim is of the request that it asked with. `now` is in milliseconds; `serves`: it may be served
 /// where there is no better one to be had.
-pub(super) fn seen<V>(
+pub(crate) fn seen<V>(
     stamp: u64,
     timing: Timing,
     now: u64,

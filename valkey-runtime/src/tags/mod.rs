@@ -13,6 +13,8 @@
 //!
 //! No type has an empty prefix and no alias lies there, so these are nobody else's keys.
 
+#[cfg(test)]
+mod check;
 mod fill;
 mod invalidate;
 mod read;
@@ -44,7 +46,7 @@ pub(crate) const SPACE: &str = "::";
 pub struct Tag {
     name: Box<str>,
     /// For how long loaders may read what is old, in milliseconds: of the type that the tag was made for.
-    hold_millis: u32,
+    pub(crate) hold_millis: u32,
 }
 
 impl Tag {

@@ -160,27 +160,19 @@ impl Inner {
             // Written before the type had tags: nothing tells whether one was invalidated since.
             return outdated.filter(|_| meta.tagged);
         };
-        let (mut fresh_until, mut count) = (u64::MAX, 0);
-        for name in names(bytes, header) {
-            // Where the tags are damaged no payload will be found either.
-            let epoch = match epoch(name?) {
-                Some(Found::Entry(epoch)) => Epoch::from_bytes(epoch),
-                _ => None,
-            };
-            count += 1;
-            match epoch.map(|epoch| epoch.judge(clock, header.stamp)) {
-                Some(Verdict::Valid) => {}
-                Some(Verdict::FreshUntil(until)) => fresh_until = fresh_until.min(until),
-                Some(Verdict::Dead) | None => return outdated,
-            }
-        }
+        let fresh_until = match verdict(names(bytes, header), epoch, clock, header.stamp) {
+            Some(Verdict::Valid) => u64::MAX,
+            Some(Verdict::FreshUntil(until)) => until,
+            Some(Verdict::Dead) => return outdated,
+            // Its payload will not be found either; of an absence nobody looks for one.
+            None => return outdated.filter(|_| header.kind == Kind::Absence),
+        };
         let carries = |key: &Vec<u8>| {
             let name = Some(name_of(key, self.space()));
             names(bytes, header).any(|carried| carried == name)
         };
         // Else it was written when the type had other tags.
-        let has_all = count >= required.len() && required.iter().all(carries);
-        if !has_all || self.backend.has_lost_tags_since(header.stamp) {
+        if !required.iter().all(carries) || self.backend.has_lost_tags_since(header.stamp) {
             return outdated;
         }
         match header.timing {
@@ -219,6 +211,32 @@ fn readable<'f>(found: &'f Found, meta: &Meta) -> Option<(&'f [u8], Header)> {
 fn tagged<'f>(found: &'f Found, meta: &Meta) -> Option<(&'f [u8], Header, u64)> {
     let (bytes, header) = readable(found, meta)?;
     Some((bytes, header, header.clock?))
+}
+
+/// What all tags of an entry with that clock and stamp make of it; `None` where they are damaged. One whose epoch is not known
+/// may have been invalidated.
+pub(super) fn verdict<'f>(
+    tags: envelope::tags::Tags<'_>,
+    find: impl Fn(&str) -> Option<&'f Found>,
+    clock: u64,
+    stamp: u64,
+) -> Option<Verdict> {
+    let mut all = Verdict::Valid;
+    for name in tags {
+        let epoch = match find(name?) {
+            Some(Found::Entry(epoch)) => Epoch::from_bytes(epoch),
+            _ => None,
+        };
+        all = match (all, epoch.map(|epoch| epoch.judge(clock, stamp))) {
+            (all, Some(Verdict::Valid)) => all,
+            (Verdict::FreshUntil(one), Some(Verdict::FreshUntil(other))) => {
+                Verdict::FreshUntil(one.min(other))
+            }
+            (_, Some(until @ Verdict::FreshUntil(_))) => until,
+            (_, Some(Verdict::Dead) | None) => return Some(Verdict::Dead),
+        };
+    }
+    Some(all)
 }
 
 fn names(entry: &[u8], header: Header) -> envelope::tags::Tags<'_> {

@@ -121,3 +121,36 @@ fn places(seen: &[Seen], which: impl Fn(&Seen) -> bool) -> Vec<usize> {
     let picked = seen.iter().enumerate().filter(|(_, seen)| which(seen));
     picked.map(|(at, _)| at).collect()
 }
+
+/// What the exhaustive check renames after each step.
+#[cfg(test)]
+mod names {
+    use super::{Seen, Settling, Step};
+    use crate::explore::names::Visitor;
+
+    impl Settling {
+        pub(in super::super) fn token(&self) -> u64 {
+            self.token
+        }
+
+        pub(in super::super) fn visit(&mut self, visitor: &mut impl Visitor) {
+            visitor.token(&mut self.token);
+            for seen in &mut self.seen {
+                match seen {
+                    Seen::Known(epoch) => epoch.visit(visitor),
+                    Seen::Pending(name) => visitor.name(name),
+                    Seen::Missing | Seen::Unknown => {}
+                }
+            }
+        }
+    }
+
+    impl Step {
+        pub(in super::super) fn visit(&mut self, visitor: &mut impl Visitor) {
+            if let Step::Fill(marks, epoch) = self {
+                marks.iter_mut().for_each(|(_, name)| visitor.name(name));
+                epoch.visit(visitor);
+            }
+        }
+    }
+}

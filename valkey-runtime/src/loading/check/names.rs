@@ -1,134 +1,9 @@
-//! Names that mean nothing: two worlds that differ by them alone are one.
-//!
-//! Moments count by their order within a process; flights, tokens and stamps only by whether they are the same. So after
-//! each step all of them are named anew: moments and flights by their rank, tokens and stamps in the order in which they are
-//! met. That also lets time pass: what the next request makes is told from all that was made before.
+//! Worlds that differ by [names](crate::explore::names) alone are one.
 
 use super::Mutation;
 use super::server::{Entry, Request};
 use super::world::{Process, World};
-use crate::envelope::placeholder::{Lease, Name};
-use crate::envelope::timing::claim_token;
-use crate::loading::flights::Moment;
-
-/// Is shown names, and may change them.
-pub(in crate::loading) trait Visitor {
-    fn moment(&mut self, _: &mut Moment) {}
-    fn flight(&mut self, _: &mut u64) {}
-    fn token(&mut self, _: &mut u64) {}
-    fn stamp(&mut self, _: &mut u64) {}
-
-    fn name(&mut self, name: &mut Name) {
-        self.token(&mut name.token);
-        self.stamp(&mut name.stamp);
-    }
-
-    fn lease(&mut self, lease: &mut Lease) {
-        match lease {
-            Lease::Placed(name) => self.name(name),
-            // The tokens of claims are those of the requests for them, which are small.
-            Lease::Claim { token, stamp } => {
-                let mut wide = u64::from(*token);
-                self.token(&mut wide);
-                *token = claim_token(wide);
-                self.stamp(stamp);
-            }
-        }
-    }
-}
-
-/// Gathers the moments and the flights of a process.
-#[derive(Default)]
-struct Gathered {
-    moments: Vec<u64>,
-    flights: Vec<u64>,
-}
-
-impl Visitor for Gathered {
-    fn moment(&mut self, moment: &mut Moment) {
-        self.moments.push(*moment);
-    }
-
-    fn flight(&mut self, flight: &mut u64) {
-        self.flights.push(*flight);
-    }
-}
-
-/// Gives each its rank among those that were gathered.
-struct Ranked(Gathered);
-
-impl Ranked {
-    fn new(mut gathered: Gathered) -> Self {
-        for names in [&mut gathered.moments, &mut gathered.flights] {
-            names.sort_unstable();
-            names.dedup();
-        }
-        Self(gathered)
-    }
-}
-
-impl Visitor for Ranked {
-    fn moment(&mut self, moment: &mut Moment) {
-        *moment = position(&self.0.moments, *moment).unwrap_or(0);
-    }
-
-    fn flight(&mut self, flight: &mut u64) {
-        *flight = position(&self.0.flights, *flight).unwrap_or(0);
-    }
-}
-
-/// Numbers tokens and stamps in the order in which they are met.
-#[derive(Default)]
-struct Naming {
-    tokens: Vec<u64>,
-    stamps: Vec<u64>,
-    /// All stamps are one: a mutation.
-    by_token_alone: bool,
-}
-
-impl Visitor for Naming {
-    fn token(&mut self, token: &mut u64) {
-        *token = name(&mut self.tokens, *token);
-    }
-
-    fn stamp(&mut self, stamp: &mut u64) {
-        let alone = self.by_token_alone;
-        *stamp = if alone {
-            0
-        } else {
-            name(&mut self.stamps, *stamp)
-        };
-    }
-}
-
-/// Takes the name from what was not met by then: nobody knows it any more.
-struct Known(Naming);
-
-/// The token of all whose names were taken. A claim that is made with it is nobody's that has one, nor a pause.
-const FORGOTTEN: u64 = 0xff_ffff;
-
-impl Visitor for Known {
-    fn token(&mut self, token: &mut u64) {
-        *token = position(&self.0.tokens, *token).unwrap_or(FORGOTTEN);
-    }
-
-    fn stamp(&mut self, stamp: &mut u64) {
-        *stamp = position(&self.0.stamps, *stamp).unwrap_or(0);
-    }
-}
-
-fn name(names: &mut Vec<u64>, name: u64) -> u64 {
-    position(names, name).unwrap_or_else(|| {
-        names.push(name);
-        names.len() as u64
-    })
-}
-
-/// Counted from 1. There are few names.
-fn position(names: &[u64], name: u64) -> Option<u64> {
-    let at = names.iter().position(|known| *known == name)?;
-    Some(at as u64 + 1)
-}
+use crate::explore::names::{Gathered, Known, Naming, Visitor};
 
 impl World {
     /// Brings it into the form in which worlds are compared.
@@ -159,7 +34,7 @@ impl World {
         if self.processes[process].drawn > 0 {
             let mut gathered = Gathered::default();
             self.visit_process(process, &mut gathered);
-            self.visit_process(process, &mut Ranked::new(gathered));
+            self.visit_process(process, &mut gathered.ranked());
             self.processes[process].drawn = 0;
         }
     }

@@ -1,11 +1,11 @@
 //! A caller of a loading verb. It does what the shell does, and the real [`Call`] says what that is.
 
-use super::explorer::Flaw;
-use super::names::Visitor;
 use super::server::{Entry, Kept, Request, Row};
-use super::world::{Bell, Event, Ghost, Steps, World};
+use super::world::{Event, Steps, World};
 use super::{Caller, Mutation};
 use crate::envelope::placeholder::Lease;
+use crate::explore::names::{Bell, Visitor};
+use crate::explore::{Flaw, Ghost};
 use crate::loading::call::{Call, Loaded, Seen, Share, Step};
 use crate::loading::flights::{FlightId, Flights, Moment};
 use crate::transition::Rejected;

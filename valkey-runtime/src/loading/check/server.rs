@@ -1,10 +1,10 @@
 //! The server: one key, of which the real transition functions make what they make.
 
-use super::names::Visitor;
 use super::{Mutation, Setup};
 use crate::envelope::placeholder::{Guard, Lease, Name};
 use crate::envelope::timing::{Claim, Timing};
 use crate::envelope::{Head, Header, Kind, Standing, head, standing};
+use crate::explore::names::Visitor;
 use crate::loading::call::Seen;
 use crate::loading::sight::{Asked, seen};
 use crate::transition::{Change, Placing, Put, Rejected, Verb, apply, apply_placing};

@@ -1,13 +1,13 @@
 //! The world: a server, a database, processes with their callers, and writers.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
-use super::explorer::{Flaw, State};
 use super::reader::Reader;
 use super::server::{Entry, Request, Row};
 use super::writer::Writer;
 use super::{Budget, Setup};
+use crate::explore::names::Bell;
+use crate::explore::{Flaw, Ghost, State};
 use crate::loading::flights::{Flights, Moment};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,32 +53,6 @@ impl Process {
     pub(super) fn moment(&mut self) -> Moment {
         self.drawn += 1;
         NOW + self.drawn
-    }
-}
-
-/// Rings when a flight moves. It has the flight's number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(in crate::loading) struct Bell(pub(in crate::loading) u64);
-
-/// What makes no difference between worlds.
-#[derive(Clone, Copy)]
-pub(super) struct Ghost<T>(pub(super) T);
-
-impl<T> PartialEq for Ghost<T> {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl<T> Eq for Ghost<T> {}
-
-impl<T> Hash for Ghost<T> {
-    fn hash<H: Hasher>(&self, _: &mut H) {}
-}
-
-impl<T: fmt::Debug> fmt::Debug for Ghost<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -4,10 +4,10 @@
 //! needs only after the write, and to return at once is what asks most of those who read after.
 
 use super::Mutation;
-use super::names::Visitor;
 use super::server::{Entry, Request, Row};
 use super::world::{Event, Steps, World};
 use crate::envelope::placeholder::Name;
+use crate::explore::names::Visitor;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {

@@ -1,4 +1,6 @@
-//! Breadth-first exploration of all that can happen, whatever it is.
+//! Breadth-first exploration of all that can happen, whatever it is: what the checks of loading and of tags share.
+
+pub(crate) mod names;
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::{self, Display};
@@ -7,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use sha1_smol::Sha1;
 
 /// A state of what is explored. Those that can't be told apart by anything that may still happen should be equal.
-pub(super) trait State: Clone + Display + Hash {
+pub(crate) trait State: Clone + Display + Hash {
     type Event: Display;
 
     /// All that can happen next, in an order that depends on nothing but the state.
@@ -22,7 +24,7 @@ pub(super) trait State: Clone + Display + Hash {
 
 /// What must never be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     /// A read gave an older row than it may.
     StaleRead,
     /// A caller waits for what will never happen.
@@ -34,16 +36,38 @@ pub(super) enum Flaw {
 }
 
 /// The shortest way to a flaw.
-pub(super) struct Trace {
-    pub(super) flaw: Flaw,
+pub(crate) struct Trace {
+    pub(crate) flaw: Flaw,
     /// How many states had been found by then.
-    pub(super) states: usize,
+    pub(crate) states: usize,
     /// What happened, and the state after it.
-    pub(super) steps: Vec<(String, String)>,
+    pub(crate) steps: Vec<(String, String)>,
+}
+
+/// What makes no difference between states.
+#[derive(Clone, Copy)]
+pub(crate) struct Ghost<T>(pub(crate) T);
+
+impl<T> PartialEq for Ghost<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for Ghost<T> {}
+
+impl<T> Hash for Ghost<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl<T: fmt::Debug> fmt::Debug for Ghost<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Goes through all states that can be reached from this one, and gives their number.
-pub(super) fn explore<S: State>(start: &S) -> Result<usize, Trace> {
+pub(crate) fn explore<S: State>(start: &S) -> Result<usize, Trace> {
     let mut search = Search::default();
     let mut frontier = VecDeque::new();
     frontier.extend(search.find(start.clone(), Origin { parent: 0, step: 0 }));
