@@ -610,7 +610,7 @@ fn the_page_has_the_figures_of_the_code() {
         ),
         (
             "an epoch outlives what is stored under it by",
-            millis("MARGIN_MILLIS"),
+            time(Duration::from_millis(crate::transition::epoch_life(0))),
         ),
         ("a mark in place of an epoch lives", millis("MARK_MILLIS")),
         (

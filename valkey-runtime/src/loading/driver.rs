@@ -417,9 +417,15 @@ impl Driver {
         // What it has not claimed may be gone.
         let claimed = self.kept.clone();
         let claimed = claimed.filter(|kept| kept.is_claimed_by(self.lease));
-        if self.meta.tagged && self.lease.is_some() && self.clock.is_none() {
-            self.clock = self.store.inner().clock().await;
-        }
+        self.clock = match self.lease {
+            _ if !self.meta.tagged => None,
+            // A lease has no other of its name after it.
+            Some(Lease::Placed(_)) if self.clock.is_none() => self.store.inner().clock().await,
+            // A claim may come again under its name. What is loaded under one is stored only by who asked for it: by then the
+            // epochs had been looked at after the clock.
+            Some(lease @ Lease::Claim { .. }) if !lease.is_of(self.request.1) => None,
+            _ => self.clock,
+        };
         let begun = Begun::now(self.lease, self.clock, self.store.inner());
         let loaded = {
             let mut keep = pin!(self.keep());

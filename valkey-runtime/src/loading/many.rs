@@ -99,10 +99,9 @@ where
         for (at, chunk) in to_load.chunks(CHUNK).enumerate() {
             let not_ended = &to_load[at * CHUNK..];
             let ats = chunk.iter().map(|(one, _)| many.at(*one)).collect();
-            let clock = many.clock_of(chunk).await;
-            let begun = chunk
-                .iter()
-                .map(|(_, lease)| Begun::now(*lease, clock, inner));
+            let clocks = many.clocks_of(chunk).await.into_iter();
+            let begun = chunk.iter().zip(clocks);
+            let begun = begun.map(|((_, lease), clock)| Begun::now(*lease, clock, inner));
             let begun: Vec<_> = begun.collect();
             let mut values: HashMap<usize, T> = match many.run(not_ended, || load(ats)).await {
                 Ok(values) => values.into_iter().collect(),
@@ -219,8 +218,6 @@ struct Many<'s> {
     loads: Arc<TypeLoads>,
     meta: &'static Meta,
     ones: Vec<One>,
-    /// That of the tags, as it stood when leases were last asked for.
-    clock: Option<u64>,
     /// How long it waits for what others load; once it has begun to.
     waits_until: Option<Instant>,
 }
@@ -230,6 +227,8 @@ struct One {
     at: usize,
     /// Of the tags that follow from the key.
     epochs: Vec<Vec<u8>>,
+    /// That of the tags, as it stood when the lease was asked for.
+    clock: Option<u64>,
     call: Call<Key>,
     step: Step<Bytes>,
     request: Request,
@@ -246,7 +245,6 @@ impl<'s> Many<'s> {
             loads,
             meta,
             ones: Vec::new(),
-            clock: None,
             waits_until: None,
         }
     }
@@ -269,6 +267,7 @@ impl<'s> Many<'s> {
         self.ones.push(One {
             at,
             epochs: place.epochs.clone(),
+            clock: None,
             call,
             step: Step::Load(None),
             request: (0, 0),
@@ -345,11 +344,11 @@ impl<'s> Many<'s> {
             }
             Err(error) => Err(error),
         };
-        self.clock = clock;
         let mut sights = Vec::with_capacity(asking.len());
         match placed {
             Ok(placed) => {
                 for ((one, rejected), found) in asking.into_iter().zip(placed) {
+                    self.ones[one].clock = clock;
                     let asked = Some((self.ones[one].request.1, rejected));
                     let sight = inner.sight(self.key(one), found, asked, self.meta).await;
                     sights.push((one, sight));
@@ -377,13 +376,22 @@ impl<'s> Many<'s> {
         });
     }
 
-    /// The clock before a load of these begins.
-    async fn clock_of(&mut self, chunk: &[(usize, Option<Lease>)]) -> Option<u64> {
-        let leased = chunk.iter().any(|(_, lease)| lease.is_some());
-        if self.meta.tagged && leased && self.clock.is_none() {
-            self.clock = self.store.inner().clock().await;
-        }
-        self.clock
+    /// The clocks before a load of these begins: each as it stood when its lease was asked for. Who leads on under another's
+    /// lease has none yet; under a claim it can't have one, as in [`Driver::load`](super::driver::Driver::load).
+    async fn clocks_of(&self, chunk: &[(usize, Option<Lease>)]) -> Vec<Option<u64>> {
+        let lacks = |one: usize, lease: Option<Lease>| {
+            matches!(lease, Some(Lease::Placed(_))) && self.ones[one].clock.is_none()
+        };
+        let now = match self.meta.tagged && chunk.iter().any(|&(one, lease)| lacks(one, lease)) {
+            true => self.store.inner().clock().await,
+            false => None,
+        };
+        let clock = |&(one, lease): &(usize, Option<Lease>)| match lease {
+            Some(claim @ Lease::Claim { .. }) if !claim.is_of(self.ones[one].request.1) => None,
+            _ if lacks(one, lease) => now,
+            _ => self.ones[one].clock,
+        };
+        chunk.iter().map(clock).collect()
     }
 
     fn to_load(&self) -> Vec<(usize, Option<Lease>)> {

@@ -351,10 +351,7 @@ mod tests {
             drops: 1,
             ..CRASH_AND_REFRESH
         };
-        let pair_and_one = Setup {
-            processes: &[2, 1],
-            ..PAIR
-        };
+        let watched = Setup { gets: 1, ..PAIR };
         let by_key = Setup {
             by_key: true,
             ..APART
@@ -371,6 +368,6 @@ mod tests {
         holds(with(&[Guard, Delete], crash_and_drop, ONE));
         holds(with(&[Guard], crash_and_drop, inherited));
         holds(with(&[Guard], crash_and_resend, CACHED));
-        holds(with(&[Guard], CRASH, pair_and_one));
+        holds(with(&[Guard], CRASH, watched));
     }
 }
