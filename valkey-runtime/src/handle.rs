@@ -138,21 +138,19 @@ impl<'s, T: Cached> Handle<'s, T> {
         self,
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<Option<T>>> + Send + use<'s, T> {
-        let (inner, place) = (self.store.inner(), self.place(key));
-        async move {
-            let Some(entry) = inner.get(&place, &Self::META).await? else {
-                return Ok(None);
-            };
-            inner
-                .decoded(
-                    "get",
-                    &place.key,
-                    &entry,
-                    codec::decode(entry.payload()),
-                    &Self::META,
-                )
-                .await
-        }
+        let place = self.place(key);
+        async move { self.get_place(&place).await }
+    }
+
+    pub(crate) async fn get_place(self, place: &Place) -> Result<Option<T>> {
+        let inner = self.store.inner();
+        let Some(entry) = inner.get(place, &Self::META).await? else {
+            return Ok(None);
+        };
+        let value = codec::decode(entry.payload());
+        inner
+            .decoded("get", &place.key, &entry, value, &Self::META)
+            .await
     }
 
     /// See [`Cached::get_many`].

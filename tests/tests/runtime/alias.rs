@@ -69,6 +69,8 @@ struct Users {
 }
 
 const OPEN: usize = 1 << 16;
+/// What an entry has before its payload.
+const HEADER: usize = 25;
 
 impl Users {
     fn of<const N: usize>(users: [User; N]) -> Arc<Self> {
@@ -179,6 +181,11 @@ async fn the_entry_lies_where_no_key_of_a_type_does(on: On) {
     };
     let left = ttl("alias-key::user:email:ada@example.org");
     assert!((280_000..=300_000).contains(&left), "{left}");
+    // It holds the key, and nothing else of the value.
+    let Value::Bulk(entry) = on.raw(&["GET", "alias-key::user:email:ada@example.org"]) else {
+        panic!("the entry is not there");
+    };
+    assert_eq!(entry.get(HEADER..), Some(&[1][..]), "{entry:?}");
     let escaped = user(2, "a:b{c}");
     users.write(escaped.clone()).unwrap();
     assert_eq!(users.by_email(&store, "a:b{c}").await, Some(escaped));
