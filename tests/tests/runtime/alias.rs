@@ -236,6 +236,9 @@ async fn who_changes_the_alias_invalidates_the_value_alone(on: On) {
     let moved = user(1, "ada@example.com");
     let write = async || users.write(moved.clone());
     User::update(&store, 1, write).await.unwrap();
+    // The old one still leads to the value, which is there.
+    let loaded = User::get_or_load(&store, 1, || users.load(1)).await;
+    assert_eq!(loaded.unwrap().as_ref(), Some(&moved));
     for _ in 0..2 {
         assert_eq!(cached(&store, &ada.email).await, None);
         assert_eq!(users.by_email(&store, &ada.email).await, None);
