@@ -78,7 +78,7 @@ impl<'s, T: Cached> Handle<'s, T> {
     }
 
     /// The same, with the tags that follow from the key alone.
-    fn place(&self, key: T::Key<'_>) -> Place {
+    pub(crate) fn place(&self, key: T::Key<'_>) -> Place {
         let mut tags = self.store.inner().tag_writer();
         if T::TAGGED {
             T::write_key_tags(key, &mut tags);
@@ -109,7 +109,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             .collect()
     }
 
-    fn sealed(&self, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
+    pub(crate) fn sealed(&self, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
         let inner = self.store.inner();
         let tags = T::TAGGED.then(|| {
             let mut tags = inner.tag_writer();
@@ -846,11 +846,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         I: IntoIterator<Item = &'v T>,
     {
         let inner = self.store.inner();
-        let (keys, sealed) = values
+        let (places, sealed): (Vec<_>, _) = values
             .into_iter()
-            .map(|value| (self.bytes(value.cache_key()), self.sealed(value, None)))
+            .map(|value| (self.place(value.cache_key()), self.sealed(value, None)))
             .unzip();
-        async move { inner.set_many(keys, sealed, &Self::META).await }
+        async move { inner.set_many(&places, sealed, &Self::META).await }
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quick_cache::sync::{self, Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::Found;
+use super::{Found, Write};
 use crate::transition::{self, Change, Life, Placing, Verb};
 use crate::{Clock, Error, ErrorKind};
 
@@ -115,6 +115,16 @@ impl Memory {
         let (change, answer) = transition::apply(bytes, verb, self.now_micros());
         self.change(key, entry, change)?;
         Ok(answer)
+    }
+
+    pub(crate) fn write(&self, key: &[u8], write: &Write<'_>) -> Result<bool, Error> {
+        match write {
+            Write::Set { bytes, ttl } => {
+                let bytes = Bytes::copy_from_slice(bytes);
+                self.set(key, bytes, *ttl).map(|()| true)
+            }
+            Write::Apply(verb) => self.apply(key, verb),
+        }
     }
 
     pub(crate) fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
