@@ -14,6 +14,7 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::tags::Place;
 use crate::{
     BestEffort, Cached, Handle, IntoLoaded, KeyOf, KeyPart, KeyWriter, LoadOptions, Loaded, OwnKey,
     Policy, Result, Store, Ttl, loading,
@@ -137,13 +138,13 @@ pub fn get_by<'s, T: Aliased<NUMBER>, const NUMBER: usize>(
     value: AliasRef<'_, T::Field>,
 ) -> impl Future<Output = Result<Option<T>>> + Send + use<'s, T, NUMBER> {
     let aliases: Handle<'s, By<T, NUMBER>> = store.of();
-    let (alias, look_up) = (aliases.bytes(value), aliases.get(value));
+    let alias = Place::from(aliases.bytes(value));
     async move {
-        let Some(By(key)) = look_up.await? else {
+        let Some(By(key)) = aliases.get_place(&alias).await? else {
             return Ok(None);
         };
         let found = store.of::<T>().get(T::OwnedKey::of_owned(&key)).await?;
-        Ok(found.filter(|found| is_of(found, &alias, aliases)))
+        Ok(found.filter(|found| is_of(found, &alias.key, aliases)))
     }
 }
 

@@ -207,6 +207,17 @@ impl Error {
     }
 }
 
+/// All answers; else the first error, which says how many there are.
+pub(crate) fn all<A>(answers: Vec<Result<A>>) -> Result<Vec<A>> {
+    let count = answers.len();
+    let failed = answers.iter().filter(|answer| answer.is_err()).count();
+    let answers: Result<_> = answers.into_iter().collect();
+    answers.map_err(|error| match count {
+        1 => error,
+        _ => error.context(format_args!("{failed} of {count} failed")),
+    })
+}
+
 /// Logs a failure that its caller is not told. Those of an outage that is known already are not worth a warning each.
 pub(crate) fn log(error: &Error, what: &str) {
     if error.is_refused() {

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::backend::{self, Backend, Found, Keys, Scope};
+use crate::backend::{self, Backend, Found, Keys, Scope, Write};
 use crate::background::Background;
 use crate::envelope::Kind;
 use crate::stats::Counters;
@@ -219,31 +219,13 @@ impl Front {
         stored
     }
 
-    pub(crate) async fn set_many(
-        self: &Arc<Self>,
-        keys: &[Vec<u8>],
-        values: Vec<Vec<u8>>,
-        ttls: &[Option<u64>],
-    ) -> Result<Vec<Result<(), Error>>, Error> {
-        self.open()?;
-        let began = self.now();
-        let unknown = OnDrop(Some(|| keys.iter().for_each(|key| self.keep(key, 0))));
-        let stored = self.backend.set_many(keys, values, ttls).await;
-        unknown.disarm();
-        for (at, key) in keys.iter().enumerate() {
-            self.note_stored(key, began, error_at(&stored, at));
-        }
-        stored
-    }
-
     pub(crate) async fn apply(
         self: &Arc<Self>,
         key: &[u8],
         verb: &Verb<'_>,
     ) -> Result<bool, Error> {
         self.open()?;
-        // Not there for a read, so not there for these.
-        if matches!(verb, Verb::Touch(_) | Verb::SetIfPresent(..)) && self.withholds(key) {
+        if acts_on_what_is_read(verb) && self.withholds(key) {
             return Ok(false);
         }
         let began = self.now();
@@ -254,39 +236,65 @@ impl Front {
         answer
     }
 
+    /// One verb for all keys.
     pub(crate) async fn apply_many(
         self: &Arc<Self>,
         keys: &[Vec<u8>],
         verb: &Verb<'_>,
     ) -> Result<Vec<Result<bool, Error>>, Error> {
-        self.open()?;
-        let began = self.now();
-        let unknown = OnDrop(Some(|| {
-            keys.iter().for_each(|key| self.keep_if_deletes(key, verb))
-        }));
-        let answers = self.backend.apply_many(keys, verb).await;
-        unknown.disarm();
-        for (at, key) in keys.iter().enumerate() {
-            self.note_applied(key, verb, began, error_at(&answers, at));
-        }
-        answers
+        let keys: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+        self.write_each(&keys, &vec![Write::Apply(*verb); keys.len()])
+            .await
     }
 
+    /// A verb a key.
     pub(crate) async fn apply_each(
         self: &Arc<Self>,
         keys: &[&[u8]],
         verbs: &[Verb<'_>],
     ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let writes: Vec<_> = verbs.iter().copied().map(Write::Apply).collect();
+        self.write_each(keys, &writes).await
+    }
+
+    /// See [`Backend::write_each`].
+    pub(crate) async fn write_each(
+        self: &Arc<Self>,
+        keys: &[&[u8]],
+        writes: &[Write<'_>],
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
         self.open()?;
+        let Some(asked) = self.not_hidden(keys, writes) else {
+            return self.write_open(keys, writes).await;
+        };
+        let open: Vec<_> = pick(keys, &asked).copied().collect();
+        let writes: Vec<_> = pick(writes, &asked).copied().collect();
+        let answers = self.write_open(&open, &writes).await;
+        let answers = answers.unwrap_or_else(|error| vec![Err(error); open.len()]);
+        Ok(spread(&asked, answers, || Ok(false)))
+    }
+
+    async fn write_open(
+        self: &Arc<Self>,
+        keys: &[&[u8]],
+        writes: &[Write<'_>],
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
         let began = self.now();
+        let each = || keys.iter().zip(writes);
         let unknown = OnDrop(Some(|| {
-            let pairs = keys.iter().zip(verbs);
-            pairs.for_each(|(key, verb)| self.keep_if_deletes(key, verb));
+            each().for_each(|(key, write)| match write {
+                Write::Set { .. } => self.keep(key, 0),
+                Write::Apply(verb) => self.keep_if_deletes(key, verb),
+            });
         }));
-        let answers = self.backend.apply_each(keys, verbs).await;
+        let answers = self.backend.write_each(keys, writes).await;
         unknown.disarm();
-        for (at, (key, verb)) in keys.iter().zip(verbs).enumerate() {
-            self.note_applied(key, verb, began, error_at(&answers, at));
+        for (at, (key, write)) in each().enumerate() {
+            let error = error_at(&answers, at);
+            match write {
+                Write::Set { .. } => self.note_stored(key, began, error),
+                Write::Apply(verb) => self.note_applied(key, verb, began, error),
+            }
         }
         answers
     }
@@ -345,34 +353,41 @@ impl Front {
         self.backend.clock(&self.clock_key(), true).await
     }
 
-    /// Advances the clock, and then has the epochs of some tags follow. Without that they are deleted as soon as may be.
+    /// Advances the clock, and then has the epochs of some tags follow.
     pub(crate) async fn raise<'v>(
         self: &Arc<Self>,
         epochs: &[Vec<u8>],
         verb: impl Fn(u64) -> Verb<'v>,
     ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let hold = deletes(&verb(0)).unwrap_or(0);
+        let keys: Vec<_> = epochs.iter().map(Vec::as_slice).collect();
+        let holds: Vec<_> = keys.iter().map(|epoch| (*epoch, hold)).collect();
+        let clock = self.advance_for(&holds).await?;
+        self.apply_each(&keys, &vec![verb(clock); keys.len()]).await
+    }
+
+    /// Advances the clock, for epochs that are to follow. Where it is not advanced they are deleted as soon as may be, and a guard
+    /// is left there for so many milliseconds.
+    pub(crate) async fn advance_for(
+        self: &Arc<Self>,
+        epochs: &[(&[u8], u64)],
+    ) -> Result<u64, Error> {
         self.open()?;
-        let keep = || {
-            let hold = deletes(&verb(0)).unwrap_or(0);
-            epochs.iter().for_each(|epoch| self.keep(epoch, hold));
-        };
-        let unknown = OnDrop(Some(keep));
-        match self.backend.clock(&self.clock_key(), true).await {
-            Ok(clock) => {
-                unknown.disarm();
-                let keys: Vec<_> = epochs.iter().map(Vec::as_slice).collect();
-                let verbs = vec![verb(clock); keys.len()];
-                self.apply_each(&keys, &verbs).await
-            }
-            Err(error) => {
-                match error.kind() {
-                    // With such a configuration nothing will ever be delivered.
-                    ErrorKind::Config => unknown.disarm(),
-                    _ => drop(unknown),
-                }
-                Err(error)
-            }
+        let unknown = self.unless_done(epochs);
+        let advanced = self.backend.clock(&self.clock_key(), true).await;
+        match &advanced {
+            // With such a configuration nothing will ever be delivered.
+            Err(error) if error.kind() != ErrorKind::Config => drop(unknown),
+            _ => unknown.disarm(),
         }
+        advanced
+    }
+
+    /// Has keys deleted, with guards left there for so many milliseconds, if it is dropped without a word.
+    pub(crate) fn unless_done(self: &Arc<Self>, keys: &[(&[u8], u64)]) -> OnDrop<impl FnOnce()> {
+        OnDrop(Some(move || {
+            keys.iter().for_each(|(key, hold)| self.keep(key, *hold));
+        }))
     }
 
     fn clock_key(&self) -> Vec<u8> {
@@ -487,6 +502,15 @@ impl Front {
             self.deliver();
             open
         })
+    }
+
+    /// Which of the writes are for keys that may be read, where they look at what is there; `None` for all of them.
+    fn not_hidden(self: &Arc<Self>, keys: &[&[u8]], writes: &[Write<'_>]) -> Option<Vec<bool>> {
+        let mut open = self.not_withheld(keys)?;
+        for (open, write) in open.iter_mut().zip(writes) {
+            *open |= !matches!(write, Write::Apply(verb) if acts_on_what_is_read(verb));
+        }
+        Some(open)
     }
 
     /// Until when entries of the key's type may be older than a deletion that was lost. To be asked before the key is read:
@@ -630,15 +654,17 @@ impl Front {
             round.keys.retain(|key| !of_tags(key));
         }
         let keys: Vec<_> = round.keys.iter().map(|(key, _)| &**key).collect();
-        let verbs: Vec<_> = round
+        let deletions: Vec<_> = round
             .keys
             .iter()
             .map(|(_, life)| {
                 let token = self.random.next_u64();
-                Verb::Delete((*life > 0).then_some(Hold { token, life: *life }))
+                Write::Apply(Verb::Delete(
+                    (*life > 0).then_some(Hold { token, life: *life }),
+                ))
             })
             .collect();
-        let answers = self.backend.apply_each(&keys, &verbs).await;
+        let answers = self.backend.write_each(&keys, &deletions).await;
         let mut delivered = 0;
         for (at, key) in keys.iter().enumerate() {
             match error_at(&answers, at) {
@@ -708,11 +734,16 @@ fn deletes(verb: &Verb<'_>) -> Option<u64> {
     }
 }
 
+/// Whether it is for a value that is there: where a read finds none there is none for it either.
+fn acts_on_what_is_read(verb: &Verb<'_>) -> bool {
+    matches!(verb, Verb::Touch(_) | Verb::SetIfPresent(..))
+}
+
 /// Does something when it is dropped, unless it is disarmed: what becomes of a verb whose caller went away.
-struct OnDrop<F: FnOnce()>(Option<F>);
+pub(crate) struct OnDrop<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> OnDrop<F> {
-    fn disarm(mut self) {
+    pub(crate) fn disarm(mut self) {
         self.0 = None;
     }
 }

@@ -78,7 +78,7 @@ impl<'s, T: Cached> Handle<'s, T> {
     }
 
     /// The same, with the tags that follow from the key alone.
-    fn place(&self, key: T::Key<'_>) -> Place {
+    pub(crate) fn place(&self, key: T::Key<'_>) -> Place {
         let mut tags = self.store.inner().tag_writer();
         if T::TAGGED {
             T::write_key_tags(key, &mut tags);
@@ -109,7 +109,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             .collect()
     }
 
-    fn sealed(&self, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
+    pub(crate) fn sealed(&self, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
         let inner = self.store.inner();
         let tags = T::TAGGED.then(|| {
             let mut tags = inner.tag_writer();
@@ -138,21 +138,19 @@ impl<'s, T: Cached> Handle<'s, T> {
         self,
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<Option<T>>> + Send + use<'s, T> {
-        let (inner, place) = (self.store.inner(), self.place(key));
-        async move {
-            let Some(entry) = inner.get(&place, &Self::META).await? else {
-                return Ok(None);
-            };
-            inner
-                .decoded(
-                    "get",
-                    &place.key,
-                    &entry,
-                    codec::decode(entry.payload()),
-                    &Self::META,
-                )
-                .await
-        }
+        let place = self.place(key);
+        async move { self.get_place(&place).await }
+    }
+
+    pub(crate) async fn get_place(self, place: &Place) -> Result<Option<T>> {
+        let inner = self.store.inner();
+        let Some(entry) = inner.get(place, &Self::META).await? else {
+            return Ok(None);
+        };
+        let value = codec::decode(entry.payload());
+        inner
+            .decoded("get", &place.key, &entry, value, &Self::META)
+            .await
     }
 
     /// See [`Cached::get_many`].
@@ -848,11 +846,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         I: IntoIterator<Item = &'v T>,
     {
         let inner = self.store.inner();
-        let (keys, sealed) = values
+        let (places, sealed): (Vec<_>, _) = values
             .into_iter()
-            .map(|value| (self.bytes(value.cache_key()), self.sealed(value, None)))
+            .map(|value| (self.place(value.cache_key()), self.sealed(value, None)))
             .unzip();
-        async move { inner.set_many(keys, sealed, &Self::META).await }
+        async move { inner.set_many(&places, sealed, &Self::META).await }
     }
 }
 

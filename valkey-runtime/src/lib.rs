@@ -25,7 +25,7 @@
 //! ```
 //!
 //! [`Cached`] has the verbs; [`Store`] is where the entries lie. The same verbs are on a handle, [`Store::of`], which an
-//! application's own method called `get` can't hide.
+//! application's own method called `get` can't hide. Several of them, of whatever types, go in one round trip as a [`Batch`].
 //!
 //! # Loading
 //!
@@ -223,6 +223,7 @@ extern crate self as valkey_runtime;
 mod alias;
 mod backend;
 mod background;
+mod batch;
 mod cached;
 mod clock;
 mod codec;
@@ -256,6 +257,7 @@ mod undelivered;
 mod verbs;
 
 pub use backend::BreakerState;
+pub use batch::{Batch, BatchResults};
 pub use cached::{Cached, Keyed};
 pub use clock::{Clock, ManualClock, Random};
 pub use config::Builder;

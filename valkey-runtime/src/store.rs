@@ -11,7 +11,7 @@ use crate::front::Front;
 use crate::loading::Loads;
 use crate::stats::Counters;
 use crate::ttl_env::Overrides;
-use crate::{Cached, Handle, Invalidations, Purged, Random, Result, Stats};
+use crate::{Batch, Cached, Handle, Invalidations, Purged, Random, Result, Stats};
 
 /// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
 ///
@@ -127,6 +127,27 @@ impl Store {
     /// The verbs of a type on this store.
     pub fn of<T: Cached>(&self) -> Handle<'_, T> {
         Handle::new(self)
+    }
+
+    /// Several verbs, of whatever types, to be sent in one round trip. Nothing is done before [`Batch::send`].
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct Team { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// let results = store.batch().set(&User { id: 42 }).del::<Team>(7).send().await;
+    /// assert_eq!(results.all()?, [true, false]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn batch(&self) -> Batch<'_> {
+        Batch::new(self)
     }
 
     /// Where the entries lie, for a log line: host and port, or a path. Without user and password.

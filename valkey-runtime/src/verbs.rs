@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::backend::Found;
+use crate::backend::{Found, Write};
 use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Lease;
 use crate::envelope::timing::{FOR_EVER, Timing};
@@ -476,7 +476,7 @@ impl Inner {
     }
 
     /// A deletion as the type has it: with a guard that stays a while, if its loaders may read what is old.
-    fn deletion(&self, meta: &Meta) -> Verb<'static> {
+    pub(crate) fn deletion(&self, meta: &Meta) -> Verb<'static> {
         self.deletion_with(u64::from(meta.policy.hold_millis))
     }
 
@@ -486,18 +486,22 @@ impl Inner {
         Verb::Delete((life > 0).then_some(Hold { token, life }))
     }
 
+    /// A soft one.
+    pub(crate) fn expiry(&self, meta: &Meta) -> Verb<'static> {
+        let keep = meta.policy.stale_if_error_millis;
+        match meta.policy.hold_millis {
+            0 => Verb::Expire { keep },
+            _ => self.deletion(meta),
+        }
+    }
+
     pub(crate) async fn del(&self, key: &[u8], meta: &Meta) -> Result<bool> {
         self.apply("del", key, &self.deletion(meta)).await
     }
 
     /// As [`del`](Self::del), but a value is kept that is to be served where its loader fails.
     pub(crate) async fn expire(&self, key: &[u8], meta: &Meta) -> Result<bool> {
-        let keep = meta.policy.stale_if_error_millis;
-        let verb = match meta.policy.hold_millis {
-            0 => Verb::Expire { keep },
-            _ => self.deletion(meta),
-        };
-        self.apply("expire", key, &verb).await
+        self.apply("expire", key, &self.expiry(meta)).await
     }
 
     pub(crate) async fn del_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Result<u64> {
@@ -593,68 +597,129 @@ impl Inner {
         let key = &*place.key;
         let fail = |error| self.failed_at("set", key, error);
         let mut sealed = sealed.map_err(fail)?;
-        if !self.is_enabled() {
-            // What is there would be old once the store is switched on again.
-            self.apply("set", key, &self.deletion(meta)).await?;
-            return Ok(false);
-        }
-        if meta.tagged && !self.may_be_set(key, &mut sealed).await.map_err(fail)? {
-            if condition == Condition::Always {
-                // What is there is older.
-                self.apply("set", key, &self.deletion(meta)).await?;
+        let admission = match meta.tagged && self.is_enabled() {
+            false => Admission::UNTAGGED,
+            true => {
+                let clock = self.clock_of_set(&[key]).await.map_err(fail)?;
+                let admitted = self.admits(&sealed.epochs, clock, sealed.ttl).await;
+                let mut setting = Setting {
+                    place,
+                    sealed: &mut sealed,
+                    condition,
+                    meta,
+                };
+                let admission = self.admission(&mut setting, clock, admitted);
+                admission.await.map_err(fail)?
             }
-            return Ok(false);
+        };
+        match self.storing(&sealed, condition, &admission, meta) {
+            None => Ok(false),
+            Some(Write::Set { .. }) => self
+                .backend
+                .set(key, sealed.bytes, sealed.ttl)
+                .await
+                .map_err(fail)
+                .map(|()| true),
+            Some(write @ Write::Apply(verb)) => {
+                let done = self.apply("set", key, &verb).await?;
+                Ok(has_stored(&write, done))
+            }
         }
-        let Sealed { bytes, ttl, .. } = sealed;
+    }
+
+    /// What is done to store an entry, if anything is. While the store is off it is a deletion: what is there would be old
+    /// once the store is switched on again.
+    pub(crate) fn storing<'s>(
+        &self,
+        sealed: &'s Sealed,
+        condition: Condition,
+        admission: &Admission,
+        meta: &Meta,
+    ) -> Option<Write<'s>> {
+        if !self.is_enabled() {
+            return Some(Write::Apply(self.deletion(meta)));
+        }
+        let (bytes, ttl) = (&*sealed.bytes, sealed.ttl);
         let put = Put {
             version: meta.version,
-            bytes: &bytes,
+            bytes,
             ttl,
         };
-        let seen = match condition {
-            Condition::IfAbsent | Condition::IfPresent if meta.tagged => {
-                Some(self.read(place, meta).await.map_err(fail)?)
-            }
-            _ => None,
-        };
-        match condition {
-            Condition::IfAbsent => {
+        Some(match (condition, admission) {
+            // What is there is older.
+            (Condition::Always, Admission::Overtaken) => Write::Apply(self.deletion(meta)),
+            (_, Admission::Overtaken) => return None,
+            (Condition::Always, Admission::Admitted(_)) => Write::Set { bytes, ttl },
+            (Condition::IfAbsent, Admission::Admitted(seen)) => {
                 // What its tags make a miss counts as none.
-                let outdated = match &seen {
+                let outdated = match seen {
                     Some(Found::Outdated(stamp)) => Some(*stamp),
                     Some(found @ Found::Entry(bytes)) if self.own(found, meta).is_none() => {
                         Raw::known_stamp(bytes)
                     }
                     _ => None,
                 };
-                let verb = Verb::SetIfAbsent(put, outdated);
-                self.apply("set", key, &verb).await
+                Write::Apply(Verb::SetIfAbsent(put, outdated))
             }
-            Condition::IfPresent => {
+            (Condition::IfPresent, Admission::Admitted(seen)) => {
                 let stamp = match seen {
-                    Some(found) => match self.own(&found, meta) {
-                        Some(header) => Some(header.stamp),
-                        None => return Ok(false),
-                    },
+                    Some(found) => Some(self.own(found, meta)?.stamp),
                     None => None,
                 };
-                let verb = Verb::SetIfPresent(put, stamp);
-                self.apply("set", key, &verb).await
+                Write::Apply(Verb::SetIfPresent(put, stamp))
             }
-            Condition::Always => self
-                .backend
-                .set(key, bytes, ttl)
-                .await
-                .map_err(fail)
-                .map(|()| true),
-        }
+        })
     }
 
-    /// Stamps the clock on an entry, and asks whether its tags let it be stored.
-    async fn may_be_set(&self, key: &[u8], sealed: &mut Sealed) -> Result<bool> {
-        let clock = self.clock_of_set(&[key]).await?;
+    /// What their tags say of values that are to be set. The clock is read once, and so is each epoch.
+    pub(crate) async fn admit(&self, settings: &mut [Setting<'_>]) -> Vec<Result<Admission>> {
+        let keys: Vec<&[u8]> = settings.iter().map(|setting| &*setting.place.key).collect();
+        let clock = match self.clock_of_set(&keys).await {
+            Ok(clock) => clock,
+            Err(error) => return vec![Err(error); keys.len()],
+        };
+        let epochs = settings
+            .iter()
+            .flat_map(|setting| &setting.sealed.epochs)
+            .cloned();
+        let mut epochs: Vec<Vec<u8>> = epochs.collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        let lives = settings.iter().map(|setting| setting.sealed.ttl);
+        let life = lives.reduce(|one, other| Some(one?.max(other?))).flatten();
+        let settled = self.settled(&epochs, life).await;
+        let admits = |epoch: &Vec<u8>| {
+            let at = epochs.binary_search(epoch).ok();
+            let settled = at.and_then(|at| settled.get(at).copied().flatten());
+            settled.is_some_and(|epoch| epoch.admits(clock))
+        };
+        let mut admissions = Vec::with_capacity(settings.len());
+        for setting in settings {
+            let admitted = setting.sealed.epochs.iter().all(admits);
+            admissions.push(self.admission(setting, clock, admitted).await);
+        }
+        admissions
+    }
+
+    /// Stamps the clock on what may be stored, and looks at what is there, if it is stored on a condition.
+    async fn admission(
+        &self,
+        setting: &mut Setting<'_>,
+        clock: u64,
+        admitted: bool,
+    ) -> Result<Admission> {
+        if !admitted {
+            return Ok(Admission::Overtaken);
+        }
+        let sealed = &mut *setting.sealed;
         envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
-        Ok(self.admits(&sealed.epochs, clock, sealed.ttl).await)
+        let seen = match setting.condition {
+            Condition::Always => None,
+            Condition::IfAbsent | Condition::IfPresent => {
+                Some(self.read(setting.place, setting.meta).await?)
+            }
+        };
+        Ok(Admission::Admitted(seen))
     }
 
     /// The clock when a `set` begins. Where it can't be had nothing is stored, and what is there may be old.
@@ -666,79 +731,40 @@ impl Inner {
         })
     }
 
-    /// Of entries that are to be set, those that their tags let be stored; the others are taken away.
-    async fn may_be_set_many(
-        &self,
-        keys: Vec<Vec<u8>>,
-        mut sealed: Vec<Sealed>,
-        meta: &Meta,
-    ) -> Result<(Vec<Vec<u8>>, Vec<Sealed>)> {
-        let fail = |error: Error| self.failed(error.during("set_many"));
-        let borrowed: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        let clock = self.clock_of_set(&borrowed).await.map_err(fail)?;
-        let mut epochs: Vec<Vec<u8>> = sealed
-            .iter()
-            .flat_map(|sealed| sealed.epochs.clone())
-            .collect();
-        epochs.sort_unstable();
-        epochs.dedup();
-        let lives = sealed.iter().map(|sealed| sealed.ttl);
-        let life = lives.reduce(|one, other| Some(one?.max(other?))).flatten();
-        let settled = self.settled(&epochs, life).await;
-        let admits = |epoch: &Vec<u8>| {
-            let at = epochs.binary_search(epoch).ok();
-            let settled = at.and_then(|at| settled.get(at).copied().flatten());
-            settled.is_some_and(|epoch| epoch.admits(clock))
-        };
-        let (mut stored, mut overtaken) = ((Vec::new(), Vec::new()), Vec::new());
-        for (key, mut sealed) in keys.into_iter().zip(sealed.drain(..)) {
-            if sealed.epochs.iter().all(admits) {
-                envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
-                stored.0.push(key);
-                stored.1.push(sealed);
-            } else {
-                overtaken.push(key);
-            }
-        }
-        if !overtaken.is_empty() {
-            let deletion = self.deletion(meta);
-            let answers = self.backend.apply_many(&overtaken, &deletion).await;
-            self.all("set_many", &overtaken, answers.map_err(fail)?)?;
-        }
-        Ok(stored)
-    }
-
     /// Stores what the codec made of values; nothing, where it refused one of them.
     pub(crate) async fn set_many(
         &self,
-        mut keys: Vec<Vec<u8>>,
+        places: &[Place],
         sealed: Vec<Result<Sealed>>,
         meta: &Meta,
     ) -> Result<()> {
         let fail = |error: Error| self.failed(error.during("set_many"));
-        let sealed = keys.iter().zip(sealed);
-        let sealed = sealed
-            .map(|(key, sealed)| sealed.map_err(|error| self.failed_at("set_many", key, error)));
+        let sealed = places.iter().zip(sealed).map(|(place, sealed)| {
+            sealed.map_err(|error| self.failed_at("set_many", &place.key, error))
+        });
         let mut sealed = sealed.collect::<Result<Vec<Sealed>>>()?;
+        let condition = Condition::Always;
+        let mut admissions = vec![Admission::UNTAGGED; sealed.len()];
         if meta.tagged && self.is_enabled() {
-            (keys, sealed) = self.may_be_set_many(keys, sealed, meta).await?;
+            let settings = places.iter().zip(&mut sealed);
+            let settings = settings.map(|(place, sealed)| Setting {
+                place,
+                sealed,
+                condition,
+                meta,
+            });
+            let admitted = self.admit(&mut settings.collect::<Vec<_>>()).await;
+            admissions = admitted.into_iter().collect::<Result<_>>().map_err(fail)?;
         }
-        let ttls: Vec<_> = sealed.iter().map(|sealed| sealed.ttl).collect();
-        let values = sealed.into_iter().map(|sealed| sealed.bytes).collect();
-        if !self.is_enabled() {
-            let answers = self
-                .backend
-                .apply_many(&keys, &self.deletion(meta))
-                .await
-                .map_err(fail)?;
-            return self.all("set_many", &keys, answers).map(drop);
-        }
-        let answers = self
-            .backend
-            .set_many(&keys, values, &ttls)
-            .await
-            .map_err(fail)?;
-        self.all("set_many", &keys, answers).map(drop)
+        let entries = places.iter().zip(&sealed).zip(&admissions);
+        let writes = entries.filter_map(|((place, sealed), admission)| {
+            let write = self.storing(sealed, condition, admission, meta)?;
+            Some((place.key.as_slice(), write))
+        });
+        let (keys, writes): (Vec<_>, Vec<_>) = writes.unzip();
+        let answers = self.backend.write_each(&keys, &writes).await;
+        self.all("set_many", &keys, answers.map_err(fail)?)
+            .map(drop)
     }
 
     async fn apply(&self, operation: &'static str, key: &[u8], verb: &Verb<'_>) -> Result<bool> {
@@ -748,29 +774,45 @@ impl Inner {
             .map_err(|error| self.failed_at(operation, key, error))
     }
 
-    /// All answers of a bulk verb; else the first error, which says how many there are.
+    /// All answers of a bulk verb, or the first error.
     pub(crate) fn all<A>(
         &self,
         operation: &'static str,
-        keys: &[Vec<u8>],
+        keys: &[impl AsRef<[u8]>],
         answers: Vec<Result<A>>,
     ) -> Result<Vec<A>> {
-        let (count, failed) = (
-            answers.len(),
-            answers.iter().filter(|answer| answer.is_err()).count(),
-        );
-        let answers = keys.iter().zip(answers).map(|(key, answer)| {
-            answer.map_err(|error| {
-                let error = if count > 1 {
-                    error.context(format_args!("{failed} of {count} failed"))
-                } else {
-                    error
-                };
-                self.failed_at(operation, key, error)
-            })
-        });
-        answers.collect()
+        let answers = keys.iter().zip(answers);
+        let answers =
+            answers.map(|(key, answer)| answer.map_err(|error| error.at(operation, key.as_ref())));
+        error::all(answers.collect()).map_err(|error| self.failed(error))
     }
+}
+
+/// A value that is to be set, of a type with tags.
+pub(crate) struct Setting<'s> {
+    pub(crate) place: &'s Place,
+    pub(crate) sealed: &'s mut Sealed,
+    pub(crate) condition: Condition,
+    pub(crate) meta: &'s Meta,
+}
+
+/// What its tags say of a value that is to be set.
+#[derive(Clone, Debug)]
+pub(crate) enum Admission {
+    /// It may be stored. If it is on a condition, by this.
+    Admitted(Option<Found>),
+    /// It may be older than an invalidation.
+    Overtaken,
+}
+
+impl Admission {
+    /// There are none.
+    pub(crate) const UNTAGGED: Self = Admission::Admitted(None);
+}
+
+/// Whether a value is stored, once this is done.
+pub(crate) fn has_stored(write: &Write<'_>, done: bool) -> bool {
+    done && !matches!(write, Write::Apply(Verb::Delete(_)))
 }
 
 async fn extend_all(front: &Arc<Front>, epochs: &[Vec<u8>], extend: Placing) -> Result<()> {

@@ -69,6 +69,8 @@ struct Users {
 }
 
 const OPEN: usize = 1 << 16;
+/// What an entry has before its payload.
+const HEADER: usize = 25;
 
 impl Users {
     fn of<const N: usize>(users: [User; N]) -> Arc<Self> {
@@ -179,6 +181,11 @@ async fn the_entry_lies_where_no_key_of_a_type_does(on: On) {
     };
     let left = ttl("alias-key::user:email:ada@example.org");
     assert!((280_000..=300_000).contains(&left), "{left}");
+    // It holds the key, and nothing else of the value.
+    let Value::Bulk(entry) = on.raw(&["GET", "alias-key::user:email:ada@example.org"]) else {
+        panic!("the entry is not there");
+    };
+    assert_eq!(entry.get(HEADER..), Some(&[1][..]), "{entry:?}");
     let escaped = user(2, "a:b{c}");
     users.write(escaped.clone()).unwrap();
     assert_eq!(users.by_email(&store, "a:b{c}").await, Some(escaped));
@@ -229,6 +236,9 @@ async fn who_changes_the_alias_invalidates_the_value_alone(on: On) {
     let moved = user(1, "ada@example.com");
     let write = async || users.write(moved.clone());
     User::update(&store, 1, write).await.unwrap();
+    // The old one still leads to the value, which is there.
+    let loaded = User::get_or_load(&store, 1, || users.load(1)).await;
+    assert_eq!(loaded.unwrap().as_ref(), Some(&moved));
     for _ in 0..2 {
         assert_eq!(cached(&store, &ada.email).await, None);
         assert_eq!(users.by_email(&store, &ada.email).await, None);

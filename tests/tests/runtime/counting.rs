@@ -263,6 +263,36 @@ async fn a_value_is_found_by_an_alias_in_two_round_trips() {
 }
 
 #[tokio::test]
+async fn a_batch_costs_a_command_an_item() {
+    let (relay, store) = counted("count-batch").await;
+    let mut batch = store.batch();
+    batch.set(&user(7)).set(&User { id: 2, row: 7 });
+    batch.del::<User>(3).del::<Limited>(3).expire::<User>(4);
+    assert_eq!(batch.send().await.all().unwrap().len(), 5);
+    let sent = counts([("set", 2), ("delete", 2), ("expire", 1)]);
+    assert_eq!(relay.take(), sent);
+    assert!(store.batch().send().await.is_empty());
+    assert_eq!(relay.take(), counts([]));
+    // Tags have the clock advanced first, once for all of them.
+    batch.invalidate_tag("a").set(&user(7)).invalidate_tag("b");
+    batch.send().await.all().unwrap();
+    relay.take();
+    batch.invalidate_tag("a").set(&user(7)).invalidate_tag("b");
+    batch.send().await.all().unwrap();
+    let sent = counts([("advance", 1), ("raise", 2), ("set", 1)]);
+    assert_eq!(relay.take(), sent);
+    // What is done to one key twice is not sent again, though the server knows no script.
+    let server = Server::plain();
+    let relay = Relay::to(&server);
+    let store = open(&relay.url(), "count-batch").await;
+    relay.take();
+    let mut batch = store.batch();
+    batch.del::<User>(1).set(&user(7));
+    batch.send().await.all().unwrap();
+    assert_eq!(relay.take(), counts([("set", 1), ("delete", 1)]));
+}
+
+#[tokio::test]
 async fn a_guarded_write_costs_two_round_trips() {
     let (relay, store) = counted("count-update").await;
     User::update(&store, 1, async || Ok::<_, ()>(()))

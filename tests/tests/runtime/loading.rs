@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Barrier, Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use valkey_runtime::{Cached, Store, UpdateError, UpdateOptions};
 
@@ -340,12 +340,16 @@ async fn a_failed_load_is_not_shared(on: On) {
 async fn loads_are_limited_per_type(on: On) {
     let store = on.store("load-limit").await;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    // Each load waits until another one runs, however fast they are.
+    let pair = Arc::new(Barrier::new(2));
     let calls: Vec<_> = (0..20)
         .map(|id| {
             let (store, running, most) = (store.clone(), running.clone(), most.clone());
+            let pair = pair.clone();
             tokio::spawn(async move {
                 Limited::get_or_load(&store, id, async || {
                     most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    pair.wait().await;
                     for _ in 0..10 {
                         tokio::task::yield_now().await;
                     }

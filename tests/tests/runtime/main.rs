@@ -4,6 +4,7 @@
 mod stores;
 
 mod alias;
+mod batch;
 mod breaker;
 mod close;
 mod conformance;

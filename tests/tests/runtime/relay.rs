@@ -74,6 +74,7 @@ fn purpose(command: &[&[u8]]) -> &'static str {
         (b"GET", _) if command[1].ends_with(b"::clock") => "clock",
         (b"GET", _) => "read",
         (b"MGET", _) => "read many",
+        (b"SET", _) => "set",
         (b"TIME", _) => "time",
         (b"EVAL" | b"EVALSHA", [b"read"]) => "clock",
         (b"EVAL" | b"EVALSHA", [b"advance"]) => "advance",

@@ -48,6 +48,13 @@ impl On {
         }
     }
 
+    /// As after a restart: the servers know no script.
+    pub(crate) fn forget_scripts(self) {
+        for node in self.nodes() {
+            assert_eq!(node.cli(&["SCRIPT", "FLUSH"]), "OK");
+        }
+    }
+
     /// Gives the server that has the key a command, beside the store.
     pub(crate) fn raw<A: AsRef<[u8]>>(self, command: &[A]) -> Value {
         let moved =

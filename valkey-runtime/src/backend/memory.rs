@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quick_cache::sync::{self, Cache};
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-use super::Found;
+use super::{Found, Write};
 use crate::tracking::Hub;
 use crate::transition::{self, Change, Life, Placing, Verb};
 use crate::{Clock, Error, ErrorKind};
@@ -164,6 +164,16 @@ impl Memory {
             self.tell(key);
         }
         Ok(answer)
+    }
+
+    pub(crate) fn write(&self, key: &[u8], write: &Write<'_>) -> Result<bool, Error> {
+        match write {
+            Write::Set { bytes, ttl } => {
+                let bytes = Bytes::copy_from_slice(bytes);
+                self.set(key, bytes, *ttl).map(|()| true)
+            }
+            Write::Apply(verb) => self.apply(key, verb),
+        }
     }
 
     pub(crate) fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {

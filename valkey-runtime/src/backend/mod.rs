@@ -47,6 +47,33 @@ pub(crate) enum Found {
     Outdated(u64),
 }
 
+/// What is done to one of many keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Write<'a> {
+    /// Stores an entry, whatever is there, for so many milliseconds; none for never. True.
+    Set {
+        bytes: &'a [u8],
+        ttl: Option<u64>,
+    },
+    Apply(Verb<'a>),
+}
+
+impl Write<'_> {
+    /// How many bytes are stored.
+    fn size(&self) -> usize {
+        match self {
+            Write::Set { bytes, .. } => bytes.len(),
+            Write::Apply(
+                Verb::SetIfAbsent(put, _)
+                | Verb::SetIfPresent(put, _)
+                | Verb::Fill { put, .. }
+                | Verb::StoreThrough { put, .. },
+            ) => put.bytes.len(),
+            Write::Apply(_) => 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Backend {
     Memory(Memory),
@@ -144,30 +171,6 @@ impl Backend {
         }
     }
 
-    /// One answer a key, in order; an error for all where nothing is known of any.
-    pub(crate) async fn set_many(
-        &self,
-        keys: &[Vec<u8>],
-        values: Vec<Vec<u8>>,
-        ttls: &[Option<u64>],
-    ) -> Result<Vec<Result<(), Error>>, Error> {
-        match self {
-            Backend::Memory(memory) => {
-                let items = keys.iter().zip(values).zip(ttls);
-                Ok(items
-                    .map(|((key, bytes), ttl)| memory.set(key, bytes.into(), *ttl))
-                    .collect())
-            }
-            Backend::Server(server) => {
-                let pairs = keys.iter().zip(&values).zip(ttls);
-                let items: Vec<_> = pairs
-                    .map(|((key, bytes), ttl)| (&**key, &**bytes, *ttl))
-                    .collect();
-                server.set_many(&items).await
-            }
-        }
-    }
-
     pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
         match self {
             Backend::Memory(memory) => in_process(|| memory.apply(key, verb)).await,
@@ -191,35 +194,22 @@ impl Backend {
         }
     }
 
-    /// One answer a key, in order; an error for all where nothing is known of any.
-    pub(crate) async fn apply_many(
-        &self,
-        keys: &[Vec<u8>],
-        verb: &Verb<'_>,
-    ) -> Result<Vec<Result<bool, Error>>, Error> {
-        match self {
-            Backend::Memory(memory) => {
-                Ok(in_process(|| keys.iter().map(|key| memory.apply(key, verb)).collect()).await)
-            }
-            Backend::Server(server) => server.apply_many(keys, verb).await,
-        }
-    }
-
-    /// As [`apply_many`](Self::apply_many), a verb a key.
-    pub(crate) async fn apply_each(
+    /// Does to each key what is to be done to it. One answer a key, in order; an error for all where nothing is known of any.
+    /// What is done to a key that is there twice is done in order.
+    pub(crate) async fn write_each(
         &self,
         keys: &[&[u8]],
-        verbs: &[Verb<'_>],
+        writes: &[Write<'_>],
     ) -> Result<Vec<Result<bool, Error>>, Error> {
         match self {
             Backend::Memory(memory) => {
-                let applied = || {
-                    let items = keys.iter().zip(verbs);
-                    items.map(|(key, verb)| memory.apply(key, verb)).collect()
+                let written = || {
+                    let items = keys.iter().zip(writes);
+                    items.map(|(key, write)| memory.write(key, write)).collect()
                 };
-                Ok(in_process(applied).await)
+                Ok(in_process(written).await)
             }
-            Backend::Server(server) => server.apply_each(keys, verbs).await,
+            Backend::Server(server) => server.write_each(keys, writes).await,
         }
     }
 

@@ -6,6 +6,7 @@
 //! An operation is over in a time of its own, whatever commands it takes: a script that the server did not know is sent once
 //! more, within what is left.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,6 @@ use redis::{
     RedisConnectionInfo, Value,
 };
 
-use super::Found;
 use super::breaker::BreakerState;
 use super::failure::{from_redis, unexpected_answer};
 use super::keys::{Scope, ServerKeys};
@@ -29,6 +29,7 @@ use super::link::{Connector, Deadlines, Link, Seams, time_command, time_of};
 use super::script::{self, Call};
 use super::time::ServerTime;
 use super::tracker::{Interest, Tracker};
+use super::{Found, Write};
 use crate::background::Background;
 use crate::config::Secret;
 use crate::envelope::HEAD;
@@ -43,9 +44,6 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks under way at a time, and commands under way at a time where each key has its own.
 const CHUNKS_UNDER_WAY: usize = 4;
 const COMMANDS_UNDER_WAY: usize = 256;
-
-/// What a bulk write stores: key, entry, and its TTL in milliseconds.
-type Item<'a> = (&'a [u8], &'a [u8], Option<u64>);
 
 /// Where the server is.
 #[derive(Clone, Debug)]
@@ -223,7 +221,8 @@ impl Server {
     }
 
     pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
-        in_order(chunks(keys.len()), CHUNKS_UNDER_WAY, |chunk| {
+        let chunks = chunks(keys.len(), |at| keys[at].len());
+        in_order(chunks, CHUNKS_UNDER_WAY, |chunk| {
             self.get_chunk(&keys[chunk])
         })
         .await
@@ -249,7 +248,8 @@ impl Server {
             let one = |at: usize| async move { Ok(vec![self.head(&keys[at]).await?]) };
             in_order(0..keys.len(), COMMANDS_UNDER_WAY, one).await
         } else {
-            in_order(chunks(keys.len()), CHUNKS_UNDER_WAY, |chunk| {
+            let chunks = chunks(keys.len(), |at| keys[at].len());
+            in_order(chunks, CHUNKS_UNDER_WAY, |chunk| {
                 self.heads_of_chunk(&keys[chunk])
             })
             .await
@@ -304,31 +304,6 @@ impl Server {
         Ok(())
     }
 
-    pub(crate) async fn set_many(
-        &self,
-        items: &[Item<'_>],
-    ) -> Result<Vec<Result<(), Error>>, Error> {
-        if self.link.is_cluster() {
-            let one = |at: usize| {
-                let (key, bytes, ttl) = items[at];
-                alone(self.set(key, bytes, ttl))
-            };
-            in_order(0..items.len(), COMMANDS_UNDER_WAY, one).await
-        } else {
-            let chunk = |chunk: Range<usize>| self.set_chunk(&items[chunk]);
-            in_order(chunks_by_size(items), CHUNKS_UNDER_WAY, chunk).await
-        }
-    }
-
-    async fn set_chunk(&self, items: &[Item<'_>]) -> Result<Vec<Result<(), Error>>, Error> {
-        let commands = items
-            .iter()
-            .map(|(key, bytes, ttl)| set_command(key, bytes, *ttl));
-        let answers = self.pipelined(commands, Duration::MAX).await?;
-        self.ask_time_if_due();
-        Ok(answers.into_iter().map(|answer| answer.map(drop)).collect())
-    }
-
     pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
         let time = match verb {
             // It follows upon a read, in the same operation.
@@ -374,31 +349,32 @@ impl Server {
         }
     }
 
-    pub(crate) async fn apply_many(
-        &self,
-        keys: &[Vec<u8>],
-        verb: &Verb<'_>,
-    ) -> Result<Vec<Result<bool, Error>>, Error> {
-        let command = |call, at: usize| script::command(call, &keys[at], verb);
-        Ok(self
-            .call_many(keys.len(), command)
-            .await?
-            .into_iter()
-            .map(truth)
-            .collect())
-    }
-
-    pub(crate) async fn apply_each(
+    pub(crate) async fn write_each(
         &self,
         keys: &[&[u8]],
-        verbs: &[Verb<'_>],
+        writes: &[Write<'_>],
     ) -> Result<Vec<Result<bool, Error>>, Error> {
-        let command = |call, at: usize| script::command(call, keys[at], &verbs[at]);
-        Ok(self
-            .call_many(keys.len(), command)
-            .await?
-            .into_iter()
-            .map(truth)
+        let command = |call, at: usize| match &writes[at] {
+            Write::Set { bytes, ttl } => set_command(keys[at], bytes, *ttl),
+            Write::Apply(verb) => script::command(call, keys[at], verb),
+        };
+        let size = |at: usize| keys[at].len() + writes[at].size();
+        let answers = match is_each_there_once(keys) {
+            true => self.call_many(keys.len(), size, command).await?,
+            false => self.call_in_turn(keys, size, command).await?,
+        };
+        if writes
+            .iter()
+            .any(|write| matches!(write, Write::Set { .. }))
+        {
+            self.ask_time_if_due();
+        }
+        let answers = answers.into_iter().zip(writes);
+        Ok(answers
+            .map(|(answer, write)| match write {
+                Write::Set { .. } => answer.map(|_| true),
+                Write::Apply(_) => truth(answer),
+            })
             .collect())
     }
 
@@ -408,18 +384,16 @@ impl Server {
         verbs: &[Placing],
     ) -> Result<Vec<Result<Found, Error>>, Error> {
         let command = |call, at: usize| script::placing_command(call, keys[at], &verbs[at]);
-        Ok(self
-            .call_many(keys.len(), command)
-            .await?
-            .into_iter()
-            .map(placed)
-            .collect())
+        let size = |at: usize| keys[at].len();
+        let answers = self.call_many(keys.len(), size, command).await?;
+        Ok(answers.into_iter().map(placed).collect())
     }
 
-    /// Calls so many scripts, each by its position.
+    /// Sends so many commands, each by its position, in whatever order.
     async fn call_many(
         &self,
         count: usize,
+        size: impl Fn(usize) -> usize,
         command: impl Fn(Call, usize) -> Cmd,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let command = &command;
@@ -428,11 +402,75 @@ impl Server {
             let one = |at| alone(self.call(move |call| command(call, at), time));
             in_order(0..count, COMMANDS_UNDER_WAY, one).await
         } else {
-            in_order(chunks(count), CHUNKS_UNDER_WAY, |chunk| {
-                self.call_chunk(chunk, command)
-            })
-            .await
+            self.call_chunks(chunks(count, size), CHUNKS_UNDER_WAY, command)
+                .await
         }
+    }
+
+    /// The same where a key is there more than once: what is done to it is done in order. That would be lost where a script
+    /// that the server did not know is sent again, so for such keys its body is sent at once.
+    async fn call_in_turn(
+        &self,
+        keys: &[&[u8]],
+        size: impl Fn(usize) -> usize,
+        command: impl Fn(Call, usize) -> Cmd,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let (command, turns) = (&command, &by_key(keys));
+        if self.link.is_cluster() {
+            let turn = |turn: usize| self.call_turn(&turns[turn], command);
+            let mut answers = in_order(0..turns.len(), COMMANDS_UNDER_WAY, turn).await?;
+            answers.sort_unstable_by_key(|(at, _)| *at);
+            Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+        } else {
+            let mut again = vec![false; keys.len()];
+            let several = turns.iter().filter(|turn| turn.len() > 1);
+            several.flatten().for_each(|at| again[*at] = true);
+            let command = |call, at: usize| match again[at] {
+                true => command(Call::Body, at),
+                false => command(call, at),
+            };
+            self.call_chunks(chunks(keys.len(), size), 1, &command)
+                .await
+        }
+    }
+
+    /// One after another, within the time of one operation.
+    async fn call_turn(
+        &self,
+        turn: &[usize],
+        command: &impl Fn(Call, usize) -> Cmd,
+    ) -> Result<Vec<(usize, Result<Value, Error>)>, Error> {
+        let (began, time) = (Instant::now(), self.link.operation());
+        let mut answers = Vec::with_capacity(turn.len());
+        for at in turn.iter().copied() {
+            let left = time.saturating_sub(began.elapsed());
+            let answer = self.call(|call| command(call, at), left).await;
+            answers.push((at, answer));
+        }
+        Ok(answers)
+    }
+
+    /// What goes wrong with a chunk goes wrong with each of its commands, and with no other; an error for all where none of
+    /// the chunks was answered.
+    async fn call_chunks(
+        &self,
+        chunks: impl Iterator<Item = Range<usize>>,
+        under_way: usize,
+        command: &impl Fn(Call, usize) -> Cmd,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let call = |chunk: Range<usize>| async move {
+            (chunk.len(), self.call_chunk(chunk, command).await)
+        };
+        let called = stream::iter(chunks.map(call)).buffered(under_way);
+        let called: Vec<_> = called.collect().await;
+        let silence = called.iter().find_map(|(_, chunk)| chunk.as_ref().err());
+        if let Some(error) = silence.filter(|_| called.iter().all(|(_, chunk)| chunk.is_err())) {
+            return Err(error.clone());
+        }
+        let spread = |(count, chunk): (usize, Result<Vec<_>, Error>)| {
+            chunk.unwrap_or_else(|error| vec![Err(error); count])
+        };
+        Ok(called.into_iter().flat_map(spread).collect())
     }
 
     async fn call_chunk(
@@ -598,30 +636,39 @@ async fn alone<T>(
     Ok(vec![answer.await])
 }
 
-/// The positions `0..count`, at most [`CHUNK`] at a time.
-fn chunks(count: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..count)
-        .step_by(CHUNK)
-        .map(move |start| start..count.min(start + CHUNK))
-}
-
-/// As [`chunks`], but of about [`CHUNK_BYTES`] at most, or of a single larger item.
-fn chunks_by_size(items: &[Item<'_>]) -> impl Iterator<Item = Range<usize>> {
+/// The positions `0..count`, at most [`CHUNK`] at a time, and of [`CHUNK_BYTES`] at most or a single larger one.
+fn chunks(count: usize, size: impl Fn(usize) -> usize) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fitting = items[start..]
-            .iter()
-            .take(CHUNK)
-            .take_while(|(key, value, _)| {
-                bytes += key.len() + value.len();
-                bytes <= CHUNK_BYTES
-            });
-        let end = items.len().min(start + fitting.count().max(1));
+        let fitting = (start..count).take(CHUNK).take_while(|at| {
+            bytes += size(*at);
+            bytes <= CHUNK_BYTES
+        });
+        let end = count.min(start + fitting.count().max(1));
         let chunk = start..end;
         start = end;
         (!chunk.is_empty()).then_some(chunk)
     })
+}
+
+fn is_each_there_once(keys: &[&[u8]]) -> bool {
+    let mut seen = HashSet::with_capacity(keys.len());
+    keys.iter().all(|key| seen.insert(*key))
+}
+
+/// The positions of each key, in order.
+fn by_key(keys: &[&[u8]]) -> Vec<Vec<usize>> {
+    let mut known = HashMap::new();
+    let mut turns: Vec<Vec<usize>> = Vec::new();
+    for (at, key) in keys.iter().enumerate() {
+        let turn = *known.entry(*key).or_insert(turns.len());
+        match turns.get_mut(turn) {
+            Some(turn) => turn.push(at),
+            None => turns.push(vec![at]),
+        }
+    }
+    turns
 }
 
 impl ServerConfig {
@@ -756,12 +803,8 @@ mod tests {
     #[test]
     fn chunks_are_bounded_by_number_and_by_size() {
         let sizes = |items: &[usize]| -> Vec<usize> {
-            let values: Vec<_> = items.iter().map(|size| vec![0; *size]).collect();
-            let items: Vec<Item<'_>> = values
-                .iter()
-                .map(|value| (&[][..], &**value, None))
-                .collect();
-            chunks_by_size(&items).map(|chunk| chunk.len()).collect()
+            let chunks = chunks(items.len(), |at| items[at]);
+            chunks.map(|chunk| chunk.len()).collect()
         };
         assert_eq!(sizes(&[]), []);
         assert_eq!(sizes(&[1; 2500]), [1000, 1000, 500]);

@@ -42,6 +42,24 @@ pub(crate) enum Invalidation {
     Due(u64),
 }
 
+impl Invalidation {
+    /// What is done at an epoch, once the clock is advanced.
+    pub(crate) fn verb(self, clock: u64, hold_millis: u32, token: u64) -> Verb<'static> {
+        match (self, hold_millis) {
+            (Invalidation::Due(over), _) => Verb::Raise(Raise {
+                clock,
+                over: Some(over),
+            }),
+            (Invalidation::Dead, 0) => Verb::Raise(Raise { clock, over: None }),
+            // A load may begin before the hold is over, and end after it.
+            (Invalidation::Dead, hold) => Verb::Delete(Some(Hold {
+                token,
+                life: hold_of_tags(hold.into()),
+            })),
+        }
+    }
+}
+
 impl Store {
     /// Invalidates all entries that carry this tag, of whatever type and however many, in two round trips. A read that begins
     /// after this has returned gives none of them, and nothing that was loaded before.
@@ -187,18 +205,7 @@ impl Inner {
             return Ok(());
         }
         let token = self.random.next_u64();
-        let verb = |clock| match (what, hold_millis) {
-            (Invalidation::Due(over), _) => Verb::Raise(Raise {
-                clock,
-                over: Some(over),
-            }),
-            (Invalidation::Dead, 0) => Verb::Raise(Raise { clock, over: None }),
-            // A load may begin before the hold is over, and end after it.
-            (Invalidation::Dead, hold) => Verb::Delete(Some(Hold {
-                token,
-                life: hold_of_tags(hold.into()),
-            })),
-        };
+        let verb = |clock| what.verb(clock, hold_millis, token);
         let raised = self.backend.raise(epochs, verb).await;
         let raised = raised.and_then(|answers| answers.into_iter().collect::<Result<Vec<_>>>());
         raised

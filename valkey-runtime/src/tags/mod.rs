@@ -25,7 +25,7 @@ use std::fmt;
 use crate::envelope::tags::{LONGEST, MOST};
 use crate::store::Inner;
 use crate::{Error, ErrorKind, KeyWriter, envelope};
-pub(crate) use invalidate::hold_of_tags;
+pub(crate) use invalidate::{Invalidation, hold_of_tags};
 
 /// What the keys of the clock and of epochs begin with, after the namespace.
 pub(crate) const SPACE: &str = "::";
@@ -243,6 +243,13 @@ impl Inner {
             namespace: &self.namespace,
             epochs,
         }
+    }
+
+    /// The epoch of a tag.
+    pub(crate) fn epoch_of(&self, tag: &Tag) -> Vec<u8> {
+        let mut epoch = self.tag_writer().begin("tag:");
+        epoch.text(tag.as_str());
+        epoch.into_bytes()
     }
 
     pub(crate) fn tag_writer(&self) -> TagWriter<'_> {
