@@ -103,7 +103,8 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         let _ = (key, out);
     }
 
-    /// The type's tags: a function for each template, named after its texts.
+    /// The type's tags: a function for each template, named after its texts. (Where an application's own `tags` hides this:
+    /// `<User as Cached>::tags()`.)
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
