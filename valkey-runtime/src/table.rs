@@ -609,7 +609,7 @@ fn the_page_has_the_figures_of_the_code() {
             time(Duration::from_millis(hold_of_tags(500) - 500)),
         ),
         (
-            "an epoch outlives what is stored under it by",
+            "an epoch outlives what is stored under it by up to",
             time(Duration::from_millis(crate::transition::epoch_life(0))),
         ),
         ("a mark in place of an epoch lives", millis("MARK_MILLIS")),
