@@ -6,7 +6,9 @@
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
+use std::num::NonZero;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::{Result, cargo, valkey};
@@ -52,7 +54,14 @@ fn steps(report: &mut Report) -> Result {
     report.step("each feature alone", each_feature_alone)?;
     let mut tally = Tally::default();
     let tests = report.step("tests", || {
-        run_tests(cargo_test().arg("test").args(WORKSPACE), &mut tally)
+        let mut tests = cargo_test();
+        tests.arg("test").args(WORKSPACE);
+        // Most of them wait for servers, and not for the processor.
+        if env::var_os("RUST_TEST_THREADS").is_none() {
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            tests.env("RUST_TEST_THREADS", (3 * processors).to_string());
+        }
+        run_tests(&mut tests, &mut tally)
     });
     report.tally = tally;
     tests?;
