@@ -18,7 +18,8 @@
 //!
 //! Outside: what `loading::check` explores; soft invalidations; `set` and write-through; what is kept to be delivered; a
 //! server's time that steps back while its clock is evicted; a claim that has run out and is made again by a late copy of its
-//! request, while who inherited it loads for longer than the guard of a dead writer lasts. A look at what is there is run and
+//! request, while who inherited it loads for longer than the guard of a dead writer lasts (the shell stores nothing under such a
+//! claim). A look at what is there is run and
 //! answered in one step, and so is what a writer asks.
 
 mod reader;
