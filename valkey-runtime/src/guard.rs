@@ -15,7 +15,7 @@ use crate::envelope::placeholder::{self, Name};
 use crate::error::{self, printable};
 use crate::options::{Unwritten, UpdateOptions};
 use crate::store::Store;
-use crate::tags::hold_of_tags;
+use crate::tags::{Bid, hold_of_tags};
 use crate::transition::{LONGEST_PLACE, Placing, Put, Verb};
 use crate::verbs::{Meta, Sealed};
 use crate::{Error, ErrorKind, Result, envelope};
@@ -382,12 +382,15 @@ impl Guard {
         {
             return false;
         }
-        let Some(clock) = self.clock else {
-            return false;
+        if let Some(clock) = self.clock {
+            envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
+        }
+        let bid = Bid {
+            epochs: &sealed.epochs,
+            clock: self.clock,
+            life: sealed.ttl,
         };
-        envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
-        let inner = self.store.inner();
-        inner.admits(&sealed.epochs, clock, sealed.ttl).await
+        self.store.inner().admits(bid).await
     }
 
     /// Keeps deletions of the keys that have no guard.

@@ -202,7 +202,9 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
     };
     match verb {
         Verb::SetIfAbsent(put, outdated) => match standing(put.version) {
-            Some(Standing::Own) if outdated.is_some() && stamp_of(entry) == *outdated => {
+            Some(Standing::Own)
+                if outdated.is_some() && entry.and_then(envelope::stamp) == *outdated =>
+            {
                 (put.change(), true)
             }
             Some(Standing::Own | Standing::Protected) => (Change::Keep, false),
@@ -211,7 +213,7 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
         },
         Verb::SetIfPresent(put, seen) => match standing(put.version) {
-            Some(Standing::Own) if seen.is_none() || stamp_of(entry) == *seen => {
+            Some(Standing::Own) if seen.is_none() || entry.and_then(envelope::stamp) == *seen => {
                 (put.change(), true)
             }
             _ => (Change::Keep, false),
@@ -457,13 +459,6 @@ fn on_lease<'a>(verb: &Verb<'a>, held: Held, now: u64) -> (Change<'a>, bool) {
             (header.claimed(timing, claim, Life::AsItWas), true)
         }
         _ => (Change::Keep, false),
-    }
-}
-
-fn stamp_of(entry: Option<&[u8]>) -> Option<u64> {
-    match envelope::head(entry?) {
-        Head::Known(header) => Some(header.stamp),
-        Head::Newer | Head::Corrupt(_) => None,
     }
 }
 

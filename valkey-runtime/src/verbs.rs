@@ -16,7 +16,7 @@ use crate::error::{self, printable};
 use crate::front::Front;
 use crate::options::Condition;
 use crate::store::Inner;
-use crate::tags::{Place, TagWriter};
+use crate::tags::{Bid, Place, TagWriter};
 use crate::transition::{Fingerprint, Hold, Placing, Put, Touch, Verb};
 use crate::{Cached, Error, ErrorKind, OnCorrupt, Policy, Result, Ttl, codec};
 
@@ -73,14 +73,6 @@ impl Raw {
             Head::Newer | Head::Corrupt(_) => Header::value(0, 0),
         };
         Self::known(bytes, header)
-    }
-
-    /// The stamp of an entry that is one.
-    fn known_stamp(bytes: &[u8]) -> Option<u64> {
-        match envelope::head(bytes) {
-            Head::Known(header) => Some(header.stamp),
-            Head::Newer | Head::Corrupt(_) => None,
-        }
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
@@ -597,21 +589,17 @@ impl Inner {
         let key = &*place.key;
         let fail = |error| self.failed_at("set", key, error);
         let mut sealed = sealed.map_err(fail)?;
-        let admission = match meta.tagged && self.is_enabled() {
-            false => Admission::UNTAGGED,
-            true => {
-                let clock = self.clock_of_set(&[key]).await.map_err(fail)?;
-                let admitted = self.admits(&sealed.epochs, clock, sealed.ttl).await;
-                let mut setting = Setting {
-                    place,
-                    sealed: &mut sealed,
-                    condition,
-                    meta,
-                };
-                let admission = self.admission(&mut setting, clock, admitted);
-                admission.await.map_err(fail)?
-            }
-        };
+        let mut admission = Ok(Admission::UNTAGGED);
+        if meta.tagged && self.is_enabled() {
+            let setting = Setting {
+                place,
+                sealed: &mut sealed,
+                condition,
+                meta,
+            };
+            admission = self.admit(&mut [setting]).await.remove(0);
+        }
+        let admission = admission.map_err(fail)?;
         match self.storing(&sealed, condition, &admission, meta) {
             None => Ok(false),
             Some(Write::Set { .. }) => self
@@ -655,7 +643,7 @@ impl Inner {
                 let outdated = match seen {
                     Some(Found::Outdated(stamp)) => Some(*stamp),
                     Some(found @ Found::Entry(bytes)) if self.own(found, meta).is_none() => {
-                        Raw::known_stamp(bytes)
+                        envelope::stamp(bytes)
                     }
                     _ => None,
                 };
@@ -678,24 +666,14 @@ impl Inner {
             Ok(clock) => clock,
             Err(error) => return vec![Err(error); keys.len()],
         };
-        let epochs = settings
-            .iter()
-            .flat_map(|setting| &setting.sealed.epochs)
-            .cloned();
-        let mut epochs: Vec<Vec<u8>> = epochs.collect();
-        epochs.sort_unstable();
-        epochs.dedup();
-        let lives = settings.iter().map(|setting| setting.sealed.ttl);
-        let life = lives.reduce(|one, other| Some(one?.max(other?))).flatten();
-        let settled = self.settled(&epochs, life).await;
-        let admits = |epoch: &Vec<u8>| {
-            let at = epochs.binary_search(epoch).ok();
-            let settled = at.and_then(|at| settled.get(at).copied().flatten());
-            settled.is_some_and(|epoch| epoch.admits(clock))
-        };
+        let bids = settings.iter().map(|setting| Bid {
+            epochs: &setting.sealed.epochs,
+            clock: Some(clock),
+            life: setting.sealed.ttl,
+        });
+        let admitted = self.admit_each(&bids.collect::<Vec<_>>()).await;
         let mut admissions = Vec::with_capacity(settings.len());
-        for setting in settings {
-            let admitted = setting.sealed.epochs.iter().all(admits);
+        for (setting, admitted) in settings.iter_mut().zip(admitted) {
             admissions.push(self.admission(setting, clock, admitted).await);
         }
         admissions

@@ -139,6 +139,11 @@ impl Header {
         }
     }
 
+    /// The tags of the entry that has this header, which has a clock.
+    pub(crate) fn tags(self, entry: &[u8]) -> tags::Tags<'_> {
+        tags::read(entry.get(self.len()..).unwrap_or_default())
+    }
+
     pub(crate) fn to_bytes(self) -> HeaderBytes {
         let mut bytes = [NIL; LONGEST];
         bytes[0] = ARRAY;
@@ -279,6 +284,14 @@ fn number_at(bytes: &[u8], at: usize) -> Option<u64> {
     match bytes.get(at..)?.first_chunk::<9>() {
         Some([0xcf, number @ ..]) => Some(u64::from_be_bytes(*number)),
         _ => None,
+    }
+}
+
+/// The stamp of what is an entry.
+pub(crate) fn stamp(entry: &[u8]) -> Option<u64> {
+    match head(entry) {
+        Head::Known(header) => Some(header.stamp),
+        Head::Newer | Head::Corrupt(_) => None,
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::call::{Call, Loaded as Ended, Seen, Share, Step};
-use super::end::{Begun, End, Then};
+use super::end::{Begun, Clock, End, Then};
 use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
@@ -417,14 +417,9 @@ impl Driver {
         // What it has not claimed may be gone.
         let claimed = self.kept.clone();
         let claimed = claimed.filter(|kept| kept.is_claimed_by(self.lease));
-        self.clock = match self.lease {
-            _ if !self.meta.tagged => None,
-            // A lease has no other of its name after it.
-            Some(Lease::Placed(_)) if self.clock.is_none() => self.store.inner().clock().await,
-            // A claim may come again under its name. What is loaded under one is stored only by who asked for it: by then the
-            // epochs had been looked at after the clock.
-            Some(lease @ Lease::Claim { .. }) if !lease.is_of(self.request.1) => None,
-            _ => self.clock,
+        self.clock = match Clock::of(self.lease, self.request.1, self.clock, self.meta) {
+            Clock::Known(clock) => clock,
+            Clock::ToBeRead => self.store.inner().clock().await,
         };
         let begun = Begun::now(self.lease, self.clock, self.store.inner());
         let loaded = {
@@ -534,7 +529,7 @@ impl Driver {
             return end;
         };
         self.with(|call, flights, _| call.closing(flights));
-        match tags.admit(self.store.inner()).await {
+        match self.store.inner().admits(tags.bid()).await {
             true => end,
             false => End::OVERTAKEN,
         }

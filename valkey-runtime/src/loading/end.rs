@@ -7,7 +7,7 @@ use crate::envelope::placeholder::Lease;
 use crate::envelope::{Header, HeaderBytes};
 use crate::loaded::Fate;
 use crate::store::Inner;
-use crate::tags::TagWriter;
+use crate::tags::{Bid, TagWriter};
 use crate::transition::{Put, Verb};
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, Error, Loaded, Ttl, codec};
@@ -21,46 +21,18 @@ pub(super) struct End {
 }
 
 /// The tags of what was loaded under a lease.
-#[derive(Clone)]
 pub(super) struct LoadedTags {
-    pub(super) epochs: Vec<Vec<u8>>,
-    /// As it stood before the load; none where that is not known.
-    pub(super) clock: Option<u64>,
-    pub(super) life: Option<u64>,
+    epochs: Vec<Vec<u8>>,
+    clock: Option<u64>,
+    life: Option<u64>,
 }
 
 impl LoadedTags {
-    /// The same of many, of which some need not be asked.
-    pub(super) async fn admit_each(all: &[Option<Self>], inner: &Inner) -> Vec<bool> {
-        let some = || all.iter().flatten();
-        let mut epochs: Vec<_> = some()
-            .flat_map(|tags| tags.epochs.iter().cloned())
-            .collect();
-        epochs.sort_unstable();
-        epochs.dedup();
-        let lives = some().map(|tags| tags.life);
-        let life = lives.reduce(|one, other| Some(one?.max(other?))).flatten();
-        let settled = inner.settled(&epochs, life).await;
-        let admits = |tags: &Self, epoch| {
-            let at = epochs.binary_search(epoch).ok();
-            let epoch = at.and_then(|at| settled.get(at).copied().flatten());
-            let clock = tags.clock;
-            epoch.is_some_and(|epoch| clock.is_some_and(|clock| epoch.admits(clock)))
-        };
-        let admitted = all.iter().map(|tags| match tags {
-            Some(tags) => {
-                tags.clock.is_some() && tags.epochs.iter().all(|epoch| admits(tags, epoch))
-            }
-            None => true,
-        });
-        admitted.collect()
-    }
-
-    /// Whether none of them was invalidated since the load began.
-    pub(super) async fn admit(&self, inner: &Inner) -> bool {
-        match self.clock {
-            Some(clock) => inner.admits(&self.epochs, clock, self.life).await,
-            None => false,
+    pub(super) fn bid(&self) -> Bid<'_> {
+        Bid {
+            epochs: &self.epochs,
+            clock: self.clock,
+            life: self.life,
         }
     }
 }
@@ -152,6 +124,29 @@ impl End {
             followers: Ended::Share(Share::Stale(kept.bytes().clone())),
             then: Then::Release,
             tags: None,
+        }
+    }
+}
+
+/// The clock of the tags, as it has to be known before a load begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// None: nothing will be stored.
+    Known(Option<u64>),
+    ToBeRead,
+}
+
+impl Clock {
+    /// For a load under this lease, by who last asked with this token, and was told that clock then.
+    pub(super) fn of(lease: Option<Lease>, asked: u64, told: Option<u64>, meta: &Meta) -> Self {
+        match lease {
+            _ if !meta.tagged => Clock::Known(None),
+            // A lease has no other of its name after it.
+            Some(Lease::Placed(_)) if told.is_none() => Clock::ToBeRead,
+            // A claim may come again under its name. What is loaded under one is stored only by who asked for it: by then the
+            // epochs had been looked at after the clock.
+            Some(claim @ Lease::Claim { .. }) if !claim.is_of(asked) => Clock::Known(None),
+            _ => Clock::Known(told),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::call::{Call, Loaded as Ended, Seen, Share, Step};
-use super::end::{Begun, End, LoadedTags};
+use super::end::{Begun, Clock, End};
 use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
@@ -376,22 +376,22 @@ impl<'s> Many<'s> {
         });
     }
 
-    /// The clocks before a load of these begins: each as it stood when its lease was asked for. Who leads on under another's
-    /// lease has none yet; under a claim it can't have one, as in [`Driver::load`](super::driver::Driver::load).
+    /// The clocks before a load of these begins. It is read once for all that lack it.
     async fn clocks_of(&self, chunk: &[(usize, Option<Lease>)]) -> Vec<Option<u64>> {
-        let lacks = |one: usize, lease: Option<Lease>| {
-            matches!(lease, Some(Lease::Placed(_))) && self.ones[one].clock.is_none()
-        };
-        let now = match self.meta.tagged && chunk.iter().any(|&(one, lease)| lacks(one, lease)) {
+        let clocks = chunk.iter().map(|(one, lease)| {
+            let one = &self.ones[*one];
+            Clock::of(*lease, one.request.1, one.clock, self.meta)
+        });
+        let clocks: Vec<_> = clocks.collect();
+        let now = match clocks.contains(&Clock::ToBeRead) {
             true => self.store.inner().clock().await,
             false => None,
         };
-        let clock = |&(one, lease): &(usize, Option<Lease>)| match lease {
-            Some(claim @ Lease::Claim { .. }) if !claim.is_of(self.ones[one].request.1) => None,
-            _ if lacks(one, lease) => now,
-            _ => self.ones[one].clock,
-        };
-        chunk.iter().map(clock).collect()
+        let clocks = clocks.into_iter().map(|clock| match clock {
+            Clock::Known(clock) => clock,
+            Clock::ToBeRead => now,
+        });
+        clocks.collect()
     }
 
     fn to_load(&self) -> Vec<(usize, Option<Lease>)> {
@@ -487,15 +487,13 @@ impl<'s> Many<'s> {
                 ones[*one].call.closing(flights);
             }
         });
-        let leased =
-            |lease: &Option<Lease>, end: &End| end.tags.clone().filter(|_| lease.is_some());
-        let tags: Vec<_> = ends
-            .iter()
-            .map(|(_, lease, end)| leased(lease, end))
+        let asking = ends.iter().filter(|(_, lease, end)| end.waits(*lease));
+        let bids: Vec<_> = asking
+            .filter_map(|(.., end)| Some(end.tags.as_ref()?.bid()))
             .collect();
-        let admitted = LoadedTags::admit_each(&tags, self.store.inner()).await;
-        for ((.., end), admitted) in ends.iter_mut().zip(admitted) {
-            if !admitted {
+        let mut admitted = self.store.inner().admit_each(&bids).await.into_iter();
+        for (_, lease, end) in ends.iter_mut() {
+            if end.waits(*lease) && admitted.next() != Some(true) {
                 *end = End::OVERTAKEN;
             }
         }

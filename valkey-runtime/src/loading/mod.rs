@@ -35,10 +35,10 @@ use crate::verbs::Meta;
 use flights::{Flights, Moment};
 
 /// How long a lease lives that is not renewed, and how often it is.
-const LEASE_LIFE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE_LIFE: Duration = Duration::from_secs(1);
 const RENEWAL: Duration = Duration::from_millis(300);
 /// A load that takes longer goes on, but is not stored; one beside its caller is ended. So long others wait for it.
-const LONGEST_LOAD: Duration = Duration::from_secs(10);
+pub(crate) const LONGEST_LOAD: Duration = Duration::from_secs(10);
 /// The pause between two looks at another process's lease: doubled up to the longest, and jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -146,6 +146,6 @@ fn give_back(store: &Store, key: Vec<u8>, lease: Lease) {
     });
 }
 
-fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

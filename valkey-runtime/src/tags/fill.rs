@@ -1,33 +1,58 @@
 //! Whether what was loaded may be stored: not if one of its tags was invalidated since the load began.
 
-use super::SPACE;
 use super::settle::{Seen, Settling, Step};
 use crate::Result;
+use crate::envelope::Header;
 use crate::envelope::epoch::Epoch;
 use crate::envelope::placeholder::{Lease, Name};
-use crate::envelope::{self, Header};
 use crate::store::Inner;
 use crate::transition::{Placing, Put, Rejected, Verb, epoch_life};
 
 /// How long a mark lives that is not settled.
 const MARK_MILLIS: u64 = 1000;
 
+/// What is to be stored under the epochs of its tags.
+#[derive(Clone, Copy)]
+pub(crate) struct Bid<'e> {
+    pub(crate) epochs: &'e [Vec<u8>],
+    /// As it stood when its load began; none where that is not known.
+    pub(crate) clock: Option<u64>,
+    /// For how many milliseconds it is to live; none for ever.
+    pub(crate) life: Option<u64>,
+}
+
 impl Inner {
-    /// Whether entries with these tags may be stored whose loads began at that clock, to live for so many milliseconds.
-    pub(crate) async fn admits(&self, epochs: &[Vec<u8>], clock: u64, life: Option<u64>) -> bool {
-        let settled = self.settled(epochs, life).await;
-        settled
-            .iter()
-            .all(|epoch| epoch.is_some_and(|epoch| epoch.admits(clock)))
+    /// Whether none of its tags was invalidated since the load began.
+    pub(crate) async fn admits(&self, bid: Bid<'_>) -> bool {
+        self.admit_each(&[bid]).await == [true]
+    }
+
+    /// The same of each of many. An epoch that several have is looked at once, and lives on as long as the longest of them.
+    pub(crate) async fn admit_each(&self, bids: &[Bid<'_>]) -> Vec<bool> {
+        let known = || bids.iter().filter(|bid| bid.clock.is_some());
+        let mut epochs: Vec<&[u8]> = known()
+            .flat_map(|bid| bid.epochs)
+            .map(Vec::as_slice)
+            .collect();
+        epochs.sort_unstable();
+        epochs.dedup();
+        let lives = known().map(|bid| bid.life);
+        let life = lives.reduce(|one, other| Some(one?.max(other?))).flatten();
+        let settled = self.settled(&epochs, life).await;
+        let epoch = |key: &[u8]| settled[epochs.binary_search(&key).ok()?];
+        let admits = |bid: &Bid<'_>| {
+            let admits = |clock| {
+                let mut epochs = bid.epochs.iter().map(|key| epoch(key));
+                epochs.all(|epoch| epoch.is_some_and(|epoch| epoch.admits(clock)))
+            };
+            bid.clock.is_some_and(admits)
+        };
+        bids.iter().map(admits).collect()
     }
 
     /// The epochs of tags, which live on for at least so long; `None` for those that are not to be known. One that is missing is
     /// made, between two looks at the clock: who has the first of them knows by it whether an invalidation came between.
-    pub(crate) async fn settled(
-        &self,
-        epochs: &[Vec<u8>],
-        life: Option<u64>,
-    ) -> Vec<Option<Epoch>> {
+    async fn settled(&self, epochs: &[&[u8]], life: Option<u64>) -> Vec<Option<Epoch>> {
         match self.try_settled(epochs, life).await {
             Ok(settled) => settled,
             Err(error) => {
@@ -40,18 +65,12 @@ impl Inner {
         }
     }
 
-    async fn try_settled(
-        &self,
-        epochs: &[Vec<u8>],
-        life: Option<u64>,
-    ) -> Result<Vec<Option<Epoch>>> {
+    async fn try_settled(&self, epochs: &[&[u8]], life: Option<u64>) -> Result<Vec<Option<Epoch>>> {
         if epochs.is_empty() {
             return Ok(Vec::new());
         }
         let token = self.random.next_u64();
-        let seen = self
-            .look_at(epochs.iter(), Placing::Extend { life })
-            .await?;
+        let seen = self.look_at(epochs, Placing::Extend { life }).await?;
         let (mut settling, mut step) = Settling::new(token, seen);
         loop {
             step = match step {
@@ -61,8 +80,8 @@ impl Inner {
                         life: MARK_MILLIS,
                         rejected: Rejected::Any { version: 0 },
                     };
-                    let keys = places.iter().map(|place| &epochs[*place]);
-                    let marked = self.look_at(keys, mark).await?;
+                    let keys: Vec<_> = places.iter().map(|place| epochs[*place]).collect();
+                    let marked = self.look_at(&keys, mark).await?;
                     settling.marked(places.into_iter().zip(marked))
                 }
                 Step::Clock => settling.clock(self.backend.clock().await?),
@@ -78,7 +97,7 @@ impl Inner {
                         put,
                     };
                     let fills: Vec<_> = marks.iter().map(fill).collect();
-                    let keys: Vec<_> = marks.iter().map(|(at, _)| &*epochs[*at]).collect();
+                    let keys: Vec<_> = marks.iter().map(|(at, _)| epochs[*at]).collect();
                     let filled = self.backend.apply_each(&keys, &fills).await?;
                     let filled: Vec<bool> = filled.into_iter().collect::<Result<_>>()?;
                     let places = marks.iter().map(|(place, _)| *place);
@@ -96,25 +115,21 @@ impl Inner {
         header: Header,
         life: Option<u64>,
     ) -> (Vec<Vec<u8>>, Placing) {
-        let names = envelope::tags::read(entry.get(header.len()..).unwrap_or_default());
-        let epoch =
-            |name: &str| [self.namespace.as_bytes(), SPACE.as_bytes(), name.as_bytes()].concat();
         let epochs = match header.clock {
-            Some(_) => names.flatten().map(epoch).collect(),
+            Some(_) => header
+                .tags(entry)
+                .flatten()
+                .map(|name| self.epoch_named(name))
+                .collect(),
             None => Vec::new(),
         };
         (epochs, Placing::Extend { life })
     }
 
-    async fn look_at(
-        &self,
-        epochs: impl Iterator<Item = &Vec<u8>>,
-        verb: Placing,
-    ) -> Result<Vec<Seen>> {
-        let keys: Vec<&[u8]> = epochs.map(Vec::as_slice).collect();
+    async fn look_at(&self, keys: &[&[u8]], verb: Placing) -> Result<Vec<Seen>> {
         let found = self
             .backend
-            .place_many(&keys, &vec![verb; keys.len()])
+            .place_many(keys, &vec![verb; keys.len()])
             .await?;
         found
             .into_iter()

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::{Tag, TagWriter};
+use crate::loading::{LEASE_LIFE, LONGEST_LOAD, millis};
 use crate::store::{Inner, Store};
 use crate::transition::{Hold, Raise, Verb};
 use crate::{Error, Result};
@@ -214,14 +215,12 @@ impl Inner {
     }
 }
 
-/// How long a load may take that is stored, and its lease last, in milliseconds.
-const LONGEST_LOAD: u64 = 11_000;
-
 /// How long a guard stays at a tag, where loaders may read what is old for so many milliseconds: a load that begins within that
 /// time may end, and be stored, as long after.
 pub(crate) fn hold_of_tags(hold: u64) -> u64 {
     match hold {
         0 => 0,
-        hold => hold + LONGEST_LOAD,
+        // As long as its load may take, and its lease last.
+        hold => hold + millis(LONGEST_LOAD + LEASE_LIFE),
     }
 }

@@ -25,6 +25,7 @@ use std::fmt;
 use crate::envelope::tags::{LONGEST, MOST};
 use crate::store::Inner;
 use crate::{Error, ErrorKind, KeyWriter, envelope};
+pub(crate) use fill::Bid;
 pub(crate) use invalidate::{Invalidation, hold_of_tags};
 
 /// What the keys of the clock and of epochs begin with, after the namespace.
@@ -243,6 +244,11 @@ impl Inner {
             namespace: &self.namespace,
             epochs,
         }
+    }
+
+    /// Where the epoch lies that an entry names so.
+    fn epoch_named(&self, name: &str) -> Vec<u8> {
+        [&self.namespace, SPACE, name].concat().into_bytes()
     }
 
     /// The epoch of a tag.

@@ -29,7 +29,7 @@ impl Inner {
             let known = known.find(|(key, _)| name_of(key, self.space()) == name);
             known.map(|(_, found)| found)
         };
-        let names = tagged(&found, meta).map(|(bytes, header, _)| names(bytes, header));
+        let names = tagged(&found, meta).map(|(bytes, header, _)| header.tags(bytes));
         let known = |name| of_key(name).is_some();
         if names.is_none_or(|mut names| names.all(|name| name.is_none_or(known))) {
             let judgement = self.judge(&found, &place.epochs, of_key, meta);
@@ -107,10 +107,9 @@ impl Inner {
             let Some((bytes, header, _)) = tagged(found, meta) else {
                 continue;
             };
-            for name in names(bytes, header).flatten() {
+            for name in header.tags(bytes).flatten() {
                 if self.find(known, name).is_none() {
-                    let space = [self.namespace.as_bytes(), SPACE.as_bytes()];
-                    unknown.push([space[0], space[1], name.as_bytes()].concat());
+                    unknown.push(self.epoch_named(name));
                 }
             }
         }
@@ -160,7 +159,7 @@ impl Inner {
             // Written before the type had tags: nothing tells whether one was invalidated since.
             return outdated.filter(|_| meta.tagged);
         };
-        let fresh_until = match verdict(names(bytes, header), epoch, clock, header.stamp) {
+        let fresh_until = match verdict(header.tags(bytes), epoch, clock, header.stamp) {
             Some(Verdict::Valid) => u64::MAX,
             Some(Verdict::FreshUntil(until)) => until,
             Some(Verdict::Dead) => return outdated,
@@ -169,7 +168,7 @@ impl Inner {
         };
         let carries = |key: &Vec<u8>| {
             let name = Some(name_of(key, self.space()));
-            names(bytes, header).any(|carried| carried == name)
+            header.tags(bytes).any(|carried| carried == name)
         };
         // Else it was written when the type had other tags.
         if !required.iter().all(carries) || self.backend.has_lost_tags_since(header.stamp) {
@@ -237,10 +236,6 @@ pub(super) fn verdict<'f>(
         };
     }
     Some(all)
-}
-
-fn names(entry: &[u8], header: Header) -> envelope::tags::Tags<'_> {
-    envelope::tags::read(entry.get(header.len()..).unwrap_or_default())
 }
 
 /// The entry as if it had been fresh no longer than that.
