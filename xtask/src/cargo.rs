@@ -1,6 +1,7 @@
 //! Cargo, as the chores call it: from the root of the workspace, with the
 //! environment a person's own shell would give it.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -44,18 +45,9 @@ pub(crate) fn run(command: &mut Command) -> Result {
 
 /// The features of the workspace member `package`, but for `default`.
 pub(crate) fn features(package: &str) -> Result<Vec<String>> {
-    let output = cargo()
-        .args(["metadata", "--format-version=1", "--no-deps"])
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        return Err("`cargo metadata` failed".into());
-    }
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let features = metadata["packages"]
-        .as_array()
-        .into_iter()
-        .flatten()
+    let packages = packages()?;
+    let features = packages
+        .iter()
         .find(|candidate| candidate["name"] == package)
         .and_then(|package| package["features"].as_object())
         .ok_or_else(|| format!("the workspace has no package `{package}`"))?;
@@ -64,6 +56,35 @@ pub(crate) fn features(package: &str) -> Result<Vec<String>> {
         .filter(|name| *name != "default")
         .cloned()
         .collect())
+}
+
+/// The names of the workspace's integration tests, each once.
+pub(crate) fn test_targets() -> Result<BTreeSet<String>> {
+    let packages = packages()?;
+    let targets = packages
+        .iter()
+        .filter_map(|package| package["targets"].as_array())
+        .flatten();
+    Ok(targets
+        .filter(|target| target["kind"][0] == "test")
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// The members of the workspace, as `cargo metadata` describes them.
+fn packages() -> Result<Vec<serde_json::Value>> {
+    let output = cargo()
+        .args(["metadata", "--format-version=1", "--no-deps"])
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err("`cargo metadata` failed".into());
+    }
+    let mut metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    match metadata["packages"].take() {
+        serde_json::Value::Array(packages) => Ok(packages),
+        _ => Err("`cargo metadata` names no packages".into()),
+    }
 }
 
 /// The command as one would type it.

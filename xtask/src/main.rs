@@ -12,6 +12,7 @@
 mod apt;
 mod cargo;
 mod deny;
+mod lanes;
 mod soak;
 mod test;
 mod valkey;

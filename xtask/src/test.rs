@@ -5,12 +5,12 @@
 //! is built once for checking and once for running.
 
 use std::env;
-use std::io::{self, BufRead, BufReader, Write};
 use std::num::NonZero;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lanes::{self, Tally};
 use crate::{Result, cargo, valkey};
 
 /// The crate whose features are compiled one by one.
@@ -52,17 +52,11 @@ fn steps(report: &mut Report) -> Result {
         ]))
     })?;
     report.step("each feature alone", each_feature_alone)?;
+    report.step("tests, built", || {
+        cargo::run(cargo_test().args(WORKSPACE).arg("--no-run"))
+    })?;
     let mut tally = Tally::default();
-    let tests = report.step("tests", || {
-        let mut tests = cargo_test();
-        tests.arg("test").args(WORKSPACE);
-        // Most of them wait for servers, and not for the processor.
-        if env::var_os("RUST_TEST_THREADS").is_none() {
-            let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            tests.env("RUST_TEST_THREADS", (3 * processors).to_string());
-        }
-        run_tests(&mut tests, &mut tally)
-    });
+    let tests = report.step("tests", || lanes::run(test_commands()?, &mut tally));
     report.tally = tally;
     tests?;
     report.step("documentation", || {
@@ -96,10 +90,34 @@ fn each_feature_alone() -> Result {
     Ok(())
 }
 
-/// Cargo as the tests should see it: with the server that was asked for, and
-/// without the settings of an application on this machine.
+/// The test that waits for the compiler, for as long as the others wait for
+/// servers and for time to pass.
+const COMPILER: &str = "compile";
+
+/// What runs all tests, in two lanes that go on beside each other.
+fn test_commands() -> Result<[Vec<Command>; 2]> {
+    let command = |arguments: &[String]| {
+        let mut cargo = cargo_test();
+        // All binaries are run, so that one failure does not hide another.
+        cargo.args(WORKSPACE).arg("--no-fail-fast").args(arguments);
+        cargo
+    };
+    let test = |name: &str| ["--test".to_owned(), name.to_owned()];
+    let mut others = vec!["--lib".into(), "--bins".into()];
+    for name in cargo::test_targets()? {
+        if name != COMPILER {
+            others.extend(test(&name));
+        }
+    }
+    let compiling = vec![command(&test(COMPILER)), command(&["--doc".into()])];
+    Ok([vec![command(&others)], compiling])
+}
+
+/// `cargo test` as the tests should see it: with the server that was asked for,
+/// and without the settings of an application on this machine.
 fn cargo_test() -> Command {
     let mut cargo = cargo::cargo();
+    cargo.arg("test");
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("VALKEY_") {
             cargo.env_remove(&name);
@@ -108,68 +126,12 @@ fn cargo_test() -> Command {
     if let Some(server) = valkey::server_for_tests() {
         cargo.env("VALKEY_SERVER", server);
     }
+    // Most of them wait for servers, and not for the processor.
+    if env::var_os("RUST_TEST_THREADS").is_none() {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        cargo.env("RUST_TEST_THREADS", (3 * processors).to_string());
+    }
     cargo
-}
-
-/// Runs the test command with its output passed through, and adds up the
-/// results that the test binaries print.
-fn run_tests(command: &mut Command, tally: &mut Tally) -> Result {
-    let shown = cargo::shown(command);
-    // All binaries are run, so that one failure does not hide another.
-    let mut child = command
-        .arg("--no-fail-fast")
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{shown} can't be run: {error}"))?;
-    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
-    let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line)? > 0 {
-        io::stdout().write_all(&line)?;
-        tally.add(&String::from_utf8_lossy(&line));
-        line.clear();
-    }
-    let status = child.wait()?;
-    if status.success() {
-        return Ok(());
-    }
-    // A test binary that dies prints no result, nor does one that can't be
-    // built; yet nobody may read "0 failed" below a failure.
-    tally.failed = tally.failed.max(1);
-    Err(format!("{shown} failed ({status})").into())
-}
-
-/// How many tests passed and failed.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-}
-
-impl Tally {
-    /// Counts a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`;
-    /// other lines say nothing.
-    fn add(&mut self, line: &str) {
-        let Some(result) = line.trim().strip_prefix("test result: ") else {
-            return;
-        };
-        let words: Vec<&str> = result.split_whitespace().collect();
-        for pair in words.windows(2) {
-            let Ok(count) = pair[0].parse::<u64>() else {
-                continue;
-            };
-            match pair[1] {
-                "passed;" => self.passed += count,
-                "failed;" => self.failed += count,
-                _ => {}
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
-    }
 }
 
 /// What was done so far.
@@ -207,19 +169,5 @@ impl Report {
             println!("{:>7.1} s  {}{failed}", step.took.as_secs_f64(), step.name);
         }
         println!("{:>7.1} s  in all", total.as_secs_f64());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_of_several_test_binaries_are_added_up() {
-        let mut tally = Tally::default();
-        tally.add("running 4 tests\n");
-        tally.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n");
-        tally.add("test result: FAILED. 2 passed; 5 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s\n");
-        assert_eq!(tally.to_string(), "5 passed, 5 failed");
     }
 }
