@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::backend::{self, Backend, Found, Keys, Scope, Write};
 use crate::background::Background;
 use crate::envelope::Kind;
+use crate::limiter::{Ask, Verdict};
 use crate::stats::Counters;
 use crate::tags::SPACE;
 use crate::transition::{Hold, Placing, Verb};
@@ -339,6 +340,16 @@ impl Front {
         let verbs: Vec<_> = pick(verbs, &asked).copied().collect();
         let found = self.backend.place_many(&open, &verbs).await?;
         Ok(judged(spread(&asked, found, || Ok(Found::Withheld))))
+    }
+
+    /// What is asked of limits. Nothing of it is kept to be delivered: a count that comes late counts for another time.
+    pub(crate) async fn limit(
+        &self,
+        keys: &[&[u8]],
+        asks: &[Ask],
+    ) -> Result<Vec<Result<Verdict, Error>>, Error> {
+        self.open()?;
+        self.backend.limit(keys, asks).await
     }
 
     /// The clock of the namespace's tags.

@@ -238,6 +238,7 @@ mod guard;
 mod handle;
 mod invalidations;
 mod key;
+mod limiter;
 mod loaded;
 mod loading;
 mod options;
@@ -267,6 +268,7 @@ pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
 pub use invalidations::Invalidations;
 pub use key::{KeyFrom, KeyOf, KeyPart, KeyReader, KeyWriter, OwnKey, ReadKey, ReadKeyOf};
+pub use limiter::{Decision, LimitKey, LimitRequest, RateLimiter, RateLimiterBuilder};
 pub use loaded::{IntoLoaded, Loaded, Stale};
 pub use options::{
     LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions,

@@ -23,6 +23,9 @@ pub(crate) struct Counters {
     lost_deletions: AtomicU64,
     breaker_openings: AtomicU64,
     refused: AtomicU64,
+    rate_limited: AtomicU64,
+    rate_limited_locally: AtomicU64,
+    rate_limit_failures: AtomicU64,
     background_refused: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
 }
@@ -84,6 +87,18 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn rate_limited(&self) {
+        self.rate_limited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rate_limited_locally(&self) {
+        self.rate_limited_locally.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rate_limit_failure(&self) {
+        self.rate_limit_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn background_refused(&self) {
         self.background_refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -109,6 +124,9 @@ impl Counters {
             lost_deletions: read(&self.lost_deletions),
             breaker_openings: read(&self.breaker_openings),
             refused: read(&self.refused),
+            rate_limited: read(&self.rate_limited),
+            rate_limited_locally: read(&self.rate_limited_locally),
+            rate_limit_failures: read(&self.rate_limit_failures),
             background_running: background.running() as u64,
             background_refused: read(&self.background_refused),
             errors: std::array::from_fn(|at| read(&self.errors[at])),
@@ -152,6 +170,9 @@ pub struct Stats {
     lost_deletions: u64,
     breaker_openings: u64,
     refused: u64,
+    rate_limited: u64,
+    rate_limited_locally: u64,
+    rate_limit_failures: u64,
     background_running: u64,
     background_refused: u64,
     errors: [u64; ErrorKind::ALL.len()],
@@ -229,6 +250,21 @@ impl Stats {
     /// Commands that were not sent, since the breaker was open. Each is an error, too, of the kind of what opened it.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Requests that a [limit](crate::RateLimiter) refused, those that were not asked of the server included.
+    pub fn rate_limited(&self) -> u64 {
+        self.rate_limited
+    }
+
+    /// Those of them that were refused without asking the server, since it had refused the same key just before.
+    pub fn rate_limited_locally(&self) -> u64 {
+        self.rate_limited_locally
+    }
+
+    /// Requests that were let through or refused since the store gave no answer, as the limiter was told to.
+    pub fn rate_limit_failures(&self) -> u64 {
+        self.rate_limit_failures
     }
 
     /// Background tasks that run at the moment: loads that go on beside their callers, deliveries, leases on their way back,

@@ -8,6 +8,7 @@ use crate::backend::{Backend, BreakerState};
 use crate::background::Background;
 use crate::config::{Builder, Variables};
 use crate::front::Front;
+use crate::limiter::Refusals;
 use crate::loading::Loads;
 use crate::stats::Counters;
 use crate::ttl_env::Overrides;
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Arc<Counters>,
     pub(crate) overrides: Overrides,
     pub(crate) loads: Loads,
+    /// What limits have refused just now.
+    pub(crate) refusals: Refusals,
     pub(crate) background: Background,
 }
 
@@ -182,6 +185,8 @@ impl Store {
     /// Switches caching on or off at run time. While it is off every read is a miss that asks nothing of the server, loaders
     /// are run by every caller or shared with callers that wait, and nothing is stored. Invalidations still go out, and what
     /// would have been stored is deleted instead: so switching on again shows nothing old.
+    ///
+    /// [Rate limiters](crate::RateLimiter) count on: they are no cache.
     ///
     /// A store is on when it is opened, unless the environment says `VALKEY_CACHE=off`.
     ///
@@ -404,6 +409,7 @@ impl Store {
                 counters,
                 overrides,
                 loads,
+                refusals: Refusals::default(),
             }),
         }
     }

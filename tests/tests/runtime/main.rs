@@ -12,6 +12,7 @@ mod counting;
 mod database;
 mod faults;
 mod invalidations;
+mod limiter;
 mod loading;
 mod loading_faults;
 mod pressure;

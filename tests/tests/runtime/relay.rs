@@ -76,6 +76,7 @@ fn purpose(command: &[&[u8]]) -> &'static str {
         (b"MGET", _) => "read many",
         (b"SET", _) => "set",
         (b"TIME", _) => "time",
+        (b"EVAL" | b"EVALSHA", [b"limit", ..]) => "limit",
         (b"EVAL" | b"EVALSHA", [b"read"]) => "clock",
         (b"EVAL" | b"EVALSHA", [b"advance"]) => "advance",
         (b"EVAL" | b"EVALSHA", [life, _to])

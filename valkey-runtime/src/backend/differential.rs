@@ -524,3 +524,99 @@ fn the_scripts_do_what_the_transition_functions_do() {
     });
     outcome.unwrap();
 }
+
+/// On states of all kinds, planted: the script tells time and state, and leaves what the function says of these, to the byte.
+#[test]
+fn the_script_of_limits_does_what_the_function_does() {
+    use crate::limiter::{Act, Ask, Rule, Then, answered, decide};
+    use valkey_tests::resp::Value;
+
+    let rules = (1..=1_000_000u32, 1_000..40_000_000u64, 1..=100u32, 0..3u32);
+    let rules = rules.prop_map(|(quota, millis, burst, algorithm)| {
+        let period = Duration::from_millis(if millis % 2 == 0 {
+            millis / 9_000 + 1
+        } else {
+            millis
+        });
+        let rule = match algorithm {
+            0 => Rule::gcra(quota, period, burst),
+            1 => Rule::fixed(quota, period),
+            _ => Rule::sliding(quota, period),
+        };
+        (rule.unwrap(), u64::try_from(period.as_micros()).unwrap())
+    });
+    let acts = prop_oneof![8 => Just(Act::Take), 1 => Just(Act::Look), 1 => Just(Act::Reset)];
+    let counts = || prop_oneof![0..100u64, 0..1_000_000_000u64, 0..9_000_000_000_000_000u64];
+    let state = (0..4u32, 0..4u64, counts(), counts());
+    let asks = (rules, acts, 0..=100u64, state);
+    let process = valkey_tests::Server::plain();
+    let mut runner = TestRunner::new(Config {
+        cases: 3000,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let outcome = runner.run(&asks, |((rule, period), act, cost, (kind, ago, x, y))| {
+        let cost = (cost + 1).min(rule.limit());
+        let (letter, [a, b, c]) = rule.parameters();
+        let now = SystemClock::new().now_micros();
+        let began = now + period - ago * period;
+        let began = if letter == 'g' {
+            began
+        } else {
+            began - began % period
+        };
+        let planted = match kind {
+            0 => String::new(),
+            1 => format!("x{began:016}{x:016}{y:016}"),
+            _ => format!("{letter}{began:016}{x:016}{y:016}"),
+        };
+        process.command(&["DEL", "limit"]);
+        if !planted.is_empty() {
+            process.command(&["SET", "limit", &planted]);
+        }
+        let name = match act {
+            Act::Take => "take",
+            Act::Look => "look",
+            Act::Reset => "reset",
+        };
+        let numbers = [cost, a, b, c].map(|number| number.to_string());
+        let body = include_str!("../scripts/limit.lua");
+        let answer = process.command(&[
+            "EVAL",
+            body,
+            "1",
+            "limit",
+            "limit",
+            name,
+            &numbers[0],
+            &letter.to_string(),
+            &numbers[1],
+            &numbers[2],
+            &numbers[3],
+        ]);
+        let Value::Bulk(answer) = answer else {
+            panic!("{answer:?}")
+        };
+        let (now, before) = answered(&answer).unwrap();
+        prop_assert_eq!(before, planted.as_bytes());
+        let left = process.command(&["GET", "limit"]);
+        match decide(Some(before), &Ask { rule, act, cost }, now).1 {
+            Then::Remove => prop_assert_eq!(left, Value::Null),
+            Then::Keep if planted.is_empty() => prop_assert_eq!(left, Value::Null),
+            Then::Keep => prop_assert_eq!(left, Value::Bulk(planted.into_bytes())),
+            // One that lives a millisecond or two may be gone.
+            Then::Put(_, life) if life < 5_000 && left == Value::Null => {}
+            Then::Put(state, life) => {
+                prop_assert_eq!(left, Value::Bulk(state.to_vec()));
+                if life > 5_000 {
+                    let Value::Integer(left) = process.command(&["PTTL", "limit"]) else {
+                        panic!("no TTL")
+                    };
+                    prop_assert!(are_close(left as u64, life), "{left} {life}");
+                }
+            }
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}

@@ -13,6 +13,7 @@ use quick_cache::sync::{self, Cache};
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::{Found, Write};
+use crate::limiter::{self, Ask, Then, Verdict};
 use crate::tracking::Hub;
 use crate::transition::{self, Change, Life, Placing, Verb};
 use crate::{Clock, Error, ErrorKind};
@@ -201,6 +202,20 @@ impl Memory {
             self.put(key, clock.to_string().into(), None)?;
         }
         Ok(clock)
+    }
+
+    /// Counts what is asked of a limit. It concerns nobody's copies, and is not told.
+    pub(crate) fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
+        let _lock = self.lock(key);
+        let entry = self.live(key);
+        let state = entry.as_ref().map(|entry| &*entry.bytes);
+        let (verdict, then) = limiter::decide(state, ask, self.now_micros());
+        match then {
+            Then::Keep => {}
+            Then::Remove => drop(self.cache.remove(key)),
+            Then::Put(state, life) => self.put(key, Bytes::copy_from_slice(&state), Some(life))?,
+        }
+        Ok(verdict)
     }
 
     fn tell(&self, key: &[u8]) {

@@ -30,6 +30,7 @@ pub(crate) use tracker::Interest;
 
 use crate::Error;
 use crate::envelope::HEAD;
+use crate::limiter::{Ask, Verdict};
 use crate::tracking::{Buffer, Hub};
 use crate::transition::{Placing, Verb};
 
@@ -228,6 +229,24 @@ impl Backend {
                 Ok(in_process(placed).await)
             }
             Backend::Server(server) => server.place_many(keys, verbs).await,
+        }
+    }
+
+    /// What is asked of limits, each for a key, in one round trip.
+    pub(crate) async fn limit(
+        &self,
+        keys: &[&[u8]],
+        asks: &[Ask],
+    ) -> Result<Vec<Result<Verdict, Error>>, Error> {
+        match self {
+            Backend::Memory(memory) => {
+                let decided = || {
+                    let items = keys.iter().zip(asks);
+                    items.map(|(key, ask)| memory.limit(key, ask)).collect()
+                };
+                Ok(in_process(decided).await)
+            }
+            Backend::Server(server) => server.limit(keys, asks).await,
         }
     }
 

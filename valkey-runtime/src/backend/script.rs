@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 use crate::envelope::placeholder::{Lease, Name};
+use crate::limiter::{Act, Ask};
 use crate::transition::{Hold, Placing, Put, Raise, Rejected, Touch, Verb, epoch_life};
 
 pub(super) struct Script {
@@ -37,6 +38,7 @@ script!(STORE_THROUGH: "head" "placeholder" "store_through");
 script!(RAISE: "head" "epoch" "raise");
 script!(EXTEND: "epoch" "extend");
 script!(CLOCK: "clock");
+script!(LIMIT: "limit");
 
 /// How a script is called: by its digest, or with its body where the server does not know it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -205,6 +207,22 @@ fn on_lease(call: Call, key: &[u8], lease: Lease, what: &str, size: usize) -> Cm
 pub(super) fn clock_command(call: Call, key: &[u8], advance: bool) -> Cmd {
     let mut command = CLOCK.command(call, key, 8);
     command.arg(if advance { "advance" } else { "read" });
+    command
+}
+
+/// The command that has the server count what is asked of a limit.
+pub(super) fn limit_command(call: Call, key: &[u8], ask: &Ask) -> Cmd {
+    let mut command = LIMIT.command(call, key, 96);
+    command.arg("limit").arg(match ask.act {
+        Act::Take => "take",
+        Act::Look => "look",
+        Act::Reset => "reset",
+    });
+    let (letter, numbers) = ask.rule.parameters();
+    command.arg(ask.cost).arg(&*letter.encode_utf8(&mut [0; 4]));
+    for number in numbers {
+        command.arg(number);
+    }
     command
 }
 

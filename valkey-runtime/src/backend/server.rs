@@ -33,6 +33,7 @@ use super::{Found, Write};
 use crate::background::Background;
 use crate::config::Secret;
 use crate::envelope::HEAD;
+use crate::limiter::{self, Ask, Verdict};
 use crate::stats::Counters;
 use crate::tracking::{Buffer, Hub};
 use crate::transition::{Placing, Verb};
@@ -389,6 +390,21 @@ impl Server {
         Ok(answers.into_iter().map(placed).collect())
     }
 
+    pub(crate) async fn limit(
+        &self,
+        keys: &[&[u8]],
+        asks: &[Ask],
+    ) -> Result<Vec<Result<Verdict, Error>>, Error> {
+        let command = |call, at: usize| script::limit_command(call, keys[at], &asks[at]);
+        let size = |at: usize| keys[at].len();
+        let answers = self.call_many(keys.len(), size, command).await?;
+        Ok(answers
+            .into_iter()
+            .zip(asks)
+            .map(|(answer, ask)| verdict(answer, ask))
+            .collect())
+    }
+
     /// Sends so many commands, each by its position, in whatever order.
     async fn call_many(
         &self,
@@ -587,6 +603,15 @@ fn placed(answer: Result<Value, Error>) -> Result<Found, Error> {
         Ok(Value::Int(0)) => Ok(Found::Nothing),
         answer => found(answer),
     }
+}
+
+/// The script made the new state; what that means is known from the state before.
+fn verdict(answer: Result<Value, Error>, ask: &Ask) -> Result<Verdict, Error> {
+    let Value::BulkString(answer) = answer? else {
+        return Err(unexpected_answer());
+    };
+    let (now, state) = limiter::answered(&answer).ok_or_else(unexpected_answer)?;
+    Ok(limiter::decide(Some(state), ask, now).0)
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {

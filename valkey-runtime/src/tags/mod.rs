@@ -9,6 +9,7 @@
 //! [namespace:]::clock          the clock, in decimal
 //! [namespace:]::tag:NAME       the epoch of a tag
 //! [namespace:]::type:PREFIX    that of a type that can be cleared
+//! [namespace:]::limit:NAME:KEY the state of a rate limit, which is no tag (`limiter`)
 //! ```
 //!
 //! No type has an empty prefix and no alias lies there, so these are nobody else's keys.

@@ -226,6 +226,7 @@ mod tests {
             (b"ns:::type:\xff", "nothing"),
             (b"ns:::clock", "nothing"),
             (b"ns:::tagged", "nothing"),
+            (b"ns:::limit:api:42", "nothing"),
             (b"ns::user:email:a@b", "nothing"),
             (b"ns:user", "nothing"),
             (b"ns:\xff:1", "nothing"),

@@ -1,0 +1,491 @@
+//! Rate limiting: how much each client, user or address may take in a time.
+//!
+//! [`rule`] has the algorithms, as pure functions; the in-process store runs them, and one script repeats them in the server, by
+//! the server's clock. [`refusals`] answers for the server where the answer is known. The state of a limit for a key is one
+//! string, `[namespace:]::limit:NAME:KEY`, beside the keys of the tags: no type's, so that no scan or purge meets it and nobody's
+//! copies depend on it.
+
+mod key;
+mod refusals;
+mod rule;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error;
+use crate::store::Inner;
+use crate::tags::SPACE;
+use crate::{Error, ErrorKind, KeyWriter, Result, Store};
+
+pub use key::LimitKey;
+pub(crate) use refusals::Refusals;
+pub(crate) use rule::Rule;
+use rule::within;
+pub(crate) use rule::{Act, Ask, Then, Verdict, answered, decide};
+
+/// A limit on how much each key (a client, a user, an address) may take in a time.
+///
+/// ```
+/// use std::time::Duration;
+/// use valkey_runtime::{RateLimiter, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// # let store = Store::memory();
+/// // 100 in 15 minutes: one each nine seconds, and up to 20 at once.
+/// let limiter = RateLimiter::builder("api")
+///     .quota(100, Duration::from_secs(15 * 60))
+///     .burst(20)
+///     .build()?;
+///
+/// let decision = limiter.check(&store, "203.0.113.7").await?;
+/// assert!(decision.is_allowed());
+/// assert_eq!((decision.limit(), decision.remaining()), (20, 19));
+/// assert_eq!(decision.reset(), Duration::from_secs(9));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A check is one script on one key, so one round trip, and exact under any concurrency: of all processes together, no more is
+/// let through than the limit says. Time is the server's. The state of a key vanishes once it would say nothing any more.
+///
+/// | algorithm | lets through | a state is |
+/// |---|---|---|
+/// | GCRA (the default) | the burst at once, then one each period ÷ quota | a level, and when it was |
+/// | [`sliding_window`](RateLimiterBuilder::sliding_window) | about the quota in any period | two counts |
+/// | [`fixed_window`](RateLimiterBuilder::fixed_window) | the quota in each period of the clock, so up to twice that around its end | a count |
+///
+/// GCRA is the generic cell rate algorithm of ITU-T I.371, in its form as a continuous-state leaky bucket: what is taken fills a
+/// bucket as large as the burst, which drains at the rate of the quota; what would make it run over is refused, and fills
+/// nothing. The sliding window is an estimate from two fixed ones: the count of the one before is weighted by the part of it
+/// that a period from now backwards still covers.
+///
+/// # A server that does not answer
+///
+/// By default a request is then let through, and `fail_closed` refuses it; both are logged and
+/// [counted](crate::Stats::rate_limit_failures), and the decision [says so](Decision::failure). That goes for whatever hinders
+/// the answer: an open [breaker](Store::breaker), which costs microseconds, and a store that was closed. A store that is
+/// [switched off](Store::set_enabled) caches nothing, and limits all the same.
+///
+/// # A key that is refused again and again
+///
+/// A key that was refused is refused without asking the server until the time to retry, but for no longer than a second. A
+/// [`reset`](Self::reset) by this store is seen at once, but for checks that are under way; one by another process within that
+/// second.
+///
+/// # What is not exact
+///
+/// A request that got no answer may have been counted, and one that the client sends again (a cluster's does, after a lost
+/// connection) is counted twice: more is refused then, never more let through. More is let through where the server loses what
+/// it had: evicted states, a failover to a replica that lags behind, a flush.
+///
+/// A name has one rule: two limiters of the same name, algorithm and namespace count together, in this process and in others. Where
+/// a release changes a rule, what was taken before is taken over as if it were under the new one, at most a whole burst of it.
+#[derive(Clone, Debug)]
+pub struct RateLimiter {
+    name: Arc<str>,
+    rule: Rule,
+    closed: bool,
+}
+
+/// Builds a [`RateLimiter`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct RateLimiterBuilder {
+    name: String,
+    quota: Option<(u32, Duration)>,
+    burst: Option<u32>,
+    algorithm: Algorithm,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Algorithm {
+    Gcra,
+    Fixed,
+    Sliding,
+}
+
+/// What is asked of one limit for one key: an item of [`RateLimiter::check_all`].
+#[derive(Clone, Debug)]
+#[must_use = "it is asked by `RateLimiter::check_all`"]
+pub struct LimitRequest<'l> {
+    limiter: &'l RateLimiter,
+    /// Without the namespace.
+    key: Vec<u8>,
+    cost: u32,
+}
+
+/// What a limit says of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it says whether the request is allowed"]
+pub struct Decision {
+    name: Arc<str>,
+    limit: u64,
+    verdict: Verdict,
+    failure: Option<ErrorKind>,
+}
+
+impl RateLimiter {
+    /// A limiter of that name. GCRA, unless another algorithm is asked for.
+    pub fn builder(name: impl Into<String>) -> RateLimiterBuilder {
+        RateLimiterBuilder {
+            name: name.into(),
+            quota: None,
+            burst: None,
+            algorithm: Algorithm::Gcra,
+            closed: false,
+        }
+    }
+
+    /// The name, which is part of its keys in the server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks for one, which is counted if it is allowed.
+    ///
+    /// # Errors
+    /// None: a store that does not answer is [said in the decision](Decision::failure).
+    pub async fn check(&self, store: &Store, key: impl LimitKey) -> Result<Decision> {
+        self.check_n(store, key, 1).await
+    }
+
+    /// As [`check`](Self::check), for a request that costs so much. All of it is counted, or nothing.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use valkey_runtime::{ErrorKind, RateLimiter, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// let limiter = RateLimiter::builder("export").quota(10, Duration::from_secs(10)).build()?;
+    /// assert!(limiter.check_n(&store, 42, 7).await?.is_allowed());
+    /// let decision = limiter.check_n(&store, 42, 4).await?;
+    /// assert!(!decision.is_allowed());
+    /// assert!(decision.retry_after() <= Duration::from_secs(1));
+    /// let error = limiter.check_n(&store, 42, 11).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of kind [`Config`](ErrorKind::Config) for a cost of 0, or above the [limit](Decision::limit): it could never be allowed.
+    pub async fn check_n(&self, store: &Store, key: impl LimitKey, cost: u32) -> Result<Decision> {
+        Self::check_all(store, &[self.request(key).cost(cost)]).await
+    }
+
+    /// What [`check`](Self::check) would say, without counting anything.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub async fn peek(&self, store: &Store, key: impl LimitKey) -> Result<Decision> {
+        let (inner, request) = (store.inner(), self.request(key));
+        let key = request.key(inner);
+        let answer = inner
+            .backend
+            .limit(&[&key], &[request.ask(Act::Look)])
+            .await;
+        Ok(match answer.and_then(only) {
+            Ok(verdict) => self.decision(verdict),
+            Err(error) => self.without_answer(inner, error.at("peek", &key)),
+        })
+    }
+
+    /// Has the key begin anew, as if it had taken nothing.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn reset(&self, store: &Store, key: impl LimitKey) -> Result<()> {
+        let (inner, request) = (store.inner(), self.request(key));
+        let key = request.key(inner);
+        let answer = inner
+            .backend
+            .limit(&[&key], &[request.ask(Act::Reset)])
+            .await;
+        inner.refusals.forget(&key);
+        match answer.and_then(only) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(inner.failed(error.at("reset", &key))),
+        }
+    }
+
+    /// What one is asked for by [`check_all`](Self::check_all), at a cost of 1.
+    pub fn request(&self, key: impl LimitKey) -> LimitRequest<'_> {
+        let mut out = KeyWriter::bare(64);
+        out.text(SPACE);
+        out.text("limit:");
+        out.part(&self.name);
+        key.write(&mut out);
+        LimitRequest {
+            limiter: self,
+            key: out.into_bytes(),
+            cost: 1,
+        }
+    }
+
+    /// Asks several limits at once, in one round trip. The request is allowed if all of them allow it; the decision is that of
+    /// the limit with the longest time to retry, or else of that with the least remaining.
+    ///
+    /// ```
+    /// # use std::{net::Ipv4Addr, time::Duration};
+    /// use valkey_runtime::{RateLimiter, Store};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// let minute = Duration::from_secs(60);
+    /// let by_address = RateLimiter::builder("address").quota(300, minute).build()?;
+    /// let by_user = RateLimiter::builder("user").quota(100, minute).build()?;
+    ///
+    /// let address = Ipv4Addr::new(203, 0, 113, 7);
+    /// let asked = [by_address.request(address), by_user.request(42)];
+    /// let decision = RateLimiter::check_all(&store, &asked).await?;
+    /// assert!(decision.is_allowed());
+    /// assert_eq!((decision.name(), decision.remaining()), ("user", 99));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Each limit decides by itself, as their keys may be on different nodes: a request that one refuses may have been counted by
+    /// the others. Where one is known to refuse, none is asked.
+    ///
+    /// # Errors
+    /// Of kind [`Config`](ErrorKind::Config) for a cost of 0, or above its limit, and where nothing is asked.
+    pub async fn check_all(store: &Store, asked: &[LimitRequest<'_>]) -> Result<Decision> {
+        for request in asked {
+            request.checked()?;
+        }
+        let inner = store.inner();
+        let keys: Vec<_> = asked.iter().map(|request| request.key(inner)).collect();
+        let sent = inner.backend.backend().clock_micros();
+        let decisions = match refused_before(inner, asked, &keys, sent) {
+            Some(decision) => vec![decision],
+            None => decided(inner, asked, &keys, sent).await,
+        };
+        let tightest = decisions.into_iter().min_by_key(|one| {
+            let Verdict {
+                allowed,
+                remaining,
+                retry_after,
+                ..
+            } = one.verdict;
+            (allowed, Reverse(retry_after), remaining)
+        });
+        let decision = tightest.ok_or_else(|| Error::config("no limit is asked"))?;
+        if !decision.verdict.allowed && decision.failure.is_none() {
+            inner.counters.rate_limited();
+        }
+        Ok(decision)
+    }
+
+    fn decision(&self, verdict: Verdict) -> Decision {
+        Decision {
+            name: self.name.clone(),
+            limit: self.rule.limit(),
+            verdict,
+            failure: None,
+        }
+    }
+
+    fn without_answer(&self, inner: &Inner, error: Error) -> Decision {
+        let (kind, limit) = (error.kind(), self.rule.limit());
+        inner.counters.rate_limit_failure();
+        let what = match self.closed {
+            true => "a request is refused, since its limit is not known",
+            false => "a request is let through, since its limit is not known",
+        };
+        error::log(&inner.failed(error), what);
+        Decision {
+            failure: Some(kind),
+            ..self.decision(Verdict {
+                allowed: !self.closed,
+                remaining: if self.closed { 0 } else { limit },
+                reset: 0,
+                retry_after: if self.closed { refusals::LONGEST } else { 0 },
+            })
+        }
+    }
+}
+
+/// The decision of a limit that is known to refuse.
+fn refused_before(
+    inner: &Inner,
+    asked: &[LimitRequest<'_>],
+    keys: &[Vec<u8>],
+    now: u64,
+) -> Option<Decision> {
+    let mut items = asked.iter().zip(keys);
+    items.find_map(|(request, key)| {
+        let verdict = inner.refusals.of(key, request.cost.into(), now)?;
+        inner.counters.rate_limited_locally();
+        Some(request.limiter.decision(verdict))
+    })
+}
+
+/// The decisions of the server, each of which is the limiter's own where there is no answer.
+async fn decided(
+    inner: &Inner,
+    asked: &[LimitRequest<'_>],
+    keys: &[Vec<u8>],
+    sent: u64,
+) -> Vec<Decision> {
+    let asks: Vec<_> = asked.iter().map(|request| request.ask(Act::Take)).collect();
+    let slices: Vec<_> = keys.iter().map(Vec::as_slice).collect();
+    let answers = match inner.backend.limit(&slices, &asks).await {
+        Ok(answers) => answers,
+        Err(error) => vec![Err(error); asked.len()],
+    };
+    let now = inner.backend.backend().clock_micros();
+    let items = asked.iter().zip(keys).zip(answers);
+    items
+        .map(|((request, key), answer)| match answer {
+            Ok(verdict) => {
+                if !verdict.allowed {
+                    let cost = request.cost.into();
+                    inner.refusals.add(key, cost, verdict, sent, now);
+                }
+                request.limiter.decision(verdict)
+            }
+            Err(error) => request
+                .limiter
+                .without_answer(inner, error.at("check", key)),
+        })
+        .collect()
+}
+
+fn only(answers: Vec<Result<Verdict>>) -> Result<Verdict> {
+    let unanswered = || Err(Error::new(ErrorKind::Server, "no answer came"));
+    answers.into_iter().next().unwrap_or_else(unanswered)
+}
+
+impl LimitRequest<'_> {
+    /// What it costs.
+    pub fn cost(mut self, cost: u32) -> Self {
+        self.cost = cost;
+        self
+    }
+
+    fn checked(&self) -> Result<()> {
+        within("the cost", self.cost)?;
+        let limit = self.limiter.rule.limit();
+        if u64::from(self.cost) > limit {
+            let (cost, name) = (self.cost, &self.limiter.name);
+            let message = format!("a cost of {cost} is above the limit {name}, which is {limit}");
+            return Err(Error::config(message));
+        }
+        Ok(())
+    }
+
+    fn key(&self, inner: &Inner) -> Vec<u8> {
+        [inner.namespace.as_bytes(), &self.key].concat()
+    }
+
+    fn ask(&self, act: Act) -> Ask {
+        Ask {
+            rule: self.limiter.rule,
+            act,
+            cost: self.cost.into(),
+        }
+    }
+}
+
+impl RateLimiterBuilder {
+    /// So much in a period. The quota is from 1 to 1 000 000, the period from 1 ms to 366 days.
+    pub fn quota(mut self, quota: u32, period: Duration) -> Self {
+        self.quota = Some((quota, period));
+        self
+    }
+
+    /// How much may be taken at once, from 1 to 1 000 000; the quota by default. For GCRA alone: a window's is its quota.
+    pub fn burst(mut self, burst: u32) -> Self {
+        self.burst = Some(burst);
+        self
+    }
+
+    /// Counts in a window that slides, as an estimate from two that do not.
+    pub fn sliding_window(mut self) -> Self {
+        self.algorithm = Algorithm::Sliding;
+        self
+    }
+
+    /// Counts in periods of the server's clock: a period of a minute begins with each minute.
+    pub fn fixed_window(mut self) -> Self {
+        self.algorithm = Algorithm::Fixed;
+        self
+    }
+
+    /// Refuses what a store that does not answer says nothing of, in place of letting it through.
+    pub fn fail_closed(mut self) -> Self {
+        self.closed = true;
+        self
+    }
+
+    /// The limiter.
+    ///
+    /// # Errors
+    /// Of kind [`Config`](ErrorKind::Config) where a number is out of its bounds, there is no name or no quota, or a window has a
+    /// burst.
+    pub fn build(self) -> Result<RateLimiter> {
+        let wrong =
+            |message: &str| Err(Error::config(format!("limiter {:?}: {message}", self.name)));
+        if self.name.is_empty() {
+            return wrong("it has no name");
+        }
+        let Some((quota, period)) = self.quota else {
+            return wrong("it has no quota");
+        };
+        let rule = match (self.algorithm, self.burst) {
+            (Algorithm::Gcra, burst) => Rule::gcra(quota, period, burst.unwrap_or(quota)),
+            (_, Some(_)) => return wrong("a window has no burst but its quota"),
+            (Algorithm::Fixed, None) => Rule::fixed(quota, period),
+            (Algorithm::Sliding, None) => Rule::sliding(quota, period),
+        };
+        let rule = rule.map_err(|error| error.context(format!("limiter {:?}", self.name)))?;
+        Ok(RateLimiter {
+            name: self.name.into(),
+            rule,
+            closed: self.closed,
+        })
+    }
+}
+
+impl Decision {
+    /// Whether the request may go on.
+    pub fn is_allowed(&self) -> bool {
+        self.verdict.allowed
+    }
+
+    /// The name of the limiter that decided.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The most that may be taken at once: the burst, or the quota of a window.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What may still be taken at once, after this request.
+    pub fn remaining(&self) -> u64 {
+        self.verdict.remaining
+    }
+
+    /// Until all of the limit is there again, if nothing is taken meanwhile.
+    pub fn reset(&self) -> Duration {
+        Duration::from_micros(self.verdict.reset)
+    }
+
+    /// Until the same request may be allowed, if nothing is taken meanwhile. Zero if it is.
+    pub fn retry_after(&self) -> Duration {
+        Duration::from_micros(self.verdict.retry_after)
+    }
+
+    /// Why the limit is not known, where the store gave no answer: the limiter then let the request through, or refused it, as it
+    /// was told to. (An HTTP service answers 503 to such a refusal, where it answers 429 to others.)
+    pub fn failure(&self) -> Option<ErrorKind> {
+        self.failure
+    }
+}
