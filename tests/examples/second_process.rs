@@ -13,6 +13,10 @@
 //! stale          stores what its time is over for; `stale`
 //! fall N MILLIS  N tasks read those keys by a loader that fails; `fall CALLS STALE FAILED LOADS…`: how
 //!                many calls there were, how many were given the stale value, how many failed, how often each key was tried
+//! limit N LOOPS MILLIS PERIOD QUOTA
+//!                N tasks ask limits of all algorithms, and a counter that is none: each so often at least, and for so many
+//!                milliseconds. The windows have that quota in so many seconds; `limit ASKED GCRA FIXED SLIDING COUNTER`: how
+//!                often each was asked, and how often each let through
 //! ```
 
 #![allow(clippy::print_stdout, reason = "that is how it answers")]
@@ -25,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use valkey_runtime::{Cached, Source, Store};
+use valkey_runtime::{Cached, RateLimiter, Source, Store};
 
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "row")]
@@ -55,6 +59,15 @@ struct Hot {
 struct Fall {
     #[cached(key)]
     id: u64,
+}
+
+/// A counter that is no limiter.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "counter", ttl = "1h")]
+struct Counter {
+    #[cached(key)]
+    id: u64,
+    taken: u32,
 }
 
 fn row(value: u64) -> Row {
@@ -89,6 +102,10 @@ async fn main() {
             ["hot", tasks, millis] => hot(&store, number(tasks), number(millis)).await,
             ["stale"] => stale(&store).await,
             ["fall", tasks, millis] => fall(&store, number(tasks), number(millis)).await,
+            ["limit", tasks, loops, millis, period, quota] => {
+                let windows = (number(quota), Duration::from_secs(number(period)));
+                limit(&url, number(tasks), number(loops), number(millis), windows).await;
+            }
             _ => panic!("not understood: {line}"),
         }
     }
@@ -284,6 +301,65 @@ async fn fall(store: &Store, tasks: u64, millis: u64) {
     let of = |count: &AtomicU64| count.load(SeqCst);
     let (calls, stale, failed) = (of(&counts.calls), of(&counts.stale), of(&counts.failed));
     println!("fall {calls} {stale} {failed} {}", counts.loads());
+}
+
+/// The first of them drains while it is asked.
+fn limiters((quota, period): (u32, Duration)) -> [RateLimiter; 3] {
+    let gcra = RateLimiter::builder("gcra").quota(100, Duration::from_secs(1));
+    let window = |name| RateLimiter::builder(name).quota(quota, period);
+    let all = [
+        gcra.burst(1000),
+        window("fixed").fixed_window(),
+        window("sliding").sliding_window(),
+    ];
+    all.map(|builder| builder.fail_closed().build().expect("a rule"))
+}
+
+async fn count(store: &Store, quota: u32) -> bool {
+    let found = Counter::get(store, 1).await.expect("a read");
+    let taken = found.map_or(0, |counter| counter.taken);
+    if taken < quota {
+        let taken = taken + 1;
+        let set = Counter { id: 1, taken }.set(store).await;
+        set.expect("it is stored");
+    }
+    taken < quota
+}
+
+async fn limit(url: &str, tasks: usize, loops: u64, millis: u64, windows: (u32, Duration)) {
+    // A machine that stands still is no server that fails.
+    let patience = Duration::from_secs(30);
+    let builder = Store::builder().url(url).command_timeout(patience);
+    let store = builder.operation_timeout(patience).connect().await;
+    let (store, began) = (store.expect("a server"), Instant::now());
+    let tasks = (0..tasks).map(|_| {
+        let (store, limiters) = (store.clone(), limiters(windows));
+        tokio::spawn(async move {
+            let (mut asked, mut allowed) = (0, [0; 4]);
+            while asked < loops || began.elapsed() < Duration::from_millis(millis) {
+                for (limiter, allowed) in limiters.iter().zip(&mut allowed) {
+                    let decision = limiter.check(&store, "all").await.expect("a decision");
+                    assert_eq!(decision.failure(), None);
+                    *allowed += u64::from(decision.is_allowed());
+                }
+                allowed[3] += u64::from(count(&store, windows.0).await);
+                asked += 1;
+            }
+            (asked, allowed)
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let (mut asked, mut allowed) = (0, [0; 4]);
+    for task in tasks {
+        let (more, let_through) = task.await.expect("no panic");
+        asked += more;
+        allowed
+            .iter_mut()
+            .zip(let_through)
+            .for_each(|(all, more)| *all += more);
+    }
+    let [gcra, fixed, sliding, counter] = allowed;
+    println!("limit {asked} {gcra} {fixed} {sliding} {counter}");
 }
 
 fn now_micros() -> u128 {

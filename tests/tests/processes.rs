@@ -3,8 +3,11 @@
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
+use valkey_runtime::{Decision, RateLimiter, Store};
 use valkey_tests::Server;
+use valkey_tests::resp::Value;
 
 /// `tests/examples/second_process.rs`, told what to do line by line.
 struct Process {
@@ -15,8 +18,12 @@ struct Process {
 
 impl Process {
     fn start(server: &Server) -> Self {
+        Self::on(&server.url())
+    }
+
+    fn on(url: &str) -> Self {
         let mut child = Command::new(binary())
-            .arg(server.url())
+            .arg(url)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -231,4 +238,103 @@ fn where_the_loader_fails_two_processes_serve_stale_values_and_try_once_a_pause(
     );
     assert_eq!((stale, failed), (calls, 0));
     assert!(most <= pauses, "{most} tries of one key");
+}
+
+/// How long 64 tasks ask limits, in milliseconds, and what the windows among these let through meanwhile.
+const LIMITS: (u64, u32) = if cfg!(soak) {
+    (60_000, 50_000)
+} else {
+    (300, 200)
+};
+
+/// A period that does not end while a test runs: windows begin with the clock's own.
+fn period() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs();
+    let periods = [300, 347].map(|days| days * 86_400);
+    let longest = periods.into_iter().max_by_key(|all| all - now % all);
+    longest.expect("one of two")
+}
+
+/// The server's time in microseconds.
+fn time(server: &Server) -> u64 {
+    let Value::Array(time) = server.command(&["TIME"]) else {
+        panic!("no time")
+    };
+    let number = |value: &Value| -> u64 { value.text().unwrap().parse().unwrap() };
+    number(&time[0]) * 1_000_000 + number(&time[1])
+}
+
+/// The limit that drains while it is asked, as the processes have it.
+const RATE: (u32, Duration, u32) = (100, Duration::from_secs(1), 1000);
+
+/// Asks it once, and says between which times that was.
+fn between(
+    (server, url): (&Server, &str),
+    ask: impl AsyncFnOnce(&RateLimiter, &Store) -> Decision,
+) -> (Decision, [u64; 2]) {
+    let (quota, period, burst) = RATE;
+    let limiter = RateLimiter::builder("gcra")
+        .quota(quota, period)
+        .burst(burst);
+    let limiter = limiter.build().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Store::connect(url).await.unwrap();
+        let before = time(server);
+        let decision = ask(&limiter, &store).await;
+        (decision, [before, time(server)])
+    })
+}
+
+/// Windows let through exactly their quota; GCRA, whose bucket was full and never is empty, what drained meanwhile and was not
+/// left; and a counter that is read and written lets through more, or all of this would show nothing.
+fn limits_are_kept(server: &Server, url: &str) {
+    let mut processes = [Process::on(url), Process::on(url)];
+    let (full, began) = between((server, url), async |limiter, store| {
+        limiter.check_n(store, "all", RATE.2).await.unwrap()
+    });
+    assert_eq!((full.is_allowed(), full.remaining()), (true, 0));
+    let ((millis, quota), period) = (LIMITS, period());
+    for process in &mut processes {
+        process.told(&format!("limit 32 20 {millis} {period} {quota}"));
+    }
+    let [a, b] = processes.each_mut().map(|one| numbers(one, "limit"));
+    let sums: Vec<u64> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+    let [asked, gcra, fixed, sliding, counter] = sums[..] else {
+        panic!("{sums:?}")
+    };
+    let (left, ended) = between((server, url), async |limiter, store| {
+        limiter.peek(store, "all").await.unwrap()
+    });
+    let drained = |from: u64, to: u64| (to - from) as f64 / 1e6 * f64::from(RATE.0);
+    let (least, most) = (drained(began[1], ended[0]), drained(began[0], ended[1]));
+    let taken = (gcra + left.remaining()) as f64;
+    eprintln!(
+        "{asked} times asked: of a quota of {quota} a fixed window let through {fixed}, a sliding one {sliding}, a counter \
+         {counter}; GCRA {gcra}, and {} were left of the {least:.2} to {most:.2} that drained",
+        left.remaining()
+    );
+    let quota = u64::from(quota);
+    assert!(asked > quota, "the run was too short: {asked}");
+    assert_eq!((fixed, sliding), (quota, quota));
+    assert!(gcra > 0 && left.remaining() < RATE.2.into());
+    assert!(
+        taken <= most && taken > least - 1.0,
+        "{least} {taken} {most}"
+    );
+    assert!(counter > quota, "{counter}");
+}
+
+#[test]
+fn limits_of_two_processes_are_kept_on_a_server() {
+    let server = Server::plain();
+    limits_are_kept(&server, &server.url());
+}
+
+#[test]
+fn limits_of_two_processes_are_kept_on_a_cluster() {
+    let cluster = Server::cluster();
+    limits_are_kept(&cluster.nodes()[0], &cluster.url());
 }

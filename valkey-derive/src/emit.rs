@@ -77,10 +77,15 @@ pub(crate) fn newtype(model: &Newtype) -> TokenStream {
         fn field(&self) -> &#ty { #field }
         fn of_field(field: #ty) -> Self { #made }
     };
-    within(
-        &model.runtime,
-        Target::newtype(model).implement(quote!(__rt::Newtype), body),
-    )
+    let limited = quote! {
+        fn write_key(&self, out: &mut __rt::KeyWriter) {
+            <Self as __rt::KeyPart>::write(self, out)
+        }
+    };
+    let target = Target::newtype(model);
+    let newtype = target.implement(quote!(__rt::Newtype), body);
+    let limited = target.implement(quote!(__rt::LimitKey), limited);
+    within(&model.runtime, quote!(#newtype #limited))
 }
 
 /// Puts the implementations where the names that they use are known, and theirs are not.

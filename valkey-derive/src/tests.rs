@@ -299,6 +299,15 @@ const _: () = {
             }
         }
     }
+    #[automatically_derived]
+    impl<T> __rt::LimitKey for Id<T>
+    where
+        Self: __rt::Sync + 'static,
+    {
+        fn write_key(&self, out: &mut __rt::KeyWriter) {
+            <Self as __rt::KeyPart>::write(self, out)
+        }
+    }
 };
 ";
     assert_eq!(code, expected);

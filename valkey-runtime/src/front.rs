@@ -342,14 +342,20 @@ impl Front {
         Ok(judged(spread(&asked, found, || Ok(Found::Withheld))))
     }
 
-    /// What is asked of limits. Nothing of it is kept to be delivered: a count that comes late counts for another time.
-    pub(crate) async fn limit(
+    /// What is asked of a limit. Nothing of it is kept to be delivered: a count that comes late counts for another time.
+    pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
+        self.open()?;
+        self.backend.limit(key, ask).await
+    }
+
+    /// What is asked of several limits.
+    pub(crate) async fn limit_many(
         &self,
         keys: &[&[u8]],
         asks: &[Ask],
     ) -> Result<Vec<Result<Verdict, Error>>, Error> {
         self.open()?;
-        self.backend.limit(keys, asks).await
+        self.backend.limit_many(keys, asks).await
     }
 
     /// The clock of the namespace's tags.

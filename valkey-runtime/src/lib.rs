@@ -206,6 +206,42 @@
 //! trips, a hit one, or two where a tag does not follow from the key. [`Store::expire_tag_over`] has entries fall due over a time in
 //! place of all at once. The page `docs/tags.md` has the steps, the costs, and why other ways fail.
 //!
+//! # Limiting rates
+//!
+//! A [`RateLimiter`] says how much each client, user or address may take in a time:
+//!
+//! ```
+//! use std::net::IpAddr;
+//! use std::time::Duration;
+//! use valkey_runtime::{RateLimiter, Result, Store, Subnet};
+//!
+//! /// Five attempts at once for a name, and one each three minutes; and more for an address, which many may share.
+//! async fn may_log_in(store: &Store, name: &str, address: IpAddr) -> Result<bool> {
+//!     // In a service these are made once.
+//!     let hour = Duration::from_secs(60 * 60);
+//!     let by_name = RateLimiter::builder("login").quota(20, hour).burst(5).build()?;
+//!     let by_address = RateLimiter::builder("login-address").quota(500, hour).burst(50).build()?;
+//!
+//!     let asked = [by_name.request(name), by_address.request(Subnet::of(address))];
+//!     let decision = RateLimiter::check_all(store, &asked).await?;
+//!     Ok(decision.is_allowed())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! # let store = Store::memory();
+//! let address = IpAddr::from([203, 0, 113, 7]);
+//! for _ in 0..5 {
+//!     assert!(may_log_in(&store, "ada", address).await?);
+//! }
+//! assert!(!may_log_in(&store, "ada", address).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A check is one script in the server, so that processes together let through what one would. It goes by the server's clock.
+//! Where the server does not answer, requests are let through, or refused, as the limiter was told to.
+//!
 //! # Features
 //!
 //! | feature | default | brings |
@@ -268,7 +304,7 @@ pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
 pub use invalidations::Invalidations;
 pub use key::{KeyFrom, KeyOf, KeyPart, KeyReader, KeyWriter, OwnKey, ReadKey, ReadKeyOf};
-pub use limiter::{Decision, LimitKey, LimitRequest, RateLimiter, RateLimiterBuilder};
+pub use limiter::{Decision, LimitKey, LimitRequest, RateLimiter, RateLimiterBuilder, Subnet};
 pub use loaded::{IntoLoaded, Loaded, Stale};
 pub use options::{
     LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions,
@@ -295,8 +331,8 @@ pub mod __private {
     };
     pub use crate::prefix::{Prefix, PrefixPart};
     pub use crate::{
-        BestEffort, Cached, Clearable, IntoLoaded, KeyOf, Keyed, OnCorrupt, Policy, Result, Store,
-        Strict, Tag, TagWriter, Tagged, Ttl,
+        BestEffort, Cached, Clearable, IntoLoaded, KeyOf, Keyed, LimitKey, OnCorrupt, Policy,
+        Result, Store, Strict, Tag, TagWriter, Tagged, Ttl,
     };
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;

@@ -252,7 +252,8 @@ impl Stats {
         self.refused
     }
 
-    /// Requests that a [limit](crate::RateLimiter) refused, those that were not asked of the server included.
+    /// Requests that a [limit](crate::RateLimiter) refused, those that were not asked of the server included. What is refused
+    /// because the limit is not known is no such request, and among the [failures](Self::rate_limit_failures).
     pub fn rate_limited(&self) -> u64 {
         self.rate_limited
     }
@@ -262,7 +263,8 @@ impl Stats {
         self.rate_limited_locally
     }
 
-    /// Requests that were let through or refused since the store gave no answer, as the limiter was told to.
+    /// How often a limit was not known, since the store gave no answer, and a request was let through or refused as the limiter
+    /// was told to.
     pub fn rate_limit_failures(&self) -> u64 {
         self.rate_limit_failures
     }

@@ -1,12 +1,16 @@
 //! The scripts against the transition functions: the same verbs on a real server and on the in-process store, which runs
 //! the functions, give the same answers and leave the same entries.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io::{BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use valkey_tests::resp::{self, Value};
 
 use super::{Backend, Found, Host, Memory, Server, ServerConfig, Target};
 use crate::Clock;
@@ -16,6 +20,7 @@ use crate::envelope::epoch::{Epoch, Soft};
 use crate::envelope::placeholder::{Guard, Lease, Name, Writer};
 use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token};
 use crate::envelope::{Head, Header, Kind, head};
+use crate::limiter::{Act, Ask, Rule, Then, answered, decide};
 use crate::tracking::Hub;
 use crate::transition::{Fingerprint, Hold, Placing, Put, Raise, Rejected, Touch, Verb};
 
@@ -525,91 +530,178 @@ fn the_scripts_do_what_the_transition_functions_do() {
     outcome.unwrap();
 }
 
-/// On states of all kinds, planted: the script tells time and state, and leaves what the function says of these, to the byte.
-#[test]
-fn the_script_of_limits_does_what_the_function_does() {
-    use crate::limiter::{Act, Ask, Rule, Then, answered, decide};
-    use valkey_tests::resp::Value;
+/// A limit's state and the time, planted, and what is asked.
+#[derive(Clone, Debug)]
+struct Limited {
+    rule: Rule,
+    act: Act,
+    cost: u64,
+    state: Option<Vec<u8>>,
+    now: u64,
+}
 
-    let rules = (1..=1_000_000u32, 1_000..40_000_000u64, 1..=100u32, 0..3u32);
-    let rules = rules.prop_map(|(quota, millis, burst, algorithm)| {
-        let period = Duration::from_millis(if millis % 2 == 0 {
-            millis / 9_000 + 1
-        } else {
-            millis
-        });
+fn rules() -> impl Strategy<Value = (Rule, u64)> {
+    // Small numbers meet their limit to the one.
+    let quotas = || prop_oneof![1..=5u32, 1..=1_000_000u32];
+    let periods = prop_oneof![1_000..1_000_000u64, 1_000_000..40_000_000_000u64];
+    let algorithms = prop_oneof![Just('g'), Just('f'), Just('s')];
+    let numbers = (quotas(), periods, quotas(), algorithms);
+    numbers.prop_filter_map("a rule", |(quota, micros, burst, algorithm)| {
+        let period = Duration::from_micros(micros);
         let rule = match algorithm {
-            0 => Rule::gcra(quota, period, burst),
-            1 => Rule::fixed(quota, period),
+            'g' => Rule::gcra(quota, period, burst),
+            'f' => Rule::fixed(quota, period),
             _ => Rule::sliding(quota, period),
         };
-        (rule.unwrap(), u64::try_from(period.as_micros()).unwrap())
-    });
+        Some((rule.ok()?, micros))
+    })
+}
+
+/// States of all kinds; of those that are whole many where what is asked is allowed, or refused, by the least there is.
+fn limited() -> impl Strategy<Value = Limited> {
     let acts = prop_oneof![8 => Just(Act::Take), 1 => Just(Act::Look), 1 => Just(Act::Reset)];
-    let counts = || prop_oneof![0..100u64, 0..1_000_000_000u64, 0..9_000_000_000_000_000u64];
-    let state = (0..4u32, 0..4u64, counts(), counts());
-    let asks = (rules, acts, 0..=100u64, state);
+    let costs = prop_oneof![3 => 1..=3u64, 1 => 1..=1_000_000u64];
+    let kinds = prop_oneof![1 => Just("none"), 1 => Just("foreign"), 1 => Just("short"), 4 => Just("any"), 8 => Just("edge")];
+    let counts = || prop_oneof![0..5u64, 0..1_000_000u64, 0..9_000_000_000_000_000u64];
+    let numbers = (0..4u64, any::<u64>(), counts(), counts(), 0..3u64);
+    let all = (rules(), acts, costs, kinds, numbers);
+    all.prop_map(
+        |((rule, micros), act, cost, kind, (periods, moment, x, y, step))| {
+            let cost = cost.min(rule.limit());
+            let (letter, [a, b, c]) = rule.parameters();
+            let some_time = 1_767_225_600_000_000;
+            let (mut now, mut numbers) = (some_time + moment % micros, [some_time, x, y]);
+            match (letter, kind) {
+                ('g', "edge") => {
+                    // Drained to where there is room for what is asked, or for a little less or more.
+                    let ago = moment % (c / a + 1);
+                    now = some_time + ago;
+                    numbers[1] = (c - cost * b + ago * a + step).saturating_sub(1).min(c);
+                    numbers[2] = 0;
+                }
+                (_, "edge") => {
+                    let period = b * c;
+                    let start = some_time - some_time % period;
+                    let taken = if moment % 2 == 0 {
+                        a - cost
+                    } else {
+                        x % (a - cost + 1)
+                    };
+                    let before = 1 + y % a;
+                    // The steps that may be left if it is to be allowed; and in the last or the first microsecond of one of them.
+                    let left = ((a - cost - taken) * c / before).clamp(1, c);
+                    let sooner = [0, 1, b][step as usize];
+                    now = (start + period - left * b + sooner).min(start + period - 1);
+                    numbers = [start, taken, before];
+                }
+                // Sometimes later than it is: the server's clock was set back.
+                ('g', _) => numbers[0] = now + micros - (periods * micros).min(now),
+                _ => {
+                    let start = now - now % (b * c);
+                    numbers[0] = start + b * c - periods * (b * c);
+                }
+            }
+            let letter = if kind == "foreign" { 'x' } else { letter };
+            let [x, y, z] = numbers;
+            let mut state = format!("{letter}{x:016}{y:016}{z:016}").into_bytes();
+            if kind == "short" {
+                state.pop();
+            }
+            Limited {
+                rule,
+                act,
+                cost,
+                state: (kind != "none").then_some(state),
+                now,
+            }
+        },
+    )
+}
+
+/// The script tells time and state, and leaves what the function says of these, to the byte. It is given a time to take for the
+/// server's: at whatever that is just then, no limit would be met to the microsecond.
+#[test]
+fn the_script_of_limits_does_what_the_function_does() {
     let process = valkey_tests::Server::plain();
+    let connection = BufReader::new(UnixStream::connect(process.socket()).unwrap());
+    let connection = RefCell::new(connection);
+    let command = |command: &[&[u8]]| {
+        let mut connection = connection.borrow_mut();
+        connection
+            .get_mut()
+            .write_all(&resp::encode(command))
+            .unwrap();
+        resp::read_value(&mut *connection).unwrap()
+    };
+    let body = include_str!("../scripts/limit.lua");
+    let time = "redis.call('TIME')";
+    assert_eq!(body.matches(time).count(), 1);
     let mut runner = TestRunner::new(Config {
-        cases: 3000,
+        cases: 6000,
         failure_persistence: None,
         ..Config::default()
     });
-    let outcome = runner.run(&asks, |((rule, period), act, cost, (kind, ago, x, y))| {
-        let cost = (cost + 1).min(rule.limit());
-        let (letter, [a, b, c]) = rule.parameters();
-        let now = SystemClock::new().now_micros();
-        let began = now + period - ago * period;
-        let began = if letter == 'g' {
-            began
-        } else {
-            began - began % period
-        };
-        let planted = match kind {
-            0 => String::new(),
-            1 => format!("x{began:016}{x:016}{y:016}"),
-            _ => format!("{letter}{began:016}{x:016}{y:016}"),
-        };
-        process.command(&["DEL", "limit"]);
-        if !planted.is_empty() {
-            process.command(&["SET", "limit", &planted]);
+    let body = body.replace(time, "{ARGV[8], ARGV[9]}");
+    // Refused, and allowed.
+    let counts = Cell::new([0; 2]);
+    let outcome = runner.run(&limited(), |case| {
+        let Limited {
+            rule,
+            act,
+            cost,
+            state,
+            now,
+        } = case;
+        command(&[b"DEL", KEY]);
+        if let Some(state) = &state {
+            command(&[b"SET", KEY, state]);
         }
-        let name = match act {
+        let act_name = match act {
             Act::Take => "take",
             Act::Look => "look",
             Act::Reset => "reset",
         };
-        let numbers = [cost, a, b, c].map(|number| number.to_string());
-        let body = include_str!("../scripts/limit.lua");
-        let answer = process.command(&[
-            "EVAL",
-            body,
-            "1",
-            "limit",
-            "limit",
-            name,
-            &numbers[0],
-            &letter.to_string(),
-            &numbers[1],
-            &numbers[2],
-            &numbers[3],
+        let (letter, [a, b, c]) = rule.parameters();
+        let letter = letter.to_string();
+        let numbers = [cost, a, b, c, now / 1_000_000, now % 1_000_000].map(|n| n.to_string());
+        let [cost_text, a, b, c, seconds, micros] = numbers.each_ref().map(String::as_bytes);
+        let answer = command(&[
+            b"EVAL",
+            body.as_bytes(),
+            b"1",
+            KEY,
+            b"limit",
+            act_name.as_bytes(),
+            cost_text,
+            letter.as_bytes(),
+            a,
+            b,
+            c,
+            seconds,
+            micros,
         ]);
         let Value::Bulk(answer) = answer else {
             panic!("{answer:?}")
         };
-        let (now, before) = answered(&answer).unwrap();
-        prop_assert_eq!(before, planted.as_bytes());
-        let left = process.command(&["GET", "limit"]);
-        match decide(Some(before), &Ask { rule, act, cost }, now).1 {
+        let planted = state.unwrap_or_default();
+        prop_assert_eq!(answered(&answer).unwrap(), (now, &planted[..]));
+        let left = command(&[b"GET", KEY]);
+        let (verdict, then) = decide(Some(&planted), &Ask { rule, act, cost }, now);
+        if act == Act::Take {
+            let mut more = counts.get();
+            more[usize::from(verdict.allowed)] += 1;
+            counts.set(more);
+        }
+        match then {
             Then::Remove => prop_assert_eq!(left, Value::Null),
             Then::Keep if planted.is_empty() => prop_assert_eq!(left, Value::Null),
-            Then::Keep => prop_assert_eq!(left, Value::Bulk(planted.into_bytes())),
-            // One that lives a millisecond or two may be gone.
+            Then::Keep => prop_assert_eq!(left, Value::Bulk(planted)),
+            // One that lives a few milliseconds may be gone.
             Then::Put(_, life) if life < 5_000 && left == Value::Null => {}
             Then::Put(state, life) => {
                 prop_assert_eq!(left, Value::Bulk(state.to_vec()));
                 if life > 5_000 {
-                    let Value::Integer(left) = process.command(&["PTTL", "limit"]) else {
+                    let Value::Integer(left) = command(&[b"PTTL", KEY]) else {
                         panic!("no TTL")
                     };
                     prop_assert!(are_close(left as u64, life), "{left} {life}");
@@ -619,4 +711,6 @@ fn the_script_of_limits_does_what_the_function_does() {
         Ok(())
     });
     outcome.unwrap();
+    let [refused, allowed] = counts.get();
+    assert!(refused > 1000 && allowed > 1000, "{refused} {allowed}");
 }

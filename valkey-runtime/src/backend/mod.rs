@@ -232,8 +232,16 @@ impl Backend {
         }
     }
 
+    /// What is asked of a limit for a key.
+    pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
+        match self {
+            Backend::Memory(memory) => in_process(|| memory.limit(key, ask)).await,
+            Backend::Server(server) => server.limit(key, ask).await,
+        }
+    }
+
     /// What is asked of limits, each for a key, in one round trip.
-    pub(crate) async fn limit(
+    pub(crate) async fn limit_many(
         &self,
         keys: &[&[u8]],
         asks: &[Ask],
@@ -246,7 +254,7 @@ impl Backend {
                 };
                 Ok(in_process(decided).await)
             }
-            Backend::Server(server) => server.limit(keys, asks).await,
+            Backend::Server(server) => server.limit_many(keys, asks).await,
         }
     }
 

@@ -390,7 +390,12 @@ impl Server {
         Ok(answers.into_iter().map(placed).collect())
     }
 
-    pub(crate) async fn limit(
+    pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
+        let command = |call| script::limit_command(call, key, ask);
+        verdict(self.call(command, self.link.operation()).await, ask)
+    }
+
+    pub(crate) async fn limit_many(
         &self,
         keys: &[&[u8]],
         asks: &[Ask],

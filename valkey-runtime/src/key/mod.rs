@@ -21,6 +21,7 @@ pub(crate) use read::read;
 pub use read::{KeyReader, ReadKey, ReadKeyOf};
 
 use std::borrow::{Borrow, Cow};
+use std::fmt::{self, Write};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -131,6 +132,17 @@ impl KeyWriter {
     /// Writes one part: text, escaped.
     pub fn part(&mut self, text: &str) {
         self.begin();
+        self.escaped(text);
+    }
+
+    /// Writes one part: what it is displayed as, escaped.
+    pub(crate) fn display(&mut self, shown: impl fmt::Display) {
+        self.begin();
+        // It is written to memory, which does not fail.
+        let _ = write!(Escaped(self), "{shown}");
+    }
+
+    fn escaped(&mut self, text: &str) {
         let mut rest = text.as_bytes();
         while let Some(at) = rest
             .iter()
@@ -167,6 +179,16 @@ impl KeyWriter {
     }
 }
 
+/// What is written goes on with a part.
+struct Escaped<'w>(&'w mut KeyWriter);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.escaped(text);
+        Ok(())
+    }
+}
+
 macro_rules! by_value {
     ($($ty:ty => |$key:ident, $out:ident| $write:expr;)*) => {$(
         #[diagnostic::do_not_recommend]
@@ -199,6 +221,13 @@ macro_rules! by_value {
         impl<X: Borrow<$ty>> KeyFrom<X> for $ty {
             fn key_from(item: &X) -> $ty {
                 *item.borrow()
+            }
+        }
+
+        #[diagnostic::do_not_recommend]
+        impl crate::LimitKey for $ty {
+            fn write_key(&self, out: &mut KeyWriter) {
+                <$ty as KeyPart>::write(*self, out);
             }
         }
     )*};
@@ -257,6 +286,13 @@ macro_rules! strings {
         impl<X: AsRef<str>> KeyFrom<X> for $ty {
             fn key_from(item: &X) -> &str {
                 item.as_ref()
+            }
+        }
+
+        #[diagnostic::do_not_recommend]
+        impl crate::LimitKey for $ty {
+            fn write_key(&self, out: &mut KeyWriter) {
+                out.part(self);
             }
         }
     )*};

@@ -18,7 +18,7 @@ use crate::store::Inner;
 use crate::tags::SPACE;
 use crate::{Error, ErrorKind, KeyWriter, Result, Store};
 
-pub use key::LimitKey;
+pub use key::{LimitKey, Subnet};
 pub(crate) use refusals::Refusals;
 pub(crate) use rule::Rule;
 use rule::within;
@@ -63,10 +63,11 @@ pub(crate) use rule::{Act, Ask, Then, Verdict, answered, decide};
 ///
 /// # A server that does not answer
 ///
-/// By default a request is then let through, and `fail_closed` refuses it; both are logged and
+/// By default a request is then let through, and [`fail_closed`](RateLimiterBuilder::fail_closed) refuses it; both are logged and
 /// [counted](crate::Stats::rate_limit_failures), and the decision [says so](Decision::failure). That goes for whatever hinders
-/// the answer: an open [breaker](Store::breaker), which costs microseconds, and a store that was closed. A store that is
-/// [switched off](Store::set_enabled) caches nothing, and limits all the same.
+/// the answer: an open [breaker](Store::breaker), which costs microseconds; a store that was closed; and a server at its memory
+/// limit, which goes on counting keys that it has, and takes no new ones. A store that is [switched off](Store::set_enabled)
+/// caches nothing, and limits all the same.
 ///
 /// # A key that is refused again and again
 ///
@@ -147,9 +148,14 @@ impl RateLimiter {
     /// Asks for one, which is counted if it is allowed.
     ///
     /// # Errors
-    /// None: a store that does not answer is [said in the decision](Decision::failure).
-    pub async fn check(&self, store: &Store, key: impl LimitKey) -> Result<Decision> {
-        self.check_n(store, key, 1).await
+    /// As [`check_n`](Self::check_n), which for a cost of 1 has none: that the store does not answer is
+    /// [said in the decision](Decision::failure).
+    pub fn check(
+        &self,
+        store: &Store,
+        key: impl LimitKey,
+    ) -> impl Future<Output = Result<Decision>> + Send {
+        self.check_n(store, key, 1)
     }
 
     /// As [`check`](Self::check), for a request that costs so much. All of it is counted, or nothing.
@@ -173,56 +179,141 @@ impl RateLimiter {
     ///
     /// # Errors
     /// Of kind [`Config`](ErrorKind::Config) for a cost of 0, or above the [limit](Decision::limit): it could never be allowed.
-    pub async fn check_n(&self, store: &Store, key: impl LimitKey, cost: u32) -> Result<Decision> {
-        Self::check_all(store, &[self.request(key).cost(cost)]).await
+    pub fn check_n(
+        &self,
+        store: &Store,
+        key: impl LimitKey,
+        cost: u32,
+    ) -> impl Future<Output = Result<Decision>> + Send {
+        let inner = store.inner();
+        let key = self.key(&inner.namespace, &key);
+        self.take(inner, key, cost)
     }
 
-    /// What [`check`](Self::check) would say, without counting anything.
+    /// What [`check`](Self::check) would say, without counting anything. It is always asked of the server.
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub async fn peek(&self, store: &Store, key: impl LimitKey) -> Result<Decision> {
-        let (inner, request) = (store.inner(), self.request(key));
-        let key = request.key(inner);
-        let answer = inner
-            .backend
-            .limit(&[&key], &[request.ask(Act::Look)])
-            .await;
-        Ok(match answer.and_then(only) {
-            Ok(verdict) => self.decision(verdict),
-            Err(error) => self.without_answer(inner, error.at("peek", &key)),
-        })
+    pub fn peek(
+        &self,
+        store: &Store,
+        key: impl LimitKey,
+    ) -> impl Future<Output = Result<Decision>> + Send {
+        let inner = store.inner();
+        let key = self.key(&inner.namespace, &key);
+        async move {
+            let answer = inner.backend.limit(&key, &self.ask(Act::Look, 1)).await;
+            Ok(self.judged(inner, "peek", &key, answer))
+        }
     }
 
     /// Has the key begin anew, as if it had taken nothing.
     ///
     /// # Errors
     /// When the store did not answer.
-    pub async fn reset(&self, store: &Store, key: impl LimitKey) -> Result<()> {
-        let (inner, request) = (store.inner(), self.request(key));
-        let key = request.key(inner);
-        let answer = inner
-            .backend
-            .limit(&[&key], &[request.ask(Act::Reset)])
-            .await;
-        inner.refusals.forget(&key);
-        match answer.and_then(only) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(inner.failed(error.at("reset", &key))),
+    pub fn reset(
+        &self,
+        store: &Store,
+        key: impl LimitKey,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let inner = store.inner();
+        let key = self.key(&inner.namespace, &key);
+        async move {
+            let answer = inner.backend.limit(&key, &self.ask(Act::Reset, 1)).await;
+            inner.refusals.forget(&key);
+            match answer {
+                Ok(_) => Ok(()),
+                Err(error) => Err(inner.failed_at("reset", &key, error)),
+            }
         }
     }
 
     /// What one is asked for by [`check_all`](Self::check_all), at a cost of 1.
     pub fn request(&self, key: impl LimitKey) -> LimitRequest<'_> {
-        let mut out = KeyWriter::bare(64);
+        LimitRequest {
+            limiter: self,
+            key: self.key("", &key),
+            cost: 1,
+        }
+    }
+
+    fn key(&self, namespace: &str, key: &dyn LimitKey) -> Vec<u8> {
+        let mut out = KeyWriter::bare(namespace.len() + self.name.len() + 48);
+        out.text(namespace);
         out.text(SPACE);
         out.text("limit:");
         out.part(&self.name);
-        key.write(&mut out);
-        LimitRequest {
-            limiter: self,
-            key: out.into_bytes(),
-            cost: 1,
+        key.write_key(&mut out);
+        out.into_bytes()
+    }
+
+    fn ask(&self, act: Act, cost: u32) -> Ask {
+        Ask {
+            rule: self.rule,
+            act,
+            cost: cost.into(),
+        }
+    }
+
+    async fn take(&self, inner: &Inner, key: Vec<u8>, cost: u32) -> Result<Decision> {
+        self.checked(cost)?;
+        let sent = inner.backend.backend().clock_micros();
+        let decision = match self.refused_before(inner, &key, cost, sent) {
+            Some(decision) => decision,
+            None => {
+                let answer = inner.backend.limit(&key, &self.ask(Act::Take, cost)).await;
+                self.answered(inner, &key, cost, answer, sent)
+            }
+        };
+        inner.count_refusal(&decision);
+        Ok(decision)
+    }
+
+    fn checked(&self, cost: u32) -> Result<()> {
+        within("the cost", cost)?;
+        let (limit, name) = (self.rule.limit(), &self.name);
+        if u64::from(cost) > limit {
+            let message = format!("a cost of {cost} is above the limit {name}, which is {limit}");
+            return Err(Error::config(message));
+        }
+        Ok(())
+    }
+
+    /// The decision where it is known to be a refusal.
+    fn refused_before(&self, inner: &Inner, key: &[u8], cost: u32, now: u64) -> Option<Decision> {
+        let verdict = inner.refusals.of(key, cost.into(), now)?;
+        inner.counters.rate_limited_locally();
+        Some(self.decision(verdict))
+    }
+
+    /// The decision of a server that was asked at that time. A refusal is remembered.
+    fn answered(
+        &self,
+        inner: &Inner,
+        key: &[u8],
+        cost: u32,
+        answer: Result<Verdict>,
+        sent: u64,
+    ) -> Decision {
+        if let Ok(verdict) = answer
+            && !verdict.allowed
+        {
+            let now = inner.backend.backend().clock_micros();
+            inner.refusals.add(key, cost.into(), verdict, sent, now);
+        }
+        self.judged(inner, "check", key, answer)
+    }
+
+    fn judged(
+        &self,
+        inner: &Inner,
+        operation: &'static str,
+        key: &[u8],
+        answer: Result<Verdict>,
+    ) -> Decision {
+        match answer {
+            Ok(verdict) => self.decision(verdict),
+            Err(error) => self.without_answer(inner, error.at(operation, key)),
         }
     }
 
@@ -255,16 +346,7 @@ impl RateLimiter {
     /// # Errors
     /// Of kind [`Config`](ErrorKind::Config) for a cost of 0, or above its limit, and where nothing is asked.
     pub async fn check_all(store: &Store, asked: &[LimitRequest<'_>]) -> Result<Decision> {
-        for request in asked {
-            request.checked()?;
-        }
-        let inner = store.inner();
-        let keys: Vec<_> = asked.iter().map(|request| request.key(inner)).collect();
-        let sent = inner.backend.backend().clock_micros();
-        let decisions = match refused_before(inner, asked, &keys, sent) {
-            Some(decision) => vec![decision],
-            None => decided(inner, asked, &keys, sent).await,
-        };
+        let decisions = decisions(store.inner(), asked).await?;
         let tightest = decisions.into_iter().min_by_key(|one| {
             let Verdict {
                 allowed,
@@ -275,9 +357,7 @@ impl RateLimiter {
             (allowed, Reverse(retry_after), remaining)
         });
         let decision = tightest.ok_or_else(|| Error::config("no limit is asked"))?;
-        if !decision.verdict.allowed && decision.failure.is_none() {
-            inner.counters.rate_limited();
-        }
+        store.inner().count_refusal(&decision);
         Ok(decision)
     }
 
@@ -310,55 +390,43 @@ impl RateLimiter {
     }
 }
 
-/// The decision of a limit that is known to refuse.
-fn refused_before(
-    inner: &Inner,
-    asked: &[LimitRequest<'_>],
-    keys: &[Vec<u8>],
-    now: u64,
-) -> Option<Decision> {
-    let mut items = asked.iter().zip(keys);
-    items.find_map(|(request, key)| {
-        let verdict = inner.refusals.of(key, request.cost.into(), now)?;
-        inner.counters.rate_limited_locally();
-        Some(request.limiter.decision(verdict))
-    })
-}
-
-/// The decisions of the server, each of which is the limiter's own where there is no answer.
-async fn decided(
-    inner: &Inner,
-    asked: &[LimitRequest<'_>],
-    keys: &[Vec<u8>],
-    sent: u64,
-) -> Vec<Decision> {
-    let asks: Vec<_> = asked.iter().map(|request| request.ask(Act::Take)).collect();
+/// The decisions of the server, in order; or that of the one limit that is known to refuse.
+async fn decisions(inner: &Inner, asked: &[LimitRequest<'_>]) -> Result<Vec<Decision>> {
+    for LimitRequest { limiter, cost, .. } in asked {
+        limiter.checked(*cost)?;
+    }
+    let keys: Vec<_> = asked.iter().map(|request| request.key(inner)).collect();
+    let sent = inner.backend.backend().clock_micros();
+    let known = asked.iter().zip(&keys).find_map(|(request, key)| {
+        let LimitRequest { limiter, cost, .. } = request;
+        limiter.refused_before(inner, key, *cost, sent)
+    });
+    if let Some(decision) = known {
+        return Ok(vec![decision]);
+    }
+    let asks: Vec<_> = asked
+        .iter()
+        .map(|request| request.limiter.ask(Act::Take, request.cost))
+        .collect();
     let slices: Vec<_> = keys.iter().map(Vec::as_slice).collect();
-    let answers = match inner.backend.limit(&slices, &asks).await {
+    let answers = match inner.backend.limit_many(&slices, &asks).await {
         Ok(answers) => answers,
         Err(error) => vec![Err(error); asked.len()],
     };
-    let now = inner.backend.backend().clock_micros();
-    let items = asked.iter().zip(keys).zip(answers);
-    items
-        .map(|((request, key), answer)| match answer {
-            Ok(verdict) => {
-                if !verdict.allowed {
-                    let cost = request.cost.into();
-                    inner.refusals.add(key, cost, verdict, sent, now);
-                }
-                request.limiter.decision(verdict)
-            }
-            Err(error) => request
-                .limiter
-                .without_answer(inner, error.at("check", key)),
-        })
-        .collect()
+    let items = asked.iter().zip(&keys).zip(answers);
+    let decisions = items.map(|((request, key), answer)| {
+        let LimitRequest { limiter, cost, .. } = request;
+        limiter.answered(inner, key, *cost, answer, sent)
+    });
+    Ok(decisions.collect())
 }
 
-fn only(answers: Vec<Result<Verdict>>) -> Result<Verdict> {
-    let unanswered = || Err(Error::new(ErrorKind::Server, "no answer came"));
-    answers.into_iter().next().unwrap_or_else(unanswered)
+impl Inner {
+    fn count_refusal(&self, decision: &Decision) {
+        if !decision.verdict.allowed && decision.failure.is_none() {
+            self.counters.rate_limited();
+        }
+    }
 }
 
 impl LimitRequest<'_> {
@@ -368,27 +436,8 @@ impl LimitRequest<'_> {
         self
     }
 
-    fn checked(&self) -> Result<()> {
-        within("the cost", self.cost)?;
-        let limit = self.limiter.rule.limit();
-        if u64::from(self.cost) > limit {
-            let (cost, name) = (self.cost, &self.limiter.name);
-            let message = format!("a cost of {cost} is above the limit {name}, which is {limit}");
-            return Err(Error::config(message));
-        }
-        Ok(())
-    }
-
     fn key(&self, inner: &Inner) -> Vec<u8> {
         [inner.namespace.as_bytes(), &self.key].concat()
-    }
-
-    fn ask(&self, act: Act) -> Ask {
-        Ask {
-            rule: self.limiter.rule,
-            act,
-            cost: self.cost.into(),
-        }
     }
 }
 

@@ -3,23 +3,26 @@
 //! Until the time to retry a request of the same cost, or a dearer one, is certainly refused again: what is taken meanwhile only
 //! makes it later. Only a reset makes it earlier, so a refusal is remembered for no longer than [`LONGEST`].
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::OnceLock;
+
+use quick_cache::sync::Cache;
 
 use super::rule::Verdict;
 
 /// The longest that a reset by another process goes unseen, in microseconds.
 pub(crate) const LONGEST: u64 = 1_000_000;
-const SHARDS: usize = 16;
-/// With these bounds it takes some MiB where all is full of long keys.
-const MOST_A_SHARD: usize = 1024;
-const LONGEST_KEY: usize = 256;
+const MOST: usize = 16_384;
 
+/// Where nothing was ever refused, there is nothing to be looked at, and no lock.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(OnceLock<Remembered>);
+
+/// By 128 bits of hash, whose seeds nobody knows: so a key takes the same room whatever its length.
 #[derive(Debug)]
-pub(crate) struct Refusals {
-    shards: [Mutex<HashMap<Box<[u8]>, Refusal>>; SHARDS],
-    hasher: RandomState,
+struct Remembered {
+    refusals: Cache<u128, Refusal>,
+    hashers: [RandomState; 2],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,19 +43,25 @@ impl Refusal {
     }
 }
 
-impl Default for Refusals {
-    fn default() -> Self {
+impl Remembered {
+    fn new() -> Self {
         Self {
-            shards: Default::default(),
-            hasher: RandomState::new(),
+            refusals: Cache::new(MOST),
+            hashers: [RandomState::new(), RandomState::new()],
         }
+    }
+
+    fn name(&self, key: &[u8]) -> u128 {
+        let [high, low] = self.hashers.each_ref().map(|hasher| hasher.hash_one(key));
+        u128::from(high) << 64 | u128::from(low)
     }
 }
 
 impl Refusals {
     /// The verdict on a request that is certainly refused.
     pub(crate) fn of(&self, key: &[u8], cost: u64, now: u64) -> Option<Verdict> {
-        let refusal = *self.shard(key).get(key)?;
+        let remembered = self.0.get()?;
+        let refusal = remembered.refusals.get(&remembered.name(key))?;
         if refusal.cost > cost || refusal.is_over(now) {
             return None;
         }
@@ -64,33 +73,24 @@ impl Refusals {
         })
     }
 
-    /// Remembers a refusal of what was asked at that time. Where there is no room it is not remembered.
+    /// Remembers a refusal of what was asked at that time. Where there is no room another makes it.
     pub(crate) fn add(&self, key: &[u8], cost: u64, verdict: Verdict, asked: u64, now: u64) {
         let refusal = Refusal {
             verdict,
             cost,
             asked,
         };
-        if key.len() > LONGEST_KEY || refusal.is_over(now) {
-            return;
-        }
-        let mut shard = self.shard(key);
-        if shard.len() >= MOST_A_SHARD {
-            shard.retain(|_, refusal| !refusal.is_over(now));
-        }
-        if shard.len() < MOST_A_SHARD {
-            shard.insert(key.into(), refusal);
+        if !refusal.is_over(now) {
+            let remembered = self.0.get_or_init(Remembered::new);
+            let name = remembered.name(key);
+            remembered.refusals.insert(name, refusal);
         }
     }
 
     pub(crate) fn forget(&self, key: &[u8]) {
-        self.shard(key).remove(key);
-    }
-
-    /// A panic under this lock leaves nothing half done.
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, HashMap<Box<[u8]>, Refusal>> {
-        let shard = &self.shards[self.hasher.hash_one(key) as usize % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some(remembered) = self.0.get() {
+            remembered.refusals.remove(&remembered.name(key));
+        }
     }
 }
 
@@ -108,6 +108,7 @@ mod tests {
     #[test]
     fn a_refusal_holds_until_the_time_to_retry() {
         let refusals = Refusals::default();
+        assert_eq!(refusals.of(b"a", 2, 100), None);
         refusals.add(b"a", 2, REFUSED, 100, 200);
         let again = refusals.of(b"a", 2, 100_100).unwrap();
         assert_eq!((again.retry_after, again.reset), (500_000, 4_900_000));
@@ -130,28 +131,25 @@ mod tests {
         refusals.add(b"a", 1, long, 0, 0);
         assert!(refusals.of(b"a", 1, LONGEST - 1).is_some());
         assert_eq!(refusals.of(b"a", 1, LONGEST), None);
+        // One whose answer came after its time is nothing to remember.
+        refusals.add(b"b", 1, long, 0, LONGEST);
+        assert_eq!(refusals.of(b"b", 1, 0), None);
     }
 
     #[test]
-    fn their_number_is_bounded_and_those_that_are_over_make_room() {
+    fn their_number_is_bounded() {
         let refusals = Refusals::default();
-        let len = || -> usize {
-            let shards = refusals.shards.iter();
-            shards.map(|shard| shard.lock().unwrap().len()).sum()
+        let remembered = |keys: std::ops::Range<u32>| {
+            let is = |key: &u32| refusals.of(&key.to_be_bytes(), 1, 0).is_some();
+            keys.filter(is).count()
         };
-        let fill = |from: u32, now| {
-            for key in from..from + 100_000 {
-                refusals.add(&key.to_be_bytes(), 1, REFUSED, now, now);
-            }
-        };
-        fill(0, 0);
-        assert_eq!(len(), SHARDS * MOST_A_SHARD);
-        fill(100_000, LONGEST);
-        assert_eq!(len(), SHARDS * MOST_A_SHARD);
-        let remembered = (100_000..200_000u32)
-            .filter(|key| refusals.of(&key.to_be_bytes(), 1, LONGEST).is_some());
-        assert_eq!(remembered.count(), SHARDS * MOST_A_SHARD);
-        refusals.add(&[0; LONGEST_KEY + 1], 1, REFUSED, 0, 0);
-        assert_eq!(refusals.of(&[0; LONGEST_KEY + 1], 1, 0), None);
+        for key in 0..2 * MOST as u32 {
+            refusals.add(&key.to_be_bytes(), 1, REFUSED, 0, 0);
+        }
+        let all = remembered(0..2 * MOST as u32);
+        assert!((MOST / 2..=MOST).contains(&all), "{all}");
+        // Each is there when it was just added.
+        let last = remembered(2 * MOST as u32 - 1..2 * MOST as u32);
+        assert_eq!(last, 1);
     }
 }

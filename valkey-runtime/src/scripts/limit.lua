@@ -45,8 +45,8 @@ else
 end
 if allowed then
   local state = algorithm .. string.format('%016.0f%016.0f%016.0f', x, y, z)
-  -- It deletes first: after that the server lets a script write at its memory limit too.
-  redis.call('DEL', KEYS[1])
+  -- After a deletion the server lets a script write at its memory limit too. What takes the place of the same takes no memory.
+  if before ~= '' then redis.call('DEL', KEYS[1]) end
   redis.call('SET', KEYS[1], state, 'PX', string.format('%.0f', math.floor((life + 999) / 1000)))
 end
 return answer
