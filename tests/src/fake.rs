@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::listen::Acceptor;
-use crate::{port, resp};
+use crate::{listener, resp};
 
 /// What a [`FakeServer`] does with a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl FakeServer {
 
     /// Answers every command by `answer`, those of the handshake too.
     pub fn scripted(answer: impl Fn(&[Vec<u8>]) -> Reply + Send + Sync + 'static) -> Self {
-        let (listener, port) = port::listener();
+        let (listener, port) = listener();
         let shared = Arc::new(Shared {
             answer: Box::new(answer),
             state: Mutex::default(),

@@ -8,8 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::listen::Acceptor;
-use crate::port;
-use crate::wait::Backoff;
+use crate::{Backoff, listener};
 
 /// A TCP proxy on 127.0.0.1. It forwards to one server and does harm when
 /// told to; it does not look at what it forwards, so TLS passes too.
@@ -65,7 +64,7 @@ enum Direction {
 impl Proxy {
     /// A proxy to the server at `upstream`.
     pub fn to(upstream: SocketAddr) -> Self {
-        let (listener, port) = port::listener();
+        let (listener, port) = listener();
         let shared = Arc::new(Shared {
             upstream,
             state: Mutex::default(),

@@ -252,6 +252,7 @@
 //! | `chrono` | | `NaiveDate`, `NaiveDateTime`, `DateTime<Utc>` as parts of a key |
 //! | `time` | | `Date`, `UtcDateTime`, `OffsetDateTime` (by its instant) as parts of a key |
 //! | `jiff` | | `civil::Date`, `Timestamp` as parts of a key |
+//! | `testing` | | the test kit: `testing::TestServer` |
 
 #[cfg(all(test, feature = "derive"))]
 extern crate self as valkey_runtime;
@@ -286,6 +287,8 @@ mod store;
 #[cfg(test)]
 mod table;
 mod tags;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod tracking;
 mod transition;
 mod ttl;

@@ -2,7 +2,7 @@
 //! possible.
 //!
 //! `VALKEY_SERVER` names the binary to use; without it `valkey-server` is
-//! looked up on the path, and installed on Debian 12. The harness in `tests/`
+//! looked up on the path, and installed on Debian 12. The runtime's test kit
 //! finds its binaries by the same rules.
 
 use std::env;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::stores::{CLUSTER, PLAIN, TLS, tls_builder};
+use crate::stores::{CLUSTER, PLAIN, TLS};
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, Error, ErrorKind, SetOptions, Store};
 use valkey_tests::{FakeServer, Proxy, Reply, Server};
@@ -143,14 +143,14 @@ async fn a_database_that_the_server_does_not_have() {
 
 #[tokio::test]
 async fn a_wrong_password() {
-    let error = fails(tls_builder(&TLS).password("hunter2").connect()).await;
+    let error = fails(TLS.store_builder().password("hunter2").connect()).await;
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     assert!(!error.is_transient());
     assert!(!format!("{error} {error:?}").contains("hunter2"));
-    let error = fails(tls_builder(&TLS).username("nobody").connect()).await;
+    let error = fails(TLS.store_builder().username("nobody").connect()).await;
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     assert!(
-        tls_builder(&TLS).connect().await.is_ok(),
+        TLS.store_builder().connect().await.is_ok(),
         "the right ones are right"
     );
 }
@@ -182,7 +182,7 @@ async fn a_user_who_may_not_ask_for_the_time() {
 #[tokio::test]
 async fn a_certificate_of_another_authority() {
     let tls = TLS.credentials();
-    let error = fails(tls_builder(&TLS).tls_ca_file(&tls.foreign_ca).connect()).await;
+    let error = fails(TLS.store_builder().tls_ca_file(&tls.foreign_ca).connect()).await;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
     let error = fails(Store::connect(&TLS.url())).await;
     assert_eq!(
@@ -195,7 +195,7 @@ async fn a_certificate_of_another_authority() {
 #[tokio::test]
 async fn a_certificate_of_another_host() {
     let server = Server::tls_of_another_host();
-    let error = fails(tls_builder(&server).connect()).await;
+    let error = fails(server.store_builder().connect()).await;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
 }
 
@@ -203,7 +203,7 @@ async fn a_certificate_of_another_host() {
 async fn a_client_certificate_of_another_authority() {
     let tls = TLS.credentials();
     let error = fails(
-        tls_builder(&TLS)
+        TLS.store_builder()
             .tls_client_files(&tls.foreign_cert, &tls.foreign_key)
             .connect(),
     )
@@ -213,12 +213,17 @@ async fn a_client_certificate_of_another_authority() {
 
 #[tokio::test]
 async fn certificates_that_are_none() {
-    let error = fails(tls_builder(&TLS).tls_ca_pem("not a certificate").connect()).await;
+    let error = fails(
+        TLS.store_builder()
+            .tls_ca_pem("not a certificate")
+            .connect(),
+    )
+    .await;
     assert!(
         matches!(error.kind(), ErrorKind::Config | ErrorKind::Tls),
         "{error}"
     );
-    let error = fails(tls_builder(&TLS).tls_client_pem("no", "none").connect()).await;
+    let error = fails(TLS.store_builder().tls_client_pem("no", "none").connect()).await;
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     let error = fails(
         Store::builder()
@@ -645,7 +650,7 @@ async fn a_server_that_became_a_replica() {
 async fn no_log_line_shows_a_password() {
     let log = Log::default();
     let _logging = log.takes();
-    tls_builder(&TLS)
+    TLS.store_builder()
         .password("hunter2")
         .connect()
         .await
@@ -653,7 +658,8 @@ async fn no_log_line_shows_a_password() {
     Store::connect(&format!("valkey://ada:hunter2@127.0.0.1:{}", free_port()))
         .await
         .unwrap_err();
-    let store = tls_builder(&TLS)
+    let store = TLS
+        .store_builder()
         .namespace("logged")
         .connect()
         .await

@@ -293,7 +293,7 @@ async fn connections_to_a_server_come_and_go_with_the_subscribers() {
     let builder = Store::builder().url(&server.url());
     connections_come_and_go_with_the_subscribers(builder, &[server]).await;
     let server = Server::tls();
-    let builder = crate::stores::tls_builder(&server);
+    let builder = server.store_builder();
     connections_come_and_go_with_the_subscribers(builder, &[server]).await;
 }
 

@@ -25,10 +25,10 @@ impl On {
     pub(crate) fn builder(self) -> Builder {
         match self {
             On::Memory => Store::builder().memory(),
-            On::Plain => Store::builder().url(&PLAIN.url()),
-            On::Tls => tls_builder(&TLS),
-            On::Unix => Store::builder().url(&UNIX.url()),
-            On::Cluster => Store::builder().url(&CLUSTER.url()),
+            On::Plain => PLAIN.store_builder(),
+            On::Tls => TLS.store_builder(),
+            On::Unix => UNIX.store_builder(),
+            On::Cluster => CLUSTER.store_builder(),
         }
     }
 
@@ -65,15 +65,6 @@ impl On {
             .find(|answer| !moved(answer))
             .unwrap_or_else(|| panic!("no node of {self:?} has the key"))
     }
-}
-
-/// A store on a TLS server, as its only user and with its client's certificate.
-pub(crate) fn tls_builder(server: &Server) -> Builder {
-    let tls = server.credentials();
-    Store::builder()
-        .url(&server.url())
-        .tls_ca_file(&tls.ca)
-        .tls_client_files(&tls.cert, &tls.key)
 }
 
 /// Each test of a suite, on each backend.

@@ -8,9 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::testing::resp::{self, Value};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use valkey_tests::resp::{self, Value};
 
 use super::{Backend, Found, Host, Memory, Server, ServerConfig, Target};
 use crate::Clock;
@@ -473,7 +473,7 @@ fn the_scripts_do_what_the_transition_functions_do() {
         .enable_all()
         .build()
         .unwrap();
-    let process = valkey_tests::Server::plain();
+    let process = crate::testing::TestServer::plain();
     let config = ServerConfig {
         target: Target::Tcp(Host {
             name: "127.0.0.1".into(),
@@ -622,7 +622,7 @@ fn limited() -> impl Strategy<Value = Limited> {
 /// server's: at whatever that is just then, no limit would be met to the microsecond.
 #[test]
 fn the_script_of_limits_does_what_the_function_does() {
-    let process = valkey_tests::Server::plain();
+    let process = crate::testing::TestServer::plain();
     let connection = BufReader::new(UnixStream::connect(process.socket()).unwrap());
     let connection = RefCell::new(connection);
     let command = |command: &[&[u8]]| {

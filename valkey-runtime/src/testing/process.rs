@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 /// Prints the folder's path, waits for the end of its input, removes it.
 const KEEP_FOLDER: &str = r#"
-folder=$(mktemp -d "$1/valkey-tests.XXXXXX") || exit
+folder=$(mktemp -d "$1/valkey-runtime-test.XXXXXX") || exit
 echo "$folder"
 cat >/dev/null
 rm -rf "$folder"

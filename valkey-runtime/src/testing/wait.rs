@@ -24,7 +24,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Pauses that grow from one to twenty milliseconds.
-pub(crate) struct Backoff {
+pub struct Backoff {
     started: Instant,
     next: Duration,
 }
@@ -40,7 +40,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// Sleeps; `false`, at once, when the deadline has passed.
-    pub(crate) fn pause(&mut self) -> bool {
+    pub fn pause(&mut self) -> bool {
         if self.started.elapsed() >= DEADLINE {
             return false;
         }

@@ -35,8 +35,8 @@ pub struct Tls {
 impl Tls {
     /// Writes the certificates of a server with these `names` into `folder`.
     pub(crate) fn issue(folder: &Path, names: &[&str]) -> Self {
-        let ca = authority("valkey-tests");
-        let foreign_ca = authority("valkey-tests, the other one");
+        let ca = authority("valkey_runtime::testing");
+        let foreign_ca = authority("valkey_runtime::testing, the other one");
         let (server_cert, server_key) =
             leaf(&ca, names, ExtendedKeyUsagePurpose::ServerAuth).save(folder, "server");
         let (cert, key) =

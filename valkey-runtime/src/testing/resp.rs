@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::wait::DEADLINE;
+use super::wait::DEADLINE;
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub fn read_value(input: &mut impl BufRead) -> io::Result<Value> {
 }
 
 /// Reads one command; `None` at the end of the input.
-pub(crate) fn read_command(input: &mut impl BufRead) -> io::Result<Option<Vec<Vec<u8>>>> {
+pub fn read_command(input: &mut impl BufRead) -> io::Result<Option<Vec<Vec<u8>>>> {
     if input.fill_buf()?.is_empty() {
         return Ok(None);
     }

@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::process::{Folder, Process};
-use crate::resp::{Connection, Value};
-use crate::wait::Backoff;
-use crate::{Cluster, Tls, port};
+use super::process::{Folder, Process};
+use super::resp::{Connection, Value};
+use super::wait::Backoff;
+use super::{TestCluster, Tls, port};
+use crate::{Builder, Store};
 
 const MISSING: &str = "\
-is not there: `cargo xtask test` installs Valkey where it can and says what to \
-install where it can't; VALKEY_SERVER may name the server's binary";
+is not there: install Valkey (the packages `valkey-server` and `valkey-tools` of \
+Debian and Ubuntu, `valkey` elsewhere), or let VALKEY_SERVER name the server's binary";
 
 /// How often a start may lose the race for a free port.
 const ATTEMPTS: u32 = 10;
@@ -23,15 +24,39 @@ const ATTEMPTS: u32 = 10;
 /// A `valkey-server` of this test process: on 127.0.0.1 and a free port,
 /// without persistence, its files in a temporary folder.
 ///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// use valkey_runtime::Cached;
+/// use valkey_runtime::testing::TestServer;
+///
+/// #[derive(Serialize, Deserialize, Cached)]
+/// struct User {
+///     #[cached(key)]
+///     id: u64,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// let server = TestServer::plain();
+/// let store = server.store().await;
+/// User { id: 42 }.set(&store).await?;
+/// server.flush();
+/// assert!(User::get(&store, 42).await?.is_none());
+/// server.kill();
+/// assert!(User::get(&store, 42).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// The server is killed and its folder removed when this is dropped, and also
 /// when the process ends in any other way, a `SIGKILL` included: a shell
 /// watches over it. So a server may be shared by the tests of a binary:
 ///
 /// ```no_run
 /// use std::sync::LazyLock;
-/// use valkey_tests::Server;
+/// use valkey_runtime::testing::TestServer;
 ///
-/// static SERVER: LazyLock<Server> = LazyLock::new(Server::plain);
+/// static SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::plain);
 /// ```
 ///
 /// The binary is the one that the environment variable `VALKEY_SERVER` names,
@@ -41,7 +66,7 @@ const ATTEMPTS: u32 = 10;
 /// Beside its port each server has a Unix socket, over which the harness
 /// speaks to it; that way it knows that the server is its own.
 #[derive(Debug)]
-pub struct Server {
+pub struct TestServer {
     // Declared before the folder: the process ends before its folder does.
     process: Mutex<Option<Process>>,
     transport: Transport,
@@ -50,9 +75,9 @@ pub struct Server {
     folder: Folder,
 }
 
-/// A server to be started, by [`Server::builder`].
+/// A server to be started, by [`TestServer::builder`].
 #[derive(Debug, Clone, Default)]
-pub struct ServerBuilder {
+pub struct TestServerBuilder {
     kind: Kind,
     settings: Vec<(String, String)>,
 }
@@ -76,19 +101,27 @@ enum Transport {
     ClusterNode { bus_port: u16 },
 }
 
-impl Server {
+impl TestServer {
     /// A server that speaks plain TCP.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start, with its log or with what to install; so do all
+    /// functions that start one.
     pub fn plain() -> Self {
         Self::builder().start()
     }
 
-    /// A server that speaks TLS only and asks clients for a certificate. Its
-    /// own is valid for `localhost` and 127.0.0.1; see [`Server::credentials`].
+    /// A server that speaks TLS only, asks clients for a certificate, and has
+    /// one ACL user with a password, the default user being off. Its own
+    /// certificate is valid for `localhost` and 127.0.0.1. A
+    /// [`store`](TestServer::store) knows all that; for other clients see
+    /// [`TestServer::credentials`].
     pub fn tls() -> Self {
         Self::builder().tls().start()
     }
 
-    /// Like [`Server::tls`], but its certificate is valid for another host.
+    /// Like [`TestServer::tls`], but its certificate is valid for another host.
     pub fn tls_of_another_host() -> Self {
         Self::builder().tls_of_another_host().start()
     }
@@ -99,13 +132,13 @@ impl Server {
     }
 
     /// Three masters that share the slots.
-    pub fn cluster() -> Cluster {
-        Cluster::start()
+    pub fn cluster() -> TestCluster {
+        TestCluster::start()
     }
 
     /// A server with settings of its own.
-    pub fn builder() -> ServerBuilder {
-        ServerBuilder::default()
+    pub fn builder() -> TestServerBuilder {
+        TestServerBuilder::default()
     }
 
     /// The port of 127.0.0.1 on which it serves its clients.
@@ -121,7 +154,7 @@ impl Server {
         self.port
     }
 
-    /// The address with [`Server::port`].
+    /// The address with [`TestServer::port`].
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port()).into()
     }
@@ -132,7 +165,7 @@ impl Server {
     }
 
     /// Where a store finds the server, user and password included. The files
-    /// of TLS are no part of it: see [`Server::credentials`].
+    /// of TLS are no part of it: see [`TestServer::credentials`].
     pub fn url(&self) -> String {
         match &self.transport {
             Transport::Unix => format!("unix:{}", self.socket().display()),
@@ -140,8 +173,8 @@ impl Server {
         }
     }
 
-    /// [`Server::url`] with another port of 127.0.0.1: that of a
-    /// [`Proxy`](crate::Proxy) to this server.
+    /// [`TestServer::url`] with another port of 127.0.0.1: that of a proxy to
+    /// this server.
     pub fn url_at(&self, port: u16) -> String {
         match &self.transport {
             Transport::Tls(tls) => {
@@ -163,14 +196,54 @@ impl Server {
         }
     }
 
+    /// A store on the server: as its ACL user and with its client's certificate,
+    /// where it has these.
+    ///
+    /// # Panics
+    ///
+    /// When it does not let the store in.
+    pub async fn store(&self) -> Store {
+        connected(self.store_builder()).await
+    }
+
+    /// A store with a namespace, so that tests may share a server and no keys.
+    ///
+    /// # Panics
+    ///
+    /// When the server does not let the store in, or the namespace is none.
+    pub async fn store_in(&self, namespace: &str) -> Store {
+        connected(self.store_builder().namespace(namespace)).await
+    }
+
+    /// What [`TestServer::store`] is opened by, for other settings beside.
+    pub fn store_builder(&self) -> Builder {
+        let builder = Store::builder().url(&self.url());
+        match &self.transport {
+            Transport::Tls(tls) => builder
+                .tls_ca_file(&tls.ca)
+                .tls_client_files(&tls.cert, &tls.key),
+            _ => builder,
+        }
+    }
+
+    /// Deletes all keys, those of all databases.
+    ///
+    /// # Panics
+    ///
+    /// When the server can't be reached.
+    pub fn flush(&self) {
+        let reply = self.command(&["FLUSHALL", "SYNC"]);
+        assert_eq!(reply, Value::Simple("OK".into()));
+    }
+
     /// Kills the server (`SIGKILL`) and waits for its end. Its port then
-    /// refuses connections, until [`Server::restart`].
+    /// refuses connections, until [`TestServer::restart`].
     pub fn kill(&self) {
         *self.process() = None;
     }
 
     /// Stops the server (`SIGSTOP`): connections stay open, and even new ones
-    /// succeed, but nothing is answered until [`Server::resume`].
+    /// succeed, but nothing is answered until [`TestServer::resume`].
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -210,7 +283,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// When the server answers with an error; [`Server::command`] is for tests
+    /// When the server answers with an error; [`TestServer::command`] is for tests
     /// that expect one.
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> String {
@@ -251,10 +324,10 @@ impl Server {
     }
 
     /// How often each command was called since the start or the last
-    /// [`Server::reset_command_counts`], by its lower-case name
+    /// [`TestServer::reset_command_counts`], by its lower-case name
     /// (`client|setinfo` for a subcommand). Commands that a script calls count
     /// too, and so do those of this harness: `info`, `config|resetstat`,
-    /// `auth` and whatever [`Server::command`] and [`Server::cli`] were given.
+    /// `auth` and whatever [`TestServer::command`] and [`TestServer::cli`] were given.
     pub fn command_counts(&self) -> BTreeMap<String, u64> {
         let info = self
             .command(&["INFO", "commandstats"])
@@ -385,8 +458,8 @@ impl Server {
     }
 }
 
-impl ServerBuilder {
-    /// Speaks TLS only, as [`Server::tls`].
+impl TestServerBuilder {
+    /// Speaks TLS only, as [`TestServer::tls`].
     pub fn tls(mut self) -> Self {
         self.kind = Kind::Tls {
             names: &["localhost", "127.0.0.1"],
@@ -394,7 +467,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Speaks TLS only, as [`Server::tls_of_another_host`].
+    /// Speaks TLS only, as [`TestServer::tls_of_another_host`].
     pub fn tls_of_another_host(mut self) -> Self {
         self.kind = Kind::Tls {
             names: &["another-host.test"],
@@ -402,7 +475,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens on a Unix socket only, as [`Server::unix`].
+    /// Listens on a Unix socket only, as [`TestServer::unix`].
     pub fn unix(mut self) -> Self {
         self.kind = Kind::Unix;
         self
@@ -424,7 +497,7 @@ impl ServerBuilder {
     /// # Panics
     ///
     /// When it does not start, with its log or with what to install.
-    pub fn start(self) -> Server {
+    pub fn start(self) -> TestServer {
         let folder = Folder::new();
         let transport = match self.kind {
             Kind::Plain => Transport::Tcp,
@@ -432,7 +505,7 @@ impl ServerBuilder {
             Kind::Tls { names } => Transport::Tls(Box::new(Tls::issue(folder.path(), names))),
             Kind::ClusterNode => Transport::ClusterNode { bus_port: 0 },
         };
-        let mut server = Server {
+        let mut server = TestServer {
             process: Mutex::new(None),
             transport,
             settings: self.settings,
@@ -460,7 +533,7 @@ impl ServerBuilder {
 
 /// `valkey-cli`, without arguments so far and without input.
 ///
-/// [`Server::cli`] is all that most tests need of it.
+/// [`TestServer::cli`] is all that most tests need of it.
 pub fn valkey_cli() -> Command {
     let beside = server_binary().with_file_name("valkey-cli");
     let mut cli = if beside.is_file() {
@@ -470,6 +543,11 @@ pub fn valkey_cli() -> Command {
     };
     cli.stdin(Stdio::null());
     cli
+}
+
+pub(super) async fn connected(builder: Builder) -> Store {
+    let store = builder.connect().await;
+    store.unwrap_or_else(|error| panic!("the server does not let the store in: {error}"))
 }
 
 /// By the same rules as `xtask/src/valkey.rs`.

@@ -2,27 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use crate::wait::eventually;
-use crate::{Server, resp::Value};
+use super::TestServer;
+use super::resp::Value;
+use super::server::connected;
+use super::wait::eventually;
+use crate::{Builder, Store};
 
 /// The slots of a cluster, in three parts.
 const SLOTS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
 
-/// Three [`Server`]s that form a cluster without replicas, by
-/// [`Server::cluster`].
+/// Three [`TestServer`]s that form a cluster without replicas, by
+/// [`TestServer::cluster`].
 ///
 /// Ready about two seconds after its start: so long does a master wait before
 /// it takes writes, in case the cluster has something to tell it. Tests do
 /// well to share one.
 #[derive(Debug)]
-pub struct Cluster {
-    nodes: [Server; 3],
+pub struct TestCluster {
+    nodes: [TestServer; 3],
 }
 
-impl Cluster {
+impl TestCluster {
     pub(crate) fn start() -> Self {
         let cluster = Self {
-            nodes: SLOTS.map(|_| Server::builder().cluster_node().start()),
+            nodes: SLOTS.map(|_| TestServer::builder().cluster_node().start()),
         };
         for (epoch, (node, (first, last))) in cluster.nodes.iter().zip(SLOTS).enumerate() {
             expect_ok(node, &["CLUSTER", "ADDSLOTSRANGE", first, last]);
@@ -46,7 +49,7 @@ impl Cluster {
     }
 
     /// The nodes, in the order of their slots.
-    pub fn nodes(&self) -> &[Server] {
+    pub fn nodes(&self) -> &[TestServer] {
         &self.nodes
     }
 
@@ -59,8 +62,31 @@ impl Cluster {
         format!("valkey+cluster://{}/", hosts.join(","))
     }
 
+    /// A store on the cluster.
+    ///
+    /// # Panics
+    ///
+    /// When it can't be opened.
+    pub async fn store(&self) -> Store {
+        connected(self.store_builder()).await
+    }
+
+    /// A store with a namespace, so that tests may share a cluster and no keys.
+    ///
+    /// # Panics
+    ///
+    /// When it can't be opened, or the namespace is none.
+    pub async fn store_in(&self, namespace: &str) -> Store {
+        connected(self.store_builder().namespace(namespace)).await
+    }
+
+    /// What [`TestCluster::store`] is opened by, for other settings beside.
+    pub fn store_builder(&self) -> Builder {
+        Store::builder().url(&self.url())
+    }
+
     /// Waits until every node sees all slots served, as after a
-    /// [`Server::restart`] of one.
+    /// [`TestServer::restart`] of one.
     ///
     /// # Panics
     ///
@@ -78,17 +104,17 @@ impl Cluster {
         });
     }
 
-    /// [`Server::command_counts`], summed over the nodes.
+    /// [`TestServer::command_counts`], summed over the nodes.
     pub fn command_counts(&self) -> BTreeMap<String, u64> {
         let mut sum = BTreeMap::new();
-        for (name, calls) in self.nodes.iter().flat_map(Server::command_counts) {
+        for (name, calls) in self.nodes.iter().flat_map(TestServer::command_counts) {
             *sum.entry(name).or_default() += calls;
         }
         sum
     }
 }
 
-fn expect_ok(node: &Server, command: &[&str]) {
+fn expect_ok(node: &TestServer, command: &[&str]) {
     let reply = node.command(command);
     assert_eq!(reply, Value::Simple("OK".into()), "{command:?}");
 }

@@ -20,7 +20,7 @@ pub(crate) fn free() -> u16 {
 }
 
 /// A listener on a free port.
-pub(crate) fn listener() -> (TcpListener, u16) {
+pub fn listener() -> (TcpListener, u16) {
     for attempt in 0..1_000 {
         // A hasher of the standard library is randomly keyed.
         let random = RandomState::new().hash_one(attempt) % PORTS.len() as u64;
