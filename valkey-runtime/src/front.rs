@@ -9,19 +9,41 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::backend::{self, Backend, Found, Keys, Scope, Write};
+use crate::backend::{self, Backend, BreakerState, Found, Keys, Scope, Write};
 use crate::background::Background;
 use crate::envelope::Kind;
 use crate::limiter::{Ask, Verdict};
 use crate::stats::Counters;
 use crate::tags::SPACE;
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::{Faults, Request};
 use crate::transition::{Hold, Placing, Verb};
 use crate::undelivered::{Fate, MOST, Moment, Purge, Round, Undelivered, is_older, outdated};
 use crate::{Error, ErrorKind, Invalidations, Random};
 
+/// Asks the backend. Where the test kit is, also whether a test wants that to go wrong: `$requests` is what it is asked for.
+#[cfg(any(test, feature = "testing"))]
+macro_rules! ask {
+    ($front:expr, $requests:expr, $answer:expr) => {
+        match $front.faults.next(&$front.namespace, || $requests) {
+            None => $answer.await,
+            Some(fault) => Box::pin(fault.around($answer)).await,
+        }
+    };
+}
+
+#[cfg(not(any(test, feature = "testing")))]
+macro_rules! ask {
+    ($front:expr, $requests:expr, $answer:expr) => {
+        $answer.await
+    };
+}
+
 #[derive(Debug)]
 pub(crate) struct Front {
     backend: Backend,
+    #[cfg(any(test, feature = "testing"))]
+    faults: Faults,
     /// What all keys begin with: empty, or ending in `:`.
     namespace: Box<str>,
     random: Arc<dyn Random>,
@@ -43,6 +65,8 @@ impl Front {
     ) -> Arc<Self> {
         Arc::new(Self {
             backend,
+            #[cfg(any(test, feature = "testing"))]
+            faults: Faults::new(),
             namespace: namespace.into(),
             random,
             counters,
@@ -55,6 +79,41 @@ impl Front {
     /// The backend itself, for what is not about keys.
     pub(crate) fn backend(&self) -> &Backend {
         &self.backend
+    }
+
+    /// See [`Store::faults`](crate::Store::faults).
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// See [`Store::breaker`](crate::Store::breaker).
+    pub(crate) fn breaker(&self) -> BreakerState {
+        #[cfg(any(test, feature = "testing"))]
+        if self.faults.is_down() {
+            return BreakerState::Open;
+        }
+        self.backend.breaker()
+    }
+
+    /// Asks the server whether it is there.
+    pub(crate) async fn ping(&self) -> Result<(), Error> {
+        self.open()?;
+        ask!(self, [(Request::Read, &[][..])], self.backend.ping())
+    }
+
+    /// Returns once requests are not refused, or never will be sent again. The future keeps nothing alive.
+    fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let closed = self.backend.closed();
+        #[cfg(any(test, feature = "testing"))]
+        let closed = {
+            let up = self.faults.up();
+            async move {
+                up.await;
+                closed.await;
+            }
+        };
+        closed
     }
 
     pub(crate) fn background(&self) -> &Background {
@@ -97,7 +156,7 @@ impl Front {
     /// See [`Store::invalidations`](crate::Store::invalidations).
     pub(crate) async fn subscribe(&self) -> Result<Invalidations, Error> {
         self.open()?;
-        let (buffer, interest) = self.backend.subscribe().await?;
+        let (buffer, interest) = ask!(self, [(Request::Read, &[][..])], self.backend.subscribe())?;
         Ok(Invalidations::new(
             self.backend.hub().clone(),
             buffer,
@@ -120,7 +179,8 @@ impl Front {
             return Ok(Found::Withheld);
         }
         let lost = self.lost(key);
-        Ok(self.judged(key, lost, self.backend.get(key).await?))
+        let found = ask!(self, [(Request::Read, key)], self.backend.get(key))?;
+        Ok(self.judged(key, lost, found))
     }
 
     /// What is under a key, and under others in order, in one request: what is asked for with one key.
@@ -131,7 +191,11 @@ impl Front {
     ) -> Result<(Found, Vec<Found>), Error> {
         self.open()?;
         let (lost, lost_beside) = (self.lost(key), self.lost_of(others));
-        let (found, beside) = self.backend.get_with(key, others).await?;
+        let (found, beside) = ask!(
+            self,
+            Request::Read.each(others).chain([(Request::Read, key)]),
+            self.backend.get_with(key, others)
+        )?;
         if self.is_clear() {
             return Ok((found, beside));
         }
@@ -148,11 +212,15 @@ impl Front {
         self.open()?;
         let lost = self.lost_of(keys);
         let Some(asked) = self.not_withheld(keys) else {
-            let found = self.backend.get_many(keys).await?;
+            let found = ask!(self, Request::Read.each(keys), self.backend.get_many(keys))?;
             return Ok(self.all_judged(keys, &lost, found));
         };
         let open: Vec<_> = pick(keys, &asked).copied().collect();
-        let found = self.backend.get_many(&open).await?;
+        let found = ask!(
+            self,
+            Request::Read.each(&open),
+            self.backend.get_many(&open)
+        )?;
         let found = spread(&asked, found, || Found::Withheld);
         Ok(self.all_judged(keys, &lost, found))
     }
@@ -161,11 +229,11 @@ impl Front {
         self.open()?;
         let lost = self.lost_of(keys);
         let Some(asked) = self.not_withheld(keys) else {
-            let found = self.backend.heads(keys).await?;
+            let found = ask!(self, Request::Read.each(keys), self.backend.heads(keys))?;
             return Ok(self.all_judged(keys, &lost, found));
         };
         let open: Vec<_> = pick(keys, &asked).cloned().collect();
-        let found = self.backend.heads(&open).await?;
+        let found = ask!(self, Request::Read.each(&open), self.backend.heads(&open))?;
         let found = spread(&asked, found, || Found::Withheld);
         Ok(self.all_judged(keys, &lost, found))
     }
@@ -176,7 +244,8 @@ impl Front {
             return Ok(Found::Withheld);
         }
         let lost = self.lost(key);
-        Ok(self.judged(key, lost, self.backend.head(key).await?))
+        let found = ask!(self, [(Request::Read, key)], self.backend.head(key))?;
+        Ok(self.judged(key, lost, found))
     }
 
     pub(crate) async fn get_and_ttl(
@@ -188,7 +257,7 @@ impl Front {
             return Ok((Found::Withheld, None));
         }
         let lost = self.lost(key);
-        let (found, ttl) = self.backend.get_and_ttl(key).await?;
+        let (found, ttl) = ask!(self, [(Request::Read, key)], self.backend.get_and_ttl(key))?;
         Ok((self.judged(key, lost, found), ttl))
     }
 
@@ -201,7 +270,7 @@ impl Front {
             return Ok((Found::Withheld, None));
         }
         let lost = self.lost(key);
-        let (found, ttl) = self.backend.head_and_ttl(key).await?;
+        let (found, ttl) = ask!(self, [(Request::Read, key)], self.backend.head_and_ttl(key))?;
         Ok((self.judged(key, lost, found), ttl))
     }
 
@@ -214,7 +283,11 @@ impl Front {
         self.open()?;
         let began = self.now();
         let unknown = OnDrop(Some(|| self.keep(key, 0)));
-        let stored = self.backend.set(key, bytes, ttl).await;
+        let stored = ask!(
+            self,
+            [(Request::Store, key)],
+            self.backend.set(key, bytes, ttl)
+        );
         unknown.disarm();
         self.note_stored(key, began, stored.as_ref().err());
         stored
@@ -231,7 +304,11 @@ impl Front {
         }
         let began = self.now();
         let unknown = OnDrop(Some(|| self.keep_if_deletes(key, verb)));
-        let answer = self.backend.apply(key, verb).await;
+        let answer = ask!(
+            self,
+            [(Request::of_verb(verb), key)],
+            self.backend.apply(key, verb)
+        );
         unknown.disarm();
         self.note_applied(key, verb, began, answer.as_ref().err());
         answer
@@ -288,7 +365,11 @@ impl Front {
                 Write::Apply(verb) => self.keep_if_deletes(key, verb),
             });
         }));
-        let answers = self.backend.write_each(keys, writes).await;
+        let answers = ask!(
+            self,
+            each().map(|(key, write)| (Request::of(write), *key)),
+            self.backend.write_each(keys, writes)
+        );
         unknown.disarm();
         for (at, (key, write)) in each().enumerate() {
             let error = error_at(&answers, at);
@@ -307,13 +388,22 @@ impl Front {
     ) -> Result<Found, Error> {
         self.open()?;
         if !reads(verb) {
-            return self.backend.place(key, verb).await;
+            return ask!(
+                self,
+                [(Request::of_placing(verb), key)],
+                self.backend.place(key, verb)
+            );
         }
         if self.withholds(key) {
             return Ok(Found::Withheld);
         }
         let lost = self.lost(key);
-        Ok(self.judged(key, lost, self.backend.place(key, verb).await?))
+        let found = ask!(
+            self,
+            [(Request::of_placing(verb), key)],
+            self.backend.place(key, verb)
+        )?;
+        Ok(self.judged(key, lost, found))
     }
 
     pub(crate) async fn place_many(
@@ -323,7 +413,11 @@ impl Front {
     ) -> Result<Vec<Result<Found, Error>>, Error> {
         self.open()?;
         if !verbs.iter().all(reads) {
-            return self.backend.place_many(keys, verbs).await;
+            return ask!(
+                self,
+                placings(keys, verbs),
+                self.backend.place_many(keys, verbs)
+            );
         }
         let lost = self.lost_of(keys);
         let judged = |found: Vec<Result<Found, Error>>| {
@@ -333,12 +427,20 @@ impl Front {
             judged.collect::<Vec<_>>()
         };
         let Some(asked) = self.not_withheld(keys) else {
-            let found = self.backend.place_many(keys, verbs).await?;
+            let found = ask!(
+                self,
+                placings(keys, verbs),
+                self.backend.place_many(keys, verbs)
+            )?;
             return Ok(judged(found));
         };
         let open: Vec<_> = pick(keys, &asked).copied().collect();
         let verbs: Vec<_> = pick(verbs, &asked).copied().collect();
-        let found = self.backend.place_many(&open, &verbs).await?;
+        let found = ask!(
+            self,
+            placings(&open, &verbs),
+            self.backend.place_many(&open, &verbs)
+        )?;
         Ok(judged(spread(&asked, found, || Ok(Found::Withheld))))
     }
 
@@ -361,13 +463,27 @@ impl Front {
     /// The clock of the namespace's tags.
     pub(crate) async fn clock(self: &Arc<Self>) -> Result<u64, Error> {
         self.open()?;
-        self.backend.clock(&self.clock_key(), false).await
+        let key = self.clock_key();
+        ask!(
+            self,
+            [(Request::Read, &*key)],
+            self.backend.clock(&key, false)
+        )
     }
 
     /// Advances it.
     pub(crate) async fn advance(self: &Arc<Self>) -> Result<u64, Error> {
         self.open()?;
-        self.backend.clock(&self.clock_key(), true).await
+        self.advanced().await
+    }
+
+    async fn advanced(&self) -> Result<u64, Error> {
+        let key = self.clock_key();
+        ask!(
+            self,
+            [(Request::Delete, &*key)],
+            self.backend.clock(&key, true)
+        )
     }
 
     /// Advances the clock, and then has the epochs of some tags follow.
@@ -391,7 +507,7 @@ impl Front {
     ) -> Result<u64, Error> {
         self.open()?;
         let unknown = self.unless_done(epochs);
-        let advanced = self.backend.clock(&self.clock_key(), true).await;
+        let advanced = self.advanced().await;
         match &advanced {
             // With such a configuration nothing will ever be delivered.
             Err(error) if error.kind() != ErrorKind::Config => drop(unknown),
@@ -611,6 +727,11 @@ impl Front {
         self.backend.keys(scope, page)
     }
 
+    /// The next of them; `None` after the last.
+    pub(crate) async fn page(&self, keys: &mut Keys<'_>) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        ask!(self, [(Request::Read, &[][..])], keys.next())
+    }
+
     /// How much of a key is the same for all keys of its type: namespace and prefix, and the colon after it.
     fn type_len(&self, key: &[u8]) -> usize {
         let parts = key.get(self.namespace.len()..).unwrap_or_default();
@@ -665,7 +786,7 @@ impl Front {
     async fn send(&self, mut round: Round) -> bool {
         let of_tags = |(key, _): &(Box<[u8]>, u64)| self.is_epoch(key);
         if round.keys.iter().any(of_tags)
-            && let Err(error) = self.backend.clock(&self.clock_key(), true).await
+            && let Err(error) = self.advanced().await
         {
             tracing::trace!("an invalidation still waits for the server: {error}");
             round.keys.retain(|key| !of_tags(key));
@@ -681,7 +802,11 @@ impl Front {
                 ))
             })
             .collect();
-        let answers = self.backend.write_each(&keys, &deletions).await;
+        let answers = ask!(
+            self,
+            Request::Delete.each(&keys),
+            self.backend.write_each(&keys, &deletions)
+        );
         let mut delivered = 0;
         for (at, key) in keys.iter().enumerate() {
             match error_at(&answers, at) {
@@ -701,7 +826,7 @@ impl Front {
 async fn deliver(front: Weak<Front>, mut give_back: GiveBack) {
     let mut failures = 0;
     loop {
-        let Some(closed) = front.upgrade().map(|front| front.backend.closed()) else {
+        let Some(closed) = front.upgrade().map(|front| front.closed()) else {
             return;
         };
         closed.await;
@@ -776,6 +901,15 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
 /// Whether what it answers is taken for what may be read.
 fn reads(verb: &Placing) -> bool {
     matches!(verb, Placing::Lease { .. } | Placing::Extend { .. })
+}
+
+#[cfg(any(test, feature = "testing"))]
+fn placings<'k>(
+    keys: &'k [&'k [u8]],
+    verbs: &'k [Placing],
+) -> impl Iterator<Item = (Request, &'k [u8])> {
+    let placings = keys.iter().zip(verbs);
+    placings.map(|(key, verb)| (Request::of_placing(verb), *key))
 }
 
 /// The error of one of many, or of all.

@@ -285,7 +285,7 @@ impl Pages<'_> {
         inner.backend.open()?;
         if self.found.is_empty() {
             let keys = self.keys.as_mut().map_err(|error| error.clone())?;
-            match keys.next().await? {
+            match inner.backend.page(keys).await? {
                 Some(keys) => self.found.extend(keys),
                 None => return Ok(None),
             }
@@ -315,7 +315,7 @@ impl Inner {
         let mut count = 0;
         loop {
             self.backend.open().map_err(fail)?;
-            let Some(keys) = pages.next().await.map_err(fail)? else {
+            let Some(keys) = self.backend.page(&mut pages).await.map_err(fail)? else {
                 return Ok(count);
             };
             let found = self.backend.heads(&keys).await.map_err(fail)?;
@@ -348,7 +348,7 @@ impl Inner {
         let mut purged = Purged::default();
         loop {
             self.backend.open().map_err(fail)?;
-            let Some(keys) = pages.next().await.map_err(fail)? else {
+            let Some(keys) = self.backend.page(&mut pages).await.map_err(fail)? else {
                 self.backend.purged(pages.scope(), began);
                 return Ok(purged.values);
             };

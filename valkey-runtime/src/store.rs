@@ -170,10 +170,7 @@ impl Store {
     /// # Errors
     /// When it did not answer.
     pub async fn ping(&self) -> Result<()> {
-        let answer = match self.inner.backend.backend() {
-            Backend::Memory(_) => self.inner.backend.open(),
-            Backend::Server(server) => server.ping().await,
-        };
+        let answer = self.inner.backend.ping().await;
         answer.map_err(|error| self.inner.failed(error.during("ping")))
     }
 
@@ -236,7 +233,7 @@ impl Store {
     /// # }
     /// ```
     pub fn breaker(&self) -> BreakerState {
-        self.inner.backend.backend().breaker()
+        self.inner.backend.breaker()
     }
 
     /// How many deletions wait for the server. Until they are delivered this store does not read their keys: each is a miss,

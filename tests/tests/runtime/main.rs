@@ -12,6 +12,7 @@ mod counting;
 mod database;
 mod faults;
 mod invalidations;
+mod kit;
 mod limiter;
 mod loading;
 mod loading_faults;

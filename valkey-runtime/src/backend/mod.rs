@@ -282,6 +282,14 @@ impl Backend {
         }
     }
 
+    /// Asks the server whether it is there.
+    pub(crate) async fn ping(&self) -> Result<(), Error> {
+        match self {
+            Backend::Memory(_) => Ok(()),
+            Backend::Server(server) => server.ping().await,
+        }
+    }
+
     pub(crate) fn breaker(&self) -> BreakerState {
         match self {
             Backend::Memory(_) => BreakerState::Closed,

@@ -6,8 +6,13 @@
 //!
 //! Servers may live in a `static`: they end with the process of the test, however that ends (see [`TestServer`]).
 
+use std::sync::Arc;
+
+use crate::{ManualClock, Store};
+
 #[cfg(unix)]
 mod cluster;
+mod faults;
 #[cfg(unix)]
 mod port;
 #[cfg(unix)]
@@ -24,12 +29,55 @@ mod wait;
 
 #[cfg(unix)]
 pub use cluster::TestCluster;
+pub use faults::{Fault, Faults, Held, Request};
 #[cfg(unix)]
 pub use resp::Value;
 #[cfg(unix)]
 pub use server::{TestServer, TestServerBuilder};
 #[cfg(unix)]
 pub use tls::Tls;
+
+/// An in-process store, and the clock that it goes by: nothing in it expires but by [`ManualClock::advance`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use serde::{Deserialize, Serialize};
+/// use valkey_runtime::{Cached, testing};
+///
+/// #[derive(Serialize, Deserialize, Cached)]
+/// #[cached(ttl = "5m")]
+/// struct User {
+///     #[cached(key)]
+///     id: u64,
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// let (store, clock) = testing::memory();
+/// User { id: 42 }.set(&store).await?;
+/// clock.advance(Duration::from_secs(4 * 60));
+/// assert!(User::exists(&store, 42).await?);
+/// clock.advance(Duration::from_secs(60));
+/// assert!(!User::exists(&store, 42).await?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A TTL is shortened by the jitter of its type, by up to 5 % unless that says otherwise: so a test looks well before the TTL is
+/// over, and after all of it. What waits in a task, as a caller for another's load does, goes by tokio's time
+/// (`#[tokio::test(start_paused = true)]`).
+pub fn memory() -> (Store, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    let store = Store::builder()
+        .memory()
+        .clock(clock.clone())
+        .connect_lazy();
+    (
+        store.expect("an in-process store needs nothing else"),
+        clock,
+    )
+}
 
 /// What the project's own harness is built of. Not part of the public interface: it may change in any release.
 #[cfg(unix)]
