@@ -43,6 +43,24 @@ struct Page<T, const N: usize> {
 }
 
 #[derive(Serialize, Deserialize, Cached)]
+#[cached(validate)]
+struct Validated(u64);
+
+impl ::validator::Validate for Validated {
+    fn validate(&self) -> ::std::result::Result<(), ::validator::ValidationErrors> {
+        ::std::result::Result::Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(validate = check)]
+struct Checked(u64);
+
+fn check(_: &Checked) -> ::std::result::Result<(), ::valkey_runtime::Invalid> {
+    ::std::result::Result::Ok(())
+}
+
+#[derive(Serialize, Deserialize, Cached)]
 #[cached(key = (u64, UserId), ttl = "never", keep_corrupt)]
 struct Apart;
 

@@ -19,7 +19,7 @@
 )]
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, KeyPart};
+use valkey_runtime::{Cached, Invalid, KeyPart};
 
 /// A number.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, KeyPart)]
@@ -46,6 +46,26 @@ pub struct Member {
     max_age = "7d"
 )]
 pub struct Rates(#[cached(key)] u64);
+
+/// With rules that a trait has.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(validate)]
+pub struct Validated(#[cached(key)] u64);
+
+impl validator::Validate for Validated {
+    fn validate(&self) -> Result<(), validator::ValidationErrors> {
+        Ok(())
+    }
+}
+
+/// With rules that a function has.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(validate = check)]
+pub struct Checked(#[cached(key)] u64);
+
+fn check(_: &Checked) -> Result<(), Invalid> {
+    Ok(())
+}
 
 /// With tags of each kind, of which nobody invalidates any.
 #[derive(Debug, Serialize, Deserialize, Cached)]

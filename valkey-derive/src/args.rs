@@ -57,6 +57,7 @@ impl Place {
                 ("tag", "tag = \"org:{org_id}\""),
                 ("tags", "tags = path::to::function"),
                 ("clear", "clear"),
+                ("validate", "validate = path::to::function"),
                 ("crate", "crate = \"path::to::valkey_runtime\""),
             ],
             Place::Field => &[("key", "key"), ("alias", "alias")],
@@ -148,7 +149,7 @@ enum Value {
 /// `name = value`, where it matters that it was written, even if not what.
 pub(crate) struct Named<T> {
     pub(crate) name: Ident,
-    /// `None` where the value is not understood.
+    /// `None` where the value is not understood, or there need not be one.
     pub(crate) value: Option<T>,
 }
 
@@ -230,14 +231,14 @@ impl<'e> Args<'e> {
         values
     }
 
-    /// Takes a name that stands alone, or with a value; of a value that is not understood nothing.
-    pub(crate) fn flag_or_value<T: Parse>(&mut self, name: &str) -> Option<Option<T>> {
+    /// Takes a name that stands alone, which has no value then, or with one; of a value that is not understood nothing.
+    pub(crate) fn flag_or_value<T: Parse>(&mut self, name: &str) -> Option<Named<T>> {
         let alone = |arg: &Arg| arg.name == name && matches!(arg.value, Value::None);
         if self.args.iter().any(alone) {
-            self.flag(name)?;
-            return Some(None);
+            let name = self.flag(name)?;
+            return Some(Named { name, value: None });
         }
-        self.value(name).map(Some)
+        self.named_value(name).filter(|named| named.value.is_some())
     }
 
     /// Takes a name that stands alone.

@@ -15,7 +15,7 @@ use syn::{Generics, Ident, Type};
 
 use crate::args::Named;
 use crate::errors::Errors;
-use crate::model::{self, Policy};
+use crate::model::{self, Policy, Validation};
 use crate::syntax::{self, Body, Field};
 use crate::types::{is_float, is_phantom, is_str, mentions_lifetime, shown, ungrouped};
 
@@ -46,6 +46,7 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
         strict: written.strict,
         key: key::key(written.key.as_ref(), fields, &written.generics, errors),
         aliases: Vec::new(),
+        validation: validation(&written, fields),
         tags: model::Tags::default(),
         ident: written.ident.clone(),
         vis: written.vis.clone(),
@@ -54,6 +55,16 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
     model.aliases = alias::aliases(&written.aliases, fields, &model.key, errors);
     model.tags = tags::tags(&written, fields, &model.key, errors);
     owned.then_some(model)
+}
+
+fn validation(written: &syntax::Cached, fields: &[Field]) -> Option<Validation> {
+    let validate = written.validate.as_ref()?;
+    let function = validate.value.as_ref();
+    Some(Validation {
+        function: function.map(|function| function.0.clone()),
+        fields: fields.iter().map(tags::name_of).collect(),
+        span: validate.name.span(),
+    })
 }
 
 fn value<T>(written: &Option<Named<T>>) -> Option<&T> {

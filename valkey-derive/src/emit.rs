@@ -12,7 +12,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{GenericParam, Generics, Ident, Path, Type, WherePredicate, parse_quote};
 
-use crate::model::{Cached, KeyField, KeyForm, Newtype, OnCorrupt, Policy, Template};
+use crate::model::{Cached, KeyField, KeyForm, Newtype, OnCorrupt, Policy, Template, Validation};
 use crate::ttl::Ttl;
 use crate::types::{is_float, is_plain_alias, is_plain_key, mentioned_param, ungrouped};
 
@@ -231,6 +231,7 @@ fn constants(model: &Cached) -> TokenStream {
     };
     let key = key_types(model);
     let tags = tags::items(model);
+    let validate = model.validation.as_ref().map(validate);
     quote! {
         const PREFIX: &'static str = #prefix;
         const TTL: __rt::Ttl = #ttl;
@@ -238,7 +239,25 @@ fn constants(model: &Cached) -> TokenStream {
         #policy
         type Guarding = __rt::#guarding;
         #tags
+        #validate
         #key
+    }
+}
+
+/// Which trait of the value has its rules is for the compiler to find: see `Rules` in the runtime.
+fn validate(validation: &Validation) -> TokenStream {
+    let fields = &validation.fields;
+    let body = match &validation.function {
+        Some(function) => {
+            quote_spanned!(at(function)=> __rt::validated(self, &[#(#fields),*], || #function(self)))
+        }
+        None => quote_spanned! {located(validation.span)=>
+            use __rt::validators::*;
+            (&&&__rt::Rules(self)).check(&[#(#fields),*])
+        },
+    };
+    quote! {
+        fn cache_validate(&self) -> __rt::Result<(), __rt::Invalid> { #body }
     }
 }
 

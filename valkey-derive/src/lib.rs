@@ -48,7 +48,7 @@ use crate::errors::Errors;
 /// | `ttl = "5m"` | `"5m"` | how long an entry lives: numbers with the units `d`, `h`, `m`, `s`, `ms` in falling order (`"1h30m"`), a number of seconds (`"90"`), or `"never"` |
 /// | `ttl_env = "USER_CACHE_TTL"` | | an environment variable that overrides the TTL at run time |
 /// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the old entries can't be read as the new type |
-/// | `on_corrupt = "error"` | `"miss"` | what a read makes of an entry that is not this type's: a miss, which is counted and logged, or an error |
+/// | `on_corrupt = "error"` | `"miss"` | what a read makes of an entry that is not this type's, or invalid: a miss, which is counted and logged, or an error |
 /// | `keep_corrupt` | | leaves such an entry in place; by default a read removes it, if it is still the same bytes |
 /// | `jitter = "5%"` | `"5%"` | by how much the TTL of an entry is shortened at most, at random, so that what was stored at once does not expire at once |
 /// | `ttl_absent = "30s"` | | how long it is remembered that a load found nothing; by default not at all |
@@ -67,6 +67,8 @@ use crate::errors::Errors;
 /// | `tags = path::to::function` | | also what this function gives, from `&Self`: an iterator or a collection of texts, `String`s or `Tag`s |
 /// | `tags` | | also what a loader says, by `Loaded::tags`. To be written for a type that has no other tags |
 /// | `clear` | | all entries of the type can be invalidated at once: `User::clear(&store)` |
+/// | `validate` | | values are validated before they are stored and after they are read, by the type's `Validate` of garde or validator: with that feature of `valkey_runtime` |
+/// | `validate = path::to::function` | | the same by this function, from `&Self` to `Result<(), Invalid>`, or to what either `Validate` gives. So a type that has both says which: `validate = garde::Validate::validate` |
 /// | `crate = "path"` | `"::valkey_runtime"` | where the runtime is found, if it is re-exported by another crate |
 ///
 /// # Above a field

@@ -25,6 +25,17 @@ pub(crate) struct Cached {
     pub(crate) key: Key,
     pub(crate) aliases: Vec<Alias>,
     pub(crate) tags: Tags,
+    pub(crate) validation: Option<Validation>,
+}
+
+/// What values are validated by.
+pub(crate) struct Validation {
+    /// `None` where it is found by the type's traits.
+    pub(crate) function: Option<ExprPath>,
+    /// The names of the fields, as they stand in the struct.
+    pub(crate) fields: Vec<String>,
+    /// Where it is said.
+    pub(crate) span: Span,
 }
 
 /// What entries are invalidated by.

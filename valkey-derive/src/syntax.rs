@@ -43,8 +43,10 @@ pub(crate) struct Cached {
     /// Templates over fields.
     pub(crate) tags: Vec<LitStr>,
     /// The function that computes tags, if it is one; else they are said at the call.
-    pub(crate) other_tags: Option<Option<FunctionPath>>,
+    pub(crate) other_tags: Option<Named<FunctionPath>>,
     pub(crate) clear: bool,
+    /// The function that validates, if it is one; else it is found by the type's traits.
+    pub(crate) validate: Option<Named<FunctionPath>>,
     pub(crate) runtime: Option<LitStr>,
 }
 
@@ -126,6 +128,7 @@ impl Cached {
             tags: args.values("tag"),
             other_tags: args.flag_or_value("tags"),
             clear: args.flag("clear").is_some(),
+            validate: args.flag_or_value("validate"),
             runtime: args.value("crate"),
             body: Body::read(input.data, |member, field| {
                 Field::read(member, field, errors)

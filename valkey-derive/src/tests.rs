@@ -744,3 +744,49 @@ fn tags_take_no_more_than_there_is_to_say() {
         assert_eq!(from_value, !source.starts_with("#[cached(tags)]"), "{code}");
     }
 }
+
+#[test]
+fn rules_are_found_by_the_traits_of_the_type_or_a_function() {
+    let code = cached("#[cached(validate)] struct User { #[cached(key)] id: u64, r#type: String }");
+    let by_traits = "
+        fn cache_validate(&self) -> __rt::Result<(), __rt::Invalid> {
+            use __rt::validators::*;
+            (&&&__rt::Rules(self)).check(&[\"id\", \"type\"])
+        }
+";
+    assert!(code.contains(by_traits), "{code}");
+    let by_function = "
+        fn cache_validate(&self) -> __rt::Result<(), __rt::Invalid> {
+            __rt::validated(self, &[\"0\"], || users::check(self))
+        }
+";
+    for function in ["users::check", "\"users::check\""] {
+        let code = cached(&format!(
+            "#[cached(validate = {function})] struct User(#[cached(key)] u64);"
+        ));
+        assert!(code.contains(by_function), "{code}");
+    }
+    let code = cached("struct User(#[cached(key)] u64);");
+    assert!(!code.contains("validate"), "{code}");
+}
+
+#[test]
+fn one_slip_in_what_validates_gives_one_message() {
+    let written =
+        "this is not how `validate` is written: write it as in `validate = path::to::function`";
+    for (slip, message) in [
+        ("validate(garde)", written),
+        ("validate = |user| Ok(())", written),
+        (
+            "validate, validate",
+            "`validate` is written twice: keep one",
+        ),
+        (
+            "validates",
+            "unknown attribute `validates`: did you mean `validate`?",
+        ),
+    ] {
+        let source = format!("#[cached({slip})] struct User {{ #[cached(key)] id: u64 }}");
+        assert_eq!(mistakes(&source), [message], "{slip}");
+    }
+}

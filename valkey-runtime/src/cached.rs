@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::options::Unwritten;
 use crate::{
-    Clearable, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, LoadError, LoadLimits,
-    LoadOptions, OwnKey, Policy, Purged, ReadKey, Result, Scan, ScanOptions, SetOptions, Stale,
-    Store, TagWriter, Ttl, UpdateError, UpdateOptions,
+    Clearable, Entry, Guard, Guarding, IntoLoaded, Invalid, KeyFrom, KeyOf, KeyPart, LoadError,
+    LoadLimits, LoadOptions, OwnKey, Policy, Purged, ReadKey, Result, Scan, ScanOptions,
+    SetOptions, Stale, Store, TagWriter, Ttl, UpdateError, UpdateOptions,
 };
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
@@ -83,6 +83,16 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What becomes of a write whose guard can't be placed: [`BestEffort`](crate::BestEffort), or
     /// [`Strict`](crate::Strict) with `#[cached(strict)]`.
     type Guarding: Guarding;
+
+    /// Whether the value keeps the rules of its type. It is asked of each value before it is stored and after it is read;
+    /// `#[cached(validate)]` implements it. A type without rules costs nothing for it. (A name of its own, so that it is not
+    /// taken for the `validate` of garde or validator.)
+    ///
+    /// # Errors
+    /// The rules that it breaks.
+    fn cache_validate(&self) -> Result<(), Invalid> {
+        Ok(())
+    }
 
     /// Whether entries carry tags. One that carries none costs nothing for it.
     #[doc(hidden)]
@@ -167,7 +177,7 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Reads the value under `key`. `None` is a miss.
     ///
     /// # Errors
-    /// When the server could not be asked, or, with `on_corrupt = "error"`, when the entry is corrupt.
+    /// When the server could not be asked, or, with `on_corrupt = "error"`, when the entry is corrupt or its value invalid.
     fn get<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -916,8 +926,8 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Stores the value under `key`: for types whose key is not part of the value.
     ///
     /// # Errors
-    /// When the value can't be encoded or is too large, and when the server refused it or did not confirm it. In the latter
-    /// case a deletion of the key is [kept](Store::undelivered), since nobody knows what is there.
+    /// When the value breaks rules of its type, can't be encoded or is too large, and when the server refused it or did not
+    /// confirm it. In the latter case a deletion of the key is [kept](Store::undelivered), since nobody knows what is there.
     fn set_at<'s>(
         &self,
         store: &'s Store,
@@ -994,7 +1004,7 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Stores many values, each under its own key.
     ///
     /// # Errors
-    /// As [`set`](Self::set). Nothing is sent if one of the values can't be encoded; where the server refused some, the
+    /// As [`set`](Self::set). Nothing is sent if one of the values is invalid or can't be encoded; where the server refused some, the
     /// message says how many, and the others are stored.
     fn set_many<'s, 'v, I>(
         store: &'s Store,

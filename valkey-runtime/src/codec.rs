@@ -3,12 +3,47 @@
 //! The payload is MessagePack in the named layout (structs are maps), so that serde's own rules for added and missing
 //! fields apply. What the codec says of a value it refuses is not passed on as it is: serde's messages quote the value.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::envelope::{Header, bounds};
 use crate::tags::TagWriter;
-use crate::{Error, ErrorKind};
+use crate::{Cached, Error, ErrorKind, Invalid};
+
+/// Why an entry holds no value that its type takes.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Corrupt(Cow<'static, str>),
+    /// It holds one that breaks the type's rules.
+    Invalid(Invalid),
+}
+
+impl From<&'static str> for Refusal {
+    fn from(why: &'static str) -> Self {
+        Refusal::Corrupt(why.into())
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Corrupt(why) => Error::new(ErrorKind::Corrupt, why),
+            Refusal::Invalid(rules) => Error::breaking(rules),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Corrupt(why) => f.write_str(why),
+            Refusal::Invalid(rules) => write!(f, "its value is invalid: {rules}"),
+        }
+    }
+}
 
 /// The bytes of an entry that holds `value`.
 pub(crate) fn encode<T: Serialize>(
@@ -42,7 +77,15 @@ fn check_written(bytes: &[u8], header: usize, max_size: usize) -> Result<(), Err
     bounds::check(&bytes[header..]).map_err(|why| Error::new(ErrorKind::Encode, why.as_str()))
 }
 
-/// The value in the payload of an entry; else why there is none, in words that quote nothing of it.
+/// The value in the payload of an entry, if its type takes it.
+pub(crate) fn read<T: Cached>(payload: &[u8]) -> Result<T, Refusal> {
+    let value: T = decode(payload).map_err(|why| Refusal::Corrupt(why.into()))?;
+    value.cache_validate().map_err(Refusal::Invalid)?;
+    Ok(value)
+}
+
+/// The value in the payload of an entry, whether or not it keeps its type's rules; else why there is none, in words that quote
+/// nothing of it.
 pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
     bounds::check(payload).map_err(|why| why.as_str().to_owned())?;
     let mut codec = rmp_serde::Deserializer::from_read_ref(payload);

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::Invalid;
+
 /// The result of a verb.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -32,6 +34,7 @@ struct Inner {
     operation: Option<&'static str>,
     key: Option<String>,
     refused: bool,
+    invalid: Option<Invalid>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -62,6 +65,8 @@ pub enum ErrorKind {
     Encode,
     /// The value is over the size limit.
     TooLarge,
+    /// The value breaks rules of its type: see [`Error::invalid`].
+    Invalid,
     /// The entry is not one of this type: no envelope, bytes missing or too many, or refused by the type.
     Corrupt,
     /// The configuration, an option or an environment variable is wrong.
@@ -72,7 +77,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds, in the order in which they are counted.
-    pub(crate) const ALL: [ErrorKind; 14] = [
+    pub(crate) const ALL: [ErrorKind; 15] = [
         ErrorKind::Connection,
         ErrorKind::Timeout,
         ErrorKind::Tls,
@@ -84,6 +89,7 @@ impl ErrorKind {
         ErrorKind::Server,
         ErrorKind::Encode,
         ErrorKind::TooLarge,
+        ErrorKind::Invalid,
         ErrorKind::Corrupt,
         ErrorKind::Config,
         ErrorKind::Closed,
@@ -103,6 +109,7 @@ impl ErrorKind {
             ErrorKind::Server => "server",
             ErrorKind::Encode => "encode",
             ErrorKind::TooLarge => "too large",
+            ErrorKind::Invalid => "invalid",
             ErrorKind::Corrupt => "corrupt",
             ErrorKind::Config => "config",
             ErrorKind::Closed => "closed",
@@ -127,12 +134,19 @@ impl Error {
             operation: None,
             key: None,
             refused: false,
+            invalid: None,
             source: None,
         }))
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn breaking(rules: Invalid) -> Self {
+        let mut error = Self::new(ErrorKind::Invalid, rules.to_string());
+        error.0.invalid = Some(rules);
+        error
     }
 
     pub(crate) fn closed() -> Self {
@@ -185,6 +199,11 @@ impl Error {
     /// The verb in which it happened.
     pub fn operation(&self) -> Option<&'static str> {
         self.0.operation
+    }
+
+    /// The rules that the value breaks, of an error of kind [`Invalid`](ErrorKind::Invalid).
+    pub fn invalid(&self) -> Option<&Invalid> {
+        self.0.invalid.as_ref()
     }
 
     /// Whether the server was not even asked, since the store's [breaker](crate::BreakerState) was open: nothing was carried
@@ -263,6 +282,7 @@ impl fmt::Debug for Error {
             operation,
             key,
             refused,
+            invalid: _,
             source,
         } = &*self.0;
         f.debug_struct("Error")

@@ -12,10 +12,10 @@ use crate::options::Unwritten;
 use crate::tags::Place;
 use crate::verbs::{Meta, Raw, Sealed};
 use crate::{
-    Cached, Clearable, Entry, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart, KeyWriter,
-    Keyed, LoadError, LoadLimits, LoadOptions, OwnKey, Purged, ReadKey, Result, Scan, ScanOptions,
-    SetOptions, Source, Stale, Store, Strict, Ttl, UpdateError, UpdateOptions, codec, guard,
-    loading, scan,
+    Cached, Clearable, Entry, Error, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart,
+    KeyWriter, Keyed, LoadError, LoadLimits, LoadOptions, OwnKey, Purged, ReadKey, Result, Scan,
+    ScanOptions, SetOptions, Source, Stale, Store, Strict, Ttl, UpdateError, UpdateOptions, codec,
+    guard, loading, scan,
 };
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
@@ -109,7 +109,9 @@ impl<'s, T: Cached> Handle<'s, T> {
             .collect()
     }
 
+    /// The entry of a value that keeps the rules of its type.
     pub(crate) fn sealed(&self, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
+        value.cache_validate().map_err(Error::breaking)?;
         let inner = self.store.inner();
         let tags = T::TAGGED.then(|| {
             let mut tags = inner.tag_writer();
@@ -147,7 +149,7 @@ impl<'s, T: Cached> Handle<'s, T> {
         let Some(entry) = inner.get(place, &Self::META).await? else {
             return Ok(None);
         };
-        let value = codec::decode(entry.payload());
+        let value = codec::read(entry.payload());
         inner
             .decoded("get", &place.key, &entry, value, &Self::META)
             .await
@@ -173,7 +175,7 @@ impl<'s, T: Cached> Handle<'s, T> {
                 let key = &*place.key;
                 values.push(match entry {
                     Some(entry) => {
-                        let value = codec::decode(entry.payload());
+                        let value = codec::read(entry.payload());
                         inner
                             .decoded("get_many", key, &entry, value, &Self::META)
                             .await?
@@ -452,7 +454,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             let Some((raw, left)) = inner.get_with_ttl(&place, &Self::META).await? else {
                 return Ok(None);
             };
-            let value = codec::decode(raw.payload());
+            let value = codec::read(raw.payload());
             let value = inner
                 .decoded("get_entry", &place.key, &raw, value, &Self::META)
                 .await?;
@@ -872,5 +874,5 @@ impl<T: Cached> fmt::Debug for Handle<'_, T> {
 
 /// What a loader is shown of the entry that it is to refresh.
 fn stale<T: Cached>(raw: Option<Raw>) -> Option<Stale<T>> {
-    Some(Stale::new(codec::decode(raw?.payload()).ok()?))
+    Some(Stale::new(codec::read(raw?.payload()).ok()?))
 }

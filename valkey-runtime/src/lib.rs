@@ -242,6 +242,75 @@
 //! A check is one script in the server, so that processes together let through what one would. It goes by the server's clock.
 //! Where the server does not answer, requests are let through, or refused, as the limiter was told to.
 //!
+//! # Validation
+//!
+//! With `#[cached(validate)]` values are validated before they are stored and after they are read, by the `Validate` that the type
+//! has of garde or of validator (features of these names):
+//!
+#![cfg_attr(feature = "garde", doc = "```")]
+#![cfg_attr(not(feature = "garde"), doc = "```ignore")]
+//! # use serde::{Deserialize, Serialize};
+//! use valkey_runtime::{Cached, ErrorKind, Store};
+//!
+//! #[derive(Serialize, Deserialize, Cached, garde::Validate)]
+//! #[cached(prefix = "user", ttl = "5m", validate)]
+//! struct User {
+//!     #[cached(key)]
+//!     #[garde(skip)]
+//!     id: u64,
+//!     #[garde(length(min = 1, max = 100))]
+//!     name: String,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> valkey_runtime::Result<()> {
+//! # let store = Store::memory();
+//! let nobody = || User { id: 42, name: "".into() };
+//! let error = nobody().set(&store).await.unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Invalid);
+//! assert_eq!(error.to_string(), "set user:42: invalid: `name`: length");
+//!
+//! // What a loader found is for its caller to judge. It is not stored, and counted.
+//! let user = User::get_or_load(&store, 42, async || Ok::<_, ()>(nobody())).await.unwrap();
+//! assert!(user.is_some() && !User::exists(&store, 42).await?);
+//! assert_eq!(store.stats().errors(ErrorKind::Invalid), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+#![cfg_attr(feature = "validator", doc = "```")]
+#![cfg_attr(not(feature = "validator"), doc = "```ignore")]
+//! # use serde::{Deserialize, Serialize};
+//! # use valkey_runtime::Cached;
+//! #[derive(Serialize, Deserialize, Cached, validator::Validate)]
+//! #[cached(prefix = "user", validate)]
+//! struct User {
+//!     #[cached(key)]
+//!     id: u64,
+//!     #[validate(length(min = 1, max = 100))]
+//!     name: String,
+//! }
+//! ```
+//!
+//! Rules may also be a function, `validate = path::to::function`, from `&User` to `Result<(), Invalid>` (see [`Invalid`]), or to
+//! what `Validate` of garde or validator gives. So rules of garde's with a context, or of validator's with arguments, are
+//! applied by a function that has these. A type with rules of both says which are meant: `validate = garde::Validate::validate`.
+//!
+//! | where an invalid value is met | what becomes of it |
+//! |---|---|
+//! | `set` and the like | an error of kind [`Invalid`](ErrorKind::Invalid); nothing is sent, and what is there stays. Of `set_many` nothing is stored, of a [`Batch`] the other items are carried out |
+//! | [`write_through`](Cached::write_through) | the write is done, and its result returned; the value is not stored, the old one is gone. It is logged, and counted as an error of that kind |
+//! | a loader's | it is returned to its caller, and to those who share that load; it is not stored, and what there was to be refreshed is removed. It is logged, and counted as an error of that kind |
+//! | an entry that is read | as a corrupt one: a miss, counted ([`Stats::corrupt`]), logged, and removed; with `on_corrupt = "error"` an error of kind `Invalid`; with `keep_corrupt` it stays |
+//! | an entry whose time is over | the same where it was to be served; it is not shown to a loader |
+//!
+//! - An error and the log name the field and the rule, and never the value: neither garde's and validator's messages, which may
+//!   quote it, nor keys of maps in it. `Invalid` takes texts of the program alone.
+//! - `exists`, `ttl` and `count` read no values, and do not validate.
+//! - While two releases with different rules run side by side, each finds what the other stored invalid, and removes it. Raise the
+//!   `version` with the rules: then each leaves the other's entries alone.
+//! - It costs what the rules cost, at each read. A type without `validate` pays nothing.
+//!
 //! # Features
 //!
 //! | feature | default | brings |
@@ -252,6 +321,8 @@
 //! | `chrono` | | `NaiveDate`, `NaiveDateTime`, `DateTime<Utc>` as parts of a key |
 //! | `time` | | `Date`, `UtcDateTime`, `OffsetDateTime` (by its instant) as parts of a key |
 //! | `jiff` | | `civil::Date`, `Timestamp` as parts of a key |
+//! | `garde` | | `#[cached(validate)]` by garde 0.23 |
+//! | `validator` | | `#[cached(validate)]` by validator 0.21 |
 //! | `testing` | | the test kit: `testing::TestServer` |
 
 #[cfg(all(test, feature = "derive"))]
@@ -294,6 +365,7 @@ mod transition;
 mod ttl;
 mod ttl_env;
 mod undelivered;
+mod validation;
 mod verbs;
 
 pub use backend::BreakerState;
@@ -322,6 +394,7 @@ pub use tags::TagWriter;
 pub use tags::{Clearable, Tag, Tagged};
 pub use tracking::{InvalidatedKey, InvalidatedTag, InvalidatedType, Invalidation};
 pub use ttl::{Ttl, TtlError};
+pub use validation::{Invalid, Violation};
 #[cfg(feature = "derive")]
 pub use valkey_derive::{Cached, KeyPart};
 
@@ -333,9 +406,10 @@ pub mod __private {
         HashTag, ImpossibleKey, KeyPart, KeyWith, KeyWriter, Newtype, With, WithResult,
     };
     pub use crate::prefix::{Prefix, PrefixPart};
+    pub use crate::validation::{Rules, validated, validators};
     pub use crate::{
-        BestEffort, Cached, Clearable, IntoLoaded, KeyOf, Keyed, LimitKey, OnCorrupt, Policy,
-        Result, Store, Strict, Tag, TagWriter, Tagged, Ttl,
+        BestEffort, Cached, Clearable, IntoLoaded, Invalid, KeyOf, Keyed, LimitKey, OnCorrupt,
+        Policy, Result, Store, Strict, Tag, TagWriter, Tagged, Ttl,
     };
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;

@@ -1,14 +1,14 @@
 //! What a type's annotation decides besides prefix, TTL and version.
 
 /// What a read makes of an entry that is not this type's: bytes that are no envelope, trailing or missing bytes, a value
-/// that its type refuses.
+/// that its type refuses, or that breaks the type's rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnCorrupt {
     /// A miss; it is counted and logged. The default.
     #[default]
     Miss,
-    /// An error of kind [`Corrupt`](crate::ErrorKind::Corrupt).
+    /// An error of kind [`Corrupt`](crate::ErrorKind::Corrupt), or [`Invalid`](crate::ErrorKind::Invalid).
     Error,
 }
 

@@ -19,7 +19,7 @@ use crate::key;
 use crate::store::Inner;
 use crate::tags::{self, Place};
 use crate::verbs::{Meta, Seen};
-use crate::{Cached, Error, ErrorKind, KeyWriter, OnCorrupt, ReadKey, ReadKeyOf, Result, codec};
+use crate::{Cached, Error, KeyWriter, OnCorrupt, ReadKey, ReadKeyOf, Result, codec};
 
 /// How many keys a server looks at for one page, where nothing of the values is transferred.
 const PAGE: usize = 1000;
@@ -253,9 +253,9 @@ impl Pages<'_> {
             };
             let item = match seen {
                 Seen::Nothing => continue,
-                Seen::Corrupt(bytes, why) => Err((bytes, why.to_owned())),
+                Seen::Corrupt(bytes, why) => Err((bytes, why.into())),
                 Seen::Value(raw) => {
-                    codec::decode(raw.payload()).map_err(|why| (Some(raw.bytes().clone()), why))
+                    codec::read(raw.payload()).map_err(|why| (Some(raw.bytes().clone()), why))
                 }
             };
             match item {
@@ -265,8 +265,7 @@ impl Pages<'_> {
                         .note_corrupt("scan", &key, bytes.as_deref(), &why, meta)
                         .await;
                     if meta.policy.on_corrupt == OnCorrupt::Error {
-                        let error = Error::new(ErrorKind::Corrupt, why);
-                        items.push(Err(inner.failed_at("scan", &key, error)));
+                        items.push(Err(inner.failed_at("scan", &key, why.into())));
                     }
                 }
             }

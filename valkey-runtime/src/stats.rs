@@ -190,7 +190,7 @@ impl Stats {
         self.misses
     }
 
-    /// Entries that were found corrupt.
+    /// Entries that were found corrupt, or their values invalid.
     pub fn corrupt(&self) -> u64 {
         self.corrupt
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::backend::{Found, Write};
+use crate::codec::{self, Refusal};
 use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Lease;
 use crate::envelope::timing::{FOR_EVER, Timing};
@@ -18,7 +19,7 @@ use crate::options::Condition;
 use crate::store::Inner;
 use crate::tags::{Bid, Place, TagWriter};
 use crate::transition::{Fingerprint, Hold, Placing, Put, Touch, Verb};
-use crate::{Cached, Error, ErrorKind, OnCorrupt, Policy, Result, Ttl, codec};
+use crate::{Cached, Error, OnCorrupt, Policy, Result, Ttl};
 
 /// What the verbs need to know of a type.
 #[derive(Clone, Copy, Debug)]
@@ -304,7 +305,7 @@ impl Inner {
                 Ok(None)
             }
             Seen::Corrupt(bytes, why) => self
-                .corrupt(operation, key, bytes.as_deref(), why, meta)
+                .corrupt(operation, key, bytes.as_deref(), why.into(), meta)
                 .await
                 .map(|()| None),
         }
@@ -331,13 +332,13 @@ impl Inner {
         }
     }
 
-    /// Takes note of what the codec made of an entry.
+    /// Takes note of what the codec and the type's rules made of an entry.
     pub(crate) async fn decoded<T>(
         &self,
         operation: &'static str,
         key: &[u8],
         entry: &Raw,
-        value: Result<T, String>,
+        value: Result<T, Refusal>,
         meta: &Meta,
     ) -> Result<Option<T>> {
         match value {
@@ -347,31 +348,28 @@ impl Inner {
                 Ok(Some(value))
             }
             Err(why) => self
-                .corrupt(operation, key, Some(&entry.bytes), &why, meta)
+                .corrupt(operation, key, Some(&entry.bytes), why, meta)
                 .await
                 .map(|()| None),
         }
     }
 
-    /// Does with a corrupt entry what its type wants: a miss or an error, removed or left.
+    /// Does with a corrupt entry, or one whose value is invalid, what its type wants: a miss or an error, removed or left.
     async fn corrupt(
         &self,
         operation: &'static str,
         key: &[u8],
         bytes: Option<&[u8]>,
-        why: &str,
+        why: Refusal,
         meta: &Meta,
     ) -> Result<()> {
-        self.note_corrupt(operation, key, bytes, why, meta).await;
+        self.note_corrupt(operation, key, bytes, &why, meta).await;
         match meta.policy.on_corrupt {
             OnCorrupt::Miss => {
                 self.counters.miss();
                 Ok(())
             }
-            OnCorrupt::Error => {
-                let error = Error::new(ErrorKind::Corrupt, why);
-                Err(self.failed_at(operation, key, error))
-            }
+            OnCorrupt::Error => Err(self.failed_at(operation, key, why.into())),
         }
     }
 
@@ -381,10 +379,11 @@ impl Inner {
         operation: &'static str,
         key: &[u8],
         bytes: Option<&[u8]>,
-        why: &str,
+        why: &Refusal,
         meta: &Meta,
     ) -> bool {
         self.counters.corrupt();
+        let why = why.to_string();
         tracing::warn!(operation, key = printable(key), why, "a corrupt entry");
         let Some(bytes) = bytes.filter(|_| !meta.policy.keep_corrupt) else {
             return false;

@@ -24,3 +24,4 @@ mod servers;
 mod tags;
 mod tags_faults;
 mod tags_race;
+mod validation;

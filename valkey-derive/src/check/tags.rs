@@ -39,11 +39,12 @@ pub(crate) fn tags(
     if !key.possible {
         templates.clear();
     }
-    let function = written.other_tags.as_ref().and_then(Option::as_ref);
+    let others = written.other_tags.as_ref();
+    let function = others.and_then(|others| others.value.as_ref());
     Tags {
         templates,
         function: function.map(|function| function.0.clone()),
-        at_call: matches!(written.other_tags, Some(None)),
+        at_call: others.is_some() && function.is_none(),
         clear: written.clear,
     }
 }
@@ -184,7 +185,7 @@ fn function(pieces: &[Piece], tag: &LitStr, errors: &mut Errors) -> Option<Ident
     }
 }
 
-fn name_of(field: &Field) -> String {
+pub(super) fn name_of(field: &Field) -> String {
     match &field.member {
         Member::Named(name) => name.unraw().to_string(),
         Member::Unnamed(at) => at.index.to_string(),

@@ -836,7 +836,7 @@ mod tests {
             let chunks = chunks(items.len(), |at| items[at]);
             chunks.map(|chunk| chunk.len()).collect()
         };
-        assert_eq!(sizes(&[]), []);
+        assert!(sizes(&[]).is_empty());
         assert_eq!(sizes(&[1; 2500]), [1000, 1000, 500]);
         assert_eq!(sizes(&[CHUNK_BYTES + 1, 1, CHUNK_BYTES - 1, 1]), [1, 2, 1]);
     }

@@ -17,13 +17,14 @@ use super::{
     FIRST_PAUSE, Key, LEASE_LIFE, LONGEST_LOAD, LONGEST_PAUSE, RENEWAL, Request, TypeFlights,
     TypeLoads, give_back, millis,
 };
+use crate::codec::{self, Refusal};
 use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Lease;
 use crate::error::printable;
 use crate::store::Store;
 use crate::transition::{Placing, Rejected, Verb};
 use crate::verbs::{Meta, Raw, ttl_left};
-use crate::{Cached, IntoLoaded, Ttl, codec};
+use crate::{Cached, IntoLoaded, Ttl};
 
 /// How long a caller waits for its turn to load, and what it is told then.
 pub(crate) type Queue<E> = Option<(Duration, fn() -> E)>;
@@ -163,7 +164,7 @@ impl Driver {
     pub(super) async fn until_load<T: Cached>(&mut self) -> Ready<T> {
         loop {
             match self.next().await {
-                Next::Examine(raw) => match codec::decode(raw.payload()) {
+                Next::Examine(raw) => match codec::read(raw.payload()) {
                     Ok(value) => {
                         let origin = raw.origin(Source::Server, None, self.store.inner());
                         self.accept(raw);
@@ -173,24 +174,35 @@ impl Driver {
                 },
                 Next::Shared(share) => {
                     let inner = self.store.inner();
-                    let (raw, source) = match share {
+                    let (raw, source, value) = match share {
+                        // Who shares it has read it, or loaded it: then it is the answer of that load, even if it is invalid.
                         Share::Value(raw) => {
                             inner.counters.shared();
-                            (raw, Source::Joined)
+                            let value = codec::decode(raw.payload()).ok();
+                            (raw, Source::Joined, value)
                         }
-                        Share::Stale(raw) => {
-                            inner.counters.stale();
-                            (raw, Source::Stale)
-                        }
+                        Share::Stale(raw) => match codec::read(raw.payload()) {
+                            Ok(value) => {
+                                inner.counters.stale();
+                                (raw, Source::Stale, Some(value))
+                            }
+                            Err(why) => {
+                                let key = self.call.key();
+                                inner.reject(key, &raw, &why, self.meta).await;
+                                (raw, Source::Stale, None)
+                            }
+                        },
                         Share::Nothing => {
                             inner.counters.shared();
                             return Ready::Answer(None);
                         }
                     };
-                    // It was encoded from a value of this type. A type that can't read what it wrote is not shared.
-                    return match codec::decode(raw.payload()) {
-                        Ok(value) => Ready::Answer(Some((value, raw.origin(source, None, inner)))),
-                        Err(_) => {
+                    // A type that can't read what it wrote is not shared.
+                    return match value {
+                        Some(value) => {
+                            Ready::Answer(Some((value, raw.origin(source, None, inner))))
+                        }
+                        None => {
                             self.kept = None;
                             Ready::Load
                         }
@@ -238,8 +250,17 @@ impl Driver {
         let Step::Ask { rejected } = self.step else {
             return;
         };
-        let sight = self.ask(rejected).await;
-        let seen = self.note(sight);
+        let seen = match self.ask(rejected).await {
+            // Others take it as read.
+            Sight::Value(raw) => match codec::read::<T>(raw.payload()) {
+                Ok(_) => Seen::Hit(raw.bytes().clone()),
+                Err(why) => {
+                    let (inner, key) = (self.store.inner(), self.call.key());
+                    inner.reject(key, &raw, &why, self.meta).await
+                }
+            },
+            sight => self.note(sight),
+        };
         self.answered(seen);
         if let Step::Load(Some(lease)) = self.step {
             self.lease = Some(lease);
@@ -283,7 +304,7 @@ impl Driver {
     /// That value.
     pub(super) fn overtaking<T: Cached>(&self) -> Option<(T, Raw)> {
         let kept = self.kept.as_ref().filter(|_| self.may_be_overtaken())?;
-        Some((codec::decode(kept.payload()).ok()?, kept.clone()))
+        Some((codec::read(kept.payload()).ok()?, kept.clone()))
     }
 
     /// Whether the caller has waited for others for as long as its type lets it.
@@ -345,7 +366,7 @@ impl Driver {
     }
 
     /// What the server showed is none.
-    async fn reject(&mut self, entry: Raw, why: &str) {
+    async fn reject(&mut self, entry: Raw, why: &Refusal) {
         let seen = self
             .store
             .inner()
@@ -485,10 +506,19 @@ impl Driver {
         inner.counters.failed_load();
         let may_serve = |kept: &Raw| inner.may_serve(kept, self.meta);
         let kept = self.kept.take().filter(may_serve);
-        let value = kept.as_ref().map(|kept| codec::decode(kept.payload()));
-        let (Some(kept), Some(Ok(value))) = (kept, value) else {
+        let Some(kept) = kept else {
             self.end(End::FAILED).await;
             return None;
+        };
+        let value = match codec::read(kept.payload()) {
+            Ok(value) => value,
+            Err(why) => {
+                let (key, lease) = (self.call.key(), self.lease);
+                let end = inner.unreadable(key, &kept, &why, lease, self.meta);
+                let end = end.await;
+                self.end(end).await;
+                return None;
+            }
         };
         let origin = self.serves(&kept);
         tracing::warn!(

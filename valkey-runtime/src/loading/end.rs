@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::call::{Loaded as Ended, Share};
+use crate::codec::{self, Refusal};
 use crate::envelope::placeholder::Lease;
 use crate::envelope::{Header, HeaderBytes};
 use crate::loaded::Fate;
@@ -10,7 +11,7 @@ use crate::store::Inner;
 use crate::tags::{Bid, TagWriter};
 use crate::transition::{Put, Verb};
 use crate::verbs::{Meta, Raw};
-use crate::{Cached, Error, Loaded, Ttl, codec};
+use crate::{Cached, Error, Loaded, Ttl};
 
 /// How a load ends: what its followers are given, and what becomes of what it holds.
 pub(super) struct End {
@@ -106,6 +107,12 @@ impl End {
             false => Ended::Overtaken,
         }
     }
+
+    /// The load gave nothing, and what it claimed is no value that its type takes.
+    const UNREADABLE: Self = Self {
+        then: Then::Discard,
+        ..Self::FAILED
+    };
 
     /// An invalidation came between.
     pub(super) const OVERTAKEN: Self = Self {
@@ -242,11 +249,17 @@ impl Inner {
         let ttl = loaded.ttl.or(ttl);
         // Without a lease nothing can be stored; while the store is off it would be, and is deleted instead. Nor can it without the
         // clock, where there are tags.
+        let rules = loaded.value.as_ref().map(Cached::cache_validate);
+        let invalid = rules.and_then(Result::err);
         let wanted = match loaded.fate {
+            _ if invalid.is_some() => false,
             Fate::Stored => true,
             Fate::Unchanged => kept.is_some(),
             Fate::NotStored | Fate::NotShared | Fate::Served => false,
         };
+        if let Some(rules) = invalid {
+            log(Error::breaking(rules));
+        }
         let stores = wanted && (begun.lease.is_some() || !self.is_enabled());
         let clock = match (tags, begun.clock) {
             (None, _) => None,
@@ -300,6 +313,24 @@ impl Inner {
                 log(error);
                 end(Ended::Failed, Then::Discard)
             }
+        }
+    }
+
+    /// How a load ends that gave nothing, where what was there can't be served instead.
+    pub(super) async fn unreadable(
+        &self,
+        key: &[u8],
+        kept: &Raw,
+        why: &Refusal,
+        lease: Option<Lease>,
+        meta: &Meta,
+    ) -> End {
+        self.note_corrupt("get_or_load", key, Some(kept.bytes()), why, meta)
+            .await;
+        // A claim that was renewed has changed its bytes.
+        match kept.is_claimed_by(lease) && !meta.policy.keep_corrupt {
+            true => End::UNREADABLE,
+            false => End::FAILED,
         }
     }
 

@@ -55,7 +55,7 @@ where
     for (at, (place, sight)) in places.iter().zip(sights).enumerate() {
         let key = &*place.key;
         let (seen, kept) = match sight {
-            Sight::Value(entry) => match codec::decode(entry.payload()) {
+            Sight::Value(entry) => match codec::read(entry.payload()) {
                 Ok(value) => {
                     inner.counters.hit();
                     inner.slide(key, &entry, meta);
@@ -78,7 +78,7 @@ where
         while let Some(asked) = many.ask().await {
             for (one, sight) in asked {
                 let seen = match sight {
-                    Sight::Value(entry) => match codec::decode(entry.payload()) {
+                    Sight::Value(entry) => match codec::read(entry.payload()) {
                         Ok(value) => {
                             let seen = Seen::Hit(entry.bytes().clone());
                             answers[many.at(one)] = Answer::Value(value, Some(entry));
@@ -134,24 +134,31 @@ where
         if !to_load.is_empty() {
             continue;
         }
-        for (at, shared) in many.take_shared() {
-            let entry = match shared {
-                Share::Stale(entry) => {
-                    inner.counters.stale();
-                    entry
-                }
+        for (one, shared) in many.take_shared() {
+            let (value, entry) = match shared {
+                Share::Stale(entry) => match codec::read(entry.payload()) {
+                    Ok(value) => {
+                        inner.counters.stale();
+                        (Some(value), entry)
+                    }
+                    Err(why) => {
+                        inner.reject(many.key(one), &entry, &why, meta).await;
+                        (None, entry)
+                    }
+                },
+                // Who shares it has read it, or loaded it: then it is the answer of that load, even if it is invalid.
                 Share::Value(entry) => {
                     inner.counters.shared();
-                    entry
+                    (codec::decode(entry.payload()).ok(), entry)
                 }
                 Share::Nothing => {
                     inner.counters.shared();
                     continue;
                 }
             };
-            // It was encoded from a value of this type.
-            if let Ok(value) = codec::decode(entry.payload()) {
-                answers[at] = Answer::Value(value, Some(entry));
+            match value {
+                Some(value) => answers[many.at(one)] = Answer::Value(value, Some(entry)),
+                None => many.load_alone(one),
             }
         }
         if many.is_done() {
@@ -428,23 +435,27 @@ impl<'s> Many<'s> {
     ) -> Option<Vec<(usize, T, Raw)>> {
         let inner = self.store.inner();
         inner.counters.failed_load();
-        let serving = |one: &One| {
-            let kept = one
-                .kept
-                .clone()
-                .filter(|kept| inner.may_serve(kept, self.meta))?;
-            Some((one.at, codec::decode(kept.payload()).ok()?, kept))
-        };
-        let served: Vec<Option<(usize, T, Raw)>> = chunk
-            .iter()
-            .map(|(one, _)| serving(&self.ones[*one]))
-            .collect();
-        let ends = chunk.iter().zip(&served).map(|((one, lease), served)| {
-            let fallen_back = |(_, _, kept): &(usize, T, Raw)| End::fallen_back(kept, *lease);
-            let end = served.as_ref().map_or(End::FAILED, fallen_back);
-            (*one, *lease, end)
-        });
-        let ends = ends.collect();
+        let mut served: Vec<Option<(usize, T, Raw)>> = Vec::with_capacity(chunk.len());
+        let mut ends = Vec::with_capacity(chunk.len());
+        for &(one, lease) in chunk {
+            let (at, key) = (self.at(one), self.key(one));
+            let kept = self.ones[one].kept.clone();
+            let kept = kept.filter(|kept| inner.may_serve(kept, self.meta));
+            let read = kept.as_ref().map(|kept| codec::read(kept.payload()));
+            let (value, end) = match (kept, read) {
+                (Some(kept), Some(Ok(value))) => {
+                    let end = End::fallen_back(&kept, lease);
+                    (Some((at, value, kept)), end)
+                }
+                (Some(kept), Some(Err(why))) => {
+                    let end = inner.unreadable(key, &kept, &why, lease, self.meta);
+                    (None, end.await)
+                }
+                _ => (None, End::FAILED),
+            };
+            served.push(value);
+            ends.push((one, lease, end));
+        }
         self.end(ends).await;
         let served: Vec<_> = served.into_iter().collect::<Option<_>>()?;
         served.iter().for_each(|_| inner.counters.stale());
@@ -561,7 +572,7 @@ impl<'s> Many<'s> {
         held
     }
 
-    /// What others have loaded meanwhile.
+    /// What others have loaded meanwhile, or what is served.
     fn take_shared(&mut self) -> Vec<(usize, Share<Raw>)> {
         let shared = self.at_step(|step| match step {
             Step::Done(share) => Some(share.clone().map(Raw::new)),
@@ -569,11 +580,14 @@ impl<'s> Many<'s> {
         });
         shared
             .into_iter()
-            .map(|(one, entry)| {
-                self.ones[one].done = true;
-                (self.ones[one].at, entry)
-            })
+            .inspect(|(one, _)| self.ones[*one].done = true)
             .collect()
+    }
+
+    /// What others have is of no use.
+    fn load_alone(&mut self, one: usize) {
+        let one = &mut self.ones[one];
+        (one.step, one.kept, one.done) = (Step::Load(None), None, false);
     }
 
     /// Waits until one of the flights has moved that calls wait on.

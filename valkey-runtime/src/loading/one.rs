@@ -151,7 +151,7 @@ impl Inner {
             false => (self.look(place, meta).await, None),
         };
         match sight {
-            Sight::Value(raw) => match codec::decode(raw.payload()) {
+            Sight::Value(raw) => match codec::read(raw.payload()) {
                 Ok(value) => {
                     self.counters.hit();
                     self.slide(key, &raw, meta);

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::call::Seen;
 use crate::backend::Found;
+use crate::codec::Refusal;
 use crate::envelope::placeholder::{Lease, Name};
 use crate::envelope::timing::Timing;
 use crate::envelope::{self, Head, Header, Kind, Standing};
@@ -63,8 +64,9 @@ impl Inner {
             Ok(Found::Withheld) => return Sight::Other(Seen::Closed),
             Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
             Ok(Found::Foreign) => {
-                let why = "another type of the server's";
-                self.note_corrupt("get_or_load", key, None, why, meta).await;
+                let why = "another type of the server's".into();
+                self.note_corrupt("get_or_load", key, None, &why, meta)
+                    .await;
                 return Sight::Other(Seen::Closed);
             }
             Err(error) => {
@@ -124,7 +126,7 @@ impl Inner {
             }
             (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => "of no known form",
         };
-        let seen = self.reject(key, &Raw::new(bytes), why, meta).await;
+        let seen = self.reject(key, &Raw::new(bytes), &why.into(), meta).await;
         Sight::Other(seen)
     }
 
@@ -133,7 +135,7 @@ impl Inner {
         &self,
         key: &[u8],
         entry: &Raw,
-        why: &str,
+        why: &Refusal,
         meta: &Meta,
     ) -> Seen<Bytes> {
         match self
