@@ -1,0 +1,158 @@
+//! A store for the sessions of tower-sessions.
+//!
+//! What may be asked of a session store is more than of a cache: what it does not know is a visitor who is logged out. So
+//! nothing here turns a failure into "there is no such session", and nothing brings a session back that was ended.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use tower_sessions::SessionStore;
+use tower_sessions::session::{Id, Record};
+use tower_sessions::session_store::{Error, Result};
+use valkey_runtime::{Cached, ErrorKind, SetOptions, Store, Ttl};
+
+/// What is kept of a session.
+///
+/// - `ttl` and `sliding`: it ends half an hour after it was read or saved last. A read extends it without writing it, so that it
+///   can't undo what another request saves meanwhile.
+/// - `max_age`: however often it is read, it ends two weeks after it was saved last.
+/// - `on_corrupt`: what can't be read is an error, and not a visitor without a session.
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "session",
+    key = String,
+    ttl = "30m",
+    jitter = "0%",
+    sliding,
+    max_age = "14d",
+    on_corrupt = "error"
+)]
+struct Session {
+    data: HashMap<String, Value>,
+    /// When it ends at the latest: the date that tower-sessions gave it when it was saved. No read extends it beyond.
+    ends: OffsetDateTime,
+}
+
+/// How often another id is tried. A second one that is taken means that ids are not random, or that it is not for their
+/// sake that nothing is stored.
+const ATTEMPTS: usize = 3;
+
+/// Sessions in a [`Store`], for `SessionManagerLayer::new`. Clones share the store.
+///
+/// A session lies under a digest of its id. The id lets its holder in; what an operator sees, in the server's keys, in errors
+/// and in logs, does not.
+#[derive(Clone, Debug)]
+pub struct ValkeySessions {
+    store: Store,
+}
+
+impl ValkeySessions {
+    /// Sessions that lie in this store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The store, if it may be asked: one that is switched off reads nothing, and that would log everybody out.
+    fn store(&self) -> Result<&Store> {
+        if self.store.is_enabled() {
+            Ok(&self.store)
+        } else {
+            Err(Error::Backend("the store is switched off".into()))
+        }
+    }
+
+    /// True if it was stored.
+    async fn set(&self, record: &Record, options: SetOptions) -> Result<bool> {
+        let (data, ends) = (record.data.clone(), record.expiry_date);
+        let stored = Session { data, ends }.set_at_with(self.store()?, &key(&record.id), options);
+        stored.await.map_err(failed)
+    }
+}
+
+#[async_trait]
+impl SessionStore for ValkeySessions {
+    async fn create(&self, record: &mut Record) -> Result<()> {
+        let Some(ttl) = life(record) else {
+            return Ok(());
+        };
+        for _ in 0..ATTEMPTS {
+            if self
+                .set(record, SetOptions::new().ttl(ttl).if_absent())
+                .await?
+            {
+                return Ok(());
+            }
+            record.id = Id::default();
+        }
+        Err(Error::Backend("no id is free".into()))
+    }
+
+    async fn save(&self, record: &Record) -> Result<()> {
+        let Some(ttl) = life(record) else {
+            return self.delete(&record.id).await;
+        };
+        // Who logs out while another request of theirs is under way has logged out.
+        if self
+            .set(record, SetOptions::new().ttl(ttl).if_present())
+            .await?
+        {
+            Ok(())
+        } else {
+            Err(Error::Backend("the session has ended meanwhile".into()))
+        }
+    }
+
+    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        let found = Session::get(self.store()?, &key(id)).await;
+        let found = found.map_err(failed)?.map(|Session { data, ends }| Record {
+            id: *id,
+            data,
+            expiry_date: ends,
+        });
+        Ok(found.filter(|record| life(record).is_some()))
+    }
+
+    async fn delete(&self, id: &Id) -> Result<()> {
+        Session::del(self.store()?, &key(id))
+            .await
+            .map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// Under what a session lies.
+fn key(id: &Id) -> String {
+    let digest = digest(&SHA256, &id.0.to_le_bytes());
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// How long it lives unless it is read: as long as the type says, but not beyond its date. None if that is over.
+fn life(record: &Record) -> Option<Duration> {
+    let left = record.expiry_date - OffsetDateTime::now_utc();
+    let left = Duration::try_from(left)
+        .ok()
+        .filter(|left| !left.is_zero())?;
+    match Session::TTL {
+        Ttl::After(idle) => Some(left.min(idle)),
+        Ttl::Never => Some(left),
+    }
+}
+
+/// None of these messages holds data of a session, nor its id.
+fn failed(error: valkey_runtime::Error) -> Error {
+    let message = error.to_string();
+    match error.kind() {
+        ErrorKind::Encode | ErrorKind::TooLarge => Error::Encode(message),
+        ErrorKind::Corrupt => Error::Decode(message),
+        _ => Error::Backend(message),
+    }
+}
