@@ -323,7 +323,7 @@
 //! | `jiff` | | `civil::Date`, `Timestamp` as parts of a key |
 //! | `garde` | | `#[cached(validate)]` by garde 0.23 |
 //! | `validator` | | `#[cached(validate)]` by validator 0.21 |
-//! | `testing` | | the test kit: `testing::TestServer` |
+//! | `testing` | | the test kit: `Store::faults`, `testing::memory` with a clock, `testing::TestServer` |
 
 #[cfg(all(test, feature = "derive"))]
 extern crate self as valkey_runtime;

@@ -98,7 +98,7 @@ async fn a_fault_strikes_what_it_is_meant_for(on: On) {
     assert_eq!(faults.pending(), 0);
     delivered(&store).await;
 
-    faults.fail_next(out_of_memory.clone().at("kit-meant:user:42"));
+    faults.fail_next(out_of_memory.clone().at("user:42"));
     assert!(User { id: 4 }.set(&store).await.is_ok());
     assert!(User::get(&store, 42).await.is_err());
 
@@ -126,7 +126,7 @@ async fn a_bulk_request_fails_as_one(on: On) {
     let store = on.store("kit-bulk").await;
     let users = [User { id: 1 }, User { id: 2 }, User { id: 3 }];
     User::set_many(&store, &users).await.unwrap();
-    let second = Fault::error(ErrorKind::Timeout).at("kit-bulk:user:2");
+    let second = Fault::error(ErrorKind::Timeout).at("user:2");
     store.faults().fail_next(second.clone());
     let failed = kind(User::get_many(&store, [1, 2, 3]).await);
     assert_eq!(failed, Some(ErrorKind::Timeout));

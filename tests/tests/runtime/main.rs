@@ -24,4 +24,5 @@ mod servers;
 mod tags;
 mod tags_faults;
 mod tags_race;
+mod testing_page;
 mod validation;

@@ -179,7 +179,7 @@ impl Fault {
         self
     }
 
-    /// Only requests for this key, as it is in the server, its namespace included. Of a bulk request it may be any of its keys.
+    /// Only requests for this key, without the store's namespace: `user:42`. Of a bulk request it may be any of its keys.
     pub fn at(mut self, key: impl Into<String>) -> Self {
         self.at = Some(At::Key(key.into()));
         self
@@ -192,12 +192,12 @@ impl Fault {
     }
 
     fn strikes(&self, namespace: &str, request: Request, key: &[u8]) -> bool {
+        let own = key.strip_prefix(namespace.as_bytes()).unwrap_or(key);
         let here = match &self.at {
             None => true,
-            Some(At::Key(wanted)) => wanted.as_bytes() == key,
+            Some(At::Key(wanted)) => wanted.as_bytes() == own,
             Some(At::Prefix(prefix)) => {
-                let own = key.strip_prefix(namespace.as_bytes());
-                let parts = own.and_then(|own| own.strip_prefix(prefix.as_bytes()));
+                let parts = own.strip_prefix(prefix.as_bytes());
                 parts.is_some_and(|parts| parts.is_empty() || parts.starts_with(b":"))
             }
         };

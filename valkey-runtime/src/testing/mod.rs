@@ -1,4 +1,7 @@
-//! The test kit, for applications as for the runtime's own tests.
+//! The test kit, for applications as for the runtime's own tests. The page `docs/testing.md` shows the tests of a service.
+//!
+//! [`Store::memory`] is a store in the process, and [`memory`] one with the clock that it goes by. [`Store::faults`] has requests of
+//! any store fail, or wait until the test lets them go on.
 //!
 //! [`TestServer`] is a private `valkey-server` on a free port of this machine: plain, with TLS, or on a Unix socket;
 //! [`TestCluster`] is three of them. All of it runs on threads and blocking sockets, so that a test is free in its choice of
