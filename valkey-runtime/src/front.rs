@@ -447,7 +447,7 @@ impl Front {
     /// What is asked of a limit. Nothing of it is kept to be delivered: a count that comes late counts for another time.
     pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
         self.open()?;
-        self.backend.limit(key, ask).await
+        ask!(self, [(Request::Limit, key)], self.backend.limit(key, ask))
     }
 
     /// What is asked of several limits.
@@ -457,7 +457,11 @@ impl Front {
         asks: &[Ask],
     ) -> Result<Vec<Result<Verdict, Error>>, Error> {
         self.open()?;
-        self.backend.limit_many(keys, asks).await
+        ask!(
+            self,
+            Request::Limit.each(keys),
+            self.backend.limit_many(keys, asks)
+        )
     }
 
     /// The clock of the namespace's tags.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use valkey_runtime::testing::{self, Fault, Request, TestServer};
-use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, SetOptions, Store};
+use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, RateLimiter, SetOptions, Store};
 
 use crate::stores::On;
 
@@ -222,6 +222,23 @@ async fn a_store_that_is_down_says_so_and_recovers(on: On) {
 #[should_panic(expected = "no request fails with an error of kind corrupt")]
 fn a_kind_that_no_server_gives_is_refused() {
     Store::memory().faults().fail_next(ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_rate_limit_goes_by_the_clock_and_can_fail() {
+    let (store, clock) = testing::memory();
+    let quota = RateLimiter::builder("kit").quota(1, Duration::from_secs(60));
+    let limiter = quota.fail_closed().build().unwrap();
+    let check = async || limiter.check(&store, "ada").await;
+    assert!(check().await.unwrap().is_allowed());
+    assert!(!check().await.unwrap().is_allowed());
+    clock.advance(Duration::from_secs(60));
+    store
+        .faults()
+        .fail_next(Fault::error(ErrorKind::Timeout).on(Request::Limit));
+    let decision = check().await.unwrap();
+    assert_eq!(decision.failure(), Some(ErrorKind::Timeout));
+    assert!(check().await.unwrap().is_allowed());
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]

@@ -69,6 +69,8 @@ pub enum Request {
     Lease,
     /// A writer's guard: to place it, to keep it, to take it away.
     Guard,
+    /// A rate limit: to check it, to look at it, to reset it.
+    Limit,
 }
 
 impl Request {
