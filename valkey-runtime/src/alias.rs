@@ -92,6 +92,7 @@ impl<'de, T: Aliased<NUMBER>, const NUMBER: usize> Deserialize<'de> for By<T, NU
 
 impl<T: Aliased<NUMBER>, const NUMBER: usize> Cached for By<T, NUMBER> {
     const PREFIX: &'static str = "";
+    const ALIAS_OF: Option<(&'static str, &'static str)> = Some((T::PREFIX, T::NAME));
     const TTL: Ttl = T::TTL;
     const VERSION: u16 = T::VERSION;
     const POLICY: Policy = policy(T::POLICY);
@@ -189,7 +190,7 @@ where
             }
         }
         tracing::debug!(
-            prefix = T::PREFIX,
+            "db.collection.name" = T::PREFIX,
             alias = T::NAME,
             "the key that was found is of no such value: if the database takes several for one, `alias(with = …)` has to"
         );

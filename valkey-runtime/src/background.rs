@@ -148,10 +148,6 @@ mod tests {
         (Background::new(counters.clone()), counters)
     }
 
-    fn refused(background: &Background, counters: &Counters) -> u64 {
-        counters.snapshot(background).background_refused()
-    }
-
     /// Counts those of it that there are.
     struct Alive(Arc<AtomicUsize>);
 
@@ -191,7 +187,7 @@ mod tests {
         let alive = Arc::default();
         assert!(!background.spawn(for_ever(&alive)));
         assert_eq!(alive.load(SeqCst), 0, "dropped");
-        assert_eq!(refused(&background, &counters), 1);
+        assert_eq!(counters.background_refusals(), 1);
         assert!(background.spawn_needed(pending()).is_some());
 
         end.send(()).unwrap();
@@ -201,7 +197,7 @@ mod tests {
         assert!(background.spawn(pending()), "there is room again");
         assert!(!background.spawn(pending()));
         assert_eq!(
-            (background.running(), refused(&background, &counters)),
+            (background.running(), counters.background_refusals()),
             (258, 2)
         );
     }
@@ -233,7 +229,7 @@ mod tests {
         assert!(!background.spawn(for_ever(&alive)));
         assert!(background.spawn_needed(for_ever(&alive)).is_none());
         assert_eq!((background.running(), alive.load(SeqCst)), (0, 0));
-        assert_eq!(refused(&background, &counters), 2);
+        assert_eq!(counters.background_refusals(), 2);
         assert!(!background.close().await, "again");
     }
 
@@ -243,7 +239,7 @@ mod tests {
         assert!(!background.spawn(pending()));
         assert!(background.spawn_needed(pending()).is_none());
         assert_eq!(
-            (background.running(), refused(&background, &counters)),
+            (background.running(), counters.background_refusals()),
             (0, 0)
         );
     }

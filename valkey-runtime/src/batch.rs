@@ -6,13 +6,16 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::backend::Write;
 use crate::error::all;
 use crate::options::Condition;
 use crate::store::Inner;
 use crate::tags::{Invalidation, Place, hold_of_tags};
-use crate::verbs::{Admission, Meta, Sealed, Setting, has_stored};
+use crate::trace::{About, Ending, traced};
+use crate::types::Type;
+use crate::verbs::{Admission, Sealed, Setting, has_stored};
 use crate::{Cached, Keyed, Result, SetOptions, Store, Tag};
 
 /// Verbs that are collected and then sent together, from [`Store::batch`]: one round trip, whatever the types.
@@ -81,15 +84,15 @@ enum Item {
         place: Place,
         sealed: Result<Sealed>,
         condition: Condition,
-        meta: &'static Meta,
+        of: Arc<Type>,
     },
     Del {
         key: Vec<u8>,
-        meta: &'static Meta,
+        of: Arc<Type>,
     },
     Expire {
         key: Vec<u8>,
-        meta: &'static Meta,
+        of: Arc<Type>,
     },
     Tag {
         epoch: Vec<u8>,
@@ -129,21 +132,23 @@ impl<'s> Batch<'s> {
             place: self.store.of::<T>().place(key),
             sealed: self.store.of::<T>().sealed(value, ttl),
             condition,
-            meta: const { &Meta::of::<T>() },
+            of: self.store.inner().types.of::<T>().clone(),
         };
         self.add(item)
     }
 
     /// As [`Cached::del`].
     pub fn del<T: Cached>(&mut self, key: T::Key<'_>) -> &mut Self {
-        let (key, meta) = (self.store.of::<T>().bytes(key), const { &Meta::of::<T>() });
-        self.add(Item::Del { key, meta })
+        let key = self.store.of::<T>().bytes(key);
+        let of = self.store.inner().types.of::<T>().clone();
+        self.add(Item::Del { key, of })
     }
 
     /// As [`Cached::expire`].
     pub fn expire<T: Cached>(&mut self, key: T::Key<'_>) -> &mut Self {
-        let (key, meta) = (self.store.of::<T>().bytes(key), const { &Meta::of::<T>() });
-        self.add(Item::Expire { key, meta })
+        let key = self.store.of::<T>().bytes(key);
+        let of = self.store.inner().types.of::<T>().clone();
+        self.add(Item::Expire { key, of })
     }
 
     /// As [`Store::invalidate_tag`]. The answer is `true`.
@@ -176,7 +181,12 @@ impl<'s> Batch<'s> {
     /// is then deleted as soon as the server takes it.
     pub fn send(&mut self) -> impl Future<Output = BatchResults> + Send + use<'s> {
         let (inner, items) = (self.store.inner(), std::mem::take(&mut self.items));
-        async move { BatchResults(inner.send_batch(items).await) }
+        async move {
+            let span = inner.span("batch", None, About::Keys(items.len()));
+            BatchResults(traced!(span, inner.send_batch(items), |results| {
+                Ending::of_each(results)
+            }))
+        }
     }
 }
 
@@ -232,12 +242,20 @@ impl Item {
         }
     }
 
+    /// Whose it is; a tag is of no type.
+    fn of(&self) -> Option<&Type> {
+        match self {
+            Item::Set { of, .. } | Item::Del { of, .. } | Item::Expire { of, .. } => Some(of),
+            Item::Tag { .. } => None,
+        }
+    }
+
     /// For how long a guard is to stay at its key, in milliseconds, if it is a deletion.
     fn hold(&self) -> Option<u64> {
         match self {
             Item::Set { .. } => None,
-            Item::Del { meta, .. } | Item::Expire { meta, .. } => {
-                Some(meta.policy.hold_millis.into())
+            Item::Del { of, .. } | Item::Expire { of, .. } => {
+                Some(of.meta().policy.hold_millis.into())
             }
             Item::Tag { hold_millis, .. } => Some(hold_of_tags(u64::from(*hold_millis))),
         }
@@ -254,14 +272,14 @@ impl Item {
             Item::Set {
                 sealed,
                 condition,
-                meta,
+                of,
                 ..
             } => {
                 let sealed = sealed.as_ref().map_err(Clone::clone)?;
-                return Ok(inner.storing(sealed, *condition, &admission?, meta));
+                return Ok(inner.storing(sealed, *condition, &admission?, of.meta()));
             }
-            Item::Del { meta, .. } => Some(Write::Apply(inner.deletion(meta))),
-            Item::Expire { meta, .. } => Some(Write::Apply(inner.expiry(meta))),
+            Item::Del { of, .. } => Some(Write::Apply(inner.deletion(of.meta()))),
+            Item::Expire { of, .. } => Some(Write::Apply(inner.expiry(of.meta()))),
             Item::Tag { hold_millis, .. } => {
                 let (clock, token) = (clock.clone()?, inner.random.next_u64());
                 let verb = Invalidation::Dead.verb(clock, *hold_millis, token);
@@ -272,7 +290,7 @@ impl Item {
 
     fn answer(&self, write: &Write<'_>, done: bool) -> bool {
         match self {
-            Item::Set { .. } => has_stored(write, done),
+            Item::Set { of, .. } => has_stored(write, done, of),
             Item::Del { .. } | Item::Expire { .. } => done,
             Item::Tag { .. } => true,
         }
@@ -289,12 +307,12 @@ impl Item {
                 place,
                 sealed: Ok(sealed),
                 condition,
-                meta,
-            } if meta.tagged => Some(Setting {
+                of,
+            } if of.meta().tagged => Some(Setting {
                 place,
                 sealed,
                 condition: *condition,
-                meta,
+                meta: of.meta(),
             }),
             _ => None,
         }
@@ -325,7 +343,10 @@ impl Inner {
         let results = items.iter().zip(results);
         let results = results.map(|(item, result)| {
             let (operation, key) = item.place();
-            result.map_err(|error| self.failed_at(operation, key, error))
+            result.map_err(|error| match item.of() {
+                Some(of) => of.failed_at(operation, key, error),
+                None => self.failed_at(operation, key, error),
+            })
         });
         results.collect()
     }

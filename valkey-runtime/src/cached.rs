@@ -94,6 +94,10 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         Ok(())
     }
 
+    /// The prefix of the values, and the field, where this is an alias of theirs.
+    #[doc(hidden)]
+    const ALIAS_OF: Option<(&'static str, &'static str)> = None;
+
     /// Whether entries carry tags. One that carries none costs nothing for it.
     #[doc(hidden)]
     const TAGGED: bool = false;

@@ -27,6 +27,15 @@ impl From<&'static str> for Refusal {
     }
 }
 
+impl Refusal {
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Refusal::Corrupt(_) => ErrorKind::Corrupt,
+            Refusal::Invalid(_) => ErrorKind::Invalid,
+        }
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {

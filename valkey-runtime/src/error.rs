@@ -161,10 +161,10 @@ impl Error {
         self
     }
 
-    /// Says in which operation and at which key it happened. The innermost word stands.
-    pub(crate) fn at(mut self, operation: &'static str, key: &[u8]) -> Self {
+    /// Says in which operation and at which key it happened, as far as the store shows its keys. The innermost word stands.
+    pub(crate) fn at(mut self, operation: &'static str, key: Option<String>) -> Self {
         self.0.operation.get_or_insert(operation);
-        self.0.key.get_or_insert_with(|| printable(key));
+        self.0.key = self.0.key.or(key);
         self
     }
 
@@ -191,7 +191,7 @@ impl Error {
         self.0.kind
     }
 
-    /// The key at which it happened, as it is in the server.
+    /// The key at which it happened, as it is in the server; or as the store [shows](crate::Builder::trace_keys) it.
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
     }
@@ -235,15 +235,6 @@ pub(crate) fn all<A>(answers: Vec<Result<A>>) -> Result<Vec<A>> {
         1 => error,
         _ => error.context(format_args!("{failed} of {count} failed")),
     })
-}
-
-/// Logs a failure that its caller is not told. Those of an outage that is known already are not worth a warning each.
-pub(crate) fn log(error: &Error, what: &str) {
-    if error.is_refused() {
-        tracing::debug!("{what}: {error}");
-    } else {
-        tracing::warn!("{what}: {error}");
-    }
 }
 
 /// A key as text for a message: lossy, without control characters, cut.
@@ -308,7 +299,8 @@ mod tests {
 
     #[test]
     fn the_message_names_operation_key_and_kind() {
-        let error = Error::new(ErrorKind::Timeout, "no answer within 500ms").at("get", b"user:42");
+        let error = Error::new(ErrorKind::Timeout, "no answer within 500ms")
+            .at("get", Some("user:42".into()));
         assert_eq!(
             error.to_string(),
             "get user:42: timeout: no answer within 500ms"
@@ -321,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_long_or_strange_key_is_cut_and_escaped() {
-        let error = Error::new(ErrorKind::Timeout, "x").at("get", &[b'k'; 1000]);
+        let error = Error::new(ErrorKind::Timeout, "x").at("get", Some(printable(&[b'k'; 1000])));
         assert!(error.to_string().len() < 300);
         assert_eq!(printable(b"a\nb\xff"), "a\\nb\u{fffd}");
     }

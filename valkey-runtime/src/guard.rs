@@ -6,17 +6,20 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
 use crate::backend::Found;
 use crate::envelope::placeholder::{self, Name};
-use crate::error::{self, printable};
 use crate::options::{Unwritten, UpdateOptions};
+use crate::stats::Count;
 use crate::store::Store;
 use crate::tags::{Bid, hold_of_tags};
+use crate::trace::{Ending, about, traced};
 use crate::transition::{LONGEST_PLACE, Placing, Put, Verb};
+use crate::types::Type;
 use crate::verbs::{Meta, Sealed};
 use crate::{Error, ErrorKind, Result, envelope};
 
@@ -140,6 +143,7 @@ impl<E: std::error::Error + 'static> std::error::Error for UpdateError<E> {
 #[must_use = "a guard that is dropped at once is no longer renewed, and runs out"]
 pub struct Guard {
     store: Store,
+    of: Arc<Type>,
     /// Those of values, and then those of tags' epochs.
     keys: Vec<Vec<u8>>,
     /// How many of them are of tags.
@@ -168,11 +172,11 @@ impl Guard {
         strict: bool,
         options: UpdateOptions,
         stores: bool,
-        meta: &Meta,
+        of: &Arc<Type>,
     ) -> Result<Self> {
-        let inner = store.inner();
+        let (inner, meta) = (store.inner(), of.meta());
         let (mut life, hold) =
-            times(&options, meta).map_err(|error| inner.failed(error.during("guard")))?;
+            times(&options, meta).map_err(|error| of.failed(error.during("guard")))?;
         let mut tags = inner.tag_writer();
         let hold_of_tag = options.tags.iter().map(|tag| u64::from(tag.hold_millis));
         let tag_hold = hold_of_tag.max().unwrap_or(0).max(hold);
@@ -194,7 +198,7 @@ impl Guard {
             match placed.and_then(|found| stamp_of(found, token)) {
                 Ok(stamp) => Some(stamp),
                 Err(error) => {
-                    refusal.get_or_insert(error.at("guard", key));
+                    refusal.get_or_insert(of.at("guard", key, error));
                     None
                 }
             }
@@ -213,10 +217,11 @@ impl Guard {
                 }
             },
         };
-        let renewal = renew(store.clone(), keys.clone(), token, life);
+        let renewal = renew(store.clone(), of.clone(), keys.clone(), token, life);
         let renewal = inner.background.spawn_needed(renewal);
         let guard = Self {
             store: store.clone(),
+            of: of.clone(),
             keys,
             tags,
             clock,
@@ -232,11 +237,11 @@ impl Guard {
             None => Ok(guard),
             Some(error) if strict => {
                 // What was placed, or was placed after all, would otherwise keep readers from storing until it runs out.
-                log_unconfirmed(guard.leave(false).await);
-                Err(inner.failed(error))
+                log_unconfirmed(guard.leave(false).await, of);
+                Err(of.failed(error))
             }
             Some(error) => {
-                inner.log_failure(error, "a row is written without its guard");
+                of.log_failure(error, "a row is written without its guard");
                 // From before it is written, so that this process does not read the old row once it is.
                 guard.keep_unplaced();
                 Ok(guard)
@@ -265,7 +270,7 @@ impl Guard {
             .await
             .and_then(|answers| answers.into_iter().collect());
         let held: Vec<bool> =
-            answers.map_err(|error: Error| inner.failed(error.during("still_held")))?;
+            answers.map_err(|error: Error| self.of.failed(error.during("still_held")))?;
         Ok(held.into_iter().all(|held| held))
     }
 
@@ -290,10 +295,9 @@ impl Guard {
         let advanced = self.advance().await;
         self.end();
         let left = self.apply_each(&self.leaves(written)).await;
-        let inner = self.store.inner();
         match advanced.and(left) {
             Ok(had) => Ok(had.into_iter().all(|had| had)),
-            Err(error) => Err(inner.failed(error.during("release"))),
+            Err(error) => Err(self.of.failed(error.during("release"))),
         }
     }
 
@@ -345,10 +349,8 @@ impl Guard {
         if sealed.header.clock.is_some() && !self.admits(&mut sealed).await {
             return self.release().await;
         }
-        self.advance().await.map_err(|error| {
-            let inner = self.store.inner();
-            inner.failed(error.during("write_through"))
-        })?;
+        let advanced = self.advance().await;
+        advanced.map_err(|error| self.of.failed(error.during("write_through")))?;
         self.end();
         let mut verbs: Vec<Verb<'_>> = self.leaves(true);
         if let Some(first) = verbs.first_mut() {
@@ -366,9 +368,13 @@ impl Guard {
             };
         }
         let stored = self.apply_each(&verbs).await;
-        let inner = self.store.inner();
-        let stored = stored.map_err(|error| inner.failed(error.during("write_through")))?;
-        Ok(stored.first() == Some(&true))
+        let stored = stored.map_err(|error| self.of.failed(error.during("write_through")))?;
+        let stored = stored.first() == Some(&true);
+        if stored {
+            let counters = self.of.counters();
+            counters.add(Count::WrittenBytes, sealed.bytes.len());
+        }
+        Ok(stored)
     }
 
     /// Whether the tags of what was written let it be stored. It was made after the clock was read; those that are invalidated
@@ -425,9 +431,12 @@ impl Drop for Guard {
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: Vec<_> = self.keys.iter().map(|key| printable(key)).collect();
+        let keys = self.keys.iter();
+        let shown: Vec<_> = keys
+            .filter_map(|key| self.of.keys().of_failure(key))
+            .collect();
         f.debug_struct("Guard")
-            .field("keys", &keys)
+            .field("keys", &shown)
             .field("placed", &self.is_placed())
             .finish_non_exhaustive()
     }
@@ -478,14 +487,12 @@ fn stamp_of(found: Found, token: u64) -> Result<u64> {
         })
 }
 
-async fn renew(store: Store, keys: Vec<Vec<u8>>, token: u64, life: u64) {
+async fn renew(store: Store, of: Arc<Type>, keys: Vec<Vec<u8>>, token: u64, life: u64) {
     let verb = Verb::RenewGuard { token, life };
     loop {
         tokio::time::sleep(Duration::from_millis(life / 3)).await;
         if let Err(error) = store.inner().backend.apply_many(&keys, &verb).await {
-            store
-                .inner()
-                .log_failure(error.during("guard"), "a guard is not renewed");
+            of.log_failure(error.during("guard"), "a guard is not renewed");
         }
     }
 }
@@ -496,7 +503,31 @@ pub(crate) async fn update<R, E, G, P, F, Fut>(
     keys: Vec<Vec<u8>>,
     strict: bool,
     options: UpdateOptions<P>,
-    meta: &Meta,
+    of: &Arc<Type>,
+    through: Option<Result<Sealed>>,
+    write: F,
+) -> Result<R, G::Error<E>>
+where
+    G: Guarding,
+    P: Unwritten<E>,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<R, E>>,
+{
+    let operation = match through {
+        None => "update",
+        Some(_) => "write_through",
+    };
+    let span = store.inner().span(operation, Some(of), about(&keys));
+    let updating = guarded::<R, E, G, P, F, Fut>(store, keys, strict, options, of, through, write);
+    traced!(span, updating, |written| Ending::of_foreign(written))
+}
+
+async fn guarded<R, E, G, P, F, Fut>(
+    store: &Store,
+    keys: Vec<Vec<u8>>,
+    strict: bool,
+    options: UpdateOptions<P>,
+    of: &Arc<Type>,
     through: Option<Result<Sealed>>,
     write: F,
 ) -> Result<R, G::Error<E>>
@@ -508,7 +539,7 @@ where
 {
     let (options, unwritten) = options.split();
     let stores = matches!(through, Some(Ok(_)));
-    let guard = match Guard::place(store, keys, strict, options, stores, meta).await {
+    let guard = match Guard::place(store, keys, strict, options, stores, of).await {
         Ok(guard) => Some(guard),
         Err(error) => {
             G::refused(error)?;
@@ -521,8 +552,8 @@ where
         .err()
         .is_some_and(|error| unwritten.is_sure(error));
     match guard {
-        Some(guard) if written.is_ok() => end(guard, through, meta).await,
-        Some(guard) if sure => log_unconfirmed(guard.abandon().await),
+        Some(guard) if written.is_ok() => end(guard, through, of).await,
+        Some(guard) if sure => log_unconfirmed(guard.abandon().await, of),
         // After an error the write may still be committed: the guard is left to run out.
         Some(_) | None => {}
     }
@@ -530,14 +561,13 @@ where
 }
 
 /// The end of an update whose write succeeded. What fails here was counted, and is no error of the write's.
-async fn end(guard: Guard, through: Option<Result<Sealed>>, meta: &Meta) {
+async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) {
     let store = guard.store.clone();
-    let inner = store.inner();
     let ended = match through {
-        Some(Ok(_)) if !inner.is_enabled() => guard.release().await,
-        Some(Ok(sealed)) => guard.store_through(sealed, meta.version).await,
+        Some(Ok(_)) if !store.is_enabled() => guard.release().await,
+        Some(Ok(sealed)) => guard.store_through(sealed, of.meta().version).await,
         Some(Err(error)) => {
-            inner.log_failure(
+            of.log_failure(
                 error.during("write_through"),
                 "what was written is not stored",
             );
@@ -545,13 +575,13 @@ async fn end(guard: Guard, through: Option<Result<Sealed>>, meta: &Meta) {
         }
         None => guard.release().await,
     };
-    log_unconfirmed(ended);
+    log_unconfirmed(ended, of);
 }
 
-fn log_unconfirmed(ended: Result<bool>) {
+fn log_unconfirmed(ended: Result<bool>, of: &Type) {
     if let Err(error) = ended {
-        error::log(
-            &error,
+        error.log(
+            Some(of.name()),
             "the end of a guard is not confirmed; the deletion of its key is queued",
         );
     }

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use crate::options::Condition;
 use crate::options::Unwritten;
 use crate::tags::Place;
+use crate::trace::{About, Ending, about, row, rows, traced};
+use crate::types::Type;
 use crate::verbs::{Meta, Raw, Sealed};
 use crate::{
     Cached, Clearable, Entry, Error, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart,
@@ -89,6 +91,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         }
     }
 
+    /// What the store has of the type.
+    fn of(self) -> &'s Arc<Type> {
+        self.store.inner().types.of::<T>()
+    }
+
     fn places_of_all<I>(&self, keys: I) -> Vec<Place>
     where
         I: IntoIterator,
@@ -145,14 +152,21 @@ impl<'s, T: Cached> Handle<'s, T> {
     }
 
     pub(crate) async fn get_place(self, place: &Place) -> Result<Option<T>> {
+        let (inner, of) = (self.store.inner(), self.of());
+        let span = inner.span("get", Some(of), About::Key(&place.key));
+        traced!(span, self.found(place, of), |found| {
+            Ending::of(found).with_rows(row(found))
+        })
+    }
+
+    async fn found(self, place: &Place, of: &Arc<Type>) -> Result<Option<T>> {
         let inner = self.store.inner();
-        let Some(entry) = inner.get(place, &Self::META).await? else {
+        let Some(entry) = inner.get(place, of).await? else {
             return Ok(None);
         };
         let value = codec::read(entry.payload());
-        inner
-            .decoded("get", &place.key, &entry, value, &Self::META)
-            .await
+        let decoded = inner.decoded("get", &place.key, &entry, value, of);
+        decoded.await
     }
 
     /// See [`Cached::get_many`].
@@ -169,22 +183,29 @@ impl<'s, T: Cached> Handle<'s, T> {
     {
         let (inner, places) = (self.store.inner(), self.places_of_all(keys));
         async move {
-            let entries = inner.get_many(&places, &Self::META).await?;
-            let mut values = Vec::with_capacity(entries.len());
-            for (place, entry) in places.iter().zip(entries) {
-                let key = &*place.key;
-                values.push(match entry {
-                    Some(entry) => {
-                        let value = codec::read(entry.payload());
-                        inner
-                            .decoded("get_many", key, &entry, value, &Self::META)
-                            .await?
-                    }
-                    None => None,
-                });
-            }
-            Ok(values)
+            let of = self.of();
+            let span = inner.span("get_many", Some(of), About::Keys(places.len()));
+            traced!(span, self.found_of_all(&places, of), |found| {
+                Ending::of(found).with_rows(rows(found))
+            })
         }
+    }
+
+    async fn found_of_all(self, places: &[Place], of: &Arc<Type>) -> Result<Vec<Option<T>>> {
+        let inner = self.store.inner();
+        let entries = inner.get_many(places, of).await?;
+        let mut values = Vec::with_capacity(entries.len());
+        for (place, entry) in places.iter().zip(entries) {
+            values.push(match entry {
+                Some(entry) => {
+                    let (key, value) = (&*place.key, codec::read(entry.payload()));
+                    let decoded = inner.decoded("get_many", key, &entry, value, of);
+                    decoded.await?
+                }
+                None => None,
+            });
+        }
+        Ok(values)
     }
 
     /// See [`Cached::exists`].
@@ -193,7 +214,11 @@ impl<'s, T: Cached> Handle<'s, T> {
     /// As there.
     pub fn exists(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
-        async move { inner.exists(&place, &Self::META).await }
+        async move {
+            let of = self.of();
+            let span = inner.span("exists", Some(of), About::Key(&place.key));
+            traced!(span, inner.exists(&place, of), Ending::of)
+        }
     }
 
     /// See [`Cached::del`].
@@ -202,7 +227,11 @@ impl<'s, T: Cached> Handle<'s, T> {
     /// As there.
     pub fn del(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, key) = (self.store.inner(), self.bytes(key));
-        async move { inner.del(&key, &Self::META).await }
+        async move {
+            let of = self.of();
+            let span = inner.span("del", Some(of), About::Key(&key));
+            traced!(span, inner.del(&key, of), Ending::of)
+        }
     }
 
     /// See [`Cached::del_many`].
@@ -215,7 +244,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         T::OwnedKey: KeyFrom<I::Item>,
     {
         let (inner, keys) = (self.store.inner(), self.bytes_of_all(keys));
-        async move { inner.del_many(&keys, &Self::META).await }
+        async move {
+            let of = self.of();
+            let span = inner.span("del_many", Some(of), About::Keys(keys.len()));
+            traced!(span, inner.del_many(&keys, of), Ending::of)
+        }
     }
 
     /// See [`Cached::expire`].
@@ -224,7 +257,11 @@ impl<'s, T: Cached> Handle<'s, T> {
     /// As there.
     pub fn expire(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, key) = (self.store.inner(), self.bytes(key));
-        async move { inner.expire(&key, &Self::META).await }
+        async move {
+            let of = self.of();
+            let span = inner.span("expire", Some(of), About::Key(&key));
+            traced!(span, inner.expire(&key, of), Ending::of)
+        }
     }
 
     /// See [`Cached::ttl`].
@@ -236,7 +273,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<Option<Ttl>>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
-        async move { inner.ttl(&place, &Self::META).await }
+        async move {
+            let of = self.of();
+            let span = inner.span("ttl", Some(of), About::Key(&place.key));
+            traced!(span, inner.ttl(&place, of), Ending::of)
+        }
     }
 
     /// See [`Cached::touch`].
@@ -245,7 +286,11 @@ impl<'s, T: Cached> Handle<'s, T> {
     /// As there.
     pub fn touch(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
-        async move { inner.touch(&place, &Self::META).await }
+        async move {
+            let of = self.of();
+            let span = inner.span("touch", Some(of), About::Key(&place.key));
+            traced!(span, inner.touch(&place, of), Ending::of)
+        }
     }
 
     /// See [`Cached::scan`].
@@ -261,7 +306,7 @@ impl<'s, T: Cached> Handle<'s, T> {
     where
         T::OwnedKey: ReadKey,
     {
-        Scan::new(self.store.inner(), options, &Self::META)
+        Scan::new(self.store.inner(), options)
     }
 
     /// See [`Cached::count`].
@@ -270,7 +315,11 @@ impl<'s, T: Cached> Handle<'s, T> {
     /// As there.
     pub fn count(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
         let inner = self.store.inner();
-        async move { inner.count(scan::keys_of::<T>(inner), &Self::META).await }
+        async move {
+            let (of, scope) = (self.of(), scan::keys_of::<T>(inner));
+            let span = inner.span("count", Some(of), About::All);
+            traced!(span, inner.count(scope, of), Ending::of)
+        }
     }
 
     /// See [`Cached::purge`].
@@ -296,7 +345,13 @@ impl<'s, T: Cached> Handle<'s, T> {
         async move {
             let scope = scan::keys_and_aliases_of::<T>(inner);
             let hold = u64::from(T::POLICY.hold_millis);
-            inner.purge(scope, hold, &mut progress).await
+            let of = self.of();
+            let span = inner.span("purge", Some(of), About::All);
+            traced!(
+                span,
+                inner.purge(scope, hold, Some(of), &mut progress),
+                Ending::of
+            )
         }
     }
 
@@ -451,16 +506,24 @@ impl<'s, T: Cached> Handle<'s, T> {
     ) -> impl Future<Output = Result<Option<Entry<T>>>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         async move {
-            let Some((raw, left)) = inner.get_with_ttl(&place, &Self::META).await? else {
-                return Ok(None);
-            };
-            let value = codec::read(raw.payload());
-            let value = inner
-                .decoded("get_entry", &place.key, &raw, value, &Self::META)
-                .await?;
-            let origin = raw.origin(Source::Server, Some(left), inner);
-            Ok(value.map(|value| origin.entry(value, T::VERSION, inner.backend.now_micros())))
+            let of = self.of();
+            let span = inner.span("get_entry", Some(of), About::Key(&place.key));
+            traced!(span, self.found_entry(&place, of), |found| {
+                Ending::of(found).with_rows(row(found))
+            })
         }
+    }
+
+    async fn found_entry(self, place: &Place, of: &Arc<Type>) -> Result<Option<Entry<T>>> {
+        let inner = self.store.inner();
+        let Some((raw, left)) = inner.get_with_ttl(place, of).await? else {
+            return Ok(None);
+        };
+        let value = codec::read(raw.payload());
+        let decoded = inner.decoded("get_entry", &place.key, &raw, value, of);
+        let value = decoded.await?;
+        let origin = raw.origin(Source::Server, Some(left), inner);
+        Ok(value.map(|value| origin.entry(value, T::VERSION, inner.backend.now_micros())))
     }
 
     /// See [`Cached::get_or_load_entry`].
@@ -743,7 +806,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             keys,
             strict,
             options,
-            &Self::META,
+            self.of(),
             through,
             write,
         )
@@ -768,7 +831,15 @@ impl<'s, T: Cached> Handle<'s, T> {
     ) -> impl Future<Output = Result<Guard>> + Send + use<'s, T> {
         let (store, keys) = (self.store, vec![self.bytes(key)]);
         let strict = options.strict.unwrap_or(T::Guarding::STRICT);
-        async move { Guard::place(store, keys, strict, options, false, &Self::META).await }
+        async move {
+            let of = self.of();
+            let span = store.inner().span("guard", Some(of), about(&keys));
+            traced!(
+                span,
+                Guard::place(store, keys, strict, options, false, of),
+                Ending::of
+            )
+        }
     }
 
     /// See [`Cached::set_at`].
@@ -780,14 +851,8 @@ impl<'s, T: Cached> Handle<'s, T> {
         key: T::Key<'_>,
         value: &T,
     ) -> impl Future<Output = Result<()>> + Send + use<'s, T> {
-        let (inner, place) = (self.store.inner(), self.place(key));
-        let sealed = self.sealed(value, None);
-        async move {
-            inner
-                .set(&place, sealed, Condition::Always, &Self::META)
-                .await
-                .map(drop)
-        }
+        let storing = self.set_at_with(key, value, SetOptions::new());
+        async move { storing.await.map(drop) }
     }
 
     /// See [`Cached::set_at_with`].
@@ -803,9 +868,13 @@ impl<'s, T: Cached> Handle<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         let sealed = self.sealed(value, options.ttl);
         async move {
-            inner
-                .set(&place, sealed, options.condition, &Self::META)
-                .await
+            let of = self.of();
+            let span = inner.span("set", Some(of), About::Key(&place.key));
+            traced!(
+                span,
+                inner.set(&place, sealed, options.condition, of),
+                Ending::of
+            )
         }
     }
 
@@ -852,7 +921,11 @@ impl<'s, T: Cached> Handle<'s, T> {
             .into_iter()
             .map(|value| (self.place(value.cache_key()), self.sealed(value, None)))
             .unzip();
-        async move { inner.set_many(&places, sealed, &Self::META).await }
+        async move {
+            let of = self.of();
+            let span = inner.span("set_many", Some(of), About::Keys(places.len()));
+            traced!(span, inner.set_many(&places, sealed, of), Ending::of)
+        }
     }
 }
 

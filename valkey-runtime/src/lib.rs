@@ -360,10 +360,12 @@ mod table;
 mod tags;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod trace;
 mod tracking;
 mod transition;
 mod ttl;
 mod ttl_env;
+mod types;
 mod undelivered;
 mod validation;
 mod verbs;
@@ -387,11 +389,12 @@ pub use options::{
 pub use policy::{OnCorrupt, Policy};
 pub use prefix::PrefixPart;
 pub use scan::{Purged, Scan, ScanOptions};
-pub use stats::Stats;
+pub use stats::{Stats, TypeStats};
 pub use store::Store;
 #[doc(hidden)]
 pub use tags::TagWriter;
 pub use tags::{Clearable, Tag, Tagged};
+pub use trace::KeyTracing;
 pub use tracking::{InvalidatedKey, InvalidatedTag, InvalidatedType, Invalidation};
 pub use ttl::{Ttl, TtlError};
 pub use validation::{Invalid, Violation};

@@ -18,7 +18,9 @@ use crate::envelope;
 use crate::key;
 use crate::store::Inner;
 use crate::tags::{self, Place};
-use crate::verbs::{Meta, Seen};
+use crate::trace::{About, Ending, traced};
+use crate::types::Type;
+use crate::verbs::{Seen, all};
 use crate::{Cached, Error, KeyWriter, OnCorrupt, ReadKey, ReadKeyOf, Result, codec};
 
 /// How many keys a server looks at for one page, where nothing of the values is transferred.
@@ -89,10 +91,10 @@ impl<'s, T: Cached> Scan<'s, T>
 where
     T::OwnedKey: ReadKey,
 {
-    pub(crate) fn new(inner: &'s Inner, options: ScanOptions, meta: &'static Meta) -> Self {
+    pub(crate) fn new(inner: &'s Inner, options: ScanOptions) -> Self {
         let pages = Pages {
             inner,
-            meta,
+            of: inner.types.of::<T>(),
             skip: beginning(&inner.namespace, T::PREFIX).len(),
             keys: keys_of::<T>(inner).map(|scope| inner.backend.keys(scope, options.page)),
             found: VecDeque::new(),
@@ -101,7 +103,12 @@ where
             over: false,
         };
         let items = stream::unfold(pages, |mut pages| async move {
-            let items = pages.next::<T>().await?;
+            let (inner, of) = (pages.inner, pages.of);
+            let span = inner.span("scan", Some(of), About::All);
+            let items = traced!(span, pages.next::<T>(), |items| {
+                let items = items.as_deref().unwrap_or_default();
+                Ending::of_each(items).with_rows(Some(items.len()))
+            })?;
             Some((stream::iter(items), pages))
         });
         Self {
@@ -217,7 +224,7 @@ fn named(prefix: &str) -> Result<&str> {
 
 struct Pages<'s> {
     inner: &'s Inner,
-    meta: &'static Meta,
+    of: &'s Type,
     /// How much of a key is its prefix.
     skip: usize,
     /// An error where the type has none of its own.
@@ -237,12 +244,12 @@ impl Pages<'_> {
         T: Cached,
         T::OwnedKey: ReadKey,
     {
-        let (inner, meta) = (self.inner, self.meta);
+        let of = self.of;
         let read = match self.read().await {
             Ok(read) => read?,
             Err(error) => {
                 self.over = true;
-                return Some(vec![Err(inner.failed(error.during("scan")))]);
+                return Some(vec![Err(of.failed(error.during("scan")))]);
             }
         };
         let mut items = Vec::with_capacity(read.len());
@@ -261,11 +268,11 @@ impl Pages<'_> {
             match item {
                 Ok(value) => items.push(Ok((parsed, value))),
                 Err((bytes, why)) => {
-                    inner
-                        .note_corrupt("scan", &key, bytes.as_deref(), &why, meta)
+                    self.inner
+                        .note_corrupt("scan", &key, bytes.as_deref(), &why, of)
                         .await;
-                    if meta.policy.on_corrupt == OnCorrupt::Error {
-                        items.push(Err(inner.failed_at("scan", &key, why.into())));
+                    if of.meta().policy.on_corrupt == OnCorrupt::Error {
+                        items.push(Err(of.failed_at("scan", &key, why.into())));
                     }
                 }
             }
@@ -276,11 +283,11 @@ impl Pages<'_> {
 
     /// The next keys, and what is there for a read under them.
     async fn read(&mut self) -> Result<Option<Vec<(Vec<u8>, Seen)>>> {
-        let inner = self.inner;
+        let (inner, meta) = (self.inner, self.of.meta());
         if self.over || self.left == 0 || !inner.is_enabled() {
             return Ok(None);
         }
-        inner.ttl_override(self.meta)?;
+        inner.ttl_override(meta)?;
         inner.backend.open()?;
         if self.found.is_empty() {
             let keys = self.keys.as_mut().map_err(|error| error.clone())?;
@@ -295,16 +302,17 @@ impl Pages<'_> {
             return Ok(Some(Vec::new()));
         }
         let places: Vec<Place> = keys.iter().cloned().map(Place::from).collect();
-        let found = inner.read_many(&places, self.meta).await?;
-        let seen = found.into_iter().map(|found| inner.seen(found, self.meta));
+        let found = inner.read_many(&places, meta).await?;
+        let seen = found.into_iter().map(|found| inner.seen(found, meta));
         Ok(Some(keys.into_iter().zip(seen).collect()))
     }
 }
 
 impl Inner {
     /// How many values `get` would give, as far as their headers tell.
-    pub(crate) async fn count(&self, scope: Result<Scope>, meta: &Meta) -> Result<u64> {
-        let fail = |error: Error| self.failed(error.during("count"));
+    pub(crate) async fn count(&self, scope: Result<Scope>, of: &Type) -> Result<u64> {
+        let meta = of.meta();
+        let fail = |error: Error| of.failed(error.during("count"));
         let scope = scope.map_err(fail)?;
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
@@ -334,14 +342,15 @@ impl Inner {
         }
     }
 
-    /// Deletes all keys in the scope, with a guard that stays for `hold` milliseconds, and says after each page how far it is.
+    /// Deletes all keys in the scope, which are those of a type or of all, with a guard that stays for `hold` milliseconds, and says after each page how far it is.
     pub(crate) async fn purge(
         &self,
         scope: Result<Scope>,
         hold: u64,
+        of: Option<&Type>,
         progress: &mut (dyn FnMut(Purged) + Send),
     ) -> Result<u64> {
-        let fail = |error: Error| self.failed(error.during("purge"));
+        let fail = |error: Error| self.failed_of(of, error.during("purge"));
         let mut pages = self.backend.keys(scope.map_err(fail)?, PAGE);
         let began = self.backend.purge();
         let mut purged = Purged::default();
@@ -352,7 +361,7 @@ impl Inner {
                 return Ok(purged.values);
             };
             if !keys.is_empty() {
-                let removed = self.delete_page(&keys, hold).await?;
+                let removed = self.delete_page(&keys, hold).await.map_err(fail)?;
                 purged.keys += keys.len() as u64;
                 purged.values += removed;
             }
@@ -362,7 +371,6 @@ impl Inner {
 
     /// How many values were there.
     async fn delete_page(&self, keys: &[Vec<u8>], hold: u64) -> Result<u64> {
-        let fail = |error: Error| self.failed(error.during("purge"));
         let holds = self.backend.holds_of(keys).into_iter().zip(keys);
         let verbs: Vec<_> = holds
             .map(|(waiting, key)| match self.is_alias(key) {
@@ -372,7 +380,7 @@ impl Inner {
             .collect();
         let slices: Vec<_> = keys.iter().map(Vec::as_slice).collect();
         let answers = self.backend.apply_each(&slices, &verbs).await;
-        let removed = self.all("purge", keys, answers.map_err(fail)?)?;
+        let removed = all("purge", keys, answers?, self.types.keys())?;
         let values = removed.into_iter().zip(keys);
         let values = values.filter(|(removed, key)| *removed && !self.is_alias(key));
         Ok(values.count() as u64)
@@ -396,7 +404,8 @@ impl Inner {
                 Ok(Scope::new(vec![namespace.into()]).without(beginning_of_tags(namespace)))
             }
         };
-        self.purge(scope, 0, progress).await
+        let span = self.span("purge", None, About::All);
+        traced!(span, self.purge(scope, 0, None, progress), Ending::of)
     }
 }
 

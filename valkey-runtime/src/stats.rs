@@ -1,24 +1,87 @@
-//! Plain counters: what a store did since it was opened.
+//! Plain counters: what a store did since it was opened, type by type, and in all.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod display;
 
-use crate::ErrorKind;
-use crate::background::Background;
+use std::array;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-/// The counters of a store. Relaxed: each is exact, a snapshot of several is not one moment's.
+use crate::store::Inner;
+use crate::{BreakerState, ErrorKind};
+
+/// What is counted of each type.
+#[derive(Clone, Copy)]
+pub(crate) enum Count {
+    Hit,
+    Miss,
+    Absence,
+    Stale,
+    Corrupt,
+    Load,
+    FailedLoad,
+    Refresh,
+    Shared,
+    Waited,
+    RefusedFill,
+    ReadBytes,
+    WrittenBytes,
+    LoadMicros,
+}
+
+const COUNTS: usize = Count::LoadMicros as usize + 1;
+const KINDS: usize = ErrorKind::ALL.len();
+
+/// The counters of a type. Relaxed: each is exact, a snapshot of several is not one moment's.
+#[derive(Debug, Default)]
+pub(crate) struct TypeCounters {
+    counts: [AtomicU64; COUNTS],
+    longest_load: AtomicU64,
+    errors: [AtomicU64; KINDS],
+}
+
+impl TypeCounters {
+    pub(crate) fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&self, what: Count, number: usize) {
+        self.counts[what as usize].fetch_add(number as u64, Relaxed);
+    }
+
+    /// A value was given to a reader, from an entry of so many bytes.
+    pub(crate) fn hit(&self, bytes: usize) {
+        self.count(Count::Hit);
+        self.add(Count::ReadBytes, bytes);
+    }
+
+    /// A load is over that took so long.
+    pub(crate) fn loaded(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.counts[Count::LoadMicros as usize].fetch_add(micros, Relaxed);
+        self.longest_load.fetch_max(micros, Relaxed);
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind) {
+        self.errors[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    fn snapshot(&self, name: &str) -> TypeStats {
+        TypeStats {
+            name: name.to_owned(),
+            counts: read_all(&self.counts),
+            longest_load: self.longest_load.load(Relaxed),
+            errors: read_all(&self.errors),
+        }
+    }
+}
+
+fn read_all<const N: usize>(counters: &[AtomicU64; N]) -> [u64; N] {
+    array::from_fn(|at| counters[at].load(Relaxed))
+}
+
+/// The counters of what belongs to no type.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    corrupt: AtomicU64,
-    absences: AtomicU64,
-    loads: AtomicU64,
-    shared: AtomicU64,
-    refused_fills: AtomicU64,
-    failed_loads: AtomicU64,
-    refreshes: AtomicU64,
-    stale: AtomicU64,
     queued_deletions: AtomicU64,
     lost_deletions: AtomicU64,
     breaker_openings: AtomicU64,
@@ -27,119 +90,265 @@ pub(crate) struct Counters {
     rate_limited_locally: AtomicU64,
     rate_limit_failures: AtomicU64,
     background_refused: AtomicU64,
-    errors: [AtomicU64; ErrorKind::ALL.len()],
+    errors: [AtomicU64; KINDS],
 }
 
 impl Counters {
-    pub(crate) fn hit(&self) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn miss(&self) {
-        self.misses.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn corrupt(&self) {
-        self.corrupt.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn absence(&self) {
-        self.absences.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn load(&self) {
-        self.loads.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn shared(&self) {
-        self.shared.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn refused_fill(&self) {
-        self.refused_fills.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn failed_load(&self) {
-        self.failed_loads.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn refresh(&self) {
-        self.refreshes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn stale(&self) {
-        self.stale.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(crate) fn queued_deletion(&self) {
-        self.queued_deletions.fetch_add(1, Ordering::Relaxed);
+        self.queued_deletions.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn lost_deletion(&self) {
-        self.lost_deletions.fetch_add(1, Ordering::Relaxed);
+        self.lost_deletions.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn breaker_opened(&self) {
-        self.breaker_openings.fetch_add(1, Ordering::Relaxed);
+        self.breaker_openings.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refused.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn rate_limited(&self) {
-        self.rate_limited.fetch_add(1, Ordering::Relaxed);
+        self.rate_limited.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn rate_limited_locally(&self) {
-        self.rate_limited_locally.fetch_add(1, Ordering::Relaxed);
+        self.rate_limited_locally.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn rate_limit_failure(&self) {
-        self.rate_limit_failures.fetch_add(1, Ordering::Relaxed);
+        self.rate_limit_failures.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn background_refused(&self) {
-        self.background_refused.fetch_add(1, Ordering::Relaxed);
+        self.background_refused.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn error(&self, kind: ErrorKind) {
-        self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.errors[kind as usize].fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn snapshot(&self, background: &Background) -> Stats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    /// Background tasks that were not started.
+    #[cfg(test)]
+    pub(crate) fn background_refusals(&self) -> u64 {
+        self.background_refused.load(Relaxed)
+    }
+}
+
+impl Inner {
+    /// A snapshot of all counters.
+    pub(crate) fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        let types = self.types.iter();
+        let (types, total) = summed(types.map(|of| of.counters().snapshot(of.name())));
         Stats {
-            hits: read(&self.hits),
-            misses: read(&self.misses),
-            corrupt: read(&self.corrupt),
-            absences: read(&self.absences),
-            loads: read(&self.loads),
-            shared: read(&self.shared),
-            refused_fills: read(&self.refused_fills),
-            failed_loads: read(&self.failed_loads),
-            refreshes: read(&self.refreshes),
-            stale: read(&self.stale),
-            queued_deletions: read(&self.queued_deletions),
-            lost_deletions: read(&self.lost_deletions),
-            breaker_openings: read(&self.breaker_openings),
-            refused: read(&self.refused),
-            rate_limited: read(&self.rate_limited),
-            rate_limited_locally: read(&self.rate_limited_locally),
-            rate_limit_failures: read(&self.rate_limit_failures),
-            background_running: background.running() as u64,
-            background_refused: read(&self.background_refused),
-            errors: std::array::from_fn(|at| read(&self.errors[at])),
+            types,
+            total,
+            queued_deletions: read(&counters.queued_deletions),
+            lost_deletions: read(&counters.lost_deletions),
+            breaker: self.backend.backend().breaker(),
+            breaker_openings: read(&counters.breaker_openings),
+            refused: read(&counters.refused),
+            rate_limited: read(&counters.rate_limited),
+            rate_limited_locally: read(&counters.rate_limited_locally),
+            rate_limit_failures: read(&counters.rate_limit_failures),
+            undelivered: self.backend.undelivered() as u64,
+            background_running: self.background.running() as u64,
+            background_refused: read(&counters.background_refused),
+            errors: read_all(&counters.errors),
         }
     }
 }
 
-/// What a store did since it was opened: a snapshot of its counters.
+/// A row a name, in their order; and the sum of all.
+fn summed(each: impl Iterator<Item = TypeStats>) -> (Vec<TypeStats>, TypeStats) {
+    let mut each: Vec<_> = each.collect();
+    each.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut total = TypeStats::none();
+    let mut rows: Vec<TypeStats> = Vec::with_capacity(each.len());
+    for one in each {
+        total.add(&one);
+        match rows.last_mut() {
+            Some(last) if last.name == one.name => last.add(&one),
+            _ => rows.push(one),
+        }
+    }
+    (rows, total)
+}
+
+/// What was done with a type's entries since the store was opened: a row of [`Stats`].
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use valkey_runtime::{Cached, Store};
+/// # #[derive(Serialize, Deserialize, Cached)]
+/// # #[cached(prefix = "user")]
+/// # struct User { #[cached(key)] id: u64 }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// # let store = Store::memory();
+/// User::get_or_load(&store, 1, async || Ok::<_, ()>(User { id: 1 })).await.unwrap();
+/// User::get(&store, 1).await?;
+/// let stats = store.stats();
+/// let users = stats.types().find(|of| of.name() == "user").unwrap();
+/// assert_eq!((users.requests(), users.hits(), users.loads()), (2, 1, 1));
+/// assert_eq!(users.hit_ratio(), Some(0.5));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeStats {
+    name: String,
+    counts: [u64; COUNTS],
+    /// In microseconds.
+    longest_load: u64,
+    errors: [u64; KINDS],
+}
+
+impl TypeStats {
+    fn none() -> Self {
+        Self {
+            name: String::new(),
+            counts: [0; COUNTS],
+            longest_load: 0,
+            errors: [0; KINDS],
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        add_each(&mut self.counts, &other.counts);
+        add_each(&mut self.errors, &other.errors);
+        self.longest_load = self.longest_load.max(other.longest_load);
+    }
+
+    pub(crate) fn count(&self, what: Count) -> u64 {
+        self.counts[what as usize]
+    }
+
+    /// The type's prefix. Look-ups of an alias have a row of their own: `user by email`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads and loading calls that asked for a value: [hits](Self::hits), [misses](Self::misses) and
+    /// [absences](Self::absences). Of bulk verbs each key is one.
+    pub fn requests(&self) -> u64 {
+        self.hits() + self.misses() + self.absences()
+    }
+
+    /// The share of requests that the cache answered: hits and absences. `None` where there were no requests.
+    pub fn hit_ratio(&self) -> Option<f64> {
+        let requests = self.requests();
+        (requests > 0).then(|| (self.hits() + self.absences()) as f64 / requests as f64)
+    }
+
+    /// Values that a read gave.
+    pub fn hits(&self) -> u64 {
+        self.count(Count::Hit)
+    }
+
+    /// Keys for which a read gave none: nothing there, another version, no longer fresh, or corrupt under
+    /// `on_corrupt = "miss"`.
+    pub fn misses(&self) -> u64 {
+        self.count(Count::Miss)
+    }
+
+    /// Loading verbs that found the knowledge that there is no value.
+    pub fn absences(&self) -> u64 {
+        self.count(Count::Absence)
+    }
+
+    /// Loading calls that were given a value after its time: since its load failed or took too long, in the pause after that, or
+    /// as its loader wanted it.
+    pub fn stale(&self) -> u64 {
+        self.count(Count::Stale)
+    }
+
+    /// Entries that were found corrupt, or their values invalid.
+    pub fn corrupt(&self) -> u64 {
+        self.count(Count::Corrupt)
+    }
+
+    /// Loaders that were run. A bulk load is one for each thousand keys.
+    pub fn loads(&self) -> u64 {
+        self.count(Count::Load)
+    }
+
+    /// Loads whose loader failed, or was stopped since it took too long.
+    pub fn failed_loads(&self) -> u64 {
+        self.count(Count::FailedLoad)
+    }
+
+    /// How long loaders ran, all together: those that ended, however they did.
+    pub fn load_time(&self) -> Duration {
+        Duration::from_micros(self.count(Count::LoadMicros))
+    }
+
+    /// How long the longest of them ran.
+    pub fn longest_load(&self) -> Duration {
+        Duration::from_micros(self.longest_load)
+    }
+
+    /// Loads that began beside their callers, before the value's time was over. They are among the [`loads`](Self::loads).
+    pub fn refreshes(&self) -> u64 {
+        self.count(Count::Refresh)
+    }
+
+    /// Calls that took what another caller's load in this process gave.
+    pub fn shared(&self) -> u64 {
+        self.count(Count::Shared)
+    }
+
+    /// Calls that waited for the load of another process.
+    pub fn waited(&self) -> u64 {
+        self.count(Count::Waited)
+    }
+
+    /// Loaded values that were not stored, since their key was deleted or written while they were loaded.
+    pub fn refused_fills(&self) -> u64 {
+        self.count(Count::RefusedFill)
+    }
+
+    /// The bytes of the entries that were hits.
+    pub fn read_bytes(&self) -> u64 {
+        self.count(Count::ReadBytes)
+    }
+
+    /// The bytes of the entries that were stored.
+    pub fn written_bytes(&self) -> u64 {
+        self.count(Count::WrittenBytes)
+    }
+
+    /// Failures of this kind, whether told to the caller or only logged.
+    pub fn errors(&self, kind: ErrorKind) -> u64 {
+        self.errors[kind as usize]
+    }
+
+    /// Failures of whatever kind.
+    pub fn errors_total(&self) -> u64 {
+        self.errors.iter().sum()
+    }
+}
+
+fn add_each<const N: usize>(sums: &mut [u64; N], others: &[u64; N]) {
+    for (sum, other) in sums.iter_mut().zip(others) {
+        *sum += other;
+    }
+}
+
+/// What a store did since it was opened: a snapshot of its counters. Those that are counted [by type](Self::types) are the sum
+/// over all types here.
+///
+/// Printed it is a table, for a log line once a minute:
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
 /// # use valkey_runtime::{Cached, ErrorKind, Store};
 /// # #[derive(Serialize, Deserialize, Cached)]
+/// # #[cached(prefix = "user")]
 /// # struct User { #[cached(key)] id: u64 }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> valkey_runtime::Result<()> {
@@ -150,85 +359,125 @@ impl Counters {
 /// let stats = store.stats();
 /// assert_eq!((stats.hits(), stats.misses()), (1, 1));
 /// assert_eq!(stats.errors(ErrorKind::Timeout), 0);
-/// assert_eq!(stats.to_string(), "1 hit, 1 miss (50.0 % hits), 0 corrupt, 0 errors");
+/// assert_eq!(
+///     stats.to_string(),
+///     "\
+/// type   requests     hits    stale    loads   failed     mean  longest
+/// user          2   50.0 %        0        0        0        -        -
+/// total         2   50.0 %        0        0        0        -        -
+/// breaker closed; no errors"
+/// );
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
-    hits: u64,
-    misses: u64,
-    corrupt: u64,
-    absences: u64,
-    loads: u64,
-    shared: u64,
-    refused_fills: u64,
-    failed_loads: u64,
-    refreshes: u64,
-    stale: u64,
+    types: Vec<TypeStats>,
+    total: TypeStats,
     queued_deletions: u64,
     lost_deletions: u64,
+    breaker: BreakerState,
     breaker_openings: u64,
     refused: u64,
     rate_limited: u64,
     rate_limited_locally: u64,
     rate_limit_failures: u64,
+    undelivered: u64,
     background_running: u64,
     background_refused: u64,
-    errors: [u64; ErrorKind::ALL.len()],
+    /// Of what belongs to no type.
+    errors: [u64; KINDS],
 }
 
 impl Stats {
-    /// Values that a read gave.
+    /// The types that the store was used with, by name. Types with one and the same prefix share a row.
+    pub fn types(&self) -> impl Iterator<Item = &TypeStats> {
+        self.types.iter()
+    }
+
+    /// See [`TypeStats::requests`].
+    pub fn requests(&self) -> u64 {
+        self.total.requests()
+    }
+
+    /// See [`TypeStats::hit_ratio`].
+    pub fn hit_ratio(&self) -> Option<f64> {
+        self.total.hit_ratio()
+    }
+
+    /// See [`TypeStats::hits`].
     pub fn hits(&self) -> u64 {
-        self.hits
+        self.total.hits()
     }
 
-    /// Keys for which a read gave none: nothing there, another version, no longer fresh, or corrupt under
-    /// `on_corrupt = "miss"`.
+    /// See [`TypeStats::misses`].
     pub fn misses(&self) -> u64 {
-        self.misses
+        self.total.misses()
     }
 
-    /// Entries that were found corrupt, or their values invalid.
-    pub fn corrupt(&self) -> u64 {
-        self.corrupt
-    }
-
-    /// Loading verbs that found the knowledge that there is no value.
+    /// See [`TypeStats::absences`].
     pub fn absences(&self) -> u64 {
-        self.absences
+        self.total.absences()
     }
 
-    /// Loaders that were run.
-    pub fn loads(&self) -> u64 {
-        self.loads
-    }
-
-    /// Calls that took what another caller's load gave.
-    pub fn shared(&self) -> u64 {
-        self.shared
-    }
-
-    /// Loaded values that were not stored, since their key was deleted or written while they were loaded.
-    pub fn refused_fills(&self) -> u64 {
-        self.refused_fills
-    }
-
-    /// Loads whose loader failed, or was stopped since it took too long.
-    pub fn failed_loads(&self) -> u64 {
-        self.failed_loads
-    }
-
-    /// Loads that began beside their callers, before the value's time was over. They are among the [`loads`](Self::loads).
-    pub fn refreshes(&self) -> u64 {
-        self.refreshes
-    }
-
-    /// Loading calls that were given a value after its time: since its load failed or took too long, in the pause after that, or
-    /// as its loader wanted it.
+    /// See [`TypeStats::stale`].
     pub fn stale(&self) -> u64 {
-        self.stale
+        self.total.stale()
+    }
+
+    /// See [`TypeStats::corrupt`].
+    pub fn corrupt(&self) -> u64 {
+        self.total.corrupt()
+    }
+
+    /// See [`TypeStats::loads`].
+    pub fn loads(&self) -> u64 {
+        self.total.loads()
+    }
+
+    /// See [`TypeStats::failed_loads`].
+    pub fn failed_loads(&self) -> u64 {
+        self.total.failed_loads()
+    }
+
+    /// See [`TypeStats::load_time`].
+    pub fn load_time(&self) -> Duration {
+        self.total.load_time()
+    }
+
+    /// See [`TypeStats::longest_load`].
+    pub fn longest_load(&self) -> Duration {
+        self.total.longest_load()
+    }
+
+    /// See [`TypeStats::refreshes`].
+    pub fn refreshes(&self) -> u64 {
+        self.total.refreshes()
+    }
+
+    /// See [`TypeStats::shared`].
+    pub fn shared(&self) -> u64 {
+        self.total.shared()
+    }
+
+    /// See [`TypeStats::waited`].
+    pub fn waited(&self) -> u64 {
+        self.total.waited()
+    }
+
+    /// See [`TypeStats::refused_fills`].
+    pub fn refused_fills(&self) -> u64 {
+        self.total.refused_fills()
+    }
+
+    /// See [`TypeStats::read_bytes`].
+    pub fn read_bytes(&self) -> u64 {
+        self.total.read_bytes()
+    }
+
+    /// See [`TypeStats::written_bytes`].
+    pub fn written_bytes(&self) -> u64 {
+        self.total.written_bytes()
     }
 
     /// Deletions that could not be delivered and were kept to be delivered later.
@@ -240,6 +489,16 @@ impl Stats {
     /// any more that are older; other processes do until their TTL.
     pub fn lost_deletions(&self) -> u64 {
         self.lost_deletions
+    }
+
+    /// How many deletions wait for the server: [`Store::undelivered`](crate::Store::undelivered). A gauge.
+    pub fn undelivered(&self) -> u64 {
+        self.undelivered
+    }
+
+    /// Whether the server is asked: [`Store::breaker`](crate::Store::breaker).
+    pub fn breaker(&self) -> BreakerState {
+        self.breaker
     }
 
     /// How often the [breaker](crate::BreakerState) opened: the server was taken to be down.
@@ -270,7 +529,7 @@ impl Stats {
     }
 
     /// Background tasks that run at the moment: loads that go on beside their callers, deliveries, leases on their way back,
-    /// lives that hits extend, renewals of guards, and a connection being made. A gauge, where everything else here is a counter.
+    /// lives that hits extend, renewals of guards, and a connection being made. A gauge.
     pub fn background_running(&self) -> u64 {
         self.background_running
     }
@@ -283,56 +542,11 @@ impl Stats {
 
     /// Failures of this kind, whether told to the caller or only logged.
     pub fn errors(&self, kind: ErrorKind) -> u64 {
-        self.errors[kind as usize]
+        self.total.errors(kind) + self.errors[kind as usize]
     }
 
     /// Failures of whatever kind.
     pub fn errors_total(&self) -> u64 {
-        self.errors.iter().sum()
-    }
-}
-
-impl fmt::Display for Stats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stats {
-            hits,
-            misses,
-            corrupt,
-            loads,
-            errors,
-            ..
-        } = self;
-        let plural =
-            |n: u64, one: &'static str, many: &'static str| if n == 1 { one } else { many };
-        write!(
-            f,
-            "{hits} {}, {misses} {}",
-            plural(*hits, "hit", "hits"),
-            plural(*misses, "miss", "misses")
-        )?;
-        if hits + misses > 0 {
-            write!(
-                f,
-                " ({:.1} % hits)",
-                *hits as f64 * 100.0 / (hits + misses) as f64
-            )?;
-        }
-        if *loads > 0 {
-            write!(f, ", {loads} {}", plural(*loads, "load", "loads"))?;
-        }
-        let total = self.errors_total();
-        write!(
-            f,
-            ", {corrupt} corrupt, {total} {}",
-            plural(total, "error", "errors")
-        )?;
-        for (kind, n) in ErrorKind::ALL
-            .into_iter()
-            .zip(errors)
-            .filter(|(_, n)| **n > 0)
-        {
-            write!(f, "; {kind}: {n}")?;
-        }
-        Ok(())
+        self.total.errors_total() + self.errors.iter().sum::<u64>()
     }
 }

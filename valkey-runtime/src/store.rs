@@ -9,9 +9,11 @@ use crate::background::Background;
 use crate::config::{Builder, Variables};
 use crate::front::Front;
 use crate::limiter::Refusals;
-use crate::loading::Loads;
+use crate::loading::Moments;
 use crate::stats::Counters;
+use crate::trace::{About, Ending, Peer, ShownKeys, traced};
 use crate::ttl_env::Overrides;
+use crate::types::Types;
 use crate::{Batch, Cached, Handle, Invalidations, Purged, Random, Result, Stats};
 
 /// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
@@ -48,7 +50,10 @@ pub(crate) struct Inner {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) overrides: Overrides,
-    pub(crate) loads: Loads,
+    pub(crate) moments: Moments,
+    pub(crate) types: Types,
+    /// Where commands go, as spans say it.
+    pub(crate) peer: Peer,
     /// What limits have refused just now.
     pub(crate) refusals: Refusals,
     pub(crate) background: Background,
@@ -170,13 +175,14 @@ impl Store {
     /// # Errors
     /// When it did not answer.
     pub async fn ping(&self) -> Result<()> {
-        let answer = self.inner.backend.ping().await;
+        let span = self.inner.span("ping", None, About::All);
+        let answer = traced!(span, self.inner.backend.ping(), Ending::of);
         answer.map_err(|error| self.inner.failed(error.during("ping")))
     }
 
-    /// What this store did since it was opened.
+    /// What this store did since it was opened, type by type and in all: a snapshot, to be looked at or logged.
     pub fn stats(&self) -> Stats {
-        self.inner.counters.snapshot(&self.inner.background)
+        self.inner.stats()
     }
 
     /// Switches caching on or off at run time. While it is off every read is a miss that asks nothing of the server, loaders
@@ -393,8 +399,9 @@ impl Store {
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
         variables: Variables,
+        keys: ShownKeys,
+        peer: Peer,
     ) -> Self {
-        let (overrides, loads) = (Overrides::new(variables), Loads::default());
         Self {
             inner: Arc::new(Inner {
                 background: backend.background().clone(),
@@ -404,8 +411,10 @@ impl Store {
                 enabled: AtomicBool::new(enabled),
                 random,
                 counters,
-                overrides,
-                loads,
+                overrides: Overrides::new(variables),
+                moments: Moments::default(),
+                types: Types::new(keys),
+                peer,
                 refusals: Refusals::default(),
             }),
         }

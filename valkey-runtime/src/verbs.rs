@@ -13,12 +13,15 @@ use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Lease;
 use crate::envelope::timing::{FOR_EVER, Timing};
 use crate::envelope::{self, Head, Header, Standing};
-use crate::error::{self, printable};
+use crate::error;
 use crate::front::Front;
 use crate::options::Condition;
+use crate::stats::Count;
 use crate::store::Inner;
 use crate::tags::{Bid, Place, TagWriter};
+use crate::trace::ShownKeys;
 use crate::transition::{Fingerprint, Hold, Placing, Put, Touch, Verb};
+use crate::types::Type;
 use crate::{Cached, Error, OnCorrupt, Policy, Result, Ttl};
 
 /// What the verbs need to know of a type.
@@ -143,14 +146,27 @@ pub(crate) struct Sealed {
 }
 
 impl Inner {
-    /// Counts a failure, on its way to the caller.
+    /// Counts a failure of what is of no type, on its way to the caller.
     pub(crate) fn failed(&self, error: Error) -> Error {
         self.counters.error(error.kind());
         error
     }
 
+    /// The same where it may be of a type.
+    pub(crate) fn failed_of(&self, of: Option<&Type>, error: Error) -> Error {
+        match of {
+            Some(of) => of.failed(error),
+            None => self.failed(error),
+        }
+    }
+
     pub(crate) fn failed_at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
-        self.failed(error.at(operation, key))
+        self.failed(self.at(operation, key, error))
+    }
+
+    /// Says in which operation and at which key it happened.
+    pub(crate) fn at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
+        error.at(operation, self.types.keys().of_failure(key))
     }
 
     /// The server's time in milliseconds, as far as it is known.
@@ -242,49 +258,52 @@ impl Inner {
             .map_or(Ok(None), |variable| self.overrides.ttl(variable))
     }
 
-    pub(crate) async fn get(&self, place: &Place, meta: &Meta) -> Result<Option<Raw>> {
+    pub(crate) async fn get(&self, place: &Place, of: &Type) -> Result<Option<Raw>> {
+        let meta = of.meta();
         let key = &*place.key;
-        let fail = |error| self.failed_at("get", key, error);
+        let fail = |error| of.failed_at("get", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
-            self.counters.miss();
+            of.counters().count(Count::Miss);
             return Ok(None);
         }
         let found = self.read(place, meta).await.map_err(fail)?;
-        self.examine("get", key, found, meta).await
+        self.examine("get", key, found, of).await
     }
 
     /// As [`get`](Self::get), with how long it will still live.
     pub(crate) async fn get_with_ttl(
         &self,
         place: &Place,
-        meta: &Meta,
+        of: &Type,
     ) -> Result<Option<(Raw, Ttl)>> {
+        let meta = of.meta();
         let key = &*place.key;
-        let fail = |error| self.failed_at("get_entry", key, error);
+        let fail = |error| of.failed_at("get_entry", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
-            self.counters.miss();
+            of.counters().count(Count::Miss);
             return Ok(None);
         }
         let (found, left) = self.backend.get_and_ttl(key).await.map_err(fail)?;
         let checked = self.checked(found, &place.epochs, meta).await;
         let found = checked.map_err(fail)?;
-        let raw = self.examine("get_entry", key, found, meta).await?;
+        let raw = self.examine("get_entry", key, found, of).await?;
         Ok(raw.map(|raw| (raw, ttl_left(left))))
     }
 
-    pub(crate) async fn get_many(&self, places: &[Place], meta: &Meta) -> Result<Vec<Option<Raw>>> {
-        let fail = |error: Error| self.failed(error.during("get_many"));
+    pub(crate) async fn get_many(&self, places: &[Place], of: &Type) -> Result<Vec<Option<Raw>>> {
+        let meta = of.meta();
+        let fail = |error: Error| of.failed(error.during("get_many"));
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
-            places.iter().for_each(|_| self.counters.miss());
+            of.counters().add(Count::Miss, places.len());
             return Ok(places.iter().map(|_| None).collect());
         }
         let found = self.read_many(places, meta).await.map_err(fail)?;
         let mut entries = Vec::with_capacity(found.len());
         for (place, found) in places.iter().zip(found) {
-            let examined = self.examine("get_many", &place.key, found, meta);
+            let examined = self.examine("get_many", &place.key, found, of);
             entries.push(examined.await?);
         }
         Ok(entries)
@@ -296,16 +315,17 @@ impl Inner {
         operation: &'static str,
         key: &[u8],
         found: Found,
-        meta: &Meta,
+        of: &Type,
     ) -> Result<Option<Raw>> {
+        let meta = of.meta();
         match self.seen(found, meta) {
             Seen::Value(raw) => Ok(Some(raw)),
             Seen::Nothing => {
-                self.counters.miss();
+                of.counters().count(Count::Miss);
                 Ok(None)
             }
             Seen::Corrupt(bytes, why) => self
-                .corrupt(operation, key, bytes.as_deref(), why.into(), meta)
+                .corrupt(operation, key, bytes.as_deref(), why.into(), of)
                 .await
                 .map(|()| None),
         }
@@ -339,16 +359,16 @@ impl Inner {
         key: &[u8],
         entry: &Raw,
         value: Result<T, Refusal>,
-        meta: &Meta,
+        of: &Arc<Type>,
     ) -> Result<Option<T>> {
         match value {
             Ok(value) => {
-                self.counters.hit();
-                self.slide(key, entry, meta);
+                of.counters().hit(entry.bytes.len());
+                self.slide(key, entry, of);
                 Ok(Some(value))
             }
             Err(why) => self
-                .corrupt(operation, key, Some(&entry.bytes), why, meta)
+                .corrupt(operation, key, Some(&entry.bytes), why, of)
                 .await
                 .map(|()| None),
         }
@@ -361,15 +381,15 @@ impl Inner {
         key: &[u8],
         bytes: Option<&[u8]>,
         why: Refusal,
-        meta: &Meta,
+        of: &Type,
     ) -> Result<()> {
-        self.note_corrupt(operation, key, bytes, &why, meta).await;
-        match meta.policy.on_corrupt {
+        self.note_corrupt(operation, key, bytes, &why, of).await;
+        match of.meta().policy.on_corrupt {
             OnCorrupt::Miss => {
-                self.counters.miss();
+                of.counters().count(Count::Miss);
                 Ok(())
             }
-            OnCorrupt::Error => Err(self.failed_at(operation, key, why.into())),
+            OnCorrupt::Error => Err(of.failed_at(operation, key, why.into())),
         }
     }
 
@@ -380,12 +400,17 @@ impl Inner {
         key: &[u8],
         bytes: Option<&[u8]>,
         why: &Refusal,
-        meta: &Meta,
+        of: &Type,
     ) -> bool {
-        self.counters.corrupt();
-        let why = why.to_string();
-        tracing::warn!(operation, key = printable(key), why, "a corrupt entry");
-        let Some(bytes) = bytes.filter(|_| !meta.policy.keep_corrupt) else {
+        of.counters().count(Count::Corrupt);
+        tracing::warn!(
+            "db.collection.name" = of.name(),
+            "db.operation.name" = operation,
+            "db.operation.parameter.key" = of.keys().of_failure(key),
+            "error.type" = why.kind().as_str(),
+            "a corrupt entry: {why}"
+        );
+        let Some(bytes) = bytes.filter(|_| !of.meta().policy.keep_corrupt) else {
             return false;
         };
         let verb = Verb::RemoveIfSame(Fingerprint::of(bytes));
@@ -393,22 +418,21 @@ impl Inner {
             .apply(key, &verb)
             .await
             .unwrap_or_else(|error| {
-                self.log_failure(
-                    error.at(operation, key),
-                    "a corrupt entry could not be removed",
-                );
+                let what = "a corrupt entry could not be removed";
+                of.log_failure_at(operation, key, error, what);
                 false
             })
     }
 
-    /// Counts and logs a failure that its caller is not told.
+    /// Counts and logs a failure of what is of no type, and that its caller is not told.
     pub(crate) fn log_failure(&self, error: Error, what: &str) {
-        error::log(&self.failed(error), what);
+        self.failed(error).log(None, what);
     }
 
-    pub(crate) async fn exists(&self, place: &Place, meta: &Meta) -> Result<bool> {
+    pub(crate) async fn exists(&self, place: &Place, of: &Type) -> Result<bool> {
+        let meta = of.meta();
         let key = &*place.key;
-        let fail = |error| self.failed_at("exists", key, error);
+        let fail = |error| of.failed_at("exists", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             return Ok(false);
@@ -431,9 +455,10 @@ impl Inner {
         }
     }
 
-    pub(crate) async fn ttl(&self, place: &Place, meta: &Meta) -> Result<Option<Ttl>> {
+    pub(crate) async fn ttl(&self, place: &Place, of: &Type) -> Result<Option<Ttl>> {
+        let meta = of.meta();
         let key = &*place.key;
-        let fail = |error| self.failed_at("ttl", key, error);
+        let fail = |error| of.failed_at("ttl", key, error);
         self.ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             return Ok(None);
@@ -486,36 +511,37 @@ impl Inner {
         }
     }
 
-    pub(crate) async fn del(&self, key: &[u8], meta: &Meta) -> Result<bool> {
-        self.apply("del", key, &self.deletion(meta)).await
+    pub(crate) async fn del(&self, key: &[u8], of: &Type) -> Result<bool> {
+        self.apply("del", key, &self.deletion(of.meta()), of).await
     }
 
     /// As [`del`](Self::del), but a value is kept that is to be served where its loader fails.
-    pub(crate) async fn expire(&self, key: &[u8], meta: &Meta) -> Result<bool> {
-        self.apply("expire", key, &self.expiry(meta)).await
+    pub(crate) async fn expire(&self, key: &[u8], of: &Type) -> Result<bool> {
+        self.apply("expire", key, &self.expiry(of.meta()), of).await
     }
 
-    pub(crate) async fn del_many(&self, keys: &[Vec<u8>], meta: &Meta) -> Result<u64> {
-        let fail = |error: Error| self.failed(error.during("del_many"));
+    pub(crate) async fn del_many(&self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {
+        let fail = |error: Error| of.failed(error.during("del_many"));
         let answers = self
             .backend
-            .apply_many(keys, &self.deletion(meta))
+            .apply_many(keys, &self.deletion(of.meta()))
             .await
             .map_err(fail)?;
-        let removed = self.all("del_many", keys, answers)?;
+        let removed = all("del_many", keys, answers, of.keys()).map_err(fail)?;
         Ok(removed.into_iter().map(u64::from).sum())
     }
 
-    pub(crate) async fn touch(&self, place: &Place, meta: &Meta) -> Result<bool> {
+    pub(crate) async fn touch(&self, place: &Place, of: &Type) -> Result<bool> {
+        let meta = of.meta();
         let key = &*place.key;
         let ttl = self
             .ttl_of(meta, None)
-            .map_err(|error| self.failed_at("touch", key, error))?;
+            .map_err(|error| of.failed_at("touch", key, error))?;
         if !self.is_enabled() {
             return Ok(false);
         }
         if meta.tagged {
-            let fail = |error| self.failed_at("touch", key, error);
+            let fail = |error| of.failed_at("touch", key, error);
             let found = self.read(place, meta).await.map_err(fail)?;
             let (Found::Entry(bytes), Some(header)) = (&found, self.own(&found, meta)) else {
                 return Ok(false);
@@ -533,12 +559,13 @@ impl Inner {
             max_age: meta.max_age(),
             seen: None,
         });
-        self.apply("touch", key, &verb).await
+        self.apply("touch", key, &verb, of).await
     }
 
     /// A hit extends the life of what slides, once an eighth of it is over: reads stay reads. That is done beside the way of
     /// the reader.
-    pub(crate) fn slide(&self, key: &[u8], entry: &Raw, meta: &Meta) {
+    pub(crate) fn slide(&self, key: &[u8], entry: &Raw, of: &Arc<Type>) {
+        let meta = of.meta();
         let header = &entry.header;
         let (Some(timing), Some(max_age)) = (header.timing, meta.max_age()) else {
             return;
@@ -561,18 +588,14 @@ impl Inner {
         });
         let life = ttl.saturating_add(meta.policy.stale_if_error_millis);
         let (epochs, extend) = self.extensions(&entry.bytes, *header, Some(life));
-        let (backend, counters, key) = (self.backend.clone(), self.counters.clone(), key.to_vec());
+        let (backend, of, key) = (self.backend.clone(), of.clone(), key.to_vec());
         self.background.spawn(async move {
             let extended = match extend_all(&backend, &epochs, extend).await {
                 Ok(()) => backend.apply(&key, &verb).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = extended {
-                counters.error(error.kind());
-                error::log(
-                    &error.at("touch", &key),
-                    "the life of an entry is not extended",
-                );
+                of.log_failure_at("touch", &key, error, "the life of an entry is not extended");
             }
         });
     }
@@ -583,10 +606,11 @@ impl Inner {
         place: &Place,
         sealed: Result<Sealed>,
         condition: Condition,
-        meta: &Meta,
+        of: &Type,
     ) -> Result<bool> {
+        let meta = of.meta();
         let key = &*place.key;
-        let fail = |error| self.failed_at("set", key, error);
+        let fail = |error| of.failed_at("set", key, error);
         let mut sealed = sealed.map_err(fail)?;
         let mut admission = Ok(Admission::UNTAGGED);
         if meta.tagged && self.is_enabled() {
@@ -601,15 +625,16 @@ impl Inner {
         let admission = admission.map_err(fail)?;
         match self.storing(&sealed, condition, &admission, meta) {
             None => Ok(false),
-            Some(Write::Set { .. }) => self
-                .backend
-                .set(key, sealed.bytes, sealed.ttl)
-                .await
-                .map_err(fail)
-                .map(|()| true),
+            Some(Write::Set { bytes, .. }) => {
+                let size = bytes.len();
+                let stored = self.backend.set(key, sealed.bytes, sealed.ttl).await;
+                stored.map_err(fail)?;
+                of.counters().add(Count::WrittenBytes, size);
+                Ok(true)
+            }
             Some(write @ Write::Apply(verb)) => {
-                let done = self.apply("set", key, &verb).await?;
-                Ok(has_stored(&write, done))
+                let done = self.apply("set", key, &verb, of).await?;
+                Ok(has_stored(&write, done, of))
             }
         }
     }
@@ -713,11 +738,12 @@ impl Inner {
         &self,
         places: &[Place],
         sealed: Vec<Result<Sealed>>,
-        meta: &Meta,
+        of: &Type,
     ) -> Result<()> {
-        let fail = |error: Error| self.failed(error.during("set_many"));
+        let meta = of.meta();
+        let fail = |error: Error| of.failed(error.during("set_many"));
         let sealed = places.iter().zip(sealed).map(|(place, sealed)| {
-            sealed.map_err(|error| self.failed_at("set_many", &place.key, error))
+            sealed.map_err(|error| of.failed_at("set_many", &place.key, error))
         });
         let mut sealed = sealed.collect::<Result<Vec<Sealed>>>()?;
         let condition = Condition::Always;
@@ -740,29 +766,38 @@ impl Inner {
         });
         let (keys, writes): (Vec<_>, Vec<_>) = writes.unzip();
         let answers = self.backend.write_each(&keys, &writes).await;
-        self.all("set_many", &keys, answers.map_err(fail)?)
-            .map(drop)
+        let stored = all("set_many", &keys, answers.map_err(fail)?, of.keys()).map_err(fail)?;
+        for (write, done) in writes.iter().zip(stored) {
+            has_stored(write, done, of);
+        }
+        Ok(())
     }
 
-    async fn apply(&self, operation: &'static str, key: &[u8], verb: &Verb<'_>) -> Result<bool> {
+    async fn apply(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        verb: &Verb<'_>,
+        of: &Type,
+    ) -> Result<bool> {
         self.backend
             .apply(key, verb)
             .await
-            .map_err(|error| self.failed_at(operation, key, error))
+            .map_err(|error| of.failed_at(operation, key, error))
     }
+}
 
-    /// All answers of a bulk verb, or the first error.
-    pub(crate) fn all<A>(
-        &self,
-        operation: &'static str,
-        keys: &[impl AsRef<[u8]>],
-        answers: Vec<Result<A>>,
-    ) -> Result<Vec<A>> {
-        let answers = keys.iter().zip(answers);
-        let answers =
-            answers.map(|(key, answer)| answer.map_err(|error| error.at(operation, key.as_ref())));
-        error::all(answers.collect()).map_err(|error| self.failed(error))
-    }
+/// All answers of a bulk verb, or the first error.
+pub(crate) fn all<A>(
+    operation: &'static str,
+    keys: &[impl AsRef<[u8]>],
+    answers: Vec<Result<A>>,
+    shown: &ShownKeys,
+) -> Result<Vec<A>> {
+    let answers = keys.iter().zip(answers).map(|(key, answer)| {
+        answer.map_err(|error| error.at(operation, shown.of_failure(key.as_ref())))
+    });
+    error::all(answers.collect())
 }
 
 /// A value that is to be set, of a type with tags.
@@ -787,9 +822,13 @@ impl Admission {
     pub(crate) const UNTAGGED: Self = Admission::Admitted(None);
 }
 
-/// Whether a value is stored, once this is done.
-pub(crate) fn has_stored(write: &Write<'_>, done: bool) -> bool {
-    done && !matches!(write, Write::Apply(Verb::Delete(_)))
+/// Whether a value is stored, once this is done. What is stored is counted.
+pub(crate) fn has_stored(write: &Write<'_>, done: bool, of: &Type) -> bool {
+    let stored = done && !matches!(write, Write::Apply(Verb::Delete(_)));
+    if stored {
+        of.counters().add(Count::WrittenBytes, write.size());
+    }
+    stored
 }
 
 async fn extend_all(front: &Arc<Front>, epochs: &[Vec<u8>], extend: Placing) -> Result<()> {

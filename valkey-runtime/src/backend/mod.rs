@@ -61,7 +61,7 @@ pub(crate) enum Write<'a> {
 
 impl Write<'_> {
     /// How many bytes are stored.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         match self {
             Write::Set { bytes, .. } => bytes.len(),
             Write::Apply(

@@ -35,6 +35,7 @@ use crate::config::Secret;
 use crate::envelope::HEAD;
 use crate::limiter::{self, Ask, Verdict};
 use crate::stats::Counters;
+use crate::trace::Peer;
 use crate::tracking::{Buffer, Hub};
 use crate::transition::{Placing, Verb};
 use crate::{Clock, Error, ErrorKind, Random};
@@ -105,6 +106,36 @@ pub(crate) struct Server {
     encrypted: bool,
 }
 
+impl Target {
+    /// As spans say it. Of a cluster several nodes may be known, and which of them is asked is not.
+    pub(crate) fn peer(&self, database: i64) -> Peer {
+        let (address, port) = match self {
+            Target::Tcp(host) => (host.name.clone(), Some(host.port)),
+            Target::Unix(_) => (self.address(), None),
+            Target::Cluster(seeds) => match &seeds[..] {
+                [seed] => (seed.name.clone(), Some(seed.port)),
+                _ => (self.address(), None),
+            },
+        };
+        Peer {
+            address: Some(address),
+            port,
+            database: Some(database.to_string()),
+        }
+    }
+
+    fn address(&self) -> String {
+        match self {
+            Target::Tcp(host) => host.to_string(),
+            Target::Unix(path) => path.display().to_string(),
+            Target::Cluster(seeds) => {
+                let seeds: Vec<_> = seeds.iter().map(Host::to_string).collect();
+                seeds.join(",")
+            }
+        }
+    }
+}
+
 impl Server {
     /// Checks the configuration; nothing is connected yet.
     pub(crate) fn new(
@@ -139,7 +170,7 @@ impl Server {
             tracker,
             time,
             background,
-            address: config.address(),
+            address: config.target.address(),
             encrypted: config.tls.is_some(),
         })
     }
@@ -702,18 +733,6 @@ fn by_key(keys: &[&[u8]]) -> Vec<Vec<usize>> {
 }
 
 impl ServerConfig {
-    fn address(&self) -> String {
-        match &self.target {
-            Target::Tcp(host) => host.to_string(),
-            Target::Unix(path) => path.display().to_string(),
-            Target::Cluster(seeds) => seeds
-                .iter()
-                .map(Host::to_string)
-                .collect::<Vec<_>>()
-                .join(","),
-        }
-    }
-
     fn connector(&self) -> redis::RedisResult<Connector> {
         match &self.target {
             Target::Tcp(host) => Ok(Connector::Node(Box::new(self.node(host)?))),

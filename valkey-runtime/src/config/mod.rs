@@ -16,6 +16,7 @@ use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
 use crate::front::Front;
 use crate::stats::Counters;
+use crate::trace::{KeyTracing, Peer, ShownKeys};
 use crate::tracking::Hub;
 use crate::{Clock, Error, Random, Result, Store, prefix};
 
@@ -71,6 +72,7 @@ pub struct Builder {
     variables: Variables,
     lazy: bool,
     enabled: bool,
+    trace_keys: KeyTracing,
     /// The first mistake, told when the store is opened: so the methods chain.
     mistake: Option<Error>,
 }
@@ -112,6 +114,7 @@ impl Builder {
             variables: Arc::new(env::of_process),
             lazy: false,
             enabled: true,
+            trace_keys: KeyTracing::default(),
             mistake: None,
         }
     }
@@ -340,6 +343,12 @@ impl Builder {
         self
     }
 
+    /// Where the keys of entries are shown: in spans, log lines and errors. By default only where something fails.
+    pub fn trace_keys(mut self, keys: KeyTracing) -> Self {
+        self.trace_keys = keys;
+        self
+    }
+
     /// Where the store gets its time from: for tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -391,6 +400,8 @@ impl Builder {
             random,
             counters,
             Builder::new().variables,
+            ShownKeys::new(KeyTracing::default()),
+            Peer::default(),
         )
     }
 
@@ -435,7 +446,10 @@ impl Builder {
         let counters = Arc::new(Counters::default());
         let background = Background::new(counters.clone());
         let hub = Hub::new(&namespace);
-        let backend = match self.target()? {
+        let target = self.target()?;
+        let database = self.database.unwrap_or(0);
+        let peer = target.as_ref().map(|target| target.peer(database));
+        let backend = match target {
             None => Backend::Memory(Memory::new(self.memory_capacity, clock, hub)),
             Some(target) => {
                 let config = self.server(target)?;
@@ -454,6 +468,8 @@ impl Builder {
             random,
             counters,
             self.variables,
+            ShownKeys::new(self.trace_keys),
+            peer.unwrap_or_default(),
         ))
     }
 

@@ -13,7 +13,6 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error;
 use crate::store::Inner;
 use crate::tags::SPACE;
 use crate::{Error, ErrorKind, KeyWriter, Result, Store};
@@ -313,7 +312,7 @@ impl RateLimiter {
     ) -> Decision {
         match answer {
             Ok(verdict) => self.decision(verdict),
-            Err(error) => self.without_answer(inner, error.at(operation, key)),
+            Err(error) => self.without_answer(inner, inner.at(operation, key, error)),
         }
     }
 
@@ -377,7 +376,7 @@ impl RateLimiter {
             true => "a request is refused, since its limit is not known",
             false => "a request is let through, since its limit is not known",
         };
-        error::log(&inner.failed(error), what);
+        inner.log_failure(error, what);
         Decision {
             failure: Some(kind),
             ..self.decision(Verdict {

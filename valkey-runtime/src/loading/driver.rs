@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
+use tracing::Span;
 
 use super::call::{Call, Loaded as Ended, Seen, Share, Step};
 use super::end::{Begun, Clock, End, Then};
@@ -15,15 +16,17 @@ use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
     FIRST_PAUSE, Key, LEASE_LIFE, LONGEST_LOAD, LONGEST_PAUSE, RENEWAL, Request, TypeFlights,
-    TypeLoads, give_back, millis,
+    give_back, millis, run_loader,
 };
+use crate::backend::Write;
 use crate::codec::{self, Refusal};
 use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Lease;
-use crate::error::printable;
+use crate::stats::Count;
 use crate::store::Store;
 use crate::transition::{Placing, Rejected, Verb};
-use crate::verbs::{Meta, Raw, ttl_left};
+use crate::types::Type;
+use crate::verbs::{Raw, ttl_left};
 use crate::{Cached, IntoLoaded, Ttl};
 
 /// How long a caller waits for its turn to load, and what it is told then.
@@ -48,9 +51,8 @@ pub(super) enum Ready<T> {
 /// Does what a call's steps say.
 pub(super) struct Driver {
     store: Store,
-    pub(super) loads: Arc<TypeLoads>,
+    pub(super) of: Arc<Type>,
     call: Call<Key>,
-    meta: &'static Meta,
     step: Step<Bytes>,
     /// Of the tags that follow from the key.
     epochs: Vec<Vec<u8>>,
@@ -69,13 +71,12 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn start(
         store: &Store,
-        loads: Arc<TypeLoads>,
+        of: &Arc<Type>,
         call: Call<Key>,
         epochs: Vec<Vec<u8>>,
-        meta: &'static Meta,
         sight: Sight,
     ) -> Self {
-        let mut driver = Self::outside(store, loads, call, epochs, meta);
+        let mut driver = Self::outside(store, of, call, epochs);
         let seen = driver.note(sight);
         driver.step = driver.with(|call, flights, now| call.got(flights, now, seen));
         driver
@@ -84,17 +85,16 @@ impl Driver {
     /// For a caller who takes nothing that is there: it takes the lease, whoever has it, and shares with nobody.
     pub(super) async fn fresh(
         store: &Store,
-        loads: Arc<TypeLoads>,
+        of: &Arc<Type>,
         call: Call<Key>,
         epochs: Vec<Vec<u8>>,
-        meta: &'static Meta,
     ) -> Self {
-        let mut driver = Self::outside(store, loads, call, epochs, meta);
+        let mut driver = Self::outside(store, of, call, epochs);
         let inner = store.inner();
         if inner.is_enabled() {
             let token = inner.random.next_u64();
             let rejected = Rejected::Any {
-                version: meta.version,
+                version: of.meta().version,
             };
             let sight = driver.place(token, rejected).await;
             if let Sight::Other(Seen::Lease(lease)) = sight {
@@ -107,30 +107,22 @@ impl Driver {
     /// For a caller who has its value. `None` where a load of the key is under way.
     pub(super) fn refreshing(
         store: &Store,
-        loads: Arc<TypeLoads>,
+        of: &Arc<Type>,
         call: Call<Key>,
         epochs: Vec<Vec<u8>>,
-        meta: &'static Meta,
         raw: &Raw,
     ) -> Option<Self> {
-        let mut driver = Self::outside(store, loads, call, epochs, meta);
+        let mut driver = Self::outside(store, of, call, epochs);
         let stamp = raw.header.stamp;
         driver.step = driver.with(|call, flights, _| call.refreshes(flights, stamp))?;
         Some(driver)
     }
 
-    fn outside(
-        store: &Store,
-        loads: Arc<TypeLoads>,
-        call: Call<Key>,
-        epochs: Vec<Vec<u8>>,
-        meta: &'static Meta,
-    ) -> Self {
+    fn outside(store: &Store, of: &Arc<Type>, call: Call<Key>, epochs: Vec<Vec<u8>>) -> Self {
         Self {
             store: store.clone(),
-            loads,
+            of: of.clone(),
             call,
-            meta,
             step: Step::Load(None),
             epochs,
             clock: None,
@@ -143,8 +135,9 @@ impl Driver {
 
     fn with<R>(&mut self, step: impl FnOnce(&mut Call<Key>, &mut TypeFlights, Moment) -> R) -> R {
         let call = &mut self.call;
-        let moments = &self.store.inner().loads;
-        self.loads
+        let moments = &self.store.inner().moments;
+        self.of
+            .loads
             .with(|flights| step(call, flights, moments.moment()))
     }
 
@@ -177,23 +170,23 @@ impl Driver {
                     let (raw, source, value) = match share {
                         // Who shares it has read it, or loaded it: then it is the answer of that load, even if it is invalid.
                         Share::Value(raw) => {
-                            inner.counters.shared();
+                            self.of.counters().count(Count::Shared);
                             let value = codec::decode(raw.payload()).ok();
                             (raw, Source::Joined, value)
                         }
                         Share::Stale(raw) => match codec::read(raw.payload()) {
                             Ok(value) => {
-                                inner.counters.stale();
+                                self.of.counters().count(Count::Stale);
                                 (raw, Source::Stale, Some(value))
                             }
                             Err(why) => {
                                 let key = self.call.key();
-                                inner.reject(key, &raw, &why, self.meta).await;
+                                inner.reject(key, &raw, &why, &self.of).await;
                                 (raw, Source::Stale, None)
                             }
                         },
                         Share::Nothing => {
-                            inner.counters.shared();
+                            self.of.counters().count(Count::Shared);
                             return Ready::Answer(None);
                         }
                     };
@@ -225,6 +218,9 @@ impl Driver {
                 Step::Await(flight) => self.step = self.wait(flight).await,
                 Step::Pause { .. } if self.is_overdue() => self.step = self.wait_no_longer(),
                 Step::Pause { attempt } => {
+                    if attempt == 1 {
+                        self.of.counters().count(Count::Waited);
+                    }
                     self.pause(attempt).await;
                     self.step = self.call.look_again();
                 }
@@ -239,8 +235,8 @@ impl Driver {
         }
     }
 
-    /// Loads beside the way of any caller, if nobody else does.
-    pub(super) async fn refresh<T, L, E, F, Fut>(mut self, load: F)
+    /// Loads beside the way of any caller, if nobody else does. `cause` is the span of the call that it follows from.
+    pub(super) async fn refresh<T, L, E, F, Fut>(mut self, cause: Span, load: F)
     where
         T: Cached,
         L: IntoLoaded<T>,
@@ -256,7 +252,7 @@ impl Driver {
                 Ok(_) => Seen::Hit(raw.bytes().clone()),
                 Err(why) => {
                     let (inner, key) = (self.store.inner(), self.call.key());
-                    inner.reject(key, &raw, &why, self.meta).await
+                    inner.reject(key, &raw, &why, &self.of).await
                 }
             },
             sight => self.note(sight),
@@ -264,15 +260,17 @@ impl Driver {
         self.answered(seen);
         if let Step::Load(Some(lease)) = self.step {
             self.lease = Some(lease);
-            self.store.inner().counters.refresh();
+            self.of.counters().count(Count::Refresh);
             // How it failed is nobody's concern; that it did is counted.
-            let _ = self.load_in_time::<T, _, _, _, _>(load).await;
+            let _ = self.load_in_time::<T, _, _, _, _>(&cause, load).await;
         }
     }
 
     /// Loads beside its caller: what takes longer than the longest load would not be stored, and is ended. `None` if it was.
+    /// `cause` is the span of the call that it follows from.
     pub(super) async fn load_in_time<T, L, E, F, Fut>(
         &mut self,
+        cause: &Span,
         load: F,
     ) -> Option<Result<Option<(T, Origin)>, E>>
     where
@@ -281,7 +279,12 @@ impl Driver {
         F: FnOnce(Option<Raw>) -> Fut,
         Fut: Future<Output = Result<L, E>>,
     {
-        match timeout(LONGEST_LOAD, self.load(None, None, load)).await {
+        match timeout(
+            LONGEST_LOAD,
+            self.load_beside(None, None, Some(cause), load),
+        )
+        .await
+        {
             Ok(loaded) => Some(loaded),
             Err(_) => {
                 self.falls_back::<T>().await;
@@ -292,12 +295,12 @@ impl Driver {
 
     /// How long the type lets callers wait where there is a value that may serve.
     pub(super) fn load_timeout(&self) -> Duration {
-        Duration::from_millis(self.meta.policy.load_timeout_millis)
+        Duration::from_millis(self.of.meta().policy.load_timeout_millis)
     }
 
     /// Whether there is a value to be served before the load is over.
     pub(super) fn may_be_overtaken(&self) -> bool {
-        let may_serve = |kept| self.store.inner().may_serve(kept, self.meta);
+        let may_serve = |kept| self.store.inner().may_serve(kept, self.of.meta());
         !self.load_timeout().is_zero() && self.kept.as_ref().is_some_and(may_serve)
     }
 
@@ -332,7 +335,7 @@ impl Driver {
         };
         let (inner, key) = (self.store.inner(), self.call.key());
         let found = inner.backend.place(key, &verb);
-        let found = match self.meta.tagged {
+        let found = match self.of.meta().tagged {
             false => found.await,
             true => {
                 let (found, clock) = tokio::join!(found, inner.clock());
@@ -341,11 +344,11 @@ impl Driver {
             }
         };
         let found = match found {
-            Ok(found) => inner.checked(found, &self.epochs, self.meta).await,
+            Ok(found) => inner.checked(found, &self.epochs, self.of.meta()).await,
             Err(error) => Err(error),
         };
         let asked = Some((token, rejected));
-        inner.sight(key, found, asked, self.meta).await
+        inner.sight(key, found, asked, &self.of).await
     }
 
     fn answered(&mut self, seen: Seen<Bytes>) {
@@ -370,13 +373,13 @@ impl Driver {
         let seen = self
             .store
             .inner()
-            .reject(self.call.key(), &entry, why, self.meta)
+            .reject(self.call.key(), &entry, why, &self.of)
             .await;
         self.answered(seen);
     }
 
     async fn wait(&mut self, flight: FlightId) -> Step<Bytes> {
-        let wake = self.loads.with(|flights| flights.wake(flight));
+        let wake = self.of.loads.with(|flights| flights.wake(flight));
         if let Some(wake) = wake {
             let mut moves = pin!(wake.notified());
             moves.as_mut().enable();
@@ -404,7 +407,7 @@ impl Driver {
     fn wait_no_longer(&mut self) -> Step<Bytes> {
         let unneeded = self.with(|call, flights, _| call.dropped(flights));
         if let Some(lease) = unneeded {
-            give_back(&self.store, self.call.key().to_vec(), lease);
+            give_back(&self.store, &self.of, self.call.key().to_vec(), lease);
         }
         match &self.kept {
             Some(kept) if self.may_be_overtaken() => Step::Done(Share::Stale(kept.bytes().clone())),
@@ -435,10 +438,27 @@ impl Driver {
         F: FnOnce(Option<Raw>) -> Fut,
         Fut: Future<Output = Result<L, E>>,
     {
+        self.load_beside(ttl, queue, None, load).await
+    }
+
+    /// The same; `beside` a call with that span, or within one.
+    async fn load_beside<T, L, E, F, Fut>(
+        &mut self,
+        ttl: Option<Ttl>,
+        queue: Queue<E>,
+        beside: Option<&Span>,
+        load: F,
+    ) -> Result<Option<(T, Origin)>, E>
+    where
+        T: Cached,
+        L: IntoLoaded<T>,
+        F: FnOnce(Option<Raw>) -> Fut,
+        Fut: Future<Output = Result<L, E>>,
+    {
         // What it has not claimed may be gone.
         let claimed = self.kept.clone();
         let claimed = claimed.filter(|kept| kept.is_claimed_by(self.lease));
-        self.clock = match Clock::of(self.lease, self.request.1, self.clock, self.meta) {
+        self.clock = match Clock::of(self.lease, self.request.1, self.clock, self.of.meta()) {
             Clock::Known(clock) => clock,
             Clock::ToBeRead => self.store.inner().clock().await,
         };
@@ -446,14 +466,13 @@ impl Driver {
         let loaded = {
             let mut keep = pin!(self.keep());
             let mut work = pin!(async {
-                let turn = self.loads.permits.acquire();
+                let turn = self.of.loads.permits.acquire();
                 // The semaphore is never closed.
                 let _permit = match queue {
                     None => turn.await,
                     Some((longest, full)) => timeout(longest, turn).await.map_err(|_| full())?,
                 };
-                self.store.inner().counters.load();
-                load(claimed.clone()).await
+                run_loader(&self.of, 1, beside, || load(claimed.clone())).await
             });
             tokio::select! {
                 biased;
@@ -467,7 +486,7 @@ impl Driver {
         };
         let (key, inner) = (self.call.key(), self.store.inner());
         let kept = claimed.as_ref();
-        let end = inner.end_of(key, &self.epochs, &begun, &loaded, kept, ttl, self.meta);
+        let end = inner.end_of(key, &self.epochs, &begun, &loaded, kept, ttl, &self.of);
         let left = match &end.then {
             Then::Store(_, ttl) | Then::Confirm(_, ttl) => Some(ttl_left(*ttl)),
             Then::Discard | Then::Release | Then::GiveBack => None,
@@ -495,7 +514,7 @@ impl Driver {
         let inner = self.store.inner();
         let timing = kept.header.timing;
         if timing.is_none_or(|timing| !timing.is_fresh(inner.now_millis())) {
-            inner.counters.stale();
+            self.of.counters().count(Count::Stale);
         }
         kept.origin(Source::Stale, None, inner)
     }
@@ -503,8 +522,8 @@ impl Driver {
     /// The loader failed, or was stopped since it took too long. Where there is a value that may serve that is the answer.
     pub(super) async fn falls_back<T: Cached>(&mut self) -> Option<(T, Origin)> {
         let inner = self.store.inner();
-        inner.counters.failed_load();
-        let may_serve = |kept: &Raw| inner.may_serve(kept, self.meta);
+        self.of.counters().count(Count::FailedLoad);
+        let may_serve = |kept: &Raw| inner.may_serve(kept, self.of.meta());
         let kept = self.kept.take().filter(may_serve);
         let Some(kept) = kept else {
             self.end(End::FAILED).await;
@@ -514,7 +533,7 @@ impl Driver {
             Ok(value) => value,
             Err(why) => {
                 let (key, lease) = (self.call.key(), self.lease);
-                let end = inner.unreadable(key, &kept, &why, lease, self.meta);
+                let end = inner.unreadable(key, &kept, &why, lease, &self.of);
                 let end = end.await;
                 self.end(end).await;
                 return None;
@@ -522,7 +541,9 @@ impl Driver {
         };
         let origin = self.serves(&kept);
         tracing::warn!(
-            key = printable(self.call.key()),
+            "db.collection.name" = self.of.name(),
+            "db.operation.name" = "get_or_load",
+            "db.operation.parameter.key" = self.of.keys().of_failure(self.call.key()),
             "a load failed, and the value that is there is served"
         );
         self.end(End::fallen_back(&kept, self.lease)).await;
@@ -544,8 +565,8 @@ impl Driver {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) => {
-                        let error = error.at("get_or_load", self.call.key());
-                        inner.log_failure(error, "a lease is not renewed");
+                        let (of, key) = (&self.of, self.call.key());
+                        of.log_failure_at("get_or_load", key, error, "a lease is not renewed");
                     }
                 }
             }
@@ -587,17 +608,21 @@ impl Driver {
     /// What becomes of the lease. `None` if it was not there any more; else whether something was stored.
     async fn carry_out(&self, end: &End) -> Option<bool> {
         let (inner, key) = (self.store.inner(), self.call.key());
-        let verb = end.verb(self.lease, inner, self.meta)?;
+        let verb = end.verb(self.lease, inner, self.of.meta())?;
         let fills = matches!(verb, Verb::Fill { .. } | Verb::Confirm { .. });
         match inner.backend.apply(key, &verb).await {
-            Ok(true) => return Some(fills),
-            Ok(false) if fills => inner.counters.refused_fill(),
+            Ok(true) => {
+                let counters = self.of.counters();
+                counters.add(Count::WrittenBytes, Write::Apply(verb).size());
+                return Some(fills);
+            }
+            Ok(false) if fills => self.of.counters().count(Count::RefusedFill),
             Ok(false) => {}
             // The lease runs out by itself.
-            Err(error) => inner.log_failure(
-                error.at("get_or_load", key),
-                "a load is not stored, nor its lease given back",
-            ),
+            Err(error) => {
+                let what = "a load is not stored, nor its lease given back";
+                self.of.log_failure_at("get_or_load", key, error, what);
+            }
         }
         None
     }
@@ -609,7 +634,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let unneeded = self.with(|call, flights, _| call.dropped(flights));
         if let Some(lease) = unneeded {
-            give_back(&self.store, self.call.key().to_vec(), lease);
+            give_back(&self.store, &self.of, self.call.key().to_vec(), lease);
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::loaded::Fate;
 use crate::store::Inner;
 use crate::tags::{Bid, TagWriter};
 use crate::transition::{Put, Verb};
+use crate::types::Type;
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, Error, Loaded, Ttl};
 
@@ -197,14 +198,14 @@ impl Inner {
         loaded: &Loaded<T>,
         kept: Option<&Raw>,
         ttl: Option<Ttl>,
-        meta: &Meta,
+        of: &Type,
     ) -> End {
         if loaded.fate == Fate::Served
             && let Some(kept) = kept
         {
             return End::fallen_back(kept, begun.lease);
         }
-        let tags = meta.tagged.then(|| {
+        let tags = of.meta().tagged.then(|| {
             let Some(value) = &loaded.value else {
                 return self.tags_of(epochs.to_vec());
             };
@@ -213,7 +214,7 @@ impl Inner {
             tags.extend(&loaded.tags);
             tags
         });
-        let end = self.stored_end(key, tags.as_ref(), begun, loaded, kept, ttl, meta);
+        let end = self.stored_end(key, tags.as_ref(), begun, loaded, kept, ttl, of);
         let life = match &end.then {
             Then::Store(_, life) | Then::Confirm(_, life) => *life,
             Then::Discard | Then::Release | Then::GiveBack => Some(0),
@@ -235,10 +236,11 @@ impl Inner {
         loaded: &Loaded<T>,
         kept: Option<&Raw>,
         ttl: Option<Ttl>,
-        meta: &Meta,
+        of: &Type,
     ) -> End {
+        let meta = of.meta();
         let log = |error: Error| {
-            self.log_failure(error.at("get_or_load", key), "a loaded value is not stored")
+            of.log_failure_at("get_or_load", key, error, "a loaded value is not stored")
         };
         let end = |followers, then| End {
             followers,
@@ -323,12 +325,12 @@ impl Inner {
         kept: &Raw,
         why: &Refusal,
         lease: Option<Lease>,
-        meta: &Meta,
+        of: &Type,
     ) -> End {
-        self.note_corrupt("get_or_load", key, Some(kept.bytes()), why, meta)
+        self.note_corrupt("get_or_load", key, Some(kept.bytes()), why, of)
             .await;
         // A claim that was renewed has changed its bytes.
-        match kept.is_claimed_by(lease) && !meta.policy.keep_corrupt {
+        match kept.is_claimed_by(lease) && !of.meta().policy.keep_corrupt {
             true => End::UNREADABLE,
             false => End::FAILED,
         }

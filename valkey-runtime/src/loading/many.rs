@@ -5,7 +5,6 @@
 //! only then does it wait for keys that others load, and for all of them at once, so that two such calls never wait for
 //! each other.
 
-use std::any::TypeId;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,13 +21,17 @@ use super::end::{Begun, Clock, End};
 use super::flights::{FlightId, Moment};
 use super::sight::Sight;
 use super::{
-    Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, TypeLoads, give_back, millis,
+    Key, LEASE_LIFE, LONGEST_LOAD, RENEWAL, Request, TypeFlights, give_back, millis, run_loader,
 };
+use crate::backend::Write;
 use crate::envelope::placeholder::Lease;
+use crate::stats::Count;
 use crate::store::{Inner, Store};
 use crate::tags::Place;
+use crate::trace::{About, Ending, traced};
 use crate::transition::{Placing, Verb};
-use crate::verbs::{Meta, Raw};
+use crate::types::Type;
+use crate::verbs::Raw;
 use crate::{Cached, IntoLoaded, codec};
 
 /// The most keys that a loader is given at a time.
@@ -39,6 +42,32 @@ const CHUNK: usize = 1000;
 pub(crate) async fn get_or_load_many<T, E, F, Fut>(
     store: &Store,
     places: Vec<Place>,
+    load: F,
+) -> Result<Vec<Answer<T>>, E>
+where
+    T: Cached,
+    F: FnMut(Vec<usize>) -> Fut,
+    Fut: Future<Output = Result<Vec<(usize, T)>, E>>,
+{
+    let (inner, of) = (store.inner(), store.inner().types.of::<T>());
+    let span = inner.span("get_or_load_many", Some(of), About::Keys(places.len()));
+    let loading = all_loaded_or_found(store, of, places, load);
+    traced!(span, loading, |answers| {
+        Ending::of_foreign(answers).with_rows(given(answers))
+    })
+}
+
+/// How many values there are.
+fn given<T, E>(answers: &Result<Vec<Answer<T>>, E>) -> Option<usize> {
+    let answers = answers.as_ref().ok()?.iter();
+    let values = answers.filter(|answer| matches!(answer, Answer::Value(..)));
+    Some(values.count())
+}
+
+async fn all_loaded_or_found<T, E, F, Fut>(
+    store: &Store,
+    of: &Arc<Type>,
+    places: Vec<Place>,
     mut load: F,
 ) -> Result<Vec<Answer<T>>, E>
 where
@@ -46,32 +75,31 @@ where
     F: FnMut(Vec<usize>) -> Fut,
     Fut: Future<Output = Result<Vec<(usize, T)>, E>>,
 {
-    let meta = const { &Meta::of::<T>() };
     let inner = store.inner();
     let mut answers: Vec<Answer<T>> = places.iter().map(|_| Answer::Nothing).collect();
-    let mut many = Many::start(store, inner.loads.of(TypeId::of::<T>(), meta), meta);
-    let began = inner.loads.moment();
-    let sights = inner.look_many(&places, meta).await;
+    let mut many = Many::start(store, of.clone());
+    let began = inner.moments.moment();
+    let sights = inner.look_many(&places, of).await;
     for (at, (place, sight)) in places.iter().zip(sights).enumerate() {
         let key = &*place.key;
         let (seen, kept) = match sight {
             Sight::Value(entry) => match codec::read(entry.payload()) {
                 Ok(value) => {
-                    inner.counters.hit();
-                    inner.slide(key, &entry, meta);
+                    of.counters().hit(entry.bytes().len());
+                    inner.slide(key, &entry, of);
                     answers[at] = Answer::Value(value, Some(entry));
                     continue;
                 }
-                Err(why) => (inner.reject(key, &entry, &why, meta).await, None),
+                Err(why) => (inner.reject(key, &entry, &why, of).await, None),
             },
             Sight::Other(Seen::Absent) => {
-                inner.counters.absence();
+                of.counters().count(Count::Absence);
                 continue;
             }
             Sight::Kept(seen, kept) => (seen, Some(kept)),
             Sight::Other(seen) => (seen, None),
         };
-        inner.counters.miss();
+        of.counters().count(Count::Miss);
         many.add(at, place, began, seen, kept);
     }
     loop {
@@ -84,7 +112,7 @@ where
                             answers[many.at(one)] = Answer::Value(value, Some(entry));
                             seen
                         }
-                        Err(why) => inner.reject(many.key(one), &entry, &why, meta).await,
+                        Err(why) => inner.reject(many.key(one), &entry, &why, of).await,
                     },
                     Sight::Kept(seen, kept) => {
                         many.ones[one].kept = Some(kept);
@@ -98,28 +126,29 @@ where
         let to_load = many.to_load();
         for (at, chunk) in to_load.chunks(CHUNK).enumerate() {
             let not_ended = &to_load[at * CHUNK..];
-            let ats = chunk.iter().map(|(one, _)| many.at(*one)).collect();
+            let ats: Vec<_> = chunk.iter().map(|(one, _)| many.at(*one)).collect();
             let clocks = many.clocks_of(chunk).await.into_iter();
             let begun = chunk.iter().zip(clocks);
             let begun = begun.map(|((_, lease), clock)| Begun::now(*lease, clock, inner));
             let begun: Vec<_> = begun.collect();
-            let mut values: HashMap<usize, T> = match many.run(not_ended, || load(ats)).await {
-                Ok(values) => values.into_iter().collect(),
-                Err(error) => match many.serve(chunk).await {
-                    Some(served) => {
-                        for (at, value, kept) in served {
-                            answers[at] = Answer::Value(value, Some(kept));
+            let mut values: HashMap<usize, T> =
+                match many.run(ats.len(), not_ended, || load(ats)).await {
+                    Ok(values) => values.into_iter().collect(),
+                    Err(error) => match many.serve(chunk).await {
+                        Some(served) => {
+                            for (at, value, kept) in served {
+                                answers[at] = Answer::Value(value, Some(kept));
+                            }
+                            continue;
                         }
-                        continue;
-                    }
-                    None => return Err(error),
-                },
-            };
+                        None => return Err(error),
+                    },
+                };
             let mut ends = Vec::with_capacity(chunk.len());
             for (&(one, lease), begun) in chunk.iter().zip(begun) {
                 let loaded = values.remove(&many.at(one)).into_loaded();
                 let (key, epochs) = (many.key(one), &many.ones[one].epochs);
-                let end = inner.end_of(key, epochs, &begun, &loaded, None, None, meta);
+                let end = inner.end_of(key, epochs, &begun, &loaded, None, None, of);
                 if let Some(value) = loaded.value {
                     let entry = match &end.followers {
                         Ended::Share(Share::Value(bytes)) => Some(Raw::new(bytes.clone())),
@@ -138,21 +167,21 @@ where
             let (value, entry) = match shared {
                 Share::Stale(entry) => match codec::read(entry.payload()) {
                     Ok(value) => {
-                        inner.counters.stale();
+                        of.counters().count(Count::Stale);
                         (Some(value), entry)
                     }
                     Err(why) => {
-                        inner.reject(many.key(one), &entry, &why, meta).await;
+                        inner.reject(many.key(one), &entry, &why, of).await;
                         (None, entry)
                     }
                 },
                 // Who shares it has read it, or loaded it: then it is the answer of that load, even if it is invalid.
                 Share::Value(entry) => {
-                    inner.counters.shared();
+                    of.counters().count(Count::Shared);
                     (codec::decode(entry.payload()).ok(), entry)
                 }
                 Share::Nothing => {
-                    inner.counters.shared();
+                    of.counters().count(Count::Shared);
                     continue;
                 }
             };
@@ -195,7 +224,8 @@ impl<T: Cached> Answer<T> {
 }
 
 impl Inner {
-    async fn look_many(&self, places: &[Place], meta: &Meta) -> Vec<Sight> {
+    async fn look_many(&self, places: &[Place], of: &Type) -> Vec<Sight> {
+        let meta = of.meta();
         let found = match self.ttl_override(meta) {
             Ok(_) if !self.is_enabled() => {
                 return places.iter().map(|_| Sight::Other(Seen::Closed)).collect();
@@ -207,12 +237,12 @@ impl Inner {
             Ok(found) => {
                 let mut sights = Vec::with_capacity(places.len());
                 for (place, found) in places.iter().zip(found) {
-                    sights.push(self.sight(&place.key, Ok(found), None, meta).await);
+                    sights.push(self.sight(&place.key, Ok(found), None, of).await);
                 }
                 sights
             }
             Err(error) => {
-                self.log_failure(error.during("get_or_load_many"), "the cache is not read");
+                of.log_failure(error.during("get_or_load_many"), "the cache is not read");
                 places.iter().map(|_| Sight::Other(Seen::Closed)).collect()
             }
         }
@@ -222,8 +252,7 @@ impl Inner {
 /// The calls of the keys that were not hits.
 struct Many<'s> {
     store: &'s Store,
-    loads: Arc<TypeLoads>,
-    meta: &'static Meta,
+    of: Arc<Type>,
     ones: Vec<One>,
     /// How long it waits for what others load; once it has begun to.
     waits_until: Option<Instant>,
@@ -246,19 +275,19 @@ struct One {
 }
 
 impl<'s> Many<'s> {
-    fn start(store: &'s Store, loads: Arc<TypeLoads>, meta: &'static Meta) -> Self {
+    fn start(store: &'s Store, of: Arc<Type>) -> Self {
         Self {
             store,
-            loads,
-            meta,
+            of,
             ones: Vec::new(),
             waits_until: None,
         }
     }
 
     fn with<R>(&mut self, step: impl FnOnce(&mut [One], &mut TypeFlights, Moment) -> R) -> R {
-        let (ones, moments) = (&mut self.ones, &self.store.inner().loads);
-        self.loads
+        let (ones, moments) = (&mut self.ones, &self.store.inner().moments);
+        self.of
+            .loads
             .with(|flights| step(ones, flights, moments.moment()))
     }
 
@@ -340,14 +369,14 @@ impl<'s> Many<'s> {
         let verbs: Vec<_> = verbs.into_iter().map(|(_, verb)| verb).collect();
         let keys: Vec<_> = asking.iter().map(|(one, _)| self.key(*one)).collect();
         let placed = inner.backend.place_many(&keys, &verbs);
-        let (placed, clock) = match self.meta.tagged {
+        let (placed, clock) = match self.of.meta().tagged {
             false => (placed.await, None),
             true => tokio::join!(placed, inner.clock()),
         };
         let placed = match placed {
             Ok(placed) => {
                 let required = asking.iter().map(|(one, _)| &*self.ones[*one].epochs);
-                inner.checked_each(placed, required, self.meta).await
+                inner.checked_each(placed, required, self.of.meta()).await
             }
             Err(error) => Err(error),
         };
@@ -357,12 +386,13 @@ impl<'s> Many<'s> {
                 for ((one, rejected), found) in asking.into_iter().zip(placed) {
                     self.ones[one].clock = clock;
                     let asked = Some((self.ones[one].request.1, rejected));
-                    let sight = inner.sight(self.key(one), found, asked, self.meta).await;
+                    let sight = inner.sight(self.key(one), found, asked, &self.of).await;
                     sights.push((one, sight));
                 }
             }
             Err(error) => {
-                inner.log_failure(error.during("get_or_load_many"), "no leases are taken");
+                self.of
+                    .log_failure(error.during("get_or_load_many"), "no leases are taken");
                 sights.extend(
                     asking
                         .into_iter()
@@ -387,7 +417,7 @@ impl<'s> Many<'s> {
     async fn clocks_of(&self, chunk: &[(usize, Option<Lease>)]) -> Vec<Option<u64>> {
         let clocks = chunk.iter().map(|(one, lease)| {
             let one = &self.ones[*one];
-            Clock::of(*lease, one.request.1, one.clock, self.meta)
+            Clock::of(*lease, one.request.1, one.clock, self.of.meta())
         });
         let clocks: Vec<_> = clocks.collect();
         let now = match clocks.contains(&Clock::ToBeRead) {
@@ -409,17 +439,21 @@ impl<'s> Many<'s> {
     }
 
     /// Runs the loader, within the type's limit, while all leases are kept whose loads have not ended.
-    async fn run<R, F, Fut>(&self, not_ended: &[(usize, Option<Lease>)], load: F) -> R
+    async fn run<R, E, F, Fut>(
+        &self,
+        keys: usize,
+        not_ended: &[(usize, Option<Lease>)],
+        load: F,
+    ) -> Result<R, E>
     where
         F: FnOnce() -> Fut,
-        Fut: Future<Output = R>,
+        Fut: Future<Output = Result<R, E>>,
     {
         let mut keep = pin!(self.keep(not_ended));
         let mut work = pin!(async {
             // The semaphore is never closed.
-            let _permit = self.loads.permits.acquire().await;
-            self.store.inner().counters.load();
-            load().await
+            let _permit = self.of.loads.permits.acquire().await;
+            run_loader(&self.of, keys, None, load).await
         });
         tokio::select! {
             biased;
@@ -434,13 +468,13 @@ impl<'s> Many<'s> {
         chunk: &[(usize, Option<Lease>)],
     ) -> Option<Vec<(usize, T, Raw)>> {
         let inner = self.store.inner();
-        inner.counters.failed_load();
+        self.of.counters().count(Count::FailedLoad);
         let mut served: Vec<Option<(usize, T, Raw)>> = Vec::with_capacity(chunk.len());
         let mut ends = Vec::with_capacity(chunk.len());
         for &(one, lease) in chunk {
             let (at, key) = (self.at(one), self.key(one));
             let kept = self.ones[one].kept.clone();
-            let kept = kept.filter(|kept| inner.may_serve(kept, self.meta));
+            let kept = kept.filter(|kept| inner.may_serve(kept, self.of.meta()));
             let read = kept.as_ref().map(|kept| codec::read(kept.payload()));
             let (value, end) = match (kept, read) {
                 (Some(kept), Some(Ok(value))) => {
@@ -448,7 +482,7 @@ impl<'s> Many<'s> {
                     (Some((at, value, kept)), end)
                 }
                 (Some(kept), Some(Err(why))) => {
-                    let end = inner.unreadable(key, &kept, &why, lease, self.meta);
+                    let end = inner.unreadable(key, &kept, &why, lease, &self.of);
                     (None, end.await)
                 }
                 _ => (None, End::FAILED),
@@ -458,9 +492,11 @@ impl<'s> Many<'s> {
         }
         self.end(ends).await;
         let served: Vec<_> = served.into_iter().collect::<Option<_>>()?;
-        served.iter().for_each(|_| inner.counters.stale());
+        self.of.counters().add(Count::Stale, served.len());
         tracing::warn!(
-            keys = served.len(),
+            "db.collection.name" = self.of.name(),
+            "db.operation.name" = "get_or_load_many",
+            "db.operation.batch.size" = served.len(),
             "a load failed, and the values that are there are served"
         );
         Some(served)
@@ -482,7 +518,8 @@ impl<'s> Many<'s> {
             let inner = self.store.inner();
             // One that is lost is found out by its fill.
             if let Err(error) = inner.backend.apply_each(&keys, &verbs).await {
-                inner.log_failure(error.during("get_or_load_many"), "leases are not renewed");
+                let error = error.during("get_or_load_many");
+                self.of.log_failure(error, "leases are not renewed");
             }
         }
         std::future::pending().await
@@ -490,7 +527,7 @@ impl<'s> Many<'s> {
 
     /// Which of the loads were overtaken by the invalidation of a tag. Nobody joins any of them any more.
     async fn admit(&mut self, ends: &mut [(usize, Option<Lease>, End)]) {
-        if !self.meta.tagged {
+        if !self.of.meta().tagged {
             return;
         }
         self.with(|ones, flights, _| {
@@ -543,7 +580,7 @@ impl<'s> Many<'s> {
         let mut held = vec![false; ends.len()];
         let verbs = ends.iter().enumerate();
         let verbs = verbs.filter_map(|(at, (one, lease, end))| {
-            let verb = end.verb(*lease, inner, self.meta)?;
+            let verb = end.verb(*lease, inner, self.of.meta())?;
             Some((at, (self.key(*one), verb)))
         });
         let (places, verbs): (Vec<_>, Vec<_>) = verbs.unzip();
@@ -555,17 +592,25 @@ impl<'s> Many<'s> {
             Ok(answers) => answers,
             // The leases run out by themselves.
             Err(error) => {
-                inner.log_failure(error.during("get_or_load_many"), "loads are not stored");
+                let error = error.during("get_or_load_many");
+                self.of.log_failure(error, "loads are not stored");
                 return held;
             }
         };
         for (((at, key), verb), answer) in places.into_iter().zip(keys).zip(&verbs).zip(answers) {
             match answer {
-                Ok(true) => held[at] = true,
-                Ok(false) if matches!(verb, Verb::Fill { .. }) => inner.counters.refused_fill(),
+                Ok(true) => {
+                    let counters = self.of.counters();
+                    counters.add(Count::WrittenBytes, Write::Apply(*verb).size());
+                    held[at] = true;
+                }
+                Ok(false) if matches!(verb, Verb::Fill { .. }) => {
+                    self.of.counters().count(Count::RefusedFill);
+                }
                 Ok(false) => {}
                 Err(error) => {
-                    inner.log_failure(error.at("get_or_load_many", key), "a load is not stored")
+                    let what = "a load is not stored";
+                    self.of.log_failure_at("get_or_load_many", key, error, what);
                 }
             }
         }
@@ -597,6 +642,7 @@ impl<'s> Many<'s> {
             _ => None,
         });
         let wakes: Vec<_> = self
+            .of
             .loads
             .with(|flights| awaited.iter().map(|(_, id)| flights.wake(*id)).collect());
         let mut moves: Vec<Pin<Box<OwnedNotified>>> = Vec::with_capacity(wakes.len());
@@ -633,7 +679,7 @@ impl<'s> Many<'s> {
             unneeded
         });
         for (lease, key) in unneeded {
-            give_back(self.store, key, lease);
+            give_back(self.store, &self.of, key, lease);
         }
     }
 
@@ -662,7 +708,7 @@ impl Drop for Many<'_> {
             unneeded.collect::<Vec<_>>()
         });
         for (lease, key) in unneeded {
-            give_back(self.store, key, lease);
+            give_back(self.store, &self.of, key, lease);
         }
     }
 }

@@ -18,18 +18,23 @@ mod sight;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::any::TypeId;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tracing::Span;
 
 use crate::envelope::placeholder::Lease;
+use crate::stats::Count;
 use crate::store::Store;
+use crate::trace::{Ending, traced};
 use crate::transition::Verb;
+use crate::types::Type;
+#[cfg(test)]
+use crate::types::Types;
 use crate::verbs::Meta;
 
 use flights::{Flights, Moment};
@@ -57,15 +62,18 @@ type TypeFlights = Flights<Key, Bytes, Arc<Notify>>;
 pub(crate) use many::get_or_load_many;
 pub(crate) use one::{get_or_load, get_or_refresh};
 
-/// The loads of a store, type by type.
-#[derive(Default)]
-pub(crate) struct Loads {
-    moments: AtomicU64,
-    types: RwLock<HashMap<TypeId, Arc<TypeLoads>>>,
+/// The moments of a store's loads: one order for all its types.
+#[derive(Debug, Default)]
+pub(crate) struct Moments(AtomicU64);
+
+impl Moments {
+    fn moment(&self) -> Moment {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
 }
 
 /// The loads of a type on a store.
-struct TypeLoads {
+pub(crate) struct TypeLoads {
     flights: Mutex<TypeFlights>,
     /// One a load that runs.
     permits: Semaphore,
@@ -73,44 +81,15 @@ struct TypeLoads {
     told: AtomicBool,
 }
 
-impl Loads {
-    fn moment(&self) -> Moment {
-        self.moments.fetch_add(1, Ordering::SeqCst)
-    }
-
-    fn of(&self, of: TypeId, meta: &Meta) -> Arc<TypeLoads> {
-        // A panic under this lock leaves the map whole.
-        let known = self
-            .types
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&of)
-            .cloned();
-        known.unwrap_or_else(|| {
-            let mut types = self.types.write().unwrap_or_else(PoisonError::into_inner);
-            let fresh = || {
-                let permits = Semaphore::new(usize::from(meta.policy.max_loads));
-                Arc::new(TypeLoads {
-                    flights: Mutex::new(Flights::new()),
-                    permits,
-                    told: AtomicBool::new(false),
-                })
-            };
-            types.entry(of).or_insert_with(fresh).clone()
-        })
-    }
-
-    /// Whether nothing is under way: what a test asks at its end.
-    #[cfg(test)]
-    fn is_idle(&self) -> bool {
-        let types = self.types.read().unwrap();
-        types
-            .values()
-            .all(|loads| loads.with(|flights| flights.is_empty()))
-    }
-}
-
 impl TypeLoads {
+    pub(crate) fn new(meta: &Meta) -> Self {
+        Self {
+            flights: Mutex::new(Flights::new()),
+            permits: Semaphore::new(usize::from(meta.policy.max_loads)),
+            told: AtomicBool::new(false),
+        }
+    }
+
     /// Runs a step on the flights, and wakes who waits on those that it moved.
     fn with<R>(&self, step: impl FnOnce(&mut TypeFlights) -> R) -> R {
         #[cfg(test)]
@@ -125,13 +104,22 @@ impl TypeLoads {
     }
 }
 
+#[cfg(test)]
+impl Types {
+    /// Whether no load is under way: what a test asks at its end.
+    fn are_idle(&self) -> bool {
+        self.iter()
+            .all(|of| of.loads.with(|flights| flights.is_empty()))
+    }
+}
+
 /// A request for a lease: the moment of its sending, and its token.
 type Request = (Moment, u64);
 
 /// Releases a lease in the background. Where that can't be, or not now, it is left to run out.
-fn give_back(store: &Store, key: Vec<u8>, lease: Lease) {
+fn give_back(store: &Store, of: &Arc<Type>, key: Vec<u8>, lease: Lease) {
     let background = &store.inner().background;
-    let store = store.clone();
+    let (store, of) = (store.clone(), of.clone());
     background.spawn(async move {
         if let Err(error) = store
             .inner()
@@ -139,11 +127,39 @@ fn give_back(store: &Store, key: Vec<u8>, lease: Lease) {
             .apply(&key, &Verb::Release { lease, pause: 0 })
             .await
         {
-            store
-                .inner()
-                .log_failure(error.at("get_or_load", &key), "a lease is not given back");
+            of.log_failure_at("get_or_load", &key, error, "a lease is not given back");
         }
     });
+}
+
+/// Runs a loader for so many keys: it is counted and timed, and has a span of its own.
+async fn run_loader<R, E, Fut: Future<Output = Result<R, E>>>(
+    of: &Type,
+    keys: usize,
+    beside: Option<&Span>,
+    load: impl FnOnce() -> Fut,
+) -> Result<R, E> {
+    of.counters().count(Count::Load);
+    let _timed = Timed {
+        of,
+        began: Instant::now(),
+    };
+    let span = of.load_span(keys, beside);
+    traced!(span, async { load().await }, |loaded| Ending::of_foreign(
+        loaded
+    ))
+}
+
+/// Takes the time of a load until it is dropped: by whatever means it ends.
+struct Timed<'t> {
+    of: &'t Type,
+    began: Instant,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.of.loaded(self.began.elapsed());
+    }
 }
 
 pub(crate) fn millis(time: Duration) -> u64 {

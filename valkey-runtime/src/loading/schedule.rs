@@ -354,13 +354,13 @@ impl World {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
-        assert!(self.store().inner().loads.is_idle(), "a flight is left");
+        assert!(self.store().inner().types.are_idle(), "a flight is left");
         let row = Row(self.0.row.load(SeqCst));
         if let Some(stored) = Row::get(self.store(), 1).await.unwrap() {
             assert_eq!(stored, row, "it is stored");
         }
         assert_eq!(self.clone().get_or_load().await, Ok(Some(row)));
-        assert!(self.store().inner().loads.is_idle());
+        assert!(self.store().inner().types.are_idle());
     }
 }
 

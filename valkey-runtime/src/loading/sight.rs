@@ -11,7 +11,8 @@ use crate::envelope::{self, Head, Header, Kind, Standing};
 use crate::store::Inner;
 use crate::tags::Place;
 use crate::transition::Rejected;
-use crate::verbs::{Meta, Raw, ttl_left};
+use crate::types::Type;
+use crate::verbs::{Raw, ttl_left};
 use crate::{Error, Ttl};
 
 /// What was seen, as far as loading is concerned.
@@ -24,28 +25,30 @@ pub(super) enum Sight {
 }
 
 impl Inner {
-    pub(super) async fn look(&self, place: &Place, meta: &Meta) -> Sight {
+    pub(super) async fn look(&self, place: &Place, of: &Type) -> Sight {
+        let meta = of.meta();
         let found = match self.ttl_override(meta) {
             Ok(_) if !self.is_enabled() => return Sight::Other(Seen::Closed),
             Ok(_) => self.read(place, meta).await,
             Err(error) => Err(error),
         };
-        self.sight(&place.key, found, None, meta).await
+        self.sight(&place.key, found, None, of).await
     }
 
     /// As [`look`](Self::look), with how long what is there will still live.
-    pub(super) async fn look_with_ttl(&self, place: &Place, meta: &Meta) -> (Sight, Option<Ttl>) {
+    pub(super) async fn look_with_ttl(&self, place: &Place, of: &Type) -> (Sight, Option<Ttl>) {
+        let meta = of.meta();
         let key = &*place.key;
         match self.ttl_override(meta) {
             Ok(_) if self.is_enabled() => match self.backend.get_and_ttl(key).await {
                 Ok((found, left)) => {
                     let found = self.checked(found, &place.epochs, meta).await;
-                    let sight = self.sight(key, found, None, meta).await;
+                    let sight = self.sight(key, found, None, of).await;
                     (sight, Some(ttl_left(left)))
                 }
-                Err(error) => (self.sight(key, Err(error), None, meta).await, None),
+                Err(error) => (self.sight(key, Err(error), None, of).await, None),
             },
-            _ => (self.look(place, meta).await, None),
+            _ => (self.look(place, of).await, None),
         }
     }
 
@@ -56,8 +59,9 @@ impl Inner {
         key: &[u8],
         found: Result<Found, Error>,
         asked: Option<Asked>,
-        meta: &Meta,
+        of: &Type,
     ) -> Sight {
+        let meta = of.meta();
         let bytes = match found {
             Ok(Found::Entry(bytes)) => bytes,
             Ok(Found::Nothing) => return Sight::Other(Seen::Nothing),
@@ -65,12 +69,11 @@ impl Inner {
             Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
             Ok(Found::Foreign) => {
                 let why = "another type of the server's".into();
-                self.note_corrupt("get_or_load", key, None, &why, meta)
-                    .await;
+                self.note_corrupt("get_or_load", key, None, &why, of).await;
                 return Sight::Other(Seen::Closed);
             }
             Err(error) => {
-                self.log_failure(error.at("get_or_load", key), "the cache is not read");
+                of.log_failure_at("get_or_load", key, error, "the cache is not read");
                 return Sight::Other(Seen::Closed);
             }
         };
@@ -126,7 +129,7 @@ impl Inner {
             }
             (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => "of no known form",
         };
-        let seen = self.reject(key, &Raw::new(bytes), &why.into(), meta).await;
+        let seen = self.reject(key, &Raw::new(bytes), &why.into(), of).await;
         Sight::Other(seen)
     }
 
@@ -136,10 +139,10 @@ impl Inner {
         key: &[u8],
         entry: &Raw,
         why: &Refusal,
-        meta: &Meta,
+        of: &Type,
     ) -> Seen<Bytes> {
         match self
-            .note_corrupt("get_or_load", key, Some(entry.bytes()), why, meta)
+            .note_corrupt("get_or_load", key, Some(entry.bytes()), why, of)
             .await
         {
             true => Seen::Nothing,

@@ -73,9 +73,9 @@ async fn a_call_dropped_at_any_point_leaves_nothing_behind() {
             }
             // What is given back in the background.
             tokio::task::yield_now().await;
-            assert!(store.inner().loads.is_idle(), "after {polls} polls");
+            assert!(store.inner().types.are_idle(), "after {polls} polls");
             assert_eq!(call().await, Ok(Some(ada())));
-            assert!(store.inner().loads.is_idle());
+            assert!(store.inner().types.are_idle());
             if done {
                 assert!(polls > 3, "there was nothing to drop");
                 break;
@@ -106,7 +106,7 @@ async fn nobody_waits_for_ever() {
     let of_itself = User::get_or_load(&store, 2, async || User::get_or_load(&store, 2, load).await);
     assert_eq!(of_itself.await, Ok(Some(ada())));
     tokio::task::yield_now().await;
-    assert!(store.inner().loads.is_idle());
+    assert!(store.inner().types.are_idle());
 }
 
 /// The time of tokio, which a test can stop.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Tag, TagWriter};
 use crate::loading::{LEASE_LIFE, LONGEST_LOAD, millis};
 use crate::store::{Inner, Store};
+use crate::trace::{About, Ending, traced};
 use crate::transition::{Hold, Raise, Verb};
 use crate::{Error, Result};
 
@@ -207,7 +208,15 @@ impl Inner {
         }
         let token = self.random.next_u64();
         let verb = |clock| what.verb(clock, hold_millis, token);
-        let raised = self.backend.raise(epochs, verb).await;
+        let span = self.span(operation, None, About::Keys(epochs.len()));
+        let raised = traced!(
+            span,
+            self.backend.raise(epochs, verb),
+            |raised| match raised {
+                Ok(answers) => Ending::of_each(answers),
+                Err(_) => Ending::of(raised),
+            }
+        );
         let raised = raised.and_then(|answers| answers.into_iter().collect::<Result<Vec<_>>>());
         raised
             .map(drop)

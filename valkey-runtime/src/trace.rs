@@ -1,0 +1,329 @@
+//! Spans of verbs and of loads, named as OpenTelemetry names what a database client does; and where keys are shown.
+//!
+//! Nothing is made of a span that nobody records: whether anybody may is one look at a number.
+
+use std::any::type_name;
+use std::hash::{BuildHasher, RandomState};
+
+use tracing::field::Empty;
+use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
+use tracing::{Instrument, Level, Span};
+
+use crate::error::printable;
+use crate::store::Inner;
+use crate::types::Type;
+use crate::{Error, Result};
+
+/// Where the keys of entries are shown: in spans, in log lines, and in the text of errors.
+///
+/// A key may say whom an entry is about, as one with an e-mail address in it does.
+///
+/// | | spans | log lines, errors |
+/// |---|---|---|
+/// | [`Failures`](Self::Failures), the default | | the key |
+/// | [`Plain`](Self::Plain) | the key | the key |
+/// | [`Hashed`](Self::Hashed) | its hash | its hash |
+/// | [`Off`](Self::Off) | | |
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// use valkey_runtime::{Cached, KeyTracing, Store};
+///
+/// # #[derive(Serialize, Deserialize, Cached)]
+/// # struct User { #[cached(key)] id: u64 }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// let store = Store::builder().memory().trace_keys(KeyTracing::Off).connect().await?;
+/// store.close().await;
+/// let error = User::get(&store, 42).await.err().unwrap();
+/// assert_eq!(error.to_string(), "get: closed: the store was closed");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyTracing {
+    /// Only where something has failed, or is wrong, with the entry under it.
+    #[default]
+    Failures,
+    /// In all of them.
+    Plain,
+    /// In all of them, but a hash in its place. It is one of this store: what is told of one key can be told apart from what is
+    /// told of others, and nobody finds out a key by trying. Another process has other hashes.
+    Hashed,
+    /// Nowhere. [`Error::key`] is `None`.
+    Off,
+}
+
+/// How a store shows its keys.
+#[derive(Clone)]
+pub(crate) struct ShownKeys {
+    shown: KeyTracing,
+    hasher: RandomState,
+}
+
+impl ShownKeys {
+    pub(crate) fn new(shown: KeyTracing) -> Self {
+        let hasher = RandomState::new();
+        Self { shown, hasher }
+    }
+
+    /// In a log line, or an error.
+    pub(crate) fn of_failure(&self, key: &[u8]) -> Option<String> {
+        match self.shown {
+            KeyTracing::Failures | KeyTracing::Plain => Some(printable(key)),
+            KeyTracing::Hashed => Some(self.hashed(key)),
+            KeyTracing::Off => None,
+        }
+    }
+
+    fn in_span(&self, key: &[u8]) -> Option<String> {
+        match self.shown {
+            KeyTracing::Plain => Some(printable(key)),
+            KeyTracing::Hashed => Some(self.hashed(key)),
+            KeyTracing::Failures | KeyTracing::Off => None,
+        }
+    }
+
+    fn hashed(&self, key: &[u8]) -> String {
+        format!("#{:016x}", self.hasher.hash_one(key))
+    }
+}
+
+/// Where a store's commands go, as spans say it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// Host, path, or hosts; none in the process.
+    pub(crate) address: Option<String>,
+    /// Where there is one host.
+    pub(crate) port: Option<u16>,
+    pub(crate) database: Option<String>,
+}
+
+/// What a verb is about.
+#[derive(Clone, Copy)]
+pub(crate) enum About<'a> {
+    Key(&'a [u8]),
+    /// So many keys.
+    Keys(usize),
+    /// All keys there are.
+    All,
+}
+
+/// What a verb with these keys is about.
+pub(crate) fn about(keys: &[Vec<u8>]) -> About<'_> {
+    match keys {
+        [key] => About::Key(key),
+        keys => About::Keys(keys.len()),
+    }
+}
+
+impl Inner {
+    /// The span of a verb, which may be about entries of a type; `None` where nobody records it.
+    #[inline]
+    pub(crate) fn span(
+        &self,
+        operation: &'static str,
+        of: Option<&Type>,
+        about: About<'_>,
+    ) -> Option<Span> {
+        match may_be_recorded() {
+            false => None,
+            true => self.span_of(operation, of, about),
+        }
+    }
+
+    #[cold]
+    fn span_of(
+        &self,
+        operation: &'static str,
+        of: Option<&Type>,
+        about: About<'_>,
+    ) -> Option<Span> {
+        let target = of.map(Type::name);
+        let key = |about| match about {
+            About::Key(key) => self.types.keys().in_span(key),
+            About::Keys(_) | About::All => None,
+        };
+        // One operation is no batch.
+        let batch = match about {
+            About::Keys(count @ 2..) => Some(count),
+            About::Keys(_) | About::Key(_) | About::All => None,
+        };
+        let Peer {
+            address,
+            port,
+            database,
+        } = &self.peer;
+        let system = match address {
+            Some(_) => "redis",
+            None => "memory",
+        };
+        let span = tracing::debug_span!(
+            target: "valkey_runtime",
+            "valkey",
+            "db.system.name" = system,
+            "db.operation.name" = operation,
+            "db.collection.name" = target,
+            "db.namespace" = database.as_deref(),
+            "db.operation.batch.size" = batch,
+            "db.operation.parameter.key" = key(about).as_deref(),
+            "db.response.returned_rows" = Empty,
+            "server.address" = address.as_deref(),
+            "server.port" = port,
+            "error.type" = Empty,
+            "valkey.namespace" = self.namespace.strip_suffix(':'),
+            "otel.name" = named(operation, target),
+            "otel.kind" = if address.is_some() { "client" } else { "internal" },
+            "otel.status_code" = Empty,
+        );
+        (!span.is_disabled()).then_some(span)
+    }
+}
+
+impl Type {
+    /// The span of a load. A load that goes on beside its caller, in a task, is a trace of its own that follows from the caller's:
+    /// as a child it would keep the caller's span open.
+    #[inline]
+    pub(crate) fn load_span(&self, keys: usize, beside: Option<&Span>) -> Option<Span> {
+        match may_be_recorded() {
+            false => None,
+            true => self.load_span_of(keys, beside),
+        }
+    }
+
+    #[cold]
+    fn load_span_of(&self, keys: usize, beside: Option<&Span>) -> Option<Span> {
+        let parent = match beside {
+            None => Span::current().id(),
+            Some(_) => None,
+        };
+        let span = tracing::debug_span!(
+            target: "valkey_runtime",
+            parent: parent,
+            "load",
+            "db.collection.name" = self.name(),
+            "db.operation.batch.size" = Some(keys).filter(|keys| *keys > 1),
+            "error.type" = Empty,
+            "otel.name" = named("load", Some(self.name())),
+            "otel.kind" = "internal",
+            "otel.status_code" = Empty,
+        );
+        if let Some(cause) = beside {
+            span.follows_from(cause);
+        }
+        (!span.is_disabled()).then_some(span)
+    }
+}
+
+fn named(operation: &str, target: Option<&str>) -> String {
+    match target {
+        Some(target) => format!("{operation} {target}"),
+        None => operation.to_owned(),
+    }
+}
+
+/// Whether there is anybody who records spans of this level, whosever they are.
+#[inline]
+fn may_be_recorded() -> bool {
+    Level::DEBUG <= STATIC_MAX_LEVEL && Level::DEBUG <= LevelFilter::current()
+}
+
+/// How the work of a span ended.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ending {
+    failure: Option<&'static str>,
+    rows: Option<usize>,
+}
+
+impl Ending {
+    pub(crate) fn of<R>(result: &Result<R>) -> Self {
+        Self {
+            failure: result.as_ref().err().map(|error| error.kind().as_str()),
+            rows: None,
+        }
+    }
+
+    /// Of what fails with an error of the application's: its type stands for its kind.
+    pub(crate) fn of_foreign<R, E>(result: &Result<R, E>) -> Self {
+        Self {
+            failure: result.is_err().then(type_name::<E>),
+            rows: None,
+        }
+    }
+
+    /// Of what has a result each: the first failure counts.
+    pub(crate) fn of_each<R>(results: &[Result<R>]) -> Self {
+        let failed = results.iter().find(|result| result.is_err());
+        failed.map_or_else(Self::default, Self::of)
+    }
+
+    /// It gave so many values.
+    pub(crate) fn with_rows(self, rows: Option<usize>) -> Self {
+        Self { rows, ..self }
+    }
+
+    fn record(self, span: &Span) {
+        if let Some(failure) = self.failure {
+            span.record("error.type", failure);
+            span.record("otel.status_code", "ERROR");
+        }
+        if let Some(rows) = self.rows {
+            span.record("db.response.returned_rows", rows);
+        }
+    }
+}
+
+/// Whether there is a value, as a number of rows.
+pub(crate) fn row<V, E>(result: &Result<Option<V>, E>) -> Option<usize> {
+    let found = result.as_ref().ok()?;
+    Some(usize::from(found.is_some()))
+}
+
+/// How many values there are.
+pub(crate) fn rows<V, E>(result: &Result<Vec<Option<V>>, E>) -> Option<usize> {
+    Some(result.as_ref().ok()?.iter().flatten().count())
+}
+
+/// Does some work in a span, which then says how it ended.
+pub(crate) async fn within<F: Future>(
+    span: Span,
+    work: F,
+    ending: impl FnOnce(&F::Output) -> Ending,
+) -> F::Output {
+    let output = work.instrument(span.clone()).await;
+    ending(&output).record(&span);
+    output
+}
+
+/// Does some work, in a span if there is one. A macro, so that without one the work is not moved: it costs a comparison.
+macro_rules! traced {
+    ($span:expr, $work:expr, $ending:expr) => {
+        match $span {
+            None => $work.await,
+            Some(span) => Box::pin($crate::trace::within(span, $work, $ending)).await,
+        }
+    };
+}
+pub(crate) use traced;
+
+impl Error {
+    /// Logs a failure that its caller is not told. Those of an outage that is known already are not worth a warning each.
+    pub(crate) fn log(&self, of: Option<&str>, what: &str) {
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(
+                    "db.collection.name" = of,
+                    "db.operation.name" = self.operation(),
+                    "db.operation.parameter.key" = self.key(),
+                    "error.type" = self.kind().as_str(),
+                    "{what}: {self}"
+                )
+            };
+        }
+        match self.is_refused() {
+            true => log!(debug),
+            false => log!(warn),
+        }
+    }
+}
