@@ -1,0 +1,117 @@
+//! What telemetry costs, in instructions a `get` that is a hit: a store in the process, which is the hardest case, and one over
+//! a server, where the client's side counts.
+//!
+//! ```text
+//! cargo bench -p benches --bench telemetry
+//! ```
+//!
+//! Counts by callgrind, so valgrind has to be there. Each contender is run twice, with few and with many operations, and the
+//! difference divided: what a program does at its beginning cancels out. To compare with another build of the runtime, give the
+//! path of its executable of this bench (`cargo bench --no-run` prints it): `BEFORE=… cargo bench …`. Then that is what the others
+//! are compared with.
+
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::fmt::format::FmtSpan;
+use valkey_runtime::{Cached, Store};
+use valkey_tests::Server;
+
+benches::user!(User: prefix = "user");
+
+/// What a process is told to do: where, with what telemetry, how often.
+const TASK: &str = "TELEMETRY_TASK";
+
+const FEW: u64 = 200;
+const MANY: u64 = 2_200;
+
+const MODES: [(&str, &str); 4] = [
+    ("nothing", "no subscriber, no recorder"),
+    ("metrics", "a recorder, published once"),
+    ("filtered", "a subscriber at `info`"),
+    ("recorded", "every span formatted"),
+];
+
+fn main() {
+    match std::env::var(TASK) {
+        Ok(task) => work(&task),
+        Err(_) => compare(),
+    }
+}
+
+/// The contender, in a process of its own.
+fn work(task: &str) {
+    let mut words = task.splitn(3, ' ');
+    let (mode, count) = (words.next().unwrap(), words.next().unwrap());
+    let (url, count) = (words.next().unwrap(), count.parse::<u64>().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink);
+    match mode {
+        "filtered" => subscriber.with_max_level(tracing::Level::INFO).init(),
+        "recorded" => subscriber
+            .with_max_level(tracing::Level::TRACE)
+            .with_span_events(FmtSpan::CLOSE)
+            .init(),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Store::connect(url).await.unwrap();
+        User::new(0).set(&store).await.unwrap();
+        for _ in 0..count {
+            assert!(User::get(&store, 0).await.unwrap().unwrap().active);
+        }
+        if mode == "metrics" {
+            publish(&store);
+        }
+    });
+}
+
+fn compare() {
+    let server = Server::plain();
+    let this = std::env::current_exe().unwrap();
+    let before = std::env::var_os("BEFORE").map(PathBuf::from);
+    for (place, url) in [
+        ("in the process", "memory:".into()),
+        ("over a server", server.url()),
+    ] {
+        println!("\na hit {place}, instructions");
+        let before = before
+            .iter()
+            .map(|path| (path, "nothing", "the runtime before"));
+        let now = MODES.iter().map(|(mode, name)| (&this, *mode, *name));
+        let mut first = None;
+        for (program, mode, name) in before.chain(now) {
+            let counted = |count: u64| instructions(program, &format!("{mode} {count} {url}"));
+            let each = (counted(MANY) - counted(FEW)) / (MANY - FEW) as f64;
+            let first = *first.get_or_insert(each);
+            let more = (each / first - 1.0) * 100.0;
+            println!("{name:<34}{each:>10.1}{more:>+9.2} %");
+        }
+    }
+}
+
+/// How many instructions a program carries out for a task.
+fn instructions(program: &PathBuf, task: &str) -> f64 {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .env(TASK, task)
+        .output()
+        .expect("valgrind is there");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let counted = said
+        .lines()
+        .find_map(|line| line.split("Collected :").nth(1));
+    counted
+        .and_then(|count| count.trim().parse().ok())
+        .expect("callgrind tells how many")
+}
+
+fn publish(_store: &Store) {}
