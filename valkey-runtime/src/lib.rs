@@ -349,6 +349,8 @@ mod key;
 mod limiter;
 mod loaded;
 mod loading;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod options;
 mod policy;
 mod prefix;

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backend::{Backend, BreakerState};
+use crate::backend::BreakerState;
 use crate::background::Background;
 use crate::config::{Builder, Variables};
 use crate::front::Front;
 use crate::limiter::Refusals;
 use crate::loading::Moments;
 use crate::stats::Counters;
-use crate::trace::{About, Ending, Peer, ShownKeys, traced};
+use crate::trace::{About, Ending, KeyTracing, Peer, ShownKeys, traced};
 use crate::ttl_env::Overrides;
 use crate::types::Types;
 use crate::{Batch, Cached, Handle, Invalidations, Purged, Random, Result, Stats};
@@ -56,7 +56,20 @@ pub(crate) struct Inner {
     pub(crate) peer: Peer,
     /// What limits have refused just now.
     pub(crate) refusals: Refusals,
+    #[cfg(feature = "metrics")]
+    pub(crate) published: crate::metrics::Published,
     pub(crate) background: Background,
+}
+
+/// What a store is told when it is opened, besides where it is.
+pub(crate) struct Settings {
+    /// Empty, or ending in `:`.
+    pub(crate) namespace: String,
+    pub(crate) max_size: usize,
+    pub(crate) enabled: bool,
+    pub(crate) variables: Variables,
+    pub(crate) keys: KeyTracing,
+    pub(crate) peer: Peer,
 }
 
 impl Store {
@@ -164,10 +177,7 @@ impl Store {
     /// assert_eq!(valkey_runtime::Store::memory().location(), "this process");
     /// ```
     pub fn location(&self) -> &str {
-        match self.inner.backend.backend() {
-            Backend::Memory(_) => "this process",
-            Backend::Server(server) => server.address(),
-        }
+        self.inner.backend.backend().location()
     }
 
     /// Asks the server whether it is there.
@@ -393,15 +403,22 @@ impl Store {
 
     pub(crate) fn new(
         backend: Arc<Front>,
-        namespace: String,
-        max_size: usize,
-        enabled: bool,
         random: Arc<dyn Random>,
         counters: Arc<Counters>,
-        variables: Variables,
-        keys: ShownKeys,
-        peer: Peer,
+        settings: Settings,
     ) -> Self {
+        let Settings {
+            namespace,
+            max_size,
+            enabled,
+            variables,
+            keys,
+            peer,
+        } = settings;
+        let name = match namespace.strip_suffix(':') {
+            None => backend.backend().location().to_owned(),
+            Some(namespace) => format!("{}/{namespace}", backend.backend().location()),
+        };
         Self {
             inner: Arc::new(Inner {
                 background: backend.background().clone(),
@@ -413,9 +430,11 @@ impl Store {
                 counters,
                 overrides: Overrides::new(variables),
                 moments: Moments::default(),
-                types: Types::new(keys),
+                types: Types::new(ShownKeys::new(keys), &name),
                 peer,
                 refusals: Refusals::default(),
+                #[cfg(feature = "metrics")]
+                published: Default::default(),
             }),
         }
     }

@@ -24,10 +24,13 @@ pub(crate) struct Type {
     counters: TypeCounters,
     pub(crate) loads: TypeLoads,
     keys: ShownKeys,
+    /// The name of the store.
+    #[cfg(feature = "metrics")]
+    store: Arc<str>,
 }
 
 impl Type {
-    fn new<T: Cached>(keys: &ShownKeys) -> Self {
+    fn new<T: Cached>(of: &Types) -> Self {
         let meta = Meta::of::<T>();
         let name = match T::ALIAS_OF {
             None => T::PREFIX.into(),
@@ -39,7 +42,9 @@ impl Type {
             meta,
             name,
             counters: TypeCounters::default(),
-            keys: keys.clone(),
+            keys: of.keys.clone(),
+            #[cfg(feature = "metrics")]
+            store: of.store.clone(),
         }
     }
 
@@ -62,6 +67,8 @@ impl Type {
     /// A loader is done that ran so long.
     pub(crate) fn loaded(&self, time: Duration) {
         self.counters.loaded(time);
+        #[cfg(feature = "metrics")]
+        crate::metrics::loaded(&self.store, &self.name, time);
     }
 
     /// Says in which operation and at which key it happened.
@@ -99,6 +106,8 @@ impl Type {
 pub(crate) struct Types {
     first: Block,
     keys: ShownKeys,
+    #[cfg(feature = "metrics")]
+    store: Arc<str>,
 }
 
 const SLOTS: usize = 64;
@@ -109,10 +118,15 @@ struct Block {
 }
 
 impl Types {
-    pub(crate) fn new(keys: ShownKeys) -> Self {
+    /// Of the store of that name.
+    pub(crate) fn new(keys: ShownKeys, store: &str) -> Self {
+        #[cfg(not(feature = "metrics"))]
+        let _ = store;
         Self {
             first: Block::new(),
             keys,
+            #[cfg(feature = "metrics")]
+            store: store.into(),
         }
     }
 
@@ -122,7 +136,7 @@ impl Types {
         let home = home(id);
         match self.first.slots[home].get() {
             Some(known) if known.id == id => known,
-            _ => self.look_further(id, home, || Type::new::<T>(&self.keys)),
+            _ => self.look_further(id, home, || Type::new::<T>(self)),
         }
     }
 
@@ -145,6 +159,12 @@ impl Types {
 
     pub(crate) fn keys(&self) -> &ShownKeys {
         &self.keys
+    }
+
+    /// The name of the store.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn store(&self) -> &str {
+        &self.store
     }
 
     /// All of them, in no order.
@@ -229,7 +249,7 @@ mod tests {
     #[test]
     fn each_type_is_there_once_however_many_look_it_up_at_once() {
         let lookups = lookups!(0 100 200 300 400 500 600 700 800 900);
-        let types = Types::new(ShownKeys::new(KeyTracing::default()));
+        let types = Types::new(ShownKeys::new(KeyTracing::default()), "");
         let barrier = Barrier::new(4);
         let all = std::thread::scope(|scope| {
             let look = || {

@@ -290,6 +290,14 @@ impl Backend {
         }
     }
 
+    /// Host and port, or a path.
+    pub(crate) fn location(&self) -> &str {
+        match self {
+            Backend::Memory(_) => "this process",
+            Backend::Server(server) => server.address(),
+        }
+    }
+
     pub(crate) fn breaker(&self) -> BreakerState {
         match self {
             Backend::Memory(_) => BreakerState::Closed,

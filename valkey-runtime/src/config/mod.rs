@@ -16,7 +16,8 @@ use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
 use crate::front::Front;
 use crate::stats::Counters;
-use crate::trace::{KeyTracing, Peer, ShownKeys};
+use crate::store::Settings;
+use crate::trace::{KeyTracing, Peer};
 use crate::tracking::Hub;
 use crate::{Clock, Error, Random, Result, Store, prefix};
 
@@ -394,14 +395,16 @@ impl Builder {
         let background = Background::new(counters.clone());
         Store::new(
             Front::new(memory, "", random.clone(), counters.clone(), background),
-            String::new(),
-            MAX_SIZE,
-            true,
             random,
             counters,
-            Builder::new().variables,
-            ShownKeys::new(KeyTracing::default()),
-            Peer::default(),
+            Settings {
+                namespace: String::new(),
+                max_size: MAX_SIZE,
+                enabled: true,
+                variables: Builder::new().variables,
+                keys: KeyTracing::default(),
+                peer: Peer::default(),
+            },
         )
     }
 
@@ -462,14 +465,16 @@ impl Builder {
         let (seed, counts) = (random.clone(), counters.clone());
         Ok(Store::new(
             Front::new(backend, &namespace, seed, counts, background),
-            namespace,
-            self.max_size,
-            self.enabled,
             random,
             counters,
-            self.variables,
-            ShownKeys::new(self.trace_keys),
-            peer.unwrap_or_default(),
+            Settings {
+                namespace,
+                max_size: self.max_size,
+                enabled: self.enabled,
+                variables: self.variables,
+                keys: self.trace_keys,
+                peer: peer.unwrap_or_default(),
+            },
         ))
     }
 
