@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tracing::Span;
 
 use crate::backend::Found;
 use crate::envelope::placeholder::{self, Name};
@@ -259,6 +260,10 @@ impl Guard {
     /// # Errors
     /// When the server could not be asked.
     pub async fn still_held(&self) -> Result<bool> {
+        traced!(self.span("still_held"), self.is_renewed(), Ending::of)
+    }
+
+    async fn is_renewed(&self) -> Result<bool> {
         let inner = self.store.inner();
         let verb = Verb::RenewGuard {
             token: self.token,
@@ -280,7 +285,8 @@ impl Guard {
     /// # Errors
     /// When the server did not confirm it. The guard then runs out, and the deletion of its keys is queued.
     pub async fn release(self) -> Result<bool> {
-        self.leave(true).await
+        let span = self.span("release");
+        traced!(span, self.leave(true), Ending::of)
     }
 
     /// Takes the guard away at once: nothing was written.
@@ -288,7 +294,13 @@ impl Guard {
     /// # Errors
     /// When the server did not confirm it. The guard then runs out.
     pub async fn abandon(self) -> Result<bool> {
-        self.leave(false).await
+        let span = self.span("abandon");
+        traced!(span, self.leave(false), Ending::of)
+    }
+
+    fn span(&self, operation: &'static str) -> Option<Span> {
+        let about = about(&self.keys);
+        self.store.inner().span(operation, Some(&self.of), about)
     }
 
     async fn leave(mut self, written: bool) -> Result<bool> {
@@ -344,10 +356,10 @@ impl Guard {
     /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
     async fn store_through(mut self, mut sealed: Sealed, version: u16) -> Result<bool> {
         let Some(&Some(stamp)) = self.stamps.first() else {
-            return self.release().await;
+            return self.leave(true).await;
         };
         if sealed.header.clock.is_some() && !self.admits(&mut sealed).await {
-            return self.release().await;
+            return self.leave(true).await;
         }
         let advanced = self.advance().await;
         advanced.map_err(|error| self.of.failed(error.during("write_through")))?;
@@ -553,7 +565,7 @@ where
         .is_some_and(|error| unwritten.is_sure(error));
     match guard {
         Some(guard) if written.is_ok() => end(guard, through, of).await,
-        Some(guard) if sure => log_unconfirmed(guard.abandon().await, of),
+        Some(guard) if sure => log_unconfirmed(guard.leave(false).await, of),
         // After an error the write may still be committed: the guard is left to run out.
         Some(_) | None => {}
     }
@@ -564,16 +576,16 @@ where
 async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) {
     let store = guard.store.clone();
     let ended = match through {
-        Some(Ok(_)) if !store.is_enabled() => guard.release().await,
+        Some(Ok(_)) if !store.is_enabled() => guard.leave(true).await,
         Some(Ok(sealed)) => guard.store_through(sealed, of.meta().version).await,
         Some(Err(error)) => {
             of.log_failure(
                 error.during("write_through"),
                 "what was written is not stored",
             );
-            guard.release().await
+            guard.leave(true).await
         }
-        None => guard.release().await,
+        None => guard.leave(true).await,
     };
     log_unconfirmed(ended, of);
 }

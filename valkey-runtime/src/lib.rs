@@ -311,6 +311,12 @@
 //!   `version` with the rules: then each leaves the other's entries alone.
 //! - It costs what the rules cost, at each read. A type without `validate` pays nothing.
 //!
+//! # Telemetry
+//!
+//! `store.stats()` prints as a table, a row a type: requests, hit ratio, loads and their time. Verbs and loads have `tracing` spans
+//! with OpenTelemetry's names, which cost nothing to speak of where nobody records them. [`Builder::trace_keys`] says where keys are
+//! shown. The page `docs/telemetry.md` has the fields, the names of the metrics, and what they cost.
+//!
 //! # Features
 //!
 //! | feature | default | brings |
@@ -324,6 +330,8 @@
 //! | `garde` | | `#[cached(validate)]` by garde 0.23 |
 //! | `validator` | | `#[cached(validate)]` by validator 0.21 |
 //! | `testing` | | the test kit: `Store::faults`, `testing::memory` with a clock, `testing::TestServer` |
+//! | `metrics` | | `Store::publish_metrics`: the statistics for the `metrics` facade |
+//! | `testing` | | the test kit: `testing::TestServer` |
 
 #[cfg(all(test, feature = "derive"))]
 extern crate self as valkey_runtime;
@@ -434,6 +442,10 @@ struct LoadingPage;
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../../docs/tags.md")]
 struct TagsPage;
+
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../docs/telemetry.md")]
+struct TelemetryPage;
 
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../../docs/invalidations.md")]

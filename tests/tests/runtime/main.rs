@@ -24,5 +24,6 @@ mod servers;
 mod tags;
 mod tags_faults;
 mod tags_race;
+mod telemetry;
 mod testing_page;
 mod validation;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::store::Inner;
 use crate::tags::SPACE;
+use crate::trace::{About, Ending, traced};
 use crate::{Error, ErrorKind, KeyWriter, Result, Store};
 
 pub use key::{LimitKey, Subnet};
@@ -186,7 +187,10 @@ impl RateLimiter {
     ) -> impl Future<Output = Result<Decision>> + Send {
         let inner = store.inner();
         let key = self.key(&inner.namespace, &key);
-        self.take(inner, key, cost)
+        async move {
+            let span = inner.span("check", None, About::Key(&key));
+            traced!(span, self.take(inner, key, cost), Ending::of)
+        }
     }
 
     /// What [`check`](Self::check) would say, without counting anything. It is always asked of the server.
@@ -201,7 +205,11 @@ impl RateLimiter {
         let inner = store.inner();
         let key = self.key(&inner.namespace, &key);
         async move {
-            let answer = inner.backend.limit(&key, &self.ask(Act::Look, 1)).await;
+            let (span, look) = (
+                inner.span("peek", None, About::Key(&key)),
+                self.ask(Act::Look, 1),
+            );
+            let answer = traced!(span, inner.backend.limit(&key, &look), Ending::of);
             Ok(self.judged(inner, "peek", &key, answer))
         }
     }
@@ -218,7 +226,11 @@ impl RateLimiter {
         let inner = store.inner();
         let key = self.key(&inner.namespace, &key);
         async move {
-            let answer = inner.backend.limit(&key, &self.ask(Act::Reset, 1)).await;
+            let (span, reset) = (
+                inner.span("reset", None, About::Key(&key)),
+                self.ask(Act::Reset, 1),
+            );
+            let answer = traced!(span, inner.backend.limit(&key, &reset), Ending::of);
             inner.refusals.forget(&key);
             match answer {
                 Ok(_) => Ok(()),
@@ -345,7 +357,10 @@ impl RateLimiter {
     /// # Errors
     /// Of kind [`Config`](ErrorKind::Config) for a cost of 0, or above its limit, and where nothing is asked.
     pub async fn check_all(store: &Store, asked: &[LimitRequest<'_>]) -> Result<Decision> {
-        let decisions = decisions(store.inner(), asked).await?;
+        let span = store
+            .inner()
+            .span("check_all", None, About::Keys(asked.len()));
+        let decisions = traced!(span, decisions(store.inner(), asked), Ending::of)?;
         let tightest = decisions.into_iter().min_by_key(|one| {
             let Verdict {
                 allowed,

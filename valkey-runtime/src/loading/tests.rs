@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -107,6 +108,27 @@ async fn nobody_waits_for_ever() {
     assert_eq!(of_itself.await, Ok(Some(ada())));
     tokio::task::yield_now().await;
     assert!(store.inner().types.are_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_loads_is_taken_however_they_end() {
+    let store = Store::memory();
+    let load = async |id, millis| {
+        let slow = async || {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            if id == 1 { Ok(ada()) } else { Err(()) }
+        };
+        User::get_or_load(&store, id, slow).await
+    };
+    load(1, 30).await.unwrap();
+    load(2, 50).await.unwrap_err();
+    let cut_off = tokio::time::timeout(Duration::from_millis(20), load(3, 90));
+    cut_off.await.unwrap_err();
+    let stats = store.stats();
+    assert_eq!((stats.loads(), stats.failed_loads()), (3, 1));
+    // A timer of tokio's may be a millisecond late.
+    assert_eq!(stats.load_time().as_millis() / 10, 10);
+    assert_eq!(stats.longest_load().as_millis() / 10, 5);
 }
 
 /// The time of tokio, which a test can stop.

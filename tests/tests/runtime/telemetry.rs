@@ -1,0 +1,612 @@
+//! What a store tells of itself: counters by type, spans, log lines, metrics.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use valkey_runtime::{BreakerState, Cached, ErrorKind, KeyTracing, ManualClock, Store};
+
+use crate::database::until;
+use crate::stores::{On, PLAIN};
+
+suite! {
+    crate::telemetry =>
+    what_is_done_is_counted_type_by_type
+    verbs_and_loads_have_spans
+    no_key_is_told_where_none_is_to_be
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", ttl_absent = "1m", alias = "email")]
+struct User {
+    #[cached(key)]
+    id: u64,
+    email: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "team")]
+struct Team {
+    #[cached(key)]
+    id: u64,
+}
+
+fn user(id: u64) -> User {
+    let email = format!("{id}@example.org");
+    User { id, email }
+}
+
+async fn load(store: &Store, id: u64, row: Result<Option<User>, DbError>) {
+    let given = User::get_or_load(store, id, async || row.clone()).await;
+    assert_eq!(given, row);
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct DbError;
+
+async fn what_is_done_is_counted_type_by_type(on: On) {
+    let store = on.store("counted").await;
+    assert_eq!(store.stats().types().count(), 0);
+    user(1).set(&store).await.unwrap();
+    User::get(&store, 1).await.unwrap();
+    User::get_many(&store, [1, 2]).await.unwrap();
+    load(&store, 3, Ok(Some(user(3)))).await;
+    load(&store, 4, Ok(None)).await;
+    User::get_or_load(&store, 4, async || {
+        Err::<User, _>("it is known that there is none")
+    })
+    .await
+    .unwrap();
+    load(&store, 5, Err(DbError)).await;
+    Team::get(&store, 1).await.unwrap();
+    let email = "1@example.org";
+    assert!(User::get_by_email(&store, email).await.unwrap().is_none());
+
+    let stats = store.stats();
+    let names: Vec<_> = stats.types().map(|of| of.name()).collect();
+    assert_eq!(names, ["team", "user", "user by email"]);
+    let [team, users, by_email] = [0, 1, 2].map(|at| stats.types().nth(at).unwrap());
+    assert_eq!((users.hits(), users.misses(), users.absences()), (2, 4, 1));
+    assert_eq!((users.requests(), users.hit_ratio()), (7, Some(3.0 / 7.0)));
+    assert_eq!((users.loads(), users.failed_loads()), (3, 1));
+    assert!(users.longest_load() <= users.load_time());
+    assert_eq!((team.misses(), team.requests(), team.loads()), (1, 1, 0));
+    assert_eq!((by_email.misses(), by_email.requests()), (1, 1));
+    assert_eq!((stats.hits(), stats.misses(), stats.loads()), (2, 6, 3));
+
+    // Two entries as long as each other, two readings of the one; and an absence that is shorter.
+    let entry = users.read_bytes() / 2;
+    assert!(users.written_bytes() > 2 * entry && users.written_bytes() < 3 * entry);
+    assert_eq!((team.read_bytes(), team.written_bytes()), (0, 0));
+
+    store.close().await;
+    User::get(&store, 1).await.unwrap_err();
+    Team::del(&store, 1).await.unwrap_err();
+    store.ping().await.unwrap_err();
+    let stats = store.stats();
+    let of_types: Vec<_> = stats
+        .types()
+        .map(|of| of.errors(ErrorKind::Closed))
+        .collect();
+    assert_eq!(of_types, [1, 1, 0]);
+    assert_eq!(stats.errors(ErrorKind::Closed), 3);
+}
+
+#[tokio::test]
+async fn who_joins_and_who_waits_for_another_process_is_counted() {
+    let stores = [
+        On::Plain.store("waits").await,
+        On::Plain.store("waits").await,
+    ];
+    let (begun, ends) = (Notify::new(), Notify::new());
+    let leading = User::get_or_load(&stores[0], 1, async || {
+        begun.notify_one();
+        ends.notified().await;
+        Ok::<_, ()>(user(1))
+    });
+    let others = async {
+        begun.notified().await;
+        let never = async || Err::<User, _>(());
+        let ending = async {
+            until("the other process waits", async || {
+                stores[1].stats().waited() == 1
+            })
+            .await;
+            ends.notify_one();
+        };
+        tokio::join!(
+            User::get_or_load(&stores[0], 1, never),
+            User::get_or_load(&stores[1], 1, never),
+            ending
+        )
+    };
+    let (led, (joined, waited, ())) = tokio::join!(leading, others);
+    assert!(
+        [led, joined, waited]
+            .iter()
+            .all(|given| *given == Ok(Some(user(1))))
+    );
+    let counted = stores.map(|store| {
+        let stats = store.stats();
+        (stats.loads(), stats.shared(), stats.waited())
+    });
+    assert_eq!(counted, [(1, 1, 0), (0, 0, 1)]);
+}
+
+/// What a subscriber is told on this thread.
+#[derive(Clone, Default)]
+struct Recording(Arc<Mutex<Recorded>>);
+
+#[derive(Default)]
+struct Recorded {
+    spans: Vec<Span>,
+    /// Which span has the identity now.
+    by_id: BTreeMap<u64, usize>,
+    events: Vec<Fields>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Span {
+    name: &'static str,
+    parent: Option<usize>,
+    follows: Option<usize>,
+    fields: Fields,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Fields(BTreeMap<&'static str, String>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+}
+
+impl<S: tracing::Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'s>> Layer<S>
+    for Recording
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let parent = context.span(id).and_then(|span| span.parent());
+        let mut recorded = self.0.lock().unwrap();
+        let parent = parent.map(|parent| recorded.by_id[&parent.id().into_u64()]);
+        let at = recorded.spans.len();
+        recorded.by_id.insert(id.into_u64(), at);
+        recorded.spans.push(Span {
+            name: attributes.metadata().name(),
+            parent,
+            follows: None,
+            fields,
+        });
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut recorded = self.0.lock().unwrap();
+        let at = recorded.by_id[&id.into_u64()];
+        values.record(&mut recorded.spans[at].fields);
+    }
+
+    fn on_follows_from(&self, id: &Id, cause: &Id, _: Context<'_, S>) {
+        let mut recorded = self.0.lock().unwrap();
+        let [at, cause] = [id, cause].map(|id| recorded.by_id[&id.into_u64()]);
+        recorded.spans[at].follows = Some(cause);
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        self.0.lock().unwrap().events.push(fields);
+    }
+}
+
+impl Recording {
+    /// Is told, as long as what this gives is kept.
+    fn begin(&self) -> impl Sized + use<> {
+        let subscriber = || tracing_subscriber::registry().with(self.clone());
+        // See `Log::takes`.
+        let second = tracing::Dispatch::new(subscriber());
+        (second, tracing::subscriber::set_default(subscriber()))
+    }
+
+    fn take(&self) -> Vec<Span> {
+        self.0.lock().unwrap().spans.clone()
+    }
+
+    /// All that was recorded.
+    fn text(&self) -> String {
+        let recorded = self.0.lock().unwrap();
+        format!("{:?} {:?}", recorded.spans, recorded.events)
+    }
+}
+
+impl Span {
+    fn field(&self, name: &str) -> Option<&str> {
+        self.fields.0.get(name).map(String::as_str)
+    }
+}
+
+async fn verbs_and_loads_have_spans(on: On) {
+    let store = on
+        .builder()
+        .namespace("spans")
+        .trace_keys(KeyTracing::Plain);
+    let store = store.connect().await.unwrap();
+    let recording = Recording::default();
+    let _recorded = recording.begin();
+    user(1).set(&store).await.unwrap();
+    User::get(&store, 1).await.unwrap();
+    User::get_many(&store, [1, 2]).await.unwrap();
+    load(&store, 3, Err(DbError)).await;
+    store.close().await;
+    User::get(&store, 1).await.unwrap_err();
+
+    let spans = recording.take();
+    let names: Vec<_> = spans
+        .iter()
+        .map(|span| span.field("otel.name").unwrap())
+        .collect();
+    let verbs = ["set user", "get user", "get_many user", "get_or_load user"];
+    assert_eq!(names, [&verbs[..], &["load user", "get user"]].concat());
+    let [set, get, many, loading, load, closed] = &spans[..] else {
+        panic!("{spans:?}");
+    };
+    for verb in [set, get, many, loading, closed] {
+        let is = |name, value: Option<&str>| {
+            assert_eq!(verb.field(name), value, "{name} of {verb:?}");
+        };
+        assert_eq!((verb.name, verb.parent), ("valkey", None));
+        let location = store.location();
+        let (system, kind, database) = match on {
+            On::Memory => ("memory", "internal", None),
+            _ => ("redis", "client", Some("0")),
+        };
+        is("db.system.name", Some(system));
+        is("otel.kind", Some(kind));
+        is("db.namespace", database);
+        is("db.collection.name", Some("user"));
+        is("valkey.namespace", Some("spans"));
+        let address = verb.field("server.address");
+        let told = match verb.field("server.port") {
+            Some(port) => format!("{}:{port}", address.unwrap()),
+            None => address.unwrap_or("this process").to_owned(),
+        };
+        assert_eq!(told, location);
+    }
+    assert_eq!(get.field("db.operation.name"), Some("get"));
+    assert_eq!(
+        get.field("db.operation.parameter.key"),
+        Some("spans:user:1")
+    );
+    assert_eq!(get.field("db.response.returned_rows"), Some("1"));
+    assert_eq!(get.field("db.operation.batch.size"), None);
+    assert_eq!(
+        (get.field("error.type"), get.field("otel.status_code")),
+        (None, None)
+    );
+    assert_eq!(many.field("db.operation.batch.size"), Some("2"));
+    assert_eq!(many.field("db.response.returned_rows"), Some("1"));
+    assert_eq!(many.field("db.operation.parameter.key"), None);
+
+    assert_eq!((load.name, load.parent), ("load", Some(3)));
+    assert_eq!(load.field("otel.kind"), Some("internal"));
+    let failure = std::any::type_name::<DbError>();
+    assert_eq!(load.field("error.type"), Some(failure));
+    assert_eq!(loading.field("error.type"), Some(failure));
+    assert_eq!(closed.field("error.type"), Some("closed"));
+    assert_eq!(closed.field("otel.status_code"), Some("ERROR"));
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "ahead", ttl = "1m", jitter = "0%", refresh_ahead = "50%")]
+struct Ahead {
+    #[cached(key)]
+    id: u64,
+}
+
+#[tokio::test]
+async fn a_load_beside_its_caller_is_a_trace_that_follows_from_it() {
+    let clock = Arc::new(ManualClock::new());
+    let store = Store::builder().memory().clock(clock.clone());
+    let store = store.connect().await.unwrap();
+    Ahead { id: 1 }.set(&store).await.unwrap();
+    clock.advance(Duration::from_secs(40));
+    let recording = Recording::default();
+    let _recorded = recording.begin();
+    let loaded = Arc::new(Notify::new());
+    let ending = loaded.clone();
+    Ahead::get_or_refresh(&store, 1, move |_| async move {
+        ending.notify_one();
+        Ok::<_, ()>(Ahead { id: 1 })
+    })
+    .await
+    .unwrap();
+    loaded.notified().await;
+    let spans = recording.take();
+    let [call, load] = &spans[..] else {
+        panic!("{spans:?}");
+    };
+    assert_eq!(call.field("otel.name"), Some("get_or_refresh ahead"));
+    assert_eq!(
+        (load.name, load.parent, load.follows),
+        ("load", None, Some(0))
+    );
+    assert_eq!(store.stats().refreshes(), 1);
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "secret",
+    ttl_absent = "1m",
+    on_corrupt = "error",
+    version = 1
+)]
+struct Secret {
+    #[cached(key)]
+    name: String,
+    row: u32,
+}
+
+/// The same keys, and another layout.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "secret", version = 1)]
+struct Other {
+    #[cached(key)]
+    name: String,
+    row: String,
+}
+
+const SECRET: &str = "ada-lovelace";
+
+/// Does all kinds of things, well and in vain, and says what the application is told.
+async fn tell_all(store: &Store) -> String {
+    let mut told = Vec::new();
+    let other = || Other {
+        name: SECRET.into(),
+        row: "one".into(),
+    };
+    let row = || Secret {
+        name: SECRET.into(),
+        row: 1,
+    };
+    let update = async || Ok::<_, ()>(());
+    other().set(store).await.unwrap();
+    told.push(Secret::get(store, SECRET).await.err());
+    other().set(store).await.unwrap();
+    Secret::get_or_load(store, SECRET, async || Ok::<_, ()>(row()))
+        .await
+        .unwrap();
+    let guard = Secret::guard(store, SECRET).await.unwrap();
+    let shown = format!("{guard:?}");
+    guard.release().await.unwrap();
+    Secret::update(store, SECRET, update).await.unwrap();
+    store.close().await;
+    told.push(Secret::get(store, SECRET).await.err());
+    told.push(Secret::get_many(store, [SECRET, "x"]).await.err());
+    told.push(Secret::del(store, SECRET).await.err());
+    told.push(Secret::del_many(store, [SECRET, "x"]).await.err());
+    drop(Secret::guard(store, SECRET).await.unwrap());
+    told.push(row().set(store).await.err());
+    told.extend(
+        store
+            .batch()
+            .set(&row())
+            .del::<Secret>(SECRET)
+            .send()
+            .await
+            .into_iter()
+            .map(Result::err),
+    );
+    Secret::get_or_load(store, SECRET, async || Ok::<_, ()>(row()))
+        .await
+        .unwrap();
+    Secret::update(store, SECRET, update).await.unwrap();
+    assert!(told.iter().all(Option::is_some), "{told:?}");
+    let errors = told
+        .iter()
+        .flatten()
+        .map(|error| format!("{error} {error:?}"));
+    format!("{shown} {}", errors.collect::<Vec<_>>().join("\n"))
+}
+
+async fn no_key_is_told_where_none_is_to_be(on: On) {
+    for (keys, in_spans, in_failures) in [
+        (KeyTracing::Failures, false, true),
+        (KeyTracing::Plain, true, true),
+        (KeyTracing::Hashed, false, false),
+        (KeyTracing::Off, false, false),
+    ] {
+        let namespace = format!("told-{}", format!("{keys:?}").to_lowercase());
+        let builder = on.builder().namespace(&namespace).trace_keys(keys);
+        let store = builder.connect().await.unwrap();
+        let recording = Recording::default();
+        let recorded = recording.begin();
+        let told = tell_all(&store).await;
+        drop(recorded);
+        assert_eq!(told.contains(SECRET), in_failures, "{keys:?}: {told}");
+        let spans = recording.take();
+        assert!(spans.len() > 10, "{spans:?}");
+        assert_eq!(
+            format!("{spans:?}").contains(SECRET),
+            in_spans,
+            "{keys:?}: {spans:?}"
+        );
+        let text = recording.text();
+        assert!(text.contains("a corrupt entry"), "{text}");
+        assert_eq!(text.contains(SECRET), in_failures, "{keys:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_hash_tells_keys_apart_within_a_store_and_not_beyond() {
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        let builder = Store::builder().memory().trace_keys(KeyTracing::Hashed);
+        let store = builder.connect().await.unwrap();
+        store.close().await;
+        for id in [1, 1, 2] {
+            let error = User::get(&store, id).await.unwrap_err();
+            hashes.push(error.key().unwrap().to_owned());
+        }
+    }
+    let [one, again, two, beyond, ..] = &hashes[..] else {
+        panic!("{hashes:?}");
+    };
+    assert_eq!(one, again);
+    assert!(one != two && one != beyond, "{hashes:?}");
+}
+
+/// A recorder of what a store publishes: counters and gauges by name and labels, and how often a histogram was told something.
+#[derive(Default)]
+struct Metrics {
+    numbers: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
+    described: Mutex<Vec<String>>,
+}
+
+struct Tellings(Arc<AtomicU64>);
+
+impl HistogramFn for Tellings {
+    fn record(&self, _: f64) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl Metrics {
+    fn number(&self, key: &Key) -> Arc<AtomicU64> {
+        let labels: Vec<_> = key
+            .labels()
+            .map(|label| format!("{}={}", label.key(), label.value()))
+            .collect();
+        let name = format!("{} {}", key.name(), labels.join(" "));
+        self.numbers
+            .lock()
+            .unwrap()
+            .entry(name)
+            .or_default()
+            .clone()
+    }
+
+    fn read(&self, name: &str) -> Option<u64> {
+        Some(self.numbers.lock().unwrap().get(name)?.load(SeqCst))
+    }
+}
+
+impl Recorder for Metrics {
+    fn describe_counter(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+        self.described.lock().unwrap().push(key.as_str().to_owned());
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe_counter(key, unit, text);
+    }
+
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe_counter(key, unit, text);
+    }
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.number(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.number(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(Tellings(self.number(key))))
+    }
+}
+
+/// The store is opened, and used, before there is a recorder.
+#[tokio::test]
+async fn metrics_are_what_the_statistics_say_whenever_a_recorder_comes() {
+    let store = On::Plain.store("metrics").await;
+    user(1).set(&store).await.unwrap();
+    User::get(&store, 1).await.unwrap();
+    let recorder = Metrics::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    load(&store, 2, Ok(Some(user(2)))).await;
+    store.publish_metrics();
+    let of = format!("store={}/metrics", store.location());
+    let is = |name: &str, labels: &str, number: u64| {
+        let name = format!("{name} {of}{labels}");
+        assert_eq!(
+            recorder.read(&name),
+            Some(number),
+            "{name}: {:?}",
+            recorder.numbers
+        );
+    };
+    let stats = store.stats();
+    is("valkey_requests_total", " type=user outcome=hit", 1);
+    is("valkey_requests_total", " type=user outcome=miss", 1);
+    is("valkey_requests_total", " type=user outcome=absence", 0);
+    is("valkey_loads_total", " type=user", 1);
+    is("valkey_load_duration_seconds", " type=user", 1);
+    is("valkey_read_bytes_total", " type=user", stats.read_bytes());
+    is(
+        "valkey_written_bytes_total",
+        " type=user",
+        stats.written_bytes(),
+    );
+    is("valkey_breaker_state", " state=closed", 1.0_f64.to_bits());
+    is("valkey_breaker_state", " state=open", 0.0_f64.to_bits());
+    assert_eq!(stats.breaker(), BreakerState::Closed);
+
+    // What was told is not told again.
+    User::get(&store, 1).await.unwrap();
+    store.publish_metrics();
+    store.publish_metrics();
+    is("valkey_requests_total", " type=user outcome=hit", 2);
+
+    store.close().await;
+    User::get(&store, 1).await.unwrap_err();
+    store.ping().await.unwrap_err();
+    store.publish_metrics();
+    is("valkey_errors_total", " type=user kind=closed", 1);
+    is("valkey_errors_total", " type= kind=closed", 1);
+
+    let described = recorder.described.lock().unwrap();
+    for name in recorder.numbers.lock().unwrap().keys() {
+        let (name, _) = name.split_once(' ').unwrap();
+        assert!(
+            described.iter().any(|one| one == name),
+            "{name} is not described"
+        );
+        assert!(
+            name.chars().all(|c| c.is_ascii_lowercase() || c == '_'),
+            "{name}"
+        );
+    }
+}
+
+/// Stores that share their labels add up.
+#[tokio::test]
+async fn stores_of_one_name_share_their_counters() {
+    let recorder = Metrics::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    for _ in 0..2 {
+        let store = On::Plain.store("shared-metrics").await;
+        Team::get(&store, 1).await.unwrap();
+        store.publish_metrics();
+    }
+    let name = format!(
+        "valkey_requests_total store={}/shared-metrics type=team outcome=miss",
+        PLAIN.store_builder().connect().await.unwrap().location()
+    );
+    assert_eq!(recorder.read(&name), Some(2));
+}
