@@ -331,7 +331,6 @@
 //! | `validator` | | `#[cached(validate)]` by validator 0.21 |
 //! | `testing` | | the test kit: `Store::faults`, `testing::memory` with a clock, `testing::TestServer` |
 //! | `metrics` | | `Store::publish_metrics`: the statistics for the `metrics` facade |
-//! | `testing` | | the test kit: `testing::TestServer` |
 
 #[cfg(all(test, feature = "derive"))]
 extern crate self as valkey_runtime;
