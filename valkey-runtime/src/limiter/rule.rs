@@ -35,7 +35,7 @@ pub(crate) enum Rule {
     Sliding(Window),
 }
 
-/// A window of `steps` steps of `step` microseconds.
+/// A window of `steps` steps of `step` microseconds. One that does not slide is a single step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     quota: u64,
@@ -105,11 +105,26 @@ impl Rule {
     }
 
     pub(crate) fn fixed(quota: u32, period: Duration) -> Result<Self, Error> {
-        Window::new(quota, period).map(Rule::Fixed)
+        let period = checked(quota, period)?;
+        Ok(Rule::Fixed(Window {
+            quota: quota.into(),
+            step: period,
+            steps: 1,
+        }))
     }
 
     pub(crate) fn sliding(quota: u32, period: Duration) -> Result<Self, Error> {
-        Window::new(quota, period).map(Rule::Sliding)
+        let period = checked(quota, period)?;
+        // Windows begin with the clock's, so steps had better come out even. Of whole seconds they do; what is odder is made longer
+        // by a billionth.
+        let least = period.div_ceil(STEPS);
+        let even = (least..=2 * least).find(|step| period % step == 0);
+        let step = even.unwrap_or(least);
+        Ok(Rule::Sliding(Window {
+            quota: quota.into(),
+            step,
+            steps: period.div_ceil(step),
+        }))
     }
 
     /// The most that may be taken at once.
@@ -131,18 +146,6 @@ impl Rule {
             Rule::Fixed(Window { quota, step, steps }) => ('f', [quota, step, steps]),
             Rule::Sliding(Window { quota, step, steps }) => ('s', [quota, step, steps]),
         }
-    }
-}
-
-impl Window {
-    fn new(quota: u32, period: Duration) -> Result<Self, Error> {
-        let period = checked(quota, period)?;
-        let step = period.div_ceil(STEPS);
-        Ok(Self {
-            quota: quota.into(),
-            step,
-            steps: period.div_ceil(step),
-        })
     }
 }
 

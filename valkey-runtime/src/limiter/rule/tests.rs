@@ -63,6 +63,30 @@ fn a_fixed_window_begins_anew_with_each_period() {
 }
 
 #[test]
+fn a_window_begins_with_the_clocks_own() {
+    let seconds = [
+        1,
+        60,
+        900,
+        1001,
+        3600,
+        7919,
+        86_400,
+        7 * 86_400,
+        366 * 86_400,
+    ];
+    for period in seconds.map(Duration::from_secs) {
+        for rule in [Rule::fixed(5, period), Rule::sliding(5, period)] {
+            let (_, [_, step, steps]) = rule.unwrap().parameters();
+            assert_eq!(u128::from(step * steps), period.as_micros());
+            assert!(steps <= STEPS);
+        }
+    }
+    let mut limit = limit(Rule::fixed(5, 86_400 * SECOND));
+    assert_eq!(limit.take(1, NOW).reset, 86_400_000_000);
+}
+
+#[test]
 fn a_sliding_window_weighs_the_one_before() {
     let mut limit = limit(Rule::sliding(10, SECOND));
     assert!(limit.take(10, NOW + 900_000).allowed);
