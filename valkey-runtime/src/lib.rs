@@ -240,7 +240,9 @@
 //! ```
 //!
 //! A check is one script in the server, so that processes together let through what one would. It goes by the server's clock.
-//! Where the server does not answer, requests are let through, or refused, as the limiter was told to.
+//! Where the server does not answer, requests are let through, or refused, as the limiter was told to. With the feature `tower` a
+//! `http::RateLimitLayer` asks limits before a service, and answers with 429 and the header fields for it; `http::CacheHeaders` are
+//! the fields that an [`Entry`] tells of itself, from `ETag` to `Cache-Status`.
 //!
 //! # Validation
 //!
@@ -331,6 +333,7 @@
 //! | `validator` | | `#[cached(validate)]` by validator 0.21 |
 //! | `testing` | | the test kit: `Store::faults`, `testing::memory` with a clock, `testing::TestServer` |
 //! | `metrics` | | `Store::publish_metrics`: the statistics for the `metrics` facade |
+//! | `tower` | | the module `http`: rate limits as a layer of tower, header fields from entries |
 
 #[cfg(all(test, feature = "derive"))]
 extern crate self as valkey_runtime;
@@ -351,6 +354,8 @@ mod explore;
 mod front;
 mod guard;
 mod handle;
+#[cfg(feature = "tower")]
+pub mod http;
 mod invalidations;
 mod key;
 mod limiter;
@@ -390,7 +395,9 @@ pub use guard::{BestEffort, Guard, Guarding, Strict, UpdateError};
 pub use handle::Handle;
 pub use invalidations::Invalidations;
 pub use key::{KeyFrom, KeyOf, KeyPart, KeyReader, KeyWriter, OwnKey, ReadKey, ReadKeyOf};
-pub use limiter::{Decision, LimitKey, LimitRequest, RateLimiter, RateLimiterBuilder, Subnet};
+pub use limiter::{
+    Decision, Hashed, LimitKey, LimitRequest, RateLimiter, RateLimiterBuilder, Subnet,
+};
 pub use loaded::{IntoLoaded, Loaded, Stale};
 pub use options::{
     LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions,

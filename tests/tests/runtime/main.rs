@@ -11,6 +11,7 @@ mod conformance;
 mod counting;
 mod database;
 mod faults;
+mod http;
 mod invalidations;
 mod kit;
 mod limiter;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
-use crate::KeyWriter;
+use crate::{Error, KeyWriter};
 
 /// Whom a limit is for: text, an integer, an address or its [`Subnet`], what derives [`KeyPart`](macro@crate::KeyPart), a tuple of
 /// up to six of these, or `()` where all count together. With features also UUIDs and dates.
@@ -66,7 +67,7 @@ macro_rules! by_display {
     )*};
 }
 
-by_display! { IpAddr Ipv4Addr Ipv6Addr Subnet }
+by_display! { IpAddr Ipv4Addr Ipv6Addr Subnet Hashed }
 
 macro_rules! tuples {
     ($(($($part:ident $at:tt),+))*) => {$(
@@ -130,6 +131,46 @@ impl Subnet {
     }
 }
 
+impl Subnet {
+    /// Whether the address lies there. An IPv4 address that is written as one of IPv6 is taken for what it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.network.is_ipv4()
+            && Self::with_lengths(address, self.length, self.length).network == self.network
+    }
+}
+
+/// An address, or an address and the length of the prefix: `10.0.0.0/8`, `fd00::/8`, `203.0.113.7`.
+impl FromStr for Subnet {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let within = |all: u8| match length {
+            Some(length) => length.parse().ok().filter(|length| *length <= all),
+            None => Some(all),
+        };
+        let subnet = match address.parse() {
+            Ok(IpAddr::V4(address)) => {
+                within(32).map(|length| Self::with_lengths(address, length, 0))
+            }
+            // The length of an IPv4 address in the clothes of IPv6 may be meant as one of either.
+            Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_none() => {
+                within(128).map(|length| Self::with_lengths(address, 0, length))
+            }
+            _ => None,
+        };
+        subnet.ok_or_else(|| {
+            let message =
+                format!("no address, nor a network as `10.0.0.0/8` or `fd00::/8`: {text:?}");
+            Error::config(message)
+        })
+    }
+}
+
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = if self.network.is_ipv4() { 32 } else { 128 };
@@ -137,6 +178,43 @@ impl fmt::Display for Subnet {
             true => write!(f, "{}", self.network),
             false => write!(f, "{}/{}", self.network, self.length),
         }
+    }
+}
+
+/// Text that is not to be read in the server, nor in a log: of a password, a token or an e-mail address a limit needs no more than
+/// that it is the same. Forty hexadecimal digits of SHA-1, whatever its length.
+///
+/// ```
+/// # use std::time::Duration;
+/// use valkey_runtime::{Hashed, RateLimiter, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// # let store = Store::memory();
+/// let limiter = RateLimiter::builder("token").quota(100, Duration::from_secs(60)).build()?;
+/// assert!(limiter.check(&store, Hashed::of("a-long-secret")).await?.is_allowed());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hashed(sha1_smol::Digest);
+
+impl Hashed {
+    /// Of text, or of any bytes.
+    pub fn of(bytes: impl AsRef<[u8]>) -> Self {
+        Self(sha1_smol::Sha1::from(bytes).digest())
+    }
+}
+
+impl fmt::Display for Hashed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Hashed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hashed({self})")
     }
 }
 
@@ -193,5 +271,44 @@ mod tests {
         assert_eq!(subnet(24), "203.0.113.0/24");
         assert_eq!(subnet(33), "203.0.113.255");
         assert_eq!(written(Subnet::of(Ipv6Addr::LOCALHOST)), "limit:%3A%3A/64");
+    }
+
+    #[test]
+    fn a_subnet_is_read_and_contains_what_begins_so() {
+        let subnet = |text: &str| text.parse::<Subnet>().unwrap();
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("10.1.2.3/8", "::ffff:10.0.0.1", "::10.0.0.1"),
+            ("203.0.113.7", "203.0.113.7", "203.0.113.6"),
+            ("0.0.0.0/0", "203.0.113.7", "::1"),
+            ("fd00::/8", "fdff::1", "fe00::1"),
+            ("::1", "::1", "::2"),
+            ("::/0", "::1", "127.0.0.1"),
+        ] {
+            assert!(subnet(network).contains(address(inside)), "{network}");
+            assert!(!subnet(network).contains(address(outside)), "{network}");
+        }
+        assert_eq!(subnet("10.1.2.3/8").to_string(), "10.0.0.0/8");
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "::/129",
+            "10/8",
+            "::1/x",
+            "::ffff:1.2.3.4/96",
+            "1.2.3.4/",
+        ] {
+            let error = text.parse::<Subnet>().unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Config, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_hashed_is_not_told() {
+        // FIPS 180, appendix A.1.
+        let abc = "a9993e364706816aba3e25717850c26c9cd0d89d";
+        assert_eq!(written(Hashed::of("abc")), format!("limit:{abc}"));
+        assert_eq!(format!("{:?}", Hashed::of("abc")), format!("Hashed({abc})"));
     }
 }

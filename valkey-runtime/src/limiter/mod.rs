@@ -18,7 +18,7 @@ use crate::tags::SPACE;
 use crate::trace::{About, Ending, traced};
 use crate::{Error, ErrorKind, KeyWriter, Result, Store};
 
-pub use key::{LimitKey, Subnet};
+pub use key::{Hashed, LimitKey, Subnet};
 pub(crate) use refusals::Refusals;
 pub(crate) use rule::Rule;
 use rule::within;
@@ -86,6 +86,8 @@ pub(crate) use rule::{Act, Ask, Then, Verdict, answered, decide};
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
     name: Arc<str>,
+    quota: u32,
+    period: Duration,
     rule: Rule,
     closed: bool,
 }
@@ -143,6 +145,11 @@ impl RateLimiter {
     /// The name, which is part of its keys in the server.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// So much in a period, as it was built.
+    pub fn quota(&self) -> (u32, Duration) {
+        (self.quota, self.period)
     }
 
     /// Asks for one, which is counted if it is allowed.
@@ -276,7 +283,9 @@ impl RateLimiter {
                 self.answered(inner, &key, cost, answer, sent)
             }
         };
-        inner.count_refusal(&decision);
+        if decision.is_refusal() {
+            inner.counters.rate_limited();
+        }
         Ok(decision)
     }
 
@@ -357,10 +366,10 @@ impl RateLimiter {
     /// # Errors
     /// Of kind [`Config`](ErrorKind::Config) for a cost of 0, or above its limit, and where nothing is asked.
     pub async fn check_all(store: &Store, asked: &[LimitRequest<'_>]) -> Result<Decision> {
-        let span = store
-            .inner()
-            .span("check_all", None, About::Keys(asked.len()));
-        let decisions = traced!(span, decisions(store.inner(), asked), Ending::of)?;
+        for LimitRequest { limiter, cost, .. } in asked {
+            limiter.checked(*cost)?;
+        }
+        let decisions = decisions(store.inner(), asked).await;
         let tightest = decisions.into_iter().min_by_key(|one| {
             let Verdict {
                 allowed,
@@ -370,9 +379,7 @@ impl RateLimiter {
             } = one.verdict;
             (allowed, Reverse(retry_after), remaining)
         });
-        let decision = tightest.ok_or_else(|| Error::config("no limit is asked"))?;
-        store.inner().count_refusal(&decision);
-        Ok(decision)
+        tightest.ok_or_else(|| Error::config("no limit is asked"))
     }
 
     fn decision(&self, verdict: Verdict) -> Decision {
@@ -399,16 +406,23 @@ impl RateLimiter {
                 remaining: if self.closed { 0 } else { limit },
                 reset: 0,
                 retry_after: if self.closed { refusals::LONGEST } else { 0 },
+                more_after: if self.closed { refusals::LONGEST } else { 0 },
             })
         }
     }
 }
 
-/// The decisions of the server, in order; or that of the one limit that is known to refuse.
-async fn decisions(inner: &Inner, asked: &[LimitRequest<'_>]) -> Result<Vec<Decision>> {
-    for LimitRequest { limiter, cost, .. } in asked {
-        limiter.checked(*cost)?;
+/// The decisions of the server, in order; or that of the one limit that is known to refuse. The costs are in their bounds.
+pub(crate) async fn decisions(inner: &Inner, asked: &[LimitRequest<'_>]) -> Vec<Decision> {
+    let span = inner.span("check_all", None, About::Keys(asked.len()));
+    let decisions = traced!(span, decided(inner, asked), |_| Ending::default());
+    if decisions.iter().any(Decision::is_refusal) {
+        inner.counters.rate_limited();
     }
+    decisions
+}
+
+async fn decided(inner: &Inner, asked: &[LimitRequest<'_>]) -> Vec<Decision> {
     let keys: Vec<_> = asked.iter().map(|request| request.key(inner)).collect();
     let sent = inner.backend.backend().clock_micros();
     let known = asked.iter().zip(&keys).find_map(|(request, key)| {
@@ -416,7 +430,7 @@ async fn decisions(inner: &Inner, asked: &[LimitRequest<'_>]) -> Result<Vec<Deci
         limiter.refused_before(inner, key, *cost, sent)
     });
     if let Some(decision) = known {
-        return Ok(vec![decision]);
+        return vec![decision];
     }
     let asks: Vec<_> = asked
         .iter()
@@ -432,14 +446,19 @@ async fn decisions(inner: &Inner, asked: &[LimitRequest<'_>]) -> Result<Vec<Deci
         let LimitRequest { limiter, cost, .. } = request;
         limiter.answered(inner, key, *cost, answer, sent)
     });
-    Ok(decisions.collect())
+    decisions.collect()
 }
 
-impl Inner {
-    fn count_refusal(&self, decision: &Decision) {
-        if !decision.verdict.allowed && decision.failure.is_none() {
-            self.counters.rate_limited();
-        }
+#[cfg(feature = "tower")]
+impl<'l> LimitRequest<'l> {
+    /// One that was written before: what [`into_key`](Self::into_key) gave of this limiter.
+    pub(crate) fn written(limiter: &'l RateLimiter, key: Vec<u8>) -> Self {
+        let cost = 1;
+        Self { limiter, key, cost }
+    }
+
+    pub(crate) fn into_key(self) -> Vec<u8> {
+        self.key
     }
 }
 
@@ -509,6 +528,8 @@ impl RateLimiterBuilder {
         let rule = rule.map_err(|error| error.context(format!("limiter {:?}", self.name)))?;
         Ok(RateLimiter {
             name: self.name.into(),
+            quota,
+            period,
             rule,
             closed: self.closed,
         })
@@ -544,6 +565,17 @@ impl Decision {
     /// Until the same request may be allowed, if nothing is taken meanwhile. Zero if it is.
     pub fn retry_after(&self) -> Duration {
         Duration::from_micros(self.verdict.retry_after)
+    }
+
+    /// Until more than [`remaining`](Self::remaining) may be taken at once, if nothing is taken meanwhile. Zero if that is all
+    /// there is.
+    pub fn more_after(&self) -> Duration {
+        Duration::from_micros(self.verdict.more_after)
+    }
+
+    /// Whether the limit itself refuses.
+    pub(crate) fn is_refusal(&self) -> bool {
+        !self.verdict.allowed && self.failure.is_none()
     }
 
     /// Why the limit is not known, where the store gave no answer: the limiter then let the request through, or refused it, as it

@@ -69,6 +69,7 @@ impl Refusals {
         Some(Verdict {
             reset: verdict.reset.saturating_sub(age),
             retry_after: verdict.retry_after - age,
+            more_after: verdict.more_after.saturating_sub(age),
             ..verdict
         })
     }
@@ -103,6 +104,7 @@ mod tests {
         remaining: 0,
         reset: 5_000_000,
         retry_after: 600_000,
+        more_after: 300_000,
     };
 
     #[test]
@@ -112,6 +114,7 @@ mod tests {
         refusals.add(b"a", 2, REFUSED, 100, 200);
         let again = refusals.of(b"a", 2, 100_100).unwrap();
         assert_eq!((again.retry_after, again.reset), (500_000, 4_900_000));
+        assert_eq!(again.more_after, 200_000);
         assert!(refusals.of(b"a", 3, 100_100).is_some());
         assert_eq!(refusals.of(b"a", 1, 100_100), None, "it may be allowed");
         assert_eq!(refusals.of(b"b", 2, 100_100), None);

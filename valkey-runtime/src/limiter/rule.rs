@@ -69,6 +69,8 @@ pub(crate) struct Verdict {
     pub(crate) reset: u64,
     /// Until the same may be allowed. 0 if it is.
     pub(crate) retry_after: u64,
+    /// Until more than `remaining` may be taken at once. 0 if that is all there is.
+    pub(crate) more_after: u64,
 }
 
 /// What becomes of the state.
@@ -214,11 +216,18 @@ fn gcra(
         Act::Take if allowed => filled,
         _ => level,
     };
+    let remaining = (capacity - after) / unit;
+    let more = after + (remaining + 1) * unit;
     let verdict = Verdict {
         allowed,
-        remaining: (capacity - after) / unit,
+        remaining,
         reset: after.div_ceil(drain),
         retry_after: filled.saturating_sub(capacity).div_ceil(drain),
+        more_after: if after == 0 {
+            0
+        } else {
+            (more - capacity).div_ceil(drain)
+        },
     };
     (verdict, [now, filled, 0], filled.div_ceil(drain))
 }
@@ -255,24 +264,31 @@ fn windows(
         (1.., _) if sliding => end + period - now,
         _ => end - now,
     };
-    let retry_after = match quota.checked_sub(count + ask.cost) {
-        _ if allowed => 0,
+    // Until so much is allowed where so much was taken.
+    let until = |count: u64, cost: u64| match quota.checked_sub(count + cost) {
+        _ if used(count + cost) <= quota * steps => 0,
         // Once the weight of the window before has fallen so far.
         Some(room) => end - room * steps / before * step - now,
         // What was taken in this one has to fall in the next.
         None if sliding => {
-            let weight = (quota.saturating_sub(ask.cost) * steps)
+            let weight = (quota.saturating_sub(cost) * steps)
                 .checked_div(count)
                 .map_or(steps, |weight| weight.min(steps));
             end + (steps - weight) * step - now
         }
         None => end - now,
     };
+    let remaining = (quota * steps).saturating_sub(used(after)) / steps;
     let verdict = Verdict {
         allowed,
-        remaining: (quota * steps).saturating_sub(used(after)) / steps,
+        remaining,
         reset,
-        retry_after,
+        retry_after: until(count, ask.cost),
+        more_after: if remaining < quota {
+            until(after, remaining + 1)
+        } else {
+            0
+        },
     };
     let life = if sliding { end + period } else { end } - now;
     (verdict, [start, count + ask.cost, before], life)

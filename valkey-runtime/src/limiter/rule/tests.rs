@@ -163,9 +163,17 @@ proptest! {
             let verdict = limit.take(cost, now);
             prop_assert!(verdict.remaining <= rule.limit());
             prop_assert_eq!(limit.ask(Act::Look, rule.limit(), now + verdict.reset).allowed, true);
+            let (left, more) = (verdict.remaining, now + verdict.more_after);
+            if verdict.more_after == 0 {
+                prop_assert_eq!(left, rule.limit());
+            } else {
+                prop_assert!(limit.ask(Act::Look, left + 1, more).allowed);
+                prop_assert!(!limit.ask(Act::Look, left + 1, more - 1).allowed);
+            }
             if verdict.allowed {
                 prop_assert_eq!(verdict.retry_after, 0);
             } else {
+                prop_assert!(verdict.more_after <= verdict.retry_after);
                 let retry = now + verdict.retry_after;
                 prop_assert!(limit.ask(Act::Look, cost, retry).allowed);
                 prop_assert!(!limit.ask(Act::Look, cost, retry - 1).allowed);

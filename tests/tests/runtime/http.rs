@@ -1,0 +1,435 @@
+//! Rate limits before a service, and entries in header fields, over every backend.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::routing::get;
+use futures_util::future::{Ready, ready};
+use serde::{Deserialize, Serialize};
+use sfv::{BareItem, List, ListEntry, Parser};
+use tokio::sync::Semaphore;
+use tower::{Layer, Service, ServiceExt};
+use valkey_runtime::http::{
+    CacheHeaders, ForwardedAddress, HeaderKey, PeerAddress, RateLimitLayer,
+};
+use valkey_runtime::{Cached, Hashed, LoadOptions, ManualClock, RateLimiter, Store};
+
+use crate::database::settle;
+use crate::stores::On;
+
+suite! {
+    crate::http =>
+    what_is_left_is_told_and_what_is_too_much_is_refused
+    an_entry_tells_where_it_came_from
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Counts the requests that reach it, each of which it has to have said it is ready for.
+#[derive(Debug, Default)]
+struct Inner {
+    reached: Arc<AtomicUsize>,
+    is_ready: bool,
+}
+
+impl Clone for Inner {
+    fn clone(&self) -> Self {
+        Self {
+            reached: self.reached.clone(),
+            is_ready: false,
+        }
+    }
+}
+
+impl Service<Request<()>> for Inner {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<String>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.is_ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        assert!(self.is_ready, "it was not asked");
+        self.is_ready = false;
+        self.reached.fetch_add(1, SeqCst);
+        ready(Ok(Response::new("reached".to_owned())))
+    }
+}
+
+fn everybody(_: &axum::http::request::Parts) -> Option<()> {
+    Some(())
+}
+
+async fn ask<S>(service: &mut S, request: Request<()>) -> Response<String>
+where
+    S: Service<Request<()>, Response = Response<String>, Error = Infallible>,
+{
+    service.ready().await.unwrap().call(request).await.unwrap()
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers[name].to_str().unwrap()
+}
+
+/// The items of a list with their parameters, as a published parser of structured fields reads them.
+fn items(headers: &HeaderMap, name: &str) -> Vec<(String, BTreeMap<String, i64>)> {
+    let lines: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(|line| line.as_bytes())
+        .collect();
+    let list: List = Parser::new(&lines.join(&b", "[..])).parse().unwrap();
+    let item = |entry: ListEntry| {
+        let ListEntry::Item(item) = entry else {
+            panic!("{entry:?} is no item")
+        };
+        let BareItem::String(name) = item.bare_item else {
+            panic!("{item:?} is no string")
+        };
+        let params = item.params.into_iter().map(|(key, value)| {
+            let BareItem::Integer(number) = value else {
+                panic!("{value:?} is no number")
+            };
+            (key.as_str().to_owned(), i64::from(number))
+        });
+        (name.as_str().to_owned(), params.collect())
+    };
+    list.into_iter().map(item).collect()
+}
+
+pub(crate) async fn what_is_left_is_told_and_what_is_too_much_is_refused(on: On) {
+    let store = on.store("http-limit").await;
+    let limiter = |name: &str, quota| RateLimiter::builder(name).quota(quota, DAY).build();
+    let inner = Inner::default();
+    let reached = inner.reached.clone();
+    let mut service = RateLimitLayer::new(store.clone())
+        .limit(limiter("every\"one", 3).unwrap(), everybody)
+        .limit(limiter("token", 2).unwrap(), HeaderKey::new("x-token"))
+        .layer(inner);
+    let request = |token: Option<&str>| {
+        let request = Request::builder();
+        match token {
+            Some(token) => request.header("x-token", token),
+            None => request,
+        }
+        .body(())
+        .unwrap()
+    };
+    let item = |name: &str, params: [(&str, i64); 2]| {
+        let params = params.map(|(key, value)| (key.to_owned(), value));
+        (name.to_owned(), BTreeMap::from(params))
+    };
+    for (left, of_token) in [(2, 1), (1, 0)] {
+        let response = ask(&mut service, request(Some("secret"))).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let policies = [
+            item("every\"one", [("q", 3), ("w", 86_400)]),
+            item("token", [("q", 2), ("w", 86_400)]),
+        ];
+        assert_eq!(items(response.headers(), "ratelimit-policy"), policies);
+        let limits = items(response.headers(), "ratelimit");
+        let lefts: Vec<_> = limits.iter().map(|(name, of)| (&**name, of["r"])).collect();
+        assert_eq!(lefts, [("every\"one", left), ("token", of_token)]);
+        assert!(limits.iter().all(|(_, of)| of["t"] > 0));
+    }
+    let refused = ask(&mut service, request(Some("secret"))).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let retry_after: i64 = text(refused.headers(), "retry-after").parse().unwrap();
+    let limits = items(refused.headers(), "ratelimit");
+    let violated = &limits.iter().find(|(name, _)| name == "token").unwrap().1;
+    assert_eq!(violated["r"], 0);
+    assert!(retry_after >= violated["t"] && retry_after > 43_000 && retry_after <= 43_200);
+    assert_eq!(
+        text(refused.headers(), "content-type"),
+        "application/problem+json"
+    );
+    let problem = r#"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"Quota exceeded","status":429,"violated-policies":["token"]}"#;
+    assert_eq!(refused.body(), problem);
+    assert_eq!(reached.load(SeqCst), 2);
+    let token = limiter("token", 2).unwrap();
+    let left = async |key| token.peek(&store, key).await.unwrap().remaining();
+    assert_eq!(left(Hashed::of("secret")).await, 0);
+    assert_eq!(left(Hashed::of("Secret")).await, 2);
+    // It was counted by the first; and no limit for tokens is for who has none.
+    let refused = ask(&mut service, request(None)).await;
+    assert!(
+        refused
+            .body()
+            .contains(r#""violated-policies":["every\"one"]"#)
+    );
+    assert_eq!(items(refused.headers(), "ratelimit-policy").len(), 1);
+    assert_eq!(store.stats().rate_limited(), 2);
+    // Nobody is told of what no key was written for.
+    let mut free = RateLimitLayer::new(store).layer(Inner::default());
+    let response = ask(&mut free, request(None)).await;
+    assert!(response.headers().is_empty());
+    assert_eq!(reached.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_let_through_or_answered_with_503() {
+    let store = Store::memory();
+    store.close().await;
+    let limiter = RateLimiter::builder("all").quota(3, DAY);
+    let open =
+        RateLimitLayer::new(store.clone()).limit(limiter.clone().build().unwrap(), everybody);
+    let response = ask(&mut open.layer(Inner::default()), Request::new(())).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.headers().contains_key("ratelimit-policy"));
+    assert!(!response.headers().contains_key("ratelimit"));
+    let closed = limiter.fail_closed().build().unwrap();
+    let closed = RateLimitLayer::new(store).limit(closed, everybody);
+    let response = ask(&mut closed.layer(Inner::default()), Request::new(())).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(text(response.headers(), "retry-after"), "1");
+    assert_eq!(
+        response.body(),
+        r#"{"title":"Service Unavailable","status":503}"#
+    );
+}
+
+#[tokio::test]
+async fn layers_within_layers_tell_together_and_one_that_is_untold_nothing() {
+    let store = Store::memory();
+    let layer = |name: &str, quota| {
+        let limiter = RateLimiter::builder(name).quota(quota, DAY).build();
+        RateLimitLayer::new(store.clone()).limit(limiter.unwrap(), everybody)
+    };
+    let untold = layer("untold", 1).untold();
+    let mut service =
+        layer("outer", 9).layer(untold.layer(layer("inner", 9).layer(Inner::default())));
+    let response = ask(&mut service, Request::new(())).await;
+    for field in ["ratelimit", "ratelimit-policy"] {
+        let names: Vec<_> = items(response.headers(), field)
+            .into_iter()
+            .map(|item| item.0)
+            .collect();
+        assert_eq!(names, ["inner", "outer"]);
+    }
+    let response = ask(&mut service, Request::new(())).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(items(response.headers(), "ratelimit").len(), 1);
+}
+
+/// Of draft-ietf-httpapi-ratelimit-headers-11, sections 4.2, 7 and B: what a window of that quota and length tells at that moment, where
+/// so much was taken before.
+#[tokio::test]
+async fn limits_are_told_as_in_the_examples_of_the_draft() {
+    let examples = [
+        ("default", 100, 60, 30, 49, 200, r#""default";r=50;t=30"#),
+        ("default", 10, 60, 10, 9, 200, r#""default";r=0;t=50"#),
+        ("default", 10, 10, 3, 8, 200, r#""default";r=1;t=7"#),
+        (
+            "dayLimit",
+            5000,
+            86_400,
+            14 * 3600,
+            4899,
+            200,
+            r#""dayLimit";r=100;t=36000"#,
+        ),
+        ("basic", 100, 60, 2, 39, 200, r#""basic";r=60;t=58"#),
+        ("default", 10, 60, 55, 10, 429, r#""default";r=0;t=5"#),
+        (
+            "fixedwindow",
+            100,
+            60,
+            10,
+            0,
+            200,
+            r#""fixedwindow";r=99;t=50"#,
+        ),
+        ("dynamic", 100, 60, 10, 90, 200, r#""dynamic";r=9;t=50"#),
+        ("dynamic", 15, 20, 0, 15, 429, r#""dynamic";r=0;t=20"#),
+    ];
+    for (name, quota, period, second, taken, status, field) in examples {
+        // It begins at midnight.
+        let clock = Arc::new(ManualClock::new());
+        clock.advance(Duration::from_secs(second));
+        let store = Store::builder()
+            .memory()
+            .clock(clock)
+            .connect()
+            .await
+            .unwrap();
+        let limiter = RateLimiter::builder(name).quota(quota, Duration::from_secs(period));
+        let limiter = limiter.fixed_window().build().unwrap();
+        if taken > 0 {
+            assert!(
+                limiter
+                    .check_n(&store, (), taken)
+                    .await
+                    .unwrap()
+                    .is_allowed()
+            );
+        }
+        let layer = RateLimitLayer::new(store).limit(limiter, everybody);
+        let response = ask(&mut layer.layer(Inner::default()), Request::new(())).await;
+        assert_eq!(response.status(), status, "{field}");
+        assert_eq!(text(response.headers(), "ratelimit"), field);
+        let policy = format!("\"{name}\";q={quota};w={period}");
+        assert_eq!(text(response.headers(), "ratelimit-policy"), policy);
+        if status == 429 {
+            // The draft's says the same as a date.
+            let after = text(response.headers(), "retry-after");
+            assert!(field.ends_with(&format!(";t={after}")), "{field} {after}");
+        }
+    }
+}
+
+/// A server of axum, which says who its peer is.
+#[tokio::test]
+async fn a_client_is_known_by_its_address_or_by_what_a_trusted_proxy_says() {
+    let store = Store::memory();
+    let limiter = |name: &str| RateLimiter::builder(name).quota(1, DAY).build().unwrap();
+    let peer =
+        || PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
+    let loopback = "127.0.0.0/8".parse().unwrap();
+    let client = ForwardedAddress::x_forwarded_for(peer(), [loopback]);
+    let layer = |limiter, key| RateLimitLayer::new(store.clone()).limit(limiter, key);
+    let by_client = layer(limiter("client"), client);
+    let by_peer = RateLimitLayer::new(store.clone()).limit(limiter("peer"), peer());
+    let router = Router::new()
+        .route("/client", get(async || "reached").layer(by_client))
+        .route("/peer", get(async || "reached").layer(by_peer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = tokio::spawn(async { axum::serve(listener, service).await });
+    let ask = async |path: &str, forwarded: &str| {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-forwarded-for: {forwarded}\r\n\r\n"
+        );
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut connection = TcpStream::connect(address).unwrap();
+            connection.write_all(request.as_bytes()).unwrap();
+            let mut response = String::new();
+            connection.read_to_string(&mut response).unwrap();
+            response
+        });
+        asked.await.unwrap()["HTTP/1.1 ".len()..][..3].to_owned()
+    };
+    assert_eq!(ask("/client", "198.51.100.1, 203.0.113.7").await, "200");
+    assert_eq!(
+        ask("/client", "198.51.100.2, 203.0.113.7").await,
+        "429",
+        "he made one up"
+    );
+    assert_eq!(ask("/client", "203.0.113.8").await, "200");
+    assert_eq!(ask("/peer", "203.0.113.9").await, "200");
+    assert_eq!(ask("/peer", "203.0.113.10").await, "429");
+    let (by_peer, address) = (limiter("peer"), IpAddr::from([127, 0, 0, 1]));
+    let counted = by_peer.peek(&store, address).await.unwrap();
+    assert_eq!(counted.remaining(), 0);
+    server.abort();
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "row", ttl = "5m", jitter = "0%", stale_if_error = "1h")]
+struct Row {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+pub(crate) async fn an_entry_tells_where_it_came_from(on: On) {
+    let store = on.store("http-entry").await;
+    Row::del(&store, 1).await.unwrap();
+    let row = |row| Row { id: 1, row };
+    let load = async |loaded: Result<u32, &'static str>| {
+        let load = async || loaded.map(row);
+        let entry = Row::get_or_load_entry(&store, 1, LoadOptions::default(), load).await;
+        CacheHeaders::public(&entry.unwrap().unwrap())
+    };
+    let loaded = load(Ok(7)).await;
+    let map = loaded.to_map();
+    assert_eq!(text(&map, "cache-status"), "valkey; fwd=uri-miss; stored");
+    let control = text(&map, "cache-control");
+    let max_age = |control: &str| -> u64 {
+        let (max_age, rest) = control
+            .strip_prefix("public, max-age=")
+            .unwrap()
+            .split_once(',')
+            .unwrap();
+        assert_eq!(rest, " stale-if-error=3600");
+        max_age.parse().unwrap()
+    };
+    assert!((200..=300).contains(&max_age(control)), "{control}");
+    assert!(!map.contains_key("age"));
+
+    let hit = load(Err("it is there")).await.to_map();
+    let status = text(&hit, "cache-status").strip_prefix("valkey; hit; ttl=");
+    let (ttl, age): (u64, u64) = (
+        status.unwrap().parse().unwrap(),
+        text(&hit, "age").parse().unwrap(),
+    );
+    assert_eq!(max_age(text(&hit, "cache-control")), ttl + age);
+    assert!(
+        ttl <= 300 && (298..=310).contains(&(ttl + age)),
+        "{ttl} {age}"
+    );
+    assert_eq!(hit["etag"], map["etag"]);
+
+    // A client that has it, and one that has what was there before.
+    let mut request = HeaderMap::new();
+    request.insert("if-none-match", map["etag"].clone());
+    assert!(load(Err("it is there")).await.are_known_by(&request));
+    Row::update(&store, 1, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    let other = load(Ok(8)).await;
+    assert!(!other.are_known_by(&request));
+
+    Row::expire(&store, 1).await.unwrap();
+    let stale = load(Err("no database")).await.to_map();
+    assert_eq!(text(&stale, "cache-status"), "valkey; fwd=stale");
+    assert_eq!(
+        text(&stale, "cache-control"),
+        "public, max-age=0, stale-if-error=3600"
+    );
+
+    // Two that ask at once.
+    Row::del(&store, 1).await.unwrap();
+    let (shared, gate) = (store.stats().shared(), Semaphore::new(0));
+    let ask = async || {
+        let load = async || {
+            gate.acquire().await.unwrap().forget();
+            Ok::<_, &str>(row(9))
+        };
+        let entry = Row::get_or_load_entry(&store, 1, LoadOptions::default(), load).await;
+        CacheHeaders::private(&entry.unwrap().unwrap()).to_map()
+    };
+    let open = async {
+        settle(&store).await;
+        gate.add_permits(2);
+    };
+    let (one, other, ()) = tokio::join!(ask(), ask(), open);
+    assert_eq!(store.stats().shared() - shared, 1);
+    let mut both = [text(&one, "cache-status"), text(&other, "cache-status")];
+    both.sort_unstable();
+    assert_eq!(
+        both,
+        [
+            "valkey; fwd=uri-miss; collapsed",
+            "valkey; fwd=uri-miss; stored"
+        ]
+    );
+    assert_eq!(one["etag"], other["etag"]);
+
+    store.set_enabled(false);
+    let map = load(Ok(10)).await.to_map();
+    assert_eq!(text(&map, "cache-status"), "valkey; fwd=uri-miss");
+    assert_eq!(text(&map, "cache-control"), "public, no-cache");
+}

@@ -1,0 +1,392 @@
+//! Whose address a request comes from: of the peer, or of whom trusted proxies name.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::Extensions;
+use http::header::{FORWARDED, HeaderMap, HeaderName};
+use http::request::Parts;
+
+use super::RequestKey;
+use super::fields::is_tchar;
+use crate::Subnet;
+
+/// The address that is told of nobody.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Counts by the address of the peer, as a [`Subnet`]: of IPv6 by the /64.
+///
+/// An address is no part of a request: the server puts it into the extensions, if it is told to. Requests without one count
+/// together, as if all came from 0.0.0.0.
+#[derive(Clone)]
+pub struct PeerAddress {
+    find: Arc<Find>,
+    lengths: [u8; 2],
+}
+
+type Find = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
+
+impl PeerAddress {
+    /// Of requests with a [`SocketAddr`] or an [`IpAddr`] among their extensions.
+    pub fn new() -> Self {
+        Self::by(|extensions| {
+            let socket = extensions.get::<SocketAddr>().map(SocketAddr::ip);
+            socket.or_else(|| extensions.get().copied())
+        })
+    }
+
+    /// Of requests with an extension of another type, as the framework has it.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// use valkey_runtime::http::PeerAddress;
+    ///
+    /// let peer = PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
+    /// # let _ = peer;
+    /// ```
+    pub fn in_extension<E: Send + Sync + 'static>(
+        address: impl Fn(&E) -> IpAddr + Send + Sync + 'static,
+    ) -> Self {
+        Self::by(move |extensions| extensions.get::<E>().map(&address))
+    }
+
+    /// Takes that many bits of an address of IPv4, and of IPv6, for whom to count: 32 and 64, unless this is called.
+    #[must_use]
+    pub fn prefix_lengths(mut self, v4: u8, v6: u8) -> Self {
+        self.lengths = [v4, v6];
+        self
+    }
+
+    fn by(find: impl Fn(&Extensions) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
+        Self {
+            find: Arc::new(find),
+            lengths: [32, 64],
+        }
+    }
+
+    fn subnet(&self, address: IpAddr) -> Subnet {
+        let [v4, v6] = self.lengths;
+        Subnet::with_lengths(address, v4, v6)
+    }
+}
+
+impl Default for PeerAddress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerAddress")
+            .field("lengths", &self.lengths)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RequestKey for PeerAddress {
+    type Key = Subnet;
+
+    fn key(&self, request: &Parts) -> Option<Subnet> {
+        let peer = (self.find)(&request.extensions);
+        Some(self.subnet(peer.unwrap_or(UNKNOWN)))
+    }
+}
+
+/// Counts by the address of the client behind proxies, as they name it in a header field.
+///
+/// Anybody can write such a field. So what it says is believed only as far as those are trusted who wrote it: where the peer is a
+/// trusted proxy it wrote the last address; if that is a trusted proxy too, it wrote the one before. The first that is not
+/// trusted is the client. Where nothing more is told, or it can't be read, that is the last proxy itself.
+///
+/// ```
+/// use valkey_runtime::http::{ForwardedAddress, PeerAddress};
+///
+/// # fn main() -> valkey_runtime::Result<()> {
+/// let trusted = ["10.0.0.0/8".parse()?, "fd00::/8".parse()?];
+/// let client = ForwardedAddress::x_forwarded_for(PeerAddress::new(), trusted);
+/// # let _ = client;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ForwardedAddress {
+    peer: PeerAddress,
+    field: HeaderName,
+    trusted: Arc<[Subnet]>,
+}
+
+impl ForwardedAddress {
+    /// By `Forwarded`, the field of RFC 7239.
+    pub fn forwarded(peer: PeerAddress, trusted: impl IntoIterator<Item = Subnet>) -> Self {
+        Self::by(peer, FORWARDED, trusted)
+    }
+
+    /// By `X-Forwarded-For`, which most proxies write: addresses with commas between them.
+    pub fn x_forwarded_for(peer: PeerAddress, trusted: impl IntoIterator<Item = Subnet>) -> Self {
+        Self::by(peer, HeaderName::from_static("x-forwarded-for"), trusted)
+    }
+
+    fn by(peer: PeerAddress, field: HeaderName, trusted: impl IntoIterator<Item = Subnet>) -> Self {
+        Self {
+            peer,
+            field,
+            trusted: trusted.into_iter().collect(),
+        }
+    }
+
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer;
+        // A field that is there more than once is one list.
+        let mut lines = headers.get_all(&self.field).iter().rev();
+        let mut named = Vec::new();
+        while self.trusted.iter().any(|proxy| proxy.contains(client)) {
+            if named.is_empty() {
+                let Some(line) = lines.next() else { break };
+                named = match line.to_str() {
+                    Ok(line) if self.field == FORWARDED => forwarded(line),
+                    Ok(line) => line.split(',').map(|one| address(one.trim())).collect(),
+                    Err(_) => vec![None],
+                };
+            }
+            match named.pop() {
+                Some(Some(address)) => client = address,
+                Some(None) => break,
+                None => {}
+            }
+        }
+        client
+    }
+}
+
+impl RequestKey for ForwardedAddress {
+    type Key = Subnet;
+
+    fn key(&self, request: &Parts) -> Option<Subnet> {
+        let peer = (self.peer.find)(&request.extensions).unwrap_or(UNKNOWN);
+        Some(self.peer.subnet(self.client(peer, &request.headers)))
+    }
+}
+
+/// With a port or without; of IPv6 in brackets or without. `None` of a name, of `unknown`, and of what is hidden.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let socket = || text.parse().ok().map(|socket: SocketAddr| socket.ip());
+    bare.unwrap_or(text).parse().ok().or_else(socket)
+}
+
+/// The addresses of a line of RFC 7239, each `None` where it is not told. A line that is not well-formed tells nothing: a
+/// quotation mark that somebody left open would swallow what a proxy wrote behind it.
+fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
+    elements(line).unwrap_or_else(|| vec![None])
+}
+
+fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
+    let mut elements = Vec::new();
+    let (mut rest, mut element) = (line, Element::default());
+    loop {
+        rest = rest.trim_start_matches([' ', '\t']);
+        match rest.chars().next() {
+            None | Some(',') => {
+                // Empty elements of a list count for nothing.
+                if element.pairs > 0 {
+                    elements.push(element.node.take());
+                }
+                element = Element::default();
+            }
+            Some(';') => {}
+            Some(_) => {
+                let (name, value, after) = pair(rest)?;
+                element.pairs += 1;
+                if name.eq_ignore_ascii_case("for") {
+                    element.node = address(&value);
+                }
+                rest = after.trim_start_matches([' ', '\t']);
+                if !rest.is_empty() && !rest.starts_with([',', ';']) {
+                    return None;
+                }
+                continue;
+            }
+        }
+        match rest.get(1..) {
+            Some(after) => rest = after,
+            None => return Some(elements),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Element {
+    pairs: usize,
+    node: Option<IpAddr>,
+}
+
+/// Name, value and what comes after. Colons and brackets need quotation marks, and are taken without them too.
+fn pair(text: &str) -> Option<(&str, String, &str)> {
+    let (name, rest) = text.split_once('=')?;
+    if name.is_empty() || !name.bytes().all(is_tchar) {
+        return None;
+    }
+    let Some(quoted) = rest.strip_prefix('"') else {
+        let is_in = |char: char| char.is_ascii() && (is_tchar(char as u8) || ":[]".contains(char));
+        let (value, after) = rest.split_at(rest.find(|char| !is_in(char)).unwrap_or(rest.len()));
+        return (!value.is_empty()).then(|| (name, value.to_owned(), after));
+    };
+    let (mut value, mut chars) = (String::new(), quoted.char_indices());
+    loop {
+        match chars.next()? {
+            (at, '"') => return Some((name, value, &quoted[at + 1..])),
+            (_, '\\') => value.push(chars.next()?.1),
+            (_, char) => value.push(char),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+
+    use super::*;
+
+    fn key(
+        by: &impl RequestKey<Key = Subnet>,
+        peer: &str,
+        lines: &[(&'static str, &str)],
+    ) -> String {
+        let mut request = Request::new(());
+        request
+            .extensions_mut()
+            .insert(peer.parse::<IpAddr>().unwrap());
+        for (name, line) in lines {
+            let line = HeaderValue::from_str(line).unwrap();
+            request.headers_mut().append(*name, line);
+        }
+        by.key(&request.into_parts().0).unwrap().to_string()
+    }
+
+    fn trusted() -> [Subnet; 2] {
+        ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_peer_is_counted_by_its_network() {
+        let request = |peer: Option<SocketAddr>| {
+            let mut request = Request::new(());
+            peer.map(|peer| request.extensions_mut().insert(peer));
+            request.into_parts().0
+        };
+        let peer = PeerAddress::new();
+        let of = |text: &str| {
+            peer.key(&request(Some(text.parse().unwrap())))
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(of("203.0.113.7:4711"), "203.0.113.7");
+        assert_eq!(of("[2001:db8::1]:4711"), "2001:db8::/64");
+        assert_eq!(peer.key(&request(None)).unwrap().to_string(), "0.0.0.0");
+        assert_eq!(key(&peer, "203.0.113.7", &[]), "203.0.113.7");
+        let wide = PeerAddress::new().prefix_lengths(24, 48);
+        assert_eq!(key(&wide, "203.0.113.7", &[]), "203.0.113.0/24");
+        assert_eq!(key(&wide, "2001:db8:1:2::3", &[]), "2001:db8:1::/48");
+        let other = PeerAddress::in_extension(|peer: &SocketAddr| peer.ip());
+        assert_eq!(key(&other, "203.0.113.7", &[]), "0.0.0.0");
+    }
+
+    #[test]
+    fn x_forwarded_for_is_believed_as_far_as_its_writers_are_trusted() {
+        let by = ForwardedAddress::x_forwarded_for(PeerAddress::new(), trusted());
+        let name = "x-forwarded-for";
+        for (peer, lines, client) in [
+            // A client that writes it itself.
+            ("203.0.113.7", &[(name, "198.51.100.1")][..], "203.0.113.7"),
+            ("10.0.0.1", &[(name, "203.0.113.7")], "203.0.113.7"),
+            (
+                "10.0.0.1",
+                &[(name, "198.51.100.1, 203.0.113.7")],
+                "203.0.113.7",
+            ),
+            (
+                "10.0.0.1",
+                &[(name, "198.51.100.1,203.0.113.7 , 10.0.0.2")],
+                "203.0.113.7",
+            ),
+            (
+                "10.0.0.1",
+                &[(name, "198.51.100.1"), (name, "203.0.113.7, 10.0.0.2")],
+                "203.0.113.7",
+            ),
+            (
+                "10.0.0.1",
+                &[(name, "198.51.100.1, 203.0.113.7"), (name, "10.0.0.2")],
+                "203.0.113.7",
+            ),
+            ("fd00::1", &[(name, "2001:db8::7")], "2001:db8::/64"),
+            ("fd00::1", &[(name, "[2001:db8::7]:443")], "2001:db8::/64"),
+            ("fd00::1", &[(name, "203.0.113.7:443")], "203.0.113.7"),
+            (
+                "::ffff:10.0.0.1",
+                &[(name, "::ffff:203.0.113.7")],
+                "203.0.113.7",
+            ),
+            // Nothing more is told, or it can't be read.
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &[(name, "")], "10.0.0.1"),
+            ("10.0.0.1", &[(name, "10.0.0.3, 10.0.0.2")], "10.0.0.3"),
+            (
+                "10.0.0.1",
+                &[(name, "198.51.100.1, unknown, 10.0.0.2")],
+                "10.0.0.2",
+            ),
+            ("10.0.0.1", &[("forwarded", "for=203.0.113.7")], "10.0.0.1"),
+        ] {
+            assert_eq!(key(&by, peer, lines), client, "{peer} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_believed_as_far_as_its_writers_are_trusted() {
+        let by = ForwardedAddress::forwarded(PeerAddress::new(), trusted());
+        for (line, client) in [
+            // RFC 7239, 4 and 6 and 7.
+            (r#"for="_gazonk""#, "10.0.0.1"),
+            (r#"For="[2001:db8:cafe::17]:4711""#, "2001:db8:cafe::/64"),
+            ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
+            ("for=192.0.2.43, for=198.51.100.17", "198.51.100.17"),
+            (
+                r#"for=192.0.2.43, for="[2001:db8:cafe::17]""#,
+                "2001:db8:cafe::/64",
+            ),
+            (r#"for="192.0.2.43:47011""#, "192.0.2.43"),
+            ("for=unknown", "10.0.0.1"),
+            // Proxies, and what is not to the letter.
+            (
+                "for=192.0.2.43, for=198.51.100.17;by=10.0.0.2, for=10.0.0.2",
+                "198.51.100.17",
+            ),
+            ("for=192.0.2.43:47011", "192.0.2.43"),
+            ("for=[2001:db8:cafe::17]:80", "2001:db8:cafe::/64"),
+            (" ,; for=192.0.2.43 ; proto=https ;, ,", "192.0.2.43"),
+            (r#"for="192.0.2.4\3""#, "192.0.2.43"),
+            ("for=192.0.2.43, proto=https", "10.0.0.1"),
+            ("", "10.0.0.1"),
+            // Somebody who would have his own address swallowed, or another's believed.
+            (r#"for="192.0.2.43, for=198.51.100.17"#, "10.0.0.1"),
+            (r#"for="192.0.2.43, for="[2001:db8::1]:80""#, "10.0.0.1"),
+            (r#"for="192.0.2.43\, for="198.51.100.17""#, "10.0.0.1"),
+            (r#"x=", for=192.0.2.43" for=198.51.100.17"#, "10.0.0.1"),
+            (r#"x=";for=192.0.2.43", for=198.51.100.17"#, "198.51.100.17"),
+            ("for, for", "10.0.0.1"),
+            ("=192.0.2.43", "10.0.0.1"),
+            ("for=", "10.0.0.1"),
+            ("for=192.0.2.43 for=198.51.100.17", "10.0.0.1"),
+        ] {
+            let lines = [("forwarded", line)];
+            assert_eq!(key(&by, "10.0.0.1", &lines), client, "{line}");
+            assert_eq!(key(&by, "203.0.113.7", &lines), "203.0.113.7", "{line}");
+        }
+    }
+}

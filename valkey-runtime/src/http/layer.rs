@@ -1,0 +1,393 @@
+//! Rate limits before a service.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::fields::{self, Quoted};
+use crate::limiter::decisions;
+use crate::{Decision, Hashed, LimitKey, LimitRequest, RateLimiter, Store};
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Whom a request is counted for: a closure, [`PeerAddress`](super::PeerAddress), [`ForwardedAddress`](super::ForwardedAddress) or
+/// [`HeaderKey`].
+///
+/// ```
+/// # use std::time::Duration;
+/// use valkey_runtime::http::RateLimitLayer;
+/// use valkey_runtime::{RateLimiter, Store};
+///
+/// /// What an authentication before has put into the request.
+/// #[derive(Clone)]
+/// struct UserId(u64);
+///
+/// # fn main() -> valkey_runtime::Result<()> {
+/// # let store = Store::memory();
+/// let limiter = RateLimiter::builder("user").quota(100, Duration::from_secs(60)).build()?;
+/// let layer = RateLimitLayer::new(store).limit(limiter, |request: &http::request::Parts| {
+///     request.extensions.get::<UserId>().map(|user| user.0)
+/// });
+/// # Ok(())
+/// # }
+/// ```
+pub trait RequestKey: Send + Sync + 'static {
+    /// Whom the limit is for.
+    type Key: LimitKey;
+
+    /// Whom this request is counted for. `None` where the limit is not for it.
+    fn key(&self, request: &Parts) -> Option<Self::Key>;
+}
+
+impl<F, K> RequestKey for F
+where
+    F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+    K: LimitKey,
+{
+    type Key = K;
+
+    fn key(&self, request: &Parts) -> Option<K> {
+        self(request)
+    }
+}
+
+/// Counts by the value of a header field: a token, the key of an API. It is [`Hashed`], so that no secret lies in the server.
+///
+/// The limit is not for requests without the field, nor does anybody look whether the value is one that was given out: whoever
+/// makes one up has a limit of its own. So another limit by address, or a check of the token before, has to stand beside it.
+#[derive(Clone, Debug)]
+pub struct HeaderKey(HeaderName);
+
+impl HeaderKey {
+    /// Of the field of that name, in lower case.
+    ///
+    /// # Panics
+    /// Where there is no header field of such a name, as of one in upper case.
+    pub const fn new(name: &'static str) -> Self {
+        Self(HeaderName::from_static(name))
+    }
+}
+
+impl RequestKey for HeaderKey {
+    type Key = Hashed;
+
+    fn key(&self, request: &Parts) -> Option<Hashed> {
+        request.headers.get(&self.0).map(Hashed::of)
+    }
+}
+
+/// A layer that asks [limits](RateLimiter) whether a request may go on: several at once, in one round trip.
+///
+/// | the limits | the response |
+/// |---|---|
+/// | all allow it | the service's, with `RateLimit-Policy` and `RateLimit` |
+/// | one refuses | 429, with `Retry-After`, both of these, and a problem of type `quota-exceeded` that names it |
+/// | one is not known, and fails closed | 503, with `Retry-After` |
+///
+/// The fields are those of draft-ietf-httpapi-ratelimit-headers-11, which is no standard yet. `RateLimit-Policy` has an item for each limit
+/// that is for this request: `"api";q=100;w=60` is 100 in a minute. `RateLimit` has one for each that was asked: `"api";r=50;t=3`
+/// says that fifty are left, and that there are no more of them for three seconds. Where a limit is [known to
+/// refuse](RateLimiter#a-key-that-is-refused-again-and-again) the others are not asked. Of a burst that is not the quota only `r`
+/// tells.
+///
+/// A request is counted whatever becomes of it after. A refused one never reaches the service, and its body is not read.
+#[derive(Clone)]
+pub struct RateLimitLayer(Arc<Limits>);
+
+#[derive(Clone)]
+struct Limits {
+    store: Store,
+    limits: Vec<Arc<Limit>>,
+    told: bool,
+}
+
+struct Limit {
+    limiter: RateLimiter,
+    policy: String,
+    key: KeyOf,
+}
+
+/// The key that a request is counted under.
+type KeyOf = Box<dyn Fn(&RateLimiter, &Parts) -> Option<Vec<u8>> + Send + Sync>;
+
+impl RateLimitLayer {
+    /// A layer without a limit, for [`limit`](Self::limit).
+    pub fn new(store: Store) -> Self {
+        Self(Arc::new(Limits {
+            store,
+            limits: Vec::new(),
+            told: true,
+        }))
+    }
+
+    /// Limits requests beside the limits that are there.
+    #[must_use]
+    pub fn limit(mut self, limiter: RateLimiter, key: impl RequestKey) -> Self {
+        let limit = Limit {
+            policy: fields::policy(&limiter),
+            limiter,
+            key: Box::new(move |limiter, request| {
+                let key = key.key(request)?;
+                Some(limiter.request(key).into_key())
+            }),
+        };
+        Arc::make_mut(&mut self.0).limits.push(Arc::new(limit));
+        self
+    }
+
+    /// Leaves `RateLimit-Policy` and `RateLimit` out of responses, so that nobody is told what there is to be had.
+    #[must_use]
+    pub fn untold(mut self) -> Self {
+        Arc::make_mut(&mut self.0).told = false;
+        self
+    }
+}
+
+impl fmt::Debug for RateLimitLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = self.0.limits.iter().map(|limit| &limit.limiter);
+        f.debug_list().entries(limits).finish()
+    }
+}
+
+impl<S> Layer<S> for RateLimitLayer {
+    type Service = RateLimitService<S>;
+
+    fn layer(&self, inner: S) -> RateLimitService<S> {
+        RateLimitService {
+            inner,
+            limits: self.clone(),
+        }
+    }
+}
+
+/// A service behind a [`RateLimitLayer`].
+#[derive(Clone, Debug)]
+pub struct RateLimitService<S> {
+    inner: S,
+    limits: RateLimitLayer,
+}
+
+impl<S, B, R> Service<Request<B>> for RateLimitService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    R: From<String>,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, Request<B>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        let limits = self.limits.0.limits.iter();
+        let asked = limits.filter_map(|limit| {
+            let key = (limit.key)(&limit.limiter, &parts)?;
+            Some((limit.clone(), key))
+        });
+        let (asked, keys): (Vec<_>, Vec<_>) = asked.unzip();
+        let request = Request::from_parts(parts, body);
+        if asked.is_empty() {
+            let call = self.inner.call(request);
+            return ResponseFuture::calling(call, Told::default());
+        }
+        // The one that said it was ready is called, and the clone has to say so again.
+        let clone = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, clone);
+        let (store, told) = (self.limits.0.store.clone(), self.limits.0.told);
+        ResponseFuture {
+            state: State::Checking {
+                check: Box::pin(check(store, asked, keys, told)),
+                waiting: Some((inner, request)),
+            },
+        }
+    }
+}
+
+/// What a response is told of the limits.
+#[derive(Debug, Default)]
+struct Told {
+    policy: Option<HeaderValue>,
+    limit: Option<HeaderValue>,
+}
+
+/// A response in place of the service's.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    retry_after: u64,
+    problem: String,
+}
+
+async fn check(
+    store: Store,
+    limits: Vec<Arc<Limit>>,
+    keys: Vec<Vec<u8>>,
+    told: bool,
+) -> (Told, Option<Refusal>) {
+    let requests = limits.iter().zip(keys);
+    let requests = requests.map(|(limit, key)| LimitRequest::written(&limit.limiter, key));
+    let requests: Vec<_> = requests.collect();
+    let decisions = decisions(store.inner(), &requests).await;
+    let told = match told {
+        true => {
+            let known = decisions.iter().filter(|one| one.failure().is_none());
+            Told {
+                policy: fields::list(limits.iter().map(|limit| &limit.policy)),
+                limit: fields::list(known.map(fields::limit)),
+            }
+        }
+        false => Told::default(),
+    };
+    (told, Refusal::of(&decisions))
+}
+
+impl Refusal {
+    /// What a limit refuses is refused for longer than what nobody knows of.
+    fn of(decisions: &[Decision]) -> Option<Self> {
+        let refused = decisions.iter().filter(|one| !one.is_allowed());
+        let retry_after = refused.map(Decision::retry_after).max()?;
+        let mut violated = String::new();
+        for decision in decisions.iter().filter(|one| one.is_refusal()) {
+            let comma = if violated.is_empty() { "" } else { "," };
+            violated += &format!("{comma}{}", Quoted(decision.name()));
+        }
+        let (status, problem) = match violated.is_empty() {
+            false => (
+                StatusCode::TOO_MANY_REQUESTS,
+                format!(
+                    r#"{{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"Quota exceeded","status":429,"violated-policies":[{violated}]}}"#
+                ),
+            ),
+            true => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                r#"{"title":"Service Unavailable","status":503}"#.to_owned(),
+            ),
+        };
+        Some(Self {
+            status,
+            retry_after: fields::seconds(retry_after).max(1),
+            problem,
+        })
+    }
+
+    fn response<R: From<String>>(self) -> Response<R> {
+        let mut response = Response::new(self.problem.into());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        let problem = HeaderValue::from_static("application/problem+json");
+        headers.insert(CONTENT_TYPE, problem);
+        headers.insert(RETRY_AFTER, self.retry_after.into());
+        response
+    }
+}
+
+impl Told {
+    /// Beside what a layer within has told: both fields are lists.
+    fn append_to<R>(&mut self, response: &mut Response<R>) {
+        let fields = [(POLICY, self.policy.take()), (LIMIT, self.limit.take())];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                response.headers_mut().append(name, value);
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a [`RateLimitService`]: the limits are asked, and then the service.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Q>
+    where
+        S: Service<Q>,
+    {
+        #[pin]
+        state: State<S, Q>,
+    }
+}
+
+/// In a box, since what a store does has no name.
+type Check = Pin<Box<dyn Future<Output = (Told, Option<Refusal>)> + Send>>;
+
+pin_project! {
+    #[project = StateOf]
+    enum State<S, Q>
+    where
+        S: Service<Q>,
+    {
+        Checking {
+            check: Check,
+            waiting: Option<(S, Q)>,
+        },
+        Calling {
+            #[pin]
+            call: S::Future,
+            told: Told,
+        },
+    }
+}
+
+impl<S: Service<Q>, Q> ResponseFuture<S, Q> {
+    fn calling(call: S::Future, told: Told) -> Self {
+        Self {
+            state: State::Calling { call, told },
+        }
+    }
+}
+
+impl<S: Service<Q>, Q> fmt::Debug for ResponseFuture<S, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+impl<S, Q, R> Future for ResponseFuture<S, Q>
+where
+    S: Service<Q, Response = Response<R>>,
+    R: From<String>,
+{
+    type Output = Result<Response<R>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateOf::Checking { check, waiting } => {
+                    let (mut told, refusal) = ready!(check.as_mut().poll(cx));
+                    match (refusal, waiting.take()) {
+                        (Some(refusal), _) => {
+                            let mut response = refusal.response();
+                            told.append_to(&mut response);
+                            return Poll::Ready(Ok(response));
+                        }
+                        (None, Some((mut service, request))) => State::Calling {
+                            call: service.call(request),
+                            told,
+                        },
+                        (None, None) => {
+                            unreachable!("the check has ended, and is not polled again")
+                        }
+                    }
+                }
+                StateOf::Calling { call, told } => {
+                    let mut response = ready!(call.poll(cx))?;
+                    told.append_to(&mut response);
+                    return Poll::Ready(Ok(response));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
