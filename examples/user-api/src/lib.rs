@@ -1,0 +1,96 @@
+//! A service of users and organisations, as one writes it on axum, SQLite and valkey-runtime.
+//!
+//! [`router`] makes the service of an [`App`]: a pool of database connections and a [`Store`]. Where the store is, in this
+//! process or on a Valkey server, is `main`'s business and nobody else's.
+
+mod error;
+mod health;
+mod limits;
+mod login;
+mod orgs;
+mod status;
+mod telemetry;
+mod users;
+mod valid;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use valkey_runtime::Store;
+
+pub use error::{Error, Result};
+pub use limits::{Limits, Quota};
+use orgs::Orgs;
+use telemetry::Telemetry;
+pub use telemetry::record_metrics;
+use users::Users;
+
+/// What the handlers work with. Clones are the same.
+#[derive(Clone, FromRef)]
+pub struct App {
+    store: Store,
+    users: Users,
+    orgs: Orgs,
+    limits: Arc<Limits>,
+    telemetry: Arc<Telemetry>,
+    metrics: PrometheusHandle,
+}
+
+impl App {
+    /// An application on this cache and this database, which [`open_database`] has opened. `metrics` is what
+    /// [`record_metrics`] gave.
+    pub fn new(store: Store, db: SqlitePool, limits: Limits, metrics: PrometheusHandle) -> Self {
+        Self {
+            store,
+            users: Users::new(db.clone()),
+            orgs: Orgs::new(db),
+            limits: Arc::new(limits),
+            telemetry: Arc::default(),
+            metrics,
+        }
+    }
+}
+
+/// Opens a database and brings it up to date. A new one is made, and given its tables and its rows.
+///
+/// # Errors
+/// Those of the database.
+pub async fn open_database(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
+    let options = options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal);
+    let db = SqlitePool::connect_with(options).await?;
+    sqlx::migrate!().run(&db).await?;
+    Ok(db)
+}
+
+/// The service.
+pub fn router(app: App) -> Router {
+    let api = Router::new()
+        .route("/users", get(users::show_by_email).post(users::create))
+        .route(
+            "/users/{id}",
+            get(users::show).put(users::replace).delete(users::remove),
+        )
+        .route("/users/{id}/transfer", post(users::transfer))
+        .route("/orgs/{id}", get(orgs::show).put(orgs::rename))
+        .route("/orgs/{id}/users", get(orgs::users))
+        .route("/login", post(login::login))
+        .layer(from_fn_with_state(app.clone(), limits::by_address))
+        .layer(from_fn_with_state(app.clone(), telemetry::observe));
+    Router::new()
+        .merge(api)
+        .route("/", get(status::page))
+        .route("/status.js", get(status::script))
+        .route("/status.json", get(status::numbers))
+        .route("/metrics", get(telemetry::metrics))
+        .route("/health", get(health::health))
+        .with_state(app)
+}

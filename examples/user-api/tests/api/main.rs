@@ -1,0 +1,10 @@
+//! The service, asked by HTTP: in this process with each kind of cache, and as a program of its own.
+
+mod chromium;
+mod folder;
+mod page;
+mod program;
+mod random;
+mod requests;
+mod running;
+mod stores;

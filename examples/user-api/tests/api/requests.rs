@@ -1,0 +1,218 @@
+//! What the service answers. Reads go to one instance and writes to the other, so what is read is what the other wrote.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::stores::{Service, with_each_cache};
+
+with_each_cache! {
+    a_user_is_found_by_id_and_by_email
+    a_replaced_user_is_read_as_written
+    an_email_leads_to_who_has_it_now
+    what_breaks_a_rule_changes_nothing
+    a_removed_user_is_gone_from_everywhere
+    a_new_user_is_on_the_last_page
+    a_transfer_changes_both_organisations
+    a_transfer_that_is_refused_changes_nothing
+    a_new_name_of_an_organisation_shows_on_its_users
+    logins_are_limited_by_email
+}
+
+const ATLANTA: &str = "William B Hartsfield-Atlanta Intl";
+
+fn ada() -> Value {
+    user(42, 2, ATLANTA, "Ada Perlman", "ada.perlman@atl.example")
+}
+
+fn user(id: i64, org_id: i64, org: &str, name: &str, email: &str) -> Value {
+    json!({ "id": id, "org_id": org_id, "org": org, "name": name, "email": email })
+}
+
+fn ids(page: &Value) -> Vec<i64> {
+    let users = page.as_array().expect("a list");
+    users
+        .iter()
+        .filter_map(|user| user["id"].as_i64())
+        .collect()
+}
+
+async fn a_user_is_found_by_id_and_by_email(service: &Service) {
+    for _ in 0..2 {
+        assert_eq!(service.get("/users/42").await, (200, ada()));
+        let by_email = service.get("/users?email=Ada.Perlman@ATL.example").await;
+        assert_eq!(by_email, (200, ada()));
+    }
+    assert_eq!(service.get("/users/100000").await.0, 404);
+    assert_eq!(service.get("/users?email=nobody@atl.example").await.0, 404);
+    assert_eq!(service.get("/users/ada").await.0, 400);
+}
+
+async fn a_replaced_user_is_read_as_written(service: &Service) {
+    assert_eq!(service.get("/users/42").await, (200, ada()));
+    let written = user(42, 2, ATLANTA, "Ada P.", "ada.p@atl.example");
+    let body = json!({ "name": "Ada P.", "email": "ada.p@atl.example" });
+    let put = service.send(Method::PUT, "/users/42", body).await;
+    assert_eq!(put, (200, written.clone()));
+    assert_eq!(service.get("/users/42").await, (200, written));
+}
+
+async fn an_email_leads_to_who_has_it_now(service: &Service) {
+    let (of_ada, of_42) = (
+        "/users?email=ada@atl.example",
+        "/users?email=ada.perlman@atl.example",
+    );
+    assert_eq!(service.get(of_42).await, (200, ada()));
+    let body = json!({ "name": "Ada Perlman", "email": "ada@atl.example" });
+    assert_eq!(service.send(Method::PUT, "/users/42", body).await.0, 200);
+    assert_eq!(service.get(of_42).await.0, 404);
+    assert_eq!(service.get(of_ada).await.1["id"], 42);
+
+    // Another user takes it over.
+    let body = json!({ "name": "Ada Allen", "email": "ada.perlman@atl.example" });
+    assert_eq!(service.send(Method::PUT, "/users/2", body).await.0, 200);
+    assert_eq!(service.get(of_42).await.1["id"], 2);
+}
+
+async fn what_breaks_a_rule_changes_nothing(service: &Service) {
+    assert_eq!(service.get("/users/42").await, (200, ada()));
+    let put = async |path, name, email| {
+        let body = json!({ "name": name, "email": email });
+        service.send(Method::PUT, path, body).await
+    };
+    let (status, said) = put("/users/42", "", "ada").await;
+    let said = said["error"].as_str().expect("what is wrong").to_owned();
+    assert_eq!(status, 422);
+    assert!(
+        said.contains("name: ") && said.contains("email: "),
+        "{said}"
+    );
+    // It says which field, and not what was in it.
+    assert!(!said.contains("ada"), "{said}");
+    assert_eq!(
+        put("/users/42", "Ada", "ada.allen@atl.example").await.0,
+        409
+    );
+    assert_eq!(put("/users/100000", "Ada", "ada@atl.example").await.0, 404);
+    assert_eq!(service.get("/users/42").await, (200, ada()));
+}
+
+async fn a_removed_user_is_gone_from_everywhere(service: &Service) {
+    assert_eq!(service.get("/users/42").await, (200, ada()));
+    let (_, page) = service.get("/orgs/2/users").await;
+    assert_eq!(ids(&page)[..3], [2, 22, 42]);
+    assert_eq!(ids(&page).len(), 20);
+
+    let removed = service.send(Method::DELETE, "/users/42", Value::Null).await;
+    assert_eq!(removed, (204, Value::Null));
+    assert_eq!(service.get("/users/42").await.0, 404);
+    assert_eq!(
+        service.get("/users?email=ada.perlman@atl.example").await.0,
+        404
+    );
+    let (_, page) = service.get("/orgs/2/users").await;
+    assert_eq!(ids(&page)[..3], [2, 22, 62]);
+    assert_eq!(ids(&page).len(), 20);
+    let again = service.send(Method::DELETE, "/users/42", Value::Null).await;
+    assert_eq!(again.0, 404);
+}
+
+async fn a_new_user_is_on_the_last_page(service: &Service) {
+    assert_eq!(service.get("/orgs/2/users?page=3").await, (200, json!([])));
+    let body = json!({ "org_id": 2, "name": "Mary Shaw", "email": "mary.shaw@atl.example" });
+    let written = user(1201, 2, ATLANTA, "Mary Shaw", "mary.shaw@atl.example");
+    let created = service.send(Method::POST, "/users", body.clone()).await;
+    assert_eq!(created, (201, written.clone()));
+    let page = service.get("/orgs/2/users?page=3").await;
+    assert_eq!(page, (200, json!([written])));
+    assert_eq!(service.send(Method::POST, "/users", body).await.0, 409);
+    let nowhere = json!({ "org_id": 21, "name": "Mary Shaw", "email": "mary@example.org" });
+    assert_eq!(service.send(Method::POST, "/users", nowhere).await.0, 422);
+    assert_eq!(service.get("/orgs/21/users").await.0, 404);
+}
+
+async fn a_transfer_changes_both_organisations(service: &Service) {
+    assert_eq!(service.get("/users/42").await, (200, ada()));
+    for org in [2, 3] {
+        let (status, page) = service.get(&format!("/orgs/{org}/users")).await;
+        assert_eq!((status, ids(&page).contains(&42)), (200, org == 2));
+    }
+    let body = json!({ "from": 2, "to": 3 });
+    let moved = service.send(Method::POST, "/users/42/transfer", body).await;
+    let nashville = "Nashville International";
+    let written = user(42, 3, nashville, "Ada Perlman", "ada.perlman@atl.example");
+    assert_eq!(moved, (200, written.clone()));
+    assert_eq!(service.get("/users/42").await, (200, written));
+    for org in [2, 3] {
+        let (status, page) = service.get(&format!("/orgs/{org}/users")).await;
+        assert_eq!((status, ids(&page).contains(&42)), (200, org == 3));
+    }
+    assert_eq!(transfers(service).await, [(42, 2, 3)]);
+}
+
+async fn a_transfer_that_is_refused_changes_nothing(service: &Service) {
+    let send = async |path, from, to| {
+        let body = json!({ "from": from, "to": to });
+        service.send(Method::POST, path, body).await.0
+    };
+    // Not there any more, nowhere to go, nobody to go.
+    assert_eq!(send("/users/42/transfer", 3, 4).await, 404);
+    assert_eq!(send("/users/42/transfer", 2, 21).await, 422);
+    assert_eq!(send("/users/100000/transfer", 2, 3).await, 404);
+    assert_eq!(service.get("/users/42").await, (200, ada()));
+    assert_eq!(transfers(service).await, []);
+    // It is cached again: the guard did not stay.
+    if service.stores[0].is_enabled() {
+        let hits = service.stores[0].stats().hits();
+        assert_eq!(service.get("/users/42").await, (200, ada()));
+        assert_eq!(service.stores[0].stats().hits(), hits + 1);
+    }
+}
+
+async fn transfers(service: &Service) -> Vec<(i64, i64, i64)> {
+    let rows = sqlx::query_as("SELECT user_id, from_org, to_org FROM transfers ORDER BY id");
+    rows.fetch_all(&service.db).await.expect("rows")
+}
+
+async fn a_new_name_of_an_organisation_shows_on_its_users(service: &Service) {
+    assert_eq!(service.get("/orgs/2").await.1["name"], ATLANTA);
+    let (_, page) = service.get("/orgs/2/users").await;
+    assert!(
+        page.as_array()
+            .expect("users")
+            .iter()
+            .all(|user| user["org"] == ATLANTA)
+    );
+    let body = json!({ "name": "Atlanta" });
+    let put = service.send(Method::PUT, "/orgs/2", body.clone()).await;
+    assert_eq!(
+        put,
+        (200, json!({ "id": 2, "code": "ATL", "name": "Atlanta" }))
+    );
+    assert_eq!(service.get("/orgs/2").await.1["name"], "Atlanta");
+    assert_eq!(service.get("/users/42").await.1["org"], "Atlanta");
+    let (_, page) = service.get("/orgs/2/users").await;
+    assert!(
+        page.as_array()
+            .expect("users")
+            .iter()
+            .all(|user| user["org"] == "Atlanta")
+    );
+    assert_eq!(service.send(Method::PUT, "/orgs/21", body).await.0, 404);
+}
+
+async fn logins_are_limited_by_email(service: &Service) {
+    let login = async |email: &str, password: &str| {
+        let body = json!({ "email": email, "password": password });
+        service.send(Method::POST, "/login", body).await
+    };
+    let (email, password) = ("ada.perlman@atl.example", "correct horse battery staple");
+    assert_eq!(login(email, "wrong").await.0, 401);
+    // Whoever knows the password begins anew.
+    assert_eq!(login(email, password).await, (200, ada()));
+    for _ in 0..2 {
+        assert_eq!(login("ADA.perlman@atl.example", "wrong").await.0, 401);
+    }
+    assert_eq!(login(email, password).await.0, 429);
+    // Others are not kept out by that; nor is it told whether they exist.
+    assert_eq!(login("nobody@atl.example", "wrong").await.0, 401);
+}

@@ -1,0 +1,209 @@
+//! What the program does while it runs, when its cache is lost, and at its end.
+
+use std::io::{BufReader, Read};
+use std::time::Duration;
+
+use prometheus_parse::{LineInfo, Scrape, Value as Sample};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use valkey_tests::Server;
+
+use crate::program::{Program, read_line, write};
+
+/// Of a window this long no test sees the end.
+const WINDOW: &str = "100/365d";
+
+async fn get(program: &Program, path: &str) -> Response {
+    let url = program.url(path);
+    Client::new().get(url).send().await.expect("an answer")
+}
+
+async fn json(program: &Program, path: &str) -> Value {
+    get(program, path).await.json().await.expect("JSON")
+}
+
+async fn scrape(program: &Program) -> Scrape {
+    let response = get(program, "/metrics").await;
+    assert_eq!(
+        response.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let text = response.text().await.expect("text");
+    let ignored = |line: &str| LineInfo::parse(line) == LineInfo::Ignored;
+    let ignored: Vec<_> = text.lines().filter(|line| ignored(line)).collect();
+    assert!(ignored.is_empty(), "{ignored:?}");
+    let lines = text.lines().map(|line| Ok(line.to_owned()));
+    Scrape::parse(lines).expect("Prometheus text")
+}
+
+/// The sum of all samples of that name with these labels.
+fn total(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let with_labels = scrape.samples.iter().filter(|sample| {
+        let mut labels = labels.iter();
+        sample.metric == name
+            && labels.all(|(label, value)| sample.labels.get(label) == Some(value))
+    });
+    let values = with_labels.map(|sample| match &sample.value {
+        Sample::Counter(value) | Sample::Gauge(value) | Sample::Untyped(value) => *value,
+        Sample::Histogram(buckets) => buckets.last().map_or(0.0, |bucket| bucket.count),
+        Sample::Summary(_) => 0.0,
+    });
+    values.sum()
+}
+
+#[tokio::test]
+async fn the_101st_request_in_a_window_is_refused() {
+    let program = Program::start(&[("API_LIMIT", WINDOW)]);
+    for _ in 0..100 {
+        assert_eq!(get(&program, "/users/42").await.status(), 200);
+    }
+    let refused = get(&program, "/users/42").await;
+    assert_eq!(refused.status(), 429);
+    let seconds = refused.headers()["retry-after"].to_str().expect("text");
+    let seconds: u64 = seconds.parse().expect("seconds");
+    assert!((1..=365 * 86_400).contains(&seconds), "{seconds}");
+
+    // Who watches the service is not limited, and sees it.
+    let status = json(&program, "/status.json").await;
+    assert_eq!(
+        (&status["allowed"], &status["refused"]),
+        (&json!(100), &json!(1))
+    );
+    let scrape = scrape(&program).await;
+    let requests = |status| total(&scrape, "http_requests_total", &[("status", status)]);
+    assert_eq!((requests("200"), requests("429")), (100.0, 1.0));
+}
+
+#[tokio::test]
+async fn what_prometheus_is_told_is_what_was_done() {
+    let program = Program::start(&[]);
+    for path in ["/users/42", "/users/42", "/users/43", "/users/100000"] {
+        get(&program, path).await;
+    }
+    let scrape = scrape(&program).await;
+    let route = ("route", "/users/:id");
+    for (status, count) in [("200", 3.0), ("404", 1.0)] {
+        let labels = [("method", "GET"), route, ("status", status)];
+        assert_eq!(total(&scrape, "http_requests_total", &labels), count);
+        assert_eq!(
+            total(&scrape, "http_request_duration_seconds", &labels),
+            count
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_a_line_of_json() {
+    let program = Program::start(&[]);
+    get(&program, "/users/42").await;
+    let request = program.wait_for("request");
+    assert_eq!(request["method"], "GET");
+    assert_eq!(request["path"], "/users/42");
+    assert_eq!(request["status"], 200);
+    assert!(request["micros"].is_u64());
+}
+
+#[tokio::test]
+async fn without_valkey_it_goes_on_from_the_database() {
+    let server = Server::plain();
+    let program = Program::start(&[("VALKEY_URL", &server.url())]);
+    let user = json(&program, "/users/42").await;
+    assert_eq!(json(&program, "/users/42").await, user);
+    assert_eq!(json(&program, "/status.json").await["hits"], 1);
+    let health = json(&program, "/health").await;
+    assert_eq!(
+        (&health["status"], &health["cache"]["breaker"]),
+        (&json!("ok"), &json!("closed"))
+    );
+
+    server.kill();
+    assert_eq!(json(&program, "/users/42").await, user);
+    let put = Client::new().put(program.url("/users/42"));
+    let put = put.json(&json!({ "name": "Ada P.", "email": "ada@atl.example" }));
+    let written: Value = put
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(written["name"], "Ada P.");
+    assert_eq!(json(&program, "/users/42").await, written);
+
+    // The health says so, and keeps the instance in service.
+    let response = get(&program, "/health").await;
+    assert_eq!(response.status(), 200);
+    let health: Value = response.json().await.expect("JSON");
+    assert_eq!(health["status"], "degraded");
+    assert_ne!(health["cache"]["breaker"], "closed");
+    assert_eq!(health["cache"]["undelivered"], 1);
+    let status = json(&program, "/status.json").await;
+    assert!(status["errors"].as_u64() > Some(0), "{status}");
+
+    server.restart();
+    let mut health = health;
+    while health["status"] != "ok" || health["cache"]["undelivered"] != 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        health = json(&program, "/health").await;
+    }
+    assert_eq!(json(&program, "/users/42").await, written);
+    let hits = json(&program, "/status.json").await["hits"].as_u64();
+    assert_eq!(json(&program, "/users/42").await, written);
+    assert_eq!(
+        json(&program, "/status.json").await["hits"].as_u64(),
+        hits.map(|hits| hits + 1)
+    );
+}
+
+#[test]
+fn a_request_under_way_is_answered_before_the_end() {
+    let mut program = Program::start(&[]);
+    let body = r#"{"name":"Ada P.","email":"ada@atl.example"}"#;
+    let stream = program.connect().expect("it listens");
+    let mut responses = BufReader::new(&stream);
+    let length = body.len();
+    write(
+        &stream,
+        &format!(
+            "PUT /users/42 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\nexpect: 100-continue\r\n\r\n"
+        ),
+    );
+    // Said when the body is asked for: so the request is under way.
+    assert_eq!(read_line(&mut responses), "HTTP/1.1 100 Continue");
+
+    program.terminate();
+    program.wait_for("ending: no more connections, and what is under way is answered");
+    while program.connect().is_ok() {
+        std::thread::yield_now();
+    }
+    write(&stream, body);
+    let mut response = String::new();
+    responses.read_to_string(&mut response).expect("an answer");
+    assert!(response.contains("HTTP/1.1 200 OK"), "{response}");
+    assert!(response.contains(r#""name":"Ada P.""#), "{response}");
+    assert_eq!(program.wait(), Some(0));
+    program.wait_for("ended");
+}
+
+#[test]
+fn a_mistake_in_the_environment_is_named() {
+    let run = |name: &str, value: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_user-api"));
+        let output = command
+            .env("DATABASE_URL", "sqlite::memory:")
+            .env(name, value)
+            .output();
+        let output = output.expect("it can be run");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for (name, value) in [
+        ("API_LIMIT", "many"),
+        ("LOGIN_LIMIT", "5"),
+        ("ADDRESS", "here"),
+    ] {
+        let said = run(name, value);
+        assert!(said.contains(name), "{said}");
+    }
+}
