@@ -1,4 +1,4 @@
-//! Packages of `bookworm-backports`, installed from the mirror that the
+//! Packages of Debian 12 and its backports, installed from the mirror that the
 //! machine already uses.
 //!
 //! The machine's own configuration is read and never written: apt is pointed
@@ -15,8 +15,24 @@ use crate::{Result, cargo};
 const RELEASE: &str = "bookworm";
 const BACKPORTS: &str = "bookworm-backports";
 
-/// Installs `packages` with their dependencies; needs root.
+/// Installs `packages` of Debian 12 with their dependencies.
+pub(crate) fn install(packages: &[&str]) -> Result {
+    install_of(RELEASE, packages)
+}
+
+/// The same from its backports.
 pub(crate) fn install_from_backports(packages: &[&str]) -> Result {
+    install_of(BACKPORTS, packages)
+}
+
+fn install_of(suite: &str, packages: &[&str]) -> Result {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    if !is_debian_12(&release) {
+        return Err("this system is not Debian 12".into());
+    }
+    if !is_root() {
+        return Err("only root can install packages".into());
+    }
     let lists = debian_sources(&machine_sources()?);
     if lists.is_empty() {
         return Err(format!("no entry of apt's sources has the suite `{RELEASE}`").into());
@@ -26,12 +42,24 @@ pub(crate) fn install_from_backports(packages: &[&str]) -> Result {
     // Debian's mirror has backports: the first entry that answers is it.
     let mut failure = "apt has no sources".into();
     for list in &lists {
-        match scratch.install(list, packages) {
+        match scratch.install(list, suite, packages) {
             Ok(()) => return Ok(()),
             Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+fn is_debian_12(os_release: &str) -> bool {
+    let has = |entry| os_release.lines().any(|line| line.trim() == entry);
+    has("ID=debian") && has("VERSION_CODENAME=bookworm")
+}
+
+fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// One file of apt's sources.
@@ -193,7 +221,7 @@ impl Scratch {
         Ok(scratch)
     }
 
-    fn install(&self, sources: &Sources, packages: &[&str]) -> Result {
+    fn install(&self, sources: &Sources, suite: &str, packages: &[&str]) -> Result {
         let list = self
             .folder
             .join(format!("debian.{}", sources.format.extension()));
@@ -202,7 +230,7 @@ impl Scratch {
         cargo::run(
             self.apt_get(&list)
                 .args(["install", "--yes", "--no-install-recommends", "-t"])
-                .arg(BACKPORTS)
+                .arg(suite)
                 .args(packages),
         )
     }
@@ -306,5 +334,14 @@ Signed-By:
             text: "deb http://archive.test/ubuntu noble main\n".into(),
         };
         assert_eq!(debian_sources(&[sources]), []);
+    }
+
+    #[test]
+    fn debian_12_is_told_from_its_relatives() {
+        assert!(is_debian_12("ID=debian\nVERSION_CODENAME=bookworm\n"));
+        assert!(!is_debian_12("ID=debian\nVERSION_CODENAME=trixie\n"));
+        assert!(!is_debian_12(
+            "ID=raspbian\nID_LIKE=debian\nVERSION_CODENAME=bookworm\n"
+        ));
     }
 }

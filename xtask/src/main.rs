@@ -10,6 +10,7 @@
 )]
 
 mod apt;
+mod browser;
 mod cargo;
 mod deny;
 mod lanes;

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lanes::{self, Tally};
-use crate::{Result, cargo, valkey};
+use crate::{Result, browser, cargo, valkey};
 
 /// The crate whose features are compiled one by one.
 const RUNTIME: &str = "valkey-runtime";
@@ -40,6 +40,7 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 fn steps(report: &mut Report) -> Result {
     report.step("Valkey server", valkey::ensure)?;
+    report.step("browser", browser::ensure)?;
     report.step("format", || {
         cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]))
     })?;

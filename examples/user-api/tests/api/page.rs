@@ -100,13 +100,12 @@ async fn the_page_shows_what_was_done() {
 async fn a_picture_can_be_taken() {
     let path = std::env::var_os("USER_API_SCREENSHOT");
     let polls = if path.is_some() { 60 } else { 2 };
-    let program = Program::start(&[("API_LIMIT", "1000/2s")]);
+    let program = Program::start(&[("API_LIMIT", "250/1s")]);
     let mut page = Chromium::start();
     page.call(
         "Emulation.setDeviceMetricsOverride",
-        json!({ "width": 960, "height": 560, "deviceScaleFactor": 1, "mobile": false }),
+        json!({ "width": 960, "height": 590, "deviceScaleFactor": 1, "mobile": false }),
     );
-    // The page asks for as much as it wants: what is counted is drawn as if each poll were a second later.
     page.open(&program.url("/"));
     let mut random = fastrand::Rng::with_seed(7);
     let client = Client::new();
