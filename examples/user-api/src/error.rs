@@ -7,6 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use valkey_runtime::{Decision, UpdateError};
 
+use crate::limits::seconds;
+
 /// What a handler gives.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -76,7 +78,7 @@ impl IntoResponse for Error {
         let body = Json(json!({ "error": self.message() }));
         let mut response = (self.status(), body).into_response();
         if let Error::TooMany(decision) = self {
-            let seconds = decision.retry_after().as_secs() + 1;
+            let seconds = seconds(decision.retry_after());
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response

@@ -3,6 +3,7 @@
 //! [`router`] makes the service of an [`App`]: a pool of database connections and a [`Store`]. Where the store is, in this
 //! process or on a Valkey server, is `main`'s business and nobody else's.
 
+mod caching;
 mod error;
 mod health;
 mod limits;

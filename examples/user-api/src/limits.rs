@@ -4,12 +4,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use valkey_runtime::{Entry, RateLimiter, Ttl};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use valkey_runtime::{RateLimiter, Ttl};
 
 use crate::{App, Error, Result};
 
@@ -38,7 +36,7 @@ impl FromStr for Quota {
 /// The limits.
 #[derive(Debug)]
 pub struct Limits {
-    api: Option<RateLimiter>,
+    api: Option<(RateLimiter, Quota)>,
     pub(crate) login: RateLimiter,
 }
 
@@ -50,32 +48,39 @@ impl Limits {
     pub fn new(api: Option<Quota>, login: Quota) -> valkey_runtime::Result<Self> {
         let limiter =
             |name, Quota { count, period }| RateLimiter::builder(name).quota(count, period);
+        let by_window = |quota| Ok((limiter("api", quota).fixed_window().build()?, quota));
         Ok(Self {
-            api: api
-                .map(|quota| limiter("api", quota).fixed_window().build())
-                .transpose()?,
+            api: api.map(by_window).transpose()?,
             login: limiter("login", login).build()?,
         })
     }
 }
 
-/// Refuses an address that has asked for too much.
+/// Refuses an address that has asked for too much, and tells each what it has left: by the fields of the IETF's draft
+/// "RateLimit header fields for HTTP".
 pub(crate) async fn by_address(
     State(App { store, limits, .. }): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Result<Response> {
-    if let Some(limiter) = &limits.api {
-        let decision = limiter.check(&store, peer.ip()).await?;
-        if !decision.is_allowed() {
-            return Err(Error::TooMany(decision));
-        }
-    }
-    Ok(next.run(request).await)
+    let Some((limiter, Quota { count, period })) = &limits.api else {
+        return Ok(next.run(request).await);
+    };
+    let decision = limiter.check(&store, peer.ip()).await?;
+    let (name, window) = (decision.name(), period.as_secs());
+    let policy = format!("\"{name}\";q={count};w={window}");
+    let (left, reset) = (decision.remaining(), seconds(decision.reset()));
+    let left = format!("\"{name}\";r={left};t={reset}");
+    let response = match decision.is_allowed() {
+        true => next.run(request).await,
+        false => Error::TooMany(decision).into_response(),
+    };
+    let fields = [("ratelimit-policy", policy), ("ratelimit", left)];
+    Ok((AppendHeaders(fields), response).into_response())
 }
 
-pub(crate) fn answer<T: Serialize>(entry: Entry<T>) -> Response {
-    let source = entry.source().as_str();
-    ([("cache-status", source)], Json(&*entry)).into_response()
+/// In whole seconds, none of which is too early.
+pub(crate) fn seconds(time: Duration) -> u64 {
+    time.as_nanos().div_ceil(1_000_000_000) as u64
 }

@@ -13,7 +13,7 @@ use valkey_runtime::{Cached, LoadOptions, Store, UpdateOptions};
 use crate::error::or_later;
 use crate::orgs::Page;
 use crate::valid::Valid;
-use crate::{App, Error, Result};
+use crate::{App, Error, Result, caching};
 
 /// A user, as callers see one and as the cache has it. It lies under `user:` and the id for five minutes, and is found by
 /// e-mail as well.
@@ -70,7 +70,7 @@ pub(crate) async fn show(
 ) -> Result<Response> {
     let load = || users.find(id);
     let user = User::get_or_load_entry(&store, id, LoadOptions::new(), load).await?;
-    user.map(crate::limits::answer).ok_or(Error::NotFound)
+    user.map(caching::answer).ok_or(Error::NotFound)
 }
 
 /// `GET /users?email=…`: the same by e-mail.

@@ -95,7 +95,7 @@ function show(now, before, seconds) {
   charts.hits.say(ratio(now) === null ? "none" : ratio(now).toFixed(1) + " %");
   charts.loads.say(number(now.loads));
   const middle = quantile(0.5, now.latencies);
-  charts.latencies.say(middle === null ? "none" : `under ${number(middle)} ms`);
+  charts.latencies.say(middle === null ? "none" : `< ${number(middle)} ms`);
   charts.limits.say(number(now.refused));
   if (!before) return;
 

@@ -1,6 +1,7 @@
 //! The service, asked by HTTP: in this process with each kind of cache, and as a program of its own.
 
 mod chromium;
+mod documented;
 mod folder;
 mod page;
 mod program;

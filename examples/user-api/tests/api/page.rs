@@ -62,7 +62,7 @@ async fn the_page_shows_what_was_done() {
     ] {
         assert_eq!(text(&mut page, selector), shown, "{selector}");
     }
-    assert!(text(&mut page, "#latencies b").starts_with("under "));
+    assert!(text(&mut page, "#latencies b").starts_with("< "));
 
     // Nothing happens: no ratio, no latency, and no loads.
     page.evaluate(NEXT_POLL);

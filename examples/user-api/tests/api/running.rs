@@ -54,14 +54,28 @@ fn total(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> f64 {
 #[tokio::test]
 async fn the_101st_request_in_a_window_is_refused() {
     let program = Program::start(&[("API_LIMIT", WINDOW)]);
-    for _ in 0..100 {
-        assert_eq!(get(&program, "/users/42").await.status(), 200);
+    let fields = |response: &Response| {
+        let names = ["ratelimit-policy", "ratelimit", "retry-after"];
+        let field = |name| response.headers().get(name)?.to_str().ok();
+        names.map(|name| field(name).unwrap_or_default().to_owned())
+    };
+    for left in (0..100).rev() {
+        let response = get(&program, "/users/42").await;
+        assert_eq!(response.status(), 200);
+        let [policy, limit, retry] = fields(&response);
+        assert_eq!(policy, "\"api\";q=100;w=31536000");
+        assert!(
+            limit.starts_with(&format!("\"api\";r={left};t=")),
+            "{limit}"
+        );
+        assert_eq!(retry, "");
     }
     let refused = get(&program, "/users/42").await;
     assert_eq!(refused.status(), 429);
-    let seconds = refused.headers()["retry-after"].to_str().expect("text");
-    let seconds: u64 = seconds.parse().expect("seconds");
-    assert!((1..=365 * 86_400).contains(&seconds), "{seconds}");
+    let [_, limit, retry] = fields(&refused);
+    assert_eq!(limit, format!("\"api\";r=0;t={retry}"));
+    let retry: u64 = retry.parse().expect("seconds");
+    assert!((1..=365 * 86_400).contains(&retry), "{retry}");
 
     // Who watches the service is not limited, and sees it.
     let status = json(&program, "/status.json").await;
