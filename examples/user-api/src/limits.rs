@@ -48,11 +48,12 @@ impl Limits {
     pub fn new(api: Option<Quota>, login: Quota) -> valkey_runtime::Result<Self> {
         let limiter =
             |name, Quota { count, period }| RateLimiter::builder(name).quota(count, period);
-        let by_window = |quota| Ok((limiter("api", quota).fixed_window().build()?, quota));
-        Ok(Self {
-            api: api.map(by_window).transpose()?,
-            login: limiter("login", login).build()?,
-        })
+        let api = match api {
+            Some(quota) => Some((limiter("api", quota).fixed_window().build()?, quota)),
+            None => None,
+        };
+        let login = limiter("login", login).build()?;
+        Ok(Self { api, login })
     }
 }
 

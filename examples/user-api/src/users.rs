@@ -18,15 +18,19 @@ use crate::{App, Error, Result, caching};
 /// A user, as callers see one and as the cache has it. It lies under `user:` and the id for five minutes, and is found by
 /// e-mail as well.
 ///
-/// It shows its organisation's name, so it carries the organisation's tag: a new name invalidates all its users.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, FromRow, Cached)]
-#[cached(prefix = "user", ttl = "5m", tag = "org:{org_id}")]
+/// It shows its organisation's name, so it carries the organisation's tag: a new name invalidates all its users. A row that breaks a
+/// rule is shown and not stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, FromRow, Validate, Cached)]
+#[cached(prefix = "user", ttl = "5m", tag = "org:{org_id}", validate)]
+#[garde(allow_unvalidated)]
 pub(crate) struct User {
     #[cached(key)]
     pub(crate) id: i64,
     pub(crate) org_id: i64,
     pub(crate) org: String,
+    #[garde(length(chars, min = 1, max = 100))]
     pub(crate) name: String,
+    #[garde(email, length(max = 254))]
     #[cached(alias(with = "str::to_ascii_lowercase"))]
     pub(crate) email: String,
 }

@@ -10,6 +10,7 @@ with_each_cache! {
     a_replaced_user_is_read_as_written
     an_email_leads_to_who_has_it_now
     what_breaks_a_rule_changes_nothing
+    a_row_that_breaks_a_rule_is_shown_and_not_stored
     a_removed_user_is_gone_from_everywhere
     a_new_user_is_on_the_last_page
     a_transfer_changes_both_organisations
@@ -94,6 +95,20 @@ async fn what_breaks_a_rule_changes_nothing(service: &Service) {
     );
     assert_eq!(put("/users/100000", "Ada", "ada@atl.example").await.0, 404);
     assert_eq!(service.get("/users/42").await, (200, ada()));
+}
+
+async fn a_row_that_breaks_a_rule_is_shown_and_not_stored(service: &Service) {
+    let empty = sqlx::query("UPDATE users SET name = '' WHERE id = 42");
+    empty
+        .execute(&service.db)
+        .await
+        .expect("the table has no rule");
+    let written = user(42, 2, ATLANTA, "", "ada.perlman@atl.example");
+    for _ in 0..2 {
+        assert_eq!(service.get("/users/42").await, (200, written.clone()));
+    }
+    let stats = service.stores[0].stats();
+    assert_eq!((stats.hits(), stats.loads()), (0, 2));
 }
 
 async fn a_removed_user_is_gone_from_everywhere(service: &Service) {
