@@ -99,14 +99,14 @@ async fn the_page_shows_what_was_done() {
 #[tokio::test]
 async fn a_picture_can_be_taken() {
     let path = std::env::var_os("USER_API_SCREENSHOT");
-    let polls = if path.is_some() { 60 } else { 2 };
+    let (polls, every) = if path.is_some() { (60, 1000) } else { (2, 50) };
     let program = Program::start(&[("API_LIMIT", "250/1s")]);
     let mut page = Chromium::start();
     page.call(
         "Emulation.setDeviceMetricsOverride",
         json!({ "width": 960, "height": 590, "deviceScaleFactor": 1, "mobile": false }),
     );
-    page.open(&program.url("/"));
+    page.open(&program.url(&format!("/?every={every}")));
     let mut random = fastrand::Rng::with_seed(7);
     let client = Client::new();
     for poll in 0..polls {

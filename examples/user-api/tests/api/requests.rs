@@ -1,5 +1,7 @@
 //! What the service answers. Reads go to one instance and writes to the other, so what is read is what the other wrote.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -15,6 +17,7 @@ with_each_cache! {
     a_new_user_is_on_the_last_page
     a_transfer_changes_both_organisations
     a_transfer_that_is_refused_changes_nothing
+    no_reader_sees_or_keeps_who_was_transferred
     a_new_name_of_an_organisation_shows_on_its_users
     logins_are_limited_by_email
 }
@@ -95,6 +98,7 @@ async fn what_breaks_a_rule_changes_nothing(service: &Service) {
     );
     assert_eq!(put("/users/100000", "Ada", "ada@atl.example").await.0, 404);
     assert_eq!(service.get("/users/42").await, (200, ada()));
+    no_guard_stayed(service).await;
 }
 
 async fn a_row_that_breaks_a_rule_is_shown_and_not_stored(service: &Service) {
@@ -175,12 +179,44 @@ async fn a_transfer_that_is_refused_changes_nothing(service: &Service) {
     assert_eq!(send("/users/100000/transfer", 2, 3).await, 404);
     assert_eq!(service.get("/users/42").await, (200, ada()));
     assert_eq!(transfers(service).await, []);
-    // It is cached again: the guard did not stay.
+    no_guard_stayed(service).await;
+}
+
+/// Ada is cached again.
+async fn no_guard_stayed(service: &Service) {
     if service.stores[0].is_enabled() {
         let hits = service.stores[0].stats().hits();
         assert_eq!(service.get("/users/42").await, (200, ada()));
         assert_eq!(service.stores[0].stats().hits(), hits + 1);
     }
+}
+
+async fn no_reader_sees_or_keeps_who_was_transferred(service: &Service) {
+    let done = AtomicBool::new(false);
+    let read = async || {
+        while !done.load(Ordering::Relaxed) {
+            service.get("/users/42").await;
+            for org in [2, 3] {
+                let (_, page) = service.get(&format!("/orgs/{org}/users")).await;
+                let users = page.as_array().expect("users");
+                assert!(users.iter().all(|user| user["org_id"] == org), "{page}");
+            }
+        }
+    };
+    let write = async {
+        for (from, to) in [(2, 3), (3, 2)].repeat(15) {
+            let body = json!({ "from": from, "to": to });
+            let moved = service.send(Method::POST, "/users/42/transfer", body).await;
+            assert_eq!((moved.0, &moved.1["org_id"]), (200, &json!(to)));
+            assert_eq!(service.get("/users/42").await, moved);
+            for org in [from, to] {
+                let (_, page) = service.get(&format!("/orgs/{org}/users")).await;
+                assert_eq!(ids(&page).contains(&42), org == to);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(write, read(), read(), read());
 }
 
 async fn transfers(service: &Service) -> Vec<(i64, i64, i64)> {
