@@ -14,6 +14,7 @@ mod browser;
 mod cargo;
 mod deny;
 mod lanes;
+mod load;
 mod soak;
 mod test;
 mod valkey;
@@ -29,7 +30,7 @@ struct Chore {
     run: fn() -> Result<ExitCode>,
 }
 
-const CHORES: [Chore; 3] = [
+const CHORES: [Chore; 4] = [
     Chore {
         name: "test",
         summary: "everything a change must pass: format, lints, features, tests, docs",
@@ -39,6 +40,11 @@ const CHORES: [Chore; 3] = [
         name: "soak",
         summary: "the checks that take minutes: the exhaustive ones, further than `test` goes",
         run: soak::run,
+    },
+    Chore {
+        name: "load",
+        summary: "requests a second of examples/user-api, with its cache and without",
+        run: load::run,
     },
     Chore {
         name: "deny",
