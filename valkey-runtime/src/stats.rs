@@ -362,9 +362,9 @@ fn add_each<const N: usize>(sums: &mut [u64; N], others: &[u64; N]) {
 /// assert_eq!(
 ///     stats.to_string(),
 ///     "\
-/// type   requests     hits    stale    loads   failed     mean  longest
-/// user          2   50.0 %        0        0        0        -        -
-/// total         2   50.0 %        0        0        0        -        -
+/// type  requests     hits    stale    loads   failed     mean  longest
+/// user         2   50.0 %        0        0        0        -        -
+/// total        2   50.0 %        0        0        0        -        -
 /// breaker closed; no errors"
 /// );
 /// # Ok(())
