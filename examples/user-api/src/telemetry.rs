@@ -90,8 +90,9 @@ pub(crate) async fn observe(
     response
 }
 
-/// `GET /metrics`: for Prometheus.
-pub(crate) async fn metrics(State(App { metrics, .. }): State<App>) -> impl IntoResponse {
+/// `GET /metrics`: for Prometheus. The cache tells what it has counted since it was asked last.
+pub(crate) async fn metrics(State(App { store, metrics, .. }): State<App>) -> impl IntoResponse {
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    store.publish_metrics();
     ([(CONTENT_TYPE, TEXT)], metrics.render())
 }

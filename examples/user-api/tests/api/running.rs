@@ -153,6 +153,13 @@ async fn without_valkey_it_goes_on_from_the_database() {
     assert_eq!(health["cache"]["undelivered"], 1);
     let status = json(&program, "/status.json").await;
     assert!(status["errors"].as_u64() > Some(0), "{status}");
+    let scrape = scrape(&program).await;
+    assert!(total(&scrape, "valkey_errors_total", &[]) > 0.0);
+    assert_eq!(total(&scrape, "valkey_undelivered_deletions", &[]), 1.0);
+    assert_eq!(
+        total(&scrape, "valkey_breaker_state", &[("state", "closed")]),
+        0.0
+    );
 
     server.restart();
     let mut health = health;
