@@ -1,35 +1,22 @@
 //! What HTTP caches and people at a terminal are told of an entry.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::header::{AGE, CACHE_CONTROL, ETAG};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use valkey_runtime::{Entry, Source, Ttl};
+use valkey_runtime::http::CacheHeaders;
+use valkey_runtime::{Cached, Entry};
 
-/// The value, with `Cache-Status` (RFC 9211), `Age` and `ETag` from its entry. What others may have of it they ask for each time.
-pub(crate) fn answer<T: Serialize>(entry: Entry<T>) -> Response {
-    let fields = [
-        (AGE, entry.age().as_secs().to_string()),
-        (CACHE_CONTROL, "private, no-cache".into()),
-        (ETAG, format!("\"{:x}\"", entry.stamp())),
-    ];
-    let status = [("cache-status", status(&entry))];
-    (fields, status, Json(&*entry)).into_response()
-}
-
-fn status<T>(entry: &Entry<T>) -> String {
-    let stored = if entry.expires_in().is_some() {
-        "; stored"
-    } else {
-        ""
-    };
-    match (entry.source(), entry.expires_in()) {
-        (Source::Server, Some(Ttl::After(time))) => {
-            format!("user-api; hit; ttl={}", time.as_secs())
-        }
-        (Source::Server, _) => "user-api; hit".into(),
-        (Source::Joined, _) => format!("user-api; fwd=uri-miss; collapsed{stored}"),
-        (Source::Stale, _) => "user-api; hit; fwd=stale".into(),
-        _ => format!("user-api; fwd=uri-miss{stored}"),
+/// The value with `ETag`, `Age`, `Cache-Control` and `Cache-Status`; or 304 for who has it already. Whoever keeps a copy asks
+/// each time whether it is still right, since nobody tells it of a write.
+pub(crate) fn answer<T: Cached + Serialize>(entry: &Entry<T>, request: &HeaderMap) -> Response {
+    let headers = CacheHeaders::private(entry)
+        .cache_name("user-api")
+        .at_most(Duration::ZERO);
+    if headers.are_known_by(request) {
+        return (StatusCode::NOT_MODIFIED, headers.to_map()).into_response();
     }
+    (headers.to_map(), Json(&**entry)).into_response()
 }

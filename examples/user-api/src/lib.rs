@@ -84,7 +84,7 @@ pub fn router(app: App) -> Router {
         .route("/orgs/{id}", get(orgs::show).put(orgs::rename))
         .route("/orgs/{id}/users", get(orgs::users))
         .route("/login", post(login::login))
-        .layer(from_fn_with_state(app.clone(), limits::by_address))
+        .layer(app.limits.by_address(&app.store))
         .layer(from_fn_with_state(app.clone(), telemetry::observe));
     Router::new()
         .merge(api)

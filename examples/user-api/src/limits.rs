@@ -4,12 +4,9 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
-use axum::response::{AppendHeaders, IntoResponse, Response};
-use valkey_runtime::{RateLimiter, Ttl};
-
-use crate::{App, Error, Result};
+use axum::extract::ConnectInfo;
+use valkey_runtime::http::{PeerAddress, RateLimitLayer};
+use valkey_runtime::{RateLimiter, Store, Ttl};
 
 /// So many in a time: `100/15m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +33,7 @@ impl FromStr for Quota {
 /// The limits.
 #[derive(Debug)]
 pub struct Limits {
-    api: Option<(RateLimiter, Quota)>,
+    api: Option<RateLimiter>,
     pub(crate) login: RateLimiter,
 }
 
@@ -48,37 +45,25 @@ impl Limits {
     pub fn new(api: Option<Quota>, login: Quota) -> valkey_runtime::Result<Self> {
         let limiter =
             |name, Quota { count, period }| RateLimiter::builder(name).quota(count, period);
-        let api = match api {
-            Some(quota) => Some((limiter("api", quota).fixed_window().build()?, quota)),
-            None => None,
-        };
+        let api = api.map(|quota| limiter("api", quota).fixed_window().build());
         let login = limiter("login", login).build()?;
-        Ok(Self { api, login })
+        Ok(Self {
+            api: api.transpose()?,
+            login,
+        })
     }
-}
 
-/// Refuses an address that has asked for too much, and tells each what it has left: by the fields of the IETF's draft
-/// "RateLimit header fields for HTTP".
-pub(crate) async fn by_address(
-    State(App { store, limits, .. }): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Result<Response> {
-    let Some((limiter, Quota { count, period })) = &limits.api else {
-        return Ok(next.run(request).await);
-    };
-    let decision = limiter.check(&store, peer.ip()).await?;
-    let (name, window) = (decision.name(), period.as_secs());
-    let policy = format!("\"{name}\";q={count};w={window}");
-    let (left, reset) = (decision.remaining(), seconds(decision.reset()));
-    let left = format!("\"{name}\";r={left};t={reset}");
-    let response = match decision.is_allowed() {
-        true => next.run(request).await,
-        false => Error::TooMany(decision).into_response(),
-    };
-    let fields = [("ratelimit-policy", policy), ("ratelimit", left)];
-    Ok((AppendHeaders(fields), response).into_response())
+    /// Refuses an address that has asked for too much, and tells each what it has left. (Behind a proxy all have its address:
+    /// `ForwardedAddress` takes that of the client.)
+    pub(crate) fn by_address(&self, store: &Store) -> RateLimitLayer {
+        let peer =
+            PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
+        let layer = RateLimitLayer::new(store.clone());
+        match &self.api {
+            Some(limiter) => layer.limit(limiter.clone(), peer),
+            None => layer,
+        }
+    }
 }
 
 /// In whole seconds, none of which is too early.

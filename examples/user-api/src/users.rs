@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -71,10 +71,11 @@ pub(crate) async fn show(
     State(store): State<Store>,
     State(users): State<Users>,
     Path(id): Path<i64>,
+    request: HeaderMap,
 ) -> Result<Response> {
     let load = || users.find(id);
     let user = User::get_or_load_entry(&store, id, LoadOptions::new(), load).await?;
-    user.map(caching::answer).ok_or(Error::NotFound)
+    Ok(caching::answer(&user.ok_or(Error::NotFound)?, &request))
 }
 
 /// `GET /users?email=…`: the same by e-mail.

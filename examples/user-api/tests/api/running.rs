@@ -89,6 +89,30 @@ async fn the_101st_request_in_a_window_is_refused() {
 }
 
 #[tokio::test]
+async fn who_has_a_user_already_is_not_sent_it_again() {
+    let program = Program::start(&[]);
+    let first = get(&program, "/users/42").await;
+    let tag = first.headers()["etag"].clone();
+    let ask = || {
+        let request = Client::new().get(program.url("/users/42"));
+        request.header("if-none-match", &tag).send()
+    };
+    let again = ask().await.expect("an answer");
+    assert_eq!(
+        (again.status().as_u16(), &again.headers()["etag"]),
+        (304, &tag)
+    );
+    assert_eq!(again.text().await.expect("a body"), "");
+
+    let put = Client::new().put(program.url("/users/42"));
+    let put = put.json(&json!({ "name": "Ada P.", "email": "ada@atl.example" }));
+    assert_eq!(put.send().await.expect("an answer").status(), 200);
+    let changed = ask().await.expect("an answer");
+    assert_eq!(changed.status(), 200);
+    assert_ne!(changed.headers()["etag"], tag);
+}
+
+#[tokio::test]
 async fn what_prometheus_is_told_is_what_was_done() {
     let program = Program::start(&[]);
     for path in ["/users/42", "/users/42", "/users/43", "/users/100000"] {
