@@ -34,11 +34,10 @@ impl Refusal {
             Refusal::Invalid(_) => ErrorKind::Invalid,
         }
     }
-}
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
+    /// A method, since one more `From` for the public error would have `?` ask in closures what it converts from.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
             Refusal::Corrupt(why) => Error::new(ErrorKind::Corrupt, why),
             Refusal::Invalid(rules) => Error::breaking(rules),
         }

@@ -449,7 +449,7 @@ struct LoadingPage;
 #[doc = include_str!("../../docs/tags.md")]
 struct TagsPage;
 
-#[cfg(all(doctest, feature = "derive"))]
+#[cfg(all(doctest, feature = "derive", feature = "metrics"))]
 #[doc = include_str!("../../docs/telemetry.md")]
 struct TelemetryPage;
 

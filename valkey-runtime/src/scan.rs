@@ -272,7 +272,7 @@ impl Pages<'_> {
                         .note_corrupt("scan", &key, bytes.as_deref(), &why, of)
                         .await;
                     if of.meta().policy.on_corrupt == OnCorrupt::Error {
-                        items.push(Err(of.failed_at("scan", &key, why.into())));
+                        items.push(Err(of.failed_at("scan", &key, why.into_error())));
                     }
                 }
             }

@@ -389,7 +389,7 @@ impl Inner {
                 of.counters().count(Count::Miss);
                 Ok(())
             }
-            OnCorrupt::Error => Err(of.failed_at(operation, key, why.into())),
+            OnCorrupt::Error => Err(of.failed_at(operation, key, why.into_error())),
         }
     }
 

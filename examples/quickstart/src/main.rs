@@ -17,7 +17,7 @@ use std::time::Duration;
 use valkey_runtime::{Builder, Cached, ErrorKind, ManualClock, Result, SetOptions, Store};
 
 use airport::{Airport, AirportV2, Runways};
-use report::{Costs, heading, line, or, thousands};
+use report::{Costs, block, heading, line, or, thousands};
 
 /// How many airports are read one by one where that is measured.
 const SAMPLE: usize = 200;
@@ -56,7 +56,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     measure(&store, &airports).await?.print();
 
     heading("After all this");
-    line("The store counted", store.stats());
+    block(store.stats());
     if place != Store::memory().location() {
         line("The airports stay for", format!("{} at most", Airport::TTL));
         line(

@@ -10,6 +10,11 @@ pub(crate) fn heading(text: &str) {
     println!("\n{text}");
 }
 
+/// What has lines of its own.
+pub(crate) fn block(text: impl Display) {
+    println!("{text}");
+}
+
 /// What was done, and what came of it.
 pub(crate) fn line(done: &str, outcome: impl Display) {
     println!("  {done:<32}{outcome}");

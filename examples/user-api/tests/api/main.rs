@@ -3,6 +3,7 @@
 mod chromium;
 mod documented;
 mod folder;
+mod from_express;
 mod page;
 mod program;
 mod random;
