@@ -182,7 +182,7 @@ impl<'s> Batch<'s> {
     pub fn send(&mut self) -> impl Future<Output = BatchResults> + Send + use<'s> {
         let (inner, items) = (self.store.inner(), std::mem::take(&mut self.items));
         async move {
-            let span = inner.span("batch", None, About::Keys(items.len()));
+            let span = inner.span("batch", None, About::Items(items.len()));
             BatchResults(traced!(span, inner.send_batch(items), |results| {
                 Ending::of_each(results)
             }))
@@ -343,6 +343,8 @@ impl Inner {
         let results = items.iter().zip(results);
         let results = results.map(|(item, result)| {
             let (operation, key) = item.place();
+            #[cfg(any(test, feature = "testing"))]
+            self.note(operation, item.of(), key, &result);
             result.map_err(|error| match item.of() {
                 Some(of) => of.failed_at(operation, key, error),
                 None => self.failed_at(operation, key, error),

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tracing::Span;
 
 use crate::backend::Found;
 use crate::envelope::placeholder::{self, Name};
@@ -18,7 +17,7 @@ use crate::options::{Unwritten, UpdateOptions};
 use crate::stats::Count;
 use crate::store::Store;
 use crate::tags::{Bid, hold_of_tags};
-use crate::trace::{Ending, about, traced};
+use crate::trace::{Ending, Watched, about, traced};
 use crate::transition::{LONGEST_PLACE, Placing, Put, Verb};
 use crate::types::Type;
 use crate::verbs::{Meta, Sealed};
@@ -298,7 +297,7 @@ impl Guard {
         traced!(span, self.leave(false), Ending::of)
     }
 
-    fn span(&self, operation: &'static str) -> Option<Span> {
+    fn span(&self, operation: &'static str) -> Option<Watched> {
         let about = about(&self.keys);
         self.store.inner().span(operation, Some(&self.of), about)
     }

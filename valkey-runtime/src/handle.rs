@@ -184,7 +184,7 @@ impl<'s, T: Cached> Handle<'s, T> {
         let (inner, places) = (self.store.inner(), self.places_of_all(keys));
         async move {
             let of = self.of();
-            let span = inner.span("get_many", Some(of), About::Keys(places.len()));
+            let span = inner.span("get_many", Some(of), About::Places(&places));
             traced!(span, self.found_of_all(&places, of), |found| {
                 Ending::of(found).with_rows(rows(found))
             })
@@ -246,7 +246,7 @@ impl<'s, T: Cached> Handle<'s, T> {
         let (inner, keys) = (self.store.inner(), self.bytes_of_all(keys));
         async move {
             let of = self.of();
-            let span = inner.span("del_many", Some(of), About::Keys(keys.len()));
+            let span = inner.span("del_many", Some(of), About::Keys(&keys));
             traced!(span, inner.del_many(&keys, of), Ending::of)
         }
     }
@@ -923,7 +923,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             .unzip();
         async move {
             let of = self.of();
-            let span = inner.span("set_many", Some(of), About::Keys(places.len()));
+            let span = inner.span("set_many", Some(of), About::Places(&places));
             traced!(span, inner.set_many(&places, sealed, of), Ending::of)
         }
     }

@@ -331,7 +331,7 @@
 //! | `jiff` | | `civil::Date`, `Timestamp` as parts of a key |
 //! | `garde` | | `#[cached(validate)]` by garde 0.23 |
 //! | `validator` | | `#[cached(validate)]` by validator 0.21 |
-//! | `testing` | | the test kit: `Store::faults`, `testing::memory` with a clock, `testing::TestServer` |
+//! | `testing` | | the test kit: `Store::faults`, `Store::record`, `testing::memory` with a clock, `testing::TestServer` |
 //! | `metrics` | | `Store::publish_metrics`: the statistics for the `metrics` facade |
 //! | `tower` | | the module `http`: rate limits as a layer of tower, header fields from entries |
 

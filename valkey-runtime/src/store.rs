@@ -11,6 +11,8 @@ use crate::front::Front;
 use crate::limiter::Refusals;
 use crate::loading::Moments;
 use crate::stats::Counters;
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::Records;
 use crate::trace::{About, Ending, KeyTracing, Peer, ShownKeys, traced};
 use crate::ttl_env::Overrides;
 use crate::types::Types;
@@ -59,6 +61,8 @@ pub(crate) struct Inner {
     #[cfg(feature = "metrics")]
     pub(crate) published: crate::metrics::Published,
     pub(crate) background: Background,
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) records: Arc<Records>,
 }
 
 /// What a store is told when it is opened, besides where it is.
@@ -435,6 +439,8 @@ impl Store {
                 refusals: Refusals::default(),
                 #[cfg(feature = "metrics")]
                 published: Default::default(),
+                #[cfg(any(test, feature = "testing"))]
+                records: Arc::default(),
             }),
         }
     }

@@ -9,10 +9,15 @@ use tracing::field::Empty;
 use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 use tracing::{Instrument, Level, Span};
 
+use crate::entry::Origin;
 use crate::error::printable;
+use crate::limiter::{Decision, Verdict};
 use crate::store::Inner;
+use crate::tags::Place;
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::Pending;
 use crate::types::Type;
-use crate::{Error, Result};
+use crate::{Error, Guard, Result, Source};
 
 /// Where the keys of entries are shown: in spans, in log lines, and in the text of errors.
 ///
@@ -104,8 +109,10 @@ pub(crate) struct Peer {
 #[derive(Clone, Copy)]
 pub(crate) enum About<'a> {
     Key(&'a [u8]),
-    /// So many keys.
-    Keys(usize),
+    Keys(&'a [Vec<u8>]),
+    Places(&'a [Place]),
+    /// So many items of a batch, each a verb of its own.
+    Items(usize),
     /// All keys there are.
     All,
 }
@@ -114,22 +121,67 @@ pub(crate) enum About<'a> {
 pub(crate) fn about(keys: &[Vec<u8>]) -> About<'_> {
     match keys {
         [key] => About::Key(key),
-        keys => About::Keys(keys.len()),
+        keys => About::Keys(keys),
+    }
+}
+
+impl About<'_> {
+    /// How many operations it is in one.
+    fn count(self) -> Option<usize> {
+        match self {
+            About::Keys(keys) => Some(keys.len()),
+            About::Places(places) => Some(places.len()),
+            About::Items(count) => Some(count),
+            About::Key(_) | About::All => None,
+        }
+    }
+}
+
+/// A verb that is watched: by who records spans, or by a test.
+pub(crate) struct Watched {
+    span: Span,
+    #[cfg(any(test, feature = "testing"))]
+    call: Option<Pending>,
+}
+
+impl From<Span> for Watched {
+    fn from(span: Span) -> Self {
+        Self {
+            span,
+            #[cfg(any(test, feature = "testing"))]
+            call: None,
+        }
     }
 }
 
 impl Inner {
-    /// The span of a verb, which may be about entries of a type; `None` where nobody records it.
+    /// The span of a verb, which may be about entries of a type; `None` where nobody watches it.
     #[inline]
     pub(crate) fn span(
         &self,
         operation: &'static str,
         of: Option<&Type>,
         about: About<'_>,
-    ) -> Option<Span> {
+    ) -> Option<Watched> {
+        #[cfg(any(test, feature = "testing"))]
+        if self.records.any() {
+            return Some(self.recorded(operation, of, about));
+        }
         match may_be_recorded() {
             false => None,
-            true => self.span_of(operation, of, about),
+            true => self.span_of(operation, of, about).map(Watched::from),
+        }
+    }
+
+    /// A verb that a test watches.
+    #[cfg(any(test, feature = "testing"))]
+    #[cold]
+    fn recorded(&self, operation: &'static str, of: Option<&Type>, about: About<'_>) -> Watched {
+        let span = self.span_of(operation, of, about);
+        let of = of.map(Type::name);
+        Watched {
+            span: span.unwrap_or_else(Span::none),
+            call: Pending::new(&self.records, &self.namespace, operation, of, about),
         }
     }
 
@@ -143,13 +195,10 @@ impl Inner {
         let target = of.map(Type::name);
         let key = |about| match about {
             About::Key(key) => self.types.keys().in_span(key),
-            About::Keys(_) | About::All => None,
+            About::Keys(_) | About::Places(_) | About::Items(_) | About::All => None,
         };
         // One operation is no batch.
-        let batch = match about {
-            About::Keys(count @ 2..) => Some(count),
-            About::Keys(_) | About::Key(_) | About::All => None,
-        };
+        let batch = about.count().filter(|count| *count > 1);
         let Peer {
             address,
             port,
@@ -232,15 +281,85 @@ fn may_be_recorded() -> bool {
 /// How the work of a span ended.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ending {
-    failure: Option<&'static str>,
+    pub(crate) failure: Option<&'static str>,
     rows: Option<usize>,
+    /// Asked for by the records of tests alone.
+    #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code))]
+    pub(crate) told: Told,
+}
+
+/// What a verb tells its caller, for those records.
+#[derive(Clone, Copy, Default)]
+#[cfg_attr(not(any(test, feature = "testing")), expect(dead_code))]
+pub(crate) enum Told {
+    #[default]
+    Nothing,
+    Yes(bool),
+    Count(u64),
+    /// A value from there, or none.
+    From(Option<Source>),
+}
+
+/// An answer of a verb.
+pub(crate) trait Tells {
+    fn told(&self) -> Told {
+        Told::Nothing
+    }
+}
+
+impl Tells for () {}
+
+impl Tells for Guard {}
+
+impl<R> Tells for Vec<Result<R>> {}
+
+impl Tells for bool {
+    fn told(&self) -> Told {
+        Told::Yes(*self)
+    }
+}
+
+impl Tells for Decision {
+    fn told(&self) -> Told {
+        Told::Yes(self.is_allowed())
+    }
+}
+
+impl Tells for Verdict {
+    fn told(&self) -> Told {
+        Told::Yes(self.allowed)
+    }
+}
+
+impl Tells for u64 {
+    fn told(&self) -> Told {
+        Told::Count(*self)
+    }
+}
+
+impl<V> Tells for Option<V> {
+    fn told(&self) -> Told {
+        Told::Yes(self.is_some())
+    }
+}
+
+impl<V> Tells for Vec<Option<V>> {
+    fn told(&self) -> Told {
+        Told::Count(self.iter().flatten().count() as u64)
+    }
 }
 
 impl Ending {
-    pub(crate) fn of<R>(result: &Result<R>) -> Self {
+    pub(crate) fn of<R: Tells>(result: &Result<R>) -> Self {
+        let (failure, told) = match result {
+            Ok(answer) => (None, answer.told()),
+            Err(error) => (Some(error.kind().as_str()), Told::Nothing),
+        };
+        let rows = None;
         Self {
-            failure: result.as_ref().err().map(|error| error.kind().as_str()),
-            rows: None,
+            failure,
+            rows,
+            told,
         }
     }
 
@@ -248,19 +367,27 @@ impl Ending {
     pub(crate) fn of_foreign<R, E>(result: &Result<R, E>) -> Self {
         Self {
             failure: result.is_err().then(type_name::<E>),
-            rows: None,
+            ..Self::default()
         }
     }
 
     /// Of what has a result each: the first failure counts.
     pub(crate) fn of_each<R>(results: &[Result<R>]) -> Self {
-        let failed = results.iter().find(|result| result.is_err());
-        failed.map_or_else(Self::default, Self::of)
+        let mut failures = results.iter().filter_map(|result| result.as_ref().err());
+        Self {
+            failure: failures.next().map(|error| error.kind().as_str()),
+            ..Self::default()
+        }
     }
 
     /// It gave so many values.
     pub(crate) fn with_rows(self, rows: Option<usize>) -> Self {
         Self { rows, ..self }
+    }
+
+    /// It told this.
+    pub(crate) fn telling(self, told: Told) -> Self {
+        Self { told, ..self }
     }
 
     fn record(self, span: &Span) {
@@ -285,14 +412,26 @@ pub(crate) fn rows<V, E>(result: &Result<Vec<Option<V>>, E>) -> Option<usize> {
     Some(result.as_ref().ok()?.iter().flatten().count())
 }
 
+/// From where a value is that was loaded or found.
+pub(crate) fn source<V, E>(given: &Result<Option<(V, Origin)>, E>) -> Told {
+    let given = given.as_ref().ok().and_then(Option::as_ref);
+    Told::From(given.map(|(_, origin)| origin.source))
+}
+
 /// Does some work in a span, which then says how it ended.
 pub(crate) async fn within<F: Future>(
-    span: Span,
+    watched: impl Into<Watched>,
     work: F,
     ending: impl FnOnce(&F::Output) -> Ending,
 ) -> F::Output {
-    let output = work.instrument(span.clone()).await;
-    ending(&output).record(&span);
+    let watched = watched.into();
+    let output = work.instrument(watched.span.clone()).await;
+    let ending = ending(&output);
+    ending.record(&watched.span);
+    #[cfg(any(test, feature = "testing"))]
+    if let Some(call) = watched.call {
+        call.end(ending);
+    }
     output
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::testing::{self, Fault, Request, TestServer};
+use valkey_runtime::testing::{self, Fault, Outcome, Request, TestServer};
 use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, RateLimiter, SetOptions, Store};
 
+use crate::database::settle;
 use crate::stores::On;
 
 suite! { crate::kit =>
@@ -16,6 +17,9 @@ suite! { crate::kit =>
     a_request_is_held_until_it_is_released
     a_deletion_that_failed_is_delivered
     a_store_that_is_down_says_so_and_recovers
+    what_is_called_is_recorded
+    a_batch_is_recorded_by_its_items
+    loads_say_where_their_values_are_from
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -218,6 +222,113 @@ async fn a_store_that_is_down_says_so_and_recovers(on: On) {
     assert_eq!(User::get(&store, 42).await.unwrap(), None, "it was written");
 }
 
+async fn what_is_called_is_recorded(on: On) {
+    let store = on.store("kit-record").await;
+    User::get(&store, 42).await.unwrap();
+    let record = store.record();
+    ADA.set(&store).await.unwrap();
+    let if_absent = SetOptions::new().if_absent();
+    assert!(!ADA.set_with(&store, if_absent).await.unwrap());
+    User::get(&store, 42).await.unwrap();
+    User::get(&store, 7).await.unwrap();
+    User::get_many(&store, [42, 7]).await.unwrap();
+    User::exists(&store, 42).await.unwrap();
+    let calls = record.take();
+    assert_eq!(
+        calls,
+        [
+            "set user:42: stored",
+            "set user:42: not stored",
+            "get user:42: hit",
+            "get user:7: miss",
+            "get_many user:42 user:7: 1",
+            "exists user:42: there",
+        ]
+    );
+    let call = &calls[4];
+    assert_eq!((call.verb(), call.type_name()), ("get_many", Some("user")));
+    assert_eq!(call.keys(), ["user:42", "user:7"]);
+    assert_eq!(call.outcome(), Outcome::Count(1));
+
+    User::count(&store).await.unwrap();
+    User::del(&store, 42).await.unwrap();
+    User::del(&store, 42).await.unwrap();
+    store.invalidate_tag("users").await.unwrap();
+    store.faults().fail_next(ErrorKind::Timeout);
+    let _ = User::get(&store, 42).await;
+    store.ping().await.unwrap();
+    assert_eq!(
+        record.take(),
+        [
+            "count user: 1",
+            "del user:42: there",
+            "del user:42: not there",
+            "invalidate_tag users: done",
+            "get user:42: failed: timeout",
+            "ping: done",
+        ]
+    );
+
+    // Each has its own, and one that is dropped is none.
+    let other = store.record();
+    drop(record);
+    User::get(&store, 42).await.unwrap();
+    assert_eq!(other.take(), ["get user:42: miss"]);
+    assert!(other.take().is_empty());
+}
+
+async fn a_batch_is_recorded_by_its_items(on: On) {
+    let store = on.store("kit-batch").await;
+    let record = store.record();
+    let group = Group { id: 1 };
+    let mut batch = store.batch();
+    batch.set(&ADA).set(&group).del::<Group>(7);
+    batch.invalidate_tag("users").send().await.all().unwrap();
+    assert_eq!(
+        record.take(),
+        [
+            "set user:42: stored",
+            "set user-group:1: stored",
+            "del user-group:7: not there",
+            "invalidate_tag users: done",
+        ]
+    );
+}
+
+async fn loads_say_where_their_values_are_from(on: On) {
+    let store = on.store("kit-loads").await;
+    let record = store.record();
+    let held = store.faults().hold_next(Request::Store);
+    let begin = || {
+        let store = store.clone();
+        tokio::spawn(async move { load(&store).await })
+    };
+    let leader = begin();
+    held.reached().await;
+    held.release();
+    leader.await.unwrap().unwrap();
+    load(&store).await.unwrap();
+    let nobody = User::get_or_load(&store, 7, async || Ok::<_, &str>(None::<User>)).await;
+    assert_eq!(nobody, Ok(None));
+    let failed = User::get_or_load(&store, 7, async || Err::<Option<User>, _>("no database"));
+    assert_eq!(failed.await, Err("no database"));
+    User::update(&store, 42, async || Ok::<_, &str>(()))
+        .await
+        .unwrap();
+    load(&store).await.unwrap();
+    assert_eq!(
+        record.take(),
+        [
+            "get_or_load user:42: loaded",
+            "get_or_load user:42: hit",
+            "get_or_load user:7: nothing",
+            "get_or_load user:7: failed: &str",
+            "update user:42: written",
+            "get_or_load user:42: loaded",
+        ]
+    );
+}
+
 #[test]
 #[should_panic(expected = "no request fails with an error of kind corrupt")]
 fn a_kind_that_no_server_gives_is_refused() {
@@ -338,4 +449,48 @@ fn a_server_that_is_not_installed_is_asked_for() {
     ] {
         assert!(printed.contains(part), "{printed}");
     }
+}
+
+#[tokio::test]
+async fn what_a_rate_limit_said_is_recorded() {
+    let store = Store::memory();
+    let limiter = RateLimiter::builder("login").quota(1, Duration::from_secs(60));
+    let limiter = limiter.build().unwrap();
+    let record = store.record();
+    assert!(limiter.check(&store, "ada").await.unwrap().is_allowed());
+    assert!(!limiter.check(&store, "ada").await.unwrap().is_allowed());
+    limiter.reset(&store, "ada").await.unwrap();
+    let outcomes: Vec<_> = record.take().iter().map(|call| call.outcome()).collect();
+    assert_eq!(
+        outcomes,
+        [Outcome::Allowed, Outcome::Refused, Outcome::Done]
+    );
+}
+
+/// In the process, where a caller that waits for nothing else has joined.
+#[tokio::test]
+async fn who_joins_a_load_is_recorded_as_such() {
+    let store = Store::memory();
+    let record = store.record();
+    let (row, wanted) = tokio::sync::oneshot::channel();
+    let leader = tokio::spawn({
+        let store = store.clone();
+        let load = async || Ok::<_, &str>(wanted.await.unwrap());
+        async move { User::get_or_load(&store, 42, load).await }
+    });
+    settle(&store).await;
+    let follower = tokio::spawn({
+        let store = store.clone();
+        let load = async || Ok::<_, &str>(None);
+        async move { User::get_or_load(&store, 42, load).await }
+    });
+    settle(&store).await;
+    row.send(Some(ADA)).unwrap();
+    assert_eq!(leader.await.unwrap(), Ok(Some(ADA)));
+    assert_eq!(follower.await.unwrap(), Ok(Some(ADA)));
+    let mut calls = record.take();
+    calls.retain(|call| call.verb() == "get_or_load");
+    calls.sort_by_key(ToString::to_string);
+    let joined = "get_or_load user:42: joined";
+    assert_eq!(calls, [joined, "get_or_load user:42: loaded"]);
 }

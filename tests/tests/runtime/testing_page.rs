@@ -84,6 +84,27 @@ async fn a_user_is_read_once_and_again_after_a_write() {
 }
 
 #[tokio::test]
+async fn what_the_service_asks_of_its_cache() {
+    let users = users(&Store::memory());
+    let record = users.store.record();
+    users.show(42).await.unwrap();
+    users.show(42).await.unwrap();
+    users.rename(42, "Grace").await.unwrap();
+    users.show(42).await.unwrap();
+    users.show(7).await.unwrap();
+    assert_eq!(
+        record.take(),
+        [
+            "get_or_load user:42: loaded",
+            "get_or_load user:42: hit",
+            "update user:42: written",
+            "get_or_load user:42: loaded",
+            "get_or_load user:7: nothing",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn without_its_cache_the_service_answers_from_the_database() {
     let users = users(&Store::memory());
     users.show(42).await.unwrap();

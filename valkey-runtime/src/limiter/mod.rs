@@ -414,18 +414,19 @@ impl RateLimiter {
 
 /// The decisions of the server, in order; or that of the one limit that is known to refuse. The costs are in their bounds.
 pub(crate) async fn decisions(inner: &Inner, asked: &[LimitRequest<'_>]) -> Vec<Decision> {
-    let span = inner.span("check_all", None, About::Keys(asked.len()));
-    let decisions = traced!(span, decided(inner, asked), |_| Ending::default());
+    let keys: Vec<_> = asked.iter().map(|request| request.key(inner)).collect();
+    let ending = |all: &Vec<Decision>| Ending::of(&Ok(all.iter().all(Decision::is_allowed)));
+    let span = inner.span("check_all", None, About::Keys(&keys));
+    let decisions = traced!(span, decided(inner, asked, &keys), ending);
     if decisions.iter().any(Decision::is_refusal) {
         inner.counters.rate_limited();
     }
     decisions
 }
 
-async fn decided(inner: &Inner, asked: &[LimitRequest<'_>]) -> Vec<Decision> {
-    let keys: Vec<_> = asked.iter().map(|request| request.key(inner)).collect();
+async fn decided(inner: &Inner, asked: &[LimitRequest<'_>], keys: &[Vec<u8>]) -> Vec<Decision> {
     let sent = inner.backend.backend().clock_micros();
-    let known = asked.iter().zip(&keys).find_map(|(request, key)| {
+    let known = asked.iter().zip(keys).find_map(|(request, key)| {
         let LimitRequest { limiter, cost, .. } = request;
         limiter.refused_before(inner, key, *cost, sent)
     });
@@ -441,7 +442,7 @@ async fn decided(inner: &Inner, asked: &[LimitRequest<'_>]) -> Vec<Decision> {
         Ok(answers) => answers,
         Err(error) => vec![Err(error); asked.len()],
     };
-    let items = asked.iter().zip(&keys).zip(answers);
+    let items = asked.iter().zip(keys).zip(answers);
     let decisions = items.map(|((request, key), answer)| {
         let LimitRequest { limiter, cost, .. } = request;
         limiter.answered(inner, key, *cost, answer, sent)

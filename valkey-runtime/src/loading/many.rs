@@ -28,7 +28,7 @@ use crate::envelope::placeholder::Lease;
 use crate::stats::Count;
 use crate::store::{Inner, Store};
 use crate::tags::Place;
-use crate::trace::{About, Ending, traced};
+use crate::trace::{About, Ending, Told, traced};
 use crate::transition::{Placing, Verb};
 use crate::types::Type;
 use crate::verbs::Raw;
@@ -50,10 +50,12 @@ where
     Fut: Future<Output = Result<Vec<(usize, T)>, E>>,
 {
     let (inner, of) = (store.inner(), store.inner().types.of::<T>());
-    let span = inner.span("get_or_load_many", Some(of), About::Keys(places.len()));
+    let span = inner.span("get_or_load_many", Some(of), About::Places(&places));
     let loading = all_loaded_or_found(store, of, places, load);
     traced!(span, loading, |answers| {
-        Ending::of_foreign(answers).with_rows(given(answers))
+        let given = given(answers);
+        let told = Told::Count(given.unwrap_or(0) as u64);
+        Ending::of_foreign(answers).with_rows(given).telling(told)
     })
 }
 

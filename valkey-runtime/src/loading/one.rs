@@ -17,7 +17,7 @@ use crate::options::{LoadMode, LoadOptions};
 use crate::stats::Count;
 use crate::store::{Inner, Store};
 use crate::tags::Place;
-use crate::trace::{About, Ending, row, traced};
+use crate::trace::{About, Ending, row, source, traced};
 use crate::types::Type;
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, IntoLoaded, Ttl, codec};
@@ -42,7 +42,8 @@ where
     let span = inner.span("get_or_load", Some(of), About::Key(&place.key));
     let loading = loaded_or_found(store, of, place, options, queue, with_ttl, load);
     traced!(span, loading, |given| Ending::of_foreign(given)
-        .with_rows(row(given)))
+        .with_rows(row(given))
+        .telling(source(given)))
 }
 
 async fn loaded_or_found<T, L, E, F, Fut>(
@@ -117,7 +118,8 @@ where
     let span = inner.span("get_or_refresh", Some(of), About::Key(&place.key));
     let refreshing = found_or_refreshed(store, of, place, load);
     traced!(span, refreshing, |given| Ending::of_foreign(given)
-        .with_rows(row(given)))
+        .with_rows(row(given))
+        .telling(source(given)))
 }
 
 async fn found_or_refreshed<T, L, E, F, Fut>(

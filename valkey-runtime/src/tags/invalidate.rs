@@ -208,7 +208,7 @@ impl Inner {
         }
         let token = self.random.next_u64();
         let verb = |clock| what.verb(clock, hold_millis, token);
-        let span = self.span(operation, None, About::Keys(epochs.len()));
+        let span = self.span(operation, None, About::Keys(epochs));
         let raised = traced!(
             span,
             self.backend.raise(epochs, verb),

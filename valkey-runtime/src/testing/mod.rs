@@ -1,7 +1,7 @@
 //! The test kit, for applications as for the runtime's own tests. The page `docs/testing.md` shows the tests of a service.
 //!
 //! [`Store::memory`] is a store in the process, and [`memory`] one with the clock that it goes by. [`Store::faults`] has requests of
-//! any store fail, or wait until the test lets them go on.
+//! any store fail, or wait until the test lets them go on, and [`Store::record`] has what was called.
 //!
 //! [`TestServer`] is a private `valkey-server` on a free port of this machine: plain, with TLS, or on a Unix socket;
 //! [`TestCluster`] is three of them. All of it runs on threads and blocking sockets, so that a test is free in its choice of
@@ -20,6 +20,7 @@ mod faults;
 mod port;
 #[cfg(unix)]
 mod process;
+mod record;
 #[cfg(unix)]
 #[doc(hidden)]
 pub mod resp;
@@ -33,6 +34,8 @@ mod wait;
 #[cfg(unix)]
 pub use cluster::TestCluster;
 pub use faults::{Fault, Faults, Held, Request};
+pub use record::{Call, Outcome, Record};
+pub(crate) use record::{Pending, Records};
 #[cfg(unix)]
 pub use resp::Value;
 #[cfg(unix)]
