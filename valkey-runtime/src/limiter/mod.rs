@@ -212,11 +212,7 @@ impl RateLimiter {
         let inner = store.inner();
         let key = self.key(&inner.namespace, &key);
         async move {
-            let (span, look) = (
-                inner.span("peek", None, About::Key(&key)),
-                self.ask(Act::Look, 1),
-            );
-            let answer = traced!(span, inner.backend.limit(&key, &look), Ending::of);
+            let answer = self.ask_for(inner, "peek", &key, Act::Look).await;
             Ok(self.judged(inner, "peek", &key, answer))
         }
     }
@@ -233,17 +229,26 @@ impl RateLimiter {
         let inner = store.inner();
         let key = self.key(&inner.namespace, &key);
         async move {
-            let (span, reset) = (
-                inner.span("reset", None, About::Key(&key)),
-                self.ask(Act::Reset, 1),
-            );
-            let answer = traced!(span, inner.backend.limit(&key, &reset), Ending::of);
+            let answer = self.ask_for(inner, "reset", &key, Act::Reset).await;
             inner.refusals.forget(&key);
             match answer {
                 Ok(_) => Ok(()),
                 Err(error) => Err(inner.failed_at("reset", &key, error)),
             }
         }
+    }
+
+    /// What takes nothing.
+    async fn ask_for(
+        &self,
+        inner: &Inner,
+        operation: &'static str,
+        key: &[u8],
+        act: Act,
+    ) -> Result<Verdict> {
+        let span = inner.span(operation, None, About::Key(key));
+        let ask = self.ask(act, 1);
+        traced!(span, inner.backend.limit(key, &ask), Ending::of)
     }
 
     /// What one is asked for by [`check_all`](Self::check_all), at a cost of 1.
