@@ -241,7 +241,12 @@ impl Guard {
                 Err(of.failed(error))
             }
             Some(error) => {
-                of.log_failure(error, "a row is written without its guard");
+                let error = of.failed(error);
+                error.warn(
+                    of.warnings(),
+                    Some(of.name()),
+                    "a row is written without its guard",
+                );
                 // From before it is written, so that this process does not read the old row once it is.
                 guard.keep_unplaced();
                 Ok(guard)
@@ -591,7 +596,8 @@ async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) {
 
 fn log_unconfirmed(ended: Result<bool>, of: &Type) {
     if let Err(error) = ended {
-        error.log(
+        error.warn(
+            of.warnings(),
             Some(of.name()),
             "the end of a guard is not confirmed; the deletion of its key is queued",
         );

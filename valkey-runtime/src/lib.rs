@@ -383,6 +383,7 @@ mod types;
 mod undelivered;
 mod validation;
 mod verbs;
+mod warnings;
 
 pub use backend::BreakerState;
 pub use batch::{Batch, BatchResults};

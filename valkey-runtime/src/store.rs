@@ -16,6 +16,7 @@ use crate::testing::Records;
 use crate::trace::{About, Ending, KeyTracing, Peer, ShownKeys, traced};
 use crate::ttl_env::Overrides;
 use crate::types::Types;
+use crate::warnings::Warnings;
 use crate::{Batch, Cached, Handle, Invalidations, Purged, Random, Result, Stats};
 
 /// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) overrides: Overrides,
     pub(crate) moments: Moments,
     pub(crate) types: Types,
+    pub(crate) warnings: Arc<Warnings>,
     /// Where commands go, as spans say it.
     pub(crate) peer: Peer,
     /// What limits have refused just now.
@@ -74,6 +76,7 @@ pub(crate) struct Settings {
     pub(crate) variables: Variables,
     pub(crate) keys: KeyTracing,
     pub(crate) peer: Peer,
+    pub(crate) warnings: Arc<Warnings>,
 }
 
 impl Store {
@@ -196,6 +199,7 @@ impl Store {
 
     /// What this store did since it was opened, type by type and in all: a snapshot, to be looked at or logged.
     pub fn stats(&self) -> Stats {
+        self.inner.warnings.flush();
         self.inner.stats()
     }
 
@@ -403,6 +407,7 @@ impl Store {
     /// ```
     pub async fn close(&self) {
         self.inner.backend.close().await;
+        self.inner.warnings.end();
     }
 
     pub(crate) fn new(
@@ -418,6 +423,7 @@ impl Store {
             variables,
             keys,
             peer,
+            warnings,
         } = settings;
         let name = match namespace.strip_suffix(':') {
             None => backend.backend().location().to_owned(),
@@ -434,7 +440,8 @@ impl Store {
                 counters,
                 overrides: Overrides::new(variables),
                 moments: Moments::default(),
-                types: Types::new(ShownKeys::new(keys), &name),
+                types: Types::new(ShownKeys::new(keys), warnings.clone(), &name),
+                warnings,
                 peer,
                 refusals: Refusals::default(),
                 #[cfg(feature = "metrics")]

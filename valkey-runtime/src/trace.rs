@@ -17,6 +17,7 @@ use crate::tags::Place;
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::Pending;
 use crate::types::Type;
+use crate::warnings::{Detail, Topic, Warnings};
 use crate::{Error, Guard, Result, Source};
 
 /// Where the keys of entries are shown: in spans, in log lines, and in the text of errors.
@@ -447,22 +448,27 @@ macro_rules! traced {
 pub(crate) use traced;
 
 impl Error {
-    /// Logs a failure that its caller is not told. Those of an outage that is known already are not worth a warning each.
-    pub(crate) fn log(&self, of: Option<&str>, what: &str) {
-        macro_rules! log {
-            ($level:ident) => {
-                tracing::$level!(
-                    "db.collection.name" = of,
-                    "db.operation.name" = self.operation(),
-                    "db.operation.parameter.key" = self.key(),
-                    "error.type" = self.kind().as_str(),
-                    "{what}: {self}"
-                )
-            };
-        }
+    /// Logs a failure that its caller is not told. What an outage that is known already costs in misses alone is no warning.
+    pub(crate) fn log(&self, warnings: &Warnings, of: Option<&str>, what: &'static str) {
         match self.is_refused() {
-            true => log!(debug),
-            false => log!(warn),
+            true => tracing::debug!(
+                "db.collection.name" = of,
+                "db.operation.name" = self.operation(),
+                "db.operation.parameter.key" = self.key(),
+                "error.type" = self.kind().as_str(),
+                "{what}: {self}"
+            ),
+            false => self.warn(warnings, of, what),
         }
+    }
+
+    /// Logs a failure that its caller is not told and that costs more than a miss, also in an outage that is known already.
+    pub(crate) fn warn(&self, warnings: &Warnings, of: Option<&str>, what: &'static str) {
+        let kind = Some(self.kind());
+        warnings.warn(Topic { of, what, kind }, || Detail {
+            operation: self.operation(),
+            key: self.key().map(str::to_owned),
+            text: self.to_string(),
+        });
     }
 }

@@ -13,7 +13,8 @@ use crate::loading::TypeLoads;
 use crate::stats::TypeCounters;
 use crate::trace::ShownKeys;
 use crate::verbs::Meta;
-use crate::{Cached, Error};
+use crate::warnings::{Detail, Topic, Warnings};
+use crate::{Cached, Error, ErrorKind};
 
 /// A type on a store.
 pub(crate) struct Type {
@@ -24,6 +25,7 @@ pub(crate) struct Type {
     counters: TypeCounters,
     pub(crate) loads: TypeLoads,
     keys: ShownKeys,
+    warnings: Arc<Warnings>,
     /// The name of the store.
     #[cfg(feature = "metrics")]
     store: Arc<str>,
@@ -43,6 +45,7 @@ impl Type {
             name,
             counters: TypeCounters::default(),
             keys: of.keys.clone(),
+            warnings: of.warnings.clone(),
             #[cfg(feature = "metrics")]
             store: of.store.clone(),
         }
@@ -87,8 +90,24 @@ impl Type {
     }
 
     /// Counts and logs a failure that its caller is not told.
-    pub(crate) fn log_failure(&self, error: Error, what: &str) {
-        self.failed(error).log(Some(&self.name), what);
+    pub(crate) fn log_failure(&self, error: Error, what: &'static str) {
+        let error = self.failed(error);
+        error.log(&self.warnings, Some(&self.name), what);
+    }
+
+    /// Warns of something else than a failure: at once for the first, and once a minute for those that follow.
+    pub(crate) fn warn(
+        &self,
+        what: &'static str,
+        kind: Option<ErrorKind>,
+        detail: impl FnOnce() -> Detail,
+    ) {
+        let of = Some(&*self.name);
+        self.warnings.warn(Topic { of, what, kind }, detail);
+    }
+
+    pub(crate) fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     pub(crate) fn log_failure_at(
@@ -96,7 +115,7 @@ impl Type {
         operation: &'static str,
         key: &[u8],
         error: Error,
-        what: &str,
+        what: &'static str,
     ) {
         self.log_failure(self.at(operation, key, error), what);
     }
@@ -106,6 +125,7 @@ impl Type {
 pub(crate) struct Types {
     first: Block,
     keys: ShownKeys,
+    warnings: Arc<Warnings>,
     #[cfg(feature = "metrics")]
     store: Arc<str>,
 }
@@ -119,12 +139,13 @@ struct Block {
 
 impl Types {
     /// Of the store of that name.
-    pub(crate) fn new(keys: ShownKeys, store: &str) -> Self {
+    pub(crate) fn new(keys: ShownKeys, warnings: Arc<Warnings>, store: &str) -> Self {
         #[cfg(not(feature = "metrics"))]
         let _ = store;
         Self {
             first: Block::new(),
             keys,
+            warnings,
             #[cfg(feature = "metrics")]
             store: store.into(),
         }
@@ -214,6 +235,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
+    use crate::clock::SystemClock;
     use crate::trace::KeyTracing;
     use crate::{BestEffort, Ttl};
 
@@ -249,7 +271,11 @@ mod tests {
     #[test]
     fn each_type_is_there_once_however_many_look_it_up_at_once() {
         let lookups = lookups!(0 100 200 300 400 500 600 700 800 900);
-        let types = Types::new(ShownKeys::new(KeyTracing::default()), "");
+        let types = Types::new(
+            ShownKeys::new(KeyTracing::default()),
+            Warnings::new(Arc::new(SystemClock::new())),
+            "",
+        );
         let barrier = Barrier::new(4);
         let all = std::thread::scope(|scope| {
             let look = || {

@@ -22,6 +22,7 @@ use crate::tags::{Bid, Place, TagWriter};
 use crate::trace::ShownKeys;
 use crate::transition::{Fingerprint, Hold, Placing, Put, Touch, Verb};
 use crate::types::Type;
+use crate::warnings::Detail;
 use crate::{Cached, Error, OnCorrupt, Policy, Result, Ttl};
 
 /// What the verbs need to know of a type.
@@ -403,13 +404,11 @@ impl Inner {
         of: &Type,
     ) -> bool {
         of.counters().count(Count::Corrupt);
-        tracing::warn!(
-            "db.collection.name" = of.name(),
-            "db.operation.name" = operation,
-            "db.operation.parameter.key" = of.keys().of_failure(key),
-            "error.type" = why.kind().as_str(),
-            "a corrupt entry: {why}"
-        );
+        of.warn("a corrupt entry", Some(why.kind()), || Detail {
+            operation: Some(operation),
+            key: of.keys().of_failure(key),
+            text: why.to_string(),
+        });
         let Some(bytes) = bytes.filter(|_| !of.meta().policy.keep_corrupt) else {
             return false;
         };
@@ -425,8 +424,8 @@ impl Inner {
     }
 
     /// Counts and logs a failure of what is of no type, and that its caller is not told.
-    pub(crate) fn log_failure(&self, error: Error, what: &str) {
-        self.failed(error).log(None, what);
+    pub(crate) fn log_failure(&self, error: Error, what: &'static str) {
+        self.failed(error).log(&self.warnings, None, what);
     }
 
     pub(crate) async fn exists(&self, place: &Place, of: &Type) -> Result<bool> {

@@ -610,3 +610,51 @@ async fn stores_of_one_name_share_their_counters() {
     );
     assert_eq!(recorder.read(&name), Some(2));
 }
+
+/// The texts of the lines at this level.
+fn lines(log: &crate::faults::Log, level: &str) -> Vec<String> {
+    let text = log.text();
+    let lines = text.lines().filter(|line| line.contains(level));
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_warning_that_repeats_is_a_number_once_a_minute() {
+    let log = crate::faults::Log::default();
+    let _taken = log.takes();
+    let clock = Arc::new(ManualClock::new());
+    let store = Store::builder().memory().clock(clock.clone());
+    let store = store.connect().await.unwrap();
+    let fail = || async {
+        store.faults().fail_next(ErrorKind::Timeout);
+        load(&store, 1, Err(DbError)).await;
+    };
+    for _ in 0..100 {
+        fail().await;
+    }
+    let warnings = lines(&log, "WARN");
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(warnings[0].contains("the cache is not read: "));
+    assert_eq!(
+        store.stats().errors(ErrorKind::Timeout),
+        100,
+        "counted each"
+    );
+
+    clock.advance(Duration::from_secs(61));
+    fail().await;
+    let warnings = lines(&log, "WARN");
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(warnings[1].contains("(99 more in 61 s)"), "{warnings:#?}");
+    assert!(warnings[1].contains("repeated=99"), "{warnings:#?}");
+
+    fail().await;
+    assert_eq!(lines(&log, "WARN").len(), 2);
+    store.close().await;
+    let warnings = lines(&log, "WARN");
+    assert_eq!(warnings.len(), 3, "what is left is told at the end");
+    assert!(
+        warnings[2].contains("the cache is not read (1 more in 0 s)"),
+        "{warnings:#?}"
+    );
+}

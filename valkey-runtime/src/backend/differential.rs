@@ -12,7 +12,7 @@ use crate::testing::resp::{self, Value};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{Backend, Found, Host, Memory, Server, ServerConfig, Target};
+use super::{Backend, Found, Host, Memory, Seams, Server, ServerConfig, ServerTime, Target};
 use crate::Clock;
 use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
@@ -23,6 +23,7 @@ use crate::envelope::{Head, Header, Kind, head};
 use crate::limiter::{Act, Ask, Rule, Then, answered, decide};
 use crate::tracking::Hub;
 use crate::transition::{Fingerprint, Hold, Placing, Put, Raise, Rejected, Touch, Verb};
+use crate::warnings::Warnings;
 
 const KEY: &[u8] = b"differential";
 /// The token of most claims.
@@ -489,10 +490,13 @@ fn the_scripts_do_what_the_transition_functions_do() {
     };
     let server = Server::new(
         &config,
-        Arc::new(SystemClock::new()),
-        Arc::new(ThreadRandom),
-        Arc::default(),
-        Background::new(Arc::default()),
+        Seams {
+            time: Arc::new(ServerTime::new(Arc::new(SystemClock::new()))),
+            random: Arc::new(ThreadRandom),
+            counters: Arc::default(),
+            background: Background::new(Arc::default()),
+            warnings: Warnings::new(Arc::new(SystemClock::new())),
+        },
         Hub::new(""),
     )
     .unwrap();

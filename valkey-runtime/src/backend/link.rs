@@ -25,6 +25,7 @@ use super::failure::{from_redis, timed_out, unexpected_answer};
 use super::time::ServerTime;
 use crate::background::Background;
 use crate::stats::Counters;
+use crate::warnings::{Detail, Topic, Warnings};
 use crate::{Error, ErrorKind, Random};
 
 /// How the server is reached.
@@ -65,11 +66,12 @@ pub(super) struct Deadlines {
 }
 
 /// What a link takes from its store.
-pub(super) struct Seams {
-    pub(super) time: Arc<ServerTime>,
-    pub(super) random: Arc<dyn Random>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) background: Background,
+pub(crate) struct Seams {
+    pub(crate) time: Arc<ServerTime>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) background: Background,
+    pub(crate) warnings: Arc<Warnings>,
 }
 
 /// Cheap to clone; all clones are one connection.
@@ -371,9 +373,8 @@ impl Shared {
         let now = self.seams.time.sent();
         self.step(|breaker| {
             breaker.unanswered(by, now, || {
-                tracing::warn!(
-                    "the server is silent, and not asked until it lets us in again: {error}"
-                );
+                let what = "the server is silent, and not asked until it lets us in again";
+                self.warn(what, Some(error));
                 Down::new(error.clone())
             });
         });
@@ -387,7 +388,10 @@ impl Shared {
             });
         });
         if lost {
-            tracing::warn!("the connection to the server was lost; connecting again");
+            self.warn(
+                "the connection to the server was lost; connecting again",
+                None,
+            );
         }
     }
 
@@ -467,7 +471,7 @@ impl Shared {
                 return Err(error);
             }
             // A user may be denied the command: then our own clock has to do.
-            Err(error) => tracing::warn!("the server does not tell its time: {error}"),
+            Err(error) => self.warn("the server does not tell its time", Some(&error)),
         }
         Ok((generation, wire))
     }
@@ -488,6 +492,13 @@ impl Shared {
             }
         }
         reason
+    }
+
+    fn warn(&self, what: &'static str, error: Option<&Error>) {
+        let (of, kind) = (None, error.map(Error::kind));
+        self.seams.warnings.warn(Topic { of, what, kind }, || {
+            error.map_or_else(Detail::default, Detail::text)
+        });
     }
 
     fn config(&self) -> AsyncConnectionConfig {
@@ -528,13 +539,16 @@ async fn connect_until_up(link: Weak<Shared>, mut give_back: GiveBack) {
             Ok((generation, wire)) => {
                 give_back.0 = None;
                 if shared.breaker.borrow().state() != BreakerState::Closed {
-                    tracing::info!("the server lets us in again");
+                    let what = "the server lets us in again";
+                    let (of, kind) = (None, None);
+                    let topic = Topic { of, what, kind };
+                    shared.seams.warnings.note(topic, Detail::default);
                 }
                 shared.step(|breaker| breaker.connected(generation, wire));
                 return;
             }
             Err(error) => {
-                tracing::warn!(kind = %error.kind(), "connecting to the server failed: {error}");
+                shared.warn("connecting to the server failed", Some(&error));
                 shared.step(|breaker| breaker.failed(Down::new(error)));
             }
         }

@@ -24,8 +24,10 @@ use bytes::Bytes;
 pub use breaker::BreakerState;
 pub(crate) use breaker::pause;
 pub(crate) use keys::{Keys, Scope};
+pub(crate) use link::Seams;
 pub(crate) use memory::Memory;
 pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
+pub(crate) use time::ServerTime;
 pub(crate) use tracker::Interest;
 
 use crate::Error;

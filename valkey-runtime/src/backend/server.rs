@@ -34,11 +34,10 @@ use crate::background::Background;
 use crate::config::Secret;
 use crate::envelope::HEAD;
 use crate::limiter::{self, Ask, Verdict};
-use crate::stats::Counters;
 use crate::trace::Peer;
 use crate::tracking::{Buffer, Hub};
 use crate::transition::{Placing, Verb};
-use crate::{Clock, Error, ErrorKind, Random};
+use crate::{Error, ErrorKind};
 
 /// The most keys in one command, and the most bytes of values in one pipeline (or one value that is larger).
 const CHUNK: usize = 1000;
@@ -138,38 +137,23 @@ impl Target {
 
 impl Server {
     /// Checks the configuration; nothing is connected yet.
-    pub(crate) fn new(
-        config: &ServerConfig,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-        counters: Arc<Counters>,
-        background: Background,
-        hub: Arc<Hub>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(config: &ServerConfig, seams: Seams, hub: Arc<Hub>) -> Result<Self, Error> {
         let deadlines = Deadlines {
             connect: config.connect_timeout,
             command: config.command_timeout,
             operation: config.operation_timeout,
         };
-        let time = Arc::new(ServerTime::new(clock));
         let wrong = |error| {
             let error = from_redis(error, deadlines.connect);
             Error::config(error.to_string())
         };
         let connector = config.connector().map_err(wrong)?;
-        let (seed, tasks) = (random.clone(), background.clone());
-        let tracker = Tracker::new(config, deadlines, hub, seed, tasks).map_err(wrong)?;
-        let seams = Seams {
-            time: time.clone(),
-            random,
-            counters,
-            background: background.clone(),
-        };
+        let tracker = Tracker::new(config, deadlines, hub, &seams).map_err(wrong)?;
         Ok(Self {
+            time: seams.time.clone(),
+            background: seams.background.clone(),
             link: Link::new(connector, deadlines, seams),
             tracker,
-            time,
-            background,
             address: config.target.address(),
             encrypted: config.tls.is_some(),
         })

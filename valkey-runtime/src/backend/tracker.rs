@@ -23,10 +23,11 @@ use tokio::task::AbortHandle;
 
 use super::breaker::pause;
 use super::failure::{from_redis, timed_out, unexpected_answer};
-use super::link::Deadlines;
+use super::link::{Deadlines, Seams};
 use super::server::{Host, ServerConfig, Target};
 use crate::background::Background;
 use crate::tracking::{Buffer, Coverage, Hub};
+use crate::warnings::{Detail, Topic, Warnings};
 use crate::{Error, ErrorKind, Random};
 
 /// How long a connection says nothing before it is asked.
@@ -45,6 +46,7 @@ struct Shared {
     deadlines: Deadlines,
     random: Arc<dyn Random>,
     background: Background,
+    warnings: Arc<Warnings>,
     state: Mutex<State>,
     /// That it may be worth a look at the state.
     changed: watch::Sender<()>,
@@ -97,8 +99,7 @@ impl Tracker {
         config: &ServerConfig,
         deadlines: Deadlines,
         hub: Arc<Hub>,
-        random: Arc<dyn Random>,
-        background: Background,
+        seams: &Seams,
     ) -> RedisResult<Self> {
         let servers = match &config.target {
             Target::Cluster(_) => Servers::Cluster(Box::new(config.clone())),
@@ -109,8 +110,9 @@ impl Tracker {
             hub,
             servers,
             deadlines,
-            random,
-            background,
+            random: seams.random.clone(),
+            background: seams.background.clone(),
+            warnings: seams.warnings.clone(),
             state: Mutex::default(),
             changed: watch::Sender::new(()),
         })))
@@ -312,7 +314,9 @@ impl Shared {
         self.tell(state, gap);
         self.arrange(self.lock());
         match (was_whole, whole) {
-            (true, false) => tracing::warn!("changes are not told: {node} is not tracked"),
+            (true, false) => self.warn("changes are not told", None, || {
+                Detail::text(format_args!("{node} is not tracked"))
+            }),
             (false, true) => tracing::debug!("changes are told"),
             _ => {}
         }
@@ -440,7 +444,10 @@ impl Shared {
                     });
                 }
                 Err(error) if is_silence(&error) => {
-                    tracing::warn!("{node} does not answer, and is connected to anew: {error}");
+                    let what = "a node does not answer, and is connected to anew";
+                    self.warn(what, Some(&error), || {
+                        Detail::text(format_args!("{node}: {error}"))
+                    });
                     break;
                 }
                 // It is there, and may be loading.
@@ -449,6 +456,18 @@ impl Shared {
         }
         self.step(node, task, |coverage| coverage.lost(node, generation));
         answered
+    }
+
+    fn warn(&self, what: &'static str, error: Option<&Error>, detail: impl FnOnce() -> Detail) {
+        let kind = error.map(Error::kind);
+        self.warnings.warn(
+            Topic {
+                of: None,
+                what,
+                kind,
+            },
+            detail,
+        );
     }
 
     /// A panic under this lock leaves it whole.
@@ -480,7 +499,9 @@ async fn follow(shared: Arc<Shared>, node: Node, task: u64) {
             }
             Err(error) => {
                 let error = error.context(format_args!("can't track {node}"));
-                tracing::warn!(kind = %error.kind(), "changes are not told: {error}");
+                shared.warn("changes are not told", Some(&error), || {
+                    Detail::text(&error)
+                });
                 failures += 1;
                 shared.step(&node, task, |coverage| {
                     coverage.failed(node.clone(), error);

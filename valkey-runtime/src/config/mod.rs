@@ -11,7 +11,9 @@ use std::time::Duration;
 
 pub(crate) use secret::Secret;
 
-use crate::backend::{Backend, Host, Memory, Server, ServerConfig, Target, TlsConfig};
+use crate::backend::{
+    Backend, Host, Memory, Seams, Server, ServerConfig, ServerTime, Target, TlsConfig,
+};
 use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
 use crate::front::Front;
@@ -19,6 +21,7 @@ use crate::stats::Counters;
 use crate::store::Settings;
 use crate::trace::{KeyTracing, Peer};
 use crate::tracking::Hub;
+use crate::warnings::Warnings;
 use crate::{Clock, Error, Random, Result, Store, prefix};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -390,6 +393,7 @@ impl Builder {
     /// What [`Store::memory`] gives.
     pub(crate) fn memory_store() -> Store {
         let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(ThreadRandom));
+        let warnings = Warnings::new(clock.clone());
         let memory = Backend::Memory(Memory::new(MEMORY_CAPACITY, clock, Hub::new("")));
         let counters = Arc::new(Counters::default());
         let background = Background::new(counters.clone());
@@ -404,6 +408,7 @@ impl Builder {
                 variables: Builder::new().variables,
                 keys: KeyTracing::default(),
                 peer: Peer::default(),
+                warnings,
             },
         )
     }
@@ -447,6 +452,7 @@ impl Builder {
             .clone()
             .unwrap_or_else(|| Arc::new(ThreadRandom));
         let counters = Arc::new(Counters::default());
+        let warnings = Warnings::new(clock.clone());
         let background = Background::new(counters.clone());
         let hub = Hub::new(&namespace);
         let target = self.target()?;
@@ -456,10 +462,14 @@ impl Builder {
             None => Backend::Memory(Memory::new(self.memory_capacity, clock, hub)),
             Some(target) => {
                 let config = self.server(target)?;
-                let (random, counters) = (random.clone(), counters.clone());
-                let tasks = background.clone();
-                let server = Server::new(&config, clock, random, counters, tasks, hub)?;
-                Backend::Server(server)
+                let seams = Seams {
+                    time: Arc::new(ServerTime::new(clock)),
+                    random: random.clone(),
+                    counters: counters.clone(),
+                    background: background.clone(),
+                    warnings: warnings.clone(),
+                };
+                Backend::Server(Server::new(&config, seams, hub)?)
             }
         };
         let (seed, counts) = (random.clone(), counters.clone());
@@ -474,6 +484,7 @@ impl Builder {
                 variables: self.variables,
                 keys: self.trace_keys,
                 peer: peer.unwrap_or_default(),
+                warnings,
             },
         ))
     }

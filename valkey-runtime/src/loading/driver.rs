@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::transition::{Placing, Rejected, Verb};
 use crate::types::Type;
 use crate::verbs::{Raw, ttl_left};
+use crate::warnings::Detail;
 use crate::{Cached, IntoLoaded, Ttl};
 
 /// How long a caller waits for its turn to load, and what it is told then.
@@ -540,12 +541,12 @@ impl Driver {
             }
         };
         let origin = self.serves(&kept);
-        tracing::warn!(
-            "db.collection.name" = self.of.name(),
-            "db.operation.name" = "get_or_load",
-            "db.operation.parameter.key" = self.of.keys().of_failure(self.call.key()),
-            "a load failed, and the value that is there is served"
-        );
+        let what = "a load failed, and the value that is there is served";
+        self.of.warn(what, None, || Detail {
+            operation: Some("get_or_load"),
+            key: self.of.keys().of_failure(self.call.key()),
+            text: String::new(),
+        });
         self.end(End::fallen_back(&kept, self.lease)).await;
         Some((value, origin))
     }

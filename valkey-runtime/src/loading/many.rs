@@ -32,6 +32,7 @@ use crate::trace::{About, Ending, Told, traced};
 use crate::transition::{Placing, Verb};
 use crate::types::Type;
 use crate::verbs::Raw;
+use crate::warnings::Detail;
 use crate::{Cached, IntoLoaded, codec};
 
 /// The most keys that a loader is given at a time.
@@ -495,12 +496,11 @@ impl<'s> Many<'s> {
         self.end(ends).await;
         let served: Vec<_> = served.into_iter().collect::<Option<_>>()?;
         self.of.counters().add(Count::Stale, served.len());
-        tracing::warn!(
-            "db.collection.name" = self.of.name(),
-            "db.operation.name" = "get_or_load_many",
-            "db.operation.batch.size" = served.len(),
-            "a load failed, and the values that are there are served"
-        );
+        let what = "a load failed, and the values that are there are served";
+        self.of.warn(what, None, || Detail {
+            operation: Some("get_or_load_many"),
+            ..Detail::text(format_args!("{} of them", served.len()))
+        });
         Some(served)
     }
 
