@@ -128,9 +128,11 @@ impl<'s> Batch<'s> {
         value: &T,
         SetOptions { ttl, condition }: SetOptions,
     ) -> &mut Self {
+        let handle = self.store.of::<T>();
+        let place = handle.place(key);
         let item = Item::Set {
-            place: self.store.of::<T>().place(key),
-            sealed: self.store.of::<T>().sealed(value, ttl),
+            sealed: handle.sealed(&place.key, value, ttl),
+            place,
             condition,
             of: self.store.inner().types.of::<T>().clone(),
         };

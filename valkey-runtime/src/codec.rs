@@ -70,6 +70,7 @@ pub(crate) fn encode<T: Serialize>(
         .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
         .map_err(|error| Error::new(ErrorKind::Encode, describe_encode(&error)))?;
     check_written(&bytes, payload, max_size)?;
+    header.seal(&mut bytes);
     Ok(bytes)
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::backend::{self, Backend, BreakerState, Found, Keys, Scope, Write};
 use crate::background::Background;
-use crate::envelope::Kind;
+use crate::envelope::{Kind, seal};
 use crate::limiter::{Ask, Verdict};
 use crate::stats::Counters;
 use crate::tags::SPACE;
@@ -197,7 +197,7 @@ impl Front {
             self.backend.get_with(key, others)
         )?;
         if self.is_clear() {
-            return Ok((found, beside));
+            return Ok((placed(key, found), beside));
         }
         let known = |key: &[u8], lost, found| match self.withholds(key) {
             true => Found::Withheld,
@@ -672,8 +672,10 @@ impl Front {
         self.with(lost)
     }
 
-    /// What was found, unless it may be older than a deletion of its type that was lost, before it was asked for or since.
+    /// What was found, unless it is for another key, or may be older than a deletion of its type that was lost, before it was
+    /// asked for or since.
     fn judged(&self, key: &[u8], before: Option<u64>, found: Found) -> Found {
+        let found = placed(key, found);
         let Found::Entry(bytes) = &found else {
             return found;
         };
@@ -694,10 +696,13 @@ impl Front {
         lost: &[Option<u64>],
         found: Vec<Found>,
     ) -> Vec<Found> {
+        let found = keys.iter().zip(found);
         if lost.is_empty() && self.is_clear() {
-            return found;
+            return found
+                .map(|(key, found)| placed(key.as_ref(), found))
+                .collect();
         }
-        let found = keys.iter().zip(found).enumerate();
+        let found = found.enumerate();
         let judge = |(at, (key, found)): (usize, (&K, _))| {
             self.judged(key.as_ref(), lost_at(lost, at), found)
         };
@@ -867,6 +872,14 @@ impl Drop for GiveBack {
         if let Some(front) = self.0.take().as_ref().and_then(Weak::upgrade) {
             front.with(|undelivered| undelivered.delivering = false);
         }
+    }
+}
+
+/// What was found, unless it is for another key.
+fn placed(key: &[u8], found: Found) -> Found {
+    match found {
+        Found::Entry(bytes) if seal::is_misplaced(&bytes, key) => Found::Misplaced(bytes),
+        found => found,
     }
 }
 

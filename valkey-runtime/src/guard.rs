@@ -484,7 +484,7 @@ fn times(options: &UpdateOptions, meta: &Meta) -> Result<(u64, u64)> {
 fn stamp_of(found: Found, token: u64) -> Result<u64> {
     let guard = match &found {
         Found::Entry(bytes) => placeholder::Guard::from_bytes(bytes),
-        Found::Nothing | Found::Withheld | Found::Outdated(_) => None,
+        Found::Nothing | Found::Withheld | Found::Outdated(_) | Found::Misplaced(_) => None,
         Found::Foreign => {
             return Err(Error::new(
                 ErrorKind::Server,

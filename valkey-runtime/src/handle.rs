@@ -116,8 +116,8 @@ impl<'s, T: Cached> Handle<'s, T> {
             .collect()
     }
 
-    /// The entry of a value that keeps the rules of its type.
-    pub(crate) fn sealed(&self, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
+    /// The entry of a value that keeps the rules of its type, under this key.
+    pub(crate) fn sealed(&self, key: &[u8], value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
         value.cache_validate().map_err(Error::breaking)?;
         let inner = self.store.inner();
         let tags = T::TAGGED.then(|| {
@@ -125,7 +125,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             value.write_tags(&mut tags);
             tags
         });
-        inner.seal(value, inner.stamp(), ttl, tags, &Self::META)
+        inner.seal(key, value, inner.stamp(), ttl, tags, &Self::META)
     }
 
     /// See [`Cached::clear`].
@@ -731,8 +731,8 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        let sealed = Some(self.sealed(value, options.ttl));
         let keys = vec![self.bytes(value.cache_key())];
+        let sealed = Some(self.sealed(&keys[0], value, options.ttl));
         self.guarded::<Strict, _, _, _, _, _>(keys, options, sealed, write)
     }
 
@@ -776,13 +776,9 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        let sealed = Some(self.sealed(value, None));
-        self.guarded::<T::Guarding, _, _, _, _, _>(
-            vec![self.bytes(key)],
-            UpdateOptions::new(),
-            sealed,
-            write,
-        )
+        let keys = vec![self.bytes(key)];
+        let sealed = Some(self.sealed(&keys[0], value, None));
+        self.guarded::<T::Guarding, _, _, _, _, _>(keys, UpdateOptions::new(), sealed, write)
     }
 
     fn guarded<G, R, E, P, F, Fut>(
@@ -866,7 +862,7 @@ impl<'s, T: Cached> Handle<'s, T> {
         options: SetOptions,
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
-        let sealed = self.sealed(value, options.ttl);
+        let sealed = self.sealed(&place.key, value, options.ttl);
         async move {
             let of = self.of();
             let span = inner.span("set", Some(of), About::Key(&place.key));
@@ -919,7 +915,11 @@ impl<'s, T: Cached> Handle<'s, T> {
         let inner = self.store.inner();
         let (places, sealed): (Vec<_>, _) = values
             .into_iter()
-            .map(|value| (self.place(value.cache_key()), self.sealed(value, None)))
+            .map(|value| {
+                let place = self.place(value.cache_key());
+                let sealed = self.sealed(&place.key, value, None);
+                (place, sealed)
+            })
             .unzip();
         async move {
             let of = self.of();

@@ -35,7 +35,8 @@ const O: u64 = 2;
 const H: u64 = 3;
 
 const RUBBISH: &[u8] = b"rubbish";
-const STORED: &[u8] = b"what a verb stores";
+/// For the key with the hash 0, as what is there.
+const STORED: &[u8] = b"what a verb stores...\0\0\0\0";
 const PUT: Put<'static> = Put {
     version: VERSION,
     bytes: STORED,
@@ -50,14 +51,10 @@ fn value(version: u16) -> Vec<u8> {
 }
 
 fn headed(kind: Kind, version: u16, shape: u32) -> Vec<u8> {
-    let stamp = STAMP;
     Header {
         kind,
-        version,
         shape,
-        stamp,
-        timing: None,
-        clock: None,
+        ..Header::value(version, STAMP)
     }
     .to_bytes()
     .to_vec()
@@ -91,7 +88,7 @@ fn later_format() -> Vec<u8> {
 
 fn later_element() -> Vec<u8> {
     let mut bytes = value(VERSION);
-    bytes[21] = 1;
+    bytes[31] = 1;
     bytes
 }
 
@@ -169,6 +166,14 @@ fn newer_absence() -> State {
     state(
         "an absence of a newer version",
         [headed(Kind::Absence, VERSION + 1, 0)],
+    )
+}
+
+fn misplaced() -> State {
+    let of = |version| Header::value(version, STAMP).of(b"another").to_bytes();
+    state(
+        "an entry of another key",
+        [of(VERSION).to_vec(), of(VERSION - 1).to_vec()],
     )
 }
 
@@ -309,6 +314,7 @@ fn row(name: &str, cells: impl Iterator<Item = String>) -> String {
 fn values() -> String {
     let touch = Verb::Touch(Touch {
         version: VERSION,
+        key: 0,
         ttl: Some(LIFE),
         keep: LIFE,
         max_age: None,
@@ -349,6 +355,7 @@ fn values() -> String {
             ),
             state("a lease", [lease(W, STAMP), lease(O, STAMP)]),
             state("a guard of o", [guard(false, &[O])]),
+            misplaced(),
             rubbish(),
         ],
     )

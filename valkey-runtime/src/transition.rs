@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::envelope::epoch::Epoch;
 use crate::envelope::placeholder::{Guard, Lease, Name, Writer, stamp};
 use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token, next_stamp};
-use crate::envelope::{self, Head, Header, HeaderBytes, Kind, Standing};
+use crate::envelope::{self, Head, Header, HeaderBytes, Kind, Standing, seal};
 
 /// A verb that is answered by whether it did what it is for.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +108,8 @@ pub(crate) struct Put<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Touch {
     pub(crate) version: u16,
+    /// The hash that an entry of this key has in its header.
+    pub(crate) key: u32,
     /// In milliseconds, none for never.
     pub(crate) ttl: Option<u64>,
     /// How long the entry outlives its freshness.
@@ -196,23 +198,33 @@ pub(crate) enum Life {
 
 /// What the verb makes of the entry, and whether it did what it is for. `now` is in microseconds.
 pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Change<'a>, bool) {
-    let standing = |version| {
+    let standing = |version, key: &dyn Fn(&[u8]) -> bool| {
         let millis = || now / 1000;
-        entry.map(|bytes| envelope::standing(envelope::head(bytes), version, millis))
+        entry.map(|bytes| match envelope::head(bytes) {
+            Head::Known(Header {
+                kind: Kind::Value | Kind::Absence,
+                ..
+            }) if !key(bytes) => Standing::Corrupt(seal::MISPLACED),
+            head => envelope::standing(head, version, millis),
+        })
     };
     match verb {
-        Verb::SetIfAbsent(put, outdated) => match standing(put.version) {
-            Some(Standing::Own)
-                if outdated.is_some() && entry.and_then(envelope::stamp) == *outdated =>
-            {
-                (put.change(), true)
+        Verb::SetIfAbsent(put, outdated) => {
+            match standing(put.version, &|there| put.is_for_key_of(there)) {
+                Some(Standing::Own)
+                    if outdated.is_some() && entry.and_then(envelope::stamp) == *outdated =>
+                {
+                    (put.change(), true)
+                }
+                Some(Standing::Own | Standing::Protected) => (Change::Keep, false),
+                None | Some(Standing::Stale | Standing::Replaceable | Standing::Corrupt(_)) => {
+                    (put.change(), true)
+                }
             }
-            Some(Standing::Own | Standing::Protected) => (Change::Keep, false),
-            None | Some(Standing::Stale | Standing::Replaceable | Standing::Corrupt(_)) => {
-                (put.change(), true)
-            }
-        },
-        Verb::SetIfPresent(put, seen) => match standing(put.version) {
+        }
+        Verb::SetIfPresent(put, seen) => match standing(put.version, &|there| {
+            put.is_for_key_of(there)
+        }) {
             Some(Standing::Own) if seen.is_none() || entry.and_then(envelope::stamp) == *seen => {
                 (put.change(), true)
             }
@@ -245,7 +257,9 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
             _ => delete(entry, None, now),
         },
-        Verb::Touch(touch) => match standing(touch.version) {
+        Verb::Touch(touch) => match standing(touch.version, &|there| {
+            seal::key_in(there) == Some(touch.key.to_be_bytes())
+        }) {
             Some(Standing::Own) => touch.change(timed_value(entry), now / 1000),
             _ => (Change::Keep, false),
         },
@@ -375,6 +389,12 @@ pub(crate) fn clock(clock: Option<u64>, advance: bool, now: u64) -> u64 {
 }
 
 impl<'a> Put<'a> {
+    /// Whether what is there says the same of its key as what is to be stored.
+    fn is_for_key_of(&self, there: &[u8]) -> bool {
+        let key = seal::key_in(there);
+        key.is_some() && key == seal::key_in(self.bytes)
+    }
+
     fn change(&self) -> Change<'a> {
         Change::Put {
             bytes: Cow::Borrowed(self.bytes),
@@ -586,11 +606,13 @@ mod tests {
 
     const NOW: u64 = 1_767_225_600_000_000;
     const MILLIS: u64 = NOW / 1000;
+    /// What is stored: for the key with the hash 0, as the entries here that are there.
+    const NEW: &[u8] = b"what is stored.......\0\0\0\0";
 
     fn put(version: u16) -> Put<'static> {
         Put {
             version,
-            bytes: b"new",
+            bytes: NEW,
             ttl: None,
         }
     }
@@ -620,6 +642,8 @@ mod tests {
         let own = Header::value(2, 7).to_bytes();
         let older = Header::value(1, 7).to_bytes();
         let newer = Header::value(3, 7).to_bytes();
+        let misplaced = Header::value(2, 7).of(b"another").to_bytes();
+        let newer_misplaced = Header::value(3, 7).of(b"another").to_bytes();
         let lease = Name { token: 1, stamp: 7 }.to_lease();
         let guarded = guard(true, &[(1, MILLIS + 9)]).to_bytes();
         let keep = || (Change::Keep, false);
@@ -679,9 +703,26 @@ mod tests {
                 remove(false),
                 keep(),
             ),
+            (
+                "an entry of another key",
+                Some(&misplaced[..]),
+                store(),
+                keep(),
+                remove(true),
+                keep(),
+            ),
+            (
+                "a newer entry of another key",
+                Some(&newer_misplaced[..]),
+                store(),
+                keep(),
+                remove(true),
+                keep(),
+            ),
         ] {
             let touching = Verb::Touch(Touch {
                 version: 2,
+                key: 0,
                 ttl: None,
                 keep: 0,
                 max_age: None,
@@ -935,6 +976,7 @@ mod tests {
     fn a_touch_goes_by_what_was_read_and_never_beyond_the_greatest_age() {
         let touch = Touch {
             version: 1,
+            key: 0,
             ttl: Some(30_000),
             keep: 5_000,
             max_age: None,
@@ -968,6 +1010,7 @@ mod tests {
                 version: 2,
                 ..touch
             },
+            Touch { key: 1, ..touch },
         ] {
             assert_eq!(on(nothing), (Change::Keep, false), "{nothing:?}");
         }

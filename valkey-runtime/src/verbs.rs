@@ -12,7 +12,7 @@ use crate::codec::{self, Refusal};
 use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Lease;
 use crate::envelope::timing::{FOR_EVER, Timing};
-use crate::envelope::{self, Head, Header, Standing};
+use crate::envelope::{self, Head, Header, Standing, seal};
 use crate::error;
 use crate::front::Front;
 use crate::options::Condition;
@@ -97,13 +97,15 @@ impl Raw {
         }
     }
 
-    /// The same value with another header, if that and the tags are as long and these the same.
+    /// The same value with another header of the same key and version, if that and the tags are as long and these the same.
     pub(crate) fn with_header(
         &self,
         header: Header,
         tags: Option<&TagWriter<'_>>,
-    ) -> Option<Bytes> {
+    ) -> Option<(Header, Bytes)> {
         let payload = self.header.payload_at(&self.bytes)?;
+        let sum = self.header.sum;
+        let header = Header { sum, ..header };
         let mut bytes = header.to_bytes().to_vec();
         if let Some(tags) = tags {
             tags.write_to(&mut bytes).ok()?;
@@ -113,7 +115,7 @@ impl Raw {
             && bytes[header.len()..] == self.bytes[header.len()..payload];
         same.then(|| {
             bytes.extend_from_slice(&self.bytes[payload..]);
-            bytes.into()
+            (header, bytes.into())
         })
     }
 
@@ -180,9 +182,10 @@ impl Inner {
         self.backend.now_micros() << 12 | self.random.next_u64() & 0xfff
     }
 
-    /// The entry of a value, which lives as long as the call says, or the type.
+    /// The entry of a value under a key, which lives as long as the call says, or the type.
     pub(crate) fn seal<T: serde::Serialize>(
         &self,
+        key: &[u8],
         value: &T,
         stamp: u64,
         call: Option<Ttl>,
@@ -190,7 +193,7 @@ impl Inner {
         meta: &Meta,
     ) -> Result<Sealed> {
         let clock = tags.as_ref().map(|_| 0);
-        let (header, ttl) = self.header(stamp, clock, call, meta)?;
+        let (header, ttl) = self.header(key, stamp, clock, call, meta)?;
         let bytes = codec::encode(header, tags.as_ref(), value, self.max_size)?;
         let epochs = tags.map(TagWriter::into_epochs).unwrap_or_default();
         Ok(Sealed {
@@ -201,9 +204,10 @@ impl Inner {
         })
     }
 
-    /// The header of a value that is stored now, and for how many milliseconds it is.
+    /// The header of a value that is stored under a key now, and for how many milliseconds it is.
     pub(crate) fn header(
         &self,
+        key: &[u8],
         stamp: u64,
         clock: Option<u64>,
         call: Option<Ttl>,
@@ -212,7 +216,7 @@ impl Inner {
         let (policy, ttl) = (&meta.policy, self.ttl_of(meta, call)?);
         let header = Header {
             clock,
-            ..Header::value(meta.version, stamp)
+            ..Header::value(meta.version, stamp).of(key)
         };
         if !policy.is_timed() {
             return Ok((header, ttl));
@@ -338,6 +342,7 @@ impl Inner {
             Found::Entry(bytes) => bytes,
             Found::Nothing | Found::Withheld | Found::Outdated(_) => return Seen::Nothing,
             Found::Foreign => return Seen::Corrupt(None, "another type of the server's"),
+            Found::Misplaced(bytes) => return Seen::Corrupt(Some(bytes), seal::MISPLACED),
         };
         let head = envelope::head(&bytes);
         match (
@@ -345,7 +350,10 @@ impl Inner {
             head,
         ) {
             (Standing::Own, Head::Known(header)) if bytes.len() <= self.max_size => {
-                Seen::Value(Raw { bytes, header })
+                match header.is_seal_of(&bytes) {
+                    true => Seen::Value(Raw { bytes, header }),
+                    false => Seen::Corrupt(Some(bytes), seal::NOT_WHOLE),
+                }
             }
             (Standing::Own, _) => Seen::Corrupt(Some(bytes), "larger than the limit"),
             (Standing::Stale | Standing::Replaceable | Standing::Protected, _) => Seen::Nothing,
@@ -553,6 +561,7 @@ impl Inner {
         }
         let verb = Verb::Touch(Touch {
             version: meta.version,
+            key: seal::of_key(key),
             ttl,
             keep: meta.policy.stale_if_error_millis,
             max_age: meta.max_age(),
@@ -580,6 +589,7 @@ impl Inner {
         }
         let verb = Verb::Touch(Touch {
             version: meta.version,
+            key: header.key,
             ttl: Some(ttl),
             keep: meta.policy.stale_if_error_millis,
             max_age: Some(max_age),

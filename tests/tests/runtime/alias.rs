@@ -70,7 +70,7 @@ struct Users {
 
 const OPEN: usize = 1 << 16;
 /// What an entry has before its payload.
-const HEADER: usize = 25;
+const HEADER: usize = 35;
 
 impl Users {
     fn of<const N: usize>(users: [User; N]) -> Arc<Self> {

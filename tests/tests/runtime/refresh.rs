@@ -562,7 +562,7 @@ async fn a_refresh_ends_with_its_store_and_gives_its_claim_back(on: On) {
     let loads = Loads::closed();
     assert_eq!(loads.hot(&store, 2).await, 1);
     until("the refresh begins", async || loads.count() > 0).await;
-    let claim = || on.raw(&["GETRANGE", "ahead-closed:page:1", "31", "38"]);
+    let claim = || on.raw(&["GETRANGE", "ahead-closed:page:1", "41", "48"]);
     let nobody = Value::Bulk(vec![0; 8]);
     if on != On::Memory {
         assert_ne!(claim(), nobody);

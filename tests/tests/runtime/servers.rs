@@ -1,5 +1,7 @@
 //! What only a real server shows: the keys and bytes as they lie there, and what others put there.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, ErrorKind, SetOptions, Ttl};
 use valkey_tests::resp::Value;
@@ -41,8 +43,9 @@ async fn key_bytes_and_ttl_are_as_documented() {
     };
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
     // All but the stamp: docs/envelope.md.
-    assert_eq!(hex[..24], *"9b0100cd0002ce00000000cf");
-    assert_eq!(hex[40..], *"c0c0c0c0c082a269642aa46e616d65a3416461");
+    assert_eq!(hex[..24], *"9d0100cd0002ce00000000cf");
+    assert_eq!((&hex[40..42], &hex[50..52]), ("ce", "ce"));
+    assert_eq!(hex[60..], *"c0c0c0c0c082a269642aa46e616d65a3416461");
     let Value::Integer(left) = On::Plain.raw(&["PTTL", "seen:user:42"]) else {
         panic!("no TTL")
     };
@@ -65,11 +68,11 @@ async fn what_is_no_entry_is_corrupt() {
             panic!("no entry")
         };
         let trailing = [&whole[..], b"\xc0"].concat();
-        let deep = [&whole[..25], &[0x91; 100_000][..], b"\xc0"].concat();
+        let deep = [&whole[..35], &[0x91; 100_000][..], b"\xc0"].concat();
         for bytes in [
             &whole[..0],
             &whole[..10],
-            &whole[..25],
+            &whole[..35],
             &whole[..whole.len() - 1],
             b"plain text",
             &trailing,
@@ -92,7 +95,7 @@ async fn what_is_no_entry_is_corrupt() {
             put();
             assert_eq!(User::get_many(&store, [1]).await.unwrap(), [None]);
             // These go by the header alone.
-            let headed = bytes.len() >= 25;
+            let headed = bytes.len() >= 35;
             put();
             assert_eq!(User::del(&store, 1).await.unwrap(), headed);
             put();
@@ -100,6 +103,106 @@ async fn what_is_no_entry_is_corrupt() {
             assert_eq!(stored.unwrap(), !headed);
         }
     }
+}
+
+/// As a user, but for a field that an account does not have.
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "acct", version = 2)]
+struct Account {
+    #[cached(key)]
+    id: u64,
+    name: String,
+    #[serde(default)]
+    limit: u32,
+}
+
+/// What a tool has copied to another key is that of nobody there: whatever it is, and however well it would decode.
+#[tokio::test]
+async fn an_entry_of_another_key_is_corrupt() {
+    for on in SERVERS {
+        let (store, elsewhere) = (on.store("copied").await, on.store("copied-from").await);
+        let entry = |key: &str| match on.raw(&["GET", key]) {
+            Value::Bulk(bytes) => bytes,
+            other => panic!("{other:?}"),
+        };
+        ada(2).set(&store).await.unwrap();
+        ada(1).set(&elsewhere).await.unwrap();
+        let account = Account {
+            id: 1,
+            name: "Ada".into(),
+            limit: 7,
+        };
+        account.set(&store).await.unwrap();
+        for from in ["copied:user:2", "copied:acct:1", "copied-from:user:1"] {
+            let bytes = entry(from);
+            let put = || on.raw(&[&b"SET"[..], b"copied:user:1", &bytes]);
+            let is_gone = || on.raw(&["EXISTS", "copied:user:1"]) == Value::Integer(0);
+            let corrupt = store.stats().corrupt();
+            put();
+            assert_eq!(User::get(&store, 1).await.unwrap(), None, "{on:?}: {from}");
+            assert!(is_gone());
+            put();
+            assert_eq!(User::get_many(&store, [1]).await.unwrap(), [None]);
+            assert!(is_gone());
+            put();
+            assert!(User::get_entry(&store, 1).await.unwrap().is_none());
+            assert_eq!(store.stats().corrupt(), corrupt + 3);
+            put();
+            let error = Strict::get(&store, 1).await.unwrap_err();
+            assert!(
+                error.to_string().contains("an entry of another key"),
+                "{error}"
+            );
+
+            put();
+            assert!(!User::exists(&store, 1).await.unwrap());
+            assert_eq!(User::ttl(&store, 1).await.unwrap(), None);
+            assert!(!User::touch(&store, 1).await.unwrap());
+            let only = SetOptions::new();
+            assert!(!ada(1).set_with(&store, only.if_present()).await.unwrap());
+            assert!(ada(1).set_with(&store, only.if_absent()).await.unwrap());
+            assert_eq!(User::get(&store, 1).await.unwrap(), Some(ada(1)));
+
+            put();
+            let load = async || Ok::<_, ()>(Some(ada(1)));
+            let loaded = User::get_or_load(&store, 1, load).await;
+            assert_eq!(loaded, Ok(Some(ada(1))));
+            let unused = async || -> Result<Option<User>, ()> { panic!("it was stored") };
+            let found = User::get_or_load(&store, 1, unused).await;
+            assert_eq!(found, Ok(Some(ada(1))));
+
+            put();
+            let scanned: HashMap<u64, User> = User::scan(&store).try_collect().await.unwrap();
+            assert_eq!(scanned, HashMap::from([(2, ada(2))]), "{on:?}: {from}");
+            put();
+            assert_eq!(User::count(&store).await.unwrap(), 1);
+            on.raw(&["DEL", "copied:user:1"]);
+        }
+    }
+}
+
+/// Each bit of an entry changed, one after the other: the value is read as it was, or it is not read.
+#[tokio::test]
+async fn no_flipped_bit_gives_another_value() {
+    let on = On::Plain;
+    let store = on.store("flipped").await;
+    ada(1).set(&store).await.unwrap();
+    let Value::Bulk(mut bytes) = on.raw(&["GET", "flipped:user:1"]) else {
+        panic!("no entry")
+    };
+    let mut read = Vec::new();
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        on.raw(&[&b"SET"[..], b"flipped:user:1", &bytes]);
+        if let Some(user) = User::get(&store, 1).await.unwrap() {
+            assert_eq!(user, ada(1), "bit {bit}");
+            read.push(bit / 8);
+        }
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    // The stamp alone is rewritten by scripts, so that it is not in the checksum.
+    read.dedup();
+    assert_eq!(read, (12..20).collect::<Vec<_>>());
 }
 
 #[tokio::test]

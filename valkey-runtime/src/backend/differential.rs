@@ -78,20 +78,26 @@ fn ttls() -> impl Strategy<Value = Option<u64>> {
     prop::option::of(60_000..120_000u64)
 }
 
+/// Hashes of keys: mostly the same.
+fn keys() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => Just(0x0102_0304), 1 => Just(0x0102_0305), 1 => Just(0)]
+}
+
 /// Entries of few versions and all kinds, some with a byte changed, some cut short.
 fn entries() -> impl Strategy<Value = Vec<u8>> {
     let shapes = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
     let kinds = prop_oneof![4 => Just(Kind::Value), 1 => Just(Kind::Absence)];
     let clocks = prop_oneof![2 => Just(None), 1 => any::<Option<u64>>()];
-    let values = (kinds, versions(), shapes, timings(), clocks);
-    let values = values.prop_map(|(kind, version, shape, timing, clock)| {
+    let values = (kinds, versions(), shapes, keys(), timings(), clocks);
+    let values = values.prop_map(|(kind, version, shape, key, timing, clock)| {
         let header = Header {
             kind,
-            version,
             shape,
-            stamp: STAMP,
+            key,
+            sum: 0x0a0b_0c0d,
             timing: timing.filter(|_| kind == Kind::Value),
             clock,
+            ..Header::value(version, STAMP)
         };
         let tags = if clock.is_some() {
             &b"\x91\xa3abc"[..]
@@ -180,14 +186,14 @@ fn touches() -> impl Strategy<Value = Touch> {
     let now = in_an_hour() - 3_600_000;
     let age = now - (STAMP >> 12) / 1000 + 100_000;
     let ages = prop_oneof![2 => Just(None), 1 => Just(Some(1)), 2 => Just(Some(age))];
-    (versions(), ttls(), 0..2u64, ages, seen).prop_map(|(version, ttl, keep, max_age, seen)| {
-        Touch {
-            version,
-            ttl,
-            keep: keep * 60_000,
-            max_age,
-            seen,
-        }
+    let touches = (versions(), keys(), ttls(), 0..2u64, ages, seen);
+    touches.prop_map(|(version, key, ttl, keep, max_age, seen)| Touch {
+        version,
+        key,
+        ttl,
+        keep: keep * 60_000,
+        max_age,
+        seen,
     })
 }
 

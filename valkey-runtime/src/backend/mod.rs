@@ -43,6 +43,8 @@ pub(crate) enum Found {
     Entry(Bytes),
     /// Another type of the server's: a list, a hash.
     Foreign,
+    /// A value or an absence that is for another key. Said by a [`Front`](crate::front::Front).
+    Misplaced(Bytes),
     /// Not to be known, since a deletion of the key waits for the server. What a [`Front`](crate::front::Front) says in
     /// place of a backend.
     Withheld,

@@ -86,12 +86,13 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
         }
         Verb::Touch(Touch {
             version,
+            key: hash,
             ttl,
             keep,
             max_age,
             seen,
         }) => {
-            let mut command = TOUCH.command(call, key, 48);
+            let mut command = TOUCH.command(call, key, 56);
             command.arg(*version);
             arg_ttl(&mut command, *ttl);
             command.arg(*keep);
@@ -100,6 +101,7 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
                 Some((stamp, until)) => command.arg(&stamp.to_be_bytes()).arg(&until.to_be_bytes()),
                 None => command.arg("").arg(""),
             };
+            command.arg(&hash.to_be_bytes());
             command
         }
         Verb::Raise(Raise { clock, over }) => {

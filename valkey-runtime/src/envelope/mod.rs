@@ -1,36 +1,38 @@
 //! The envelope: what is written around a value, to the byte.
 //!
-//! One MessagePack array of eleven elements. The header entries have fixed widths, so a reader (and a script in the
+//! One MessagePack array of thirteen elements. The header entries have fixed widths, so a reader (and a script in the
 //! server) checks them at constant offsets without decoding; the payload is the last element, inline. The page
 //! `docs/envelope.md` specifies it, with test vectors.
 //!
 //! ```text
 //! offset  bytes  element
-//!      0      1  9b: an array of 11
+//!      0      1  9d: an array of 13
 //!      1      1  format   positive fixint, 1
 //!      2      1  kind     positive fixint: 0 value, 1 absence, 2 lease, 3 guard
 //!      3      3  version  cd + u16
 //!      6      5  shape    ce + u32: 0 for the named layout
 //!     11      9  stamp    cf + u64: microseconds of the server's time << 12 | random bits
-//!     20      1  flags    nil
-//!     21      1  freshness, claim, clock, tags: nil each
-//!     25         payload
+//!     20      5  key      ce + u32: a hash of the key that it is for ([`seal`])
+//!     25      5  sum      ce + u32: a checksum of what no script rewrites
+//!     30      1  flags    nil
+//!     31      1  freshness, claim, clock, tags: nil each
+//!     35         payload
 //! ```
 //!
 //! A value of a type whose entries outlive their freshness says more ([`timing`]), and is 16 bytes longer:
 //!
 //! ```text
-//!     21      9  freshness  cf + u64
-//!     30      9  claim      cf + u64
-//!     39      1  clock, tags: nil each
-//!     41         payload
+//!     31      9  freshness  cf + u64
+//!     40      9  claim      cf + u64
+//!     49      1  clock, tags: nil each
+//!     51         payload
 //! ```
 //!
 //! One that has tags ([`tags`]) says them and the clock in place of the last two nils, and its payload follows upon them:
 //!
 //! ```text
-//!     23 or 39  9  clock  cf + u64
-//!     32 or 48     tags   an array of texts
+//!     33 or 49  9  clock  cf + u64
+//!     42 or 58     tags   an array of texts
 //! ```
 //!
 //! What a release does not know (a higher format, an element that it expects to be nil and is not) it treats as an entry
@@ -39,6 +41,7 @@
 pub(crate) mod bounds;
 pub(crate) mod epoch;
 pub(crate) mod placeholder;
+pub(crate) mod seal;
 pub(crate) mod tags;
 pub(crate) mod timing;
 #[cfg(test)]
@@ -50,15 +53,21 @@ use std::ops::{Deref, DerefMut};
 use timing::{Claim, Timing};
 
 /// The length of a header that says nothing of time or tags, which is also where its payload begins.
-pub(crate) const HEADER: usize = 25;
+pub(crate) const HEADER: usize = 35;
 /// As many bytes of an entry as its [`head`] is read from: to the first byte of the tags of one that says all there is.
 pub(crate) const HEAD: usize = CLOCK_AFTER_TIME + 10;
 
 /// Where the clock is in a header that says nothing of time, and in one that does.
-const CLOCK: usize = 23;
-const CLOCK_AFTER_TIME: usize = 39;
+const CLOCK: usize = 33;
+const CLOCK_AFTER_TIME: usize = 49;
+/// Where the hash of the key is, the checksum, the flags, and what is said of time.
+const KEY: usize = 20;
+const SUM: usize = 25;
+const FLAGS: usize = 30;
+const FRESHNESS: usize = 31;
+const CLAIM: usize = 40;
 
-const ARRAY: u8 = 0x9b;
+const ARRAY: u8 = 0x9d;
 const FORMAT: u8 = 1;
 const NIL: u8 = 0xc0;
 
@@ -82,6 +91,10 @@ pub(crate) struct Header {
     pub(crate) version: u16,
     pub(crate) shape: u32,
     pub(crate) stamp: u64,
+    /// Which key it is for ([`seal::of_key`]); 0 in leases and guards.
+    pub(crate) key: u32,
+    /// Of what no script rewrites ([`seal::of_content`]); 0 in leases and guards.
+    pub(crate) sum: u32,
     /// Of values alone.
     pub(crate) timing: Option<Timing>,
     /// Of an entry that has tags: the clock as it stood before its load began.
@@ -106,6 +119,8 @@ impl Header {
             version,
             shape: 0,
             stamp,
+            key: 0,
+            sum: 0,
             timing: None,
             clock: None,
         }
@@ -160,11 +175,15 @@ impl Header {
         bytes[7..11].copy_from_slice(&self.shape.to_be_bytes());
         bytes[11] = 0xcf;
         bytes[12..20].copy_from_slice(&self.stamp.to_be_bytes());
+        bytes[KEY] = 0xce;
+        bytes[KEY + 1..SUM].copy_from_slice(&self.key.to_be_bytes());
+        bytes[SUM] = 0xce;
+        bytes[SUM + 1..FLAGS].copy_from_slice(&self.sum.to_be_bytes());
         if let Some(Timing { until, claim }) = self.timing {
-            bytes[21] = 0xcf;
-            bytes[22..30].copy_from_slice(&until.to_be_bytes());
-            bytes[30] = 0xcf;
-            bytes[31..39].copy_from_slice(&claim.to_bits().to_be_bytes());
+            bytes[FRESHNESS] = 0xcf;
+            bytes[FRESHNESS + 1..CLAIM].copy_from_slice(&until.to_be_bytes());
+            bytes[CLAIM] = 0xcf;
+            bytes[CLAIM + 1..CLOCK_AFTER_TIME].copy_from_slice(&claim.to_bits().to_be_bytes());
         }
         if let Some(clock) = self.clock {
             set_clock(&mut bytes[self.clock_at()..], clock);
@@ -181,7 +200,7 @@ pub(crate) fn stamp_clock(entry: &mut [u8], header: Header, clock: u64) {
 
 /// Whether an entry seems to have tags. What is none may, too.
 pub(crate) fn has_clock(entry: &[u8]) -> bool {
-    let at = match entry.get(21) {
+    let at = match entry.get(FRESHNESS) {
         Some(0xcf) => CLOCK_AFTER_TIME,
         _ => CLOCK,
     };
@@ -242,15 +261,18 @@ pub(crate) fn head(entry: &[u8]) -> Head {
         3 => Kind::Guard,
         _ => return Head::Corrupt("an envelope of no known kind"),
     };
-    let [0xcd, v1, v0, 0xce, s3, s2, s1, s0, 0xcf, stamp @ ..] = &bytes[3..20] else {
+    let [0xcd, v1, v0, ..] = bytes[3..] else {
         return DAMAGED;
     };
-    let Ok(stamp) = <[u8; 8]>::try_from(stamp) else {
+    let (Some(shape), Some(stamp)) = (short_at(bytes, 6), number_at(bytes, 11)) else {
         return DAMAGED;
     };
-    let timing = match bytes[20..] {
+    let (Some(key), Some(sum)) = (short_at(bytes, KEY), short_at(bytes, SUM)) else {
+        return DAMAGED;
+    };
+    let timing = match bytes[FLAGS..] {
         [NIL, NIL, NIL, ..] => None,
-        [NIL, 0xcf, ..] => match (number_at(entry, 21), number_at(entry, 30)) {
+        [NIL, 0xcf, ..] => match (number_at(entry, FRESHNESS), number_at(entry, CLAIM)) {
             _ if entry.len() < CLOCK_AFTER_TIME + 2 => return DAMAGED,
             (Some(until), Some(claim)) if kind == Kind::Value => Some(Timing {
                 until,
@@ -262,9 +284,11 @@ pub(crate) fn head(entry: &[u8]) -> Head {
     };
     let mut header = Header {
         kind,
-        version: u16::from_be_bytes([*v1, *v0]),
-        shape: u32::from_be_bytes([*s3, *s2, *s1, *s0]),
-        stamp: u64::from_be_bytes(stamp),
+        version: u16::from_be_bytes([v1, v0]),
+        shape,
+        stamp,
+        key,
+        sum,
         timing,
         clock: None,
     };
@@ -283,6 +307,13 @@ pub(crate) fn head(entry: &[u8]) -> Head {
 fn number_at(bytes: &[u8], at: usize) -> Option<u64> {
     match bytes.get(at..)?.first_chunk::<9>() {
         Some([0xcf, number @ ..]) => Some(u64::from_be_bytes(*number)),
+        _ => None,
+    }
+}
+
+fn short_at(bytes: &[u8], at: usize) -> Option<u32> {
+    match bytes.get(at..)?.first_chunk::<5>() {
+        Some([0xce, number @ ..]) => Some(u32::from_be_bytes(*number)),
         _ => None,
     }
 }
@@ -339,7 +370,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HEX: &str = "9b0100cd0002ce00000000cf0123456789abcdefc0c0c0c0c0";
+    const HEX: &str = "9d0100cd0002ce00000000cf0123456789abcdefce00000000ce00000000c0c0c0c0c0";
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -358,9 +389,9 @@ mod tests {
         let mut bytes = Header::value(1, 7).to_bytes();
         bytes[1] = 2;
         assert_eq!(head(&bytes), Head::Newer);
-        bytes[0] = 0x9c;
+        bytes[0] = 0x9e;
         assert_eq!(head(&bytes), Head::Newer);
-        for at in 20..HEADER {
+        for at in FLAGS..HEADER {
             let mut bytes = Header::value(1, 7).to_bytes();
             bytes[at] = 1;
             assert_eq!(head(&bytes), Head::Newer, "element at {at}");
@@ -376,7 +407,7 @@ mod tests {
                 "{len} bytes"
             );
         }
-        for at in [0, 2, 3, 6, 11] {
+        for at in [0, 2, 3, 6, 11, KEY, SUM] {
             let mut bytes = whole;
             bytes[at] = 0x42;
             assert!(matches!(head(&bytes), Head::Corrupt(_)), "byte {at}");
@@ -395,9 +426,7 @@ mod tests {
                     kind,
                     version,
                     shape,
-                    stamp: 0,
-                    timing: None,
-                    clock: None,
+                    ..Header::value(version, 0)
                 }),
                 2,
                 || unreachable!("the entry says nothing of time"),
@@ -425,12 +454,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_round_trip(kind in 0..4u8, version: u16, shape: u32, stamp: u64, time: Option<(u64, u64)>, clock: Option<u64>) {
+        fn headers_round_trip(
+            kind in 0..4u8,
+            version: u16,
+            shape: u32,
+            stamp: u64,
+            key: u32,
+            sum: u32,
+            time: Option<(u64, u64)>,
+            clock: Option<u64>,
+        ) {
             let kind = [Kind::Value, Kind::Absence, Kind::Lease, Kind::Guard][usize::from(kind)];
             let timing = time.filter(|_| kind == Kind::Value);
             let timing = timing.map(|(until, claim)| Timing { until, claim: Claim::from_bits(claim) });
             let clock = clock.filter(|_| matches!(kind, Kind::Value | Kind::Absence));
-            let header = Header { kind, version, shape, stamp, timing, clock };
+            let header = Header { kind, version, shape, stamp, key, sum, timing, clock };
             let tags: &[u8] = if clock.is_some() { &[0x90] } else { &[] };
             let bytes = [&header.to_bytes(), tags].concat();
             prop_assert_eq!(head(&bytes), Head::Known(header));

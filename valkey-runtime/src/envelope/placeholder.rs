@@ -150,6 +150,8 @@ fn header(kind: Kind, stamp: u64) -> HeaderBytes {
         version: 0,
         shape: 0,
         stamp,
+        key: 0,
+        sum: 0,
         timing: None,
         clock: None,
     }

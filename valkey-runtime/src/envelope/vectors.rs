@@ -28,6 +28,8 @@ const NOW: u64 = STAMP / 4_096_000 + 60_000;
 /// The clock of the entries that have one.
 const CLOCK: u64 = STAMP >> 12;
 const SECOND: u64 = 1_000_000;
+/// Where the entries are.
+const KEY: &[u8] = b"user:42";
 
 /// The reader. A corrupt entry is an error to it, and stays.
 #[derive(Debug, Serialize, Deserialize)]
@@ -66,9 +68,20 @@ impl Cached for Lenient {
 fn timed(until: u64, claim: Claim) -> HeaderBytes {
     Header {
         timing: Some(Timing { until, claim }),
-        ..Header::value(VERSION, STAMP)
+        ..Header::value(VERSION, STAMP).of(KEY)
     }
     .to_bytes()
+}
+
+/// The entry with this header and payload, and its checksum where it has one.
+fn entry(header: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut bytes = [header, payload].concat();
+    if let Head::Known(header) = head(&bytes)
+        && matches!(header.kind, Kind::Value | Kind::Absence)
+    {
+        header.seal(&mut bytes);
+    }
+    bytes
 }
 
 /// A header with a clock, and these tags after it.
@@ -104,49 +117,49 @@ fn epochs() -> [(&'static str, Epoch); 5] {
 /// Name and bytes of each vector.
 fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     let header = |kind, version, shape| {
-        let stamp = STAMP;
-        Header {
-            kind,
-            version,
-            shape,
-            stamp,
-            timing: None,
-            clock: None,
-        }
-        .to_bytes()
+        let of = match kind {
+            Kind::Value | Kind::Absence => Header::value(version, STAMP).of(KEY),
+            Kind::Lease | Kind::Guard => Header::value(version, STAMP),
+        };
+        Header { kind, shape, ..of }.to_bytes()
     };
     let own = header(Kind::Value, VERSION, 0);
     let (fresh, stale) = (NOW + 240_000, NOW - 30_000);
     let loader = Claim::new(0x0a_0b0c, NOW, 1000);
     let pause = Claim::new(0, NOW, 5000);
     let claimed = timed(fresh, loader);
-    let at_21 = |kind| [&header(kind, VERSION, 0)[..21], &claimed[21..]].concat();
-    let without_claim = [&claimed[..30], &[0xc0; 3]].concat();
+    let at_31 = |kind| [&header(kind, VERSION, 0)[..31], &claimed[31..]].concat();
+    let without_claim = [&claimed[..40], &[0xc0; 3]].concat();
     let ada = rmp_serde::to_vec_named(&User {
         id: 42,
         name: "Ada".into(),
     })
     .unwrap();
-    let entry = |header: &[u8], payload: &[u8]| [header, payload].concat();
     let damaged = |at: usize, byte| {
         let mut bytes = entry(&own, &ada);
         bytes[at] = byte;
         bytes
     };
-    let later_and_longer = [&[0x9c, 2], &own[2..], &[0xc0], &ada].concat();
-    let shortest_integers = [&[0x9b, 1, 0, 2, 0], &own[11..], &ada].concat();
-    let plain = Header::value(VERSION, STAMP);
+    let later_and_longer = [&[0x9e, 2], &own[2..], &[0xc0], &ada].concat();
+    let shortest_integers = [&[0x9d, 1, 0, 2, 0], &own[11..], &ada].concat();
+    let another = Header::value(VERSION, STAMP).of(b"user:43").to_bytes();
+    let version_raised = {
+        let mut bytes = entry(&header(Kind::Value, 1, 0), &ada);
+        bytes[5] = VERSION as u8;
+        bytes
+    };
+    let plain = Header::value(VERSION, STAMP).of(KEY);
     let lasting = Header {
         timing: Some(Timing::fresh_until(fresh)),
         ..plain
     };
-    let clock_alone = [&own[..23], &tagged(plain, &[])[23..32], b"\xc0"].concat();
+    let clock_alone = [&own[..33], &tagged(plain, &[])[33..42], b"\xc0"].concat();
     let one_tag_of_two = {
         let mut bytes = tagged(plain, &["tag:org:7"]);
-        bytes[32] += 1;
+        bytes[42] += 1;
         bytes
     };
-    let text = br#"{"id":42,"name":"Ada","born":1815}"#;
+    let text = br#"{"id":42,"name":"Ada","born":1815,"died":1852}"#;
 
     vec![
         ("a value", entry(&own, &ada)),
@@ -191,7 +204,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         (
             "absence with a tag",
             entry(
-                &tagged(Header::absence(VERSION, STAMP), &["tag:org:7"]),
+                &tagged(Header::absence(VERSION, STAMP).of(KEY), &["tag:org:7"]),
                 b"\xc0",
             ),
         ),
@@ -210,27 +223,34 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
             ),
         ),
         ("later format", damaged(1, 2)),
-        ("later format, 12 elements", later_and_longer),
-        ("reserved element in use", damaged(21, 1)),
-        ("freshness of an absence", entry(&at_21(Kind::Absence), b"\xc0")),
+        ("later format, 14 elements", later_and_longer),
+        ("reserved element in use", damaged(31, 1)),
+        ("freshness of an absence", entry(&at_31(Kind::Absence), b"\xc0")),
         ("freshness without claim", entry(&without_claim, &ada)),
         ("clock without tags", entry(&clock_alone, &ada)),
         (
             "header alone",
-            Header::value(VERSION, 0x0123_4567_89ab_cdef)
-                .to_bytes()
-                .to_vec(),
+            entry(
+                &Header::value(VERSION, 0x0123_4567_89ab_cdef).of(KEY).to_bytes(),
+                b"",
+            ),
+        ),
+        ("another key's entry", entry(&another, &ada)),
+        ("a bit flipped", damaged(own.len() + ada.len() - 1, b'a' ^ 1)),
+        (
+            "another version's checksum",
+            version_raised,
         ),
         ("payload cut short", entry(&own, &ada[..ada.len() - 1])),
         ("byte after the payload", entry(&own, &[&ada[..], b"\xc0"].concat())),
         ("false length", entry(&own, b"\xdd\xff\xff\xff\xff\x01")),
         ("reserved byte", entry(&own, b"\x82\xa2id\xc1\xa4name\xa3Ada")),
-        ("another type's value", entry(&own, b"\x82\xa2id\x2a\xa5title\xa5Notes")),
+        ("another shape of value", entry(&own, b"\x82\xa2id\x2a\xa5title\xa5Notes")),
         ("text for a number", entry(&own, b"\x82\xa2id\xa242\xa4name\xa3Ada")),
         ("129 levels", entry(&own, &[&[0x91; 129][..], b"\xc0"].concat())),
-        ("header cut short", own[..24].to_vec()),
-        ("timed header cut short", claimed[..40].to_vec()),
-        ("clock cut short", tagged(plain, &[])[..32].to_vec()),
+        ("header cut short", own[..34].to_vec()),
+        ("timed header cut short", claimed[..50].to_vec()),
+        ("clock cut short", tagged(plain, &[])[..42].to_vec()),
         ("a tag too few", entry(&one_tag_of_two, &ada)),
         ("unknown kind", damaged(2, 4)),
         ("shortest integers", shortest_integers),
@@ -268,10 +288,12 @@ async fn described(name: &str, bytes: &[u8]) -> String {
         Head::Known(header) => {
             let (micros, random) = (header.stamp >> 12, header.stamp & 0xfff);
             format!(
-                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random}{}{} }}"#,
+                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random}, "key": {}, "sum": {}{}{} }}"#,
                 format!("{:?}", header.kind).to_lowercase(),
                 header.version,
                 header.shape,
+                header.key,
+                header.sum,
                 header.timing.map_or_else(String::new, times),
                 header
                     .clock
@@ -317,7 +339,7 @@ async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
         let epoch = epoch.to_bytes();
         backend.set(key.as_bytes(), epoch, None).await.unwrap();
     }
-    backend.set(b"user:42", bytes.to_vec(), None).await.unwrap();
+    backend.set(KEY, bytes.to_vec(), None).await.unwrap();
     let result = User::get(&store, 42).await.map_err(|error| {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         let message = error.to_string();
@@ -329,7 +351,7 @@ async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
 
     let lenient = Lenient::get(&store, 42).await.unwrap();
     assert_eq!(lenient.is_some(), matches!(result, Ok(Some(_))));
-    let left = backend.get(b"user:42").await.unwrap();
+    let left = backend.get(KEY).await.unwrap();
     assert_eq!(
         left == Found::Nothing,
         result.is_err(),
@@ -373,7 +395,7 @@ fn the_first_vector_is_what_the_codec_writes() {
         id: 42,
         name: "Ada".into(),
     };
-    let written = codec::encode(Header::value(VERSION, STAMP), None, &ada, 100).unwrap();
+    let written = codec::encode(Header::value(VERSION, STAMP).of(KEY), None, &ada, 100).unwrap();
     assert_eq!(hex(&written), hex(&vectors()[0].1));
 }
 

@@ -277,7 +277,7 @@ impl Inner {
             }
             let header = Header {
                 clock,
-                ..Header::absence(meta.version, stamp)
+                ..Header::absence(meta.version, stamp).of(key)
             };
             let then = match codec::encode(header, tags, &(), self.max_size) {
                 Ok(bytes) => {
@@ -291,12 +291,12 @@ impl Inner {
             };
             return end(followers, then);
         };
-        let header = stores.then(|| self.header(stamp, clock, ttl, meta).map_err(log));
+        let header = stores.then(|| self.header(key, stamp, clock, ttl, meta).map_err(log));
         let stored = header.and_then(Result::ok);
-        let (header, ttl) = stored.unwrap_or((Header::value(meta.version, stamp), None));
+        let (header, ttl) = stored.unwrap_or((Header::value(meta.version, stamp).of(key), None));
         if loaded.fate == Fate::Unchanged
             && let (Some(kept), Some(_)) = (kept, stored)
-            && let Some(bytes) = kept.with_header(header, tags)
+            && let Some((header, bytes)) = kept.with_header(header, tags)
         {
             let followers = Ended::Share(Share::Value(bytes));
             return end(followers, Then::Confirm(header.to_bytes(), ttl));

@@ -7,7 +7,7 @@ use crate::backend::Found;
 use crate::codec::Refusal;
 use crate::envelope::placeholder::{Lease, Name};
 use crate::envelope::timing::Timing;
-use crate::envelope::{self, Head, Header, Kind, Standing};
+use crate::envelope::{self, Head, Header, Kind, Standing, seal};
 use crate::store::Inner;
 use crate::tags::Place;
 use crate::transition::Rejected;
@@ -72,6 +72,10 @@ impl Inner {
                 self.note_corrupt("get_or_load", key, None, &why, of).await;
                 return Sight::Other(Seen::Closed);
             }
+            Ok(Found::Misplaced(bytes)) => {
+                let (raw, why) = (Raw::new(bytes), seal::MISPLACED.into());
+                return Sight::Other(self.reject(key, &raw, &why, of).await);
+            }
             Err(error) => {
                 of.log_failure_at("get_or_load", key, error, "the cache is not read");
                 return Sight::Other(Seen::Closed);
@@ -80,6 +84,14 @@ impl Inner {
         let head = envelope::head(&bytes);
         let standing = envelope::standing(head, meta.version, || self.now_millis());
         let why = match (head, standing) {
+            (Head::Known(header), Standing::Own | Standing::Stale | Standing::Replaceable)
+                if (header.version, header.shape) == (meta.version, 0)
+                    && matches!(header.kind, Kind::Value | Kind::Absence)
+                    && bytes.len() <= self.max_size
+                    && !header.is_seal_of(&bytes) =>
+            {
+                seal::NOT_WHOLE
+            }
             (
                 Head::Known(Header {
                     kind: Kind::Absence,

@@ -1,13 +1,14 @@
 -- KEYS: the key. ARGV: the token and the life in milliseconds of the guard that is left, or '' and '0'; or 'expire', and for how
 -- many milliseconds a value stays that says until when it is fresh.
-local bytes = redis.pcall('GETRANGE', KEYS[1], 0, 48)
+local bytes = redis.pcall('GETRANGE', KEYS[1], 0, 58)
 if type(bytes) ~= 'string' then return 0 end
 local is, b, timed = head(bytes)
 local was = is == 'known' and b[3] == 0 and is_fresh(b, timed) and 1 or 0
 local guard = is == 'known' and b[3] == 3 and guard_in(entry_at(KEYS[1])) or nil
 if ARGV[1] == 'expire' and is == 'known' and timed then
   local nothing = '\207' .. string.rep('\0', 8)
-  local written = redis.pcall('SETRANGE', KEYS[1], 18, next_low(b) .. '\192' .. nothing .. nothing)
+  local between = string.sub(bytes, 21, 31)
+  local written = redis.pcall('SETRANGE', KEYS[1], 18, next_low(b) .. between .. nothing .. nothing)
   if type(written) == 'table' then
     -- The server is at its memory limit. What can't be marked can be taken away.
     redis.call('DEL', KEYS[1])

@@ -1,22 +1,22 @@
 -- What the first bytes of an entry say, as `envelope::head`: 'corrupt', 'newer', or 'known', its bytes, and whether it says
 -- until when it is fresh. Text is compared byte by byte: Lua's `<` on strings follows the server's locale.
 local function head(bytes)
-  if #bytes < 25 then return 'corrupt' end
-  local b = { string.byte(bytes, 1, 49) }
-  if b[1] ~= 0x9b or b[2] ~= 1 then
+  if #bytes < 35 then return 'corrupt' end
+  local b = { string.byte(bytes, 1, 59) }
+  if b[1] ~= 0x9d or b[2] ~= 1 then
     if b[1] >= 0x90 and b[1] <= 0x9f and b[2] >= 2 and b[2] <= 0x7f then return 'newer' end
     return 'corrupt'
   end
-  if b[3] > 3 or b[4] ~= 0xcd or b[7] ~= 0xce or b[12] ~= 0xcf then return 'corrupt' end
-  local timed = b[22] == 0xcf
-  if b[21] ~= 0xc0 then return 'newer' end
+  if b[3] > 3 or b[4] ~= 0xcd or b[7] ~= 0xce or b[12] ~= 0xcf or b[21] ~= 0xce or b[26] ~= 0xce then return 'corrupt' end
+  local timed = b[32] == 0xcf
+  if b[31] ~= 0xc0 then return 'newer' end
   if timed then
-    if #b < 41 then return 'corrupt' end
-    if b[3] ~= 0 or b[31] ~= 0xcf then return 'newer' end
-  elseif b[22] ~= 0xc0 or b[23] ~= 0xc0 then
+    if #b < 51 then return 'corrupt' end
+    if b[3] ~= 0 or b[41] ~= 0xcf then return 'newer' end
+  elseif b[32] ~= 0xc0 or b[33] ~= 0xc0 then
     return 'newer'
   end
-  local clock = timed and 40 or 24
+  local clock = timed and 50 or 34
   if b[clock] == 0xcf then
     if #b < clock + 9 then return 'corrupt' end
     local tags = b[clock + 9]
@@ -52,20 +52,21 @@ end
 
 -- Whether a value is fresh, which it is unless it says otherwise.
 local function is_fresh(b, timed)
-  return not timed or number(b, 23, 30) > millis()
+  return not timed or number(b, 33, 40) > millis()
 end
 
 -- What the entry is to a type of this version, as `envelope::standing`; 'nothing' where there is none, and 'foreign' where
 -- there is another type of the server's, which is not ours. Of an 'own' one its bytes, and whether it says until when it is
--- fresh.
-local function standing(key, version)
-  local bytes = redis.pcall('GETRANGE', key, 0, 48)
+-- fresh. `of` is the hash that an entry of this key has in its header.
+local function standing(key, version, of)
+  local bytes = redis.pcall('GETRANGE', key, 0, 58)
   if type(bytes) ~= 'string' then return 'foreign' end
   if bytes == '' and redis.call('EXISTS', key) == 0 then return 'nothing' end
   local is, b, timed = head(bytes)
   if is == 'newer' then return 'protected' end
   if is == 'corrupt' then return 'corrupt' end
   if b[3] == 3 then return 'protected' end
+  if b[3] < 2 and string.sub(bytes, 22, 25) ~= of then return 'corrupt' end
   if b[3] ~= 0 then return 'replaceable' end
   local v = b[5] * 256 + b[6]
   if v > version then return 'protected' end

@@ -4,7 +4,7 @@ local b
 if #ARGV[1] == 11 then
   local bytes
   b, bytes = timed_value(KEYS[1])
-  if not b or string.sub(bytes, 13, 20) .. string.sub(bytes, 37, 39) ~= ARGV[1] or not is_claimed(b) then return 0 end
+  if not b or string.sub(bytes, 13, 20) .. string.sub(bytes, 47, 49) ~= ARGV[1] or not is_claimed(b) then return 0 end
 elseif redis.pcall('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
@@ -23,7 +23,7 @@ elseif ARGV[2] == 'confirm' and b then
 elseif ARGV[2] == 'release' then
   redis.call('SETRANGE', KEYS[1], 18, next_low(b))
   if ARGV[3] == '0' then
-    redis.call('SETRANGE', KEYS[1], 31, string.rep('\0', 8))
+    redis.call('SETRANGE', KEYS[1], 41, string.rep('\0', 8))
   else
     claim(KEYS[1], '\0\0\0', tonumber(ARGV[3]))
   end

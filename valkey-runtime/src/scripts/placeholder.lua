@@ -10,7 +10,8 @@ local function stamp(token)
 end
 
 local function placeholder(kind, made)
-  return '\155\1' .. string.char(kind) .. '\205\0\0\206\0\0\0\0\207' .. made .. '\192\192\192\192\192'
+  return '\157\1' .. string.char(kind) .. '\205\0\0\206\0\0\0\0\207' .. made
+    .. '\206\0\0\0\0\206\0\0\0\0\192\192\192\192\192'
 end
 
 -- The entry; nil where there is none or another type of the server's, which 'foreign' tells.
@@ -26,8 +27,8 @@ local function guard_in(entry)
   if not entry then return nil end
   local is, b = head(entry)
   if is ~= 'known' or b[3] ~= 3 then return nil end
-  local guard = { stamp = string.sub(entry, 13, 20), shared = string.byte(entry, 27) ~= 0xc2, writers = {} }
-  for at = 31, #entry - 19, 20 do
+  local guard = { stamp = string.sub(entry, 13, 20), shared = string.byte(entry, 37) ~= 0xc2, writers = {} }
+  for at = 41, #entry - 19, 20 do
     local writer = { token = string.sub(entry, at + 3, at + 10), deadline = string.sub(entry, at + 12, at + 19) }
     writer.until_ = 0
     for i = 1, 8 do writer.until_ = writer.until_ * 256 + string.byte(writer.deadline, i) end

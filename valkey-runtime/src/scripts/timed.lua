@@ -2,7 +2,7 @@
 
 -- The head of a value that says until when it is fresh; nil if the entry is none.
 local function timed_value(key)
-  local bytes = redis.pcall('GETRANGE', key, 0, 48)
+  local bytes = redis.pcall('GETRANGE', key, 0, 58)
   if type(bytes) ~= 'string' then return nil end
   local is, b, timed = head(bytes)
   if is ~= 'known' or not timed then return nil end
@@ -16,10 +16,10 @@ local function next_low(b)
 end
 
 local function is_claimed(b)
-  return number(b, 32, 36) * 10 > millis()
+  return number(b, 42, 46) * 10 > millis()
 end
 
 -- Writes a claim that holds for so many milliseconds from now. The token is three bytes; those of zero are nobody's.
 local function claim(key, token, life)
-  redis.call('SETRANGE', key, 31, bytes_of(math.ceil((millis() + life) / 10), 5) .. token)
+  redis.call('SETRANGE', key, 41, bytes_of(math.ceil((millis() + life) / 10), 5) .. token)
 end

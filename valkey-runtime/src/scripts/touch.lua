@@ -1,6 +1,6 @@
 -- KEYS: the key. ARGV: version; TTL in milliseconds or ''; how long the entry outlives its freshness; how long it may live from
--- its stamp on, or ''; the stamp that was read and the freshness, or '' twice.
-local s, b, timed = standing(KEYS[1], tonumber(ARGV[1]))
+-- its stamp on, or ''; the stamp that was read and the freshness, or '' twice; the hash of the key.
+local s, b, timed = standing(KEYS[1], tonumber(ARGV[1]), ARGV[7])
 if s ~= 'own' then return 0 end
 local was_read = ARGV[5] ~= ''
 if not timed then
@@ -8,7 +8,7 @@ if not timed then
   live(KEYS[1], ARGV[2])
   return 1
 end
-if was_read and (string.char(unpack(b, 13, 20)) ~= ARGV[5] or string.char(unpack(b, 23, 30)) ~= ARGV[6]) then return 0 end
+if was_read and (string.char(unpack(b, 13, 20)) ~= ARGV[5] or string.char(unpack(b, 33, 40)) ~= ARGV[6]) then return 0 end
 local now = millis()
 local last = ARGV[2] ~= '' and now + ARGV[2] or math.huge
 if ARGV[4] ~= '' then
@@ -16,13 +16,13 @@ if ARGV[4] ~= '' then
   last = math.min(last, made + ARGV[4])
 end
 -- For ever is more than any number, and no longer than for ever.
-local for_ever = last == math.huge and string.char(unpack(b, 23, 30)) == string.rep('\255', 8)
-if was_read and (for_ever or last <= number(b, 23, 30)) then return 0 end
+local for_ever = last == math.huge and string.char(unpack(b, 33, 40)) == string.rep('\255', 8)
+if was_read and (for_ever or last <= number(b, 33, 40)) then return 0 end
 if last == math.huge then
-  redis.call('SETRANGE', KEYS[1], 22, string.rep('\255', 8))
+  redis.call('SETRANGE', KEYS[1], 32, string.rep('\255', 8))
   live(KEYS[1], '')
 else
-  redis.call('SETRANGE', KEYS[1], 22, bytes_of(last, 8))
+  redis.call('SETRANGE', KEYS[1], 32, bytes_of(last, 8))
   live(KEYS[1], string.format('%.0f', math.max(last - now, 0) + ARGV[3]))
 end
 return 1

@@ -112,7 +112,9 @@ impl Seen {
                 (None, None) => Seen::Unknown,
             },
             Found::Nothing => Seen::Missing,
-            Found::Foreign | Found::Withheld | Found::Outdated(_) => Seen::Unknown,
+            Found::Foreign | Found::Withheld | Found::Outdated(_) | Found::Misplaced(_) => {
+                Seen::Unknown
+            }
         }
     }
 }
