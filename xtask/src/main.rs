@@ -15,6 +15,7 @@ mod cargo;
 mod deny;
 mod lanes;
 mod load;
+mod mutants;
 mod soak;
 mod test;
 mod valkey;
@@ -27,29 +28,39 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 struct Chore {
     name: &'static str,
     summary: &'static str,
-    run: fn() -> Result<ExitCode>,
+    run: Run,
 }
 
-const CHORES: [Chore; 4] = [
+enum Run {
+    Alone(fn() -> Result<ExitCode>),
+    With(fn(&[String]) -> Result<ExitCode>),
+}
+
+const CHORES: [Chore; 5] = [
     Chore {
         name: "test",
         summary: "everything a change must pass: format, lints, features, tests, docs",
-        run: test::run,
+        run: Run::Alone(test::run),
     },
     Chore {
         name: "soak",
         summary: "the checks that take minutes: the exhaustive ones, further than `test` goes",
-        run: soak::run,
+        run: Run::Alone(soak::run),
     },
     Chore {
         name: "load",
         summary: "requests a second of examples/user-api, with its cache and without",
-        run: load::run,
+        run: Run::Alone(load::run),
     },
     Chore {
         name: "deny",
         summary: "licences, advisories, duplicate versions and sources of the dependencies",
-        run: deny::run,
+        run: Run::Alone(deny::run),
+    },
+    Chore {
+        name: "mutants",
+        summary: "whether the tests notice a sample of mutants: --sample 40 --shard 0 --only runtime",
+        run: Run::With(mutants::run),
     },
 ];
 
@@ -59,15 +70,19 @@ fn main() -> ExitCode {
         print_chores();
         return ExitCode::SUCCESS;
     };
-    if let Some(extra) = arguments.next() {
-        eprintln!("error: `{name}` takes no arguments, but was given `{extra}`");
-        return ExitCode::FAILURE;
-    }
+    let arguments: Vec<String> = arguments.collect();
     let Some(chore) = CHORES.iter().find(|chore| chore.name == name) else {
         eprintln!("error: no chore is called `{name}`; `cargo xtask` lists them");
         return ExitCode::FAILURE;
     };
-    match (chore.run)() {
+    let done = match (&chore.run, arguments.first()) {
+        (Run::Alone(run), None) => run(),
+        (Run::Alone(_), Some(extra)) => {
+            Err(format!("`{name}` takes no arguments, but was given `{extra}`").into())
+        }
+        (Run::With(run), _) => run(&arguments),
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -79,6 +94,6 @@ fn main() -> ExitCode {
 fn print_chores() {
     println!("usage: cargo xtask <chore>\n");
     for chore in &CHORES {
-        println!("  {:<6} {}", chore.name, chore.summary);
+        println!("  {:<7} {}", chore.name, chore.summary);
     }
 }
