@@ -3,7 +3,8 @@
 //!
 //! They are unit tests that are compiled only with `--cfg soak`, so that
 //! nothing is skipped where they do not run: there, they do not exist. Tests
-//! with several processes are the same as ever, and last longer.
+//! with several processes, and the check of registers, are the same as ever,
+//! and last longer.
 
 use std::process::ExitCode;
 
@@ -32,6 +33,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     cargo::run(&mut soak(
         "test",
         &[&tests[..], &["--test", "processes"], &shown].concat(),
+    ))?;
+    cargo::run(&mut soak(
+        "test",
+        &[&tests[..], &["--test", "register"], &shown].concat(),
     ))?;
     let units = ["--lib", "--all-features", "soak"];
     cargo::run(&mut soak("test", &[&runtime[..], &units, &shown].concat()))?;

@@ -1,0 +1,522 @@
+//! A database of rows whose versions grow, stores over it, and what tasks do with both.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, Store, UpdateError, UpdateOptions};
+
+use crate::history::{Floor, History, Process, Read, Register, Why};
+
+const ACCOUNTS: u64 = 12;
+const SHELVES: u64 = 3;
+const ITEMS: u64 = 12;
+
+/// A row whose writes are refused where their guard can't be placed.
+#[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "account", ttl = "1h", strict)]
+pub(crate) struct Account {
+    #[cached(key)]
+    pub(crate) id: u64,
+    pub(crate) version: u64,
+}
+
+/// Its version is that of its shelf.
+#[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "item",
+    ttl = "1h",
+    stale_if_error = "1h",
+    retry_after = "20ms",
+    tag = "shelf:{shelf}",
+    clear
+)]
+pub(crate) struct Item {
+    #[cached(key)]
+    id: u64,
+    shelf: u64,
+    version: u64,
+}
+
+/// It lies in the store alone, and has one writer.
+#[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "note", ttl = "1h")]
+struct Note {
+    #[cached(key)]
+    id: u64,
+    version: u64,
+}
+
+/// A rule of the library that is broken on purpose, so that the checker can be seen to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Nothing,
+    /// What is loaded is stored by a plain `set`, whatever came in between.
+    FillsBlindly,
+    /// A row is written, and the store is told of it only where the caller is told that it was.
+    ForgetsDeletions,
+    /// Now and then a read is given what it was given at first.
+    GivesOldValues,
+}
+
+pub(crate) struct World {
+    pub(crate) history: History,
+    pub(crate) stores: Vec<Store>,
+    /// Guards are lost only where the test does that: then a commit is no floor by itself.
+    pub(crate) keeps_guards: bool,
+    pub(crate) broken: Broken,
+    accounts: Vec<AtomicU64>,
+    shelves: Vec<AtomicU64>,
+    /// Of each process the note that is written now.
+    notes: Vec<tokio::sync::Mutex<Written>>,
+    current_notes: Vec<AtomicU64>,
+    next_note: AtomicU64,
+    kept: Vec<Mutex<Vec<(Register, u64)>>>,
+    pub(crate) loads: AtomicU64,
+    pub(crate) failures: AtomicU64,
+}
+
+struct Written {
+    id: u64,
+    version: u64,
+}
+
+#[derive(Debug)]
+struct Unavailable;
+
+impl World {
+    pub(crate) fn new(stores: Vec<Store>, keeps_guards: bool, broken: Broken) -> Arc<Self> {
+        let rows = |count| (0..count).map(|_| AtomicU64::new(1)).collect();
+        Arc::new(Self {
+            history: History::default(),
+            keeps_guards,
+            broken,
+            accounts: rows(ACCOUNTS),
+            shelves: rows(SHELVES),
+            notes: (0..stores.len() as u64)
+                .map(|id| tokio::sync::Mutex::new(Written { id, version: 0 }))
+                .collect(),
+            current_notes: (0..stores.len() as u64).map(AtomicU64::new).collect(),
+            next_note: AtomicU64::new(stores.len() as u64),
+            kept: stores.iter().map(|_| Mutex::default()).collect(),
+            stores,
+            loads: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    fn row(&self, register: Register) -> &AtomicU64 {
+        match register {
+            Register::Account(id) => &self.accounts[id as usize],
+            Register::Shelf(id) => &self.shelves[id as usize],
+            Register::Note(_) => unreachable!("it has no row"),
+        }
+    }
+
+    fn commit(&self, register: Register) -> u64 {
+        self.row(register).fetch_add(1, SeqCst) + 1
+    }
+
+    /// What a loader does: it takes a while, and fails now and then.
+    async fn load(&self, register: Register, rng: &mut Rng) -> Result<u64, Unavailable> {
+        self.loads.fetch_add(1, SeqCst);
+        pause(rng).await;
+        let version = self.row(register).load(SeqCst);
+        pause(rng).await;
+        match rng.u8(..) {
+            0..8 => Err(Unavailable),
+            _ => Ok(version),
+        }
+    }
+
+    fn raise(&self, register: Register, version: u64, only: Option<Process>, why: Why) {
+        let since = self.history.tick();
+        self.history.floor(Floor {
+            register,
+            version,
+            since,
+            only,
+            why,
+        });
+    }
+
+    /// A write has returned. Where its end was not confirmed a deletion is kept: then this process reads nothing older, and others
+    /// do once it is delivered.
+    fn ended(&self, process: Process, register: Register, version: u64, why: Why) {
+        self.raise(register, version, Some(process), Why::Kept);
+        if self.stores[process].undelivered() == 0 {
+            self.raise(register, version, None, why);
+        } else {
+            self.kept(process, register, version);
+        }
+    }
+
+    fn kept(&self, process: Process, register: Register, version: u64) {
+        self.kept[process].lock().unwrap().push((register, version));
+    }
+
+    /// Raises the floors of what is delivered by now.
+    pub(crate) fn look_at_kept(&self, process: Process) {
+        let mut kept = self.kept[process].lock().unwrap();
+        // What is in the list was kept before this look.
+        if !kept.is_empty() && self.stores[process].undelivered() == 0 {
+            for (register, version) in kept.drain(..) {
+                self.raise(register, version, None, Why::Delivered);
+            }
+        }
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.kept
+            .iter()
+            .map(|kept| kept.lock().unwrap().len())
+            .sum()
+    }
+
+    /// One read or write of a process, of whatever kind.
+    pub(crate) async fn step(&self, process: Process, rng: &mut Rng) {
+        match rng.u8(0..20) {
+            0..14 => self.some_read(process, rng).await,
+            14..16 => self.write_account(process, rng).await,
+            16..18 => self.write_shelf(process, rng).await,
+            _ => self.write_note(process).await,
+        }
+        self.look_at_kept(process);
+        pause(rng).await;
+    }
+
+    async fn some_read(&self, process: Process, rng: &mut Rng) {
+        let (account, item) = (rng.u64(0..ACCOUNTS), rng.u64(0..ITEMS));
+        match rng.u8(0..9) {
+            0..2 => self.get_account(process, account).await,
+            2..4 => self.load_account(process, account, rng).await,
+            4 => {
+                self.load_accounts(process, [account, (account + 1) % ACCOUNTS], rng)
+                    .await
+            }
+            5 => self.get_items(process, [item, (item + 1) % ITEMS]).await,
+            6..8 => self.load_item(process, item, rng).await,
+            _ => self.get_note(process, rng).await,
+        }
+    }
+
+    /// What was read, if it was anything.
+    fn given(&self, read: Read) {
+        let mut read = read;
+        read.ended = self.history.tick();
+        if self.broken == Broken::GivesOldValues && read.began.is_multiple_of(64) {
+            read.given = 1;
+        }
+        self.history.read(read);
+    }
+
+    fn begin(&self, process: Process, register: Register, verb: &'static str) -> Read {
+        Read {
+            register,
+            process,
+            verb,
+            began: self.history.tick(),
+            ended: 0,
+            given: 0,
+        }
+    }
+
+    pub(crate) async fn get_account(&self, process: Process, id: u64) {
+        let read = self.begin(process, Register::Account(id), "get");
+        match Account::get(&self.stores[process], id).await {
+            Ok(Some(account)) => self.given(Read {
+                given: account.version,
+                ..read
+            }),
+            Ok(None) => {}
+            Err(_) => self.failed(),
+        }
+    }
+
+    async fn load_account(&self, process: Process, id: u64, rng: &mut Rng) {
+        let (store, register) = (&self.stores[process], Register::Account(id));
+        let read = self.begin(process, register, "get_or_load");
+        if self.broken == Broken::FillsBlindly {
+            return self.load_blindly(read, id, rng).await;
+        }
+        let load = async || {
+            let version = self.load(register, rng).await?;
+            Ok::<_, Unavailable>(Account { id, version })
+        };
+        if let Ok(Some(account)) = Account::get_or_load(store, id, load).await {
+            let given = account.version;
+            self.given(Read { given, ..read });
+        }
+    }
+
+    /// Cache-aside as it is often written.
+    async fn load_blindly(&self, read: Read, id: u64, rng: &mut Rng) {
+        let store = &self.stores[read.process];
+        if let Ok(Some(account)) = Account::get(store, id).await {
+            let given = account.version;
+            return self.given(Read { given, ..read });
+        }
+        if let Ok(version) = self.load(read.register, rng).await {
+            self.fill_blindly(read.process, Account { id, version })
+                .await;
+            self.given(Read {
+                given: version,
+                ..read
+            });
+        }
+    }
+
+    pub(crate) async fn fill_blindly(&self, process: Process, account: Account) {
+        if account.set(&self.stores[process]).await.is_err() {
+            self.failed();
+        }
+    }
+
+    async fn load_accounts(&self, process: Process, ids: [u64; 2], rng: &mut Rng) {
+        let reads = ids.map(|id| self.begin(process, Register::Account(id), "get_or_load_many"));
+        let seed = rng.u64(..);
+        let load = async |ids: Vec<u64>| {
+            let mut rng = Rng::with_seed(seed);
+            let mut rows = Vec::new();
+            for id in ids {
+                let version = self.load(Register::Account(id), &mut rng).await?;
+                rows.push((id, Account { id, version }));
+            }
+            Ok::<_, Unavailable>(rows)
+        };
+        let found = Account::get_or_load_many(&self.stores[process], ids, load).await;
+        for (read, account) in reads.into_iter().zip(found.into_iter().flatten()) {
+            if let Some(account) = account {
+                let given = account.version;
+                self.given(Read { given, ..read });
+            }
+        }
+    }
+
+    async fn get_items(&self, process: Process, ids: [u64; 2]) {
+        let reads = ids.map(|id| self.begin(process, shelf_of(id), "get_many"));
+        match Item::get_many(&self.stores[process], ids).await {
+            Ok(items) => {
+                for (read, item) in reads.into_iter().zip(items) {
+                    if let Some(item) = item {
+                        let given = item.version;
+                        self.given(Read { given, ..read });
+                    }
+                }
+            }
+            Err(_) => self.failed(),
+        }
+    }
+
+    async fn load_item(&self, process: Process, id: u64, rng: &mut Rng) {
+        let register = shelf_of(id);
+        let read = self.begin(process, register, "get_or_load under a tag");
+        let load = async || {
+            let version = self.load(register, rng).await?;
+            let shelf = id % SHELVES;
+            Ok::<_, Unavailable>(Item { id, shelf, version })
+        };
+        if let Ok(Some(item)) = Item::get_or_load(&self.stores[process], id, load).await {
+            let given = item.version;
+            self.given(Read { given, ..read });
+        }
+    }
+
+    async fn get_note(&self, process: Process, rng: &mut Rng) {
+        let writer = rng.usize(0..self.notes.len());
+        let id = self.current_notes[writer].load(SeqCst);
+        let read = self.begin(process, Register::Note(id), "get of a note");
+        match Note::get(&self.stores[process], id).await {
+            Ok(Some(note)) => self.given(Read {
+                given: note.version,
+                ..read
+            }),
+            Ok(None) => {}
+            Err(_) => self.failed(),
+        }
+    }
+
+    /// One `set` of a note after another. After one that had no answer, and may be carried out later, the writer takes another note.
+    async fn write_note(&self, process: Process) {
+        let mut note = self.notes[process].lock().await;
+        note.version += 1;
+        let (id, version) = (note.id, note.version);
+        match (Note { id, version }).set(&self.stores[process]).await {
+            Ok(()) => self.raise(Register::Note(id), version, None, Why::Set),
+            Err(_) => {
+                self.failed();
+                note.id = self.next_note.fetch_add(1, SeqCst);
+                self.current_notes[process].store(note.id, SeqCst);
+            }
+        }
+    }
+
+    async fn write_account(&self, process: Process, rng: &mut Rng) {
+        let id = rng.u64(0..ACCOUNTS);
+        match rng.u8(0..6) {
+            0..2 => self.guard_account(process, id, rng).await,
+            2..4 => self.update_account(process, id, rng).await,
+            4 => self.write_through_account(process, id, rng).await,
+            _ => self.delete_account(process, id, rng).await,
+        }
+    }
+
+    /// Whether its guard was there until the end is told by `release`.
+    async fn guard_account(&self, process: Process, id: u64, rng: &mut Rng) {
+        let register = Register::Account(id);
+        let Ok(guard) = Account::guard(&self.stores[process], id).await else {
+            return self.failed();
+        };
+        pause(rng).await;
+        let version = self.commit(register);
+        let committed = self.history.tick();
+        pause(rng).await;
+        match guard.release().await {
+            Ok(true) => {
+                // Nothing older could be stored or read from the commit on.
+                self.history.floor(Floor {
+                    register,
+                    version,
+                    since: committed,
+                    only: None,
+                    why: Why::Commit,
+                });
+                self.raise(register, version, None, Why::End);
+            }
+            Ok(false) => self.raise(register, version, None, Why::End),
+            Err(_) => {
+                self.failed();
+                self.ended(process, register, version, Why::Delivered);
+            }
+        }
+    }
+
+    pub(crate) async fn update_account(&self, process: Process, id: u64, rng: &mut Rng) {
+        let register = Register::Account(id);
+        if self.broken == Broken::ForgetsDeletions {
+            let version = self.commit(register);
+            return self.raise(register, version, None, Why::End);
+        }
+        let written = Account::update(&self.stores[process], id, async || {
+            pause(rng).await;
+            let version = self.committed(register);
+            pause(rng).await;
+            Ok::<_, ()>(version)
+        });
+        match written.await {
+            Ok(version) => self.ended(process, register, version, Why::End),
+            Err(UpdateError::Refused(_)) => self.failed(),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// Commits under a guard, which is a floor where guards are not lost.
+    fn committed(&self, register: Register) -> u64 {
+        let version = self.commit(register);
+        if self.keeps_guards {
+            self.raise(register, version, None, Why::Commit);
+        }
+        version
+    }
+
+    async fn write_through_account(&self, process: Process, id: u64, rng: &mut Rng) {
+        let register = Register::Account(id);
+        let before = self.row(register).load(SeqCst);
+        let account = Account {
+            id,
+            version: before + 1,
+        };
+        // Who comes second has written nothing.
+        let options = UpdateOptions::new().unwritten_if(|_: &()| true);
+        let written =
+            Account::write_through_with(&self.stores[process], &account, options, async || {
+                pause(rng).await;
+                let written =
+                    self.row(register)
+                        .compare_exchange(before, before + 1, SeqCst, SeqCst);
+                written.map_err(drop)?;
+                if self.keeps_guards {
+                    self.raise(register, before + 1, None, Why::Commit);
+                }
+                pause(rng).await;
+                Ok::<_, ()>(())
+            });
+        match written.await {
+            Ok(()) => self.ended(process, register, before + 1, Why::End),
+            Err(UpdateError::Refused(_)) => self.failed(),
+            Err(_) => {}
+        }
+    }
+
+    async fn delete_account(&self, process: Process, id: u64, rng: &mut Rng) {
+        let register = Register::Account(id);
+        let version = self.commit(register);
+        pause(rng).await;
+        match Account::del(&self.stores[process], id).await {
+            Ok(_) => self.raise(register, version, None, Why::Deletion),
+            Err(_) => {
+                self.failed();
+                self.ended(process, register, version, Why::Delivered);
+            }
+        }
+    }
+
+    async fn write_shelf(&self, process: Process, rng: &mut Rng) {
+        let shelf = rng.u64(0..SHELVES);
+        let (store, register) = (&self.stores[process], Register::Shelf(shelf));
+        let tag = Item::tags().shelf(shelf);
+        match rng.u8(0..4) {
+            0..2 => {
+                let version = self.commit(register);
+                pause(rng).await;
+                match tag.invalidate(store).await {
+                    Ok(()) => self.raise(register, version, None, Why::Tag),
+                    Err(_) => {
+                        self.failed();
+                        self.ended(process, register, version, Why::Delivered);
+                    }
+                }
+            }
+            2 => {
+                let options = UpdateOptions::new().invalidating([tag]);
+                let id = shelf + SHELVES * rng.u64(0..ITEMS / SHELVES);
+                let written = Item::update_with(store, id, options, async || {
+                    pause(rng).await;
+                    let version = self.committed(register);
+                    pause(rng).await;
+                    Ok::<_, ()>(version)
+                });
+                let version = written.await.unwrap();
+                self.ended(process, register, version, Why::End);
+            }
+            _ => {
+                let version = self.commit(register);
+                match Item::clear(store).await {
+                    Ok(()) => self.raise(register, version, None, Why::Tag),
+                    Err(_) => {
+                        self.failed();
+                        self.ended(process, register, version, Why::Delivered);
+                    }
+                }
+            }
+        }
+    }
+
+    fn failed(&self) {
+        self.failures.fetch_add(1, SeqCst);
+    }
+}
+
+fn shelf_of(item: u64) -> Register {
+    Register::Shelf(item % SHELVES)
+}
+
+/// Lets others go first, or not.
+async fn pause(rng: &mut Rng) {
+    match rng.u8(0..8) {
+        0..4 => {}
+        4..7 => tokio::task::yield_now().await,
+        _ => tokio::time::sleep(std::time::Duration::from_micros(rng.u64(0..1500))).await,
+    }
+}
