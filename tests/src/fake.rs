@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::listen::Acceptor;
-use crate::{listener, resp};
+use crate::listen::{Acceptor, listen};
+use crate::{Port, resp};
 
 /// What a [`FakeServer`] does with a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Reply {
 /// ```
 #[derive(Debug)]
 pub struct FakeServer {
-    port: u16,
+    port: Port,
     shared: Arc<Shared>,
     /// `None` only while this is dropped.
     acceptor: Option<Acceptor>,
@@ -110,14 +110,14 @@ impl FakeServer {
 
     /// Answers every command by `answer`, those of the handshake too.
     pub fn scripted(answer: impl Fn(&[Vec<u8>]) -> Reply + Send + Sync + 'static) -> Self {
-        let (listener, port) = listener();
+        let port = Port::free();
         let shared = Arc::new(Shared {
             answer: Box::new(answer),
             state: Mutex::default(),
             received: Condvar::new(),
         });
         let accepting = Arc::clone(&shared);
-        let acceptor = Acceptor::start(listener, port, move |stream| {
+        let acceptor = Acceptor::start(listen(&port), port.number(), move |stream| {
             if let Ok(handle) = stream.try_clone() {
                 accepting.state().connections.push(handle);
             }
@@ -149,17 +149,17 @@ impl FakeServer {
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The address with [`FakeServer::port`].
     pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
 
     /// Where a store finds it.
     pub fn url(&self) -> String {
-        format!("valkey://127.0.0.1:{}/", self.port)
+        format!("valkey://127.0.0.1:{}/", self.port.number())
     }
 
     /// All commands received so far, with those of the handshake.

@@ -29,7 +29,8 @@ pub use fake::{FakeServer, Reply};
 pub use proxy::Proxy;
 pub use valkey_runtime::testing::harness::{eventually, resp, valkey_cli};
 pub use valkey_runtime::testing::{
-    TestCluster as Cluster, TestServer as Server, TestServerBuilder as ServerBuilder, Tls,
+    ClosedPort, TestCluster as Cluster, TestServer as Server, TestServerBuilder as ServerBuilder,
+    Tls,
 };
 
-use valkey_runtime::testing::harness::{Backoff, listener};
+use valkey_runtime::testing::harness::{Backoff, Port};

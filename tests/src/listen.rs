@@ -1,9 +1,26 @@
-//! Accepting connections on a thread that can be told to stop.
+//! Listening on a port, and accepting connections on a thread that can be told to stop.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+
+use crate::{Backoff, Port};
+
+/// Listens on a port that is ours.
+pub(crate) fn listen(port: &Port) -> TcpListener {
+    let mut backoff = Backoff::default();
+    loop {
+        match port.listen() {
+            Ok(listener) => return listener,
+            Err(error) => assert!(
+                backoff.pause(),
+                "port {} is not free: {error}",
+                port.number()
+            ),
+        }
+    }
+}
 
 /// Hands the connections of a listener to a function, until dropped.
 #[derive(Debug)]

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::listen::Acceptor;
-use crate::{Backoff, listener};
+use crate::Port;
+use crate::listen::{Acceptor, listen};
 
 /// A TCP proxy on 127.0.0.1. It forwards to one server and does harm when
 /// told to; it does not look at what it forwards, so TLS passes too.
@@ -18,7 +18,7 @@ use crate::{Backoff, listener};
 /// [`cut`](Self::cut) is over when it returns.
 #[derive(Debug)]
 pub struct Proxy {
-    port: u16,
+    port: Port,
     shared: Arc<Shared>,
     /// `None` while connections are refused.
     acceptor: Mutex<Option<Acceptor>>,
@@ -64,13 +64,13 @@ enum Direction {
 impl Proxy {
     /// A proxy to the server at `upstream`.
     pub fn to(upstream: SocketAddr) -> Self {
-        let (listener, port) = listener();
+        let port = Port::free();
         let shared = Arc::new(Shared {
             upstream,
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let acceptor = shared.accept(listener, port);
+        let acceptor = shared.accept(listen(&port), port.number());
         Self {
             port,
             shared,
@@ -80,13 +80,13 @@ impl Proxy {
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Where a store finds a plain server through it. For others there is
     /// [`Server::url_at`](crate::Server::url_at).
     pub fn url(&self) -> String {
-        format!("valkey://127.0.0.1:{}/", self.port)
+        format!("valkey://127.0.0.1:{}/", self.port.number())
     }
 
     /// Cuts all connections. New ones are possible at once.
@@ -112,7 +112,7 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// Refuses new connections. Those that exist go on.
+    /// Refuses new connections. Those that exist go on, and the port stays this proxy's.
     pub fn refuse(&self) {
         *self.acceptor() = None;
     }
@@ -121,24 +121,14 @@ impl Proxy {
     ///
     /// # Panics
     ///
-    /// When someone else has taken the port meanwhile.
+    /// When that is taken, by a program that was bound to it all the same.
     pub fn accept(&self) {
         let mut acceptor = self.acceptor();
         if acceptor.is_some() {
             return;
         }
-        let mut backoff = Backoff::default();
-        let listener = loop {
-            match TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)) {
-                Ok(listener) => break listener,
-                Err(error) => assert!(
-                    backoff.pause(),
-                    "port {} is not free again: {error}",
-                    self.port
-                ),
-            }
-        };
-        *acceptor = Some(self.shared.accept(listener, self.port));
+        let listener = listen(&self.port);
+        *acceptor = Some(self.shared.accept(listener, self.port.number()));
     }
 
     /// Cuts the connection on which the server next says something, in place

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use valkey_tests::Server;
+use valkey_tests::{ClosedPort, Server};
 
 /// The example, with nothing in its environment but these variables of the store.
 fn quickstart(variables: &[(&str, &str)]) -> Output {
@@ -80,10 +80,13 @@ fn it_fills_a_server() {
 
 #[test]
 fn a_server_that_is_not_there_is_said_to_be_so() {
-    let output = quickstart(&[("VALKEY_HOST", "127.0.0.1"), ("VALKEY_PORT", "1")]);
+    let nobody = ClosedPort::new();
+    let port = nobody.port().to_string();
+    let output = quickstart(&[("VALKEY_HOST", "127.0.0.1"), ("VALKEY_PORT", &port)]);
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr);
-    for part in ["can't connect to 127.0.0.1:1", "Is a Valkey server there?"] {
+    let address = format!("can't connect to 127.0.0.1:{port}");
+    for part in [&*address, "Is a Valkey server there?"] {
         assert!(message.contains(part), "{message}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use valkey_runtime::{Cached, Store};
+use valkey_tests::ClosedPort;
 use valkey_tests::resp::Value;
 
 use crate::database::until;
@@ -474,7 +475,8 @@ async fn errors_are_those_of_the_look_up_and_of_the_load(on: On) {
 
 #[tokio::test]
 async fn without_a_server_values_are_looked_up_and_loaded() {
-    let store = Store::connect_lazy("valkey://127.0.0.1:1").unwrap();
+    let nobody = ClosedPort::new();
+    let store = Store::connect_lazy(&nobody.url()).unwrap();
     let ada = user(1, "ada@example.org");
     let users = Users::of([ada.clone()]);
     User::get_by_email(&store, &ada.email).await.unwrap_err();

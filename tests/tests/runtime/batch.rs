@@ -11,7 +11,7 @@ use valkey_tests::resp::Value;
 use valkey_tests::{FakeServer, Proxy, Reply, Server};
 
 use crate::database::{PATIENCE, until};
-use crate::stores::On;
+use crate::stores::{On, connect};
 
 suite! {
     crate::batch =>
@@ -393,7 +393,7 @@ async fn what_is_not_answered_is_told_by_item() {
         _ => None,
     });
     let builder = Store::builder().url(&server.url());
-    let store = builder.command_timeout(Duration::from_millis(500));
+    let store = builder.command_timeout(Duration::from_secs(2));
     let store = store.connect().await.unwrap();
     let megabyte = "x".repeat(1 << 20);
     let mut batch = store.batch();
@@ -419,7 +419,7 @@ async fn what_the_server_refuses_is_told_by_item() {
             _ => None,
         }
     });
-    let store = Store::connect(&server.url()).await.unwrap();
+    let store = connect(&server.url()).await;
     let mut batch = store.batch();
     for id in 1..=4 {
         batch.set(&user(id, "Ada"));
@@ -456,7 +456,7 @@ async fn what_was_not_delivered_is_deleted_later() {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
     let builder = Store::builder().url(&proxy.url());
-    let store = builder.command_timeout(Duration::from_millis(300));
+    let store = builder.command_timeout(PATIENCE);
     let store = store.connect().await.unwrap();
     let mut batch = store.batch();
     for id in 1..=4 {
@@ -491,7 +491,7 @@ async fn what_was_not_delivered_is_deleted_later() {
 #[tokio::test]
 async fn one_that_is_dropped_half_way_is_made_up_for() {
     let server = fake(|_| Some(Reply::Nothing));
-    let store = Store::connect(&server.url()).await.unwrap();
+    let store = connect(&server.url()).await;
     let mut batch = store.batch();
     batch.set(&user(1, "Ada")).del::<User>(2);
     batch.set_with(&user(3, "Hedy"), SetOptions::new().if_absent());
@@ -519,7 +519,7 @@ async fn one_that_is_dropped_half_way_is_made_up_for() {
 async fn a_node_that_is_silent_fails_its_items() {
     let cluster = Server::cluster();
     let builder = Store::builder().url(&cluster.url());
-    let store = builder.command_timeout(Duration::from_millis(500));
+    let store = builder.command_timeout(Duration::from_secs(2));
     let store = store.connect().await.unwrap();
     const KEYS: u64 = 30;
     let silent = &cluster.nodes()[1];

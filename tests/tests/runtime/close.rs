@@ -13,8 +13,9 @@ use valkey_runtime::{
     BreakerState, Builder, Cached, Error, ErrorKind, SetOptions, Store, UpdateError,
 };
 use valkey_tests::resp::Value;
-use valkey_tests::{FakeServer, Proxy, Reply, Server};
+use valkey_tests::{ClosedPort, FakeServer, Proxy, Reply, Server};
 
+use crate::database::until;
 use crate::stores::On;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -31,7 +32,7 @@ struct Account {
     id: u64,
 }
 
-const DEADLINE: Duration = Duration::from_millis(200);
+const DEADLINE: Duration = Duration::from_millis(500);
 /// So long that a test which waits for it fails.
 const AGES: Duration = Duration::from_secs(60);
 
@@ -150,7 +151,7 @@ async fn closes_in_time(store: &Store) {
     let started = Instant::now();
     store.close().await;
     let (took, operation) = (started.elapsed(), DEADLINE * 2);
-    assert!(took < operation + Duration::from_secs(1), "{took:?}");
+    assert!(took < operation * 10, "{took:?}");
     assert_eq!(store.undelivered(), 1, "to be seen");
     assert_eq!(store.stats().background_running(), 0);
     assert_eq!(store.breaker(), BreakerState::Open);
@@ -174,9 +175,11 @@ async fn on_a_server_that_is_down() {
     server.kill();
     let error = User::del(&store, 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
-    while store.breaker() == BreakerState::Closed {
+    until("the breaker opens", async || {
         assert!(User::get(&store, 2).await.is_err());
-    }
+        store.breaker() != BreakerState::Closed
+    })
+    .await;
     assert_eq!(
         store.stats().background_running(),
         2,
@@ -226,9 +229,11 @@ async fn deletions_are_delivered_to_a_server_that_comes_back_in_time() {
     let store = builder.connect().await.unwrap();
     server.kill();
     User::del(&store, 1).await.unwrap_err();
-    while store.breaker() == BreakerState::Closed {
+    until("the breaker opens", async || {
         assert!(User::get(&store, 2).await.is_err());
-    }
+        store.breaker() != BreakerState::Closed
+    })
+    .await;
     let back = async { server.restart() };
     tokio::join!(store.close(), back);
     assert_eq!(store.undelivered(), 0);
@@ -297,7 +302,8 @@ async fn a_verb_that_waits_for_a_connection_fails() {
 /// As `a_verb_that_waits_for_a_connection_fails`, and nobody waits.
 #[tokio::test]
 async fn before_there_was_a_connection() {
-    let store = Store::connect_lazy("valkey://127.0.0.1:1").unwrap();
+    let nobody = ClosedPort::new();
+    let store = Store::connect_lazy(&nobody.url()).unwrap();
     assert_eq!(store.stats().background_running(), 1);
     store.close().await;
     no_task_is_left().await;

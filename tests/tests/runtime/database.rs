@@ -1,5 +1,6 @@
 //! A database of one row: its loads can be seen and held back.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -131,14 +132,44 @@ pub(crate) async fn settle(store: &Store) {
     }
 }
 
+/// What came of an attempt that goes by real time, in the first one during which this runtime and the store's server had a turn
+/// each `turn`. A machine that is busy with much else may leave them none, and then what is short has run out.
+pub(crate) async fn undisturbed<T>(
+    store: &Store,
+    turn: Duration,
+    mut attempt: impl AsyncFnMut() -> T,
+) -> T {
+    let started = Instant::now();
+    loop {
+        let (last, longest) = (Cell::new(Instant::now()), Cell::new(Duration::ZERO));
+        let note = || {
+            longest.set(longest.get().max(last.get().elapsed()));
+            last.set(Instant::now());
+        };
+        let turns = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                store.ping().await.unwrap();
+                note();
+            }
+        };
+        let result = tokio::select! {
+            result = attempt() => result,
+            () = turns => unreachable!("it ends with the attempt"),
+        };
+        note();
+        // The last one counts whatever happened.
+        if longest.get() < turn || started.elapsed() > PATIENCE {
+            return result;
+        }
+    }
+}
+
 /// Waits for what another process or a task in the background does, which nobody announces.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !condition().await {
-        assert!(
-            started.elapsed() < Duration::from_secs(30),
-            "in vain: {what}"
-        );
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

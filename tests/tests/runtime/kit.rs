@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use valkey_runtime::testing::{self, Fault, Outcome, Request, TestServer};
 use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, RateLimiter, SetOptions, Store};
 
-use crate::database::settle;
+use crate::database::{PATIENCE, settle};
 use crate::stores::On;
 
 suite! { crate::kit =>
@@ -53,8 +53,7 @@ async fn delivered(store: &Store) {
             tokio::task::yield_now().await;
         }
     };
-    let patience = Duration::from_secs(20);
-    tokio::time::timeout(patience, all).await.unwrap();
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
 }
 
 async fn a_request_fails_as_it_was_told_to(on: On) {
@@ -123,7 +122,7 @@ async fn a_fault_strikes_what_it_is_meant_for(on: On) {
     faults.fail_next(Fault::error(ErrorKind::Timeout).on(Request::Guard));
     let guard = User::guard(&store, 42).await.unwrap();
     assert!(!guard.is_placed());
-    let _ = guard.abandon().await;
+    assert!(!guard.abandon().await.unwrap(), "there was none");
 }
 
 async fn a_bulk_request_fails_as_one(on: On) {

@@ -11,6 +11,7 @@ use tokio::sync::{Barrier, Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use valkey_runtime::{Cached, Store, UpdateError, UpdateOptions};
 
+use crate::database::{undisturbed, until};
 use crate::stores::On;
 
 suite! {
@@ -84,7 +85,7 @@ struct Limited {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
-#[cached(prefix = "held", hold = "200ms")]
+#[cached(prefix = "held", hold = "600ms")]
 struct Held {
     #[cached(key)]
     id: u64,
@@ -401,10 +402,15 @@ async fn a_lease_given_back_is_taken_at_once(on: On) {
 /// Longer than a lease lives without being renewed.
 async fn a_load_is_kept_while_it_runs(on: On) {
     let store = on.store("load-long").await;
-    let load = Load::begin(&store).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    load.end(Ok(Some(row(7)))).await.unwrap();
-    assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(7)));
+    // It is renewed each third of a second.
+    let stored = undisturbed(&store, Duration::from_millis(600), async || {
+        User::del(&store, 1).await.unwrap();
+        let load = Load::begin(&store).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        load.end(Ok(Some(row(7)))).await.unwrap();
+        User::get(&store, 1).await.unwrap()
+    });
+    assert_eq!(stored.await, Some(row(7)));
 }
 
 async fn an_older_version_is_replaced_by_a_load(on: On) {
@@ -487,21 +493,22 @@ async fn is_guarded(store: &Store) -> bool {
     !stored
 }
 
+/// The life of a guard that a test waits for.
+const SHORT: Duration = Duration::from_millis(600);
+
 async fn an_update_whose_write_fails_leaves_its_guard(on: On) {
     let store = on.store("update-fails").await;
-    let options = UpdateOptions::new().guard_life(Duration::from_millis(300));
-    let failed = User::update_with(&store, 1, options, async || {
-        Err::<(), _>("it may still commit")
-    })
-    .await;
-    assert!(matches!(
-        failed,
-        Err(UpdateError::Write("it may still commit"))
-    ));
-    assert!(is_guarded(&store).await);
-    while is_guarded(&store).await {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let guarded = undisturbed(&store, SHORT / 2, async || {
+        let options = UpdateOptions::new().guard_life(SHORT);
+        let failed = User::update_with(&store, 1, options, async || {
+            Err::<(), _>("it may still commit")
+        });
+        let failed = failed.await.unwrap_err();
+        assert!(matches!(failed, UpdateError::Write("it may still commit")));
+        is_guarded(&store).await
+    });
+    assert!(guarded.await);
+    until("it runs out", async || !is_guarded(&store).await).await;
 }
 
 async fn an_update_that_is_sure_of_nothing_written_ends_its_guard(on: On) {
@@ -515,23 +522,24 @@ async fn an_update_that_is_sure_of_nothing_written_ends_its_guard(on: On) {
 
 async fn a_dropped_update_leaves_its_guard(on: On) {
     let store = on.store("update-dropped").await;
-    let (writing, written) = oneshot::channel();
-    let other = store.clone();
-    let update = tokio::spawn(async move {
-        let options = UpdateOptions::new().guard_life(Duration::from_millis(300));
-        User::update_with(&other, 1, options, async || {
-            writing.send(()).unwrap();
-            std::future::pending::<Result<(), ()>>().await
-        })
-        .await
+    let guarded = undisturbed(&store, SHORT / 2, async || {
+        let (writing, written) = oneshot::channel();
+        let other = store.clone();
+        let update = tokio::spawn(async move {
+            let options = UpdateOptions::new().guard_life(SHORT);
+            User::update_with(&other, 1, options, async || {
+                writing.send(()).unwrap();
+                std::future::pending::<Result<(), ()>>().await
+            })
+            .await
+        });
+        written.await.unwrap();
+        update.abort();
+        assert!(update.await.unwrap_err().is_cancelled());
+        is_guarded(&store).await
     });
-    written.await.unwrap();
-    update.abort();
-    assert!(update.await.unwrap_err().is_cancelled());
-    assert!(is_guarded(&store).await);
-    while is_guarded(&store).await {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    assert!(guarded.await);
+    until("it runs out", async || !is_guarded(&store).await).await;
 }
 
 async fn nested_guards_end_one_after_the_other(on: On) {
@@ -548,13 +556,17 @@ async fn nested_guards_end_one_after_the_other(on: On) {
 
 async fn a_guard_object_is_held_until_released(on: On) {
     let store = on.store("guard-object").await;
-    let options = UpdateOptions::new().guard_life(Duration::from_millis(300));
-    let guard = User::guard_with(&store, 1, options).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(guard.still_held().await.unwrap(), "it is renewed");
-    assert!(is_guarded(&store).await);
-    assert!(guard.release().await.unwrap());
-    assert!(!is_guarded(&store).await);
+    // It is renewed each third of its life.
+    let held = undisturbed(&store, SHORT / 2, async || {
+        let options = UpdateOptions::new().guard_life(SHORT);
+        let guard = User::guard_with(&store, 1, options).await.unwrap();
+        tokio::time::sleep(SHORT * 3 / 2).await;
+        let held = guard.still_held().await.unwrap();
+        let guarded = is_guarded(&store).await;
+        let released = guard.release().await.unwrap();
+        [held, guarded, released, is_guarded(&store).await]
+    });
+    assert_eq!(held.await, [true, true, true, false]);
     User::guard(&store, 1)
         .await
         .unwrap()
@@ -654,22 +666,24 @@ async fn options_of_a_write_through_and_of_many(on: On) {
 async fn a_hold_keeps_loads_from_being_stored_for_a_while(on: On) {
     let store = on.store("hold").await;
     let load = || Held::get_or_load(&store, 1, async || Ok::<_, ()>(Some(Held { id: 1 })));
-    Held::update(&store, 1, async || Ok::<_, ()>(()))
-        .await
-        .unwrap();
-    load().await.unwrap();
-    assert_eq!(Held::get(&store, 1).await.unwrap(), None);
-    while Held::get(&store, 1).await.unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let stored = undisturbed(&store, SHORT / 2, async || {
+        let written = Held::update(&store, 1, async || Ok::<_, ()>(())).await;
+        written.unwrap();
         load().await.unwrap();
-    }
-    assert!(Held::del(&store, 1).await.unwrap());
-    load().await.unwrap();
-    assert_eq!(
-        Held::get(&store, 1).await.unwrap(),
-        None,
-        "a deletion holds too"
-    );
+        Held::get(&store, 1).await.unwrap()
+    });
+    assert_eq!(stored.await, None);
+    let is_stored = async || {
+        load().await.unwrap();
+        Held::get(&store, 1).await.unwrap().is_some()
+    };
+    until("the hold is over", is_stored).await;
+    let stored = undisturbed(&store, SHORT / 2, async || {
+        until("there is one", is_stored).await;
+        assert!(Held::del(&store, 1).await.unwrap());
+        is_stored().await
+    });
+    assert!(!stored.await, "a deletion holds too");
 }
 
 fn users(ids: &[u64]) -> Vec<(u64, User)> {
@@ -756,9 +770,10 @@ async fn keys_that_are_loading_are_joined_and_not_loaded_again(on: On) {
         .await
     });
     assert_eq!(begun.await.unwrap(), [2]);
-    while User::get(&store, 2).await.unwrap().is_none() {
-        tokio::task::yield_now().await;
-    }
+    until("the other is stored", async || {
+        User::get(&store, 2).await.unwrap().is_some()
+    })
+    .await;
     load.end(Ok(Some(row(8)))).await.unwrap();
     let found = many.await.unwrap().unwrap();
     assert_eq!(found, [Some(row(8)), Some(User { id: 2, row: 7 })]);

@@ -13,7 +13,7 @@ use valkey_runtime::{
 
 use valkey_tests::resp::Value;
 
-use crate::database::{PATIENCE, until};
+use crate::database::{PATIENCE, undisturbed, until};
 use crate::faults::Log;
 use crate::stores::On;
 
@@ -611,10 +611,26 @@ async fn a_slow_load_goes_on_beside_its_caller(on: On) {
 }
 
 async fn who_waits_for_a_slow_load_is_served_the_stale_value(on: On) {
-    let store = with_stale_page(on, "slow-waits", 1).await;
+    let store = on.store("slow-waits").await;
+    let other = match on {
+        On::Memory => store.clone(),
+        _ => on.store("slow-waits").await,
+    };
+    // The claim of a loader that has no turn runs out after a second.
+    let followed = undisturbed(&store, Duration::from_millis(600), async || {
+        page(1).set(&store).await.unwrap();
+        assert!(Page::expire(&store, 1).await.unwrap());
+        served_while_another_loads(&store, &other).await
+    });
+    assert_eq!(followed.await, (1, 1));
+    assert_eq!(Page::get(&store, 1).await.unwrap(), Some(page(2)));
+}
+
+/// What two callers are given while a load is under way, by this store and by another.
+async fn served_while_another_loads(store: &Store, other: &Store) -> (u32, u32) {
     let loads = Loads::closed();
     let load = async || Ok::<_, ()>(loads.clone().load(Slow { id: 1, row: 2 }).await);
-    let mut leader = std::pin::pin!(Slow::get_or_load(&store, 1, load));
+    let mut leader = std::pin::pin!(Slow::get_or_load(store, 1, load));
     let begun = until("the load begins", async || loads.count() > 0);
     tokio::select! {
         loaded = &mut leader => panic!("{loaded:?}"),
@@ -622,26 +638,19 @@ async fn who_waits_for_a_slow_load_is_served_the_stale_value(on: On) {
     }
     // It borrows its loader, so it waits; another in this process, and one in another, do not.
     let follow = async |store: &Store| {
-        let unused = async || panic!("it is not loaded") as Result<Option<Slow>, ()>;
-        Slow::get_or_load(store, 1, unused)
-            .await
-            .unwrap()
-            .unwrap()
-            .row
+        // It is not loaded.
+        let unused = async || Ok::<_, ()>(Slow { id: 1, row: 3 });
+        let served = Slow::get_or_load(store, 1, unused).await;
+        served.unwrap().unwrap().row
     };
-    let other = match on {
-        On::Memory => store.clone(),
-        _ => on.store("slow-waits").await,
-    };
-    let followed = async { (follow(&store).await, follow(&other).await) };
+    let followed = async { (follow(store).await, follow(other).await) };
     let followed = tokio::select! {
         loaded = &mut leader => panic!("{loaded:?}"),
         followed = followed => followed,
     };
-    assert_eq!(followed, (1, 1));
     loads.let_go();
     assert_eq!(leader.await.unwrap().unwrap().row, 2);
-    assert_eq!(Page::get(&store, 1).await.unwrap(), Some(page(2)));
+    followed
 }
 
 /// How many seconds the session still has, as a hit leaves it.
@@ -658,7 +667,8 @@ async fn a_hit_extends_a_sliding_life(on: On) {
     let set = async || assert!(session.set_with(&store, short).await.unwrap());
     set().await;
     let left = hit(&store).await;
-    assert!((11..=20).contains(&left), "{left}");
+    // By the store's estimate of the server's time, which is off by half of the answer that it was made by.
+    assert!((11..=25).contains(&left), "{left}");
     // So does a hit of any other verb.
     set().await;
     Session::get_many(&store, [1]).await.unwrap();
@@ -683,14 +693,19 @@ async fn a_sliding_life_ends_at_its_ceiling() {
 
 async fn hits_extend_a_sliding_life_once_an_eighth(on: On) {
     let store = on.store("sliding-once").await;
-    Session { id: 1 }.set(&store).await.unwrap();
-    let before = Session::get_entry(&store, 1).await.unwrap().unwrap();
-    for _ in 0..50 {
-        Session::get(&store, 1).await.unwrap();
-    }
-    let after = Session::get_entry(&store, 1).await.unwrap().unwrap();
+    // Of the 20 s an eighth is not over.
+    let (before, after, running) = undisturbed(&store, Duration::from_secs(1), async || {
+        Session { id: 1 }.set(&store).await.unwrap();
+        let before = Session::get_entry(&store, 1).await.unwrap().unwrap();
+        for _ in 0..50 {
+            Session::get(&store, 1).await.unwrap();
+        }
+        let after = Session::get_entry(&store, 1).await.unwrap().unwrap();
+        (before, after, running(&store))
+    })
+    .await;
     assert_eq!(before.stamp(), after.stamp());
-    assert_eq!(running(&store), 0);
+    assert_eq!(running, 0);
     assert!(seconds(after.expires_in()) <= seconds(before.expires_in()));
 }
 
@@ -703,7 +718,7 @@ async fn a_touch_extends_freshness(on: On) {
     }
     assert!(Page::touch(&store, 1).await.unwrap());
     let left = seconds(Page::ttl(&store, 1).await.unwrap());
-    assert!((11..=21).contains(&left), "{left}");
+    assert!((11..=25).contains(&left), "{left}");
 }
 
 #[tokio::test]

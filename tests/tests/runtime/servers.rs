@@ -7,7 +7,7 @@ use valkey_runtime::{Cached, ErrorKind, SetOptions, Ttl};
 use valkey_tests::resp::Value;
 
 use crate::database::until;
-use crate::stores::On;
+use crate::stores::{On, connect};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", ttl = "5m", version = 2)]
@@ -282,7 +282,7 @@ async fn scripts_that_the_server_forgot_are_sent_again() {
 #[tokio::test]
 async fn a_verb_is_one_round_trip() {
     let server = valkey_tests::Server::plain();
-    let store = valkey_runtime::Store::connect(&server.url()).await.unwrap();
+    let store = connect(&server.url()).await;
     ada(1).set(&store).await.unwrap();
     User::del(&store, 2).await.unwrap();
     server.reset_command_counts();

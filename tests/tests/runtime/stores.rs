@@ -6,10 +6,23 @@ use valkey_runtime::{Builder, Store};
 use valkey_tests::resp::Value;
 use valkey_tests::{Cluster, Server};
 
+use crate::database::PATIENCE;
+
 pub(crate) static PLAIN: LazyLock<Server> = LazyLock::new(Server::plain);
 pub(crate) static TLS: LazyLock<Server> = LazyLock::new(Server::tls);
 pub(crate) static UNIX: LazyLock<Server> = LazyLock::new(Server::unix);
 pub(crate) static CLUSTER: LazyLock<Cluster> = LazyLock::new(Server::cluster);
+
+/// Gives up no command because the machine is busy. For all stores but those of tests about deadlines.
+pub(crate) fn patient(builder: Builder) -> Builder {
+    builder.connect_timeout(PATIENCE).command_timeout(PATIENCE)
+}
+
+/// A patient store on the server of this URL.
+pub(crate) async fn connect(url: &str) -> Store {
+    let store = patient(Store::builder().url(url)).connect().await;
+    store.unwrap_or_else(|error| panic!("{error}"))
+}
 
 /// Where a store of a test lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +36,13 @@ pub(crate) enum On {
 
 impl On {
     pub(crate) fn builder(self) -> Builder {
-        match self {
+        patient(match self {
             On::Memory => Store::builder().memory(),
             On::Plain => PLAIN.store_builder(),
             On::Tls => TLS.store_builder(),
             On::Unix => UNIX.store_builder(),
             On::Cluster => CLUSTER.store_builder(),
-        }
+        })
     }
 
     /// A store with a namespace of its own, so that tests share servers and no keys.

@@ -9,6 +9,7 @@ use valkey_tests::resp::Value;
 use valkey_tests::{Proxy, Server};
 
 use crate::database::until;
+use crate::stores::connect;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", tag = "org:{org_id}")]
@@ -31,13 +32,7 @@ fn user(id: u64, row: u32) -> User {
 async fn parted() -> (Server, Proxy, Store, Store) {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
-    let patience = Duration::from_millis(300);
-    let store = Store::builder()
-        .url(&proxy.url())
-        .command_timeout(patience)
-        .operation_timeout(patience);
-    let store = store.connect().await.unwrap();
-    let other = Store::connect(&server.url()).await.unwrap();
+    let (store, other) = (connect(&proxy.url()).await, connect(&server.url()).await);
     (server, proxy, store, other)
 }
 
@@ -112,8 +107,11 @@ async fn an_invalidation_that_is_lost_leaves_nothing_older_to_be_read() {
     assert!(!User::exists(&store, 1).await.unwrap());
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
     // It is replaced, and known to be newer once the loss is long enough ago.
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert_eq!(given(&store, 1, 2).await, 2);
+    until("what was loaded is read", async || {
+        assert_eq!(given(&store, 1, 2).await, 2);
+        User::exists(&store, 1).await.unwrap()
+    })
+    .await;
     assert_eq!(given(&store, 1, 3).await, 2);
     assert_eq!(User::get(&other, 1).await.unwrap(), Some(user(1, 2)));
 }

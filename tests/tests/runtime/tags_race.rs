@@ -8,7 +8,7 @@ use valkey_runtime::{Cached, Loaded, Store, UpdateOptions};
 use valkey_tests::Server;
 use valkey_tests::resp::Value;
 
-use crate::stores::On;
+use crate::stores::{On, patient};
 
 suite! {
     crate::tags_race =>
@@ -206,7 +206,7 @@ async fn no_read_is_older_where_everything_is_evicted() {
         assert_eq!(set, Value::Simple("OK".to_owned()));
     }
     let open = || async {
-        let store = Store::builder().url(&server.url()).namespace("lru");
+        let store = patient(Store::builder().url(&server.url())).namespace("lru");
         store.connect().await.unwrap()
     };
     let stores = vec![open().await, open().await];

@@ -15,9 +15,10 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use valkey_runtime::{BreakerState, Cached, ErrorKind, KeyTracing, ManualClock, Store};
+use valkey_tests::Server;
 
 use crate::database::until;
-use crate::stores::{On, PLAIN};
+use crate::stores::{On, PLAIN, connect};
 
 suite! {
     crate::telemetry =>
@@ -104,10 +105,8 @@ async fn what_is_done_is_counted_type_by_type(on: On) {
 
 #[tokio::test]
 async fn who_joins_and_who_waits_for_another_process_is_counted() {
-    let stores = [
-        On::Plain.store("waits").await,
-        On::Plain.store("waits").await,
-    ];
+    let server = Server::plain();
+    let stores = [connect(&server.url()).await, connect(&server.url()).await];
     let (begun, ends) = (Notify::new(), Notify::new());
     let leading = User::get_or_load(&stores[0], 1, async || {
         begun.notify_one();
@@ -120,6 +119,12 @@ async fn who_joins_and_who_waits_for_another_process_is_counted() {
         let ending = async {
             until("the other process waits", async || {
                 stores[1].stats().waited() == 1
+            })
+            .await;
+            // It goes on waiting, and is counted once.
+            let looks = server.command_count("get");
+            until("it looks three times more", async || {
+                server.command_count("get") >= looks + 3
             })
             .await;
             ends.notify_one();

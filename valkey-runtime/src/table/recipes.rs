@@ -1,9 +1,11 @@
 //! The snippets of `docs/consistency.md`, with what they stand on: a database that keeps no rows.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::testing::ClosedPort;
 use crate::{Cached, Store, UpdateError, UpdateOptions};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -282,5 +284,6 @@ async fn they_do_what_the_page_says() {
 
 /// A store whose server is not there.
 fn away() -> Store {
-    Store::connect_lazy("valkey://127.0.0.1:1").unwrap()
+    static NOBODY: LazyLock<ClosedPort> = LazyLock::new(ClosedPort::new);
+    Store::connect_lazy(&NOBODY.url()).unwrap()
 }

@@ -4,7 +4,7 @@
 //! any store fail, or wait until the test lets them go on, and [`Store::record`] has what was called.
 //!
 //! [`TestServer`] is a private `valkey-server` on a free port of this machine: plain, with TLS, or on a Unix socket;
-//! [`TestCluster`] is three of them. All of it runs on threads and blocking sockets, so that a test is free in its choice of
+//! [`TestCluster`] is three of them. [`ClosedPort`] is where no server is. All of it runs on threads and blocking sockets, so that a test is free in its choice of
 //! async runtime and a stuck runtime can't stall what it is tested with.
 //!
 //! Servers may live in a `static`: they end with the process of the test, however that ends (see [`TestServer`]).
@@ -34,6 +34,8 @@ mod wait;
 #[cfg(unix)]
 pub use cluster::TestCluster;
 pub use faults::{Fault, Faults, Held, Request};
+#[cfg(unix)]
+pub use port::ClosedPort;
 pub use record::{Call, Outcome, Record};
 pub(crate) use record::{Pending, Records};
 #[cfg(unix)]
@@ -89,7 +91,7 @@ pub fn memory() -> (Store, Arc<ManualClock>) {
 #[cfg(unix)]
 #[doc(hidden)]
 pub mod harness {
-    pub use super::port::listener;
+    pub use super::port::Port;
     pub use super::resp;
     pub use super::server::valkey_cli;
     pub use super::wait::{Backoff, eventually};

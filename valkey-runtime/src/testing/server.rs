@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::port::Port;
 use super::process::{Folder, Process};
 use super::resp::{Connection, Value};
 use super::wait::Backoff;
-use super::{TestCluster, Tls, port};
+use super::{TestCluster, Tls};
 use crate::{Builder, Store};
 
 const MISSING: &str = "\
@@ -48,6 +49,8 @@ const ATTEMPTS: u32 = 10;
 /// # }
 /// ```
 ///
+/// It has `maxmemory-clients 256mb`, as a server of one's own should: see `docs/invalidations.md`.
+///
 /// The server is killed and its folder removed when this is dropped, and also
 /// when the process ends in any other way, a `SIGKILL` included: a shell
 /// watches over it. So a server may be shared by the tests of a binary:
@@ -71,7 +74,9 @@ pub struct TestServer {
     process: Mutex<Option<Process>>,
     transport: Transport,
     settings: Vec<(String, String)>,
-    port: u16,
+    /// Whether it bounds what it keeps for clients that do not read: servers of before Redis 7 have no setting for that.
+    bounds_clients: bool,
+    port: Port,
     folder: Folder,
 }
 
@@ -98,7 +103,7 @@ enum Transport {
     Tcp,
     Unix,
     Tls(Box<Tls>),
-    ClusterNode { bus_port: u16 },
+    ClusterNode { bus: Port },
 }
 
 impl TestServer {
@@ -151,7 +156,7 @@ impl TestServer {
             !matches!(self.transport, Transport::Unix),
             "a server on a Unix socket has no port"
         );
-        self.port
+        self.port.number()
     }
 
     /// The address with [`TestServer::port`].
@@ -169,7 +174,7 @@ impl TestServer {
     pub fn url(&self) -> String {
         match &self.transport {
             Transport::Unix => format!("unix:{}", self.socket().display()),
-            _ => self.url_at(self.port),
+            _ => self.url_at(self.port.number()),
         }
     }
 
@@ -237,7 +242,7 @@ impl TestServer {
     }
 
     /// Kills the server (`SIGKILL`) and waits for its end. Its port then
-    /// refuses connections, until [`TestServer::restart`].
+    /// refuses connections, and is nobody else's, until [`TestServer::restart`].
     pub fn kill(&self) {
         *self.process() = None;
     }
@@ -295,14 +300,15 @@ impl TestServer {
                 cli.arg("-s").arg(self.socket());
             }
             Transport::Tcp => {
-                cli.arg("-p").arg(self.port.to_string());
+                cli.arg("-p").arg(self.port.number().to_string());
             }
             // `-c` follows a key to its node.
             Transport::ClusterNode { .. } => {
-                cli.args(["-c", "-p"]).arg(self.port.to_string());
+                cli.args(["-c", "-p"]).arg(self.port.number().to_string());
             }
             Transport::Tls(tls) => {
-                cli.args(["--tls", "-p"]).arg(self.port.to_string());
+                cli.args(["--tls", "-p"])
+                    .arg(self.port.number().to_string());
                 cli.arg("--cacert").arg(&tls.ca);
                 cli.arg("--cert").arg(&tls.cert);
                 cli.arg("--key").arg(&tls.key);
@@ -354,8 +360,8 @@ impl TestServer {
 
     /// The port of a cluster's node for the other nodes.
     pub(crate) fn bus_port(&self) -> u16 {
-        match self.transport {
-            Transport::ClusterNode { bus_port } => bus_port,
+        match &self.transport {
+            Transport::ClusterNode { bus } => bus.number(),
             _ => panic!("a server outside of a cluster has no bus"),
         }
     }
@@ -423,7 +429,7 @@ impl TestServer {
             "appendonly no".into(),
             "enable-debug-command local".into(),
         ];
-        let port = self.port;
+        let port = self.port.number();
         match &self.transport {
             Transport::Tcp => lines.push(format!("port {port}")),
             Transport::Unix => lines.push("port 0".into()),
@@ -440,15 +446,18 @@ impl TestServer {
                     tls.user, tls.password
                 ));
             }
-            Transport::ClusterNode { bus_port } => {
+            Transport::ClusterNode { bus } => {
                 lines.push(format!("port {port}"));
-                lines.push(format!("cluster-port {bus_port}"));
+                lines.push(format!("cluster-port {}", bus.number()));
                 lines.push("cluster-enabled yes".into());
                 lines.push("cluster-config-file nodes.conf".into());
                 // Low, so that a test sees a lost node noticed; not so low
                 // that a busy machine looks like one.
                 lines.push("cluster-node-timeout 2000".into());
             }
+        }
+        if self.bounds_clients {
+            lines.push("maxmemory-clients 256mb".into());
         }
         for (name, value) in &self.settings {
             lines.push(format!("{name} {value}"));
@@ -503,27 +512,33 @@ impl TestServerBuilder {
             Kind::Plain => Transport::Tcp,
             Kind::Unix => Transport::Unix,
             Kind::Tls { names } => Transport::Tls(Box::new(Tls::issue(folder.path(), names))),
-            Kind::ClusterNode => Transport::ClusterNode { bus_port: 0 },
+            Kind::ClusterNode => Transport::ClusterNode { bus: Port::free() },
         };
         let mut server = TestServer {
             process: Mutex::new(None),
             transport,
             settings: self.settings,
-            port: 0,
+            bounds_clients: true,
+            port: Port::free(),
             folder,
         };
         for _ in 0..ATTEMPTS {
-            server.port = port::free();
-            if let Transport::ClusterNode { bus_port } = &mut server.transport {
-                *bus_port = port::free();
-            }
             let mut process = server.spawn();
             match server.wait_until_ready(&mut process) {
                 Ok(()) => {
                     server.process = Mutex::new(Some(process));
                     return server;
                 }
-                Err(log) if log.contains("Address already in use") => {}
+                // Somebody else's, who does not take free ports.
+                Err(log) if log.contains("Address already in use") => {
+                    server.port = Port::free();
+                    if let Transport::ClusterNode { bus } = &mut server.transport {
+                        *bus = Port::free();
+                    }
+                }
+                Err(log) if server.bounds_clients && log.contains("maxmemory-clients") => {
+                    server.bounds_clients = false;
+                }
                 Err(log) => panic!("the server did not start:\n{log}"),
             }
         }

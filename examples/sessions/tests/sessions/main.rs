@@ -6,6 +6,7 @@ mod middleware;
 mod store;
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use sessions::ValkeySessions;
 use valkey_runtime::Store;
@@ -19,5 +20,8 @@ async fn both() -> [ValkeySessions; 2] {
 }
 
 async fn connect(server: &Server) -> Store {
-    Store::connect(&server.url()).await.expect("a server")
+    // However busy the machine is.
+    let builder = Store::builder().url(&server.url());
+    let builder = builder.command_timeout(Duration::from_secs(30));
+    builder.connect().await.expect("a server")
 }

@@ -196,7 +196,7 @@ async fn no_session_is_read_for_longer_than_two_weeks() {
 #[tokio::test]
 async fn no_read_extends_a_session_beyond_its_date() {
     let (sessions, store, clock) = on_a_clock().await;
-    let mut record = record(1.into(), Duration::milliseconds(200));
+    let mut record = record(1.into(), Duration::seconds(2));
     sessions.create(&mut record).await.unwrap();
     assert!(found(&sessions, &store, &record.id).await);
     // What lies in the store lives on, as it was read; its date is another matter.
@@ -268,7 +268,9 @@ async fn a_session_may_be_large_but_not_larger_than_the_store_takes() {
     let server = Server::plain();
     for builder in [
         Store::builder().memory(),
-        Store::builder().url(&server.url()),
+        Store::builder()
+            .url(&server.url())
+            .command_timeout(StdDuration::from_secs(30)),
     ] {
         let store = builder.max_size(1024 * 1024).connect().await.unwrap();
         let sessions = ValkeySessions::new(store);

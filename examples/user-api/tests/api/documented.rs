@@ -4,7 +4,7 @@ use std::process::Command;
 
 use valkey_tests::Server;
 
-use crate::program::Program;
+use crate::program::{Program, long_window};
 
 const README: &str = include_str!("../../README.md");
 
@@ -72,11 +72,11 @@ fn is_like(line: &str, expected: &str) -> bool {
 
 #[test]
 fn the_session_goes_as_the_readme_says() {
-    // Of a window this long the test does not see the end.
-    let program = Program::start(&[("API_LIMIT", "100/365d")]);
+    let window = long_window();
+    let program = Program::start(&[("API_LIMIT", &format!("100/{window}s"))]);
     let port = program.address.port().to_string();
     for step in session("\n## A session") {
-        run(&step, &[("3000", &port), ("w=900", "w=31536000")]);
+        run(&step, &[("3000", &port), ("w=900", &format!("w={window}"))]);
     }
 }
 

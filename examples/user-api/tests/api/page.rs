@@ -1,12 +1,14 @@
 //! The status page, in a browser.
 
+use std::time::Instant;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::chromium::Chromium;
-use crate::program::Program;
+use crate::program::{LONG, Program, long_window};
 
 /// Resolves with what the page was drawn from, at its next poll.
 const NEXT_POLL: &str = "new Promise(done => document.addEventListener('polled', polled => done(polled.detail), { once: true }))";
@@ -30,9 +32,17 @@ fn last(page: &mut Chromium, chart: &str) -> Vec<Option<f64>> {
         .collect()
 }
 
+/// Waits until the page has asked and was told this number.
+fn until_polled(page: &mut Chromium, name: &str, number: u64) {
+    let started = Instant::now();
+    while page.evaluate(NEXT_POLL)[name] != number {
+        assert!(started.elapsed() < LONG, "{name} is not {number}");
+    }
+}
+
 #[tokio::test]
 async fn the_page_shows_what_was_done() {
-    let program = Program::start(&[("API_LIMIT", "10/365d")]);
+    let program = Program::start(&[("API_LIMIT", &format!("10/{}s", long_window()))]);
     let client = Client::new();
     let get = async |path| {
         client
@@ -49,7 +59,7 @@ async fn the_page_shows_what_was_done() {
 
     let mut page = Chromium::start();
     page.open(&program.url("/?every=50"));
-    while page.evaluate(NEXT_POLL)["hits"] != 3 {}
+    until_polled(&mut page, "hits", 3);
     for (selector, shown) in [
         ("#location", "this process"),
         ("#breaker", "closed"),
@@ -79,7 +89,7 @@ async fn the_page_shows_what_was_done() {
     for _ in 0..2 {
         assert_eq!(get("/users/42").await, 429);
     }
-    while page.evaluate(NEXT_POLL)["refused"] != 2 {}
+    until_polled(&mut page, "refused", 2);
     assert_eq!(text(&mut page, "#hits b"), "60.0 %");
     assert_eq!(text(&mut page, "#loads b"), "4");
     assert_eq!(text(&mut page, "#limits b"), "2");

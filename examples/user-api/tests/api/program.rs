@@ -5,14 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use crate::folder::Folder;
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// The program, ended when this is dropped.
 pub(crate) struct Program {
@@ -32,13 +32,7 @@ impl Program {
     /// Runs it with these variables, with a database of its own and on a port of its own unless they say otherwise.
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_user-api"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("VALKEY_") {
-                command.env_remove(name);
-            }
-        }
-        let mut child = command
+        let mut child = command()
             .env("DATABASE_URL", folder.database())
             .env("ADDRESS", "127.0.0.1:0")
             .envs(variables.iter().copied())
@@ -121,6 +115,26 @@ impl Log {
             .expect("no panic");
         found(&lines).unwrap_or_else(|| panic!("no {message:?} in {lines:?}"))
     }
+}
+
+/// The program, with nothing of this machine's settings of a store.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_user-api"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VALKEY_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// How many seconds a window lasts of which no test sees the end: windows begin with the clock's own.
+pub(crate) fn long_window() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_secs();
+    let windows = [300, 347].map(|days| days * 86_400);
+    let longest = windows.into_iter().max_by_key(|all| all - now % all);
+    longest.expect("one of two")
 }
 
 /// Reads one line of a response, without its end.

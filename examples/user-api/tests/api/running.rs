@@ -6,12 +6,9 @@ use std::time::Duration;
 use prometheus_parse::{LineInfo, Scrape, Value as Sample};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
-use valkey_tests::Server;
+use valkey_tests::{Server, eventually};
 
-use crate::program::{Program, read_line, write};
-
-/// Of a window this long no test sees the end.
-const WINDOW: &str = "100/365d";
+use crate::program::{LONG, Program, command, long_window, read_line, write};
 
 async fn get(program: &Program, path: &str) -> Response {
     let url = program.url(path);
@@ -53,7 +50,8 @@ fn total(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> f64 {
 
 #[tokio::test]
 async fn the_101st_request_in_a_window_is_refused() {
-    let program = Program::start(&[("API_LIMIT", WINDOW)]);
+    let window = long_window();
+    let program = Program::start(&[("API_LIMIT", &format!("100/{window}s"))]);
     let fields = |response: &Response| {
         let names = ["ratelimit-policy", "ratelimit", "retry-after"];
         let field = |name| response.headers().get(name)?.to_str().ok();
@@ -63,7 +61,7 @@ async fn the_101st_request_in_a_window_is_refused() {
         let response = get(&program, "/users/42").await;
         assert_eq!(response.status(), 200);
         let [policy, limit, retry] = fields(&response);
-        assert_eq!(policy, "\"api\";q=100;w=31536000");
+        assert_eq!(policy, format!("\"api\";q=100;w={window}"));
         assert!(
             limit.starts_with(&format!("\"api\";r={left};t=")),
             "{limit}"
@@ -75,7 +73,7 @@ async fn the_101st_request_in_a_window_is_refused() {
     let [_, limit, retry] = fields(&refused);
     assert_eq!(limit, format!("\"api\";r=0;t={retry}"));
     let retry: u64 = retry.parse().expect("seconds");
-    assert!((1..=365 * 86_400).contains(&retry), "{retry}");
+    assert!((1..=window).contains(&retry), "{retry}");
 
     // Who watches the service is not limited, and sees it.
     let status = json(&program, "/status.json").await;
@@ -186,11 +184,15 @@ async fn without_valkey_it_goes_on_from_the_database() {
     );
 
     server.restart();
-    let mut health = health;
-    while health["status"] != "ok" || health["cache"]["undelivered"] != 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        health = json(&program, "/health").await;
-    }
+    let back = async {
+        let mut health = health;
+        while health["status"] != "ok" || health["cache"]["undelivered"] != 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            health = json(&program, "/health").await;
+        }
+    };
+    let back = tokio::time::timeout(LONG, back).await;
+    back.expect("it is well again");
     assert_eq!(json(&program, "/users/42").await, written);
     let hits = json(&program, "/status.json").await["hits"].as_u64();
     assert_eq!(json(&program, "/users/42").await, written);
@@ -219,9 +221,7 @@ fn a_request_under_way_is_answered_before_the_end() {
 
     program.terminate();
     program.wait_for("ending: no more connections, and what is under way is answered");
-    while program.connect().is_ok() {
-        std::thread::yield_now();
-    }
+    eventually("it does not listen any more", || program.connect().is_err());
     write(&stream, body);
     let mut response = String::new();
     responses.read_to_string(&mut response).expect("an answer");
@@ -234,8 +234,7 @@ fn a_request_under_way_is_answered_before_the_end() {
 #[test]
 fn a_mistake_in_the_environment_is_named() {
     let run = |name: &str, value: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_user-api"));
-        let output = command
+        let output = command()
             .env("DATABASE_URL", "sqlite::memory:")
             .env(name, value)
             .output();

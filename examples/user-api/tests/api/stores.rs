@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -148,7 +149,9 @@ async fn stores(cache: Cache) -> [Store; 2] {
         Cache::Valkey => SERVER.url(),
         Cache::Cluster => CLUSTER.url(),
     };
+    // However busy the machine is.
     let builder = Store::builder().url(&url).namespace(namespace);
+    let builder = builder.command_timeout(Duration::from_secs(30));
     let first = builder.clone().connect().await.expect("a server");
     [first, builder.connect().await.expect("a server")]
 }
