@@ -92,8 +92,24 @@ impl Background {
         self.begin(task)
     }
 
+    /// As [`spawn_needed`](Self::spawn_needed), in this runtime.
+    pub(crate) fn spawn_needed_in(
+        &self,
+        runtime: &Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<AbortHandle> {
+        self.begin_in(runtime, task)
+    }
+
     fn begin(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
-        let runtime = Handle::try_current().ok()?;
+        self.begin_in(&Handle::try_current().ok()?, task)
+    }
+
+    fn begin_in(
+        &self,
+        runtime: &Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<AbortHandle> {
         let tasks = self.0.clone();
         let task = self.0.tracker.track_future(async move {
             tasks.cancelled.run_until_cancelled(task).await;

@@ -364,6 +364,10 @@ impl Store {
     /// more was told than is kept for a reader who does not read. A connection that was lost without a word is known to be after
     /// a second and the [deadline for connecting](Builder::connect_timeout). There is a new one as soon as the server lets us in.
     ///
+    /// What a process does not read lies in the server. So it is read by a thread of the store's own, also while the runtime stands
+    /// still; but a process that is stopped fills the server's memory, where that has `maxmemory` and no `maxmemory-clients`. Of
+    /// such a server this logs a warning, once, if it lets us ask (`CONFIG GET`).
+    ///
     /// # Errors
     /// When the server can't be reached, or does not let us track its keys (the user of an ACL needs `client|tracking`, and
     /// `cluster|slots` on a cluster).

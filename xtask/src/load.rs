@@ -50,6 +50,8 @@ fn measure(folder: &Path) -> Result {
         "127.0.0.1",
         "--save",
         "",
+        "--maxmemory-clients",
+        "64mb",
         "--dir",
     ]);
     let _valkey = Running::start(valkey.arg(folder), "Ready to accept connections")?;

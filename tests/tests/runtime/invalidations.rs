@@ -1,6 +1,8 @@
 //! What changes in a store is told to its subscribers, and that something may not have been told is told too.
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -8,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use valkey_runtime::{
     Builder, Cached, ErrorKind, InvalidatedKey, Invalidation, Invalidations, SetOptions, Store,
 };
+use valkey_tests::resp::{Value, encode};
 use valkey_tests::{Cluster, Proxy, Server, eventually};
 
 use crate::database::{PATIENCE, until};
-use crate::stores::On;
+use crate::faults::Log;
+use crate::stores::{On, connect, patient};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", ttl = "1h", ttl_absent = "1h")]
@@ -49,7 +53,7 @@ struct Member {
 const SHORT: Duration = Duration::from_secs(1);
 
 async fn store(server: &Server) -> Store {
-    Store::connect(&server.url()).await.unwrap()
+    connect(&server.url()).await
 }
 
 async fn next(told: &mut Invalidations) -> Option<Invalidation> {
@@ -287,20 +291,20 @@ async fn connections_come_and_go_with_the_subscribers(builder: Builder, nodes: &
 #[tokio::test]
 async fn connections_to_a_server_come_and_go_with_the_subscribers() {
     let server = Server::plain();
-    let builder = Store::builder().url(&server.url());
+    let builder = patient(Store::builder().url(&server.url()));
     connections_come_and_go_with_the_subscribers(builder, &[server]).await;
     let server = Server::unix();
-    let builder = Store::builder().url(&server.url());
+    let builder = patient(Store::builder().url(&server.url()));
     connections_come_and_go_with_the_subscribers(builder, &[server]).await;
     let server = Server::tls();
-    let builder = server.store_builder();
+    let builder = patient(server.store_builder());
     connections_come_and_go_with_the_subscribers(builder, &[server]).await;
 }
 
 #[tokio::test]
 async fn connections_to_a_cluster_come_and_go_with_the_subscribers() {
     let cluster = Server::cluster();
-    let builder = Store::builder().url(&cluster.url());
+    let builder = patient(Store::builder().url(&cluster.url()));
     connections_come_and_go_with_the_subscribers(builder, cluster.nodes()).await;
 }
 
@@ -319,7 +323,7 @@ async fn the_connection_ends_with_a_store_that_is_dropped() {
 async fn a_subscription_that_is_given_up_leaves_nothing() {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
-    let store = Store::connect(&proxy.url()).await.unwrap();
+    let store = connect(&proxy.url()).await;
     let running = store.stats().background_running();
     proxy.stall();
     assert!(store.invalidations().now_or_never().is_none());
@@ -369,7 +373,7 @@ async fn a_server_that_is_silent_is_an_error() {
 #[tokio::test]
 async fn a_cluster_of_which_a_node_is_not_there_is_an_error() {
     let cluster = Server::cluster();
-    let store = Store::connect(&cluster.url()).await.unwrap();
+    let store = connect(&cluster.url()).await;
     cluster.nodes()[2].kill();
     let error = store.invalidations().await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
@@ -390,7 +394,7 @@ async fn a_user_who_may_not_track_is_told() {
     };
     allow("-client|tracking");
     let url = format!("valkey://ada:secret@127.0.0.1:{}/", server.port());
-    let store = Store::connect(&url).await.unwrap();
+    let store = connect(&url).await;
     let error = store.invalidations().await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     allow("+client|tracking");
@@ -432,7 +436,7 @@ async fn a_connection_that_is_killed_is_a_gap() {
 async fn a_lost_connection_is_a_gap_and_the_next_one_another() {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
-    let store = Store::connect(&proxy.url()).await.unwrap();
+    let store = connect(&proxy.url()).await;
     let mut told = store.invalidations().await.unwrap();
     let mut sleeps = store.invalidations().await.unwrap();
     set(&store, 1).await;
@@ -506,7 +510,7 @@ async fn a_silent_connection_is_a_gap() {
 async fn a_server_that_answers_keeps_its_connection() {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
-    let store = Store::connect(&proxy.url()).await.unwrap();
+    let store = connect(&proxy.url()).await;
     let mut told = store.invalidations().await.unwrap();
     let accepted = proxy.accepted();
     server.reset_command_counts();
@@ -531,7 +535,7 @@ async fn a_server_that_is_emptied_at_once_is_a_gap() {
         is_told(&store, &mut told).await;
     }
     let cluster = Server::cluster();
-    let store = Store::connect(&cluster.url()).await.unwrap();
+    let store = connect(&cluster.url()).await;
     let mut told = store.invalidations().await.unwrap();
     cluster.nodes()[1].command(&["FLUSHALL"]);
     gap(&mut told).await;
@@ -629,7 +633,7 @@ fn on_node(cluster: &Cluster, at: usize) -> u64 {
     let node = &cluster.nodes()[at];
     let served = |id: &u64| {
         let answer = node.command(&["EXISTS", &format!("user:{id}")]);
-        matches!(answer, valkey_tests::resp::Value::Integer(_))
+        matches!(answer, Value::Integer(_))
     };
     (1000..).find(served).unwrap()
 }
@@ -699,7 +703,7 @@ async fn a_failover_is_a_gap() {
     let cluster = Server::cluster();
     let [one, primary, replica] = with_a_replica(&cluster);
     let id = on_node(&cluster, 1);
-    let store = Store::connect(&cluster.url()).await.unwrap();
+    let store = connect(&cluster.url()).await;
     let mut told = store.invalidations().await.unwrap();
     until("those with slots are tracked", async || {
         [one, primary, replica].map(tracking) == [1, 1, 0]
@@ -730,7 +734,7 @@ async fn a_failover_by_hand_is_a_gap_within_a_second() {
     let cluster = Server::cluster();
     let [one, primary, replica] = with_a_replica(&cluster);
     let id = on_node(&cluster, 1);
-    let store = Store::connect(&cluster.url()).await.unwrap();
+    let store = connect(&cluster.url()).await;
     let mut told = store.invalidations().await.unwrap();
     say(replica, &["CLUSTER", "FAILOVER"]);
     gap(&mut told).await;
@@ -745,7 +749,7 @@ async fn a_failover_by_hand_is_a_gap_within_a_second() {
     assert!(key(&mut told).await.is::<User>(id));
 }
 
-/// The tasks of a store end with the runtime that they were spawned in; who reads in another goes on.
+/// What tells it is on a thread of the store's own.
 #[test]
 fn a_stream_outlives_its_runtime() {
     let runtime = || {
@@ -763,12 +767,124 @@ fn a_stream_outlives_its_runtime() {
     });
     drop(first);
     runtime().block_on(async {
-        gap(&mut told).await;
-        gap(&mut told).await;
+        assert!(told.is_live());
         until("there is a connection for writes", async || {
             store.ping().await.is_ok()
         })
         .await;
         is_told(&store, &mut told).await;
     });
+}
+
+/// Writes so many keys with long names, in one go.
+fn write_many(server: &Server, count: u32) {
+    const WRITE: &str =
+        "for i = 1, ARGV[1] do redis.call('SET', 'user:' .. i .. string.rep('x', 200), '') end";
+    let answer = server.command(&["EVAL", WRITE, "0", &count.to_string()]);
+    assert_eq!(answer, Value::Null);
+}
+
+/// How many bytes the server keeps for clients that track.
+fn unread(server: &Server) -> u64 {
+    let clients = server.command(&["CLIENT", "LIST"]).text().unwrap();
+    let field = |line: &str, name: &str| {
+        let mut fields = line.split(' ');
+        let value = fields.find_map(|field| field.strip_prefix(name));
+        value.unwrap_or_default().to_owned()
+    };
+    let tracking = clients
+        .lines()
+        .filter(|line| field(line, "flags=").contains('t'));
+    tracking
+        .map(|line| field(line, "omem=").parse::<u64>().unwrap())
+        .sum()
+}
+
+/// The runtime that subscribed is driven now and then only. What the server tells is read all the same.
+#[test]
+fn nothing_lies_in_the_server_while_the_runtime_stands_still() {
+    let server = Server::plain();
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    let (_store, mut told) = runtime.block_on(async {
+        let store = store(&server).await;
+        let told = store.invalidations().await.unwrap();
+        (store, told)
+    });
+    // 24 MB, and more than the system would keep.
+    write_many(&server, 100_000);
+    eventually("all of it is read", || unread(&server) == 0);
+    // Of that the last, or that there was more than is kept.
+    runtime.block_on(async {
+        loop {
+            match next(&mut told).await {
+                Some(Invalidation::Key(key)) if !key.as_bytes().starts_with(b"user:100000x") => {}
+                Some(Invalidation::Key(_) | Invalidation::Gap) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+/// What a store that subscribes to a server with these settings has to say.
+async fn said_of(settings: &[(&str, &str)]) -> String {
+    let log = Log::default();
+    let _logging = log.takes();
+    let server = settings
+        .iter()
+        .fold(Server::builder(), |server, (name, value)| {
+            server.setting(name, value)
+        });
+    let server = server.start();
+    let store = store(&server).await;
+    for _ in 0..3 {
+        let mut told = store.invalidations().await.unwrap();
+        is_told(&store, &mut told).await;
+    }
+    log.text()
+}
+
+#[tokio::test]
+async fn a_server_that_puts_what_is_unread_in_the_place_of_entries_is_warned_of_once() {
+    let (entries, clients) = ("maxmemory", "maxmemory-clients");
+    let said = said_of(&[(entries, "64mb"), (clients, "0")]).await;
+    let lines: Vec<_> = said.lines().filter(|line| line.contains(clients)).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(lines[0].contains("WARN"), "{}", lines[0]);
+    let output = ("client-output-buffer-limit", "normal 32mb 8mb 60");
+    for settings in [
+        &[(clients, "0")][..],
+        &[(entries, "64mb"), (clients, "5%")],
+        &[(entries, "64mb"), (clients, "0"), output],
+    ] {
+        let said = said_of(settings).await;
+        assert!(!said.contains("WARN"), "{settings:?}: {said}");
+    }
+}
+
+/// As the kit's servers are, and as the page says.
+#[tokio::test]
+async fn a_subscriber_that_stopped_is_closed_and_writes_go_on() {
+    let server = Server::builder()
+        .setting("maxmemory", "32mb")
+        .setting("maxmemory-policy", "allkeys-lru")
+        .setting("maxmemory-clients", "4mb")
+        .start();
+    let store = store(&server).await;
+    User { id: 1 }.set(&store).await.unwrap();
+    // As a process that is stopped: its connection is there, and nobody reads from it.
+    let mut stopped = TcpStream::connect(server.addr()).unwrap();
+    for command in [&["HELLO", "3"][..], &["CLIENT", "TRACKING", "ON", "BCAST"]] {
+        stopped.write_all(&encode(command)).unwrap();
+    }
+    until("it is told", async || tracking(&server) == 1).await;
+    until("it is closed", async || {
+        write_many(&server, 5_000);
+        tracking(&server) == 0
+    })
+    .await;
+    // Entries are still there, and one more is stored.
+    assert_ne!(server.command(&["DBSIZE"]), Value::Integer(0));
+    User { id: 2 }.set(&store).await.unwrap();
+    assert!(User::exists(&store, 2).await.unwrap());
 }

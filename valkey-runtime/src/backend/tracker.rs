@@ -5,6 +5,9 @@
 //! lost. What the server says goes from the connection to the [`Hub`] without a task in between. [`Coverage`] decides which
 //! nodes have a task, and when there is a gap.
 //!
+//! All of that is on a thread of its own, since what is not read from these connections lies in the server, in the place of
+//! entries: a runtime of the application's may be driven now and then only, or wait for something that blocks.
+//!
 //! A connection of its own, since what it is for is to be told when it is lost, and the cluster's client has no part in it:
 //! that does not tell which connection to which node was lost, or made anew.
 
@@ -16,10 +19,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, Client, Cmd, PushInfo, PushKind, RedisResult, Value};
-use tokio::sync::{Notify, watch};
+use tokio::runtime::{self, Handle};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 
 use super::breaker::pause;
 use super::failure::{from_redis, timed_out, unexpected_answer};
@@ -71,6 +79,9 @@ struct State {
     run: Option<Run>,
     /// A task ended with its runtime, or could not begin.
     neglected: bool,
+    /// A node that puts what is not read in the place of entries, and whether that was said.
+    unbounded: Option<Node>,
+    warned: bool,
     over: bool,
     /// The last of the numbers that tasks and connections are told apart by.
     number: u64,
@@ -79,6 +90,34 @@ struct State {
 struct Run {
     coverage: Coverage<Node, Error>,
     tasks: BTreeMap<Node, Task>,
+    /// `None` where there can be no more threads: then the tasks are in the runtime of whoever needs them.
+    reader: Option<Reader>,
+}
+
+/// A thread that reads what servers tell, until this is dropped.
+struct Reader {
+    runtime: Handle,
+    _end: oneshot::Sender<()>,
+}
+
+impl Reader {
+    fn start() -> std::io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name("valkey-invalidations".into())
+            .spawn(move || {
+                // Nothing is sent.
+                let _ = runtime.block_on(ended);
+            })?;
+        Ok(Self {
+            runtime: handle,
+            _end: end,
+        })
+    }
 }
 
 struct Task {
@@ -126,7 +165,9 @@ impl Tracker {
         let limit = self.0.attempt().saturating_add(self.0.attempt());
         let joined = tokio::time::timeout(limit, self.0.joined(since)).await;
         let joined = joined.unwrap_or_else(|_| Err(timed_out(limit).context("still connecting")));
-        joined.map(|buffer| (buffer, interest))
+        let buffer = joined?;
+        self.0.warn_once();
+        Ok((buffer, interest))
     }
 
     /// Nothing is told any more.
@@ -162,6 +203,11 @@ impl Interest {
         let run = state.run.get_or_insert_with(|| Run {
             coverage: Coverage::new(shared.servers.seeds()),
             tasks: BTreeMap::new(),
+            reader: Reader::start()
+                .inspect_err(|error| {
+                    tracing::warn!("no thread to read what the server tells: {error}")
+                })
+                .ok(),
         });
         Ok((Self(shared.clone()), run.coverage.failures()))
     }
@@ -279,7 +325,14 @@ impl Shared {
             if let Entry::Vacant(place) = run.tasks.entry(node) {
                 let number = state.next_number();
                 let task = follow(self.clone(), place.key().clone(), number);
-                match self.background.spawn_needed(task) {
+                let spawned = match &run.reader {
+                    Some(reader) => {
+                        let task = as_here(task);
+                        self.background.spawn_needed_in(&reader.runtime, task)
+                    }
+                    None => self.background.spawn_needed(task),
+                };
+                match spawned {
                     Some(handle) => drop(place.insert(Task { number, handle })),
                     None => state.neglected = true,
                 }
@@ -361,7 +414,42 @@ impl Shared {
         let command = tracking_command(self.hub.namespace());
         tracking.ask(&command, connect).await?;
         let required = self.asked(&mut tracking, node).await?;
+        self.look_at_limits(&mut tracking, node).await;
         Ok((tracking, required))
+    }
+
+    /// Whether the node bounds what it keeps for who does not read, where it may be asked.
+    async fn look_at_limits(&self, tracking: &mut Tracking, node: &Node) {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg(&LIMITS);
+        match tracking.ask(&command, self.silence()).await {
+            Ok(answer) => {
+                if is_unbounded(answer) {
+                    self.lock().unbounded = Some(node.clone());
+                }
+            }
+            Err(error) => tracing::debug!("{node} does not say what it bounds: {error}"),
+        }
+    }
+
+    /// Says once that a process which stops, and has a stream, can fill the server's memory.
+    fn warn_once(&self) {
+        let node = {
+            let mut state = self.lock();
+            if state.warned {
+                return;
+            }
+            let node = state.unbounded.clone();
+            state.warned = node.is_some();
+            node
+        };
+        if let Some(node) = node {
+            tracing::warn!(
+                "{node} has `maxmemory` and no `maxmemory-clients`: if a process with a stream of invalidations stops, what it \
+                 does not read takes the place of the entries, and then writes are refused. Set `maxmemory-clients` \
+                 (docs/invalidations.md)"
+            );
+        }
     }
 
     /// How long a node may be silent when it is asked: as long as a peer that is gone without a word (see `tcp_settings`). Not
@@ -512,6 +600,15 @@ async fn follow(shared: Arc<Shared>, node: Node, task: u64) {
     }
 }
 
+/// A task of another thread whose lines go where those of this caller do, if that is anywhere.
+fn as_here(task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+    let here = tracing::dispatcher::get_default(tracing::Dispatch::clone);
+    match here.is::<NoSubscriber>() {
+        true => task.boxed(),
+        false => task.with_subscriber(here).boxed(),
+    }
+}
+
 /// Says that nobody follows a node any more, where the task ends with its runtime.
 struct Gone<'a>(&'a Arc<Shared>, &'a Node, u64);
 
@@ -560,6 +657,46 @@ impl Servers {
                 .into()),
         }
     }
+}
+
+/// What a server is asked of its settings: those of them that it has are answered.
+const LIMITS: [&str; 3] = [
+    "maxmemory",
+    "maxmemory-clients",
+    "client-output-buffer-limit",
+];
+
+/// Whether a server bounds its entries and not what it keeps for clients that do not read it. Servers of before Redis 7 have no
+/// `maxmemory-clients`; a limit of the output of class `normal` does as well.
+fn is_unbounded(settings: Value) -> bool {
+    let pairs: Vec<(Value, Value)> = match settings {
+        Value::Map(pairs) => pairs,
+        Value::Array(items) => {
+            let mut items = items.into_iter();
+            std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect()
+        }
+        _ => return false,
+    };
+    let text = |value: &Value| match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    };
+    let setting = |name: &str| {
+        let mut pairs = pairs.iter();
+        let found = pairs.find(|(key, _)| text(key).as_deref() == Some(name));
+        found.and_then(|(_, value)| text(value))
+    };
+    let is_set = |value: &str| value != "0" && value != "0%";
+    let bounds_entries = setting("maxmemory").is_some_and(|bytes| is_set(&bytes));
+    let bounds_clients = setting("maxmemory-clients").is_some_and(|bytes| is_set(&bytes));
+    // `normal 0 0 0 slave 268435456 67108864 60 …`: a hard limit, a soft one, and its seconds.
+    let output = setting("client-output-buffer-limit").unwrap_or_default();
+    let mut words = output
+        .split_whitespace()
+        .skip_while(|word| *word != "normal");
+    let bounds_output = words.nth(1).is_some_and(is_set) || words.next().is_some_and(is_set);
+    bounds_entries && !bounds_clients && !bounds_output
 }
 
 fn tracking_command(namespace: &str) -> Cmd {
@@ -669,6 +806,46 @@ mod tests {
         };
         assert_eq!(words("ns:"), "CLIENT TRACKING ON BCAST PREFIX ns:");
         assert_eq!(words(""), "CLIENT TRACKING ON BCAST");
+    }
+
+    #[test]
+    fn a_server_is_unbounded_that_bounds_its_entries_alone() {
+        const NONE: &str = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
+        let settings = |pairs: &[(&str, &str)]| {
+            let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+            let pairs = pairs.iter().map(|(name, value)| (text(name), text(value)));
+            Value::Map(pairs.collect())
+        };
+        let (limit, clients, output) = (
+            "maxmemory",
+            "maxmemory-clients",
+            "client-output-buffer-limit",
+        );
+        for unbounded in [
+            &[(limit, "1048576"), (clients, "0"), (output, NONE)][..],
+            &[(limit, "1048576"), (clients, "0")],
+            &[(output, NONE), (limit, "1")],
+        ] {
+            assert!(is_unbounded(settings(unbounded)), "{unbounded:?}");
+        }
+        for bounded in [
+            &[(limit, "0"), (clients, "0"), (output, NONE)][..],
+            &[(limit, "1048576"), (clients, "5%"), (output, NONE)],
+            &[(limit, "1048576"), (clients, "65536")],
+            &[
+                (limit, "1"),
+                (clients, "0"),
+                (output, "normal 32 0 0 slave 0 0 0"),
+            ],
+            &[(limit, "1"), (output, "slave 0 0 0 normal 0 8 60")],
+            &[],
+        ] {
+            assert!(!is_unbounded(settings(bounded)), "{bounded:?}");
+        }
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let list = [limit, "1", clients, "0"].map(text).to_vec();
+        assert!(is_unbounded(Value::Array(list)), "as version 2 has it");
+        assert!(!is_unbounded(Value::Okay));
     }
 
     #[test]
