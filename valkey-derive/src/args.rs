@@ -47,6 +47,7 @@ impl Place {
                 ("retry_after", "retry_after = \"5s\""),
                 ("refresh_ahead", "refresh_ahead = \"80%\""),
                 ("load_timeout", "load_timeout = \"200ms\""),
+                ("load_deadline", "load_deadline = \"30s\""),
                 ("sliding", "sliding"),
                 ("max_age", "max_age = \"7d\""),
                 ("strict", "strict"),

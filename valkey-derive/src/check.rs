@@ -39,6 +39,7 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
             retry_after_millis: values::retry_after(value(&written.retry_after), errors),
             refresh_ahead_percent: values::refresh_ahead(written.refresh_ahead.as_ref(), errors),
             load_timeout_millis: values::load_timeout(value(&written.load_timeout), errors),
+            load_deadline_millis: values::load_deadline(written.load_deadline.as_ref(), errors),
             max_age_millis: values::max_age(value(&written.max_age), errors),
             hold_millis: values::hold(written.hold.as_ref(), errors),
             max_loads: values::max_loads(written.max_loads.as_ref(), errors),

@@ -241,6 +241,10 @@ fn constants(model: &Cached) -> TokenStream {
         #tags
         #validate
         #key
+        fn __try_clone(&self) -> __rt::Option<Self> {
+            use __rt::clones::*;
+            (&__rt::Cloning(self)).try_clone()
+        }
     }
 }
 
@@ -329,6 +333,9 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
     }
     if let Some(millis) = policy.load_timeout_millis.map(Literal::u64_unsuffixed) {
         choices.extend(quote!(.load_timeout_millis(#millis)));
+    }
+    if let Some(millis) = policy.load_deadline_millis.map(Literal::u64_unsuffixed) {
+        choices.extend(quote!(.load_deadline_millis(#millis)));
     }
     if let Some(millis) = policy.max_age_millis.map(Literal::u64_unsuffixed) {
         choices.extend(quote!(.sliding(#millis)));

@@ -56,6 +56,7 @@ use crate::errors::Errors;
 /// | `retry_after = "5s"` | `"5s"` | with `stale_if_error`: how long after a failed load the stale value is served without another try; at most a day |
 /// | `refresh_ahead = "80%"` | | once so much of its life is over, from 1 to 99 percent, a value that is read is loaded anew in the background, once; by default not at all. Not with `ttl = "never"` |
 /// | `load_timeout = "200ms"` | | with `stale_if_error`: how long a caller waits for a load that another runs, or in `get_or_refresh` its own, before it is given the stale value, if there is one; by default until the load is over |
+/// | `load_deadline = "30s"` | `30s` | how long a loader may run: then its load has failed, and its turn, its lease and those who wait for it are free |
 /// | `sliding` | | with `max_age`: a hit extends the life of an entry by its TTL. Not with `ttl = "never"` |
 /// | `max_age = "7d"` | | with `sliding`: how long an entry lives at most, however often it is read. Not shorter than the `ttl` |
 /// | `strict` | | an update whose guard can't be placed is refused; by default it is written all the same, and the invalidation delivered later. Updates then fail with an `UpdateError` |

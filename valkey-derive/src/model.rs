@@ -96,6 +96,7 @@ pub(crate) struct Policy {
     pub(crate) retry_after_millis: Option<u64>,
     pub(crate) refresh_ahead_percent: Option<u8>,
     pub(crate) load_timeout_millis: Option<u64>,
+    pub(crate) load_deadline_millis: Option<u64>,
     /// The ceiling of a life that hits extend; `None` where they don't.
     pub(crate) max_age_millis: Option<u64>,
     pub(crate) hold_millis: Option<u32>,

@@ -56,6 +56,10 @@ const _: () = {
         type Tags = ();
         type OwnedKey = u64;
         type Key<'k> = <u64 as __rt::KeyPart>::Ref<'k>;
+        fn __try_clone(&self) -> __rt::Option<Self> {
+            use __rt::clones::*;
+            (&__rt::Cloning(self)).try_clone()
+        }
     }
     #[automatically_derived]
     impl __rt::Keyed for User {
@@ -103,6 +107,10 @@ const _: () = {
         type Tags = ();
         type OwnedKey = (__rt::HashTag<OrgId>, __rt::With<Url, Self, 1>);
         type Key<'k> = (<OrgId as __rt::KeyPart>::Ref<'k>, &'k Url);
+        fn __try_clone(&self) -> __rt::Option<Self> {
+            use __rt::clones::*;
+            (&__rt::Cloning(self)).try_clone()
+        }
     }
     #[automatically_derived]
     impl __rt::Keyed for r#Member
@@ -132,7 +140,7 @@ fn what_becomes_of_old_values_is_a_part_of_the_policy() {
     let code = cached(
         r#"
         #[cached(ttl = "1h", stale_if_error = "1d", retry_after = "1m", refresh_ahead = "99%", load_timeout = "200ms",
-            sliding, max_age = "1h")]
+            load_deadline = "2m", sliding, max_age = "1h")]
         struct User(#[cached(key)] u64);
         "#,
     );
@@ -142,6 +150,7 @@ fn what_becomes_of_old_values_is_a_part_of_the_policy() {
             .retry_after_millis(60000)
             .refresh_ahead_percent(99)
             .load_timeout_millis(200)
+            .load_deadline_millis(120000)
             .sliding(3600000);
 ";
     assert!(code.contains(expected), "{code}");
@@ -160,6 +169,11 @@ fn one_slip_gives_one_message() {
         "stale_if_error = \"1h\", retry_after = \"25h\"",
         "stale_if_error = \"1h\", retry_after = \"never\"",
         "stale_if_error = \"1h\", load_timeout = \"0ms\"",
+        "load_deadline = \"0s\"",
+        "load_deadline = \"never\"",
+        "load_deadline = \"soon\"",
+        "load_deadline = 30",
+        "load_deadline",
         "retry_after = \"5s\"",
         "load_timeout = \"200ms\"",
         "retry_after = \"5s\", load_timeout = \"200ms\"",
@@ -246,6 +260,10 @@ const _: () = {
         type Tags = ();
         type OwnedKey = ();
         type Key<'k> = ();
+        fn __try_clone(&self) -> __rt::Option<Self> {
+            use __rt::clones::*;
+            (&__rt::Cloning(self)).try_clone()
+        }
     }
     #[automatically_derived]
     impl<T: Copy, const N: usize> __rt::Keyed for Grid<T, N>

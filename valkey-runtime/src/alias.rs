@@ -14,6 +14,7 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::loading::Limits;
 use crate::tags::Place;
 use crate::{
     BestEffort, Cached, Handle, IntoLoaded, KeyOf, KeyPart, KeyWriter, LoadOptions, Loaded, OwnKey,
@@ -111,6 +112,7 @@ const fn policy(of: Policy) -> Policy {
         ttl_env: of.ttl_env,
         jitter_percent: of.jitter_percent,
         max_loads: of.max_loads,
+        load_deadline_millis: of.load_deadline_millis,
         ..Policy::new()
     }
 }
@@ -176,9 +178,15 @@ where
                 let finding = find_key();
                 async { Ok(found::<T, NUMBER>(finding.await?)) }
             };
-            let looked_up =
-                loading::get_or_load(store, alias.clone().into(), options, None, false, find)
-                    .await?;
+            let looked_up = loading::get_or_load(
+                store,
+                alias.clone().into(),
+                options,
+                Limits::NONE,
+                false,
+                find,
+            )
+            .await?;
             let Some((By(key), _)) = looked_up else {
                 return Ok(None);
             };
@@ -198,10 +206,10 @@ where
     }
 }
 
-/// That there is no key is for nobody but who asked. A value that gets this alias invalidates no entry of it, so that another
-/// caller may know of a value that this look-up came too early for.
+/// That there is no key is for those who asked before this look-up began. A value that gets this alias invalidates no entry of it,
+/// so a later caller may know of a value that this look-up came too early for.
 fn found<T: Aliased<NUMBER>, const NUMBER: usize>(key: Option<KeyOf<T>>) -> Loaded<By<T, NUMBER>> {
-    key.map_or_else(Loaded::absent_for_one, |key| Loaded::value(By(key)))
+    key.map_or_else(Loaded::absent_by_then, |key| Loaded::value(By(key)))
 }
 
 /// Whether this is a value of the alias with these bytes.
@@ -226,7 +234,8 @@ mod tests {
             .keep_corrupt()
             .ttl_env("USER_TTL")
             .jitter_percent(7)
-            .max_loads(3);
+            .max_loads(3)
+            .load_deadline_millis(1234);
         let of_values = both
             .hold_millis(1)
             .ttl_absent_millis(1)

@@ -94,6 +94,13 @@ pub trait Cached: Serialize + DeserializeOwned + Send + Sync + 'static {
         Ok(())
     }
 
+    /// A copy of the value, if the type can be cloned: callers that wait for a load share its value even where that can't be
+    /// stored. The derive finds out whether the type is `Clone`.
+    #[doc(hidden)]
+    fn __try_clone(&self) -> Option<Self> {
+        None
+    }
+
     /// The prefix of the values, and the field, where this is an alias of theirs.
     #[doc(hidden)]
     const ALIAS_OF: Option<(&'static str, &'static str)> = None;

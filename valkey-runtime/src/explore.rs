@@ -33,6 +33,8 @@ pub(crate) enum Flaw {
     Leak,
     /// A process runs two loads at once, though there was no lease to see.
     Herd,
+    /// A caller has a lease for a load that it does not run.
+    IdleLease,
 }
 
 /// The shortest way to a flaw.

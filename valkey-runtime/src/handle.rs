@@ -7,7 +7,9 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::loading::Limits;
 use crate::options::Unwritten;
 use crate::tags::Place;
 use crate::trace::{About, Ending, about, row, rows, traced};
@@ -390,8 +392,12 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<L, E>> + Send,
     {
         let place = self.place(key);
-        let loading = loading::get_or_load(self.store, place, options, None, false, |_| load());
-        async move { Ok(loading.await?.map(|(value, _)| value)) }
+        async move {
+            let load = |_| load();
+            let limits = Limits::NONE;
+            let loading = loading::get_or_load(self.store, place, options, limits, false, load);
+            Ok(loading.await?.map(|(value, _)| value))
+        }
     }
 
     /// See [`Cached::get_or_revalidate`].
@@ -410,9 +416,12 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<L, E>> + Send,
     {
         let (place, options) = (self.place(key), LoadOptions::new());
-        let load = |raw| load(stale(raw));
-        let loading = loading::get_or_load(self.store, place, options, None, false, load);
-        async move { Ok(loading.await?.map(|(value, _)| value)) }
+        async move {
+            let load = |raw| load(stale(raw));
+            let limits = Limits::NONE;
+            let loading = loading::get_or_load(self.store, place, options, limits, false, load);
+            Ok(loading.await?.map(|(value, _)| value))
+        }
     }
 
     /// See [`Cached::get_or_refresh`].
@@ -430,9 +439,12 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce(Option<Stale<T>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        let load = |raw| load(stale(raw));
-        let loading = loading::get_or_refresh(self.store, self.place(key), load);
-        async move { Ok(loading.await?.map(|(value, _)| value)) }
+        let place = self.place(key);
+        async move {
+            let load = |raw| load(stale(raw));
+            let loading = loading::get_or_refresh(self.store, place, load);
+            Ok(loading.await?.map(|(value, _)| value))
+        }
     }
 
     /// See [`Cached::get_or_refresh_entry`].
@@ -450,11 +462,10 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce(Option<Stale<T>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        let inner = self.store.inner();
-        let load = |raw| load(stale(raw));
-        let loading = loading::get_or_refresh(self.store, self.place(key), load);
+        let (inner, place) = (self.store.inner(), self.place(key));
         async move {
-            let found = loading.await?;
+            let load = |raw| load(stale(raw));
+            let found = loading::get_or_refresh(self.store, place, load).await?;
             let now = || inner.backend.now_micros();
             Ok(found.map(|(value, origin)| origin.entry(value, T::VERSION, now())))
         }
@@ -476,24 +487,13 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        let limited = move || async move {
-            match limits.deadline {
-                None => load().await.map_err(LoadError::Load),
-                Some(deadline) => match tokio::time::timeout(deadline, load()).await {
-                    Ok(loaded) => loaded.map_err(LoadError::Load),
-                    Err(_) => Err(LoadError::Deadline),
-                },
-            }
-        };
-        let queue = limits
-            .queue
-            .map(|longest| (longest, (|| LoadError::Queue) as fn() -> LoadError<E>));
-        let options = LoadOptions::new();
-        let loading =
-            loading::get_or_load(self.store, self.place(key), options, queue, false, |_| {
-                limited()
-            });
-        async move { Ok(loading.await?.map(|(value, _)| value)) }
+        let (place, options) = (self.place(key), LoadOptions::new());
+        async move {
+            let load = move |_| limited(limits.deadline, load());
+            let limits = limits_of(limits);
+            let loading = loading::get_or_load(self.store, place, options, limits, false, load);
+            Ok(loading.await?.map(|(value, _)| value))
+        }
     }
 
     /// See [`Cached::get_entry`].
@@ -544,7 +544,8 @@ impl<'s, T: Cached> Handle<'s, T> {
     {
         let inner = self.store.inner();
         let place = self.place(key);
-        let loading = loading::get_or_load(self.store, place, options, None, true, |_| load());
+        let loading =
+            loading::get_or_load(self.store, place, options, Limits::NONE, true, |_| load());
         async move {
             let found = loading.await?;
             Ok(found
@@ -559,7 +560,7 @@ impl<'s, T: Cached> Handle<'s, T> {
     pub fn get_or_load_many<I, L, E, F, Fut>(
         self,
         keys: I,
-        mut load_missing: F,
+        load_missing: F,
     ) -> impl Future<Output = Result<Vec<Option<T>>, E>> + Send + use<'s, T, I, L, E, F, Fut>
     where
         I: IntoIterator,
@@ -569,55 +570,111 @@ impl<'s, T: Cached> Handle<'s, T> {
         F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        // Each key once; and which of them each place of the answer is.
-        let (mut places_once, mut owned, mut places) = (Vec::new(), Vec::new(), Vec::new());
-        let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
-        for item in keys {
-            let key = <T::OwnedKey as KeyFrom<I::Item>>::key_from(&item);
-            let place = self.place(key);
-            let at = *known.entry(place.key.clone()).or_insert_with(|| {
-                places_once.push(place);
-                owned.push(<T::OwnedKey as OwnKey>::own(key));
-                owned.len() - 1
-            });
-            places.push(at);
-        }
-        async move {
-            let mut load = |ats: Vec<usize>| {
-                let keys = ats.iter().map(|at| own_again::<T>(&owned[*at])).collect();
-                let loading = load_missing(keys);
-                let known = &known;
-                async move {
-                    let given = loading.await?;
-                    // A key that was not asked for is nobody's.
-                    let at = |key: &KeyOf<T>| {
-                        known.get(&self.bytes(T::OwnedKey::of_owned(key))).copied()
-                    };
-                    let given = given
-                        .into_iter()
-                        .filter_map(|(key, value)| Some((at(&key)?, value)));
-                    Ok(given.collect::<Vec<_>>())
-                }
-            };
-            let mut answers = loading::get_or_load_many(self.store, places_once, &mut load).await?;
-            let mut last = vec![0; answers.len()];
-            places
-                .iter()
-                .enumerate()
-                .for_each(|(place, at)| last[*at] = place);
-            let mut values = Vec::with_capacity(places.len());
-            for (place, at) in places.into_iter().enumerate() {
-                values.push(if last[at] == place {
-                    answers[at].take()
-                } else if let Some(value) = answers[at].again() {
-                    value
-                } else {
-                    // Neither cloned nor encoded can it be in two places.
-                    load(vec![at]).await?.pop().map(|(_, value)| value)
-                });
+        self.get_or_load_many_with(keys, LoadOptions::new(), load_missing)
+    }
+
+    /// As [`get_or_load_many`](Self::get_or_load_many), with options for this call.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_or_load_many_with<I, L, E, F, Fut>(
+        self,
+        keys: I,
+        options: LoadOptions,
+        load_missing: F,
+    ) -> impl Future<Output = Result<Vec<Option<T>>, E>> + Send + use<'s, T, I, L, E, F, Fut>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item> + OwnKey,
+        L: IntoIterator<Item = (KeyOf<T>, T)>,
+        E: Send,
+        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        let asked = Asked::new(self, keys);
+        self.loaded_many(asked, options, Limits::NONE, load_missing)
+    }
+
+    /// As [`get_or_load_many`](Self::get_or_load_many), with limits of time: on each run of the loader, and on the wait for a
+    /// turn. See [`Cached::get_or_load_limited`].
+    ///
+    /// # Errors
+    /// [`LoadError`]: the loader's, or which limit was passed.
+    pub fn get_or_load_many_limited<I, L, E, F, Fut>(
+        self,
+        keys: I,
+        limits: LoadLimits,
+        mut load_missing: F,
+    ) -> impl Future<Output = Result<Vec<Option<T>>, LoadError<E>>> + Send + use<'s, T, I, L, E, F, Fut>
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item> + OwnKey,
+        L: IntoIterator<Item = (KeyOf<T>, T)>,
+        E: Send,
+        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        let asked = Asked::new(self, keys);
+        let load = move |keys| limited(limits.deadline, load_missing(keys));
+        self.loaded_many(asked, LoadOptions::new(), limits_of(limits), load)
+    }
+
+    async fn loaded_many<L, E, F, Fut>(
+        self,
+        asked: Asked<T>,
+        options: LoadOptions,
+        limits: Limits<E>,
+        mut load_missing: F,
+    ) -> Result<Vec<Option<T>>, E>
+    where
+        T::OwnedKey: OwnKey,
+        L: IntoIterator<Item = (KeyOf<T>, T)>,
+        E: Send,
+        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        let Asked {
+            once,
+            owned,
+            known,
+            order,
+        } = asked;
+        let (owned, known) = (&owned, &known);
+        let mut load = |ats: Vec<usize>| {
+            let keys = ats.iter().map(|at| own_again::<T>(&owned[*at])).collect();
+            let loading = load_missing(keys);
+            async move {
+                let given = loading.await?;
+                // A key that was not asked for is nobody's.
+                let at =
+                    |key: &KeyOf<T>| known.get(&self.bytes(T::OwnedKey::of_owned(key))).copied();
+                let given = given
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((at(&key)?, value)));
+                Ok(given.collect::<Vec<_>>())
             }
-            Ok(values)
+        };
+        let loader = loading::many(&mut load);
+        let loading = loading::get_or_load_many(self.store, once, options, limits, loader);
+        let mut answers = loading.await?;
+        let mut last = vec![0; answers.len()];
+        order
+            .iter()
+            .enumerate()
+            .for_each(|(place, at)| last[*at] = place);
+        let mut values = Vec::with_capacity(order.len());
+        for (place, at) in order.into_iter().enumerate() {
+            values.push(match &answers[at] {
+                _ if last[at] == place => answers[at].take().map(|given| given.value),
+                None => None,
+                Some(given) => match given.again() {
+                    Some(value) => Some(value),
+                    // Neither cloned nor encoded can it be in two places.
+                    None => load(vec![at]).await?.pop().map(|(_, value)| value),
+                },
+            });
         }
+        Ok(values)
     }
 
     /// See [`Cached::update`].
@@ -797,15 +854,14 @@ impl<'s, T: Cached> Handle<'s, T> {
         Fut: Future<Output = Result<R, E>> + Send,
     {
         let strict = options.strict.unwrap_or(T::Guarding::STRICT);
-        guard::update::<R, E, G, P, F, Fut>(
-            self.store,
-            keys,
-            strict,
-            options,
-            self.of(),
-            through,
-            write,
-        )
+        async move {
+            // Boxed, so that what is around an update does not grow with it: it is several round trips.
+            let write = || Box::pin(write());
+            let (store, of) = (self.store, self.of());
+            let updating =
+                guard::update::<R, E, G, P, _, _>(store, keys, strict, options, of, through, write);
+            Box::pin(updating).await
+        }
     }
 
     /// See [`Cached::guard`].
@@ -948,4 +1004,69 @@ impl<T: Cached> fmt::Debug for Handle<'_, T> {
 /// What a loader is shown of the entry that it is to refresh.
 fn stale<T: Cached>(raw: Option<Raw>) -> Option<Stale<T>> {
     Some(Stale::new(codec::read(raw?.payload()).ok()?))
+}
+
+/// The keys of a bulk load.
+struct Asked<T: Cached>
+where
+    T::OwnedKey: OwnKey,
+{
+    /// Each key once.
+    once: Vec<Place>,
+    owned: Vec<KeyOf<T>>,
+    known: HashMap<Vec<u8>, usize>,
+    /// Which of them each place of the answer is.
+    order: Vec<usize>,
+}
+
+impl<T: Cached> Asked<T>
+where
+    T::OwnedKey: OwnKey,
+{
+    fn new<I>(handle: Handle<'_, T>, keys: I) -> Self
+    where
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item>,
+    {
+        let mut asked = Self {
+            once: Vec::new(),
+            owned: Vec::new(),
+            known: HashMap::new(),
+            order: Vec::new(),
+        };
+        for item in keys {
+            let key = <T::OwnedKey as KeyFrom<I::Item>>::key_from(&item);
+            let place = handle.place(key);
+            let (once, owned) = (&mut asked.once, &mut asked.owned);
+            let at = *asked.known.entry(place.key.clone()).or_insert_with(|| {
+                once.push(place);
+                owned.push(<T::OwnedKey as OwnKey>::own(key));
+                owned.len() - 1
+            });
+            asked.order.push(at);
+        }
+        asked
+    }
+}
+
+fn limits_of<E>(limits: LoadLimits) -> Limits<LoadError<E>> {
+    Limits {
+        queue: limits
+            .queue
+            .map(|longest| (longest, (|| LoadError::Queue) as fn() -> LoadError<E>)),
+        late: Some(|| LoadError::Deadline),
+    }
+}
+
+async fn limited<R, E>(
+    deadline: Option<Duration>,
+    loading: impl Future<Output = Result<R, E>>,
+) -> Result<R, LoadError<E>> {
+    match deadline {
+        None => loading.await.map_err(LoadError::Load),
+        Some(deadline) => match tokio::time::timeout(deadline, loading).await {
+            Ok(loaded) => loaded.map_err(LoadError::Load),
+            Err(_) => Err(LoadError::Deadline),
+        },
+    }
 }

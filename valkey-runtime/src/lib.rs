@@ -344,6 +344,7 @@ mod background;
 mod batch;
 mod cached;
 mod clock;
+mod cloning;
 mod codec;
 mod config;
 mod entry;
@@ -422,6 +423,7 @@ pub use valkey_derive::{Cached, KeyPart};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::alias::{AliasField, AliasRef, Aliased, get_by, get_or_load_by};
+    pub use crate::cloning::{Cloning, clones};
     pub use crate::key::{
         HashTag, ImpossibleKey, KeyPart, KeyWith, KeyWriter, Newtype, With, WithResult,
     };

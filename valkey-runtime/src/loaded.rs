@@ -50,7 +50,7 @@ pub struct Loaded<T> {
 pub(crate) enum Fate {
     Stored,
     NotStored,
-    /// Not stored, and given to nobody but the caller.
+    /// Not stored, and given to those alone who had called before the load began.
     NotShared,
     /// It is what was there, and lives anew.
     Unchanged,
@@ -79,8 +79,8 @@ impl<T> Loaded<T> {
         }
     }
 
-    /// There is none, as far as the caller is concerned: whoever waits for this load loads itself.
-    pub(crate) fn absent_for_one() -> Self {
+    /// There was none when the load began: callers that came later load themselves.
+    pub(crate) fn absent_by_then() -> Self {
         Self {
             fate: Fate::NotShared,
             ..Self::absent()

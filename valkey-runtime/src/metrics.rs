@@ -21,7 +21,7 @@ const ERRORS: &str = "valkey_errors_total";
 const BREAKER: &str = "valkey_breaker_state";
 
 /// Of each type, under its own name.
-const OF_TYPES: [(&str, Count, Unit, &str); 11] = [
+const OF_TYPES: [(&str, Count, Unit, &str); 16] = [
     (
         "valkey_stale_total",
         Count::Stale,
@@ -63,6 +63,36 @@ const OF_TYPES: [(&str, Count, Unit, &str); 11] = [
         Count::Waited,
         Unit::Count,
         "Calls that waited for another process",
+    ),
+    (
+        "valkey_queued_loads_total",
+        Count::Queued,
+        Unit::Count,
+        "Loads that waited for a turn",
+    ),
+    (
+        "valkey_queue_microseconds_total",
+        Count::QueueMicros,
+        Unit::Microseconds,
+        "Time that loads waited for their turns",
+    ),
+    (
+        "valkey_late_loads_total",
+        Count::LateLoad,
+        Unit::Count,
+        "Loads that passed their deadline",
+    ),
+    (
+        "valkey_stalled_loads_total",
+        Count::StalledLoad,
+        Unit::Count,
+        "Loads whose callers were not polled, or blocked",
+    ),
+    (
+        "valkey_loads_beside_turns_total",
+        Count::BesideTurns,
+        Unit::Count,
+        "Loads within others that ran without a turn",
     ),
     (
         "valkey_refused_fills_total",
@@ -140,6 +170,22 @@ const OF_STORE: [(&str, Number, &str); 8] = [
         "valkey_rate_limit_failures_total",
         Stats::rate_limit_failures,
         "Limits that were not known",
+    ),
+];
+
+type NumberOfType = fn(&TypeStats) -> u64;
+
+/// Of each type, as gauges.
+const GAUGES_OF_TYPES: [(&str, NumberOfType, &str); 2] = [
+    (
+        "valkey_loads_running",
+        TypeStats::loads_running,
+        "Loads that run, each with a turn",
+    ),
+    (
+        "valkey_loads_queued",
+        TypeStats::loads_queued,
+        "Loads that wait for a turn",
     ),
 ];
 
@@ -235,6 +281,10 @@ impl Inner {
             let (store, of) = labels();
             counter!(name, "store" => store, "type" => of).increment(more);
         }
+        for (name, number, _) in GAUGES_OF_TYPES {
+            let (store, of_type) = labels();
+            gauge!(name, "store" => store, "type" => of_type).set(number(of) as f64);
+        }
         for (kind, number) in errors(|kind| of.errors(kind)) {
             let more = self.published.since(ERRORS, of.name(), kind, number);
             let (store, of) = labels();
@@ -277,6 +327,9 @@ fn describe() {
     }
     for (name, _, text) in OF_STORE {
         describe_counter!(name, Unit::Count, text);
+    }
+    for (name, _, text) in GAUGES_OF_TYPES {
+        describe_gauge!(name, Unit::Count, text);
     }
     for (name, _, text) in GAUGES {
         describe_gauge!(name, Unit::Count, text);

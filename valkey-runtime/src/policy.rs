@@ -37,6 +37,7 @@ pub struct Policy {
     pub(crate) refresh_ahead_percent: u8,
     /// Zero where callers wait until the load is over.
     pub(crate) load_timeout_millis: u64,
+    pub(crate) load_deadline_millis: u64,
     /// Zero where a hit does not extend an entry's life.
     pub(crate) max_age_millis: u64,
 }
@@ -59,6 +60,7 @@ impl Policy {
             retry_after_millis: 5000,
             refresh_ahead_percent: 0,
             load_timeout_millis: 0,
+            load_deadline_millis: 30_000,
             max_age_millis: 0,
         }
     }
@@ -191,6 +193,22 @@ impl Policy {
             "max_loads is zero: nothing would ever be loaded"
         );
         self.max_loads = max_loads;
+        self
+    }
+}
+
+impl Policy {
+    /// How many milliseconds a loader may run; default 30 s. What takes longer is a failed load: its turn, its lease and those who
+    /// wait for it are free. A caller that can be given no error of ours goes on waiting for its own loader.
+    ///
+    /// # Panics
+    /// If it is zero, or over a hundred years.
+    pub const fn load_deadline_millis(mut self, deadline: u64) -> Self {
+        assert!(
+            deadline > 0 && deadline <= LONGEST_MILLIS,
+            "load_deadline is a time from 1ms to 100 years"
+        );
+        self.load_deadline_millis = deadline;
         self
     }
 }

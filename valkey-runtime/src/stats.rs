@@ -6,6 +6,7 @@ use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::loading::TypeLoads;
 use crate::store::Inner;
 use crate::{BreakerState, ErrorKind};
 
@@ -22,6 +23,11 @@ pub(crate) enum Count {
     Refresh,
     Shared,
     Waited,
+    Queued,
+    QueueMicros,
+    LateLoad,
+    StalledLoad,
+    BesideTurns,
     RefusedFill,
     ReadBytes,
     WrittenBytes,
@@ -36,6 +42,7 @@ const KINDS: usize = ErrorKind::ALL.len();
 pub(crate) struct TypeCounters {
     counts: [AtomicU64; COUNTS],
     longest_load: AtomicU64,
+    longest_queue: AtomicU64,
     errors: [AtomicU64; KINDS],
 }
 
@@ -61,15 +68,25 @@ impl TypeCounters {
         self.longest_load.fetch_max(micros, Relaxed);
     }
 
+    /// A load has waited so long for its turn.
+    pub(crate) fn queued(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.counts[Count::QueueMicros as usize].fetch_add(micros, Relaxed);
+        self.longest_queue.fetch_max(micros, Relaxed);
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind) {
         self.errors[kind as usize].fetch_add(1, Relaxed);
     }
 
-    fn snapshot(&self, name: &str) -> TypeStats {
+    fn snapshot(&self, name: &str, loads: &TypeLoads) -> TypeStats {
         TypeStats {
             name: name.to_owned(),
             counts: read_all(&self.counts),
             longest_load: self.longest_load.load(Relaxed),
+            longest_queue: self.longest_queue.load(Relaxed),
+            loads_running: loads.running() as u64,
+            loads_queued: loads.queued() as u64,
             errors: read_all(&self.errors),
         }
     }
@@ -143,7 +160,7 @@ impl Inner {
         let counters = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         let types = self.types.iter();
-        let (types, total) = summed(types.map(|of| of.counters().snapshot(of.name())));
+        let (types, total) = summed(types.map(|of| of.counters().snapshot(of.name(), &of.loads)));
         Stats {
             types,
             total,
@@ -205,6 +222,9 @@ pub struct TypeStats {
     counts: [u64; COUNTS],
     /// In microseconds.
     longest_load: u64,
+    longest_queue: u64,
+    loads_running: u64,
+    loads_queued: u64,
     errors: [u64; KINDS],
 }
 
@@ -214,6 +234,9 @@ impl TypeStats {
             name: String::new(),
             counts: [0; COUNTS],
             longest_load: 0,
+            longest_queue: 0,
+            loads_running: 0,
+            loads_queued: 0,
             errors: [0; KINDS],
         }
     }
@@ -222,6 +245,9 @@ impl TypeStats {
         add_each(&mut self.counts, &other.counts);
         add_each(&mut self.errors, &other.errors);
         self.longest_load = self.longest_load.max(other.longest_load);
+        self.longest_queue = self.longest_queue.max(other.longest_queue);
+        self.loads_running += other.loads_running;
+        self.loads_queued += other.loads_queued;
     }
 
     pub(crate) fn count(&self, what: Count) -> u64 {
@@ -305,6 +331,46 @@ impl TypeStats {
     /// Calls that waited for the load of another process.
     pub fn waited(&self) -> u64 {
         self.count(Count::Waited)
+    }
+
+    /// Loads that run now, each with a turn: at most `max_loads`.
+    pub fn loads_running(&self) -> u64 {
+        self.loads_running
+    }
+
+    /// Loads that wait for their turn now: the length of the queue.
+    pub fn loads_queued(&self) -> u64 {
+        self.loads_queued
+    }
+
+    /// Loads that had to wait for their turn.
+    pub fn queued_loads(&self) -> u64 {
+        self.count(Count::Queued)
+    }
+
+    /// How long loads waited for their turns, all together.
+    pub fn queue_time(&self) -> Duration {
+        Duration::from_micros(self.count(Count::QueueMicros))
+    }
+
+    /// How long the longest of them waited.
+    pub fn longest_queue(&self) -> Duration {
+        Duration::from_micros(self.longest_queue)
+    }
+
+    /// Loads that ran for longer than `load_deadline`. They are among the [failed](Self::failed_loads).
+    pub fn late_loads(&self) -> u64 {
+        self.count(Count::LateLoad)
+    }
+
+    /// Loads that lost their turn, or those who waited for them, since their callers were not polled or blocked their threads.
+    pub fn stalled_loads(&self) -> u64 {
+        self.count(Count::StalledLoad)
+    }
+
+    /// Loads that ran without a turn: part of a load of another type, they had waited for one for a second.
+    pub fn loads_beside_turns(&self) -> u64 {
+        self.count(Count::BesideTurns)
     }
 
     /// Loaded values that were not stored, since their key was deleted or written while they were loaded.
@@ -463,6 +529,46 @@ impl Stats {
     /// See [`TypeStats::waited`].
     pub fn waited(&self) -> u64 {
         self.total.waited()
+    }
+
+    /// See [`TypeStats::loads_running`].
+    pub fn loads_running(&self) -> u64 {
+        self.total.loads_running()
+    }
+
+    /// See [`TypeStats::loads_queued`].
+    pub fn loads_queued(&self) -> u64 {
+        self.total.loads_queued()
+    }
+
+    /// See [`TypeStats::queued_loads`].
+    pub fn queued_loads(&self) -> u64 {
+        self.total.queued_loads()
+    }
+
+    /// See [`TypeStats::queue_time`].
+    pub fn queue_time(&self) -> Duration {
+        self.total.queue_time()
+    }
+
+    /// See [`TypeStats::longest_queue`].
+    pub fn longest_queue(&self) -> Duration {
+        self.total.longest_queue()
+    }
+
+    /// See [`TypeStats::late_loads`].
+    pub fn late_loads(&self) -> u64 {
+        self.total.late_loads()
+    }
+
+    /// See [`TypeStats::stalled_loads`].
+    pub fn stalled_loads(&self) -> u64 {
+        self.total.stalled_loads()
+    }
+
+    /// See [`TypeStats::loads_beside_turns`].
+    pub fn loads_beside_turns(&self) -> u64 {
+        self.total.loads_beside_turns()
     }
 
     /// See [`TypeStats::refused_fills`].

@@ -4,6 +4,7 @@
 
 use std::any::type_name;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use tracing::field::Empty;
 use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
@@ -235,15 +236,20 @@ impl Type {
     /// The span of a load. A load that goes on beside its caller, in a task, is a trace of its own that follows from the caller's:
     /// as a child it would keep the caller's span open.
     #[inline]
-    pub(crate) fn load_span(&self, keys: usize, beside: Option<&Span>) -> Option<Span> {
+    pub(crate) fn load_span(
+        &self,
+        keys: usize,
+        beside: Option<&Span>,
+        queued: Duration,
+    ) -> Option<Span> {
         match may_be_recorded() {
             false => None,
-            true => self.load_span_of(keys, beside),
+            true => self.load_span_of(keys, beside, queued),
         }
     }
 
     #[cold]
-    fn load_span_of(&self, keys: usize, beside: Option<&Span>) -> Option<Span> {
+    fn load_span_of(&self, keys: usize, beside: Option<&Span>, queued: Duration) -> Option<Span> {
         let parent = match beside {
             None => Span::current().id(),
             Some(_) => None,
@@ -254,6 +260,7 @@ impl Type {
             "load",
             "db.collection.name" = self.name(),
             "db.operation.batch.size" = Some(keys).filter(|keys| *keys > 1),
+            "valkey.load.queued_ms" = queued.as_millis() as u64,
             "error.type" = Empty,
             "otel.name" = named("load", Some(self.name())),
             "otel.kind" = "internal",
@@ -368,6 +375,14 @@ impl Ending {
     pub(crate) fn of_foreign<R, E>(result: &Result<R, E>) -> Self {
         Self {
             failure: result.is_err().then(type_name::<E>),
+            ..Self::default()
+        }
+    }
+
+    /// Of a loader that panicked.
+    pub(crate) fn panicked() -> Self {
+        Self {
+            failure: Some("panic"),
             ..Self::default()
         }
     }

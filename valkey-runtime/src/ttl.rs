@@ -30,6 +30,10 @@ impl Ttl {
         Ttl::After(Duration::from_millis(millis))
     }
 
+    pub(crate) fn is_zero(self) -> bool {
+        self == Ttl::After(Duration::ZERO)
+    }
+
     /// The milliseconds that the server is told; `None` for never, an error for what no server takes.
     pub(crate) fn to_millis(self) -> Result<Option<u64>, TtlError> {
         match self {

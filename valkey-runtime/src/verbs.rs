@@ -230,7 +230,7 @@ impl Inner {
     }
 
     /// The TTL of an entry that is stored now, in milliseconds; `None` for never. The type's is jittered, a call's is not.
-    fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
+    pub(crate) fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
         Ok(match self.life_of(meta, call)? {
             Some(millis) if call.is_none() => Some(self.jittered(millis, meta)),
             millis => millis,

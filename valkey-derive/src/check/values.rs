@@ -255,6 +255,20 @@ pub(crate) fn load_timeout(written: Option<&LitStr>, errors: &mut Errors) -> Opt
 }
 
 /// In milliseconds.
+pub(crate) fn load_deadline(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
+    let written = written?;
+    if let Ok(Ttl::Millis(millis)) = ttl::parse(&written.value()) {
+        return Some(millis);
+    }
+    errors.push(
+        written,
+        "not a deadline: write how long a loader may run before its load counts as failed, as in \
+         `load_deadline = \"30s\"`, which is also the default",
+    );
+    None
+}
+
+/// In milliseconds.
 pub(crate) fn max_age(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
     let message = match ttl::parse(&written.value()) {

@@ -30,9 +30,14 @@ pub(crate) enum Seen<V> {
 /// What the caller is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step<V> {
+    /// Wait for a [turn](super::turns) to load, then [`Call::at_turn`]. Nothing is asked for before, so that no lease is held
+    /// for a load that does not run.
+    Turn,
     /// Draw a token and a moment, tell them by [`Call::asking`], ask for a lease, and tell the answer by [`Call::asked`].
     Ask { rejected: Rejected },
-    /// Another process loads: wait a little, then [`Call::look_again`].
+    /// Draw a moment, read the entry once more, and tell what that showed by [`Call::looked`].
+    Look,
+    /// Another process loads: give the turn back, wait a little, then [`Call::look_again`].
     Pause { attempt: u32 },
     /// Wait until the flight has moved, then [`Call::moved`].
     Await(FlightId),
@@ -51,20 +56,12 @@ pub(crate) enum Share<V> {
     Nothing,
 }
 
-impl<V> Share<V> {
-    pub(crate) fn map<W>(self, step: impl FnOnce(V) -> W) -> Share<W> {
-        match self {
-            Share::Value(value) => Share::Value(step(value)),
-            Share::Stale(value) => Share::Stale(step(value)),
-            Share::Nothing => Share::Nothing,
-        }
-    }
-}
-
 /// What came of the caller's own load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loaded<V> {
     Share(Share<V>),
+    /// The same, for those alone who had called before the request was sent that it began with.
+    Early(Share<V>),
     /// It failed, or gave what can't be shared.
     Failed,
     /// One of its tags was invalidated meanwhile, or may have been: who joined it may have come after that.
@@ -83,6 +80,8 @@ pub(crate) struct Call<K> {
     rejected: Rejected,
     /// Whether the server was seen to give no lease.
     closed: bool,
+    /// The lease that it leads on under, whose leader is gone.
+    inherited: Option<Lease>,
     pauses: u32,
     anew: u32,
 }
@@ -108,6 +107,7 @@ impl<K: Ord + Clone> Call<K> {
             place: Place::Outside,
             rejected: Rejected::None,
             closed: false,
+            inherited: None,
             pauses: 0,
             anew: 0,
         }
@@ -121,7 +121,6 @@ impl<K: Ord + Clone> Call<K> {
     pub(crate) fn got<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
-        now: Moment,
         seen: Seen<V>,
     ) -> Step<V> {
         let lease = match seen {
@@ -143,7 +142,7 @@ impl<K: Ord + Clone> Call<K> {
                 None
             }
         };
-        self.join(flights, now, lease)
+        self.join(flights, lease)
     }
 
     /// The caller is given a value, and would have the next one before that is no longer fresh. Where no load of the key is
@@ -156,30 +155,37 @@ impl<K: Ord + Clone> Call<K> {
         let id = flights.lead(&self.key)?;
         self.place = Place::Leading(id);
         self.rejected = Rejected::Claim(stamp);
-        Some(self.look_again())
+        Some(Step::Turn)
+    }
+
+    /// What others have is of no use to the caller, or it must not wait for it: it loads beside them.
+    pub(crate) fn goes_alone<V>(&mut self) -> Step<V> {
+        self.place = Place::Outside;
+        Step::Turn
+    }
+
+    /// The flight that the caller leads.
+    pub(crate) fn leads(&self) -> Option<FlightId> {
+        match self.place {
+            Place::Leading(id) | Place::Queued(id) => Some(id),
+            Place::Outside | Place::Following(_) | Place::Later(_) => None,
+        }
     }
 
     fn join<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
-        now: Moment,
         seen: Option<Lease>,
     ) -> Step<V> {
         let role = flights.join(&self.key, self.began, seen);
-        self.take(flights, now, role, seen)
+        self.take(role, seen)
     }
 
-    fn take<V: Clone, W: Clone + Default>(
-        &mut self,
-        flights: &mut Flights<K, V, W>,
-        now: Moment,
-        role: Role,
-        seen: Option<Lease>,
-    ) -> Step<V> {
+    fn take<V>(&mut self, role: Role, seen: Option<Lease>) -> Step<V> {
         match role {
             Role::Leader(id) => {
                 self.place = Place::Leading(id);
-                self.lead(flights, now, id)
+                Step::Turn
             }
             Role::Follower(id) => {
                 self.place = Place::Following(id);
@@ -189,25 +195,110 @@ impl<K: Ord + Clone> Call<K> {
                 self.place = Place::Later(seen);
                 Step::Await(id)
             }
-            Role::Solo => {
-                self.place = Place::Outside;
-                Step::Load(None)
+            Role::Solo => self.goes_alone(),
+        }
+    }
+
+    /// The caller's turn to load has come. If it has `waited` for that, what it saw before may be over.
+    pub(crate) fn at_turn<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        now: Moment,
+        waited: bool,
+    ) -> Step<V> {
+        let inherited = self.inherited.take();
+        let Place::Leading(id) = self.place else {
+            return match waited {
+                true => Step::Look,
+                false => Step::Load(None),
+            };
+        };
+        if !flights.contains(id) {
+            return self.join(flights, None);
+        }
+        if let Some(lease) = inherited {
+            return Step::Load(Some(lease));
+        }
+        if waited {
+            self.closed = false;
+        }
+        match self.closed {
+            true => self.load_alone(flights, now, id),
+            false => self.ask(),
+        }
+    }
+
+    /// The turn does not come at once. The lease that the call leads on under, if it does: it is not kept for a load that waits.
+    pub(crate) fn queues<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+    ) -> Option<Lease> {
+        let lease = self.inherited.take()?;
+        if let Place::Leading(id) = self.place {
+            flights.waiting(id);
+        }
+        Some(lease)
+    }
+
+    fn ask<V>(&self) -> Step<V> {
+        Step::Ask {
+            rejected: self.rejected,
+        }
+    }
+
+    /// What the server showed in answer to a [look](Step::Look) of that moment. `patient` as for [`asked`](Self::asked).
+    pub(crate) fn looked<V: Clone, W: Clone + Default>(
+        &mut self,
+        flights: &mut Flights<K, V, W>,
+        sent: Moment,
+        seen: Seen<V>,
+        patient: bool,
+    ) -> Step<V> {
+        let Place::Leading(id) = self.place else {
+            return match seen {
+                Seen::Hit(value) => Step::Done(Share::Value(value)),
+                Seen::Paused(value) => Step::Done(Share::Stale(value)),
+                Seen::Absent => Step::Done(Share::Nothing),
+                _ => Step::Load(None),
+            };
+        };
+        if !flights.contains(id) {
+            return self.join(flights, None);
+        }
+        self.closed = false;
+        match seen {
+            Seen::Hit(value) => self.found(flights, id, Share::Value(value), sent),
+            Seen::Paused(value) => self.found(flights, id, Share::Stale(value), sent),
+            Seen::Absent => self.found(flights, id, Share::Nothing, sent),
+            Seen::Lease(lease) if flights.is_anothers(id, lease) => {
+                flights.end(id, Outcome::Merged(lease, sent));
+                self.join(flights, Some(lease))
+            }
+            Seen::Lease(_) if patient => self.pause(flights, id),
+            Seen::Old(stamp) => self.turns(Rejected::Stamp(stamp)),
+            Seen::Stale(stamp) => self.turns(Rejected::Claim(stamp)),
+            Seen::Nothing => self.turns(Rejected::None),
+            Seen::Lease(_) | Seen::Closed => {
+                self.closed = true;
+                Step::Turn
             }
         }
     }
 
-    fn lead<V: Clone, W: Clone + Default>(
+    fn turns<V>(&mut self, rejected: Rejected) -> Step<V> {
+        self.rejected = rejected;
+        Step::Turn
+    }
+
+    fn pause<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
-        now: Moment,
         id: FlightId,
     ) -> Step<V> {
-        if self.closed {
-            self.load_alone(flights, now, id)
-        } else {
-            Step::Ask {
-                rejected: self.rejected,
-            }
+        flights.waiting(id);
+        self.pauses += 1;
+        Step::Pause {
+            attempt: self.pauses,
         }
     }
 
@@ -254,6 +345,13 @@ impl<K: Ord + Clone> Call<K> {
         let Place::Leading(id) = self.place else {
             return Step::Load(None);
         };
+        if !flights.contains(id) {
+            // It stood still, and another leads. A lease that it has been given it loads under all the same.
+            return match seen {
+                Seen::Lease(lease) if lease.is_of(token) => Step::Load(Some(lease)),
+                _ => self.join(flights, None),
+            };
+        }
         match seen {
             Seen::Hit(value) => self.found(flights, id, Share::Value(value), sent),
             Seen::Paused(value) => self.found(flights, id, Share::Stale(value), sent),
@@ -264,15 +362,9 @@ impl<K: Ord + Clone> Call<K> {
             }
             Seen::Lease(lease) if flights.is_anothers(id, lease) => {
                 flights.end(id, Outcome::Merged(lease, sent));
-                self.join(flights, now, Some(lease))
+                self.join(flights, Some(lease))
             }
-            Seen::Lease(_) if patient => {
-                flights.waiting(id);
-                self.pauses += 1;
-                Step::Pause {
-                    attempt: self.pauses,
-                }
-            }
+            Seen::Lease(_) if patient => self.pause(flights, id),
             Seen::Old(stamp) if self.anew < ANEW => {
                 self.rejected = Rejected::Stamp(stamp);
                 self.ask_anew(flights, id)
@@ -308,39 +400,35 @@ impl<K: Ord + Clone> Call<K> {
     ) -> Step<V> {
         self.anew += 1;
         flights.waiting(id);
-        Step::Ask {
-            rejected: self.rejected,
-        }
+        self.ask()
     }
 
     /// The pause is over.
     pub(crate) fn look_again<V>(&self) -> Step<V> {
-        Step::Ask {
-            rejected: self.rejected,
-        }
+        Step::Look
     }
 
     /// The flight that the caller waits on has moved, or is over.
     pub(crate) fn moved<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
-        now: Moment,
     ) -> Step<V> {
         match self.place {
-            Place::Outside | Place::Leading(_) => Step::Load(None),
-            Place::Later(seen) => self.join(flights, now, seen),
+            Place::Outside | Place::Leading(_) => Step::Turn,
+            Place::Later(seen) => self.join(flights, seen),
             Place::Queued(id) => match flights.running_before(id) {
                 Some(running) => Step::Await(running),
                 None => {
                     self.place = Place::Leading(id);
-                    self.lead(flights, now, id)
+                    Step::Turn
                 }
             },
             Place::Following(id) => match flights.look(id) {
                 Look::Wait => Step::Await(id),
                 Look::Lead(lease) => {
                     self.place = Place::Leading(id);
-                    Step::Load(Some(lease))
+                    self.inherited = lease;
+                    Step::Turn
                 }
                 Look::Done(outcome) => {
                     self.place = Place::Outside;
@@ -348,15 +436,15 @@ impl<K: Ord + Clone> Call<K> {
                         Outcome::Loaded(share) => Step::Done(share),
                         Outcome::Found(found, sent) if self.began < sent => Step::Done(found),
                         Outcome::Merged(lease, sent) if self.began < sent => {
-                            self.join(flights, now, Some(lease))
+                            self.join(flights, Some(lease))
                         }
                         // It followed because of the lease that this request had made, when a second copy of it was run.
                         Outcome::Found(..) | Outcome::Merged(..) | Outcome::Abandoned => {
-                            self.join(flights, now, None)
+                            self.join(flights, None)
                         }
                         Outcome::Failed => {
                             let role = flights.join_after_failure(&self.key);
-                            self.take(flights, now, role, None)
+                            self.take(role, None)
                         }
                     }
                 }
@@ -387,6 +475,10 @@ impl<K: Ord + Clone> Call<K> {
                 None => Outcome::Failed,
             },
             Loaded::Share(share) => Outcome::Loaded(share),
+            Loaded::Early(share) => match flights.asked_at(id) {
+                Some(sent) => Outcome::Found(share, sent),
+                None => Outcome::Abandoned,
+            },
             Loaded::Failed => Outcome::Failed,
             Loaded::Overtaken => Outcome::Abandoned,
         };
@@ -419,12 +511,22 @@ impl Call<()> {
         if let Rejected::Stamp(stamp) | Rejected::Claim(stamp) = &mut self.rejected {
             visitor.stamp(stamp);
         }
+        self.inherited
+            .iter_mut()
+            .for_each(|lease| visitor.lease(lease));
         // They only say how long the next one lasts.
         self.pauses = 0;
     }
 
     pub(super) fn is_in_a_flight(&self) -> bool {
         self.place != Place::Outside
+    }
+
+    pub(super) fn flight(&self) -> Option<FlightId> {
+        match self.place {
+            Place::Leading(id) | Place::Queued(id) | Place::Following(id) => Some(id),
+            Place::Outside | Place::Later(_) => None,
+        }
     }
 }
 
@@ -446,16 +548,23 @@ mod tests {
     /// A call that began at that moment, was shown nothing, and has asked for a lease at the next.
     fn asking(flights: &mut TestFlights, began: Moment, token: u64) -> Call<()> {
         let mut call = Call::new((), began);
-        let step = call.got(flights, began, Seen::Nothing);
-        assert_eq!(step, ASK);
+        let step = call.got(flights, Seen::Nothing);
+        assert_eq!(step, Step::<u8>::Turn);
+        assert_eq!(call.at_turn(flights, began, false), ASK);
         call.asking(flights, began + 1, token);
         call
+    }
+
+    /// The turn of a call that is to load comes at once.
+    fn at_turn(flights: &mut TestFlights, call: &mut Call<()>, step: Step<u8>) -> Step<u8> {
+        assert_eq!(step, Step::Turn);
+        call.at_turn(flights, 3, false)
     }
 
     /// A call that follows, or waits to.
     fn waiting(flights: &mut TestFlights, began: Moment, seen: Seen<u8>) -> Call<()> {
         let mut call = Call::new((), began);
-        let step = call.got(flights, began, seen);
+        let step = call.got(flights, seen);
         assert!(matches!(step, Step::Await(_)), "{step:?}");
         call
     }
@@ -470,8 +579,9 @@ mod tests {
         let mut late = waiting(&mut flights, 3, Seen::Lease(lease(7)));
         let step = leader.asked(&mut flights, 4, (2, 7), Seen::Hit(5), true);
         assert_eq!(step, Step::Done(Share::Value(5)));
-        assert_eq!(early.moved(&mut flights, 5), Step::Done(Share::Value(5)));
-        assert_eq!(late.moved(&mut flights, 6), ASK);
+        assert_eq!(early.moved(&mut flights), Step::Done(Share::Value(5)));
+        let step = late.moved(&mut flights);
+        assert_eq!(at_turn(&mut flights, &mut late, step), ASK);
     }
 
     /// The first copy of the leader's request claimed a value, which was deleted before a second copy made a lease.
@@ -485,19 +595,21 @@ mod tests {
         let step = leader.asked(&mut flights, 4, (2, 7), Seen::Lease(claim), true);
         assert_eq!(step, Step::Load(Some(claim)));
         leader.loaded(&mut flights, Loaded::Share(Share::Stale(5)));
-        assert_eq!(early.moved(&mut flights, 5), Step::Done(Share::Stale(5)));
-        assert_eq!(late.moved(&mut flights, 6), ASK);
+        assert_eq!(early.moved(&mut flights), Step::Done(Share::Stale(5)));
+        let step = late.moved(&mut flights);
+        assert_eq!(at_turn(&mut flights, &mut late, step), ASK);
     }
 
     #[test]
     fn a_value_that_was_not_claimed_serves_its_finder_alone() {
         let mut flights = TestFlights::new();
         let mut alone = Call::new((), 1);
-        let step = alone.got(&mut flights, 2, Seen::Closed);
-        assert_eq!(step, Step::Load(None));
+        let step = alone.got(&mut flights, Seen::Closed);
+        assert_eq!(at_turn(&mut flights, &mut alone, step), Step::Load(None));
         let mut other = waiting(&mut flights, 1, Seen::Closed);
         alone.loaded(&mut flights, Loaded::Share(Share::Stale(5)));
-        assert_eq!(other.moved(&mut flights, 3), Step::Load(None));
+        let step = other.moved(&mut flights);
+        assert_eq!(at_turn(&mut flights, &mut other, step), Step::Load(None));
     }
 
     #[test]
@@ -510,7 +622,8 @@ mod tests {
         let step = first.asked(&mut flights, 6, (2, 1), Seen::Closed, true);
         assert!(matches!(step, Step::Await(_)), "{step:?}");
         second.loaded(&mut flights, Loaded::Share(Share::Value(5)));
-        assert_eq!(first.moved(&mut flights, 7), ASK);
+        let step = first.moved(&mut flights);
+        assert_eq!(at_turn(&mut flights, &mut first, step), ASK);
     }
 
     #[test]
@@ -518,21 +631,21 @@ mod tests {
         let mut flights = TestFlights::new();
         let mut early = Call::new((), 1);
         let mut alone = Call::new((), 2);
-        let step = alone.got(&mut flights, 3, Seen::Closed);
-        assert_eq!(step, Step::Load(None));
-        let step = early.got(&mut flights, 4, Seen::Closed);
+        let step = alone.got(&mut flights, Seen::Closed);
+        assert_eq!(at_turn(&mut flights, &mut alone, step), Step::Load(None));
+        let step = early.got(&mut flights, Seen::Closed);
         assert!(matches!(step, Step::Await(_)), "{step:?}");
         let mut leased = asking(&mut flights, 5, 7);
         let step = leased.asked(&mut flights, 7, (6, 7), Seen::Lease(lease(7)), true);
         assert_eq!(step, Step::Load(Some(lease(7))));
         assert_eq!(alone.dropped(&mut flights), None);
-        let step = early.moved(&mut flights, 8);
+        let step = early.moved(&mut flights);
         assert!(
             matches!(step, Step::Await(_)),
             "it follows the other load: {step:?}"
         );
         leased.loaded(&mut flights, Loaded::Share(Share::Value(5)));
-        assert_eq!(early.moved(&mut flights, 9), Step::Done(Share::Value(5)));
+        assert_eq!(early.moved(&mut flights), Step::Done(Share::Value(5)));
         assert!(flights.is_empty());
     }
 }

@@ -15,7 +15,7 @@
 //! from the rules, each of which is found wrong.
 //!
 //! Outside: the shell itself (renewals, which prolong what here runs out at any moment or, for a writer that lives, never;
-//! the limit on loads; the length of pauses: here a caller may lose its patience at any time; until when what is stale may
+//! the length of pauses: here a caller may lose its patience at any time; until when what is stale may
 //! serve: here as long as it is there); what is another module's (a `hold`, plain `set`s, a `touch`, entries that are
 //! corrupt, best-effort updates that did not get their guard); a server that forgets what it had acknowledged. There is one
 //! key, and a caller calls once.
@@ -51,6 +51,8 @@ struct Setup {
     serves: bool,
     /// The server answers nobody.
     down: bool,
+    /// How many loads a process runs at a time; as many as it has callers where it is zero.
+    turns: usize,
     budget: Budget,
     mutation: Option<Mutation>,
 }
@@ -76,6 +78,10 @@ struct Budget {
     /// A caller waits no longer: for a flight, or, if it has what may serve, for its own load.
     timeouts: u8,
     failed_loads: u8,
+    /// A loader never ends.
+    hangs: u8,
+    /// A caller's future is not polled any more.
+    stalls: u8,
     /// What was loaded is not to be stored.
     discards: u8,
     lost_replies: u8,
@@ -121,6 +127,12 @@ enum Mutation {
     StaleServedAsFresh,
     /// They are told what its leader was once shown, though that is not what it has claimed.
     UnclaimedShared,
+    /// A caller asks for a lease before it has its turn to load.
+    LeaseBeforeTurn,
+    /// A loader that never ends holds its turn and its followers.
+    NoDeadline,
+    /// A caller that is not polled holds its turn and its followers.
+    Unwatched,
 }
 
 const NOTHING: Budget = Budget {
@@ -128,6 +140,8 @@ const NOTHING: Budget = Budget {
     drops: 0,
     timeouts: 0,
     failed_loads: 0,
+    hangs: 0,
+    stalls: 0,
     discards: 0,
     lost_replies: 0,
     resends: 0,
@@ -155,6 +169,8 @@ const ONE_OF_EACH: Budget = Budget {
     drops: 1,
     timeouts: 1,
     failed_loads: 1,
+    hangs: 0,
+    stalls: 0,
     discards: 0,
     lost_replies: 1,
     resends: 1,
@@ -171,6 +187,7 @@ const PAIR: Setup = Setup {
     timed: false,
     serves: false,
     down: false,
+    turns: 0,
     budget: NOTHING,
     mutation: None,
 };
@@ -265,6 +282,9 @@ impl fmt::Display for Setup {
         if self.serves {
             write!(f, ", serving")?;
         }
+        if self.turns > 0 {
+            write!(f, ", turns {}", self.turns)?;
+        }
         if let Some(row) = self.absent {
             write!(f, ", row {row} absent")?;
         }
@@ -289,12 +309,14 @@ impl fmt::Debug for Caller {
 }
 
 impl Budget {
-    fn named(self) -> [(&'static str, u8); 9] {
+    fn named(self) -> [(&'static str, u8); 11] {
         [
             ("crashes", self.crashes),
             ("drops", self.drops),
             ("timeouts", self.timeouts),
             ("failed loads", self.failed_loads),
+            ("hangs", self.hangs),
+            ("stalls", self.stalls),
             ("discards", self.discards),
             ("lost replies", self.lost_replies),
             ("resends", self.resends),
@@ -305,9 +327,140 @@ impl Budget {
 }
 
 mod tests {
-    use super::Flaw::{Deadlock, Herd, Leak, StaleRead};
+    use super::Flaw::{Deadlock, Herd, IdleLease, Leak, StaleRead};
     use super::Kind::{Delete, Expire, Through, Update};
     use super::*;
+
+    #[test]
+    fn callers_queue_for_the_one_turn() {
+        holds(Setup {
+            turns: 1,
+            budget: Budget {
+                drops: 1,
+                ..NOTHING
+            },
+            ..THREE
+        });
+        holds(Setup {
+            writers: &[Delete],
+            turns: 1,
+            budget: Budget {
+                drops: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_loader_hangs() {
+        holds(Setup {
+            writers: &[Delete],
+            turns: 1,
+            budget: Budget {
+                hangs: 1,
+                drops: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_caller_is_not_polled() {
+        for turns in [0, 1] {
+            holds(Setup {
+                writers: &[Update],
+                turns,
+                budget: Budget {
+                    stalls: 1,
+                    expiries: 1,
+                    ..NOTHING
+                },
+                ..PAIR
+            });
+        }
+    }
+
+    #[test]
+    fn a_caller_is_not_polled_and_another_is_dropped() {
+        holds(Setup {
+            writers: &[Delete],
+            turns: 1,
+            budget: Budget {
+                stalls: 1,
+                drops: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_caller_of_what_is_served_stale_is_not_polled() {
+        holds(Setup {
+            turns: 1,
+            budget: Budget {
+                stalls: 1,
+                expiries: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..TIMED
+        });
+    }
+
+    #[test]
+    fn leases_before_turns_are_found() {
+        is_found(
+            Mutation::LeaseBeforeTurn,
+            IdleLease,
+            Setup {
+                writers: &[Delete],
+                turns: 1,
+                ..PAIR
+            },
+        );
+    }
+
+    #[test]
+    fn loads_without_a_deadline_are_found() {
+        let hangs = Budget {
+            hangs: 1,
+            ..NOTHING
+        };
+        for turns in [0, 1] {
+            is_found(
+                Mutation::NoDeadline,
+                Deadlock,
+                Setup {
+                    turns,
+                    budget: hangs,
+                    ..PAIR
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn callers_that_nobody_watches_are_found() {
+        let stalls = Budget {
+            stalls: 1,
+            ..NOTHING
+        };
+        for turns in [0, 1] {
+            is_found(
+                Mutation::Unwatched,
+                Deadlock,
+                Setup {
+                    turns,
+                    budget: stalls,
+                    ..PAIR
+                },
+            );
+        }
+    }
 
     #[test]
     fn an_update_a_deletion_an_expiry_and_a_crash() {

@@ -1,8 +1,11 @@
 //! How a load ends: what is stored of it, and what those are given who wait for it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::call::{Loaded as Ended, Share};
+use super::shared::Shared;
 use crate::codec::{self, Refusal};
 use crate::envelope::placeholder::Lease;
 use crate::envelope::{Header, HeaderBytes};
@@ -12,11 +15,11 @@ use crate::tags::{Bid, TagWriter};
 use crate::transition::{Put, Verb};
 use crate::types::Type;
 use crate::verbs::{Meta, Raw};
-use crate::{Cached, Error, Loaded, Ttl};
+use crate::{Cached, Error, ErrorKind, Loaded, Ttl};
 
 /// How a load ends: what its followers are given, and what becomes of what it holds.
 pub(super) struct End {
-    pub(super) followers: Ended<Bytes>,
+    pub(super) followers: Ended<Shared>,
     pub(super) then: Then,
     /// What is to be asked before anybody is given it, where the type has tags.
     pub(super) tags: Option<LoadedTags>,
@@ -102,7 +105,7 @@ impl End {
     }
 
     /// What those are told who waited, once it is known whether the lease was still there.
-    pub(super) fn told(&self, held: bool) -> Ended<Bytes> {
+    pub(super) fn told(&self, held: bool) -> Ended<Shared> {
         match held {
             true => self.followers.clone(),
             false => Ended::Overtaken,
@@ -112,6 +115,12 @@ impl End {
     /// The load gave nothing, and what it claimed is no value that its type takes.
     const UNREADABLE: Self = Self {
         then: Then::Discard,
+        ..Self::FAILED
+    };
+
+    /// The load has not ended by its deadline: its followers load once more.
+    pub(super) const LATE: Self = Self {
+        followers: Ended::Overtaken,
         ..Self::FAILED
     };
 
@@ -129,7 +138,7 @@ impl End {
             return Self::FAILED;
         }
         Self {
-            followers: Ended::Share(Share::Stale(kept.bytes().clone())),
+            followers: Ended::Share(Share::Stale(kept.bytes().clone().into())),
             then: Then::Release,
             tags: None,
         }
@@ -249,12 +258,14 @@ impl Inner {
         };
         let stamp = begun.stamp;
         let ttl = loaded.ttl.or(ttl);
+        let never = ttl.is_some_and(Ttl::is_zero);
+        // A TTL of zero says that it is not to be stored.
         // Without a lease nothing can be stored; while the store is off it would be, and is deleted instead. Nor can it without the
         // clock, where there are tags.
         let rules = loaded.value.as_ref().map(Cached::cache_validate);
         let invalid = rules.and_then(Result::err);
         let wanted = match loaded.fate {
-            _ if invalid.is_some() => false,
+            _ if invalid.is_some() || never => false,
             Fate::Stored => true,
             Fate::Unchanged => kept.is_some(),
             Fate::NotStored | Fate::NotShared | Fate::Served => false,
@@ -269,7 +280,7 @@ impl Inner {
         };
         let Some(value) = &loaded.value else {
             let followers = match loaded.fate {
-                Fate::NotShared => Ended::Failed,
+                Fate::NotShared => Ended::Early(Share::Nothing),
                 _ => Ended::Share(Share::Nothing),
             };
             if !stores || meta.policy.ttl_absent_millis == 0 {
@@ -280,10 +291,13 @@ impl Inner {
                 ..Header::absence(meta.version, stamp).of(key)
             };
             let then = match codec::encode(header, tags, &(), self.max_size) {
-                Ok(bytes) => {
-                    let ttl = self.jittered(meta.policy.ttl_absent_millis, meta);
-                    Then::Store(bytes.into(), Some(ttl))
-                }
+                Ok(bytes) => match self.life_of_absence(ttl, meta) {
+                    Ok(life) => Then::Store(bytes.into(), life),
+                    Err(error) => {
+                        log(error);
+                        Then::Discard
+                    }
+                },
                 Err(error) => {
                     log(error);
                     Then::Discard
@@ -298,7 +312,7 @@ impl Inner {
             && let (Some(kept), Some(_)) = (kept, stored)
             && let Some((header, bytes)) = kept.with_header(header, tags)
         {
-            let followers = Ended::Share(Share::Value(bytes));
+            let followers = Ended::Share(Share::Value(bytes.into()));
             return end(followers, Then::Confirm(header.to_bytes(), ttl));
         }
         let tags = tags.filter(|_| stored.is_some());
@@ -309,12 +323,42 @@ impl Inner {
                     Some(_) => Then::Store(bytes.clone(), ttl),
                     None => Then::Discard,
                 };
-                end(Ended::Share(Share::Value(bytes)), then)
+                end(Ended::Share(Share::Value(bytes.into())), then)
             }
             Err(error) => {
+                let shared = self.unstored(header, tags, value, &error);
                 log(error);
-                end(Ended::Failed, Then::Discard)
+                let followers =
+                    shared.map_or(Ended::Failed, |shared| Ended::Share(Share::Value(shared)));
+                end(followers, Then::Discard)
             }
+        }
+    }
+
+    /// What the followers of a load are given whose value can't be stored: the bytes that are too large, or a copy of the
+    /// value. `None` where the type can't be cloned, or not as far as its derive knows: then each of them loads.
+    fn unstored<T: Cached>(
+        &self,
+        header: Header,
+        tags: Option<&TagWriter<'_>>,
+        value: &T,
+        error: &Error,
+    ) -> Option<Shared> {
+        if let Some(value) = value.__try_clone() {
+            return Some(Shared::Value(Arc::new(value), header.stamp));
+        }
+        if error.kind() != ErrorKind::TooLarge {
+            return None;
+        }
+        let bytes = codec::encode(header, tags, value, usize::MAX).ok()?;
+        Some(Bytes::from(bytes).into())
+    }
+
+    /// How long the knowledge that there is no value is kept: for as long as the load says, or else the type.
+    fn life_of_absence(&self, ttl: Option<Ttl>, meta: &Meta) -> Result<Option<u64>, Error> {
+        match ttl {
+            None => Ok(Some(self.jittered(meta.policy.ttl_absent_millis, meta))),
+            ttl => self.ttl_of(meta, ttl),
         }
     }
 

@@ -59,8 +59,10 @@ pub(crate) enum Stage {
     Leased { sent: Moment, lease: Lease },
     /// Loads without a lease, since that moment.
     Alone { since: Moment },
-    /// Its leader is gone. Whoever of its followers looks next leads on, under its lease.
+    /// Its leader is gone. The follower that looks next leads on, under its lease.
     Orphaned { sent: Moment, lease: Lease },
+    /// Its leader is gone and had asked for nothing yet: anyone may follow, and the follower that looks next leads on.
+    Left,
 }
 
 /// What came of a flight.
@@ -93,8 +95,8 @@ pub(crate) enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Look<V> {
     Wait,
-    /// The leader is gone, and this follower leads on under its lease.
-    Lead(Lease),
+    /// The leader is gone, and this follower leads on: under its lease, if it had one.
+    Lead(Option<Lease>),
     Done(Outcome<V>),
 }
 
@@ -261,6 +263,28 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         })
     }
 
+    /// Whether the flight is still under way. Its leader may have lost it: see [`depose`](Self::depose).
+    pub(crate) fn contains(&self, id: FlightId) -> bool {
+        self.flights
+            .get(&id)
+            .is_some_and(|flight| flight.outcome.is_none())
+    }
+
+    /// Whether its loader runs.
+    pub(crate) fn loads(&self, id: FlightId) -> bool {
+        self.flights
+            .get(&id)
+            .is_some_and(|flight| flight.outcome.is_none() && flight.stage.loads())
+    }
+
+    /// Its leader stands still, or its load takes longer than anybody waits: the flight is over, and its followers join
+    /// another. If the leader goes on it does so for its own caller.
+    pub(crate) fn depose(&mut self, id: FlightId) {
+        if self.contains(id) {
+            self.end(id, Outcome::Abandoned);
+        }
+    }
+
     /// The load is over, and what it gave may have been overtaken.
     pub(crate) fn close(&mut self, id: FlightId) {
         if let Some(flight) = self.flights.get_mut(&id) {
@@ -279,11 +303,23 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
+    /// When the request was sent by which its load began, or the load itself if it asked for none.
+    pub(crate) fn asked_at(&self, id: FlightId) -> Option<Moment> {
+        match self.flights.get(&id)?.stage {
+            Stage::Leased { sent, .. } => Some(sent),
+            Stage::Alone { since } => Some(since),
+            _ => None,
+        }
+    }
+
     /// The flight has ended: its followers are told, and the next one is at its turn.
     pub(crate) fn end(&mut self, id: FlightId, outcome: Outcome<V>) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
+        if flight.outcome.is_some() {
+            return;
+        }
         let key = flight.key.clone();
         self.wakes.push(flight.wake.clone());
         flight.outcome = Some(outcome);
@@ -307,19 +343,29 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
-    /// The leader is gone, whether by cancellation or panic. Where it had a lease a follower leads on, else its followers
-    /// join anew. The lease that nobody needs any more, if it had one.
+    /// The leader is gone, whether by cancellation or panic. A follower leads on where that can be: under the lease, or
+    /// where nothing was asked for yet. Else the followers join another flight. The lease that nobody needs any more, if it
+    /// had one.
     pub(crate) fn abandon(&mut self, id: FlightId) -> Option<Lease> {
         let flight = self.flights.get_mut(&id)?;
-        let (Stage::Leased { sent, lease } | Stage::Orphaned { sent, lease }) = flight.stage else {
-            self.end(id, Outcome::Abandoned);
+        if flight.outcome.is_some() {
             return None;
+        }
+        let (stage, lease) = match flight.stage {
+            Stage::Leased { sent, lease } | Stage::Orphaned { sent, lease } => {
+                (Stage::Orphaned { sent, lease }, Some(lease))
+            }
+            Stage::Waiting | Stage::Left => (Stage::Left, None),
+            Stage::Asking { .. } | Stage::Alone { .. } => {
+                self.end(id, Outcome::Abandoned);
+                return None;
+            }
         };
         if flight.followers == 0 {
             self.end(id, Outcome::Abandoned);
-            return Some(lease);
+            return lease;
         }
-        self.set_stage(id, Stage::Orphaned { sent, lease });
+        self.set_stage(id, stage);
         None
     }
 
@@ -332,12 +378,14 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
             self.leave(id);
             return Look::Done(outcome);
         }
-        let Stage::Orphaned { sent, lease } = flight.stage else {
-            return Look::Wait;
+        let (stage, lease) = match flight.stage {
+            Stage::Orphaned { sent, lease } => (Stage::Leased { sent, lease }, Some(lease)),
+            Stage::Left => (Stage::Waiting, None),
+            _ => return Look::Wait,
         };
         flight.followers -= 1;
-        flight.stage = Stage::Leased { sent, lease };
-        // It loads anew.
+        flight.stage = stage;
+        // It loads once more.
         flight.closed = false;
         Look::Lead(lease)
     }
@@ -355,7 +403,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
             return None;
         }
         match flight.stage {
-            Stage::Orphaned { .. } => self.abandon(id),
+            Stage::Orphaned { .. } | Stage::Left => self.abandon(id),
             _ => None,
         }
     }
@@ -372,14 +420,14 @@ impl Stage {
     fn loads(self) -> bool {
         match self {
             Stage::Leased { .. } | Stage::Orphaned { .. } | Stage::Alone { .. } => true,
-            Stage::Waiting | Stage::Asking { .. } => false,
+            Stage::Waiting | Stage::Left | Stage::Asking { .. } => false,
         }
     }
 
     /// Whether a caller may follow a flight of this stage.
     fn takes(self, began: Moment, seen: Option<Lease>) -> bool {
         match self {
-            Stage::Waiting => true,
+            Stage::Waiting | Stage::Left => true,
             // The lease with this token is the one that it is asking for, though it does not know yet.
             Stage::Asking { sent, token } => {
                 began < sent || seen.is_some_and(|lease| lease.is_of(token))
@@ -425,6 +473,13 @@ mod names {
         }
     }
 
+    impl<V> Flights<(), V, Bell> {
+        /// A caller that lost its flight still knows it by its number.
+        pub(crate) fn knows(&mut self, id: FlightId) {
+            self.ids = self.ids.max(id.0);
+        }
+    }
+
     impl<V> Outcome<V> {
         fn visit(&mut self, visitor: &mut impl Visitor) {
             match self {
@@ -441,7 +496,7 @@ mod names {
     impl Stage {
         fn visit(&mut self, visitor: &mut impl Visitor) {
             match self {
-                Stage::Waiting => {}
+                Stage::Waiting | Stage::Left => {}
                 Stage::Asking { sent, token } => {
                     visitor.moment(sent);
                     visitor.token(token);

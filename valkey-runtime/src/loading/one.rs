@@ -1,15 +1,21 @@
-//! Loading one key.
+//! The loading verbs of one key.
 
 use std::future::Future;
+use std::panic::resume_unwind;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tracing::Span;
 
-use super::call::{Call, Seen};
-use super::driver::{Driver, Queue, Ready};
+use super::call::Seen;
+use super::caller::{Polled, Running, Within};
+use super::driver::{Answers, Driver, Failed, Limits, Loader, Ready, Wanted, once};
+use super::flights::Moment;
+use super::many::loaded;
 use super::run_loader;
 use super::sight::Sight;
 use crate::entry::{Origin, Source};
@@ -22,59 +28,81 @@ use crate::types::Type;
 use crate::verbs::{Meta, Raw};
 use crate::{Cached, IntoLoaded, Ttl, codec};
 
+/// A value, and where it came from.
+type Answer<T> = Option<(T, Origin)>;
+
 /// See [`Cached::get_or_load_with`]. `with_ttl`: the origin is to say how long the value will still live. The loader is given
 /// the entry that it is to refresh, if there is one.
 pub(crate) async fn get_or_load<T, L, E, F, Fut>(
     store: &Store,
     place: Place,
     options: LoadOptions,
-    queue: Queue<E>,
+    limits: Limits<E>,
     with_ttl: bool,
     load: F,
-) -> Result<Option<(T, Origin)>, E>
+) -> Result<Answer<T>, E>
 where
     T: Cached,
     L: IntoLoaded<T>,
-    F: FnOnce(Option<Raw>) -> Fut,
-    Fut: Future<Output = Result<L, E>>,
+    E: Send,
+    F: FnOnce(Option<Raw>) -> Fut + Send,
+    Fut: Future<Output = Result<L, E>> + Send,
 {
     let (inner, of) = (store.inner(), store.inner().types.of::<T>());
     let span = inner.span("get_or_load", Some(of), About::Key(&place.key));
-    let loading = loaded_or_found(store, of, place, options, queue, with_ttl, load);
-    traced!(span, loading, |given| Ending::of_foreign(given)
-        .with_rows(row(given))
-        .telling(source(given)))
+    let asked = Asked {
+        place,
+        options,
+        limits,
+        with_ttl,
+    };
+    traced!(span, loaded_or_found(store, of, &asked, load), |given| {
+        Ending::of_foreign(given)
+            .with_rows(row(given))
+            .telling(source(given))
+    })
+}
+
+/// What is asked for. It is borrowed, so that the futures of a hit hold it once.
+struct Asked<E> {
+    place: Place,
+    options: LoadOptions,
+    limits: Limits<E>,
+    with_ttl: bool,
 }
 
 async fn loaded_or_found<T, L, E, F, Fut>(
     store: &Store,
     of: &Arc<Type>,
-    place: Place,
-    options: LoadOptions,
-    queue: Queue<E>,
-    with_ttl: bool,
+    asked: &Asked<E>,
     load: F,
-) -> Result<Option<(T, Origin)>, E>
+) -> Result<Answer<T>, E>
 where
     T: Cached,
     L: IntoLoaded<T>,
-    F: FnOnce(Option<Raw>) -> Fut,
-    Fut: Future<Output = Result<L, E>>,
+    E: Send,
+    F: FnOnce(Option<Raw>) -> Fut + Send,
+    Fut: Future<Output = Result<L, E>> + Send,
 {
+    let Asked {
+        place,
+        options,
+        limits,
+        with_ttl,
+    } = asked;
     let inner = store.inner();
-    let call = Call::new(place.key.as_slice().into(), inner.moments.moment());
+    let began = inner.moments.moment();
     match options.mode {
-        LoadMode::Bypass => return load_beside(inner, of, load).await,
+        LoadMode::Bypass => return Box::pin(load_beside(inner, of, once(load))).await,
         LoadMode::Fresh => {
-            let fresh = async {
-                let mut driver = Driver::fresh(store, of, call, place.epochs).await;
-                driver.load(options.ttl, queue, load).await
-            };
-            return Box::pin(fresh).await;
+            let mut driver = Driver::new(store, of, true);
+            driver.add_fresh(0, place.clone(), began);
+            return one_of(loaded(driver, vec![None], *options, *limits, once(load))).await;
         }
         LoadMode::Normal | LoadMode::OnlyIfCached => {}
     }
-    let sight = match inner.first(&place, with_ttl, of).await {
+    // Boxed, as it is most of the future, which is moved several times on its way to where it is polled.
+    let sight = match Box::pin(inner.first(place, *with_ttl, of)).await {
         First::Hit(value, raw, left) => {
             if inner.is_due(&raw, of.meta()) {
                 of.cannot_outlive();
@@ -85,20 +113,23 @@ where
         First::Miss(_) if options.mode == LoadMode::OnlyIfCached => return Ok(None),
         First::Miss(sight) => sight,
     };
-    // Boxed, so that the future of a hit is small: a load costs more than an allocation.
-    let mut driver = Driver::start(store, of, call, place.epochs, sight);
-    let load = async move {
-        match driver.until_load().await {
-            Ready::Answer(answer) => Ok(answer),
-            Ready::Load => {
-                if driver.may_be_overtaken() {
-                    of.cannot_outlive();
-                }
-                driver.load(options.ttl, queue, load).await
-            }
-        }
-    };
-    Box::pin(load).await
+    let mut driver = Driver::new(store, of, false);
+    driver.add(0, place.clone(), began, sight);
+    if driver.may_any_be_overtaken() {
+        of.cannot_outlive();
+    }
+    one_of(loaded(driver, vec![None], *options, *limits, once(load))).await
+}
+
+async fn one_of<T, E>(
+    loading: impl Future<Output = Result<Answers<T>, E>>,
+) -> Result<Answer<T>, E> {
+    Ok(first(loading.await?))
+}
+
+fn first<T>(answers: Answers<T>) -> Answer<T> {
+    let given = answers.into_iter().next().flatten()?;
+    Some((given.value, given.origin))
 }
 
 /// See [`Cached::get_or_refresh`].
@@ -106,7 +137,7 @@ pub(crate) async fn get_or_refresh<T, L, E, F, Fut>(
     store: &Store,
     place: Place,
     load: F,
-) -> Result<Option<(T, Origin)>, E>
+) -> Result<Answer<T>, E>
 where
     T: Cached,
     L: IntoLoaded<T> + Send + 'static,
@@ -127,7 +158,7 @@ async fn found_or_refreshed<T, L, E, F, Fut>(
     of: &Arc<Type>,
     place: Place,
     load: F,
-) -> Result<Option<(T, Origin)>, E>
+) -> Result<Answer<T>, E>
 where
     T: Cached,
     L: IntoLoaded<T> + Send + 'static,
@@ -136,49 +167,91 @@ where
     Fut: Future<Output = Result<L, E>> + Send + 'static,
 {
     let inner = store.inner();
-    let call = Call::new(place.key.as_slice().into(), inner.moments.moment());
-    let sight = match inner.first(&place, false, of).await {
+    let began = inner.moments.moment();
+    let sight = match Box::pin(inner.first(&place, false, of)).await {
         First::Hit(value, raw, left) => {
-            if inner.is_due(&raw, of.meta())
-                && let Some(driver) = Driver::refreshing(store, of, call, place.epochs, &raw)
-            {
-                inner
-                    .background
-                    .spawn_load(driver.refresh(Span::current(), load));
+            if inner.is_due(&raw, of.meta()) {
+                refresh(store, of, place, began, &raw, once(load));
             }
             return Ok(Some((value, raw.origin(Source::Server, left, inner))));
         }
         First::Absent => return Ok(None),
         First::Miss(sight) => sight,
     };
-    let mut driver = Driver::start(store, of, call, place.epochs, sight);
-    let load = async move {
-        match driver.until_load().await {
-            Ready::Answer(answer) => Ok(answer),
-            Ready::Load => match driver.overtaking() {
-                Some((value, kept)) => {
-                    let longest = driver.load_timeout();
-                    let (sender, loaded) = oneshot::channel();
-                    let cause = Span::current();
-                    let outliving = async move {
-                        if let Some(given) = driver.load_in_time(&cause, load).await {
-                            // Nobody may wait any more, which is what this is for.
-                            let _ = sender.send(given);
-                        }
-                    };
-                    inner.background.spawn_load(outliving);
-                    // Where it could not begin, or did not end, there is the stale value all the same.
-                    if let Ok(Ok(loaded)) = timeout(longest, loaded).await {
-                        return loaded;
-                    }
-                    of.counters().count(Count::Stale);
-                    Ok(Some((value, kept.origin(Source::Stale, None, inner))))
+    let mut driver = Driver::new(store, of, false);
+    driver.add(0, place, began, sight);
+    loaded_or_overtaken(inner, of, driver, once(load)).await
+}
+
+/// Loads in the background what the caller has, if nobody else does.
+fn refresh<T: Cached, E: Send + 'static>(
+    store: &Store,
+    of: &Arc<Type>,
+    place: Place,
+    began: Moment,
+    raw: &Raw,
+    mut load: Loader<'static, T, E>,
+) {
+    let mut driver = Driver::new(store, of, false);
+    if driver.add_refresh(place, began, raw) {
+        let (caller, cause) = (driver.caller(), Span::current());
+        let work = Box::pin(async move { driver.refresh(cause, &mut load).await });
+        let background = &store.inner().background;
+        background.spawn_load(Polled::new(caller, work));
+    }
+}
+
+/// Loads; beside the caller where that takes longer than it waits for, since it has a value that may serve.
+fn loaded_or_overtaken<'s, T, E>(
+    inner: &'s Inner,
+    of: &'s Arc<Type>,
+    mut driver: Driver,
+    mut load: Loader<'static, T, E>,
+) -> Pin<Box<dyn Future<Output = Result<Answer<T>, E>> + Send + 's>>
+where
+    T: Cached,
+    E: Send + 'static,
+{
+    let (caller, beside) = (driver.caller(), driver.caller());
+    let work = async move {
+        let mut answers = vec![None];
+        loop {
+            match driver.until_load(&mut answers, &Limits::NONE).await? {
+                Ready::Done => return Ok(first(answers)),
+                Ready::Load => {}
+            }
+            let Some((value, kept)) = driver.overtaking() else {
+                let loading = driver.load(&mut answers, None, &Limits::NONE, None, &mut load);
+                match loading.await {
+                    Ok(()) => continue,
+                    Err(Failed::Loader(error)) => return Err(error),
+                    Err(Failed::Late) => unreachable!("only a load without a caller ends so"),
                 }
-                None => driver.load(None, None, load).await,
-            },
+            };
+            let until = driver.overtaken_at();
+            let (sender, given) = oneshot::channel();
+            let cause = Span::current();
+            let outliving = Box::pin(async move {
+                let loading =
+                    driver.load(&mut answers, None, &Limits::NONE, Some(&cause), &mut load);
+                let given = match loading.await {
+                    Ok(()) => Ok(first(answers)),
+                    Err(Failed::Loader(error)) => Err(error),
+                    Err(Failed::Late) => return,
+                };
+                // Nobody may wait any more, which is what this is for.
+                let _ = sender.send(given);
+            });
+            inner.background.spawn_load(Polled::new(beside, outliving));
+            // Where it could not begin, or did not end, there is the stale value all the same.
+            if let Ok(Ok(given)) = timeout_at(until, given).await {
+                return given;
+            }
+            of.counters().count(Count::Stale);
+            return Ok(Some((value, kept.origin(Source::Stale, None, inner))));
         }
     };
-    Box::pin(load).await
+    Box::pin(Polled::new(caller, Box::pin(work)))
 }
 
 /// What the first look at the server gave.
@@ -228,23 +301,28 @@ impl Inner {
 }
 
 /// Loads, and leaves everything else alone.
-async fn load_beside<T, L, E, F, Fut>(
+async fn load_beside<T: Cached, E>(
     inner: &Inner,
     of: &Type,
-    load: F,
-) -> Result<Option<(T, Origin)>, E>
-where
-    L: IntoLoaded<T>,
-    F: FnOnce(Option<Raw>) -> Fut,
-    Fut: Future<Output = Result<L, E>>,
-{
+    mut load: Loader<'_, T, E>,
+) -> Result<Answer<T>, E> {
     let origin = Origin {
         source: Source::Loaded,
         stamp: inner.stamp(),
         expires: None,
     };
-    let loaded = run_loader(of, 1, None, || load(None)).await?.into_loaded();
-    Ok(loaded.value.map(|value| (value, origin)))
+    // It has no turn, so what it loads within is nobody's business.
+    let within = Within::new(&Arc::default(), 0, Within::current());
+    let wanted = vec![Wanted { at: 0, kept: None }];
+    let running = Running::new(within, load(wanted));
+    let (outcome, _) = run_loader(of, 1, None, Duration::ZERO, running).await;
+    let loaded = match outcome {
+        Ok(loaded) => loaded?,
+        Err(panic) => resume_unwind(panic),
+    };
+    let loaded = loaded.into_iter().next().map(|(_, loaded)| loaded);
+    let value = loaded.and_then(|loaded| loaded.value);
+    Ok(value.map(|value| (value, origin)))
 }
 
 impl Type {

@@ -1,8 +1,7 @@
 //! What a look at the server shows a loading verb.
 
-use bytes::Bytes;
-
 use super::call::Seen;
+use super::shared::Shared;
 use crate::backend::Found;
 use crate::codec::Refusal;
 use crate::envelope::placeholder::{Lease, Name};
@@ -20,8 +19,8 @@ pub(super) enum Sight {
     /// A value of the type's version: whether it is one, its payload has to show.
     Value(Raw),
     /// A value of the type's version that its time is over for, or that the caller has claimed, and what follows from it.
-    Kept(Seen<Bytes>, Raw),
-    Other(Seen<Bytes>),
+    Kept(Seen<Shared>, Raw),
+    Other(Seen<Shared>),
 }
 
 impl Inner {
@@ -35,12 +34,40 @@ impl Inner {
         self.sight(&place.key, found, None, of).await
     }
 
+    /// The same of many.
+    pub(super) async fn look_each(&self, places: &[Place], of: &Type) -> Vec<Sight> {
+        if let [place] = places {
+            return vec![self.look(place, of).await];
+        }
+        let meta = of.meta();
+        let found = match self.ttl_override(meta) {
+            Ok(_) if !self.is_enabled() => {
+                return places.iter().map(|_| Sight::Other(Seen::Closed)).collect();
+            }
+            Ok(_) => self.read_many(places, meta).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) => {
+                let mut sights = Vec::with_capacity(places.len());
+                for (place, found) in places.iter().zip(found) {
+                    sights.push(self.sight(&place.key, Ok(found), None, of).await);
+                }
+                sights
+            }
+            Err(error) => {
+                of.log_failure(error.during("get_or_load_many"), "the cache is not read");
+                places.iter().map(|_| Sight::Other(Seen::Closed)).collect()
+            }
+        }
+    }
+
     /// As [`look`](Self::look), with how long what is there will still live.
     pub(super) async fn look_with_ttl(&self, place: &Place, of: &Type) -> (Sight, Option<Ttl>) {
         let meta = of.meta();
         let key = &*place.key;
         match self.ttl_override(meta) {
-            Ok(_) if self.is_enabled() => match self.backend.get_and_ttl(key).await {
+            Ok(_) if self.is_enabled() => match Box::pin(self.backend.get_and_ttl(key)).await {
                 Ok((found, left)) => {
                     let found = self.checked(found, &place.epochs, meta).await;
                     let sight = self.sight(key, found, None, of).await;
@@ -69,7 +96,8 @@ impl Inner {
             Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
             Ok(Found::Foreign) => {
                 let why = "another type of the server's".into();
-                self.note_corrupt("get_or_load", key, None, &why, of).await;
+                let noted = self.note_corrupt("get_or_load", key, None, &why, of);
+                Box::pin(noted).await;
                 return Sight::Other(Seen::Closed);
             }
             Ok(Found::Misplaced(bytes)) => {
@@ -116,7 +144,7 @@ impl Inner {
                     self.now_millis(),
                     asked,
                     serves,
-                    || raw.bytes().clone(),
+                    || raw.bytes().clone().into(),
                 );
                 return match seen {
                     Some(seen @ (Seen::Old(_) | Seen::Closed)) => Sight::Other(seen),
@@ -152,11 +180,10 @@ impl Inner {
         entry: &Raw,
         why: &Refusal,
         of: &Type,
-    ) -> Seen<Bytes> {
-        match self
-            .note_corrupt("get_or_load", key, Some(entry.bytes()), why, of)
-            .await
-        {
+    ) -> Seen<Shared> {
+        // Boxed, as it is seldom, so that the future of a hit is small.
+        let noted = self.note_corrupt("get_or_load", key, Some(entry.bytes()), why, of);
+        match Box::pin(noted).await {
             true => Seen::Nothing,
             false => Seen::Closed,
         }

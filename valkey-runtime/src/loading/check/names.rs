@@ -40,11 +40,16 @@ impl World {
     }
 
     fn visit_process(&mut self, at: usize, visitor: &mut impl Visitor) {
-        let Process { flights, .. } = &mut self.processes[at];
+        let Process { flights, turns, .. } = &mut self.processes[at];
         flights.visit(visitor);
+        turns.visit(visitor);
         let readers = self.readers.iter_mut();
         let readers = readers.filter(|reader| reader.process == at);
-        readers.for_each(|reader| reader.visit(visitor));
+        readers.for_each(|reader| {
+            reader.visit(visitor);
+            let known = reader.flight();
+            known.into_iter().for_each(|id| flights.knows(id));
+        });
     }
 
     fn name(&mut self) {

@@ -8,6 +8,7 @@ use crate::explore::names::{Bell, Visitor};
 use crate::explore::{Flaw, Ghost};
 use crate::loading::call::{Call, Loaded, Seen, Share, Step};
 use crate::loading::flights::{FlightId, Flights, Moment};
+use crate::loading::turns::TurnId;
 use crate::transition::Rejected;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +26,10 @@ pub(super) struct Reader {
     served: bool,
     call: Call<()>,
     phase: Phase,
+    /// Its turn, where there are not enough for all.
+    turn: Option<TurnId>,
+    /// Its future is not polled.
+    still: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,10 +39,14 @@ enum Phase {
     Sent(Query),
     /// It was run, and this is the answer.
     Answered(Query, Option<Entry>),
-    /// Is to ask for a lease, at once or after a pause.
+    /// Waits for its turn. With a mutation it has a lease already.
+    Queued(Option<Lease>),
+    /// Is to ask for a lease.
     Ask {
         rejected: Rejected,
     },
+    /// Is to look again, after a pause or once its turn has come.
+    Look,
     /// Sleeps until the flight moves.
     Asleep(FlightId),
     /// It has moved.
@@ -46,6 +55,8 @@ enum Phase {
     Load(Load),
     /// Has read this one.
     Loading(Load, Row),
+    /// Its loader never ends.
+    Hung(Load),
     Over,
 }
 
@@ -54,6 +65,8 @@ enum Phase {
 struct Query {
     request: Request,
     sent: Moment,
+    /// It is not the caller's first look.
+    again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +88,8 @@ impl Reader {
             served: false,
             call: Call::new((), 0),
             phase: Phase::Idle,
+            turn: None,
+            still: false,
         }
     }
 
@@ -82,12 +97,24 @@ impl Reader {
         !matches!(self.phase, Phase::Idle | Phase::Over)
     }
 
+    /// Nothing more has to happen to it.
     pub(super) fn is_over(&self) -> bool {
-        self.phase == Phase::Over
+        self.phase == Phase::Over || self.still
+    }
+
+    pub(super) fn flight(&self) -> Option<FlightId> {
+        self.call.flight().filter(|_| self.is_active())
+    }
+
+    /// It has a lease, and waits with its load.
+    pub(super) fn holds_an_idle_lease(&self) -> bool {
+        matches!(self.phase, Phase::Queued(Some(_)))
     }
 
     pub(super) fn loads_alone(&self) -> bool {
-        matches!(&self.phase, Phase::Load(load) | Phase::Loading(load, _) if load.alone)
+        let loads =
+            matches!(&self.phase, Phase::Load(load) | Phase::Loading(load, _) if load.alone);
+        loads && !self.still
     }
 
     /// What callers are sorted by: those of a process are interchangeable.
@@ -102,6 +129,9 @@ impl Reader {
             Phase::Load(_) => 8,
             Phase::Loading(..) => 9,
             Phase::Over => 10,
+            Phase::Queued(_) => 11,
+            Phase::Look => 12,
+            Phase::Hung(_) => 13,
         };
         (self.process, phase, self.floor, self.soft)
     }
@@ -118,6 +148,7 @@ impl Reader {
             return;
         }
         self.call.visit(visitor);
+        self.turn.iter_mut().for_each(|turn| visitor.moment(turn));
         let kept = self.kept.iter_mut();
         kept.for_each(|kept| visitor.stamp(&mut kept.stamp));
         match &mut self.phase {
@@ -132,10 +163,11 @@ impl Reader {
                 }
             }
             Phase::Asleep(flight) => flight.visit(visitor),
-            Phase::Load(load) | Phase::Loading(load, _) => {
+            Phase::Load(load) | Phase::Loading(load, _) | Phase::Hung(load) => {
                 load.lease.iter_mut().for_each(|lease| visitor.lease(lease));
             }
-            Phase::Idle | Phase::Woken | Phase::Over => {}
+            Phase::Queued(lease) => lease.iter_mut().for_each(|lease| visitor.lease(lease)),
+            Phase::Idle | Phase::Look | Phase::Woken | Phase::Over => {}
         }
     }
 
@@ -144,6 +176,9 @@ impl Reader {
         let world = steps.world;
         let reader = &world.readers[at];
         let event = |what| Event::Reader(reader.name.0, what);
+        if reader.still {
+            return world.still_steps(at, steps);
+        }
         match &reader.phase {
             Phase::Idle => steps.add(event("calls"), |world| world.begins(at)),
             Phase::Sent(_) if world.setup.0.down => {
@@ -154,7 +189,8 @@ impl Reader {
             Phase::Sent(_) => steps.add(event("is heard"), |world| world.is_heard(at)),
             Phase::Answered(query, answer) => {
                 steps.add(event("is answered"), |world| world.is_answered(at, true));
-                let asked = matches!(query.request, Request::Lease { .. }) && !reader.served;
+                let asked = query.again || matches!(query.request, Request::Lease { .. });
+                let asked = asked && !reader.served;
                 let others = |entry: &Entry| match entry {
                     Entry::Lease(_) => true,
                     _ => entry.timing().is_some_and(|timing| timing.claim.is_some()),
@@ -168,6 +204,14 @@ impl Reader {
                 }
             }
             Phase::Ask { .. } => steps.add(event("asks for a lease"), |world| world.asks(at)),
+            Phase::Look => steps.add(event("looks again"), |world| world.looks(at)),
+            Phase::Queued(_) if world.has_turn(at) => {
+                steps.add(event("is at its turn"), |world| world.is_at_turn(at));
+            }
+            Phase::Queued(_) if world.lost_turn(at) => {
+                steps.add(event("asks for a turn once more"), |world| world.enters(at));
+            }
+            Phase::Queued(_) => {}
             Phase::Woken => steps.add(event("is woken"), |world| world.wakes(at)),
             Phase::Load(_) => steps.add(event("reads the row"), |world| world.reads(at)),
             Phase::Loading(load, row) => {
@@ -184,16 +228,25 @@ impl Reader {
                 if world.left.failed_loads > 0 {
                     steps.add(event("fails to load"), |world| world.fails(at));
                 }
+                if world.left.hangs > 0 && !reader.served {
+                    steps.add(event("hangs"), |world| world.hangs(at));
+                }
             }
             Phase::Asleep(_) if world.left.timeouts > 0 => {
                 steps.add(event("waits no longer"), |world| world.waits_no_longer(at));
+            }
+            Phase::Hung(_) => {
+                if world.setup.0.mutation != Some(Mutation::NoDeadline) {
+                    steps.add(event("passes its deadline"), |world| world.is_late(at));
+                }
+                return;
             }
             Phase::Asleep(_) | Phase::Over => {}
         }
         let may_be_served = !reader.served && world.serving(at).is_some();
         if may_be_served && world.left.timeouts > 0 {
             match &reader.phase {
-                Phase::Ask { .. } | Phase::Asleep(_) => {
+                Phase::Ask { .. } | Phase::Look | Phase::Queued(_) | Phase::Asleep(_) => {
                     let event = event("waits no longer, and makes do");
                     steps.add(event, |world| world.makes_do(at));
                 }
@@ -209,6 +262,12 @@ impl Reader {
             steps.add(event("hears nothing"), |world| {
                 world.left.lost_replies -= 1;
                 world.hears_nothing(at);
+            });
+        }
+        if reader.is_active() && world.left.stalls > 0 && !reader.served {
+            steps.add(event("is not polled any more"), |world| {
+                world.left.stalls -= 1;
+                world.readers[at].still = true;
             });
         }
         if reader.is_active() && world.left.drops > 0 {
@@ -240,7 +299,11 @@ impl World {
         } else {
             Request::Get
         };
-        self.readers[at].phase = Phase::Sent(Query { request, sent });
+        self.readers[at].phase = Phase::Sent(Query {
+            request,
+            sent,
+            again: false,
+        });
     }
 
     fn is_heard(&mut self, at: usize) {
@@ -316,7 +379,10 @@ impl World {
                 Seen::Lease(lease) if lease.is_of(token) => Step::Load(Some(lease)),
                 _ => Step::Load(None),
             },
-            _ => self.with(at, |call, flights, now| call.got(flights, now, seen)),
+            _ if query.again => self.with(at, |call, flights, _| {
+                call.looked(flights, query.sent, seen, patient)
+            }),
+            _ => self.with(at, |call, flights, _| call.got(flights, seen)),
         };
         match step {
             Step::Load(Some(_)) => self.follow(at, step),
@@ -334,12 +400,25 @@ impl World {
                 now
             });
             let request = Request::Lease { token, rejected };
-            self.readers[at].phase = Phase::Sent(Query { request, sent });
+            self.readers[at].phase = Phase::Sent(Query {
+                request,
+                sent,
+                again: false,
+            });
         }
     }
 
+    fn looks(&mut self, at: usize) {
+        let sent = self.processes[self.readers[at].process].moment();
+        self.readers[at].phase = Phase::Sent(Query {
+            request: Request::Get,
+            sent,
+            again: true,
+        });
+    }
+
     fn wakes(&mut self, at: usize) {
-        let step = self.with(at, |call, flights, now| call.moved(flights, now));
+        let step = self.with(at, |call, flights, _| call.moved(flights));
         self.follow(at, step);
     }
 
@@ -347,7 +426,8 @@ impl World {
     fn waits_no_longer(&mut self, at: usize) {
         self.left.timeouts -= 1;
         self.leaves(at);
-        self.is_to_load(at, None);
+        let step = self.readers[at].call.goes_alone();
+        self.follow(at, step);
     }
 
     /// Nor does it load: it takes what may serve.
@@ -490,8 +570,135 @@ impl World {
         }
     }
 
+    /// It asks for its turn, where there are not enough for all.
+    fn enters(&mut self, at: usize) {
+        let come = match self.setup.0.turns {
+            0 => true,
+            _ if self.has_turn(at) => true,
+            _ if self.setup.0.mutation == Some(Mutation::LeaseBeforeTurn) => true,
+            _ => self.asks_for_turn(at),
+        };
+        if come {
+            return self.goes_on(at, false);
+        }
+        // It is not kept for a load that waits.
+        let unneeded = self.with(at, |call, flights, _| call.queues(flights));
+        if let Some(lease) = unneeded {
+            self.stray(Request::release(lease, false));
+        }
+        self.readers[at].phase = Phase::Queued(None);
+    }
+
+    /// True if it has come already.
+    fn asks_for_turn(&mut self, at: usize) -> bool {
+        let process = &mut self.processes[self.readers[at].process];
+        let turn = process.moment();
+        self.readers[at].turn = Some(turn);
+        process.turns.enter(turn, ())
+    }
+
+    /// A mutation: the lease comes first.
+    fn is_to_queue(&mut self, at: usize) -> bool {
+        let early = self.setup.0.mutation == Some(Mutation::LeaseBeforeTurn);
+        early && self.setup.0.turns > 0 && !self.asks_for_turn(at)
+    }
+
+    fn has_turn(&self, at: usize) -> bool {
+        let reader = &self.readers[at];
+        let turns = &self.processes[reader.process].turns;
+        reader.turn.is_some_and(|turn| turns.has(turn))
+    }
+
+    /// It was taken away while the caller stood still.
+    fn lost_turn(&self, at: usize) -> bool {
+        let reader = &self.readers[at];
+        let turns = &self.processes[reader.process].turns;
+        reader.turn.is_some_and(|turn| !turns.contains(turn))
+    }
+
+    fn is_at_turn(&mut self, at: usize) {
+        match self.readers[at].phase {
+            Phase::Queued(Some(lease)) => self.is_to_load(at, Some(lease)),
+            _ => self.goes_on(at, true),
+        }
+    }
+
+    fn goes_on(&mut self, at: usize, waited: bool) {
+        let step = self.with(at, |call, flights, now| call.at_turn(flights, now, waited));
+        self.follow(at, step);
+    }
+
+    fn leaves_turn(&mut self, at: usize) {
+        let reader = &mut self.readers[at];
+        if let Some(turn) = reader.turn.take() {
+            self.processes[reader.process].turns.leave(turn);
+        }
+    }
+
+    /// What may happen to a caller that nobody polls: others go on without it, and then it may be polled again.
+    fn still_steps(&self, at: usize, steps: &mut Steps<'_>) {
+        let reader = &self.readers[at];
+        let event = |what| Event::Reader(reader.name.0, what);
+        let process = &self.processes[reader.process];
+        let flight = reader.call.leads();
+        let flight = flight.filter(|flight| process.flights.contains(*flight));
+        let holds = reader.turn.is_some_and(|turn| process.turns.has(turn));
+        if flight.is_none() && !holds {
+            steps.add(event("is polled again"), |world| {
+                world.readers[at].still = false;
+            });
+        }
+        if self.setup.0.mutation == Some(Mutation::Unwatched) {
+            return;
+        }
+        if let Some(flight) = flight {
+            steps.add(event("is seen to stand still by who follows it"), |world| {
+                world.with(at, |_, flights, _| flights.depose(flight));
+                world.loses_turn(at);
+                let phase = &mut world.readers[at].phase;
+                if let Phase::Load(load) | Phase::Loading(load, _) = phase {
+                    load.alone = false;
+                }
+            });
+        }
+        if holds {
+            steps.add(event("is seen to stand still by who is queued"), |world| {
+                world.loses_turn(at);
+            });
+        }
+    }
+
+    /// Its turn is another's, and it does not know.
+    fn loses_turn(&mut self, at: usize) {
+        let reader = &self.readers[at];
+        if let Some(turn) = reader.turn {
+            self.processes[reader.process].turns.leave(turn);
+        }
+    }
+
+    fn hangs(&mut self, at: usize) {
+        self.left.hangs -= 1;
+        if let Phase::Loading(load, _) = self.readers[at].phase {
+            self.readers[at].phase = Phase::Hung(load);
+        }
+    }
+
+    /// Its load is a failed one to all but its own caller, which goes on waiting: here it is gone.
+    fn is_late(&mut self, at: usize) {
+        if let Phase::Hung(Load { lease, .. }) = self.readers[at].phase {
+            self.with(at, |call, flights, _| {
+                call.loaded(flights, Loaded::Overtaken)
+            });
+            if let Some(lease) = lease {
+                self.stray(Request::release(lease, true));
+            }
+            self.ends(at);
+        }
+    }
+
     /// The caller is gone. What it has sent may still be run.
     pub(super) fn vanishes(&mut self, at: usize) {
+        self.leaves_turn(at);
         if let Phase::Sent(query) = self.readers[at].phase {
             self.stray(query.request);
         }
@@ -503,15 +710,24 @@ impl World {
     /// Does what the call says.
     fn follow(&mut self, at: usize, step: Step<Row>) {
         match step {
+            Step::Turn => self.enters(at),
             Step::Ask { rejected } => self.readers[at].phase = Phase::Ask { rejected },
+            Step::Look => self.readers[at].phase = Phase::Look,
             Step::Pause { .. } => {
+                self.leaves_turn(at);
                 let step = self.readers[at].call.look_again();
                 self.follow(at, step);
             }
             Step::Await(_) if self.setup.0.mutation == Some(Mutation::Restless) => {
                 self.is_to_load(at, None);
             }
-            Step::Await(flight) => self.listens(at, flight),
+            Step::Await(flight) => {
+                self.leaves_turn(at);
+                self.listens(at, flight);
+            }
+            Step::Load(lease) if self.is_to_queue(at) => {
+                self.readers[at].phase = Phase::Queued(lease);
+            }
             Step::Load(lease) => self.is_to_load(at, lease),
             Step::Done(share) => self.gives(at, share),
         }
@@ -521,7 +737,7 @@ impl World {
     fn listens(&mut self, at: usize, flight: FlightId) {
         let process = &self.processes[self.readers[at].process];
         let moves = process.flights.wake(flight).is_some();
-        let step = self.with(at, |call, flights, now| call.moved(flights, now));
+        let step = self.with(at, |call, flights, _| call.moved(flights));
         if moves && step == Step::Await(flight) {
             self.readers[at].phase = Phase::Asleep(flight);
         } else {

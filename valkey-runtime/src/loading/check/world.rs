@@ -9,6 +9,7 @@ use super::{Budget, Setup};
 use crate::explore::names::Bell;
 use crate::explore::{Flaw, Ghost, State};
 use crate::loading::flights::{Flights, Moment};
+use crate::loading::turns::Turns;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
@@ -37,6 +38,7 @@ pub(super) struct World {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     pub(super) flights: Flights<(), Row, Bell>,
+    pub(super) turns: Turns<()>,
     /// How many moments were drawn in this step.
     pub(super) drawn: Moment,
 }
@@ -45,9 +47,12 @@ pub(super) struct Process {
 const NOW: Moment = 1 << 32;
 
 impl Process {
-    fn new() -> Self {
-        let (flights, drawn) = (Flights::new(), 0);
-        Self { flights, drawn }
+    fn new(turns: usize) -> Self {
+        Self {
+            flights: Flights::new(),
+            turns: Turns::new(turns),
+            drawn: 0,
+        }
     }
 
     pub(super) fn moment(&mut self) -> Moment {
@@ -151,7 +156,7 @@ impl World {
             row: 0,
             floor: 0,
             soft: 0,
-            processes: vec![Process::new(); setup.processes.len()],
+            processes: vec![Process::new(setup.turns); setup.processes.len()],
             readers: readers.collect(),
             writers: setup.writers.iter().copied().map(Writer::new).collect(),
             strays: Vec::new(),
@@ -274,7 +279,7 @@ impl World {
 
     fn crash(&mut self, process: usize) {
         self.left.crashes -= 1;
-        self.processes[process] = Process::new();
+        self.processes[process] = Process::new(self.setup.0.turns);
         for at in 0..self.readers.len() {
             if self.readers[at].process == process && self.readers[at].is_active() {
                 self.vanishes(at);
@@ -301,8 +306,12 @@ impl World {
         if loads.count() > 1 {
             return Some(Flaw::Herd);
         }
+        if self.readers_of(process).any(Reader::holds_an_idle_lease) {
+            return Some(Flaw::IdleLease);
+        }
         let busy = self.readers_of(process).any(Reader::is_active);
-        let empty = self.processes[process].flights.is_empty();
+        let Process { flights, turns, .. } = &self.processes[process];
+        let empty = flights.is_empty() && turns.is_empty();
         (!busy && !empty).then_some(Flaw::Leak)
     }
 }

@@ -31,9 +31,9 @@ pub(super) struct Reader {
 enum Phase {
     Idle,
     /// Has sent its requests for the entry, and for the epoch if that follows from the key.
-    Looks,
+    Looks(Query),
     /// The epoch was looked at first, and this was there.
-    LooksLate(Option<Under>),
+    LooksLate(Query, Option<Under>),
     /// Has found this, and is to look at the epoch.
     Judges(Query, Value),
     /// Is to ask for a lease, at once or after a pause.
@@ -64,6 +64,10 @@ type Told = bool;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Query {
     Get,
+    /// The same once more, since another process loads.
+    Look {
+        sent: Moment,
+    },
     Lease {
         token: u64,
         rejected: Rejected,
@@ -106,8 +110,8 @@ impl Reader {
     pub(super) fn rank(&self) -> (usize, u8, Row) {
         let phase = match &self.phase {
             Phase::Idle => 0,
-            Phase::Looks => 1,
-            Phase::LooksLate(_) => 2,
+            Phase::Looks(_) => 1,
+            Phase::LooksLate(..) => 2,
             Phase::Judges(Query::Get, _) => 3,
             Phase::Judges(..) => 4,
             Phase::Asking(_, None, _) => 5,
@@ -133,7 +137,11 @@ impl Reader {
             visitor.clock(clock);
         }
         match &mut self.phase {
-            Phase::LooksLate(Some(under)) => under.visit(visitor),
+            Phase::Looks(query) => query.visit(visitor),
+            Phase::LooksLate(query, under) => {
+                query.visit(visitor);
+                under.iter_mut().for_each(|under| under.visit(visitor));
+            }
             Phase::Judges(query, value) => {
                 query.visit(visitor);
                 value.visit(visitor);
@@ -154,8 +162,6 @@ impl Reader {
             }
             Phase::Ends(request, _) => request.visit(visitor),
             Phase::Idle
-            | Phase::Looks
-            | Phase::LooksLate(None)
             | Phase::Woken
             | Phase::Load(None)
             | Phase::Loading(None, _)
@@ -170,26 +176,26 @@ impl Reader {
         let event = |what| Event::Reader(reader.name.0, what);
         match &reader.phase {
             Phase::Idle => steps.add(event("calls"), |world| world.begins(at)),
-            Phase::Looks => {
+            &Phase::Looks(query) => {
                 match world.server.key {
                     Some(Entry::Value(value)) => steps.add(event("finds a value"), |world| {
-                        world.readers[at].phase = Phase::Judges(Query::Get, value);
+                        world.readers[at].phase = Phase::Judges(query, value);
                     }),
-                    key => steps.answer(at, Query::Get, Answer::of(key), "finds none", |_| {}),
+                    key => steps.answer(at, query, Answer::of(key), "finds none", |_| {}),
                 }
                 if world.setup.0.by_key {
                     steps.add(event("looks at the epoch first"), |world| {
                         let epoch = world.server.epoch.clone();
-                        world.readers[at].phase = Phase::LooksLate(epoch);
+                        world.readers[at].phase = Phase::LooksLate(query, epoch);
                     });
                 }
             }
-            Phase::LooksLate(epoch) => {
+            Phase::LooksLate(query, epoch) => {
                 let answer = match world.server.key {
                     Some(Entry::Value(value)) => Answer::judged(value, &found(epoch.as_ref())),
                     key => Answer::of(key),
                 };
-                steps.answer(at, Query::Get, answer, "looks at the key", |_| {});
+                steps.answer(at, *query, answer, "looks at the key", |_| {});
             }
             &Phase::Judges(query, value) => {
                 let answer = Answer::judged(value, &world.server.found_epoch());
@@ -300,7 +306,7 @@ impl Reader {
 impl Query {
     fn asked(self) -> Option<Asked> {
         match self {
-            Query::Get => None,
+            Query::Get | Query::Look { .. } => None,
             Query::Lease {
                 token, rejected, ..
             } => Some((token, rejected)),
@@ -308,15 +314,18 @@ impl Query {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        if let Query::Lease {
-            token,
-            rejected,
-            sent,
-        } = self
-        {
-            visitor.token(token);
-            visit_rejected(rejected, visitor);
-            visitor.moment(sent);
+        match self {
+            Query::Get => {}
+            Query::Look { sent } => visitor.moment(sent),
+            Query::Lease {
+                token,
+                rejected,
+                sent,
+            } => {
+                visitor.token(token);
+                visit_rejected(rejected, visitor);
+                visitor.moment(sent);
+            }
         }
     }
 }
@@ -393,7 +402,7 @@ impl World {
         let began = self.processes[reader.process].moment();
         reader.call = Call::new((), began);
         reader.floor = self.floor;
-        reader.phase = Phase::Looks;
+        reader.phase = Phase::Looks(Query::Get);
     }
 
     fn is_answered(&mut self, at: usize, query: Query, answer: Answer, patient: bool) {
@@ -405,7 +414,8 @@ impl World {
             };
         }
         let step = self.with(at, |call, flights, now| match query {
-            Query::Get => call.got(flights, now, seen),
+            Query::Get => call.got(flights, seen),
+            Query::Look { sent } => call.looked(flights, sent, seen, patient),
             Query::Lease { token, sent, .. } => {
                 call.asked(flights, now, (sent, token), seen, patient)
             }
@@ -462,7 +472,7 @@ impl World {
     }
 
     fn wakes(&mut self, at: usize) {
-        let step = self.with(at, |call, flights, now| call.moved(flights, now));
+        let step = self.with(at, |call, flights, _| call.moved(flights));
         self.follow(at, step);
     }
 
@@ -609,6 +619,15 @@ impl World {
     fn follow(&mut self, at: usize, step: Step<Row>) {
         match step {
             Step::Ask { rejected } => self.readers[at].phase = Phase::Asks { rejected },
+            // As many turns as there are callers.
+            Step::Turn => {
+                let step = self.with(at, |call, flights, now| call.at_turn(flights, now, false));
+                self.follow(at, step);
+            }
+            Step::Look => {
+                let sent = self.processes[self.readers[at].process].moment();
+                self.readers[at].phase = Phase::Looks(Query::Look { sent });
+            }
             Step::Pause { .. } => {
                 let step = self.readers[at].call.look_again();
                 self.follow(at, step);
@@ -628,7 +647,7 @@ impl World {
     fn listens(&mut self, at: usize, flight: FlightId) {
         let process = &self.processes[self.readers[at].process];
         let moves = process.flights.wake(flight).is_some();
-        let step = self.with(at, |call, flights, now| call.moved(flights, now));
+        let step = self.with(at, |call, flights, _| call.moved(flights));
         if moves && step == Step::Await(flight) {
             self.readers[at].phase = Phase::Asleep(flight);
         } else {
