@@ -41,6 +41,7 @@ impl Place {
                 ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
                 ("on_corrupt", "on_corrupt = \"error\""),
                 ("keep_corrupt", "keep_corrupt"),
+                ("show_keys", "show_keys"),
                 ("jitter", "jitter = \"5%\""),
                 ("ttl_absent", "ttl_absent = \"30s\""),
                 ("stale_if_error", "stale_if_error = \"1h\""),
@@ -133,6 +134,17 @@ impl Place {
 
     /// The places of `#[derive(Cached)]`.
     const CACHED: [Place; 3] = [Place::Field, Place::Key, Place::Type];
+}
+
+/// What other caches call otherwise.
+fn by_another_name(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "stale_while_revalidate" | "swr" => {
+            "did you mean `refresh_ahead = \"80%\"`, which loads a value anew while it is served, or \
+             `stale_if_error = \"1h\"` with `load_timeout = \"1ms\"`, which serves it after its TTL while it is loaded?"
+        }
+        _ => return None,
+    })
 }
 
 /// One argument.
@@ -340,7 +352,9 @@ impl<'e> Args<'e> {
             .iter()
             .flat_map(|place| place.names())
             .map(|(name, _)| *name);
+        let by_another_name = by_another_name(&name).filter(|_| self.place == Place::Type);
         let help = match (meant, nearest(&name, others).and_then(Place::elsewhere)) {
+            _ if by_another_name.is_some() => by_another_name.unwrap_or_default().to_owned(),
             (Some(meant), _) => format!("did you mean `{meant}`?"),
             (None, Some((place, example))) => {
                 format!(

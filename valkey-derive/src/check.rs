@@ -6,6 +6,8 @@
 
 mod alias;
 mod key;
+#[cfg(test)]
+mod refusals;
 mod tags;
 mod together;
 mod values;
@@ -25,13 +27,14 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
     let owned = owns_its_data(fields, &written.generics, errors);
     together::attributes(&written, errors);
     let mut model = model::Cached {
-        runtime: values::runtime(written.runtime.as_ref(), errors),
+        runtime: values::runtime(written.runtime.as_ref(), &written.ident, errors),
         prefix: values::prefix(written.prefix.as_ref(), &written.ident, errors),
         ttl: values::ttl(value(&written.ttl), errors),
         version: values::version(written.version.as_ref(), errors),
         policy: Policy {
             on_corrupt: values::on_corrupt(written.on_corrupt.as_ref(), errors),
             keep_corrupt: written.keep_corrupt,
+            show_keys: written.show_keys,
             ttl_env: values::ttl_env(written.ttl_env.as_ref(), errors),
             jitter_percent: values::jitter(written.jitter.as_ref(), errors),
             ttl_absent_millis: values::ttl_absent(written.ttl_absent.as_ref(), errors),
@@ -154,7 +157,7 @@ pub(crate) fn newtype(written: syntax::Newtype, errors: &mut Errors) -> Option<m
         Body::Enum(_) | Body::Union(_) => Vec::new(),
     };
     let model = model::Newtype {
-        runtime: values::runtime(written.runtime.as_ref(), errors),
+        runtime: values::runtime(written.runtime.as_ref(), &written.ident, errors),
         field: content(written.body, &written.ident, errors).filter(|(_, ty)| {
             // The trait would refuse a float in its turn.
             let float = is_float(ty);

@@ -313,6 +313,9 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
     if policy.keep_corrupt {
         choices.extend(quote!(.keep_corrupt()));
     }
+    if policy.show_keys {
+        choices.extend(quote!(.show_keys()));
+    }
     if let Some(variable) = &policy.ttl_env {
         choices.extend(quote!(.ttl_env(#variable)));
     }

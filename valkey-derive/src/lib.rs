@@ -10,6 +10,7 @@ mod check;
 mod emit;
 mod errors;
 mod model;
+mod renamed;
 mod suggest;
 mod syntax;
 #[cfg(test)]
@@ -50,10 +51,11 @@ use crate::errors::Errors;
 /// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the old entries can't be read as the new type |
 /// | `on_corrupt = "error"` | `"miss"` | what a read makes of an entry that is not this type's, or invalid: a miss, which is counted and logged, or an error |
 /// | `keep_corrupt` | | leaves such an entry in place; by default a read removes it, if it is still the same bytes |
+/// | `show_keys` | | the keys of the type are no secret: log lines and the text of errors show them. By default they show the type and a hash |
 /// | `jitter = "5%"` | `"5%"` | by how much the TTL of an entry is shortened at most, at random, so that what was stored at once does not expire at once |
 /// | `ttl_absent = "30s"` | | how long it is remembered that a load found nothing; by default not at all |
 /// | `stale_if_error = "1h"` | | how long after its TTL a value is kept and, where the loader fails, served; by default not at all. Not with `ttl = "never"` |
-/// | `retry_after = "5s"` | `"5s"` | with `stale_if_error`: how long after a failed load the stale value is served without another try; at most a day |
+/// | `retry_after = "5s"` | `"5s"` | with `stale_if_error` or `refresh_ahead`: how long after a failed load nothing is loaded, and the value that is there is served; at most a day |
 /// | `refresh_ahead = "80%"` | | once so much of its life is over, from 1 to 99 percent, a value that is read is loaded anew in the background, once; by default not at all. Not with `ttl = "never"` |
 /// | `load_timeout = "200ms"` | | with `stale_if_error`: how long a caller waits for a load that another runs, or in `get_or_refresh` its own, before it is given the stale value, if there is one; by default until the load is over |
 /// | `load_deadline = "30s"` | `30s` | how long a loader may run: then its load has failed, and its turn, its lease and those who wait for it are free |
@@ -70,7 +72,7 @@ use crate::errors::Errors;
 /// | `clear` | | all entries of the type can be invalidated at once: `User::clear(&store)` |
 /// | `validate` | | values are validated before they are stored and after they are read, by the type's `Validate` of garde or validator: with that feature of `valkey_runtime` |
 /// | `validate = path::to::function` | | the same by this function, from `&Self` to `Result<(), Invalid>`, or to what either `Validate` gives. So a type that has both says which: `validate = garde::Validate::validate` |
-/// | `crate = "path"` | `"::valkey_runtime"` | where the runtime is found, if it is re-exported by another crate |
+/// | `crate = "path"` | `"::valkey_runtime"` | where the runtime is found, if it is re-exported by another crate, or the dependency has another name: `crate = "cache"` for `cache = { package = "valkey-runtime" }` |
 ///
 /// # Above a field
 ///
@@ -153,7 +155,7 @@ pub fn derive_cached(input: proc_macro::TokenStream) -> proc_macro::TokenStream 
 ///
 /// | attribute above the type | meaning |
 /// |---|---|
-/// | `#[cached(crate = "path")]` | where the runtime is found, if it is re-exported by another crate |
+/// | `#[cached(crate = "path")]` | where the runtime is found, if it is re-exported by another crate, or the dependency has another name |
 #[proc_macro_derive(KeyPart, attributes(cached))]
 pub fn derive_key_part(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     key_part(parse_macro_input!(input as DeriveInput)).into()

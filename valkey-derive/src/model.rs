@@ -89,6 +89,7 @@ impl Template {
 pub(crate) struct Policy {
     pub(crate) on_corrupt: OnCorrupt,
     pub(crate) keep_corrupt: bool,
+    pub(crate) show_keys: bool,
     pub(crate) ttl_env: Option<String>,
     pub(crate) jitter_percent: Option<u8>,
     pub(crate) ttl_absent_millis: Option<u64>,

@@ -27,8 +27,12 @@ fn cached(source: &str) -> String {
     code
 }
 
-fn mistakes(source: &str) -> Vec<String> {
+pub(crate) fn mistakes(source: &str) -> Vec<String> {
     expanded(crate::cached, source).1
+}
+
+pub(crate) fn mistakes_of_newtype(source: &str) -> Vec<String> {
+    expanded(crate::key_part, source).1
 }
 
 #[test]

@@ -70,8 +70,11 @@ fn of_fields<'f, 'n>(
         let meant = match names.iter().find(|name| **name == value) {
             Some(_) => Some(value.as_str()),
             None => {
-                let meant = nearest(&value, names.iter().map(String::as_str));
+                let meant = nearest_name(&value, &names);
                 let help = match meant {
+                    Some(meant) if value.strip_prefix("r#") == Some(meant) => {
+                        format!("write `{meant}`, the name without `r#`")
+                    }
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => {
                         "an alias is a field that values are found by besides their key, as in \
@@ -95,6 +98,15 @@ fn of_fields<'f, 'n>(
         }
     }
     found
+}
+
+/// The field that is meant; of a raw name the one without `r#`.
+pub(super) fn nearest_name<'n>(written: &str, names: &'n [String]) -> Option<&'n str> {
+    let bare = written.strip_prefix("r#");
+    let known = bare.and_then(|bare| names.iter().find(|name| *name == bare));
+    known
+        .map(String::as_str)
+        .or_else(|| nearest(written, names.iter().map(String::as_str)))
 }
 
 /// An alias of a type's only value, or one that is the key, leads to nothing else.

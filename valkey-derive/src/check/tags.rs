@@ -3,10 +3,10 @@
 use syn::ext::IdentExt;
 use syn::{Ident, LitStr, Member};
 
+use super::alias::nearest_name;
 use super::key::skipped;
 use crate::errors::Errors;
 use crate::model::{Key, KeyForm, Piece, TagField, Tags, Template};
-use crate::suggest::nearest;
 use crate::syntax::{self, Field};
 use crate::types::{is_float, mentioned_param};
 
@@ -98,8 +98,12 @@ fn field<'f>(
     if let Some((_, field)) = named.iter().find(|(known, _)| known == name) {
         return Some(field);
     }
-    let meant = nearest(name, named.iter().map(|(name, _)| name.as_str()));
+    let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+    let meant = nearest_name(name, &names);
     let help = match meant {
+        Some(meant) if name.strip_prefix("r#") == Some(meant) => {
+            format!("write `{meant}`, the name without `r#`")
+        }
         Some(meant) => format!("did you mean `{meant}`?"),
         None => {
             let names = named.iter().map(|(name, _)| format!("`{name}`"));

@@ -51,10 +51,13 @@ fn has_stale_values(written: &Cached, errors: &mut Errors) {
     if written.stale_if_error.is_some() {
         return;
     }
-    let about_them = [&written.retry_after, &written.load_timeout];
+    // A refresh that fails is tried again after a pause, too.
+    let retry_after = written.retry_after.as_ref();
+    let retry_after = retry_after.filter(|_| written.refresh_ahead.is_none());
+    let about_them = [retry_after, written.load_timeout.as_ref()];
     let names: Vec<&Ident> = about_them
         .into_iter()
-        .filter_map(|argument| Some(&argument.as_ref()?.name))
+        .filter_map(|argument| Some(&argument?.name))
         .collect();
     let need = match names.len() {
         0 => return,

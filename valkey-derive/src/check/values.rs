@@ -6,13 +6,19 @@ use syn::{Ident, Lit, LitStr, Path, parse_quote};
 
 use crate::errors::Errors;
 use crate::model::OnCorrupt;
+use crate::renamed;
 use crate::suggest::nearest;
 use crate::ttl::{self, Ttl, TtlMistake};
 
 /// In milliseconds.
 const DAY: u64 = 24 * 60 * 60_000;
 
-pub(crate) fn runtime(written: Option<&LitStr>, errors: &mut Errors) -> Path {
+pub(crate) fn runtime(written: Option<&LitStr>, name: &Ident, errors: &mut Errors) -> Path {
+    if written.is_none()
+        && let Some(renamed) = renamed::renamed()
+    {
+        return under_another_name(&renamed, name, errors);
+    }
     let path = written.and_then(|text| {
         let path = text.parse_with(Path::parse_mod_style).ok();
         if path.is_none() {
@@ -24,6 +30,16 @@ pub(crate) fn runtime(written: Option<&LitStr>, errors: &mut Errors) -> Path {
         path
     });
     path.unwrap_or_else(|| parse_quote!(::valkey_runtime))
+}
+
+/// Where the dependency has another name, and nothing says so.
+fn under_another_name(renamed: &str, name: &Ident, errors: &mut Errors) -> Path {
+    let message = format!(
+        "this crate depends on `valkey-runtime` under the name `{renamed}`: write `#[cached(crate = \"{renamed}\")]`"
+    );
+    errors.push(name, message);
+    let renamed = Ident::new(renamed, name.span());
+    parse_quote!(::#renamed)
 }
 
 pub(crate) fn prefix(written: Option<&LitStr>, name: &Ident, errors: &mut Errors) -> String {
@@ -243,14 +259,18 @@ pub(crate) fn refresh_ahead(written: Option<&LitStr>, errors: &mut Errors) -> Op
 /// In milliseconds.
 pub(crate) fn load_timeout(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
-    if let Ok(Ttl::Millis(millis)) = ttl::parse(&written.value()) {
-        return Some(millis);
-    }
-    errors.push(
-        written,
-        "not a timeout: write how long a caller waits for a load where there is a stale value to serve, as in \
-         `load_timeout = \"200ms\"`, or leave it out to wait until the load is over",
-    );
+    let message = match ttl::parse(&written.value()) {
+        Ok(Ttl::Millis(millis)) => return Some(millis),
+        Err(TtlMistake::Zero) => {
+            "a timeout of zero: to have a stale value served at once, and loaded anew beside the caller, write \
+             `load_timeout = \"1ms\"`; leave it out to wait until the load is over"
+        }
+        Ok(Ttl::Never) | Err(TtlMistake::Malformed | TtlMistake::TooLong) => {
+            "not a timeout: write how long a caller waits for a load where there is a stale value to serve, as in \
+             `load_timeout = \"200ms\"`, or leave it out to wait until the load is over"
+        }
+    };
+    errors.push(written, message);
     None
 }
 
@@ -344,6 +364,16 @@ fn percent(written: &LitStr) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_renamed_dependency_is_named_and_taken() {
+        let (mut errors, name) = (Errors::default(), parse_quote!(User));
+        let path = under_another_name("cache", &name, &mut errors);
+        assert_eq!(path.to_token_stream().to_string(), ":: cache");
+        let said = errors.into_compile_errors().to_string();
+        let says = "this crate depends on `valkey-runtime` under the name `cache`: write `#[cached(crate = \\\"cache\\\")]`";
+        assert!(said.contains(says), "{said}");
+    }
 
     #[test]
     fn names_become_kebab_case() {

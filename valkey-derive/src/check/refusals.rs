@@ -1,0 +1,115 @@
+//! Each refusal with its exact text, and beside it what is only just taken.
+
+mod table;
+
+use crate::tests::{mistakes, mistakes_of_newtype};
+use table::{ARGUMENTS, NEWTYPES, TYPES};
+
+/// With these arguments above the type.
+fn above(arguments: &str) -> Vec<String> {
+    mistakes(&format!(
+        "#[cached({arguments})] struct User {{ #[cached(key)] id: u64, name: String }}"
+    ))
+}
+
+fn is_taken(source: &str) {
+    assert_eq!(mistakes(source), [""; 0], "{source}");
+}
+
+#[test]
+fn of_values() {
+    for (messages, slips) in ARGUMENTS {
+        for arguments in *slips {
+            assert_eq!(above(arguments), *messages, "{arguments}");
+        }
+    }
+}
+
+#[test]
+fn of_values_there_are_bounds() {
+    for arguments in [
+        "prefix = \"user.v2-x_y/z@ä\"",
+        "ttl = \"1ms\"",
+        "ttl = \"36500d\"",
+        "ttl = \"never\"",
+        "ttl = \"90\"",
+        "ttl = \"1d1h1m1s1ms\"",
+        "version = 1",
+        "version = 65535",
+        "ttl_env = \"_\"",
+        "ttl_env = \"a\"",
+        "ttl_env = \"Z_9\"",
+        "jitter = \"0%\"",
+        "jitter = \"50%\"",
+        "ttl_absent = \"1ms\"",
+        "stale_if_error = \"36500d\"",
+        "stale_if_error = \"1s\", retry_after = \"1ms\"",
+        "stale_if_error = \"1s\", retry_after = \"24h\"",
+        "refresh_ahead = \"80%\", retry_after = \"1m\"",
+        "refresh_ahead = \"1%\"",
+        "refresh_ahead = \"99%\"",
+        "stale_if_error = \"1s\", load_timeout = \"1ms\"",
+        "sliding, max_age = \"5m\"",
+        "sliding, ttl = \"1h\", max_age = \"1h\"",
+        "hold = \"1ms\"",
+        "hold = \"24h\"",
+        "max_loads = 1",
+        "max_loads = 65535",
+        "on_corrupt = \"miss\"",
+        "on_corrupt = \"error\"",
+        "ttl = \"never\", ttl_absent = \"1s\", jitter = \"1%\", hold = \"1s\"",
+        "crate = \"a::b\"",
+        "show_keys, keep_corrupt, strict, clear, validate, tags",
+        "alias = \"name\", tag = \"id:{id}\", tag = \"of:{name}\"",
+    ] {
+        assert_eq!(above(arguments), [""; 0], "{arguments}");
+    }
+}
+
+#[test]
+fn of_types() {
+    for (messages, slips) in TYPES {
+        for source in *slips {
+            assert_eq!(mistakes(source), *messages, "{source}");
+        }
+    }
+}
+
+#[test]
+fn of_types_there_are_bounds() {
+    for source in [
+        "struct User;",
+        "struct U(#[cached(key)] u8, #[cached(key)] u8, #[cached(key)] u8, #[cached(key)] u8, #[cached(key)] u8, \
+         #[cached(key)] u8);",
+        "struct U(#[cached(key(hash_tag))] u8, #[cached(key)] u8);",
+        "#[cached(key = (u64, (u8, String)))] struct U;",
+        "#[cached(key = id)] struct U;",
+        "struct U<T> { #[cached(key)] id: u64, of: Vec<T> }",
+        "struct U { #[cached(key)] #[serde(default)] id: u64, #[serde(skip)] n: f64, f: f32 }",
+        "struct U { #[serde(skip)] text: &'static str, #[serde(with = \"x\")] other: &'static str }",
+        "struct U { #[cached(key)] id: u64, #[cached(alias)] r#ref: Option<String> }",
+        "#[cached(alias = \"ref\", tag = \"t:{ref}\")] struct U { #[cached(key)] id: u64, r#ref: String }",
+        "#[cached(tag = \"type\")] struct U { #[cached(key)] id: u64 }",
+        "#[cached(tag = \"org:{ id }\")] struct U { #[cached(key)] id: u64 }",
+        "#[cached(tag = \"a:{id}\", tag = \"b:{id}\")] struct U { #[cached(key)] id: u64 }",
+        "#[cached(tag = \"a:{id}\")] struct U { #[cached(key)] #[serde(default)] id: u64 }",
+    ] {
+        is_taken(source);
+    }
+}
+
+#[test]
+fn of_newtypes() {
+    for (messages, slips) in NEWTYPES {
+        for source in *slips {
+            assert_eq!(mistakes_of_newtype(source), *messages, "{source}");
+        }
+    }
+    for source in [
+        "struct Id(u64);",
+        "struct Id<T> { raw: String, of: PhantomData<T> }",
+        "#[cached(crate = \"cache\")] struct Id(u64);",
+    ] {
+        assert_eq!(mistakes_of_newtype(source), [""; 0], "{source}");
+    }
+}

@@ -1,0 +1,680 @@
+//! What is said of which slips.
+
+/// Above a type: the messages, and the arguments that each give them.
+pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
+    (
+        &["the prefix is empty: write one, or leave `prefix` out for `user`"],
+        &[r#"prefix = """#],
+    ),
+    (
+        &["write `user`: the colon is added"],
+        &[r#"prefix = "user:""#],
+    ),
+    (
+        &[
+            "the prefix holds a colon, which separates the parts of a key: write `-` or `.` instead; what all keys of a deployment begin with is the store's namespace",
+        ],
+        &[r#"prefix = "a:b""#, r#"prefix = "a:b:""#, r#"prefix = ":""#],
+    ),
+    (
+        &[
+            "the prefix holds a brace: to choose the cluster slot mark a field `#[cached(key(hash_tag))]`",
+        ],
+        &[r#"prefix = "a{b""#, r#"prefix = "a}b""#],
+    ),
+    (
+        &["the prefix holds a glob character, which would mislead scans"],
+        &[
+            r#"prefix = "a*""#,
+            r#"prefix = "a?""#,
+            r#"prefix = "a[""#,
+            r#"prefix = "a]""#,
+            r#"prefix = "a^""#,
+            r#"prefix = "a\\""#,
+        ],
+    ),
+    (
+        &["the prefix holds a character that is kept for the parameters of generic types"],
+        &[
+            r#"prefix = "a<b""#,
+            r#"prefix = "a>b""#,
+            r#"prefix = "a,b""#,
+        ],
+    ),
+    (
+        &["the prefix holds white space: write `-` instead"],
+        &[r#"prefix = "a b""#, r#"prefix = "a\tb""#],
+    ),
+    (
+        &["the prefix holds a control character"],
+        &[r#"prefix = "a\u{1}b""#],
+    ),
+    (
+        &[
+            r#"a TTL of zero: an entry that expires at once is never read; write a time, as in `ttl = "5m"`, or `ttl = "never"` for entries that don't expire"#,
+        ],
+        &[r#"ttl = "0""#, r#"ttl = "0s""#, r#"ttl_absent = "0s""#],
+    ),
+    (
+        &[
+            r#"not a time: write numbers with the units `d`, `h`, `m`, `s`, `ms` in falling order, as in `ttl = "1h30m"`, or `ttl = "never"`"#,
+        ],
+        &[
+            r#"ttl = """#,
+            r#"ttl = "5 m""#,
+            r#"ttl = "1m1h""#,
+            r#"ttl = "1m1m""#,
+            r#"ttl = "-5s""#,
+            r#"ttl = "Never""#,
+            r#"ttl_absent = "soon""#,
+        ],
+    ),
+    (
+        &[r#"longer than 100 years: write `ttl = "never"`"#],
+        &[
+            r#"ttl = "36500d1ms""#,
+            r#"ttl = "99999999999999999999""#,
+            r#"ttl_absent = "36501d""#,
+        ],
+    ),
+    (
+        &[r#"a TTL is a string: write it as in `ttl = "300s"`"#],
+        &["ttl = 300"],
+    ),
+    (
+        &[r#"a TTL is a string: write it as in `ttl = "5m"`"#],
+        &["ttl = 5m", "ttl = true"],
+    ),
+    (
+        &["versions begin with 1, which is also the default"],
+        &["version = 0"],
+    ),
+    (
+        &["a version is a number from 1 to 65535"],
+        &["version = 65536"],
+    ),
+    (
+        &["a version is a number: write it as in `version = 7`"],
+        &[r#"version = "7""#],
+    ),
+    (
+        &["a version is a number: write it as in `version = 2`"],
+        &[r#"version = "x""#, "version = 1.5"],
+    ),
+    (
+        &[
+            r#"not a name for an environment variable: write it as in `ttl_env = "USER_CACHE_TTL"`, of letters, digits and `_`"#,
+        ],
+        &[
+            r#"ttl_env = """#,
+            r#"ttl_env = "1TTL""#,
+            r#"ttl_env = "A TTL""#,
+            r#"ttl_env = "A-TTL""#,
+            r#"ttl_env = "ÄTTL""#,
+            r#"ttl_env = "A=B""#,
+        ],
+    ),
+    (
+        &[
+            r#"not a jitter: write by how many percent a TTL is shortened at most, from 0 to 50, as in `jitter = "5%"`"#,
+        ],
+        &[
+            r#"jitter = "51%""#,
+            r#"jitter = "50""#,
+            r#"jitter = "-1%""#,
+            r#"jitter = "%""#,
+            r#"jitter = "1.5%""#,
+        ],
+    ),
+    (
+        &[
+            r#"an absence that is remembered for ever hides what is added later: write how long, as in `ttl_absent = "30s"`"#,
+        ],
+        &[r#"ttl_absent = "never""#],
+    ),
+    (
+        &[
+            r#"a value that is served for ever hides that its loader fails: write how long, as in `stale_if_error = "1h"`"#,
+        ],
+        &[
+            r#"stale_if_error = "never""#,
+            r#"stale_if_error = "36501d""#,
+        ],
+    ),
+    (
+        &[
+            r#"not a time above zero: write how long after its TTL a value is served where the loader fails, as in `stale_if_error = "1h"`, or leave it out"#,
+        ],
+        &[r#"stale_if_error = "0s""#, r#"stale_if_error = "soon""#],
+    ),
+    (
+        &[
+            r#"not a time above zero and of at most a day: write how long after a failed load the next is tried, as in `retry_after = "5s"`, which is also the default"#,
+        ],
+        &[
+            r#"stale_if_error = "1h", retry_after = "0s""#,
+            r#"stale_if_error = "1h", retry_after = "24h1ms""#,
+            r#"stale_if_error = "1h", retry_after = "never""#,
+            r#"stale_if_error = "1h", retry_after = "soon""#,
+        ],
+    ),
+    (
+        &[
+            r#"not a part of a life: write after how many percent of its life a value is loaded anew, from 1 to 99, as in `refresh_ahead = "80%"`"#,
+        ],
+        &[
+            r#"refresh_ahead = "0%""#,
+            r#"refresh_ahead = "100%""#,
+            r#"refresh_ahead = "80""#,
+        ],
+    ),
+    (
+        &[
+            r#"a timeout of zero: to have a stale value served at once, and loaded anew beside the caller, write `load_timeout = "1ms"`; leave it out to wait until the load is over"#,
+        ],
+        &[r#"stale_if_error = "1h", load_timeout = "0ms""#],
+    ),
+    (
+        &[
+            r#"not a timeout: write how long a caller waits for a load where there is a stale value to serve, as in `load_timeout = "200ms"`, or leave it out to wait until the load is over"#,
+        ],
+        &[
+            r#"stale_if_error = "1h", load_timeout = "never""#,
+            r#"stale_if_error = "1h", load_timeout = "soon""#,
+            r#"stale_if_error = "1h", load_timeout = "36501d""#,
+        ],
+    ),
+    (
+        &[
+            r#"not a time above zero: write how long an entry lives at most, however often it is read, as in `max_age = "7d"`"#,
+        ],
+        &[r#"sliding, max_age = "0s""#, r#"sliding, max_age = "soon""#],
+    ),
+    (
+        &[
+            r#"no ceiling: an entry whose invalidation was lost could live for ever; write how long an entry lives at most, as in `max_age = "7d"`"#,
+        ],
+        &[
+            r#"sliding, max_age = "never""#,
+            r#"sliding, max_age = "36501d""#,
+        ],
+    ),
+    (
+        &[
+            r#"not a time of at most a day: write how long replicas may lag, as in `hold = "500ms"`, or leave it out"#,
+        ],
+        &[
+            r#"hold = "0s""#,
+            r#"hold = "24h1ms""#,
+            r#"hold = "never""#,
+            r#"hold = "soon""#,
+        ],
+    ),
+    (
+        &["the most loads at a time are a number from 1 to 65535: write it as in `max_loads = 64`"],
+        &["max_loads = 0", "max_loads = 65536", r#"max_loads = "64""#],
+    ),
+    (
+        &["unknown choice `eror` for corrupt entries: did you mean `error`?"],
+        &[r#"on_corrupt = "eror""#],
+    ),
+    (
+        &[r#"unknown choice `no` for corrupt entries: write `"miss"` (the default) or `"error"`"#],
+        &[r#"on_corrupt = "no""#],
+    ),
+    (
+        &[
+            r#"not a path: write where the crate `valkey_runtime` is found, as in `crate = "my_facade::cache"`"#,
+        ],
+        &[r#"crate = "a b""#, r#"crate = """#],
+    ),
+    (
+        &[
+            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error`, which goes by that, or write a time, as in `ttl = "5m"`"#,
+        ],
+        &[r#"ttl = "never", stale_if_error = "1h""#],
+    ),
+    (
+        &[
+            r#"with `ttl = "never"` no entry expires: leave out `refresh_ahead`, which goes by that, or write a time, as in `ttl = "5m"`"#,
+        ],
+        &[r#"ttl = "never", refresh_ahead = "80%""#],
+    ),
+    (
+        &[
+            r#"with `ttl = "never"` no entry expires: leave out `sliding`, which goes by that, or write a time, as in `ttl = "5m"`"#,
+        ],
+        &[r#"ttl = "never", sliding, max_age = "1h""#],
+    ),
+    (
+        &[
+            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error` and `sliding`, which go by that, or write a time, as in `ttl = "5m"`"#,
+        ],
+        &[r#"ttl = "never", stale_if_error = "1h", sliding, max_age = "1h""#],
+    ),
+    (
+        &[
+            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error`, `refresh_ahead` and `sliding`, which go by that, or write a time, as in `ttl = "5m"`"#,
+        ],
+        &[
+            r#"ttl = "never", stale_if_error = "1h", refresh_ahead = "80%", sliding, max_age = "1h""#,
+        ],
+    ),
+    (
+        &[
+            r#"`retry_after` needs `stale_if_error`: without it there is no stale value to serve; write how long there is one, as in `stale_if_error = "1h"`, or leave out `retry_after`"#,
+        ],
+        &[r#"retry_after = "5s""#],
+    ),
+    (
+        &[
+            r#"`load_timeout` needs `stale_if_error`: without it there is no stale value to serve; write how long there is one, as in `stale_if_error = "1h"`, or leave out `load_timeout`"#,
+        ],
+        &[
+            r#"load_timeout = "1s""#,
+            r#"refresh_ahead = "80%", load_timeout = "1s""#,
+            r#"refresh_ahead = "80%", retry_after = "5s", load_timeout = "1s""#,
+        ],
+    ),
+    (
+        &[
+            r#"`retry_after` and `load_timeout` need `stale_if_error`: without it there is no stale value to serve; write how long there is one, as in `stale_if_error = "1h"`, or leave out `retry_after` and `load_timeout`"#,
+        ],
+        &[r#"retry_after = "5s", load_timeout = "1s""#],
+    ),
+    (
+        &[
+            r#"`sliding` needs `max_age`: else an entry whose invalidation was lost could live for ever; write how long an entry lives at most, as in `sliding, max_age = "7d"`"#,
+        ],
+        &["sliding"],
+    ),
+    (
+        &[
+            r#"`max_age` needs `sliding`: without it no entry lives longer than its `ttl`; write both, as in `sliding, max_age = "7d"`, or leave out `max_age`"#,
+        ],
+        &[r#"max_age = "7d""#],
+    ),
+    (
+        &[
+            r#"shorter than the default, `ttl = "5m"`, which an entry lives without any hit: write a longer `max_age`, or a shorter `ttl`"#,
+        ],
+        &[r#"sliding, max_age = "299999ms""#],
+    ),
+    (
+        &[
+            r#"shorter than `ttl = "1h"`, which an entry lives without any hit: write a longer `max_age`, or a shorter `ttl`"#,
+        ],
+        &[r#"sliding, ttl = "1h", max_age = "59m59s999ms""#],
+    ),
+    (
+        &[
+            r#"unknown attribute `stale_while_revalidate`: did you mean `refresh_ahead = "80%"`, which loads a value anew while it is served, or `stale_if_error = "1h"` with `load_timeout = "1ms"`, which serves it after its TTL while it is loaded?"#,
+        ],
+        &[r#"stale_while_revalidate = "1m""#],
+    ),
+    (
+        &[
+            r#"unknown attribute `swr`: did you mean `refresh_ahead = "80%"`, which loads a value anew while it is served, or `stale_if_error = "1h"` with `load_timeout = "1ms"`, which serves it after its TTL while it is loaded?"#,
+        ],
+        &[r#"swr = "1m""#],
+    ),
+    (
+        &["unknown attribute `stale_if_eror`: did you mean `stale_if_error`?"],
+        &[r#"stale_if_eror = "1m""#],
+    ),
+    (
+        &[
+            "`hash_tag` is not expected on a cached type: it belongs in the `key(…)` of a field, as in `#[cached(key(hash_tag))]`",
+        ],
+        &["hash_tag"],
+    ),
+    (
+        &[
+            r#"`with` is not expected on a cached type: it belongs in the `key(…)` of a field, as in `#[cached(key(with = "path::to::function"))]`"#,
+        ],
+        &[r#"with = "f""#],
+    ),
+    (
+        &["there is no field `r#name`: write `name`, the name without `r#`"],
+        &[r#"alias = "r#name""#, r#"tag = "a:{r#name}""#],
+    ),
+    (
+        &["there is no field `nam`: did you mean `name`?"],
+        &[r#"alias = "nam""#, r#"tag = "a:{nam}""#],
+    ),
+    (
+        &[
+            r#"there is no field `colour`: an alias is a field that values are found by besides their key, as in `alias = "email"`"#,
+        ],
+        &[r#"alias = "colour""#],
+    ),
+    (
+        &["the alias `name` is written twice: keep one"],
+        &[r#"alias = "name", alias = "name""#],
+    ),
+    (
+        &["this field is the key: values are found by it without an alias"],
+        &[r#"alias = "id""#],
+    ),
+    (
+        &[
+            r#"a brace without its other one: a field stands in braces, as in `tag = "org:{org_id}"`"#,
+        ],
+        &[
+            r#"tag = "{""#,
+            r#"tag = "a}""#,
+            r#"tag = "a:{name""#,
+            r#"tag = "a:{name}}""#,
+        ],
+    ),
+    (
+        &["there is no field `colour`: what stands in braces is one of the fields: `id`, `name`"],
+        &[r#"tag = "a:{colour}""#],
+    ),
+    (
+        &[
+            r#"a tag has a text that its function is named after, which begins with a letter, as in `tag = "org:{org_id}"` for `tags().org(42)`"#,
+        ],
+        &[
+            r#"tag = """#,
+            r#"tag = "{id}""#,
+            r#"tag = "1:{id}""#,
+            r#"tag = "-""#,
+        ],
+    ),
+    (
+        &["the tag `a` is written twice: keep one"],
+        &[r#"tag = "a", tag = "a""#],
+    ),
+    (
+        &[
+            "this tag and `a:{id}` have the same texts, after which their function `a` is named: let them differ in one",
+        ],
+        &[r#"tag = "a:{id}", tag = "a:{name}""#],
+    ),
+    (
+        &[
+            "the key is said twice, here and by a field marked `#[cached(key)]`: keep `key = …` if the key is not part of the value, else the field",
+        ],
+        &["key = u64", "key = name"],
+    ),
+    (
+        &[
+            "this is not how `key` is written: write it as in `key = u64`, if the key is not part of the value; else mark the field that holds it `#[cached(key)]`",
+            "the key is said twice, here and by a field marked `#[cached(key)]`: keep `key = …` if the key is not part of the value, else the field",
+        ],
+        &["key = 5"],
+    ),
+    (
+        &["`keep_corrupt` takes no value: write `keep_corrupt` alone, or leave it out"],
+        &["keep_corrupt = true"],
+    ),
+    (
+        &["`strict` takes no value: write `strict` alone, or leave it out"],
+        &[r#"strict = "yes""#],
+    ),
+    (
+        &[r#"this is not how `ttl` is written: write it as in `ttl = "5m"`"#],
+        &["ttl"],
+    ),
+    (
+        &[r#"this is not how `prefix` is written: write it as in `prefix = "user"`"#],
+        &[r#"prefix("user")"#],
+    ),
+    (
+        &["`ttl` is written twice: keep one"],
+        &[r#"ttl = "1m", ttl = "2m""#],
+    ),
+];
+
+/// Types: the messages, and the sources that each give them.
+pub(super) const TYPES: &[(&[&str], &[&str])] = &[
+    (
+        &[r#"no prefix can be made of this name: write one, as in `#[cached(prefix = "user")]`"#],
+        &["struct __;"],
+    ),
+    (
+        &[r#"the prefix is empty: write one, as in `prefix = "user"`"#],
+        &[r#"#[cached(prefix = "")] struct __;"#],
+    ),
+    (
+        &[
+            "an enum can't be cached by itself: put it in a struct, as in `struct CachedU { #[cached(key)] id: u64, value: U }`",
+        ],
+        &["enum U { A }"],
+    ),
+    (
+        &["a union can't be cached, since serde can't read one: use a struct"],
+        &["union U { a: u64 }"],
+    ),
+    (
+        &["a cached value owns its data: use `String` instead of what is borrowed"],
+        &["struct U { name: &'static str }"],
+    ),
+    (
+        &["a cached value owns its data: use `Vec<u8>` instead of what is borrowed"],
+        &["struct U { name: &'static [u8] }"],
+    ),
+    (
+        &["a cached value owns its data: use `Path` instead of what is borrowed"],
+        &["struct U { name: &'static Path }"],
+    ),
+    (
+        &[
+            "a cached value owns its data: use a type without lifetimes (`String`, `Vec<u8>`, `Cow<'static, str>`) instead of what is borrowed",
+        ],
+        &["struct U<'a> { name: Cow<'a, str> }"],
+    ),
+    (
+        &["a cached value owns its data: leave out `borrow`"],
+        &[
+            "struct U<'a> { #[serde(borrow)] name: Text, of: PhantomData<()> }",
+            "struct U { #[serde(borrow)] name: Text }",
+        ],
+    ),
+    (
+        &["a cached value owns its data: it can't have a lifetime parameter"],
+        &["struct U<'a>(u64);"],
+    ),
+    (
+        &[
+            "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string",
+        ],
+        &[
+            "struct U { #[cached(key)] id: f64 }",
+            "struct U { #[cached(key)] id: (u8, f32) }",
+            "#[cached(key = f64)] struct U;",
+            r#"#[cached(tag = "a:{n}")] struct U { #[cached(key)] id: u64, n: f64 }"#,
+        ],
+    ),
+    (
+        &[
+            "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string",
+            "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string",
+        ],
+        &["struct U { #[cached(key)] id: (f64, f32) }"],
+    ),
+    (
+        &["the key's type can't depend on `T`: use a type that is the same for every `T`"],
+        &[
+            "struct U<T> { #[cached(key)] id: T }",
+            "struct U<T> { #[cached(key)] id: Vec<T> }",
+            r#"struct U<T> { #[cached(key(with = "f"))] id: T }"#,
+            "#[cached(key = T)] struct U<T>(T);",
+        ],
+    ),
+    (
+        &[
+            r#"a key has at most 6 fields: put some of them in a struct and mark that `#[cached(key(with = "path"))]`"#,
+        ],
+        &[
+            "struct U(#[cached(key)] u8, #[cached(key)] u8, #[cached(key)] u8, #[cached(key)] u8, #[cached(key)] u8, #[cached(key)] u8, #[cached(key)] u16);",
+        ],
+    ),
+    (
+        &[
+            "a second hash tag: the server heeds only the first; to place entries together by several fields, make them one",
+        ],
+        &["struct U(#[cached(key(hash_tag))] u8, #[cached(key(hash_tag))] u8);"],
+    ),
+    (
+        &[
+            "the key is part of the value, but with `skip` it is lost when the value is read back: leave `skip` out, or remove the field and write `#[cached(key = u64)]` above the type",
+        ],
+        &["struct U { #[cached(key)] #[serde(skip)] id: u64 }"],
+    ),
+    (
+        &[
+            "the key is part of the value, but with `skip_serializing` it is lost when the value is read back: leave `skip_serializing` out, or remove the field and write `#[cached(key = u64)]` above the type",
+        ],
+        &["struct U { #[cached(key)] #[serde(skip_serializing)] id: u64 }"],
+    ),
+    (
+        &[
+            "the key is part of the value, but with `skip_deserializing` it is lost when the value is read back: leave `skip_deserializing` out, or remove the field and write `#[cached(key = u64)]` above the type",
+        ],
+        &["struct U { #[cached(key)] #[serde(skip_deserializing)] id: u64 }"],
+    ),
+    (
+        &[
+            r#"not the path of a function: write it as in `with = "path::to::function"`; a closure can't be used"#,
+        ],
+        &[
+            r#"struct U { #[cached(key(with = "|x| x"))] id: Url }"#,
+            r#"struct U { #[cached(key)] id: u64, #[cached(alias(with = "|x| x"))] name: String }"#,
+        ],
+    ),
+    (
+        &["write the owned type, `String`: look-ups borrow it"],
+        &[
+            "#[cached(key = &str)] struct U;",
+            "#[cached(key = &'static str)] struct U;",
+            "#[cached(key = str)] struct U;",
+            "#[cached(key = (u64, &str))] struct U;",
+        ],
+    ),
+    (
+        &["write the owned type, `UserId`: look-ups borrow it"],
+        &["#[cached(key = &UserId)] struct U;"],
+    ),
+    (
+        &["`key = …` takes a type: to use the field `id`, mark it `#[cached(key)]`"],
+        &["#[cached(key = id)] struct U { id: u64 }"],
+    ),
+    (
+        &[
+            "this is not how `key` is written: write it as in `key = u64`, if the key is not part of the value; else mark the field that holds it `#[cached(key)]`",
+        ],
+        &[r#"#[cached(key = "u64")] struct U { id: u64 }"#],
+    ),
+    (
+        &[
+            "a type without a key has one value, which is found without an alias: mark the field that is the key `#[cached(key)]`",
+        ],
+        &[r#"#[cached(alias = "name")] struct U { name: String }"#],
+    ),
+    (
+        &["this field is the key: values are found by it without an alias"],
+        &["struct U { #[cached(key, alias)] id: u64 }"],
+    ),
+    (
+        &[
+            "this field has no name that its look-ups could be called by, as in `get_by_email`: name the fields of the struct",
+        ],
+        &["struct U(#[cached(key)] u64, #[cached(alias)] String);"],
+    ),
+    (
+        &[
+            "values are compared by their alias, but with `skip` it is lost when a value is read back: leave `skip` out, or the alias",
+        ],
+        &["struct U { #[cached(key)] id: u64, #[cached(alias)] #[serde(skip)] name: String }"],
+    ),
+    (
+        &["the alias is said twice, here and above its field: keep one"],
+        &[
+            r#"#[cached(alias = "name")] struct U { #[cached(key)] id: u64, #[cached(alias)] name: String }"#,
+        ],
+    ),
+    (
+        &[
+            "entries are marked by `n`, but with `skip` it is lost when a value is read back: leave `skip` out",
+        ],
+        &[r#"#[cached(tag = "a:{n}")] struct U { #[cached(key)] id: u64, #[serde(skip)] n: u64 }"#],
+    ),
+    (
+        &["the type of `n` can't depend on `T`: what stands in a tag is the same for every `T`"],
+        &[r#"#[cached(tag = "a:{n}")] struct U<T> { #[cached(key)] id: u64, n: T }"#],
+    ),
+    (
+        &["in a tag of a generic type a field can't have a function of its own"],
+        &[
+            r#"#[cached(tag = "a:{id}")] struct U<T> { #[cached(key(with = "f"))] id: Url, of: Vec<T> }"#,
+        ],
+    ),
+    (
+        &[
+            "a cached value owns its data: use `String` instead of what is borrowed",
+            "the prefix holds white space: write `-` instead",
+            r#"a TTL of zero: an entry that expires at once is never read; write a time, as in `ttl = "5m"`, or `ttl = "never"` for entries that don't expire"#,
+            "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string",
+        ],
+        &[
+            r#"#[cached(prefix = "a b", ttl = "0s")] struct U { #[cached(key)] id: f64, name: &'static str }"#,
+        ],
+    ),
+];
+
+/// The same of newtypes.
+pub(super) const NEWTYPES: &[(&[&str], &[&str])] = &[
+    (
+        &["only a struct with one field, as in `struct UserId(u64);`, can be made part of a key"],
+        &[
+            "struct Id;",
+            "struct Id { }",
+            "struct Id(PhantomData<u64>);",
+            "union Id { a: u64 }",
+        ],
+    ),
+    (
+        &[
+            "only a struct with one field, as in `struct UserId(u64);`, can be made part of a key: of several fields that are a key mark each `#[cached(key)]` in the cached type",
+        ],
+        &["struct Id(u64, u64);"],
+    ),
+    (
+        &[
+            r#"only a struct with one field, as in `struct UserId(u64);`, can be made part of a key: for an enum, mark the field that holds it `#[cached(key(with = "path"))]`, with a function that gives its name"#,
+        ],
+        &["enum Id { A }"],
+    ),
+    (
+        &[
+            "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string",
+        ],
+        &["struct Id(f64);"],
+    ),
+    (
+        &[
+            "a part of a key owns its data: use an owned type, such as `String`, instead of what is borrowed",
+        ],
+        &["struct Id<'a>(&'a str);"],
+    ),
+    (
+        &[
+            r#"`prefix` is not expected on a type with `#[derive(KeyPart)]`: it belongs above the cached type, as in `#[cached(prefix = "user")]`"#,
+        ],
+        &[r#"#[cached(prefix = "x")] struct Id(u64);"#],
+    ),
+    (
+        &[
+            "`key` is not expected on a field of a type with `#[derive(KeyPart)]`: it belongs above a field of the cached type, as in `#[cached(key)]`",
+        ],
+        &["struct Id(#[cached(key)] u64);"],
+    ),
+    (
+        &[
+            r#"not a path: write where the crate `valkey_runtime` is found, as in `crate = "my_facade::cache"`"#,
+        ],
+        &[r#"#[cached(crate = "a b")] struct Id(u64);"#],
+    ),
+];
