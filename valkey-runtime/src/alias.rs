@@ -237,6 +237,7 @@ mod tests {
             .max_loads(3)
             .load_deadline_millis(1234);
         let of_values = both
+            .show_keys()
             .hold_millis(1)
             .ttl_absent_millis(1)
             .stale_if_error_millis(1)

@@ -32,7 +32,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     operation: Option<&'static str>,
-    key: Option<String>,
+    key: Told,
     refused: bool,
     invalid: Option<Invalid>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -123,6 +123,15 @@ impl fmt::Display for ErrorKind {
     }
 }
 
+/// What an error says of its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// To who asks.
+    pub(crate) key: Option<Box<str>>,
+    /// In its text.
+    pub(crate) shown: Option<Box<str>>,
+}
+
 /// A key in a message is cut to this many bytes.
 const LONGEST_KEY: usize = 256;
 
@@ -132,7 +141,7 @@ impl Error {
             kind,
             message: message.into(),
             operation: None,
-            key: None,
+            key: Told::default(),
             refused: false,
             invalid: None,
             source: None,
@@ -162,9 +171,11 @@ impl Error {
     }
 
     /// Says in which operation and at which key it happened, as far as the store shows its keys. The innermost word stands.
-    pub(crate) fn at(mut self, operation: &'static str, key: Option<String>) -> Self {
+    pub(crate) fn at(mut self, operation: &'static str, key: Told) -> Self {
         self.0.operation.get_or_insert(operation);
-        self.0.key = self.0.key.or(key);
+        if self.0.key == Told::default() {
+            self.0.key = key;
+        }
         self
     }
 
@@ -191,9 +202,38 @@ impl Error {
         self.0.kind
     }
 
-    /// The key at which it happened, as it is in the server; or as the store [shows](crate::Builder::trace_keys) it.
+    /// The key at which it happened, as it is in the server: for a program that asks. The text of the error, of `Display` as of
+    /// `Debug`, has the type and a hash in its place, since a key may be a secret, as a session's is; see
+    /// [`KeyTracing`](crate::KeyTracing) for more, and for less.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, ErrorKind, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(prefix = "session")]
+    /// struct Session {
+    ///     #[cached(key)]
+    ///     token: String,
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # store.close().await;
+    /// let error = Session::get(&store, "2557123d").await.err().unwrap();
+    /// assert!(error.to_string().starts_with("get session#"));
+    /// assert!(!format!("{error} {error:?}").contains("2557123d"));
+    /// assert_eq!(error.key(), Some("session:2557123d"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn key(&self) -> Option<&str> {
-        self.0.key.as_deref()
+        self.0.key.key.as_deref()
+    }
+
+    /// The key as it may be shown.
+    pub(crate) fn shown_key(&self) -> Option<&str> {
+        self.0.key.shown.as_deref()
     }
 
     /// The verb in which it happened.
@@ -256,7 +296,7 @@ impl fmt::Display for Error {
             key,
             ..
         } = &*self.0;
-        match (operation, key) {
+        match (operation, &key.shown) {
             (Some(operation), Some(key)) => write!(f, "{operation} {key}: ")?,
             (Some(operation), None) => write!(f, "{operation}: ")?,
             _ => {}
@@ -280,7 +320,7 @@ impl fmt::Debug for Error {
             .field("kind", kind)
             .field("message", message)
             .field("operation", operation)
-            .field("key", key)
+            .field("key", &key.shown)
             .field("refused", refused)
             .field("source", &source.as_ref().map(ToString::to_string))
             .finish()
@@ -297,25 +337,68 @@ impl std::error::Error for Error {
 mod tests {
     use super::*;
 
+    fn told(key: &str, shown: &str) -> Told {
+        let some = |text: &str| Some(text.into());
+        Told {
+            key: some(key),
+            shown: some(shown),
+        }
+    }
+
     #[test]
     fn the_message_names_operation_key_and_kind() {
-        let error = Error::new(ErrorKind::Timeout, "no answer within 500ms")
-            .at("get", Some("user:42".into()));
+        let error = Error::new(ErrorKind::Timeout, "no answer within 500ms");
+        let error = error.at("get", told("user:42", "user#1f"));
         assert_eq!(
             error.to_string(),
-            "get user:42: timeout: no answer within 500ms"
+            "get user#1f: timeout: no answer within 500ms"
         );
+        assert!(!format!("{error:?}").contains("user:42"), "{error:?}");
         assert_eq!(
-            (error.key(), error.operation()),
-            (Some("user:42"), Some("get"))
+            (error.key(), error.shown_key(), error.operation()),
+            (Some("user:42"), Some("user#1f"), Some("get"))
+        );
+        // The innermost word stands.
+        let error = error.at("set", told("user:7", "user#2e"));
+        assert_eq!(
+            (error.key(), error.shown_key(), error.operation()),
+            (Some("user:42"), Some("user#1f"), Some("get"))
         );
     }
 
     #[test]
     fn a_long_or_strange_key_is_cut_and_escaped() {
-        let error = Error::new(ErrorKind::Timeout, "x").at("get", Some(printable(&[b'k'; 1000])));
-        assert!(error.to_string().len() < 300);
+        assert_eq!(printable(&[b'k'; LONGEST_KEY]), "k".repeat(LONGEST_KEY));
+        let cut = "k".repeat(LONGEST_KEY) + "…";
+        assert_eq!(printable(&[b'k'; LONGEST_KEY + 1]), cut);
         assert_eq!(printable(b"a\nb\xff"), "a\\nb\u{fffd}");
+    }
+
+    #[test]
+    fn some_kinds_may_pass_by_themselves() {
+        let transient = ErrorKind::ALL.into_iter();
+        let transient = transient.filter(|kind| Error::new(*kind, "x").is_transient());
+        assert_eq!(
+            transient.collect::<Vec<_>>(),
+            [
+                ErrorKind::Connection,
+                ErrorKind::Timeout,
+                ErrorKind::Loading,
+                ErrorKind::ReadOnly,
+                ErrorKind::OutOfMemory,
+                ErrorKind::Unavailable,
+            ]
+        );
+    }
+
+    #[test]
+    fn several_failures_are_one_error_that_counts_them() {
+        let failed = || Err(Error::new(ErrorKind::Timeout, "x"));
+        assert_eq!(all(vec![Ok(1), Ok(2)]).unwrap(), [1, 2]);
+        let alone = all::<u8>(vec![failed()]).unwrap_err();
+        assert_eq!(alone.to_string(), "timeout: x");
+        let two = all(vec![Ok(1), failed(), failed()]).unwrap_err();
+        assert_eq!(two.to_string(), "timeout: 2 of 3 failed: x");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub enum OnCorrupt {
 pub struct Policy {
     pub(crate) on_corrupt: OnCorrupt,
     pub(crate) keep_corrupt: bool,
+    pub(crate) show_keys: bool,
     pub(crate) ttl_env: Option<&'static str>,
     pub(crate) max_loads: u16,
     pub(crate) hold_millis: u32,
@@ -51,6 +52,7 @@ impl Policy {
         Self {
             on_corrupt: OnCorrupt::Miss,
             keep_corrupt: false,
+            show_keys: false,
             ttl_env: None,
             max_loads: 64,
             hold_millis: 0,
@@ -74,6 +76,13 @@ impl Policy {
     /// Leaves corrupt entries in place. By default they are removed, if they are still the same bytes.
     pub const fn keep_corrupt(mut self) -> Self {
         self.keep_corrupt = true;
+        self
+    }
+
+    /// Shows the type's keys in log lines and the text of errors, where the store leaves that to its types
+    /// ([`KeyTracing::Hidden`](crate::KeyTracing::Hidden)). By default a hash is shown, since a key may be a secret.
+    pub const fn show_keys(mut self) -> Self {
+        self.show_keys = true;
         self
     }
 

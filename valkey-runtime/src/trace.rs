@@ -11,7 +11,7 @@ use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 use tracing::{Instrument, Level, Span};
 
 use crate::entry::Origin;
-use crate::error::printable;
+use crate::error::{self, printable};
 use crate::limiter::{Decision, Verdict};
 use crate::store::Inner;
 use crate::tags::Place;
@@ -23,14 +23,21 @@ use crate::{Error, Guard, Result, Source};
 
 /// Where the keys of entries are shown: in spans, in log lines, and in the text of errors.
 ///
-/// A key may say whom an entry is about, as one with an e-mail address in it does.
+/// A key may be a secret, as a session's is, or say whom an entry is about, as one with an e-mail address does. So what is shown in
+/// its place by default is its type and a hash, `session#5a81f6b2c9d0e374`, which tells that two lines are about one key.
 ///
-/// | | spans | log lines, errors |
-/// |---|---|---|
-/// | [`Failures`](Self::Failures), the default | | the key |
-/// | [`Plain`](Self::Plain) | the key | the key |
-/// | [`Hashed`](Self::Hashed) | its hash | its hash |
-/// | [`Off`](Self::Off) | | |
+/// | | spans | log lines, text of errors | [`Error::key`](crate::Error::key) |
+/// |---|---|---|---|
+/// | [`Hidden`](Self::Hidden), the default | | type and hash | the key |
+/// | [`Failures`](Self::Failures) | | the key | the key |
+/// | [`Plain`](Self::Plain) | the key | the key | the key |
+/// | [`Hashed`](Self::Hashed) | type and hash | type and hash | type and hash |
+/// | [`Off`](Self::Off) | | | |
+///
+/// A type whose keys are no secret says so by `#[cached(show_keys)]`: under `Hidden` it is treated as under `Failures`. The value that is
+/// looked up by an alias is a secret always: where a key would be shown there is its hash.
+///
+/// The hash is one of this store: nobody finds out a key by trying, and another process has other hashes.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -40,60 +47,97 @@ use crate::{Error, Guard, Result, Source};
 /// # struct User { #[cached(key)] id: u64 }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> valkey_runtime::Result<()> {
-/// let store = Store::builder().memory().trace_keys(KeyTracing::Off).connect().await?;
+/// let store = Store::builder().memory().trace_keys(KeyTracing::Failures).connect().await?;
 /// store.close().await;
 /// let error = User::get(&store, 42).await.err().unwrap();
-/// assert_eq!(error.to_string(), "get: closed: the store was closed");
+/// assert_eq!(error.to_string(), "get user:42: closed: the store was closed");
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyTracing {
-    /// Only where something has failed, or is wrong, with the entry under it.
+    /// Nowhere, but for types that [allow it](crate::Policy::show_keys). Where something has failed, or is wrong, there are the
+    /// type and a hash. [`Error::key`](crate::Error::key) is the key.
     #[default]
+    Hidden,
+    /// Only where something has failed, or is wrong, with the entry under it.
     Failures,
     /// In all of them.
     Plain,
-    /// In all of them, but a hash in its place. It is one of this store: what is told of one key can be told apart from what is
-    /// told of others, and nobody finds out a key by trying. Another process has other hashes.
+    /// In none of them, but a hash in its place in all. [`Error::key`](crate::Error::key) is the hash, too.
     Hashed,
-    /// Nowhere. [`Error::key`] is `None`.
+    /// Nowhere, nor a hash. [`Error::key`](crate::Error::key) is `None`.
     Off,
 }
 
-/// How a store shows its keys.
+/// How a store shows its keys, or those of one of its types.
 #[derive(Clone)]
 pub(crate) struct ShownKeys {
     shown: KeyTracing,
     hasher: RandomState,
+    /// What stands before a hash.
+    of: Box<str>,
+    /// Never to be shown plainly.
+    secret: bool,
 }
 
 impl ShownKeys {
     pub(crate) fn new(shown: KeyTracing) -> Self {
         let hasher = RandomState::new();
-        Self { shown, hasher }
+        Self {
+            shown,
+            hasher,
+            of: "".into(),
+            secret: false,
+        }
     }
 
-    /// In a log line, or an error.
+    /// Those of a type, which may allow more than the store, or be one of aliases.
+    pub(crate) fn of_type(&self, name: &str, allows: bool, is_alias: bool) -> Self {
+        let shown = match self.shown {
+            KeyTracing::Hidden if allows => KeyTracing::Failures,
+            shown => shown,
+        };
+        Self {
+            shown,
+            hasher: self.hasher.clone(),
+            of: name.into(),
+            secret: is_alias,
+        }
+    }
+
+    /// In a log line, or the text of an error.
     pub(crate) fn of_failure(&self, key: &[u8]) -> Option<String> {
         match self.shown {
-            KeyTracing::Failures | KeyTracing::Plain => Some(printable(key)),
-            KeyTracing::Hashed => Some(self.hashed(key)),
+            KeyTracing::Failures | KeyTracing::Plain if !self.secret => Some(printable(key)),
             KeyTracing::Off => None,
+            _ => Some(self.hashed(key)),
         }
+    }
+
+    /// In an error.
+    pub(crate) fn told(&self, key: &[u8]) -> error::Told {
+        let shown = self.of_failure(key).map(String::into_boxed_str);
+        let key = match self.shown {
+            KeyTracing::Hidden | KeyTracing::Failures | KeyTracing::Plain => {
+                Some(String::from_utf8_lossy(key).into())
+            }
+            KeyTracing::Hashed | KeyTracing::Off => shown.clone(),
+        };
+        error::Told { key, shown }
     }
 
     fn in_span(&self, key: &[u8]) -> Option<String> {
         match self.shown {
-            KeyTracing::Plain => Some(printable(key)),
-            KeyTracing::Hashed => Some(self.hashed(key)),
-            KeyTracing::Failures | KeyTracing::Off => None,
+            KeyTracing::Plain if !self.secret => Some(printable(key)),
+            KeyTracing::Plain | KeyTracing::Hashed => Some(self.hashed(key)),
+            KeyTracing::Hidden | KeyTracing::Failures | KeyTracing::Off => None,
         }
     }
 
     fn hashed(&self, key: &[u8]) -> String {
-        format!("#{:016x}", self.hasher.hash_one(key))
+        format!("{}#{:016x}", self.of, self.hasher.hash_one(key))
     }
 }
 
@@ -195,8 +239,9 @@ impl Inner {
         about: About<'_>,
     ) -> Option<Span> {
         let target = of.map(Type::name);
+        let keys = of.map_or(self.types.keys(), Type::keys);
         let key = |about| match about {
-            About::Key(key) => self.types.keys().in_span(key),
+            About::Key(key) => keys.in_span(key),
             About::Keys(_) | About::Places(_) | About::Items(_) | About::All => None,
         };
         // One operation is no batch.
@@ -469,7 +514,7 @@ impl Error {
             true => tracing::debug!(
                 "db.collection.name" = of,
                 "db.operation.name" = self.operation(),
-                "db.operation.parameter.key" = self.key(),
+                "db.operation.parameter.key" = self.shown_key(),
                 "error.type" = self.kind().as_str(),
                 "{what}: {self}"
             ),
@@ -482,8 +527,95 @@ impl Error {
         let kind = Some(self.kind());
         warnings.warn(Topic { of, what, kind }, || Detail {
             operation: self.operation(),
-            key: self.key().map(str::to_owned),
+            key: self.shown_key().map(str::to_owned),
             text: self.to_string(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = b"user:42";
+
+    /// What is shown of the key in spans and in failures, and what an error says to who asks: the key, its hash, or nothing.
+    fn shown(keys: &ShownKeys) -> [&'static str; 3] {
+        let what = |text: Option<&str>| match text {
+            None => "",
+            Some("user:42") => "key",
+            Some(text) if text == keys.hashed(KEY) => "hash",
+            Some(other) => panic!("{other}"),
+        };
+        let told = keys.told(KEY);
+        let failure = keys.of_failure(KEY);
+        assert_eq!(told.shown.as_deref(), failure.as_deref());
+        [
+            what(keys.in_span(KEY).as_deref()),
+            what(failure.as_deref()),
+            what(told.key.as_deref()),
+        ]
+    }
+
+    #[test]
+    fn a_key_is_shown_as_store_and_type_allow() {
+        for (tracing, of_store, of_type_that_allows, of_alias) in [
+            (
+                KeyTracing::Hidden,
+                ["", "hash", "key"],
+                ["", "key", "key"],
+                ["", "hash", "key"],
+            ),
+            (
+                KeyTracing::Failures,
+                ["", "key", "key"],
+                ["", "key", "key"],
+                ["", "hash", "key"],
+            ),
+            (
+                KeyTracing::Plain,
+                ["key", "key", "key"],
+                ["key", "key", "key"],
+                ["hash", "hash", "key"],
+            ),
+            (
+                KeyTracing::Hashed,
+                ["hash", "hash", "hash"],
+                ["hash", "hash", "hash"],
+                ["hash", "hash", "hash"],
+            ),
+            (KeyTracing::Off, ["", "", ""], ["", "", ""], ["", "", ""]),
+        ] {
+            let keys = ShownKeys::new(tracing);
+            assert_eq!(shown(&keys), of_store, "{tracing:?}");
+            let of_type = keys.of_type("user", false, false);
+            assert_eq!(shown(&of_type), of_store, "{tracing:?}");
+            let of_type = keys.of_type("user", true, false);
+            assert_eq!(shown(&of_type), of_type_that_allows, "{tracing:?}");
+            let alias = keys.of_type("user by email", true, true);
+            assert_eq!(shown(&alias), of_alias, "{tracing:?}");
+        }
+        assert_eq!(KeyTracing::default(), KeyTracing::Hidden);
+    }
+
+    #[test]
+    fn a_hash_stands_behind_its_type_and_is_the_stores_own() {
+        let keys = ShownKeys::new(KeyTracing::Hidden);
+        let user = keys.of_type("user", false, false);
+        let hash = user.of_failure(KEY).unwrap();
+        assert!(hash.starts_with("user#") && hash.len() == 21, "{hash}");
+        assert_eq!(keys.of_failure(KEY).unwrap(), hash[4..]);
+        assert_ne!(user.of_failure(b"user:43").unwrap(), hash);
+        let other = ShownKeys::new(KeyTracing::Hidden);
+        assert_ne!(other.of_failure(KEY).unwrap(), hash[4..]);
+    }
+
+    #[test]
+    fn an_error_has_the_whole_key_for_who_asks() {
+        let long = "k".repeat(1000);
+        let keys = ShownKeys::new(KeyTracing::Failures);
+        let told = keys.told(long.as_bytes());
+        assert_eq!(told.key.as_deref(), Some(&*long));
+        assert!(told.shown.unwrap().len() < 300);
     }
 }

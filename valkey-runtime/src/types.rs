@@ -34,17 +34,18 @@ pub(crate) struct Type {
 impl Type {
     fn new<T: Cached>(of: &Types) -> Self {
         let meta = Meta::of::<T>();
-        let name = match T::ALIAS_OF {
+        let name: Box<str> = match T::ALIAS_OF {
             None => T::PREFIX.into(),
             Some((prefix, field)) => format!("{prefix} by {field}").into(),
         };
+        let allows = meta.policy.show_keys;
         Self {
             id: TypeId::of::<T>(),
             loads: TypeLoads::new(&meta),
             meta,
+            keys: of.keys.of_type(&name, allows, T::ALIAS_OF.is_some()),
             name,
             counters: TypeCounters::default(),
-            keys: of.keys.clone(),
             warnings: of.warnings.clone(),
             #[cfg(feature = "metrics")]
             store: of.store.clone(),
@@ -76,7 +77,7 @@ impl Type {
 
     /// Says in which operation and at which key it happened.
     pub(crate) fn at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
-        error.at(operation, self.keys.of_failure(key))
+        error.at(operation, self.keys.told(key))
     }
 
     /// Counts a failure, on its way to the caller.

@@ -50,7 +50,7 @@ const CUSTOM: &str = "custom";
 /// # let store = Store::memory();
 /// let error = User { id: 1, email: "ada".into() }.set(&store).await.unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Invalid);
-/// assert_eq!(error.to_string(), "set user:1: invalid: `email`: has no @");
+/// assert!(error.to_string().ends_with(": invalid: `email`: has no @"));
 /// let broken = &error.invalid().unwrap().violations()[0];
 /// assert_eq!((broken.field(), broken.rule()), ("email", "has no @"));
 /// # }

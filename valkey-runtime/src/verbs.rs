@@ -169,7 +169,7 @@ impl Inner {
 
     /// Says in which operation and at which key it happened.
     pub(crate) fn at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
-        error.at(operation, self.types.keys().of_failure(key))
+        error.at(operation, self.types.keys().told(key))
     }
 
     /// The server's time in milliseconds, as far as it is known.
@@ -803,9 +803,10 @@ pub(crate) fn all<A>(
     answers: Vec<Result<A>>,
     shown: &ShownKeys,
 ) -> Result<Vec<A>> {
-    let answers = keys.iter().zip(answers).map(|(key, answer)| {
-        answer.map_err(|error| error.at(operation, shown.of_failure(key.as_ref())))
-    });
+    let answers = keys
+        .iter()
+        .zip(answers)
+        .map(|(key, answer)| answer.map_err(|error| error.at(operation, shown.told(key.as_ref()))));
     error::all(answers.collect())
 }
 

@@ -430,6 +430,7 @@ async fn tell_all(store: &Store) -> String {
 
 async fn no_key_is_told_where_none_is_to_be(on: On) {
     for (keys, in_spans, in_failures) in [
+        (KeyTracing::Hidden, false, false),
         (KeyTracing::Failures, false, true),
         (KeyTracing::Plain, true, true),
         (KeyTracing::Hashed, false, false),
@@ -453,6 +454,77 @@ async fn no_key_is_told_where_none_is_to_be(on: On) {
         let text = recording.text();
         assert!(text.contains("a corrupt entry"), "{text}");
         assert_eq!(text.contains(SECRET), in_failures, "{keys:?}: {text}");
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "public", show_keys, alias = "email")]
+struct Public {
+    #[cached(key)]
+    id: u64,
+    email: String,
+}
+
+/// What a service prints without a thought of it: no token of a session, and no e-mail by which somebody was looked for.
+#[tokio::test]
+async fn by_default_a_text_has_type_and_hash_and_who_asks_is_given_the_key() {
+    let store = Store::builder().memory().namespace("shop");
+    let store = store.connect().await.unwrap();
+    store.close().await;
+    let error = Secret::get(&store, SECRET).await.unwrap_err();
+    let text = error.to_string();
+    let hash = text.strip_prefix("get secret#").unwrap();
+    let (hash, rest) = hash.split_at(16);
+    assert!(hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{text}");
+    assert_eq!(rest, ": closed: the store was closed");
+    assert_eq!(error.key(), Some("shop:secret:ada-lovelace"));
+    assert!(!format!("{error:?}").contains(SECRET), "{error:?}");
+
+    // The type has no secrets, but its alias is one.
+    let error = Public::get(&store, 42).await.unwrap_err();
+    assert!(error.to_string().starts_with("get shop:public:42: closed"));
+    let error = Public::get_by_email(&store, "ada@example.org")
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().starts_with("get public by email#"),
+        "{error}"
+    );
+    assert!(!format!("{error} {error:?}").contains("ada@"), "{error:?}");
+    assert_eq!(error.key(), Some("shop::public:email:ada@example.org"));
+}
+
+/// A store that shows its keys shows no alias.
+#[tokio::test]
+async fn an_alias_is_a_secret_wherever_keys_are_shown() {
+    for keys in [
+        KeyTracing::Hidden,
+        KeyTracing::Failures,
+        KeyTracing::Plain,
+        KeyTracing::Hashed,
+        KeyTracing::Off,
+    ] {
+        let store = Store::builder().memory().trace_keys(keys).connect();
+        let store = store.await.unwrap();
+        let recording = Recording::default();
+        let recorded = recording.begin();
+        let email = "ada@example.org";
+        let found = async || Ok::<_, ()>(Some(42));
+        let load = async |id| {
+            Ok::<_, ()>(Some(Public {
+                id,
+                email: email.into(),
+            }))
+        };
+        let by_email = Public::get_or_load_by_email(&store, email, found, load);
+        by_email.await.unwrap().unwrap();
+        store.faults().fail_all(ErrorKind::Timeout);
+        let told = Public::get_by_email(&store, email).await.unwrap_err();
+        let by_email = Public::get_or_load_by_email(&store, email, found, load);
+        by_email.await.unwrap().unwrap();
+        drop(recorded);
+        let text = format!("{told} {told:?} {}", recording.text());
+        assert!(text.contains("timeout") && !text.contains("ada@"), "{text}");
     }
 }
 

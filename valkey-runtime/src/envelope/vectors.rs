@@ -42,7 +42,10 @@ impl Cached for User {
     const PREFIX: &'static str = "user";
     const TTL: Ttl = Ttl::Never;
     const VERSION: u16 = VERSION;
-    const POLICY: Policy = Policy::new().on_corrupt(OnCorrupt::Error).keep_corrupt();
+    const POLICY: Policy = Policy::new()
+        .on_corrupt(OnCorrupt::Error)
+        .keep_corrupt()
+        .show_keys();
     type Guarding = crate::BestEffort;
     type Tags = ();
     type OwnedKey = u64;

@@ -233,7 +233,7 @@ impl RateLimiter {
             inner.refusals.forget(&key);
             match answer {
                 Ok(_) => Ok(()),
-                Err(error) => Err(inner.failed_at("reset", &key, error)),
+                Err(error) => Err(inner.failed(self.at(inner, "reset", &key, error))),
             }
         }
     }
@@ -338,8 +338,14 @@ impl RateLimiter {
     ) -> Decision {
         match answer {
             Ok(verdict) => self.decision(verdict),
-            Err(error) => self.without_answer(inner, inner.at(operation, key, error)),
+            Err(error) => self.without_answer(inner, self.at(inner, operation, key, error)),
         }
+    }
+
+    /// Says in which operation and at which key it happened. The name of the limit stands for a type.
+    fn at(&self, inner: &Inner, operation: &'static str, key: &[u8], error: Error) -> Error {
+        let keys = inner.types.keys().of_type(&self.name, false, false);
+        error.at(operation, keys.told(key))
     }
 
     /// Asks several limits at once, in one round trip. The request is allowed if all of them allow it; the decision is that of
