@@ -130,7 +130,7 @@ const OUTCOMES: [(&str, Count); 3] = [
 type Number = fn(&Stats) -> u64;
 
 /// Of the store, as counters.
-const OF_STORE: [(&str, Number, &str); 8] = [
+const OF_STORE: [(&str, Number, &str); 9] = [
     (
         "valkey_breaker_openings_total",
         Stats::breaker_openings,
@@ -170,6 +170,11 @@ const OF_STORE: [(&str, Number, &str); 8] = [
         "valkey_rate_limit_failures_total",
         Stats::rate_limit_failures,
         "Limits that were not known",
+    ),
+    (
+        "valkey_requests_without_address_total",
+        Stats::requests_without_address,
+        "Requests without an address, where a limit is by address",
     ),
 ];
 
@@ -333,5 +338,35 @@ fn describe() {
     }
     for (name, _, text) in GAUGES {
         describe_gauge!(name, Unit::Count, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two publish at once, and the one with the older snapshot comes later.
+    #[test]
+    fn what_was_published_is_not_published_again() {
+        let published = Published::default();
+        let since = |now| published.since("hits", "user", "", now);
+        assert_eq!([since(10), since(10), since(12)], [10, 0, 2]);
+        assert_eq!(since(5), 0);
+        assert_eq!(since(13), 1, "not what the older one lacked");
+        // Each name, type and label by itself.
+        for (name, of, label) in [
+            ("hits", "page", ""),
+            ("hits", "user", "x"),
+            ("loads", "user", ""),
+        ] {
+            assert_eq!(published.since(name, of, label, 7), 7);
+        }
+    }
+
+    #[test]
+    fn kinds_that_never_came_are_not_told() {
+        let of = |kind| u64::from(kind == ErrorKind::Timeout) * 3;
+        assert_eq!(errors(of).collect::<Vec<_>>(), [("timeout", 3)]);
+        assert_eq!(errors(|_| 0).count(), 0);
     }
 }

@@ -106,6 +106,7 @@ pub(crate) struct Counters {
     rate_limited: AtomicU64,
     rate_limited_locally: AtomicU64,
     rate_limit_failures: AtomicU64,
+    requests_without_address: AtomicU64,
     background_refused: AtomicU64,
     errors: [AtomicU64; KINDS],
 }
@@ -137,6 +138,11 @@ impl Counters {
 
     pub(crate) fn rate_limit_failure(&self) {
         self.rate_limit_failures.fetch_add(1, Relaxed);
+    }
+
+    #[cfg_attr(not(feature = "tower"), expect(dead_code))]
+    pub(crate) fn request_without_address(&self) {
+        self.requests_without_address.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn background_refused(&self) {
@@ -172,6 +178,7 @@ impl Inner {
             rate_limited: read(&counters.rate_limited),
             rate_limited_locally: read(&counters.rate_limited_locally),
             rate_limit_failures: read(&counters.rate_limit_failures),
+            requests_without_address: read(&counters.requests_without_address),
             undelivered: self.backend.undelivered() as u64,
             background_running: self.background.running() as u64,
             background_refused: read(&counters.background_refused),
@@ -448,6 +455,7 @@ pub struct Stats {
     rate_limited: u64,
     rate_limited_locally: u64,
     rate_limit_failures: u64,
+    requests_without_address: u64,
     undelivered: u64,
     background_running: u64,
     background_refused: u64,
@@ -632,6 +640,12 @@ impl Stats {
     /// was told to.
     pub fn rate_limit_failures(&self) -> u64 {
         self.rate_limit_failures
+    }
+
+    /// Requests that had no address, where a limit of an `http::RateLimitLayer` (feature `tower`) is by address: refused, let
+    /// through or counted together, as `http::WithoutAddress` says. Of a service that is set up well there are none.
+    pub fn requests_without_address(&self) -> u64 {
+        self.requests_without_address
     }
 
     /// Background tasks that run at the moment: loads that go on beside their callers, deliveries, leases on their way back,

@@ -19,11 +19,12 @@ use sfv::{BareItem, List, ListEntry, Parser};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceExt};
 use valkey_runtime::http::{
-    CacheHeaders, ForwardedAddress, HeaderKey, PeerAddress, RateLimitLayer,
+    CacheHeaders, ForwardedAddress, HeaderKey, PeerAddress, RateLimitLayer, WithoutAddress,
 };
 use valkey_runtime::{Cached, Hashed, LoadOptions, ManualClock, RateLimiter, Store};
 
 use crate::database::settle;
+use crate::faults::Log;
 use crate::stores::On;
 
 suite! {
@@ -334,6 +335,200 @@ async fn a_client_is_known_by_its_address_or_by_what_a_trusted_proxy_says() {
     let counted = by_peer.peek(&store, address).await.unwrap();
     assert_eq!(counted.remaining(), 0);
     server.abort();
+}
+
+/// A server of axum with a limit of three by address, which knows its peers or not, and the status of one request for the
+/// path from each of six clients.
+async fn statuses_of_six(layer: RateLimitLayer, knows_peers: bool, path: &'static str) -> Vec<u16> {
+    let routes = Router::new()
+        .route("/", get(async || "reached"))
+        .route("/health", get(async || "reached"));
+    let router = routes.layer(layer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = match knows_peers {
+        true => {
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            tokio::spawn(async { axum::serve(listener, service).await })
+        }
+        false => tokio::spawn(async { axum::serve(listener, router).await }),
+    };
+    let mut statuses = Vec::new();
+    for client in 2..8 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let own = SocketAddr::from(([127, 0, 0, client], 0));
+        socket.bind(own).unwrap();
+        let connection = socket.connect(address).await.unwrap();
+        let mut connection = connection.into_std().unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-forwarded-for: 203.0.113.{client}\r\n\r\n"
+        );
+        let asked = tokio::task::spawn_blocking(move || {
+            connection.set_nonblocking(false).unwrap();
+            connection.write_all(request.as_bytes()).unwrap();
+            let mut response = String::new();
+            connection.read_to_string(&mut response).unwrap();
+            response
+        });
+        let response = asked.await.unwrap();
+        statuses.push(response["HTTP/1.1 ".len()..][..3].parse().unwrap());
+    }
+    server.abort();
+    statuses
+}
+
+/// Axum's address of the peer is a type of axum's, which only who names it can find; and where the server does not tell it nobody can.
+#[tokio::test]
+async fn a_forgotten_address_is_no_bucket_for_the_world() {
+    let limiter = || {
+        RateLimiter::builder("address")
+            .quota(3, DAY)
+            .build()
+            .unwrap()
+    };
+    let in_axum =
+        || PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
+    let proxies = || ["127.0.0.0/8".parse().unwrap()];
+    for (peer, knows_peers, statuses, without) in [
+        (in_axum(), true, [200; 6], 0),
+        (in_axum(), false, [500; 6], 6),
+        (PeerAddress::default(), true, [500; 6], 6),
+        (PeerAddress::default(), false, [500; 6], 6),
+        (
+            in_axum().without_address(WithoutAddress::Allow),
+            false,
+            [200; 6],
+            6,
+        ),
+        (
+            in_axum().without_address(WithoutAddress::Shared),
+            false,
+            [200, 200, 200, 429, 429, 429],
+            6,
+        ),
+        (
+            in_axum().without_address(WithoutAddress::Shared),
+            true,
+            [200; 6],
+            0,
+        ),
+    ] {
+        let what = format!("{peer:?} {knows_peers}");
+        for forwarded in [false, true] {
+            let store = Store::memory();
+            let layer = RateLimitLayer::new(store.clone());
+            let layer = match forwarded {
+                false => layer.limit(limiter(), peer.clone()),
+                true => {
+                    let client = ForwardedAddress::x_forwarded_for(peer.clone(), proxies());
+                    layer.limit(limiter(), client)
+                }
+            };
+            let asked = statuses_of_six(layer, knows_peers, "/").await;
+            assert_eq!(asked, statuses, "{what}");
+            assert_eq!(store.stats().requests_without_address(), without, "{what}");
+        }
+    }
+}
+
+/// However many requests, limits and services there are over one key.
+#[tokio::test]
+async fn a_missing_address_is_warned_of_once_and_counted_by_the_request() {
+    let log = Log::default();
+    let _logging = log.takes();
+    for (policy, word, status) in [
+        (WithoutAddress::Refuse, "are refused", 500),
+        (WithoutAddress::Allow, "are not limited", 200),
+        (WithoutAddress::Shared, "share one limit", 200),
+    ] {
+        let store = Store::memory();
+        let limiter = |name| RateLimiter::builder(name).quota(9, DAY).build().unwrap();
+        let peer = PeerAddress::in_extension(|peer: &SocketAddr| peer.ip()).without_address(policy);
+        let layer = RateLimitLayer::new(store.clone())
+            .limit(limiter("a"), peer.clone())
+            .limit(limiter("b"), peer);
+        let (mut service, before) = (layer.layer(Inner::default()), log.text().len());
+        for _ in 0..3 {
+            let response = ask(&mut service, Request::new(())).await;
+            assert_eq!(response.status(), status);
+            if status == 500 {
+                assert_eq!(
+                    text(response.headers(), "content-type"),
+                    "application/problem+json"
+                );
+                assert!(!response.headers().contains_key("retry-after"));
+                assert!(!response.headers().contains_key("ratelimit-policy"));
+                assert_eq!(
+                    response.body(),
+                    r#"{"title":"Internal Server Error","status":500}"#
+                );
+            }
+        }
+        let logged = log.text()[before..].to_owned();
+        assert_eq!(
+            logged.matches("no address of their peer").count(),
+            1,
+            "{logged}"
+        );
+        assert!(logged.contains(word) && logged.contains("into_make_service_with_connect_info"));
+        let stats = store.stats();
+        assert_eq!(stats.requests_without_address(), 3);
+        assert!(
+            stats.to_string().contains("requests without an address 3"),
+            "{stats}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_exempt_is_not_counted_and_told_nothing() {
+    let store = Store::memory();
+    let limiter = RateLimiter::builder("all").quota(1, DAY).build().unwrap();
+    let layer = RateLimitLayer::new(store)
+        .limit(limiter, everybody)
+        .exempt_preflight()
+        .exempt_paths(["/health", "/ready"])
+        .exempt(|request| request.headers.contains_key("x-internal"));
+    let inner = Inner::default();
+    let reached = inner.reached.clone();
+    let mut service = layer.layer(inner);
+    let request = |method: &str, path: &str, fields: &[&'static str]| {
+        let mut request = Request::builder().method(method).uri(path);
+        for field in fields {
+            request = request.header(*field, "x");
+        }
+        request.body(()).unwrap()
+    };
+    let preflight = ["origin", "access-control-request-method"];
+    for exempt in [
+        request("OPTIONS", "/", &preflight),
+        request("GET", "/health", &[]),
+        request("GET", "/ready?deep=true", &[]),
+        request("GET", "/", &["x-internal"]),
+    ] {
+        for _ in 0..3 {
+            let mut again = Request::builder().method(exempt.method()).uri(exempt.uri());
+            again
+                .headers_mut()
+                .unwrap()
+                .extend(exempt.headers().clone());
+            let response = ask(&mut service, again.body(()).unwrap()).await;
+            assert_eq!(response.status(), 200, "{exempt:?}");
+            assert!(response.headers().is_empty(), "{response:?}");
+        }
+    }
+    assert_eq!(reached.load(SeqCst), 12);
+    assert_eq!(ask(&mut service, Request::new(())).await.status(), 200);
+    for limited in [
+        request("OPTIONS", "/", &preflight[..1]),
+        request("OPTIONS", "/", &preflight[1..]),
+        request("GET", "/", &preflight),
+        request("GET", "/healthy", &[]),
+        request("GET", "/health/", &[]),
+    ] {
+        let response = ask(&mut service, limited).await;
+        assert_eq!(response.status(), 429);
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, Cached)]

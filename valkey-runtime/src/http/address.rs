@@ -3,40 +3,61 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use http::Extensions;
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use http::request::Parts;
 
-use super::RequestKey;
 use super::fields::is_tchar;
+use super::{Counted, RequestKey};
 use crate::Subnet;
 
-/// The address that is told of nobody.
+/// What requests without an address share, where they share a limit.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Counts by the address of the peer, as a [`Subnet`]: of IPv6 by the /64.
 ///
-/// An address is no part of a request: the server puts it into the extensions, if it is told to. Requests without one count
-/// together, as if all came from 0.0.0.0.
+/// An address is no part of a request: the server puts it into the extensions, if it is set up to, and each framework as a type of
+/// its own. [`in_extension`](Self::in_extension) names that type.
+///
+/// A request without an address is a mistake in the set-up, and mostly one of all requests. There is one warning of it, it is counted
+/// ([`Stats::requests_without_address`](crate::Stats::requests_without_address)), and the layer does what [`WithoutAddress`]
+/// says: by default it refuses, so that the first request shows the mistake.
 #[derive(Clone)]
 pub struct PeerAddress {
     find: Arc<Find>,
     lengths: [u8; 2],
+    without: WithoutAddress,
+    warned: Arc<AtomicBool>,
 }
 
 type Find = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
 
+/// What becomes of a request that has no address, where a limit is by address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WithoutAddress {
+    /// It is refused, with the status 500. The default.
+    #[default]
+    Refuse,
+    /// It goes on, and this limit does not count it.
+    Allow,
+    /// It is counted with all others that have none, as if they came from 0.0.0.0: one client can use up what there is for all.
+    Shared,
+}
+
 impl PeerAddress {
-    /// Of requests with a [`SocketAddr`] or an [`IpAddr`] among their extensions.
+    /// Of requests with a [`SocketAddr`] or an [`IpAddr`] among their extensions, as a service may put there itself. No server
+    /// that is known does: axum's `ConnectInfo<SocketAddr>` is a type of axum's, and can only be found by that type.
+    #[deprecated(
+        note = "finds no address of axum's and most other servers': write `in_extension`, with the type that the server puts there"
+    )]
     pub fn new() -> Self {
-        Self::by(|extensions| {
-            let socket = extensions.get::<SocketAddr>().map(SocketAddr::ip);
-            socket.or_else(|| extensions.get().copied())
-        })
+        Self::default()
     }
 
-    /// Of requests with an extension of another type, as the framework has it.
+    /// Of requests with an extension of this type, as the framework has it.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -46,10 +67,19 @@ impl PeerAddress {
     /// let peer = PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
     /// # let _ = peer;
     /// ```
+    ///
+    /// axum puts it there if it is started with `into_make_service_with_connect_info::<SocketAddr>()`.
     pub fn in_extension<E: Send + Sync + 'static>(
         address: impl Fn(&E) -> IpAddr + Send + Sync + 'static,
     ) -> Self {
         Self::by(move |extensions| extensions.get::<E>().map(&address))
+    }
+
+    /// What becomes of requests without an address. On a Unix socket, say, no peer has one.
+    #[must_use]
+    pub fn without_address(mut self, policy: WithoutAddress) -> Self {
+        self.without = policy;
+        self
     }
 
     /// Takes that many bits of an address of IPv4, and of IPv6, for whom to count: 32 and 64, unless this is called.
@@ -63,18 +93,48 @@ impl PeerAddress {
         Self {
             find: Arc::new(find),
             lengths: [32, 64],
+            without: WithoutAddress::default(),
+            warned: Arc::default(),
         }
     }
 
-    fn subnet(&self, address: IpAddr) -> Subnet {
+    /// For whom a request counts: for whom the peer stands, as far as there is one.
+    fn counted(&self, request: &Parts, client: impl FnOnce(IpAddr) -> IpAddr) -> Counted<Subnet> {
+        let peer = (self.find)(&request.extensions);
         let [v4, v6] = self.lengths;
-        Subnet::with_lengths(address, v4, v6)
+        let subnet = |peer| Subnet::with_lengths(client(peer), v4, v6);
+        match peer {
+            Some(peer) => Counted::For(subnet(peer)),
+            None => {
+                self.warn();
+                Counted::WithoutAddress(self.without, subnet(UNKNOWN))
+            }
+        }
+    }
+
+    fn warn(&self) {
+        if self.warned.swap(true, Relaxed) {
+            return;
+        }
+        let becomes = match self.without {
+            WithoutAddress::Refuse => "are refused",
+            WithoutAddress::Allow => "are not limited",
+            WithoutAddress::Shared => "share one limit",
+        };
+        tracing::warn!(
+            "requests have no address of their peer where a limit is by address, and {becomes}: let the server tell it (axum: \
+             `into_make_service_with_connect_info::<SocketAddr>()`), and name the type in `PeerAddress::in_extension`"
+        );
     }
 }
 
+/// Looks for a [`SocketAddr`] or an [`IpAddr`]: for a service that puts one into the extensions itself.
 impl Default for PeerAddress {
     fn default() -> Self {
-        Self::new()
+        Self::by(|extensions| {
+            let socket = extensions.get::<SocketAddr>().map(SocketAddr::ip);
+            socket.or_else(|| extensions.get().copied())
+        })
     }
 }
 
@@ -82,6 +142,7 @@ impl fmt::Debug for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerAddress")
             .field("lengths", &self.lengths)
+            .field("without_address", &self.without)
             .finish_non_exhaustive()
     }
 }
@@ -89,9 +150,13 @@ impl fmt::Debug for PeerAddress {
 impl RequestKey for PeerAddress {
     type Key = Subnet;
 
+    /// Of a request without an address what such requests share; `None` where they are not limited. To refuse one is for the layer.
     fn key(&self, request: &Parts) -> Option<Subnet> {
-        let peer = (self.find)(&request.extensions);
-        Some(self.subnet(peer.unwrap_or(UNKNOWN)))
+        self.count(request).into_key()
+    }
+
+    fn count(&self, request: &Parts) -> Counted<Subnet> {
+        self.counted(request, |peer| peer)
     }
 }
 
@@ -102,15 +167,21 @@ impl RequestKey for PeerAddress {
 /// trusted is the client. Where nothing more is told, or it can't be read, that is the last proxy itself.
 ///
 /// ```
+/// use std::net::SocketAddr;
+/// use axum::extract::ConnectInfo;
 /// use valkey_runtime::http::{ForwardedAddress, PeerAddress};
 ///
 /// # fn main() -> valkey_runtime::Result<()> {
+/// let peer = PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
 /// let trusted = ["10.0.0.0/8".parse()?, "fd00::/8".parse()?];
-/// let client = ForwardedAddress::x_forwarded_for(PeerAddress::new(), trusted);
+/// let client = ForwardedAddress::x_forwarded_for(peer, trusted);
 /// # let _ = client;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Where a peer has no address nobody is trusted, and the [policy](PeerAddress::without_address) says what becomes of the request. A
+/// proxy that comes by a Unix socket has none: with [`WithoutAddress::Shared`] it stands for 0.0.0.0, which may be trusted.
 #[derive(Clone, Debug)]
 pub struct ForwardedAddress {
     peer: PeerAddress,
@@ -164,9 +235,14 @@ impl ForwardedAddress {
 impl RequestKey for ForwardedAddress {
     type Key = Subnet;
 
+    /// As that of [`PeerAddress`].
     fn key(&self, request: &Parts) -> Option<Subnet> {
-        let peer = (self.peer.find)(&request.extensions).unwrap_or(UNKNOWN);
-        Some(self.peer.subnet(self.client(peer, &request.headers)))
+        self.count(request).into_key()
+    }
+
+    fn count(&self, request: &Parts) -> Counted<Subnet> {
+        self.peer
+            .counted(request, |peer| self.client(peer, &request.headers))
     }
 }
 
@@ -279,7 +355,7 @@ mod tests {
             peer.map(|peer| request.extensions_mut().insert(peer));
             request.into_parts().0
         };
-        let peer = PeerAddress::new();
+        let peer = PeerAddress::default();
         let of = |text: &str| {
             peer.key(&request(Some(text.parse().unwrap())))
                 .unwrap()
@@ -289,7 +365,7 @@ mod tests {
         assert_eq!(of("[2001:db8::1]:4711"), "2001:db8::/64");
         assert_eq!(peer.key(&request(None)).unwrap().to_string(), "0.0.0.0");
         assert_eq!(key(&peer, "203.0.113.7", &[]), "203.0.113.7");
-        let wide = PeerAddress::new().prefix_lengths(24, 48);
+        let wide = PeerAddress::default().prefix_lengths(24, 48);
         assert_eq!(key(&wide, "203.0.113.7", &[]), "203.0.113.0/24");
         assert_eq!(key(&wide, "2001:db8:1:2::3", &[]), "2001:db8:1::/48");
         let other = PeerAddress::in_extension(|peer: &SocketAddr| peer.ip());
@@ -297,8 +373,42 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_an_address_is_dealt_with_as_the_policy_says() {
+        let parts = |forwarded: &str| {
+            let request = Request::builder().header("x-forwarded-for", forwarded);
+            request.body(()).unwrap().into_parts().0
+        };
+        let none = Subnet::of(UNKNOWN);
+        for (policy, key) in [
+            (WithoutAddress::Refuse, Some(none)),
+            (WithoutAddress::Allow, None),
+            (WithoutAddress::Shared, Some(none)),
+        ] {
+            let peer = PeerAddress::default().without_address(policy);
+            let by = ForwardedAddress::x_forwarded_for(peer.clone(), trusted());
+            let expected = Counted::WithoutAddress(policy, none);
+            assert_eq!(peer.count(&parts("203.0.113.7")), expected);
+            assert_eq!(
+                by.count(&parts("203.0.113.7")),
+                expected,
+                "nobody is trusted"
+            );
+            assert_eq!(peer.key(&parts("")), key);
+            assert_eq!(by.key(&parts("")), key);
+        }
+        assert_eq!(PeerAddress::default().without, WithoutAddress::Refuse);
+        // A proxy on a Unix socket.
+        let peer = PeerAddress::default().without_address(WithoutAddress::Shared);
+        let by = ForwardedAddress::x_forwarded_for(peer, ["0.0.0.0/32".parse().unwrap()]);
+        assert_eq!(
+            by.key(&parts("203.0.113.7")).unwrap().to_string(),
+            "203.0.113.7"
+        );
+    }
+
+    #[test]
     fn x_forwarded_for_is_believed_as_far_as_its_writers_are_trusted() {
-        let by = ForwardedAddress::x_forwarded_for(PeerAddress::new(), trusted());
+        let by = ForwardedAddress::x_forwarded_for(PeerAddress::default(), trusted());
         let name = "x-forwarded-for";
         for (peer, lines, client) in [
             // A client that writes it itself.
@@ -349,7 +459,7 @@ mod tests {
 
     #[test]
     fn forwarded_is_believed_as_far_as_its_writers_are_trusted() {
-        let by = ForwardedAddress::forwarded(PeerAddress::new(), trusted());
+        let by = ForwardedAddress::forwarded(PeerAddress::default(), trusted());
         for (line, client) in [
             // RFC 7239, 4 and 6 and 7.
             (r#"for="_gazonk""#, "10.0.0.1"),

@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::WithoutAddress;
 use super::fields::{self, Quoted};
 use crate::limiter::decisions;
 use crate::{Decision, Hashed, LimitKey, LimitRequest, RateLimiter, Store};
@@ -46,6 +47,44 @@ pub trait RequestKey: Send + Sync + 'static {
 
     /// Whom this request is counted for. `None` where the limit is not for it.
     fn key(&self, request: &Parts) -> Option<Self::Key>;
+
+    /// The same, of what has to have an address: whether the request has one. The layer asks this; by default it is as
+    /// [`key`](Self::key) says.
+    fn count(&self, request: &Parts) -> Counted<Self::Key> {
+        self.key(request).map_or(Counted::Not, Counted::For)
+    }
+}
+
+/// Whom a request is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Counted<K> {
+    /// For this one.
+    For(K),
+    /// For nobody: the limit is not for it.
+    Not,
+    /// There is no address to count by. What becomes of it, and what all such requests share if they do.
+    WithoutAddress(WithoutAddress, K),
+}
+
+impl<K> Counted<K> {
+    pub(super) fn into_key(self) -> Option<K> {
+        match self {
+            Counted::For(key) => Some(key),
+            Counted::Not | Counted::WithoutAddress(WithoutAddress::Allow, _) => None,
+            Counted::WithoutAddress(_, shared) => Some(shared),
+        }
+    }
+
+    fn map<B>(self, written: impl FnOnce(K) -> B) -> Counted<B> {
+        match self {
+            Counted::For(key) => Counted::For(written(key)),
+            Counted::Not => Counted::Not,
+            Counted::WithoutAddress(policy, shared) => {
+                Counted::WithoutAddress(policy, written(shared))
+            }
+        }
+    }
 }
 
 impl<F, K> RequestKey for F
@@ -92,6 +131,7 @@ impl RequestKey for HeaderKey {
 /// | all allow it | the service's, with `RateLimit-Policy` and `RateLimit` |
 /// | one refuses | 429, with `Retry-After`, both of these, and a problem of type `quota-exceeded` that names it |
 /// | one is not known, and fails closed | 503, with `Retry-After` |
+/// | the request has no address, and a limit is [by address](super::PeerAddress) | 500, unless [that](super::WithoutAddress) says otherwise |
 ///
 /// The fields are those of draft-ietf-httpapi-ratelimit-headers-11, which is no standard yet. `RateLimit-Policy` has an item for each limit
 /// that is for this request: `"api";q=100;w=60` is 100 in a minute. `RateLimit` has one for each that was asked: `"api";r=50;t=3`
@@ -100,6 +140,27 @@ impl RequestKey for HeaderKey {
 /// tells.
 ///
 /// A request is counted whatever becomes of it after. A refused one never reaches the service, and its body is not read.
+///
+/// The preflight of a browser and the probe of a health check are requests like others, and come from addresses that are limited. One line
+/// exempts them:
+///
+/// ```
+/// # use std::net::SocketAddr;
+/// # use std::time::Duration;
+/// # use axum::extract::ConnectInfo;
+/// # use valkey_runtime::http::{PeerAddress, RateLimitLayer};
+/// # use valkey_runtime::{RateLimiter, Store};
+/// # fn main() -> valkey_runtime::Result<()> {
+/// # let store = Store::memory();
+/// # let limiter = RateLimiter::builder("address").quota(300, Duration::from_secs(60)).build()?;
+/// # let peer = PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
+/// let limits = RateLimitLayer::new(store)
+///     .limit(limiter, peer)
+///     .exempt_preflight()
+///     .exempt_paths(["/health"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct RateLimitLayer(Arc<Limits>);
 
@@ -107,8 +168,12 @@ pub struct RateLimitLayer(Arc<Limits>);
 struct Limits {
     store: Store,
     limits: Vec<Arc<Limit>>,
+    exempt: Vec<Arc<Exempt>>,
     told: bool,
 }
+
+/// Whether a request is for no limit.
+type Exempt = dyn Fn(&Parts) -> bool + Send + Sync;
 
 struct Limit {
     limiter: RateLimiter,
@@ -117,7 +182,7 @@ struct Limit {
 }
 
 /// The key that a request is counted under.
-type KeyOf = Box<dyn Fn(&RateLimiter, &Parts) -> Option<Vec<u8>> + Send + Sync>;
+type KeyOf = Box<dyn Fn(&RateLimiter, &Parts) -> Counted<Vec<u8>> + Send + Sync>;
 
 impl RateLimitLayer {
     /// A layer without a limit, for [`limit`](Self::limit).
@@ -125,6 +190,7 @@ impl RateLimitLayer {
         Self(Arc::new(Limits {
             store,
             limits: Vec::new(),
+            exempt: Vec::new(),
             told: true,
         }))
     }
@@ -136,12 +202,35 @@ impl RateLimitLayer {
             policy: fields::policy(&limiter),
             limiter,
             key: Box::new(move |limiter, request| {
-                let key = key.key(request)?;
-                Some(limiter.request(key).into_key())
+                let counted = key.count(request);
+                counted.map(|key| limiter.request(key).into_key())
             }),
         };
         Arc::make_mut(&mut self.0).limits.push(Arc::new(limit));
         self
+    }
+
+    /// Exempts requests of which this is true: they go on, no limit counts them, and nothing is written into their response.
+    #[must_use]
+    pub fn exempt(mut self, is: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.0).exempt.push(Arc::new(is));
+        self
+    }
+
+    /// Exempts the preflights of browsers: `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
+    #[must_use]
+    pub fn exempt_preflight(self) -> Self {
+        self.exempt(|request| {
+            let has = |name| request.headers.contains_key(name);
+            request.method == Method::OPTIONS && has(ORIGIN) && has(ACCESS_CONTROL_REQUEST_METHOD)
+        })
+    }
+
+    /// Exempts requests for these paths, such as that of a health check: for the whole path, and whatever the method.
+    #[must_use]
+    pub fn exempt_paths<P: Into<String>>(self, paths: impl IntoIterator<Item = P>) -> Self {
+        let paths: Vec<String> = paths.into_iter().map(Into::into).collect();
+        self.exempt(move |request| paths.iter().any(|path| path == request.uri.path()))
     }
 
     /// Leaves `RateLimit-Policy` and `RateLimit` out of responses, so that nobody is told what there is to be had.
@@ -192,12 +281,27 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let limits = self.limits.0.limits.iter();
-        let asked = limits.filter_map(|limit| {
-            let key = (limit.key)(&limit.limiter, &parts)?;
-            Some((limit.clone(), key))
-        });
-        let (asked, keys): (Vec<_>, Vec<_>) = asked.unzip();
+        let limits = &self.limits.0;
+        let is_exempt = limits.exempt.iter().any(|is| is(&parts));
+        let (mut asked, mut keys) = (Vec::new(), Vec::new());
+        let (mut without_address, mut refused) = (false, false);
+        for limit in limits.limits.iter().filter(|_| !is_exempt) {
+            let counted = (limit.key)(&limit.limiter, &parts);
+            if let Counted::WithoutAddress(policy, _) = counted {
+                without_address = true;
+                refused |= policy == WithoutAddress::Refuse;
+            }
+            if let Some(key) = counted.into_key() {
+                asked.push(limit.clone());
+                keys.push(key);
+            }
+        }
+        if without_address {
+            limits.store.inner().counters.request_without_address();
+        }
+        if refused {
+            return ResponseFuture::refused(Refusal::without_address());
+        }
         let request = Request::from_parts(parts, body);
         if asked.is_empty() {
             let call = self.inner.call(request);
@@ -227,7 +331,7 @@ struct Told {
 #[derive(Debug)]
 struct Refusal {
     status: StatusCode,
-    retry_after: u64,
+    retry_after: Option<u64>,
     problem: String,
 }
 
@@ -278,9 +382,18 @@ impl Refusal {
         };
         Some(Self {
             status,
-            retry_after: fields::seconds(retry_after).max(1),
+            retry_after: Some(fields::seconds(retry_after).max(1)),
             problem,
         })
+    }
+
+    /// A mistake in the set-up of the service, which no client can do anything about.
+    fn without_address() -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            retry_after: None,
+            problem: r#"{"title":"Internal Server Error","status":500}"#.to_owned(),
+        }
     }
 
     fn response<R: From<String>>(self) -> Response<R> {
@@ -289,7 +402,9 @@ impl Refusal {
         let headers = response.headers_mut();
         let problem = HeaderValue::from_static("application/problem+json");
         headers.insert(CONTENT_TYPE, problem);
-        headers.insert(RETRY_AFTER, self.retry_after.into());
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
         response
     }
 }
@@ -336,6 +451,9 @@ pin_project! {
             call: S::Future,
             told: Told,
         },
+        Refused {
+            refusal: Option<Refusal>,
+        },
     }
 }
 
@@ -343,6 +461,13 @@ impl<S: Service<Q>, Q> ResponseFuture<S, Q> {
     fn calling(call: S::Future, told: Told) -> Self {
         Self {
             state: State::Calling { call, told },
+        }
+    }
+
+    fn refused(refusal: Refusal) -> Self {
+        let refusal = Some(refusal);
+        Self {
+            state: State::Refused { refusal },
         }
     }
 }
@@ -381,6 +506,10 @@ where
                         }
                     }
                 }
+                StateOf::Refused { refusal } => match refusal.take() {
+                    Some(refusal) => return Poll::Ready(Ok(refusal.response())),
+                    None => unreachable!("the response is given, and this is not polled again"),
+                },
                 StateOf::Calling { call, told } => {
                     let mut response = ready!(call.poll(cx))?;
                     told.append_to(&mut response);

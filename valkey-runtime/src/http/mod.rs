@@ -54,7 +54,9 @@
 //!     let client = ForwardedAddress::x_forwarded_for(peer, ["10.0.0.0/8".parse()?]);
 //!     let limits = RateLimitLayer::new(store.clone())
 //!         .limit(by_address, client)
-//!         .limit(by_token, HeaderKey::new("x-api-key"));
+//!         .limit(by_token, HeaderKey::new("x-api-key"))
+//!         .exempt_preflight()
+//!         .exempt_paths(["/health"]);
 //!     let app = App { store, db };
 //!     Ok(Router::new().route("/users/{id}", get(show)).with_state(app).layer(limits))
 //! }
@@ -70,7 +72,8 @@
 //! # use axum::{body::Body, http::Request};
 //! # use tower::ServiceExt;
 //! # let service = service(Store::memory(), Db)?;
-//! # let request = || Request::builder().uri("/users/42").header("x-api-key", "secret");
+//! # let peer = ConnectInfo(SocketAddr::from(([203, 0, 113, 7], 4711)));
+//! # let request = || Request::builder().uri("/users/42").header("x-api-key", "secret").extension(peer);
 //! let response = service.clone().oneshot(request().body(Body::empty()).unwrap()).await.unwrap();
 //! let header = |name: &str| response.headers()[name].to_str().unwrap();
 //! assert_eq!(header("ratelimit-policy"), r#""address";q=300;w=60, "token";q=100;w=60"#);
@@ -85,13 +88,14 @@
 //! ```
 //!
 //! A server of axum tells the peer's address if it is started with
-//! `into_make_service_with_connect_info::<SocketAddr>()`.
+//! `into_make_service_with_connect_info::<SocketAddr>()`. Where that is forgotten no request has an address: then all are refused with
+//! the status 500, and a warning says why. [`WithoutAddress`] has other choices.
 
 mod address;
 mod caching;
 mod fields;
 mod layer;
 
-pub use address::{ForwardedAddress, PeerAddress};
+pub use address::{ForwardedAddress, PeerAddress, WithoutAddress};
 pub use caching::CacheHeaders;
-pub use layer::{HeaderKey, RateLimitLayer, RateLimitService, RequestKey, ResponseFuture};
+pub use layer::{Counted, HeaderKey, RateLimitLayer, RateLimitService, RequestKey, ResponseFuture};
