@@ -66,6 +66,8 @@ fn work(task: &str) {
         .unwrap();
     runtime.block_on(async {
         let store = Store::connect(url).await.unwrap();
+        // As without the test kit.
+        store.faults().set_yielding(false);
         User::new(0).set(&store).await.unwrap();
         for _ in 0..count {
             assert!(User::get(&store, 0).await.unwrap().unwrap().active);

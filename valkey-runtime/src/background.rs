@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+#[cfg(any(test, feature = "testing"))]
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +34,9 @@ struct Tasks {
     loads: Arc<Semaphore>,
     loads_cancelled: CancellationToken,
     counters: Arc<Counters>,
+    /// How many tasks run that end by themselves, for [`Store::settled`](crate::Store::settled).
+    #[cfg(any(test, feature = "testing"))]
+    unsettled: watch::Sender<usize>,
 }
 
 impl Background {
@@ -43,6 +48,8 @@ impl Background {
             loads: Arc::new(Semaphore::new(MOST as usize)),
             loads_cancelled: CancellationToken::new(),
             counters,
+            #[cfg(any(test, feature = "testing"))]
+            unsettled: watch::Sender::new(0),
         }))
     }
 
@@ -53,11 +60,11 @@ impl Background {
             self.0.counters.background_refused();
             return false;
         };
-        self.begin(async move {
+        let task = async move {
             task.await;
             drop(permit);
-        })
-        .is_some()
+        };
+        self.begin(task, Lasts::UntilDone).is_some()
     }
 
     /// Starts a load that goes on beside its caller. False where it did not begin: outside of a runtime, beside too many
@@ -68,11 +75,11 @@ impl Background {
             return false;
         };
         let cancelled = self.0.loads_cancelled.clone();
-        self.begin(async move {
+        let task = async move {
             cancelled.run_until_cancelled_owned(load).await;
             drop(permit);
-        })
-        .is_some()
+        };
+        self.begin(task, Lasts::UntilDone).is_some()
     }
 
     /// Ends the loads, so that what they held can still be given back.
@@ -89,26 +96,39 @@ impl Background {
         &self,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> Option<AbortHandle> {
-        self.begin(task)
+        self.begin(task, Lasts::UntilDone)
     }
 
-    /// As [`spawn_needed`](Self::spawn_needed), in this runtime.
-    pub(crate) fn spawn_needed_in(
+    /// The same of one that lasts as long as somebody holds what it is for: a guard, a stream.
+    pub(crate) fn spawn_for_holder(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<AbortHandle> {
+        self.begin(task, Lasts::WhileHeld)
+    }
+
+    /// As [`spawn_for_holder`](Self::spawn_for_holder), in this runtime.
+    pub(crate) fn spawn_for_holder_in(
         &self,
         runtime: &Handle,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> Option<AbortHandle> {
-        self.begin_in(runtime, task)
+        self.begin_in(runtime, task, Lasts::WhileHeld)
     }
 
-    fn begin(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
-        self.begin_in(&Handle::try_current().ok()?, task)
+    fn begin(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        lasts: Lasts,
+    ) -> Option<AbortHandle> {
+        self.begin_in(&Handle::try_current().ok()?, task, lasts)
     }
 
     fn begin_in(
         &self,
         runtime: &Handle,
         task: impl Future<Output = ()> + Send + 'static,
+        lasts: Lasts,
     ) -> Option<AbortHandle> {
         let tasks = self.0.clone();
         let task = self.0.tracker.track_future(async move {
@@ -119,7 +139,24 @@ impl Background {
             self.0.counters.background_refused();
             return None;
         }
+        #[cfg(any(test, feature = "testing"))]
+        let task = {
+            let unsettled = (lasts == Lasts::UntilDone).then(|| Unsettled::new(&self.0));
+            async move {
+                task.await;
+                drop(unsettled);
+            }
+        };
+        #[cfg(not(any(test, feature = "testing")))]
+        let _ = lasts;
         Some(runtime.spawn(task).abort_handle())
+    }
+
+    /// Returns once no task runs that ends by itself.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) async fn all_settled(&self) {
+        // An error would say that the sender is gone, and we have it.
+        let _ = self.0.unsettled.subscribe().wait_for(|n| *n == 0).await;
     }
 
     /// How many tasks run.
@@ -145,6 +182,32 @@ impl Background {
         self.0.cancelled.cancel();
         self.0.tracker.wait().await;
         first
+    }
+}
+
+/// When a task ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lasts {
+    UntilDone,
+    WhileHeld,
+}
+
+/// A task that has not ended yet.
+#[cfg(any(test, feature = "testing"))]
+struct Unsettled(Arc<Tasks>);
+
+#[cfg(any(test, feature = "testing"))]
+impl Unsettled {
+    fn new(tasks: &Arc<Tasks>) -> Self {
+        tasks.unsettled.send_modify(|number| *number += 1);
+        Self(tasks.clone())
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.0.unsettled.send_modify(|number| *number -= 1);
     }
 }
 
@@ -275,6 +338,36 @@ mod tests {
         settled.await;
         assert_eq!(background.running(), 1);
         assert!(background.spawn(pending()));
+    }
+
+    #[tokio::test]
+    async fn all_has_settled_once_nothing_runs_but_what_is_held() {
+        let (background, _) = background();
+        background.all_settled().await;
+        background.spawn_for_holder(pending()).unwrap();
+        background.all_settled().await;
+        let tasks: [fn(&Background, oneshot::Receiver<()>) -> bool; 3] = [
+            |background, ended| background.spawn(async { drop(ended.await) }),
+            |background, ended| background.spawn_load(async { drop(ended.await) }),
+            |background, ended| {
+                let task = async { drop(ended.await) };
+                background.spawn_needed(task).is_some()
+            },
+        ];
+        for begin in tasks {
+            let (end, ended) = oneshot::channel();
+            assert!(begin(&background, ended));
+            let mut settled = Box::pin(background.all_settled());
+            assert!((&mut settled).now_or_never().is_none());
+            end.send(()).unwrap();
+            settled.await;
+            assert_eq!(background.running(), 1, "it is counted no more, either");
+        }
+        // One that is ended from outside.
+        let task = background.spawn_needed(pending()).unwrap();
+        assert!(background.all_settled().now_or_never().is_none());
+        task.abort();
+        background.all_settled().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,20 +16,25 @@ use crate::limiter::{Ask, Verdict};
 use crate::stats::Counters;
 use crate::tags::SPACE;
 #[cfg(any(test, feature = "testing"))]
-use crate::testing::{Faults, Request};
+use crate::testing::{Faults, PAUSED, Request, is_time_paused};
 use crate::transition::{Hold, Placing, Verb};
 use crate::undelivered::{Fate, MOST, Moment, Purge, Round, Undelivered, is_older, outdated};
 use crate::{Error, ErrorKind, Invalidations, Random};
 
-/// Asks the backend. Where the test kit is, also whether a test wants that to go wrong: `$requests` is what it is asked for.
+/// Asks the backend. Where the test kit is, also whether a test wants that to go wrong: `$requests` is what it is asked for. And
+/// others have their turn before an answer in the process, as they have while a server is asked.
 #[cfg(any(test, feature = "testing"))]
 macro_rules! ask {
-    ($front:expr, $requests:expr, $answer:expr) => {
-        match $front.faults.next(&$front.namespace, || $requests) {
+    ($front:expr, $requests:expr, $answer:expr) => {{
+        if $front.yields() {
+            tokio::task::yield_now().await;
+        }
+        let answer = match $front.faults.next(&$front.namespace, || $requests) {
             None => $answer.await,
             Some(fault) => Box::pin(fault.around($answer)).await,
-        }
-    };
+        };
+        $front.explained(answer)
+    }};
 }
 
 #[cfg(not(any(test, feature = "testing")))]
@@ -85,6 +90,23 @@ impl Front {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Whether a request to the process lets others have their turn.
+    #[cfg(any(test, feature = "testing"))]
+    fn yields(&self) -> bool {
+        matches!(self.backend, Backend::Memory(_)) && self.faults.are_to_yield()
+    }
+
+    /// An answer, which says why where a test has stopped the time.
+    #[cfg(any(test, feature = "testing"))]
+    fn explained<A>(&self, answer: Result<A, Error>) -> Result<A, Error> {
+        answer.map_err(|error| match self.backend {
+            Backend::Server(_) if error.kind() == ErrorKind::Timeout && is_time_paused() => {
+                error.context(PAUSED)
+            }
+            _ => error,
+        })
     }
 
     /// See [`Store::breaker`](crate::Store::breaker).

@@ -218,7 +218,7 @@ impl Guard {
             },
         };
         let renewal = renew(store.clone(), of.clone(), keys.clone(), token, life);
-        let renewal = inner.background.spawn_needed(renewal);
+        let renewal = inner.background.spawn_for_holder(renewal);
         let guard = Self {
             store: store.clone(),
             of: of.clone(),

@@ -20,6 +20,7 @@ suite! { crate::kit =>
     what_is_called_is_recorded
     a_batch_is_recorded_by_its_items
     loads_say_where_their_values_are_from
+    what_goes_on_in_the_background_is_over_once_settled
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -48,12 +49,9 @@ async fn load(store: &Store) -> Result<Option<User>, &'static str> {
 
 /// Waits until no deletion waits, which a task sees to.
 async fn delivered(store: &Store) {
-    let all = async {
-        while store.undelivered() > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
+    let all = store.settled();
     tokio::time::timeout(PATIENCE, all).await.unwrap();
+    assert_eq!(store.undelivered(), 0);
 }
 
 async fn a_request_fails_as_it_was_told_to(on: On) {
@@ -463,6 +461,106 @@ async fn what_a_rate_limit_said_is_recorded() {
     assert_eq!(
         outcomes,
         [Outcome::Allowed, Outcome::Refused, Outcome::Done]
+    );
+}
+
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "cart")]
+struct Cart {
+    #[cached(key)]
+    id: u64,
+    items: Vec<u64>,
+}
+
+/// What no server does, a store in the process does not either: to answer a read and the write that follows from it at once.
+#[tokio::test]
+async fn a_lost_update_shows_in_the_process() {
+    let add = async |store: &Store, item| {
+        let cart = Cart::get(store, 1).await.unwrap();
+        let mut items = cart.map_or(Vec::new(), |cart| cart.items);
+        items.push(item);
+        Cart { id: 1, items }.set(store).await.unwrap();
+    };
+    for store in [Store::memory(), testing::memory().0] {
+        for (yields, found) in [(true, 100), (false, 200)] {
+            store.faults().set_yielding(yields);
+            Cart::del(&store, 1).await.unwrap();
+            for round in 0..100 {
+                tokio::join!(add(&store, round), add(&store, round));
+            }
+            let cart = Cart::get(&store, 1).await.unwrap().unwrap();
+            assert_eq!(cart.items.len(), found, "{yields}");
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "session",
+    ttl = "30m",
+    jitter = "0%",
+    sliding,
+    max_age = "7d",
+    refresh_ahead = "50%"
+)]
+struct Session {
+    #[cached(key)]
+    id: u64,
+}
+
+async fn what_goes_on_in_the_background_is_over_once_settled(on: On) {
+    let store = on.store("kit-settled").await;
+    let session = Session { id: 1 };
+    // A load that goes on beside its caller.
+    session
+        .set_with(&store, SetOptions::new().ttl(Duration::from_secs(60)))
+        .await
+        .unwrap();
+    store.settled().await;
+    // A deletion that waits for the store.
+    store.faults().take_down();
+    assert!(Session::del(&store, 1).await.is_err());
+    assert_eq!(store.undelivered(), 1);
+    store.faults().recover();
+    store.settled().await;
+    assert_eq!(store.undelivered(), 0);
+    assert_eq!(Session::get(&store, 1).await.unwrap(), None);
+    // What a test holds is not waited for.
+    let guard = Session::guard(&store, 2).await.unwrap();
+    let stream = store.invalidations().await.unwrap();
+    store.settled().await;
+    assert!(
+        store.stats().background_running() >= 1,
+        "the guard is renewed"
+    );
+    guard.release().await.unwrap();
+    drop(stream);
+}
+
+/// In the process, where its clock moves it into the time of its refresh.
+#[tokio::test]
+async fn a_load_beside_its_caller_is_over_once_settled() {
+    let (store, clock) = testing::memory();
+    Session { id: 1 }.set(&store).await.unwrap();
+    clock.advance(Duration::from_secs(20 * 60));
+    let load = |_| async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, &str>(Some(Session { id: 1 }))
+    };
+    Session::get_or_refresh(&store, 1, load).await.unwrap();
+    assert!(store.stats().background_running() > 0);
+    store.settled().await;
+    let stats = store.stats();
+    assert_eq!(
+        (stats.background_running(), stats.refreshes(), stats.loads()),
+        (0, 1, 1)
+    );
+    clock.advance(Duration::from_secs(20 * 60));
+    assert!(
+        Session::get(&store, 1).await.unwrap().is_some(),
+        "it was loaded anew"
     );
 }
 

@@ -446,7 +446,7 @@ async fn a_hot_value_is_refreshed_once(on: On) {
     loads.let_go();
     until_row(&store, 2).await;
     assert_eq!(loads.hot(&store, 3).await, 2);
-    until("nothing runs", async || running(&store) == 0).await;
+    store.settled().await;
     let stats = store.stats();
     assert_eq!(
         (loads.count(), stats.refreshes(), stats.misses()),
@@ -495,11 +495,8 @@ async fn a_failed_refresh_is_tried_again_after_a_pause(on: On) {
             .row
     };
     assert_eq!(failing(&store).await, 1);
-    until("it has failed", async || {
-        let stats = store.stats();
-        stats.failed_loads() == 1 && running(&store) == 0
-    })
-    .await;
+    store.settled().await;
+    assert_eq!(store.stats().failed_loads(), 1);
     for _ in 0..20 {
         assert_eq!(failing(&store).await, 1);
     }
@@ -656,7 +653,7 @@ async fn served_while_another_loads(store: &Store, other: &Store) -> (u32, u32) 
 /// How many seconds the session still has, as a hit leaves it.
 async fn hit(store: &Store) -> u64 {
     assert!(Session::get(store, 1).await.unwrap().is_some());
-    until("the life is extended", async || running(store) == 0).await;
+    store.settled().await;
     seconds(Session::ttl(store, 1).await.unwrap())
 }
 

@@ -169,6 +169,48 @@ async fn a_row_from_before_a_write_is_not_cached_after_it() {
     assert_eq!(users.show(42).await, named("Grace"));
 }
 
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(prefix = "session", ttl = "30m", sliding, max_age = "7d")]
+struct Session {
+    #[cached(key)]
+    token: String,
+}
+
+#[tokio::test]
+async fn a_session_that_is_used_stays() {
+    let (store, clock) = testing::memory();
+    let token = "2557123d".to_owned();
+    Session { token }.set(&store).await.unwrap();
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(20 * 60));
+        assert!(Session::get(&store, "2557123d").await.unwrap().is_some());
+        store.settled().await;
+    }
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(prefix = "views")]
+struct Views {
+    #[cached(key)]
+    page: u64,
+    number: u64,
+}
+
+/// Wrong: what another has counted between the two requests is overwritten.
+async fn count_a_view(store: &Store) {
+    let views = Views::get(store, 1).await.unwrap();
+    let number = views.map_or(0, |views| views.number) + 1;
+    Views { page: 1, number }.set(store).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_views_at_once_are_counted_as_one() {
+    let store = Store::memory();
+    tokio::join!(count_a_view(&store), count_a_view(&store));
+    let views = Views::get(&store, 1).await.unwrap().unwrap();
+    assert_eq!(views.number, 1, "one is lost");
+}
+
 static SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::plain);
 
 #[tokio::test]

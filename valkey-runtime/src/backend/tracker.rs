@@ -328,9 +328,9 @@ impl Shared {
                 let spawned = match &run.reader {
                     Some(reader) => {
                         let task = as_here(task);
-                        self.background.spawn_needed_in(&reader.runtime, task)
+                        self.background.spawn_for_holder_in(&reader.runtime, task)
                     }
-                    None => self.background.spawn_needed(task),
+                    None => self.background.spawn_for_holder(task),
                 };
                 match spawned {
                     Some(handle) => drop(place.insert(Task { number, handle })),

@@ -140,9 +140,12 @@ impl World {
             .memory_capacity(1 << 16)
             .clock(clock)
             .random(Arc::new(Numbers::default()))
-            .connect_lazy();
+            .connect_lazy()
+            .unwrap();
+        // Where another has its turn is for the scheduler to say.
+        store.faults().set_yielding(false);
         Self(Arc::new(Shared {
-            store: store.unwrap(),
+            store,
             row: AtomicU32::new(1),
             promised: AtomicU32::new(1),
             loads: AtomicU32::new(0),

@@ -4,7 +4,7 @@
 //! deletions that wait, deals with an injected failure as with a server's own, and what is below it is any backend.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -47,6 +47,8 @@ pub struct Faults {
     /// How many there are, to be looked at without the lock.
     count: AtomicUsize,
     down: watch::Sender<bool>,
+    /// Whether requests to the process yield.
+    yielding: AtomicBool,
 }
 
 struct Armed {
@@ -157,6 +159,7 @@ impl Fault {
             kind,
             ErrorKind::Encode
                 | ErrorKind::TooLarge
+                | ErrorKind::Invalid
                 | ErrorKind::Corrupt
                 | ErrorKind::Config
                 | ErrorKind::Closed
@@ -255,6 +258,7 @@ impl Faults {
             armed: Mutex::default(),
             count: AtomicUsize::new(0),
             down: watch::Sender::new(false),
+            yielding: AtomicBool::new(true),
         }
     }
 
@@ -351,6 +355,46 @@ impl Faults {
         let fault = Fault::new(What::Waits(stage.clone())).on(request);
         self.arm(fault, Some(1));
         Held(stage)
+    }
+
+    /// Whether each request to a store in the process lets other tasks have their turn first, as one to a server does. It does
+    /// unless this says otherwise: so that a test finds what happens between a read and the write that follows from it. Off, all
+    /// requests to the process are answered at once.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Result, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// struct Views {
+    ///     #[cached(key)]
+    ///     page: u64,
+    ///     number: u64,
+    /// }
+    ///
+    /// // Two that count at once: this is wrong, and one of the two is lost.
+    /// async fn count(store: &Store) -> Result<()> {
+    ///     let before = Views::get(store, 1).await?.map_or(0, |views| views.number);
+    ///     Views { page: 1, number: before + 1 }.set(store).await
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let store = Store::memory();
+    /// tokio::try_join!(count(&store), count(&store))?;
+    /// assert_eq!(Views::get(&store, 1).await?.unwrap().number, 1);
+    ///
+    /// store.faults().set_yielding(false);
+    /// tokio::try_join!(count(&store), count(&store))?;
+    /// assert_eq!(Views::get(&store, 1).await?.unwrap().number, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_yielding(&self, on: bool) {
+        self.yielding.store(on, Ordering::Relaxed);
+    }
+
+    pub(crate) fn are_to_yield(&self) -> bool {
+        self.yielding.load(Ordering::Relaxed)
     }
 
     /// How often the faults that were injected have still to strike: nought once a test has seen all that it asked for. Those
@@ -461,5 +505,196 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.send_replace(Stage::Released);
+    }
+}
+
+#[cfg(all(test, feature = "derive"))]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use futures_util::FutureExt;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{RateLimiter, SetOptions};
+
+    #[derive(Debug, Serialize, Deserialize, Cached)]
+    #[cached(prefix = "user", tag = "users")]
+    struct User {
+        #[cached(key)]
+        id: u64,
+    }
+
+    /// A singleton, whose key is its prefix.
+    #[derive(Debug, Serialize, Deserialize, Cached)]
+    #[cached(prefix = "us")]
+    struct Only {}
+
+    fn key(text: &str) -> Vec<u8> {
+        format!("shop:{text}").into_bytes()
+    }
+
+    /// What strikes first of what strikes.
+    fn next(faults: &Faults, request: Request, at: &str) -> Option<What> {
+        let key = key(at);
+        let fault = faults.next("shop:", || [(request, key.as_slice())]);
+        fault.map(|fault| fault.what)
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_down_is_down_for_what_was_to_fail_otherwise() {
+        let store = Store::memory();
+        let faults = store.faults();
+        faults.fail_next(ErrorKind::OutOfMemory);
+        faults.fail_all(ErrorKind::Timeout);
+        let held = faults.hold_next(Request::Read);
+        for _ in 0..2 {
+            faults.take_down();
+            let error = store.ping().await.unwrap_err();
+            assert!(error.is_refused(), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Connection);
+        }
+        // One that failed otherwise would have been struck off, and one that was held would wait.
+        assert_eq!(faults.pending(), 2);
+        assert!(faults.is_down());
+        faults.recover();
+        assert!(!faults.is_down());
+        assert_eq!(faults.pending(), 1, "the one that is held");
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_held_waits_beyond_a_recovery() {
+        let store = Store::memory();
+        let held = store.faults().hold_next(Request::Read);
+        store.faults().recover();
+        let mut ping = Box::pin(store.ping());
+        let mut reached = Box::pin(held.reached());
+        assert!((&mut reached).now_or_never().is_none(), "nothing waits yet");
+        while (&mut reached).now_or_never().is_none() {
+            assert!((&mut ping).now_or_never().is_none(), "it is not held");
+        }
+        drop(reached);
+        store.faults().recover();
+        assert!(
+            (&mut ping).now_or_never().is_none(),
+            "it is released by none but the test"
+        );
+        held.release();
+        ping.await.unwrap();
+    }
+
+    #[test]
+    fn faults_strike_in_order_and_as_often_as_they_were_to() {
+        let faults = Faults::new();
+        faults.fail_times(0, ErrorKind::Auth);
+        assert!(next(&faults, Request::Read, "user:1").is_none());
+        faults.fail_times(2, Fault::error(ErrorKind::Timeout).on(Request::Store));
+        faults.fail_all(ErrorKind::Auth);
+        assert_eq!(faults.pending(), 2, "what lasts is not counted");
+        let fails = |request| match next(&faults, request, "user:1") {
+            Some(What::Fails(kind)) => kind,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fails(Request::Read), ErrorKind::Auth);
+        assert_eq!(fails(Request::Store), ErrorKind::Timeout);
+        assert_eq!(faults.pending(), 1);
+        assert_eq!(fails(Request::Store), ErrorKind::Timeout);
+        assert_eq!(faults.pending(), 0);
+        for _ in 0..3 {
+            assert_eq!(fails(Request::Store), ErrorKind::Auth);
+        }
+        faults.recover();
+        assert!(next(&faults, Request::Store, "user:1").is_none());
+    }
+
+    #[test]
+    fn a_fault_strikes_requests_of_its_kind_at_its_key_or_type() {
+        let fault = || Fault::lost_reply();
+        for (fault, at, strikes) in [
+            (fault(), "user:1", true),
+            (fault().at("user:1"), "user:1", true),
+            (fault().at("user:1"), "user:11", false),
+            (fault().at("user:1"), "shop:user:1", false),
+            (fault().at("shop:user:1"), "user:1", false),
+            (fault().of::<User>(), "user:1", true),
+            (fault().of::<User>(), "user", true),
+            (fault().of::<User>(), "user-group:1", false),
+            (fault().of::<User>(), "use:1", false),
+            (fault().of::<Only>(), "us", true),
+            (fault().of::<Only>(), "user:1", false),
+            (fault().of::<User>().on(Request::Read), "user:1", true),
+            (fault().on(Request::Store), "user:1", false),
+            (fault().at("user:2").on(Request::Read), "user:1", false),
+        ] {
+            let struck = fault.strikes("shop:", Request::Read, &key(at));
+            assert_eq!(struck, strikes, "{fault:?} {at}");
+        }
+        assert!(fault().at("user:1").strikes("", Request::Read, b"user:1"));
+    }
+
+    #[test]
+    fn no_server_gives_an_error_about_a_value_or_the_store() {
+        let given = ErrorKind::ALL
+            .into_iter()
+            .filter(|kind| catch_unwind(|| Fault::error(*kind)).is_ok());
+        let given: Vec<_> = given.collect();
+        assert_eq!(
+            given,
+            [
+                ErrorKind::Connection,
+                ErrorKind::Timeout,
+                ErrorKind::Tls,
+                ErrorKind::Auth,
+                ErrorKind::Loading,
+                ErrorKind::ReadOnly,
+                ErrorKind::OutOfMemory,
+                ErrorKind::Unavailable,
+                ErrorKind::Server,
+            ]
+        );
+    }
+
+    /// Each verb sends a request of the kind that `docs/testing.md` names.
+    #[tokio::test]
+    async fn each_verb_sends_what_it_says() {
+        let store = Store::memory();
+        let limiter = RateLimiter::builder("l")
+            .quota(9, std::time::Duration::from_secs(9))
+            .build()
+            .unwrap();
+        macro_rules! sends {
+            ($($request:ident: $verb:expr;)*) => { $(
+                User { id: 1 }.set(&store).await.unwrap();
+                let fault = Fault::error(ErrorKind::Unavailable).on(Request::$request);
+                store.faults().fail_next(fault);
+                // Whether it fails depends on the verb.
+                let _ = $verb.await;
+                let struck = store.faults().pending() == 0;
+                assert!(struck, "{} by {}", stringify!($request), stringify!($verb));
+                store.settled().await;
+            )* };
+        }
+        let load = async || Err::<User, _>("no row");
+        sends! {
+            Read: User::get(&store, 1);
+            Read: User::exists(&store, 1);
+            Read: User::ttl(&store, 1);
+            Read: User::get_or_load(&store, 1, load);
+            Read: store.ping();
+            Store: User { id: 1 }.set(&store);
+            Store: User { id: 1 }.set_with(&store, SetOptions::new().if_absent());
+            Store: User::touch(&store, 1);
+            Store: User::get_or_load(&store, 2, async || Ok::<_, ()>(User { id: 2 }));
+            Delete: User::del(&store, 1);
+            Delete: User::expire(&store, 1);
+            Delete: store.invalidate_tag("users");
+            Lease: User::get_or_load(&store, 3, load);
+            Guard: User::update(&store, 1, async || Ok::<_, ()>(()));
+            Guard: User::guard(&store, 1);
+            Limit: limiter.check(&store, 1);
+            Limit: limiter.peek(&store, 1);
+            Limit: limiter.reset(&store, 1);
+        }
     }
 }

@@ -10,6 +10,7 @@
 //! Servers may live in a `static`: they end with the process of the test, however that ends (see [`TestServer`]).
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::{ManualClock, Store};
 
@@ -87,6 +88,53 @@ pub fn memory() -> (Store, Arc<ManualClock>) {
     )
 }
 
+impl Store {
+    /// Returns once nothing runs in the background any more: no load beside its caller, no life that a hit extends, no deletion on
+    /// its way, no lease that is given back. With a server that is down that is once it is back. What lasts as long as somebody
+    /// holds it, the renewal of a guard and the connections of a stream, is not waited for.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, testing};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(ttl = "30m", sliding, max_age = "7d")]
+    /// struct Session {
+    ///     #[cached(key)]
+    ///     token: String,
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let (store, clock) = testing::memory();
+    /// Session { token: "x".into() }.set(&store).await?;
+    /// for _ in 0..3 {
+    ///     clock.advance(Duration::from_secs(20 * 60));
+    ///     assert!(Session::get(&store, "x").await?.is_some());
+    ///     store.settled().await; // the hit has extended the session's life
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn settled(&self) {
+        self.inner().background.all_settled().await;
+    }
+}
+
+/// What to say of a server where a test has stopped tokio's time.
+pub(crate) const PAUSED: &str = "tokio's clock is paused (`start_paused = true` or `tokio::time::pause`), so each deadline of a real server is over at \
+    once: leave that out, or take a store in the process, `testing::memory`, whose clock the test moves";
+
+/// Whether tokio's clock stands still, where this is called. There is no function that says so: it is looked whether it moves.
+pub(crate) fn is_time_paused() -> bool {
+    const LONG_ENOUGH: Duration = Duration::from_micros(20);
+    let (real, tokio) = (Instant::now(), tokio::time::Instant::now());
+    while real.elapsed() < LONG_ENOUGH {
+        std::hint::spin_loop();
+    }
+    tokio::time::Instant::now() == tokio
+}
+
 /// What the project's own harness is built of. Not part of the public interface: it may change in any release.
 #[cfg(unix)]
 #[doc(hidden)]
@@ -95,4 +143,61 @@ pub mod harness {
     pub use super::resp;
     pub use super::server::valkey_cli;
     pub use super::wait::{Backoff, eventually};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_under_a_paused_clock_is_refused_with_a_word_on_what_to_do() {
+        assert!(is_time_paused());
+        let builder = || Store::builder().host("127.0.0.1", 1);
+        for refused in [builder().connect().await, builder().connect_lazy()] {
+            let error = refused.err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert_eq!(error.to_string(), format!("config: {PAUSED}"));
+        }
+        tokio::time::resume();
+        assert!(!is_time_paused());
+        let error = builder().connect().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connection);
+        tokio::time::pause();
+        assert!(Store::builder().memory().connect().await.is_ok());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    #[should_panic(expected = "tokio's clock is paused")]
+    async fn a_test_server_gives_no_store_under_a_paused_clock() {
+        TestServer::plain().store().await;
+    }
+
+    /// The clock may be paused later.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_deadline_that_passed_in_no_time_says_why() {
+        let server = TestServer::plain();
+        let builder = server.store_builder();
+        let store = builder.clone().command_timeout(Duration::from_secs(20));
+        let store = store.connect().await.unwrap();
+        server.pause();
+        tokio::time::pause();
+        let error = store.ping().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(error.to_string().contains(PAUSED), "{error}");
+        tokio::time::resume();
+        // The deadline is that of the machine again.
+        let store = builder.command_timeout(Duration::from_millis(10));
+        let error = store.connect_lazy().unwrap().ping().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(!error.to_string().contains("paused"), "{error}");
+        server.resume();
+    }
+
+    #[test]
+    fn outside_of_a_runtime_no_clock_is_paused() {
+        assert!(!is_time_paused());
+    }
 }

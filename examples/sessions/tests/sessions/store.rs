@@ -156,9 +156,7 @@ async fn on_a_clock() -> (ValkeySessions, Store, Arc<ManualClock>) {
 /// Loads it, and waits for what that does in the background.
 async fn found(sessions: &ValkeySessions, store: &Store, id: &Id) -> bool {
     let found = sessions.load(id).await.unwrap();
-    while store.stats().background_running() > 0 {
-        tokio::task::yield_now().await;
-    }
+    store.settled().await;
     found.is_some()
 }
 
