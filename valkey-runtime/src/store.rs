@@ -96,7 +96,10 @@ impl Store {
     /// | `VALKEY_CACHE` | `off`: nothing is cached until [`set_enabled`](Self::set_enabled); or `on` |
     /// | `VALKEY_LAZY` | `true`: open at once and connect in the background |
     ///
-    /// An empty variable counts as unset.
+    /// An empty variable counts as unset. One that begins or ends with white space, such as the line break of a file, is refused.
+    ///
+    /// In Kubernetes a service named `valkey` has `VALKEY_PORT=tcp://…` set in each pod of its namespace. Where the host is named
+    /// by `VALKEY_HOST` set the port as well, or `enableServiceLinks: false`.
     ///
     /// # Errors
     /// Of kind [`Config`](crate::ErrorKind::Config) when neither `VALKEY_URL` nor `VALKEY_HOST` is set or a variable is
@@ -115,7 +118,8 @@ impl Store {
     /// | `unix:/path[?db=0&user=…&pass=…]` | a server by its Unix socket |
     /// | `memory:` | the in-process store |
     ///
-    /// All take `?namespace=…`. User, password and path are percent-encoded where need be.
+    /// All take `?namespace=…`. User, password and path are percent-encoded where need be: of a password `/` as `%2F`, `?` as `%3F`, `#`
+    /// as `%23`. A password that is given beside the URL, in `VALKEY_PASSWORD` or by [`Builder::password`], is taken as it is.
     ///
     /// # Errors
     /// When the URL is wrong, or the server can't be reached within 5 s or does not let us in.

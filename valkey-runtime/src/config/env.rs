@@ -1,6 +1,9 @@
 //! What the environment says. An empty variable counts as unset.
 
-use super::{Builder, Endpoint, Secret, Variables, url};
+use std::fmt::Display;
+use std::str::FromStr;
+
+use super::{Builder, Endpoint, Secret, Variables, host_mistake, url};
 use crate::backend::Host;
 use crate::{Error, Result};
 
@@ -11,38 +14,39 @@ pub(super) fn of_process(name: &str) -> Option<String> {
 
 /// `None` where no server is named.
 pub(super) fn read(variables: Variables) -> Result<Option<Builder>> {
-    let get = |name: &str| variables(name).filter(|value| !value.is_empty());
+    let get = |name: &str| match variables(name) {
+        Some(value) if !value.is_empty() => has_no_margin(name, value).map(Some),
+        _ => Ok(None),
+    };
+    let switch = |name: &str| Ok::<_, Error>(get(name)?.map(|value| truth(name, &value)));
     let mut builder = Builder {
         variables: variables.clone(),
         ..Builder::new()
     };
 
-    builder.username = get("VALKEY_USERNAME");
-    builder.password = get("VALKEY_PASSWORD").map(Secret::new);
-    builder.database = get("VALKEY_DB")
-        .map(|value| number::<u32>("VALKEY_DB", &value))
+    builder.username = get("VALKEY_USERNAME")?;
+    builder.password = get("VALKEY_PASSWORD")?.map(Secret::new);
+    builder.database = get("VALKEY_DB")?
+        .map(|value| number::<u32>("VALKEY_DB", &value, u32::MAX))
         .transpose()?
         .map(Into::into);
-    builder.namespace = get("VALKEY_NAMESPACE");
-    builder.tls = get("VALKEY_TLS")
-        .map(|value| truth("VALKEY_TLS", &value))
-        .transpose()?;
-    builder.cluster =
-        get("VALKEY_CLUSTER").map_or(Ok(false), |value| truth("VALKEY_CLUSTER", &value))?;
-    builder.lazy = get("VALKEY_LAZY").map_or(Ok(false), |value| truth("VALKEY_LAZY", &value))?;
-    builder.enabled = match get("VALKEY_CACHE").as_deref() {
+    builder.namespace = get("VALKEY_NAMESPACE")?;
+    builder.tls = switch("VALKEY_TLS")?.transpose()?;
+    builder.cluster = switch("VALKEY_CLUSTER")?.unwrap_or(Ok(false))?;
+    builder.lazy = switch("VALKEY_LAZY")?.unwrap_or(Ok(false))?;
+    builder.enabled = match get("VALKEY_CACHE")?.as_deref() {
         None | Some("on") => true,
         Some("off") => false,
-        Some(other) => {
-            return Err(Error::config(format!(
-                "VALKEY_CACHE={other:?} is neither `on` nor `off`"
-            )));
+        Some(_) => {
+            return Err(Error::config(
+                "VALKEY_CACHE is neither `on` nor `off`: write one of them, or unset it",
+            ));
         }
     };
-    if let Some(path) = get("VALKEY_TLS_CA") {
+    if let Some(path) = get("VALKEY_TLS_CA")? {
         builder = builder.tls_ca_file(path);
     }
-    builder = match (get("VALKEY_TLS_CERT"), get("VALKEY_TLS_KEY")) {
+    builder = match (get("VALKEY_TLS_CERT")?, get("VALKEY_TLS_KEY")?) {
         (Some(certificate), Some(key)) => builder.tls_client_files(certificate, key),
         (None, None) => builder,
         (Some(_), None) => {
@@ -57,18 +61,36 @@ pub(super) fn read(variables: Variables) -> Result<Option<Builder>> {
         }
     };
 
-    if let Some(url) = get("VALKEY_URL") {
+    if let Some(url) = get("VALKEY_URL")? {
         let said = url::parse(&url).map_err(|error| error.context("VALKEY_URL"))?;
         builder.said_by_url(said);
         return Ok(Some(builder));
     }
-    let Some(host) = get("VALKEY_HOST") else {
+    let Some(host) = get("VALKEY_HOST")? else {
         return Ok(None);
     };
-    let port =
-        get("VALKEY_PORT").map_or(Ok(url::DEFAULT_PORT), |value| number("VALKEY_PORT", &value))?;
+    if let Some(mistake) = host_mistake(&host) {
+        return Err(Error::config(format!("VALKEY_HOST {mistake}")));
+    }
+    let port = get("VALKEY_PORT")?.map_or(Ok(url::DEFAULT_PORT), |value| port(&value))?;
     builder.endpoint = Some(Endpoint::Hosts(vec![Host { name: host, port }]));
     Ok(Some(builder))
+}
+
+/// White space at an end of a variable is a mistake: mostly the line break of the file that it was read from.
+fn has_no_margin(name: &str, value: String) -> Result<String> {
+    if value.trim() == value {
+        return Ok(value);
+    }
+    let but = match name {
+        "VALKEY_PASSWORD" => {
+            "; if the password has it, write the password percent-encoded in VALKEY_URL, a line break as `%0A`"
+        }
+        _ => "",
+    };
+    Err(Error::config(format!(
+        "{name} begins or ends with white space, such as a line break: leave it out{but}"
+    )))
 }
 
 /// What to say where a server has to be named, and is not.
@@ -79,10 +101,22 @@ pub(super) fn unset() -> Error {
     )
 }
 
-fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N> {
+// No value is quoted: one that is misplaced may be a password.
+
+fn number<N: FromStr>(name: &str, value: &str, most: impl Display) -> Result<N> {
     value
         .parse()
-        .map_err(|_| Error::config(format!("{name}={value:?} is not a number of its range")))
+        .map_err(|_| Error::config(format!("{name} is not a number from 0 to {most}")))
+}
+
+fn port(value: &str) -> Result<u16> {
+    if value.contains("://") {
+        return Err(Error::config(
+            "VALKEY_PORT is a URL and no number, as Kubernetes sets it for a service named `valkey`: set VALKEY_PORT to the \
+             number, as in VALKEY_PORT=6379, or set VALKEY_URL, or write `enableServiceLinks: false` in the pod's spec",
+        ));
+    }
+    number("VALKEY_PORT", value, u16::MAX)
 }
 
 fn truth(name: &str, value: &str) -> Result<bool> {
@@ -90,7 +124,7 @@ fn truth(name: &str, value: &str) -> Result<bool> {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(Error::config(format!(
-            "{name}={value:?} is neither `true` nor `false`"
+            "{name} is neither `true` nor `false`: write one of them, or unset it"
         ))),
     }
 }
@@ -170,46 +204,153 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_variable() {
-        for (variables, named) in [
+    fn what_the_url_says_goes_before_what_a_variable_does() {
+        let of = |variables: &[(&'static str, &'static str)]| {
+            let builder = builder(variables).unwrap();
+            let password = builder
+                .password
+                .map(|password| password.reveal().to_owned());
+            (builder.username, password, builder.namespace)
+        };
+        let (url, some) = (
+            |url| ("VALKEY_URL", url),
+            |text: &str| Some(text.to_owned()),
+        );
+        let variables = [
+            ("VALKEY_USERNAME", "bob"),
+            ("VALKEY_PASSWORD", "variable"),
+            ("VALKEY_NAMESPACE", "staging"),
+        ];
+        let with = |first| -> Vec<_> { [url(first)].into_iter().chain(variables).collect() };
+        assert_eq!(
+            of(&with("valkey://ada:url@h?namespace=live")),
+            (some("ada"), some("url"), some("live"))
+        );
+        assert_eq!(
+            of(&with("valkey://h")),
+            (some("bob"), some("variable"), some("staging"))
+        );
+        assert_eq!(
+            of(&with("valkey://ada@h")),
+            (some("ada"), some("variable"), some("staging"))
+        );
+    }
+
+    #[test]
+    fn mistakes_name_the_variable_and_say_what_to_write() {
+        let margin = "begins or ends with white space, such as a line break: leave it out";
+        let truth = "is neither `true` nor `false`: write one of them, or unset it";
+        let h = ("VALKEY_HOST", "h");
+        for (variables, says) in [
             (
-                &[("VALKEY_HOST", "h"), ("VALKEY_PORT", "x")][..],
-                "VALKEY_PORT",
+                &[h, ("VALKEY_PORT", "x")][..],
+                "VALKEY_PORT is not a number from 0 to 65535".to_owned(),
             ),
             (
-                &[("VALKEY_HOST", "h"), ("VALKEY_PORT", "65536")],
-                "VALKEY_PORT",
-            ),
-            (&[("VALKEY_HOST", "h"), ("VALKEY_DB", "-1")], "VALKEY_DB"),
-            (&[("VALKEY_HOST", "h"), ("VALKEY_TLS", "yes")], "VALKEY_TLS"),
-            (
-                &[("VALKEY_HOST", "h"), ("VALKEY_CLUSTER", "1")],
-                "VALKEY_CLUSTER",
+                &[h, ("VALKEY_PORT", "65536")],
+                "VALKEY_PORT is not a number from 0 to 65535".to_owned(),
             ),
             (
-                &[("VALKEY_HOST", "h"), ("VALKEY_LAZY", "TRUE")],
-                "VALKEY_LAZY",
+                &[h, ("VALKEY_PORT", "0")],
+                "the port of the host \"h\" is 0: write the one of the server, mostly 6379".to_owned(),
             ),
             (
-                &[("VALKEY_HOST", "h"), ("VALKEY_TLS_CERT", "c")],
-                "VALKEY_TLS_KEY",
+                &[h, ("VALKEY_PORT", "tcp://10.0.0.7:6379")],
+                "VALKEY_PORT is a URL and no number, as Kubernetes sets it for a service named `valkey`: set VALKEY_PORT \
+                 to the number, as in VALKEY_PORT=6379, or set VALKEY_URL, or write `enableServiceLinks: false` in the \
+                 pod's spec"
+                    .to_owned(),
             ),
             (
-                &[("VALKEY_HOST", "h"), ("VALKEY_TLS_KEY", "k")],
-                "VALKEY_TLS_CERT",
+                &[h, ("VALKEY_DB", "-1")],
+                "VALKEY_DB is not a number from 0 to 4294967295".to_owned(),
             ),
-            (&[("VALKEY_URL", "http://h")], "VALKEY_URL"),
+            (&[h, ("VALKEY_TLS", "yes")], format!("VALKEY_TLS {truth}")),
+            (&[h, ("VALKEY_CLUSTER", "1")], format!("VALKEY_CLUSTER {truth}")),
+            (&[h, ("VALKEY_LAZY", "TRUE")], format!("VALKEY_LAZY {truth}")),
+            (
+                &[h, ("VALKEY_CACHE", "false")],
+                "VALKEY_CACHE is neither `on` nor `off`: write one of them, or unset it".to_owned(),
+            ),
+            (
+                &[h, ("VALKEY_TLS_CERT", "c")],
+                "VALKEY_TLS_CERT is set, but VALKEY_TLS_KEY is not".to_owned(),
+            ),
+            (
+                &[h, ("VALKEY_TLS_KEY", "k")],
+                "VALKEY_TLS_KEY is set, but VALKEY_TLS_CERT is not".to_owned(),
+            ),
+            (
+                &[("VALKEY_URL", "valkey://ada:hun/ter@h")],
+                "VALKEY_URL: an `@` stands after the first `/`, `?` or `#` of the URL: a password with one of these is \
+                 percent-encoded, `/` as `%2F`, `?` as `%3F`, `#` as `%23`, or is given beside the URL, in VALKEY_PASSWORD \
+                 or by `password` of the builder; in a namespace write `@` as `%40`"
+                    .to_owned(),
+            ),
             (
                 &[("VALKEY_URL", "valkey://h"), ("VALKEY_TLS", "true")],
-                "VALKEY_TLS",
+                "TLS (VALKEY_TLS, or `tls` of the builder) is true, which contradicts the URL: its scheme is `valkeys` \
+                 for TLS and `valkey` for none"
+                    .to_owned(),
             ),
             (
-                &[("VALKEY_HOST", "h"), ("VALKEY_NAMESPACE", "a:b")],
-                "namespace",
+                &[h, ("VALKEY_NAMESPACE", "a:b")],
+                "the namespace \"a:b\" holds white space, a colon, a brace, a glob or a control character".to_owned(),
+            ),
+            (
+                &[h, ("VALKEY_USERNAME", "ada")],
+                "a user name without a password: set VALKEY_PASSWORD, or `password` of the builder, or write \
+                 `user:password@host` in the URL; if there is a password alone, write `:password@host`"
+                    .to_owned(),
+            ),
+            // White space at the ends, of whatever variable.
+            (&[h, ("VALKEY_PORT", "6379\n")], format!("VALKEY_PORT {margin}")),
+            (&[h, ("VALKEY_DB", " 1")], format!("VALKEY_DB {margin}")),
+            (&[h, ("VALKEY_TLS", "false\n")], format!("VALKEY_TLS {margin}")),
+            (&[h, ("VALKEY_CACHE", "on ")], format!("VALKEY_CACHE {margin}")),
+            (&[h, ("VALKEY_LAZY", "true\r")], format!("VALKEY_LAZY {margin}")),
+            (&[h, ("VALKEY_CLUSTER", "\ttrue")], format!("VALKEY_CLUSTER {margin}")),
+            (&[h, ("VALKEY_NAMESPACE", "app\n")], format!("VALKEY_NAMESPACE {margin}")),
+            (&[h, ("VALKEY_USERNAME", "default\n")], format!("VALKEY_USERNAME {margin}")),
+            (&[h, ("VALKEY_TLS_CA", "ca.pem\n")], format!("VALKEY_TLS_CA {margin}")),
+            (&[h, ("VALKEY_TLS_CERT", "c\n")], format!("VALKEY_TLS_CERT {margin}")),
+            (&[h, ("VALKEY_TLS_KEY", "k\n")], format!("VALKEY_TLS_KEY {margin}")),
+            (&[("VALKEY_HOST", "h\n")], format!("VALKEY_HOST {margin}")),
+            (&[("VALKEY_URL", "  ")], format!("VALKEY_URL {margin}")),
+            (&[("VALKEY_URL", "valkey://:hunter2@h ")], format!("VALKEY_URL {margin}")),
+            (
+                &[h, ("VALKEY_PASSWORD", "hunter2\n")],
+                format!(
+                    "VALKEY_PASSWORD {margin}; if the password has it, write the password percent-encoded in VALKEY_URL, a \
+                     line break as `%0A`"
+                ),
             ),
         ] {
             let text = refused(variables);
-            assert!(text.contains(named), "{variables:?}: {text}");
+            assert_eq!(text, format!("config: {says}"), "{variables:?}");
+        }
+        // Within, it is the password's own.
+        let spaced = builder(&[h, ("VALKEY_PASSWORD", "two words\tmore")]).unwrap();
+        assert_eq!(spaced.password.unwrap().reveal(), "two words\tmore");
+    }
+
+    #[test]
+    fn no_value_is_quoted_wherever_it_was_put_by_mistake() {
+        for name in [
+            "VALKEY_URL",
+            "VALKEY_PORT",
+            "VALKEY_DB",
+            "VALKEY_TLS",
+            "VALKEY_CACHE",
+            "VALKEY_LAZY",
+            "VALKEY_CLUSTER",
+            "VALKEY_HOST",
+        ] {
+            for value in ["hunter2:@", "x://ada:hunter2@h", "hunter2@h", "hunter2 "] {
+                let text = refused(&[("VALKEY_HOST", "h"), (name, value)]);
+                assert!(!text.contains("hunter2"), "{name}={value}: {text}");
+                assert!(text.contains(name), "{name}={value}: {text}");
+            }
         }
     }
 

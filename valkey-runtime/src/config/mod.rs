@@ -5,6 +5,7 @@ mod secret;
 mod url;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -347,7 +348,8 @@ impl Builder {
         self
     }
 
-    /// Where the keys of entries are shown: in spans, log lines and errors. By default only where something fails.
+    /// Where the keys of entries are shown: in spans, log lines and the text of errors. By default nowhere: their type and a hash
+    /// stand in their place, as keys may be secrets.
     pub fn trace_keys(mut self, keys: KeyTracing) -> Self {
         self.trace_keys = keys;
         self
@@ -372,6 +374,7 @@ impl Builder {
     pub async fn connect(self) -> Result<Store> {
         let store = self.build()?;
         if let Backend::Server(server) = store.inner().backend.backend() {
+            has_time()?;
             server.connect().await?;
         }
         Ok(store)
@@ -385,6 +388,7 @@ impl Builder {
     pub fn connect_lazy(self) -> Result<Store> {
         let store = self.build()?;
         if let Backend::Server(server) = store.inner().backend.backend() {
+            has_time()?;
             server.connect_in_background();
         }
         Ok(store)
@@ -501,14 +505,18 @@ impl Builder {
             Endpoint::Unix(_) if self.cluster => {
                 Err(Error::config("a cluster is not reached by a Unix socket"))
             }
+            Endpoint::Unix(path) if path_is_url(&path) => Err(Error::config(
+                "the path of a Unix socket is a URL: give it by `url`, or in VALKEY_URL",
+            )),
             Endpoint::Unix(path) => Ok(Some(Target::Unix(path))),
             Endpoint::Hosts(mut hosts) => {
-                if let Some(Host { name, .. }) = hosts
-                    .iter()
-                    .find(|host| host.name.is_empty() || host.port == 0)
-                {
+                if let Some(mistake) = hosts.iter().find_map(|host| host_mistake(&host.name)) {
+                    return Err(Error::config(format!("the name of a host {mistake}")));
+                }
+                if let Some(host) = hosts.iter().find(|host| host.port == 0) {
                     return Err(Error::config(format!(
-                        "{name:?} with its port is not a server's address"
+                        "the port of the host {:?} is 0: write the one of the server, mostly 6379",
+                        host.name
                     )));
                 }
                 match (self.cluster, hosts.pop()) {
@@ -545,7 +553,10 @@ impl Builder {
             ));
         }
         if self.username.is_some() && self.password.is_none() {
-            return Err(Error::config("a user name without a password"));
+            return Err(Error::config(
+                "a user name without a password: set VALKEY_PASSWORD, or `password` of the builder, or write \
+                 `user:password@host` in the URL; if there is a password alone, write `:password@host`",
+            ));
         }
         let database = self.database.unwrap_or(0);
         if database != 0 && matches!(target, Target::Cluster(_)) {
@@ -603,6 +614,45 @@ impl Builder {
     }
 }
 
+/// A test may have stopped the time, under which no server answers within its deadline.
+fn has_time() -> Result<()> {
+    #[cfg(any(test, feature = "testing"))]
+    if crate::testing::is_time_paused() {
+        return Err(Error::config(crate::testing::PAUSED));
+    }
+    Ok(())
+}
+
+/// What is wrong with the name of a host, and what to write instead. It is not quoted: a URL may hold a password.
+fn host_mistake(name: &str) -> Option<&'static str> {
+    if name.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let has_port = name.matches(':').count() == 1 || name.contains("]:");
+    let mistake = if name.is_empty() {
+        "is empty"
+    } else if name.contains("://") {
+        "is a URL: give that in VALKEY_URL, or by `url` of the builder"
+    } else if name.contains('@') {
+        "holds an `@`: user and password are given in VALKEY_USERNAME and VALKEY_PASSWORD, or by the builder, or in a URL"
+    } else if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        "holds white space or a control character: leave it out"
+    } else if has_port {
+        "holds a port: give that by itself, as in VALKEY_HOST=host and VALKEY_PORT=6379, or `host(\"host\", 6379)`"
+    } else if name.starts_with('[') {
+        "stands in brackets: write an address of IPv6 without them, as in `::1`"
+    } else if name.contains(['/', '?', '#', '"', '\'']) {
+        "holds a character that no name has: write the name or the address of the host alone"
+    } else {
+        return None;
+    };
+    Some(mistake)
+}
+
+fn path_is_url(path: &Path) -> bool {
+    path.to_string_lossy().contains("://")
+}
+
 impl Pem {
     fn read(&self) -> Result<Vec<u8>> {
         match self {
@@ -617,11 +667,17 @@ impl Pem {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (command_timeout, operation_timeout) = self.timeouts();
+        // What is no server, and a user without a password, may be a misplaced password.
+        let endpoint = self.endpoint.as_ref().filter(|_| self.target().is_ok());
+        let username = self.username.as_ref().map(|name| match self.password {
+            Some(_) => name.as_str(),
+            None => "***",
+        });
         f.debug_struct("Builder")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &endpoint)
             .field("cluster", &self.cluster)
             .field("namespace", &self.namespace)
-            .field("username", &self.username)
+            .field("username", &username)
             .field("password", &self.password)
             .field("database", &self.database)
             .field("tls", &self.tls.or(self.tls_by_url))
@@ -630,5 +686,302 @@ impl fmt::Debug for Builder {
             .field("operation_timeout", &operation_timeout)
             .field("max_size", &self.max_size)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refused(builder: Builder) -> String {
+        match builder.connect_lazy() {
+            Ok(store) => panic!("{} is opened", store.location()),
+            Err(error) => {
+                assert_eq!(error.kind(), crate::ErrorKind::Config);
+                error.to_string()
+            }
+        }
+    }
+
+    fn at_h() -> Builder {
+        Builder::new().host("h", 6379)
+    }
+
+    #[test]
+    fn settings_that_contradict_are_refused() {
+        let millis = Duration::from_millis;
+        let without_tls =
+            "certificates for a connection without TLS: write `valkeys://`, or turn TLS on";
+        for (builder, says) in [
+            (
+                Builder::new(),
+                "no server is named: use `url`, `host`, `unix`, `cluster` or `memory`",
+            ),
+            (
+                Builder::new().cluster([("h", 1)]).unix("/v.sock"),
+                "a cluster is not reached by a Unix socket",
+            ),
+            (
+                Builder::new().cluster(<[(&str, u16); 0]>::default()),
+                "a cluster without a node to begin with",
+            ),
+            (
+                Builder {
+                    cluster: false,
+                    ..Builder::new().cluster([("a", 1), ("b", 2)])
+                },
+                "several servers that are not said to be a cluster",
+            ),
+            (
+                at_h().connect_timeout(Duration::ZERO),
+                "connect_timeout is zero: nothing would ever be in time",
+            ),
+            (
+                at_h().command_timeout(Duration::ZERO),
+                "command_timeout is zero: nothing would ever be in time",
+            ),
+            (
+                at_h()
+                    .command_timeout(millis(1))
+                    .operation_timeout(Duration::ZERO),
+                "operation_timeout is zero: nothing would ever be in time",
+            ),
+            (
+                at_h()
+                    .command_timeout(millis(50))
+                    .operation_timeout(millis(49)),
+                "operation_timeout is less than command_timeout, and an operation is at least one command",
+            ),
+            (
+                at_h().username("ada"),
+                "a user name without a password: set VALKEY_PASSWORD, or `password` of the builder, or write \
+                 `user:password@host` in the URL; if there is a password alone, write `:password@host`",
+            ),
+            (
+                Builder::new().url("valkey://hunter2@h"),
+                "a user name without a password: set VALKEY_PASSWORD, or `password` of the builder, or write \
+                 `user:password@host` in the URL; if there is a password alone, write `:password@host`",
+            ),
+            (
+                Builder::new().cluster([("h", 1)]).database(1),
+                "a cluster has no database but 0; use a namespace",
+            ),
+            (
+                Builder::new().url("valkeys://h").tls(false),
+                "TLS (VALKEY_TLS, or `tls` of the builder) is false, which contradicts the URL: its scheme is `valkeys` \
+                 for TLS and `valkey` for none",
+            ),
+            (
+                Builder::new().unix("/v.sock").tls(true),
+                "TLS over a Unix socket",
+            ),
+            (at_h().tls_ca_pem("x"), without_tls),
+            (at_h().tls_client_pem("x", "y"), without_tls),
+            (at_h().tls(false).tls_ca_pem("x"), without_tls),
+            (at_h().namespace(""), "the namespace \"\" is empty"),
+            (
+                Builder::new().unix("valkey://:hunter2@h"),
+                "the path of a Unix socket is a URL: give it by `url`, or in VALKEY_URL",
+            ),
+            (
+                Builder::new().host("h", 0),
+                "the port of the host \"h\" is 0: write the one of the server, mostly 6379",
+            ),
+            (
+                Builder::new().cluster([("a", 1), ("b", 0)]),
+                "the port of the host \"b\" is 0: write the one of the server, mostly 6379",
+            ),
+        ] {
+            assert_eq!(refused(builder), format!("config: {says}"));
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_contradiction_is_taken() {
+        let millis = Duration::from_millis;
+        for builder in [
+            at_h()
+                .command_timeout(millis(50))
+                .operation_timeout(millis(50)),
+            at_h().password("x"),
+            at_h().username("ada").password("x"),
+            Builder::new().cluster([("h", 1)]).database(0),
+            Builder::new().cluster([("a", 1), ("b", 2)]),
+            Builder::new().url("valkeys://h").tls(true),
+            Builder::new().url("valkey://h").tls(false),
+            at_h().tls(true),
+            Builder::new().unix("/v.sock").tls(false),
+        ] {
+            let target = builder.target().unwrap().unwrap();
+            assert!(builder.server(target).is_ok(), "{builder:?}");
+        }
+        // An earlier mistake is told, and not overwritten by a later one.
+        assert!(refused(Builder::new().url("x").url("valkey:y")).starts_with("config: not a URL"));
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_alone() {
+        let url = "is a URL: give that in VALKEY_URL, or by `url` of the builder";
+        let at = "holds an `@`: user and password are given in VALKEY_USERNAME and VALKEY_PASSWORD, or by the builder, or \
+                  in a URL";
+        let port = "holds a port: give that by itself, as in VALKEY_HOST=host and VALKEY_PORT=6379, or `host(\"host\", \
+                    6379)`";
+        let space = "holds white space or a control character: leave it out";
+        let brackets = "stands in brackets: write an address of IPv6 without them, as in `::1`";
+        let other =
+            "holds a character that no name has: write the name or the address of the host alone";
+        for (name, mistake) in [
+            ("", "is empty"),
+            ("valkey://ada:hunter2@h", url),
+            ("tcp://10.0.0.7:6379", url),
+            ("ada:hunter2@h", at),
+            ("127.0.0.1:6379", port),
+            ("h:6379", port),
+            ("h:", port),
+            ("[::1]:6379", port),
+            ("h\n", space),
+            ("two words", space),
+            ("[::1]", brackets),
+            ("h/0", other),
+            ("h?x", other),
+            ("h#x", other),
+            ("\"h\"", other),
+            ("'h'", other),
+        ] {
+            assert_eq!(host_mistake(name), Some(mistake), "{name:?}");
+            let says = format!("config: the name of a host {mistake}");
+            assert_eq!(refused(Builder::new().host(name, 6379)), says);
+            assert_eq!(refused(Builder::new().cluster([("h", 1), (name, 2)])), says);
+            let shown = format!("{:?}", Builder::new().host(name, 6379));
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        for name in [
+            "h",
+            "cache.example",
+            "my_host",
+            "über.example",
+            "127.0.0.1",
+            "::1",
+            "fe80::1%eth0",
+        ] {
+            assert_eq!(host_mistake(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_follows_from_the_other_one() {
+        let millis = Duration::from_millis;
+        for (command, operation, both) in [
+            (None, None, (500, 1000)),
+            (Some(50), None, (50, 100)),
+            (None, Some(80), (40, 80)),
+            (None, Some(1000), (500, 1000)),
+            (None, Some(1002), (500, 1002)),
+            (None, Some(998), (499, 998)),
+            (Some(50), Some(60), (50, 60)),
+        ] {
+            let mut builder = at_h();
+            (builder.command_timeout, builder.operation_timeout) =
+                (command.map(millis), operation.map(millis));
+            let expected = (millis(both.0), millis(both.1));
+            assert_eq!(builder.timeouts(), expected, "{command:?} {operation:?}");
+        }
+        let longest = at_h().command_timeout(Duration::MAX);
+        assert_eq!(longest.timeouts().1, Duration::MAX);
+    }
+
+    #[test]
+    fn debug_shows_a_user_only_beside_a_password() {
+        let shown = format!("{:?}", Builder::new().url("valkey://hunter2@h"));
+        assert!(
+            shown.contains("\"h\"") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+        let shown = format!("{:?}", Builder::new().url("valkey://ada:hunter2@h"));
+        assert!(
+            shown.contains("ada") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+
+    /// Passwords of pieces that occur in no text of ours, with all that may separate a URL between them.
+    fn password() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            3 => "zq[0-9a-z]{2,6}",
+            1 => "[0-9]{1,5}",
+        ];
+        let between = prop_oneof![
+            5 => proptest::sample::select(vec![
+                "/", "?", "#", "@", ":", "%", "&", "=", "+", ",", "\\", "[", "]", "\"", "'", " ", "\t", "\n", "\r\n",
+                "?namespace=", "?db=", "&pass=", "/0?", "%zz", "%00", "%ff", "ä", "://", "",
+            ])
+            .prop_map(str::to_owned),
+            1 => "\\PC",
+        ];
+        proptest::collection::vec((between, piece), 1..5)
+            .prop_map(|parts| parts.into_iter().map(|(one, two)| one + &two).collect())
+    }
+
+    fn texts(error: &Error) -> String {
+        let mut texts = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(error);
+        while let Some(one) = source {
+            texts += &format!(" {one} {one:?}");
+            source = one.source();
+        }
+        texts.to_lowercase()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_part_of_a_password_is_in_any_text(password in password()) {
+            let urls = [
+                format!("valkey://ada:{password}@h"),
+                format!("valkey://:{password}@h:6379/0"),
+                format!("valkeys://ada:{password}@h/0?namespace=n"),
+                format!("valkey+cluster://ada:{password}@h1:7000,h2:7001/"),
+                format!("valkey://{}@h", password.replace(':', ";")),
+                format!("unix:/v.sock?user=ada&pass={password}"),
+                format!("valkey://h:6379/0?password={password}&x"),
+                format!("\"valkey://ada:{password}@h\""),
+            ];
+            let by_url = urls.iter().map(|url| Builder::new().url(url));
+            let by_variables = urls.iter().cloned().flat_map(|url| {
+                ["VALKEY_URL", "VALKEY_HOST", "VALKEY_PORT"].map(|name| (name, url.clone()))
+            });
+            let by_variables = by_variables
+                .chain(["VALKEY_PASSWORD", "VALKEY_DB", "VALKEY_TLS", "VALKEY_CACHE"].map(|name| (name, password.clone())))
+                .map(|(variable, value)| {
+                    Builder::from_variables(move |name| match name {
+                        name if name == variable => Some(value.clone()),
+                        "VALKEY_HOST" => Some("h".to_owned()),
+                        _ => None,
+                    })
+                });
+            let by_builder = [
+                Builder::new().host("h", 6379).password(&password),
+                Builder::new().host(format!("ada:{password}@h"), 6379),
+                Builder::new().host(format!("valkey://:{password}@h"), 6379),
+                Builder::new().unix(format!("valkey://:{password}@h")),
+            ];
+            let builders = by_url.map(Ok).chain(by_variables).chain(by_builder.map(Ok));
+            for builder in builders {
+                let shown = match builder {
+                    Err(error) => texts(&error),
+                    Ok(builder) => {
+                        let shown = format!("{builder:?}").to_lowercase();
+                        let target = builder.clone().mistake.map_or_else(|| builder.target(), Err);
+                        shown + &target.and_then(|target| {
+                            target.map(|target| builder.server(target)).transpose()
+                        }).map_or_else(|error| texts(&error), |config| format!("{config:?}").to_lowercase())
+                    }
+                };
+                prop_assert!(!shown.contains("zq"), "{password:?}: {shown}");
+            }
+        }
     }
 }

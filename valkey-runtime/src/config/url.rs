@@ -12,6 +12,11 @@ pub(super) const DEFAULT_PORT: u16 = 6379;
 const FORMS: &str = "write `valkey://[user:password@]host[:port][/database]`, `valkeys://…` for TLS, \
                      `valkey+cluster://host:port,host:port/`, `unix:/path/to/socket` or `memory:`";
 
+/// What to say where an `@` stands after the first `/`, `?` or `#`.
+const UNENCODED: &str = "an `@` stands after the first `/`, `?` or `#` of the URL: a password with one of these is \
+                         percent-encoded, `/` as `%2F`, `?` as `%3F`, `#` as `%23`, or is given beside the URL, in \
+                         VALKEY_PASSWORD or by `password` of the builder; in a namespace write `@` as `%40`";
+
 /// What a URL says; what it leaves open is `None`.
 #[derive(Debug)]
 pub(super) struct Said {
@@ -25,6 +30,7 @@ pub(super) struct Said {
 }
 
 pub(super) fn parse(text: &str) -> Result<Said> {
+    has_no_stray_characters(text)?;
     let (scheme, rest) = text
         .split_once(':')
         .ok_or_else(|| Error::config(format!("not a URL: {FORMS}")))?;
@@ -44,6 +50,10 @@ pub(super) fn parse(text: &str) -> Result<Said> {
         .strip_prefix("//")
         .ok_or_else(|| Error::config(format!("a URL without a host: {FORMS}")))?;
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // All before it is user and password, so the password has ended too early, and what is left of it stands in the path.
+    if path.contains('@') {
+        return Err(Error::config(UNENCODED));
+    }
     let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
     let urls = hosts
         .split(',')
@@ -75,6 +85,27 @@ pub(super) fn parse(text: &str) -> Result<Said> {
     };
     said.query(url)?;
     Ok(said)
+}
+
+/// The parser of URLs drops line breaks and tabs wherever they are, and other controls and blanks at the end.
+fn has_no_stray_characters(text: &str) -> Result<()> {
+    if text.trim() != text {
+        return Err(Error::config(
+            "the URL begins or ends with white space, such as a line break: leave it out",
+        ));
+    }
+    if text.contains(char::is_control) {
+        return Err(Error::config(
+            "the URL holds a line break, a tab or another control character: leave it out, or, in a password, \
+             percent-encode it, a line break as `%0A`, a tab as `%09`",
+        ));
+    }
+    if text.starts_with(['"', '\'']) {
+        return Err(Error::config(
+            "the URL stands in quotation marks: leave them out",
+        ));
+    }
+    Ok(())
 }
 
 /// A URL without a host: all of it is a path.
@@ -128,20 +159,41 @@ impl Said {
                 "db" if unix => self.database = Some(database(&value)?),
                 "user" if unix => self.username = Some(value.into_owned()),
                 "pass" if unix => self.password = Some(Secret::new(value.into_owned())),
-                _ => {
-                    let known = if unix {
-                        "`db`, `user`, `pass`, `namespace`"
-                    } else {
-                        "`namespace`"
-                    };
-                    return Err(Error::config(format!(
-                        "the URL's parameter {name:?} is not known, only {known}"
-                    )));
-                }
+                _ => return Err(unknown(&name, unix)),
             }
         }
         Ok(())
     }
+}
+
+/// The parameter is not quoted: it may be a part of a password.
+fn unknown(name: &str, unix: bool) -> Error {
+    let (known, instead) = match unix {
+        true => (
+            "`db`, `user`, `pass` and `namespace` are",
+            match name {
+                "database" => "write `db=0`",
+                "username" => "write `user=…`",
+                "password" => "write `pass=…`",
+                _ => {
+                    "leave it out; in a password an `&` is written `%26`, a `+` `%2B`, a `%` `%25`"
+                }
+            },
+        ),
+        false => (
+            "`namespace` is",
+            match name {
+                "db" | "database" => "the number of the database is the path, as in `host:6379/0`",
+                "user" | "username" | "pass" | "password" => {
+                    "user and password stand before the host: write `user:password@host`, or `:password@host`"
+                }
+                _ => "leave it out",
+            },
+        ),
+    };
+    Error::config(format!(
+        "the URL has a parameter that is not known, only {known}: {instead}"
+    ))
 }
 
 fn malformed(error: url::ParseError) -> Error {
@@ -254,31 +306,177 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused_without_being_quoted() {
-        for url in [
-            "",
-            "hunter2",
-            "http://hunter2@h",
-            "valkey:hunter2",
-            "valkey://",
-            "valkey://ada:hunter2@",
-            "valkey://ada:hunter2@h:port",
-            "valkey://ada:hunter2@h:99999",
-            "valkey://ada:hunter2@h1,h2",
-            "valkey://ada:hunter2@h/db",
-            "valkey://ada:hunter2@h/-1",
-            "valkey://ada:hunter2@h/0#x",
-            "valkey://ada:hunter2@h/0?timeout=1",
-            "valkey://ada:#hunter2@h",
-            "unix:hunter2",
-            "unix://hunter2/x",
-            "memory:/hunter2",
+        for (url, says) in [
+            ("", "not a URL: write `valkey://"),
+            ("hunter2", "not a URL: write `valkey://"),
+            ("http://hunter2@h", "a URL of no known scheme: write"),
+            ("valkey:hunter2", "a URL without a host: write"),
+            ("valkey://", "a URL without a host: write"),
+            ("valkey://ada:hunter2@", "malformed URL (empty host): write"),
+            ("valkey://ada:hunter2@h:port", "(invalid port number)"),
+            ("valkey://ada:hunter2@h:99999", "(invalid port number)"),
+            (
+                "valkey://ada:hunter2@h1,h2",
+                "a URL with several hosts: for a cluster write `valkey+cluster://…`",
+            ),
+            ("valkey://ada:hunter2@h/db", "not a number: write `/0`"),
+            ("valkey://ada:hunter2@h/-1", "not a number: write `/0`"),
+            (
+                "valkey://ada:hunter2@h/0#x",
+                "a fragment: a `#` in a password is written `%23`",
+            ),
+            (
+                "valkey://ada:hunter2@h/0?timeout=1",
+                "a parameter that is not known, only `namespace` is: leave it out",
+            ),
+            ("unix:hunter2", "not absolute: write `unix:/path`"),
+            ("unix://hunter2/x", "has a host: write `unix:/path`"),
+            ("memory:/hunter2", "has a path: write `memory:`"),
+            (
+                "valkey://ada:%ffhunter2@h",
+                "is not UTF-8 once it is decoded",
+            ),
         ] {
-            let error = parse(url).unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::Config);
-            assert!(
-                !format!("{error} {error:?}").contains("hunter2"),
-                "{url}: {error:?}"
+            assert!(refused(url).contains(says), "{url}: {}", refused(url));
+        }
+    }
+
+    fn refused(url: &str) -> String {
+        let error = parse(url).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Config);
+        assert!(
+            !format!("{error} {error:?}").contains("hunter2"),
+            "{url}: {error:?}"
+        );
+        error.to_string()
+    }
+
+    #[test]
+    fn a_password_with_a_raw_separator_is_named_as_the_mistake() {
+        for url in [
+            "valkeys://:iAIT/c/hunter2=@host:6380",
+            "valkey://ada:hunter2?x@host",
+            "valkey://ada:hunter2#x@host",
+            "valkey://ada:#hunter2@h",
+            "valkey://ada:123?hunter2@host",
+            "valkey://ada:?hunter2@host",
+            "valkey://ada:12?namespace=hunter2@host",
+            "valkey://ada:12/hunter2@host",
+            "valkey://ada:12#hunter2@host",
+            "valkey://:12?hunter2@host",
+            "valkey://ada:1?hunter2=x@host:6379/0",
+            "valkey+cluster://:hunter2/b@h1:7000,h2:7001/",
+        ] {
+            assert_eq!(refused(url), format!("config: {UNENCODED}"), "{url}");
+        }
+        assert!(UNENCODED.contains("`/` as `%2F`, `?` as `%3F`, `#` as `%23`"));
+        // Encoded, or of a character that ends nothing, it is taken.
+        for (url, password) in [
+            ("valkey://:iAIT%2Fc%3F%23@host/0", "iAIT/c?#"),
+            ("valkey://ada:a@b:c@host", "a@b:c"),
+            ("valkey://ada:p[a]s\\s +,ä%zz@host", "p[a]s\\s +,ä%zz"),
+            ("valkey+cluster://ada:a@b,c@h1:7000,h2", "a@b,c"),
+            ("unix:/run/v.sock?pass=a/b@c%26%2B", "a/b@c&+"),
+        ] {
+            let said = parse(url).unwrap();
+            assert_eq!(said.password.unwrap().reveal(), password, "{url}");
+        }
+        let said = parse("valkey+cluster://ada:a@b,c@h1:7000,h2").unwrap();
+        assert_eq!(hosts(&said), "h1:7000 h2:6379");
+    }
+
+    #[test]
+    fn what_the_parser_would_drop_in_silence_is_refused() {
+        for url in [
+            " valkey://h",
+            "valkey://h ",
+            "valkey://h/0\n",
+            "\tvalkey://h",
+            " ",
+            "unix:/v.sock\r\n",
+        ] {
+            assert_eq!(
+                refused(url),
+                "config: the URL begins or ends with white space, such as a line break: leave it out",
+                "{url:?}"
             );
         }
+        for url in [
+            "valkey://ada:hunter2\n@h",
+            "valkey://ada:hunter\t2@h",
+            "valkey://h\n:6379",
+            "unix:/v\0.sock",
+        ] {
+            assert_eq!(
+                refused(url),
+                "config: the URL holds a line break, a tab or another control character: leave it out, or, in a \
+                 password, percent-encode it, a line break as `%0A`, a tab as `%09`",
+                "{url:?}"
+            );
+        }
+        for url in ["\"valkey://h\"", "'valkey://h'"] {
+            assert_eq!(
+                refused(url),
+                "config: the URL stands in quotation marks: leave them out"
+            );
+        }
+        let said = parse("valkey://ada:sec%09ret%0A@h").unwrap();
+        assert_eq!(said.password.unwrap().reveal(), "sec\tret\n");
+    }
+
+    #[test]
+    fn an_unknown_parameter_says_what_is_written_instead() {
+        let only = "config: the URL has a parameter that is not known, only";
+        for (url, says) in [
+            (
+                "valkey://h/0?db=1",
+                "`namespace` is: the number of the database is the path, as in `host:6379/0`",
+            ),
+            (
+                "valkey+cluster://h?database=1",
+                "`namespace` is: the number of the database is the path, as in `host:6379/0`",
+            ),
+            (
+                "valkey://h?password=x",
+                "`namespace` is: user and password stand before the host: write `user:password@host`, or \
+                 `:password@host`",
+            ),
+            ("valkey://h?hunter2", "`namespace` is: leave it out"),
+            (
+                "memory:?db=1",
+                "`namespace` is: the number of the database is the path, as in `host:6379/0`",
+            ),
+            (
+                "unix:/v.sock?password=hunter2",
+                "`db`, `user`, `pass` and `namespace` are: write `pass=…`",
+            ),
+            (
+                "unix:/v.sock?username=ada",
+                "`db`, `user`, `pass` and `namespace` are: write `user=…`",
+            ),
+            (
+                "unix:/v.sock?database=1",
+                "`db`, `user`, `pass` and `namespace` are: write `db=0`",
+            ),
+            (
+                "unix:/v.sock?pass=a&hunter2",
+                "`db`, `user`, `pass` and `namespace` are: leave it out; in a password an `&` is written `%26`, a `+` \
+                 `%2B`, a `%` `%25`",
+            ),
+        ] {
+            assert_eq!(refused(url), format!("{only} {says}"), "{url}");
+        }
+        for url in [
+            "valkey://h?user=ada",
+            "valkey://h?pass=x",
+            "memory:?user=ada",
+            "memory:?pass=x",
+        ] {
+            assert!(refused(url).starts_with(only), "{url}");
+        }
+        assert_eq!(
+            refused("unix:/v.sock?db=x"),
+            "config: the database in the URL is not a number: write `/0`"
+        );
     }
 }
