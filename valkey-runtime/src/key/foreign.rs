@@ -42,10 +42,12 @@ by_value! {
         let (h, m, s, n) = key.time().as_hms_nano();
         out.part(&instant(&key.date(), (h, m, s), n));
     };
-    time::OffsetDateTime => |key, out| {
-        let key = key.to_offset(time::UtcOffset::UTC);
-        let (h, m, s, n) = key.time().as_hms_nano();
-        out.part(&instant(&key.date(), (h, m, s), n));
+    time::OffsetDateTime => |key, out| match key.checked_to_offset(time::UtcOffset::UTC) {
+        Some(key) => {
+            let (h, m, s, n) = key.time().as_hms_nano();
+            out.part(&instant(&key.date(), (h, m, s), n));
+        }
+        None => out.part(&beyond(key)),
     };
 }
 
@@ -57,11 +59,63 @@ fn instant(date: &dyn std::fmt::Display, (h, m, s): (u8, u8, u8), nanos: u32) ->
     }
 }
 
+/// An instant that is in range where it was said, and in UTC is a day or two outside of it.
+#[cfg(feature = "time")]
+fn beyond(key: time::OffsetDateTime) -> String {
+    let (h, m, s, n) = key.time().as_hms_nano();
+    let second = i64::from(h) * 3600 + i64::from(m) * 60 + i64::from(s);
+    let days = i64::from(key.date().to_julian_day()) * DAY;
+    let in_utc = days + second - i64::from(key.offset().whole_seconds());
+    let (day, second) = (in_utc.div_euclid(DAY), in_utc.rem_euclid(DAY));
+    let day_after = |date: time::Date| day - i64::from(date.to_julian_day());
+    let date = match day_after(time::Date::MAX) {
+        after @ 1.. => format!("{:+}-01-{after:02}", time::Date::MAX.year() + 1),
+        _ => {
+            let last = 32 + day_after(time::Date::MIN);
+            format!("{:+}-12-{last:02}", time::Date::MIN.year() - 1)
+        }
+    };
+    // Each is less than a day's worth.
+    let clock = [second / 3600, second / 60 % 60, second % 60].map(|part| part as u8);
+    instant(&date, (clock[0], clock[1], clock[2]), n)
+}
+
+#[cfg(feature = "time")]
+const DAY: i64 = 86_400;
+
 #[cfg(feature = "time")]
 readable! {
     time::Date => |text| date(text);
     time::UtcDateTime => |text| utc(text);
-    time::OffsetDateTime => |text| Some(utc(text)?.into());
+    time::OffsetDateTime => |text| utc(text).map(time::OffsetDateTime::from).or_else(|| from_beyond(text));
+}
+
+/// What [`beyond`] has written, with an offset in which it is in range.
+#[cfg(feature = "time")]
+fn from_beyond(text: &str) -> Option<time::OffsetDateTime> {
+    let (written, clock) = text.strip_suffix('Z')?.split_once('T')?;
+    let mut parts = written.rsplitn(3, '-');
+    let day: i64 = parts.next()?.parse().ok()?;
+    let month: u8 = parts.next()?.parse().ok()?;
+    let year: i32 = parts.next()?.parse().ok()?;
+    let clock = time_of_day(clock)?;
+    let second =
+        i64::from(clock.hour()) * 3600 + i64::from(clock.minute()) * 60 + i64::from(clock.second());
+    let (min, max) = (time::Date::MIN, time::Date::MAX);
+    // The last second that is in range, or the first; and by how much the instant is later.
+    let (date, edge, later) = match (year - max.year(), year - min.year(), month, day) {
+        (1, _, 1, 1..=2) => (max, DAY - 1, (day - 1) * DAY + second + 1),
+        (_, -1, 12, 30..=31) => (min, 0, (day - 32) * DAY + second),
+        _ => return None,
+    };
+    let offset = time::UtcOffset::from_whole_seconds(i32::try_from(-later).ok()?).ok()?;
+    let edge = time::Time::from_hms_nano(
+        u8::try_from(edge / 3600).ok()?,
+        u8::try_from(edge / 60 % 60).ok()?,
+        u8::try_from(edge % 60).ok()?,
+        clock.nanosecond(),
+    );
+    Some(date.with_time(edge.ok()?).assume_offset(offset))
 }
 
 /// The year may have a sign.
@@ -77,10 +131,14 @@ fn date(text: &str) -> Option<time::Date> {
 #[cfg(feature = "time")]
 fn utc(text: &str) -> Option<time::UtcDateTime> {
     let (day, clock) = text.strip_suffix('Z')?.split_once('T')?;
+    Some(time::UtcDateTime::new(date(day)?, time_of_day(clock)?))
+}
+
+#[cfg(feature = "time")]
+fn time_of_day(clock: &str) -> Option<time::Time> {
     let (whole, nanos) = clock.split_once('.').unwrap_or((clock, "0"));
     let two = |at: usize| whole.get(at..at + 2)?.parse::<u8>().ok();
-    let clock = time::Time::from_hms_nano(two(0)?, two(2)?, two(4)?, nanos.parse().ok()?).ok()?;
-    Some(time::UtcDateTime::new(date(day)?, clock))
+    time::Time::from_hms_nano(two(0)?, two(2)?, two(4)?, nanos.parse().ok()?).ok()
 }
 
 #[cfg(feature = "jiff")]

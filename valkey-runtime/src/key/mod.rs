@@ -15,6 +15,8 @@
     feature = "jiff"
 ))]
 mod foreign;
+#[cfg(test)]
+mod limits;
 mod read;
 
 pub(crate) use read::read;
