@@ -17,7 +17,7 @@ use crate::stats::Counters;
 use crate::tags::SPACE;
 #[cfg(any(test, feature = "testing"))]
 use crate::testing::{Faults, PAUSED, Request, is_time_paused};
-use crate::transition::{Hold, Placing, Verb};
+use crate::transition::{Hold, Placing, Tick, Verb};
 use crate::undelivered::{Fate, MOST, Moment, Purge, Round, Undelivered, is_older, outdated};
 use crate::{Error, ErrorKind, Invalidations, Random};
 
@@ -493,7 +493,18 @@ impl Front {
         ask!(
             self,
             [(Request::Read, &*key)],
-            self.backend.clock(&key, false)
+            self.backend.clock(&key, Tick::Read)
+        )
+    }
+
+    /// Sees to it that it is not below what an epoch was seen to be; unless that is absurdly far ahead of time.
+    pub(crate) async fn reach(self: &Arc<Self>, floor: u64) -> Result<u64, Error> {
+        self.open()?;
+        let key = self.clock_key();
+        ask!(
+            self,
+            [(Request::Store, &*key)],
+            self.backend.clock(&key, Tick::Reach(floor))
         )
     }
 
@@ -508,7 +519,7 @@ impl Front {
         ask!(
             self,
             [(Request::Delete, &*key)],
-            self.backend.clock(&key, true)
+            self.backend.clock(&key, Tick::Advance)
         )
     }
 
@@ -826,11 +837,13 @@ impl Front {
         let deletions: Vec<_> = round
             .keys
             .iter()
-            .map(|(_, life)| {
-                let token = self.random.next_u64();
-                Write::Apply(Verb::Delete(
-                    (*life > 0).then_some(Hold { token, life: *life }),
-                ))
+            .map(|(key, life)| {
+                let hold = Hold {
+                    token: self.random.next_u64(),
+                    life: *life,
+                    ours: self.is_epoch(key),
+                };
+                Write::Apply(Verb::Delete((*life > 0).then_some(hold)))
             })
             .collect();
         let answers = ask!(

@@ -189,7 +189,13 @@ impl Guard {
         }
         let token = inner.random.next_u64();
         let borrowed: Vec<_> = keys.iter().map(|key| &**key).collect();
-        let verbs = vec![Placing::Enter { token, life }; keys.len()];
+        let values = keys.len() - tags;
+        let enter = |at| Placing::Enter {
+            token,
+            life,
+            ours: at >= values,
+        };
+        let verbs: Vec<_> = (0..keys.len()).map(enter).collect();
         let placed = inner.backend.place_many(&borrowed, &verbs).await;
         let placed =
             placed.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect());

@@ -347,6 +347,8 @@ mod clock;
 mod cloning;
 mod codec;
 mod config;
+#[cfg(test)]
+mod damaged;
 mod entry;
 mod envelope;
 mod error;

@@ -24,8 +24,8 @@ const END: &str = "<!-- End of what is made. -->";
 /// The version of the type that acts.
 const VERSION: u16 = 2;
 const NOW: u64 = 1_767_225_600_000_000;
-/// The stamp of every entry that is there.
-const STAMP: u64 = 7;
+/// The stamp of every entry that is there: a second old.
+const STAMP: u64 = (NOW - 1_000_000) << 12;
 const LIFE: u64 = 10_000;
 const HOLD: u64 = 500;
 
@@ -323,6 +323,7 @@ fn values() -> String {
     let hold = Hold {
         token: H,
         life: HOLD,
+        ours: false,
     };
     table(
         &[
@@ -482,6 +483,7 @@ fn writes() -> String {
                 Placing::Enter {
                     token: W,
                     life: LIFE,
+                    ours: false,
                 },
             ),
             verb(

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use crate::envelope::epoch::Epoch;
 use crate::envelope::placeholder::{Guard, Lease, Name, Writer, stamp};
-use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token, next_stamp};
+use crate::envelope::timing::{Claim, FOR_EVER, LONGEST_CLAIM, Timing, claim_token, next_stamp};
 use crate::envelope::{self, Head, Header, HeaderBytes, Kind, Standing, seal};
 
 /// A verb that is answered by whether it did what it is for.
@@ -68,10 +68,21 @@ pub(crate) enum Placing {
         life: u64,
         rejected: Rejected,
     },
-    /// Gives a writer a place in the guard, for so many milliseconds, and makes one where there is none.
-    Enter { token: u64, life: u64 },
+    /// Gives a writer a place in the guard, for so many milliseconds, and makes one where there is none. `ours`: nothing but ours
+    /// belongs at the key, so another type of the server's there gives way.
+    Enter { token: u64, life: u64, ours: bool },
     /// Has the epoch of a tag live for at least so many milliseconds from now; none for ever. A mark or a guard lives no longer.
+    /// What is damaged there is removed: it would hide from each load whether its tag was invalidated.
     Extend { life: Option<u64> },
+}
+
+/// What is asked of the clock of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    Read,
+    Advance,
+    /// To be no less than this, which an epoch was seen to be.
+    Reach(u64),
 }
 
 /// An invalidation of a tag: the clock after it was advanced, and over how many milliseconds entries fall due that may still
@@ -120,11 +131,12 @@ pub(crate) struct Touch {
     pub(crate) seen: Option<(u64, u64)>,
 }
 
-/// A guard that a deletion leaves: its writer's token, and its life in milliseconds.
+/// A guard that a deletion leaves: its writer's token, and its life in milliseconds. `ours` as in [`Placing::Enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
     pub(crate) token: u64,
     pub(crate) life: u64,
+    pub(crate) ours: bool,
 }
 
 /// Stands for an entry's bytes, so that they need not be sent back to be compared.
@@ -155,6 +167,10 @@ impl Fingerprint {
 
 /// The longest that a writer's place in a guard may last from now, in milliseconds: a day.
 pub(crate) const LONGEST_PLACE: u64 = 24 * 60 * 60 * 1000;
+/// How far the clock of a namespace may be ahead of the server's time, in microseconds: a day. One that is further ahead is damaged.
+pub(crate) const LONGEST_AHEAD: u64 = LONGEST_PLACE * 1000;
+/// How far a read of the clock finds it behind the server's time at the most, in microseconds: a minute.
+const LONGEST_BEHIND: u64 = 60_000_000;
 
 /// How long an epoch lives, in milliseconds, under which something is stored for so long: a minute longer, so that it need not
 /// be extended for each.
@@ -200,6 +216,7 @@ pub(crate) enum Life {
 pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Change<'a>, bool) {
     let standing = |version, key: &dyn Fn(&[u8]) -> bool| {
         let millis = || now / 1000;
+        let entry = entry.filter(|bytes| !is_left_over(bytes, now));
         entry.map(|bytes| match envelope::head(bytes) {
             Head::Known(Header {
                 kind: Kind::Value | Kind::Absence,
@@ -230,19 +247,19 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
             _ => (Change::Keep, false),
         },
-        Verb::Raise(Raise { clock, over }) => match entry
-            .map(|bytes| (bytes, Epoch::from_bytes(bytes)))
-        {
-            Some((_, Some(epoch))) => {
-                let epoch = match over {
-                    None => epoch.raised(*clock),
-                    Some(length) => epoch.softened(*clock, *length, now / 1000),
-                };
-                (Change::Replace(epoch.to_bytes()), true)
+        Verb::Raise(Raise { clock, over }) => {
+            match entry.map(|bytes| (bytes, Epoch::from_bytes(bytes))) {
+                Some((_, Some(epoch))) => {
+                    let epoch = match over {
+                        None => epoch.raised(*clock),
+                        Some(length) => epoch.softened(*clock, *length, now / 1000),
+                    };
+                    (Change::Replace(epoch.to_bytes()), true)
+                }
+                Some((bytes, None)) if !is_guarded(bytes, now) => (Change::Remove, false),
+                Some(_) | None => (Change::Keep, false),
             }
-            Some((bytes, None)) if Guard::from_bytes(bytes).is_none() => (Change::Remove, false),
-            Some(_) | None => (Change::Keep, false),
-        },
+        }
         Verb::Delete(hold) => delete(entry, *hold, now),
         Verb::Expire { keep } => match timed_value(entry) {
             Some((header, timing)) if *keep > 0 => {
@@ -351,7 +368,7 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
                 let claim = Claim::new(claim_token(token), now / 1000, life);
                 return header.claimed(timing, claim, Life::AtLeast(life));
             }
-            if entry.is_some_and(|bytes| !rejects(bytes)) {
+            if entry.is_some_and(|bytes| !rejects(bytes) && !is_left_over(bytes, now)) {
                 return Change::Keep;
             }
             let lease = Name {
@@ -364,7 +381,7 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
                 ttl: Some(life),
             }
         }
-        Placing::Enter { token, life } => {
+        Placing::Enter { token, life, .. } => {
             place(entry.and_then(Guard::from_bytes), token, life, now)
         }
         Placing::Extend { life } => match (entry.and_then(Epoch::from_bytes), life) {
@@ -373,18 +390,81 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
                 to: epoch_life(life),
             }),
             (Some(_), None) => Change::Live(Life::Exactly(None)),
+            (None, _) if entry.is_some_and(|bytes| !stands_for_an_epoch(bytes, now)) => {
+                Change::Remove
+            }
             (None, _) => Change::Keep,
         },
     }
 }
 
-/// What the clock of a namespace is after it was read, or advanced; which is the answer, too. It only grows, and one that was
-/// lost is made anew above all that it has ever been, since it grows no faster than time. `now` is in microseconds.
-pub(crate) fn clock(clock: Option<u64>, advance: bool, now: u64) -> u64 {
-    match clock {
-        Some(clock) if !advance => clock,
-        Some(clock) => now.max(clock + 1),
-        None => now,
+/// What the clock of a namespace is after this was asked of it; which is the answer, too. `now` is in microseconds.
+///
+/// It only grows. One that was lost, or is [damaged](sound_clock), is made anew above all that it has ever been, since it grows no
+/// faster than time. A read moves one that lags far behind time up to it: what damage has set back does not stay so, or an epoch
+/// that is made would be below entries that were invalidated before.
+pub(crate) fn clock(bytes: Option<&[u8]>, tick: Tick, now: u64) -> u64 {
+    ticked(bytes.and_then(|bytes| sound_clock(bytes, now)), tick, now)
+}
+
+/// The same of one that is sound, if there is one.
+pub(crate) fn ticked(clock: Option<u64>, tick: Tick, now: u64) -> u64 {
+    match (clock, tick) {
+        (Some(clock), Tick::Advance) => now.max(clock + 1),
+        (Some(clock), Tick::Reach(floor)) if is_sound(floor, now) => clock.max(floor),
+        (None, Tick::Reach(floor)) if is_sound(floor, now) => now.max(floor),
+        (Some(clock), _) if is_recent(clock, now) => clock,
+        _ => now,
+    }
+}
+
+/// The clock in these bytes, if a read is given it as it is.
+pub(crate) fn recent_clock(bytes: &[u8], now: u64) -> Option<u64> {
+    sound_clock(bytes, now).filter(|clock| is_recent(*clock, now))
+}
+
+/// The clock in these bytes, which are what [`clock`] has written: a number in decimal that is not far ahead of time. None of what
+/// is damaged, so that nobody ever loads under it.
+fn sound_clock(bytes: &[u8], now: u64) -> Option<u64> {
+    let is_decimal = bytes.iter().all(u8::is_ascii_digit) && !bytes.starts_with(b"0");
+    let digits = std::str::from_utf8(bytes).ok().filter(|_| is_decimal)?;
+    digits.parse().ok().filter(|clock| is_sound(*clock, now))
+}
+
+fn is_recent(clock: u64, now: u64) -> bool {
+    clock.saturating_add(LONGEST_BEHIND) >= now
+}
+
+fn is_sound(clock: u64, now: u64) -> bool {
+    clock <= now.saturating_add(LONGEST_AHEAD)
+}
+
+/// Whether writers are at work there, whose places are neither over nor absurdly far ahead.
+fn is_guarded(entry: &[u8], now: u64) -> bool {
+    Guard::from_bytes(entry).is_some_and(|guard| !guard.pruned(now).writers.is_empty())
+}
+
+/// Whether it is a placeholder that nobody holds any more, though its key is still there: a lease that is older than any load lasts,
+/// or from the future; a guard without a place. The server lets such keys expire, unless their expiry was lost or was never set.
+pub(crate) fn is_left_over(entry: &[u8], now: u64) -> bool {
+    match envelope::head(entry) {
+        Head::Known(Header {
+            kind: Kind::Lease,
+            stamp,
+            ..
+        }) => (stamp >> 12).abs_diff(now) > LONGEST_CLAIM * 1000,
+        Head::Known(Header {
+            kind: Kind::Guard, ..
+        }) => !is_guarded(entry, now),
+        _ => false,
+    }
+}
+
+/// Whether it is the mark of a fill or the guard of writers, or of a later format: nothing that an epoch has to give way to.
+fn stands_for_an_epoch(entry: &[u8], now: u64) -> bool {
+    match envelope::head(entry) {
+        Head::Newer => true,
+        _ => Name::of_lease(entry).is_some() || is_guarded(entry, now),
     }
 }
 
@@ -507,7 +587,7 @@ fn delete(entry: Option<&[u8]>, hold: Option<Hold>, now: u64) -> (Change<'static
             };
             (guard.change(now), false)
         }
-        (guard, Some(Hold { token, life })) => (place(guard, token, life, now), was_value),
+        (guard, Some(Hold { token, life, .. })) => (place(guard, token, life, now), was_value),
     }
 }
 
@@ -1027,6 +1107,7 @@ mod tests {
             &Placing::Enter {
                 token: 1,
                 life: 100,
+                ours: false,
             },
             NOW,
         );
@@ -1044,6 +1125,7 @@ mod tests {
             &Placing::Enter {
                 token: 2,
                 life: 300,
+                ours: false,
             },
             NOW,
         ));
@@ -1097,7 +1179,11 @@ mod tests {
         let gone = guard(true, &[(1, MILLIS)]).to_bytes();
         let fresh = guard_of(&apply_placing(
             Some(&gone),
-            &Placing::Enter { token: 3, life: 9 },
+            &Placing::Enter {
+                token: 3,
+                life: 9,
+                ours: false,
+            },
             NOW,
         ));
         assert_eq!(
@@ -1137,6 +1223,7 @@ mod tests {
         let hold = Some(Hold {
             token: 9,
             life: 500,
+            ours: false,
         });
         let value = Header::value(1, 7).to_bytes();
         let (change, was) = apply(Some(&value), &Verb::Delete(hold), NOW);
@@ -1167,5 +1254,164 @@ mod tests {
         );
         let (change, _) = apply(Some(&alone), &Verb::Delete(hold), NOW);
         assert!(guard_of(&change).shared);
+    }
+
+    fn text(clock: u64) -> Vec<u8> {
+        clock.to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_clock_that_nothing_wrote_is_as_none() {
+        const TOO_FAR: u64 = NOW + LONGEST_AHEAD + 1;
+        let mut damaged: Vec<Vec<u8>> = [
+            "",
+            "abc",
+            "-5",
+            "+5",
+            "1.5",
+            "1e300",
+            "1e400",
+            "inf",
+            "-inf",
+            "nan",
+            "-nan",
+            "0x7f",
+            " 12 ",
+            "0",
+            "007",
+            "18446744073709551615",
+            "99999999999999999999",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into();
+        damaged.extend([TOO_FAR, (1 << 53) - 1, 1 << 53].map(text));
+        damaged.push(vec![b'9'; 65_536]);
+        damaged.push(format!("{NOW}\n").into());
+        damaged.push(vec![0xff; 16]);
+        for clock_key in &damaged {
+            let shown = String::from_utf8_lossy(&clock_key[..clock_key.len().min(30)]);
+            for tick in [Tick::Read, Tick::Advance] {
+                assert_eq!(clock(Some(clock_key), tick, NOW), NOW, "{shown:?} {tick:?}");
+            }
+            let reached = clock(Some(clock_key), Tick::Reach(NOW + 7), NOW);
+            assert_eq!(reached, NOW + 7, "{shown:?}");
+        }
+        // Ahead of time, as after the server's time was set back: it goes on from there.
+        for ahead in [NOW, NOW + 7, TOO_FAR - 1] {
+            assert_eq!(clock(Some(&text(ahead)), Tick::Read, NOW), ahead);
+            assert_eq!(clock(Some(&text(ahead)), Tick::Advance, NOW), ahead + 1);
+        }
+    }
+
+    #[test]
+    fn a_clock_far_behind_time_is_moved_up_by_a_read() {
+        let last = NOW - LONGEST_BEHIND;
+        assert_eq!(clock(Some(&text(last)), Tick::Read, NOW), last);
+        for behind in [1, 5, NOW - 3_600_000_000, last - 1] {
+            let behind = text(behind);
+            assert_eq!(clock(Some(&behind), Tick::Read, NOW), NOW);
+            assert_eq!(clock(Some(&behind), Tick::Advance, NOW), NOW);
+            assert_eq!(recent_clock(&behind, NOW), None);
+        }
+        assert_eq!(recent_clock(&text(last), NOW), Some(last));
+    }
+
+    #[test]
+    fn a_clock_reaches_what_an_epoch_was_seen_to_be() {
+        let reach = |from: u64, floor| clock(Some(&text(from)), Tick::Reach(floor), NOW);
+        assert_eq!(reach(NOW, NOW + 9), NOW + 9);
+        assert_eq!(reach(NOW + 9, NOW), NOW + 9, "it does not fall");
+        assert_eq!(reach(5, NOW - 1), NOW - 1);
+        assert_eq!(reach(NOW, NOW + LONGEST_AHEAD + 1), NOW, "absurd");
+        assert_eq!(clock(None, Tick::Reach(NOW - 9), NOW), NOW);
+    }
+
+    /// Each of them without an expiry, or with one that was lost.
+    #[test]
+    fn what_nobody_holds_any_more_gives_way() {
+        let lease = |made: u64| {
+            Name {
+                token: 1,
+                stamp: made << 12,
+            }
+            .to_lease()
+            .to_vec()
+        };
+        let longest = LONGEST_CLAIM * 1000;
+        let day = LONGEST_PLACE;
+        let left_over = [
+            lease(0),
+            lease(NOW - longest - 1),
+            lease(NOW + longest + 1),
+            guard(false, &[]).to_bytes(),
+            guard(true, &[(1, MILLIS), (2, 0)]).to_bytes(),
+            guard(false, &[(1, MILLIS + day + 1)]).to_bytes(),
+            guard(false, &[(1, u64::MAX), (2, 1)]).to_bytes(),
+            // Its payload is damaged.
+            guard(false, &[(1, MILLIS + 9)]).to_bytes()[..40].to_vec(),
+        ];
+        let held = [
+            lease(NOW - longest),
+            lease(NOW + longest),
+            guard(false, &[(1, MILLIS + 1)]).to_bytes(),
+            guard(false, &[(1, MILLIS + day)]).to_bytes(),
+            guard(false, &[(1, 0), (2, MILLIS + 1)]).to_bytes(),
+        ];
+        let verb = Placing::Lease {
+            token: 5,
+            life: 1000,
+            rejected: Rejected::None,
+        };
+        let lease_over = |entry: &[u8]| apply_placing(Some(entry), &verb, NOW) != Change::Keep;
+        let stored_over =
+            |entry: &[u8]| apply(Some(entry), &Verb::SetIfAbsent(put(1), None), NOW).1;
+        for entry in &left_over {
+            assert!(is_left_over(entry, NOW), "{entry:?}");
+            assert!(lease_over(entry) && stored_over(entry), "{entry:?}");
+        }
+        for entry in &held {
+            assert!(!is_left_over(entry, NOW), "{entry:?}");
+            assert!(!lease_over(entry), "{entry:?}");
+            let is_guard = Guard::from_bytes(entry).is_some();
+            assert_eq!(stored_over(entry), !is_guard, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_in_place_of_an_epoch_is_removed() {
+        let mut newer = Header::value(1, 7).to_bytes();
+        newer[1] = 2;
+        let lease = Name { token: 1, stamp: 7 }.to_lease();
+        let live = guard(false, &[(1, MILLIS + 9)]).to_bytes();
+        let stays: [&[u8]; 3] = [&newer, &lease, &live];
+        let over = guard(false, &[(1, MILLIS)]).to_bytes();
+        let value = Header::value(1, 7).to_bytes();
+        let soft = Epoch::new(5).softened(9, u64::MAX, MILLIS).to_bytes();
+        let goes: [&[u8]; 7] = [
+            b"",
+            b"hello",
+            &over,
+            &value,
+            &soft,
+            b"\x91\xcf",
+            &lease[..30],
+        ];
+        let raise = Verb::Raise(Raise {
+            clock: 5,
+            over: None,
+        });
+        for life in [None, Some(9)] {
+            let extend = |entry| apply_placing(Some(entry), &Placing::Extend { life }, NOW);
+            for entry in stays {
+                assert_eq!(extend(entry), Change::Keep, "{entry:?}");
+            }
+            for entry in goes {
+                assert_eq!(extend(entry), Change::Remove, "{entry:?}");
+            }
+        }
+        for entry in goes {
+            assert_eq!(apply(Some(entry), &raise, NOW), (Change::Remove, false));
+        }
+        assert_eq!(apply(Some(&live), &raise, NOW), (Change::Keep, false));
     }
 }

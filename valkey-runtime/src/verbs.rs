@@ -506,7 +506,8 @@ impl Inner {
     /// With a guard that stays for so many milliseconds, if that is any.
     pub(crate) fn deletion_with(&self, life: u64) -> Verb<'static> {
         let token = if life > 0 { self.random.next_u64() } else { 0 };
-        Verb::Delete((life > 0).then_some(Hold { token, life }))
+        let ours = false;
+        Verb::Delete((life > 0).then_some(Hold { token, life, ours }))
     }
 
     /// A soft one.

@@ -22,7 +22,7 @@ use crate::envelope::timing::{Claim, FOR_EVER, Timing, claim_token};
 use crate::envelope::{Head, Header, Kind, head};
 use crate::limiter::{Act, Ask, Rule, Then, answered, decide};
 use crate::tracking::Hub;
-use crate::transition::{Fingerprint, Hold, Placing, Put, Raise, Rejected, Touch, Verb};
+use crate::transition::{Fingerprint, Hold, Placing, Put, Raise, Rejected, Tick, Touch, Verb};
 use crate::warnings::Warnings;
 
 const KEY: &[u8] = b"differential";
@@ -33,7 +33,7 @@ const STAMP: u64 = 0x1122_3344_5566_7788;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put(Vec<u8>),
+    Put(Vec<u8>, Option<u64>),
     SetIfAbsent(u16, Vec<u8>, Option<u64>, Option<u64>),
     SetIfPresent(u16, Vec<u8>, Option<u64>, Option<u64>),
     Delete(Option<Hold>),
@@ -45,10 +45,10 @@ enum Step {
     Lease(u64, Rejected),
     Fill(Load, Vec<u8>, Option<u64>),
     Confirm(Load, Option<u64>),
-    RenewLease(Load),
+    RenewLease(Load, u64),
     Discard(Load),
     Release(Load, u64),
-    Enter(u64),
+    Enter(u64, bool),
     RenewGuard(u64),
     Leave(u64, u64),
     StoreThrough(u64, u64, Vec<u8>),
@@ -71,11 +71,22 @@ fn tokens() -> impl Strategy<Value = u64> {
 }
 
 fn in_an_hour() -> u64 {
-    SystemClock::new().now_micros() / 1000 + 3_600_000
+    now_millis() + 3_600_000
 }
 
+fn now_millis() -> u64 {
+    SystemClock::new().now_micros() / 1000
+}
+
+/// What the clocks of epochs are counted from.
+fn some_clock() -> u64 {
+    static BEGAN: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| now_millis() * 1000);
+    *BEGAN
+}
+
+/// Longer and shorter than what the verbs make of them, and than each other, by more than [`are_close`] takes for the same.
 fn ttls() -> impl Strategy<Value = Option<u64>> {
-    prop::option::of(60_000..120_000u64)
+    prop::option::of(prop_oneof![Just(40_000u64), 60_000..120_000u64])
 }
 
 /// Hashes of keys: mostly the same.
@@ -106,26 +117,29 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
         };
         [&header.to_bytes()[..], tags, b"\x2a"].concat()
     });
-    let epochs = (0..4u64, prop::option::of((0..6u64, 0..6u64)));
-    let epochs = epochs.prop_map(|(hard, soft)| {
+    // What is written, and now and then what is not: each number as it is, or damaged.
+    let awkward = || prop_oneof![12 => Just(None), 1 => prop_oneof![Just((1 << 53) - 1), Just(u64::MAX), Just(0)].prop_map(Some)];
+    let damage = (awkward(), awkward(), awkward());
+    let epochs = (0..4u64, prop::option::of((0..6u64, 0..6u64)), damage);
+    let epochs = epochs.prop_map(|(hard, soft, (first, start, length))| {
+        let hard = first.unwrap_or(some_clock() + hard);
         let soft = soft.map(|(due, clock)| Soft {
-            due,
-            clock,
-            start: 7,
-            length: 60_000,
+            due: some_clock() + due,
+            clock: some_clock() + clock,
+            start: start.unwrap_or(7),
+            length: length.unwrap_or(60_000),
         });
         Epoch { hard, soft }.to_bytes()
     });
-    let leases = tokens().prop_map(|token| {
-        Name {
-            token,
-            stamp: STAMP,
-        }
-        .to_lease()
-        .to_vec()
+    // Some that have been there for longer than any load lasts, or are to come.
+    let made = prop_oneof![2 => Just(None), 3 => Just(Some(0)), 1 => Just(Some(3_600_000))];
+    let leases = (tokens(), made).prop_map(|(token, later)| {
+        let stamp = later.map_or(STAMP, |later: u64| ((now_millis() + later) * 1000) << 12);
+        Name { token, stamp }.to_lease().to_vec()
     });
-    // Places that ran out long ago and places that will not run out.
-    let writer = (tokens(), prop_oneof![Just(1u64), Just(in_an_hour())]);
+    // Places that ran out long ago, places that will not run out, and places that last absurdly long.
+    let deadline = prop_oneof![2 => Just(1u64), 3 => Just(in_an_hour()), 1 => Just(in_an_hour() + 86_400_000), 1 => Just(u64::MAX)];
+    let writer = (tokens(), deadline);
     let writer = writer.prop_map(|(token, deadline)| Writer { token, deadline });
     let guards = (any::<bool>(), prop::collection::vec(writer, 0..4));
     let guards = guards.prop_map(|(shared, writers)| {
@@ -149,17 +163,20 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => whole, 1 => damaged, 1 => cut]
 }
 
-/// Times that are long over, and times that are far ahead; claims likewise.
+/// Times that are long over, and times that are far ahead; claims likewise, and such as nobody makes.
 fn timings() -> impl Strategy<Value = Option<Timing>> {
     let until = prop_oneof![Just(0), Just(7), Just(in_an_hour()), Just(FOR_EVER)];
     let token = tokens().prop_map(claim_token).boxed();
     let claim = prop_oneof![
         2 => Just(Claim::NONE),
         1 => token.clone().prop_map(|token| Claim::new(token, 0, 7)),
+        1 => token.clone().prop_map(|token| Claim::new(token, now_millis(), LEASE)),
         1 => token.prop_map(|token| Claim::new(token, in_an_hour(), 0)),
         1 => Just(Claim::new(0, in_an_hour(), 0)),
+        1 => Just(Claim::new(0, in_an_hour() + 86_400_000, 0)),
+        1 => any::<u64>().prop_map(Claim::from_bits),
         // What a load holds below, more often than not.
-        4 => Just(Claim::new(HOLDER as u32, in_an_hour(), 0)),
+        6 => Just(()).prop_map(|()| Claim::new(HOLDER as u32, now_millis(), LEASE)),
     ];
     let timing = (until, claim).prop_map(|(until, claim)| Timing { until, claim });
     prop::option::of(timing)
@@ -209,31 +226,32 @@ fn rejections() -> impl Strategy<Value = Rejected> {
 
 fn steps() -> impl Strategy<Value = Step> {
     let hold = || prop_oneof![3 => Just(0u64), 1 => Just(90_000)];
-    let delete = tokens().prop_map(|token| Hold {
+    let delete = (tokens(), any::<bool>()).prop_map(|(token, ours)| Hold {
         token,
         life: 90_000,
+        ours,
     });
     prop_oneof![
-        3 => entries().prop_map(Step::Put),
+        3 => (entries(), ttls()).prop_map(|(bytes, ttl)| Step::Put(bytes, ttl)),
         1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
             .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfAbsent(v, bytes, ttl, stamp)),
         1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
             .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfPresent(v, bytes, ttl, stamp)),
         2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
-        2 => prop_oneof![Just(0u64), Just(30_000)].prop_map(Step::Expire),
+        2 => prop_oneof![Just(0u64), Just(30_000), Just(300_000)].prop_map(Step::Expire),
         3 => touches().prop_map(Step::Touch),
         2 => (0..8u64, prop_oneof![Just(None), Just(Some(0)), Just(Some(9000))])
-            .prop_map(|(clock, over)| Step::Raise(Raise { clock, over })),
+            .prop_map(|(clock, over)| Step::Raise(Raise { clock: some_clock() + clock, over })),
         1 => ttls().prop_map(Step::Extend),
         1 => entries().prop_map(Step::RemoveIfSame),
         3 => (tokens(), rejections())
             .prop_map(|(token, rejected)| Step::Lease(token, rejected)),
         2 => (loads(), entries(), ttls()).prop_map(|(load, bytes, ttl)| Step::Fill(load, bytes, ttl)),
         2 => (loads(), ttls()).prop_map(|(load, ttl)| Step::Confirm(load, ttl)),
-        2 => loads().prop_map(Step::RenewLease),
+        2 => (loads(), prop_oneof![3 => Just(LEASE), 1 => Just(LIFE)]).prop_map(|(load, life)| Step::RenewLease(load, life)),
         1 => loads().prop_map(Step::Discard),
         2 => (loads(), hold()).prop_map(|(load, pause)| Step::Release(load, pause)),
-        3 => tokens().prop_map(Step::Enter),
+        3 => (tokens(), any::<bool>()).prop_map(|(token, ours)| Step::Enter(token, ours)),
         2 => tokens().prop_map(Step::RenewGuard),
         2 => (tokens(), hold()).prop_map(|(token, hold)| Step::Leave(token, hold)),
         2 => (tokens(), hold(), entries()).prop_map(|(token, hold, bytes)| Step::StoreThrough(token, hold, bytes)),
@@ -248,6 +266,8 @@ struct Side<'b> {
 }
 
 const LIFE: u64 = 90_000;
+/// That of leases and claims: no longer than any load lasts.
+const LEASE: u64 = 10_000;
 
 impl<'b> Side<'b> {
     fn new(backend: &'b Backend) -> Self {
@@ -276,14 +296,14 @@ impl<'b> Side<'b> {
             },
         };
         let verb = match step {
-            Step::Put(bytes) => {
-                self.backend.set(KEY, bytes.clone(), None).await.unwrap();
+            Step::Put(bytes, ttl) => {
+                self.backend.set(KEY, bytes.clone(), *ttl).await.unwrap();
                 return Seen::Answer(true);
             }
             Step::Lease(token, rejected) => {
                 let verb = Placing::Lease {
                     token: *token,
-                    life: LIFE,
+                    life: LEASE,
                     rejected: *rejected,
                 };
                 let found = self.backend.place(KEY, &verb).await.unwrap();
@@ -294,18 +314,13 @@ impl<'b> Side<'b> {
                 }
                 return Seen::of(found);
             }
-            Step::Enter(token) => {
-                let found = self
-                    .backend
-                    .place(
-                        KEY,
-                        &Placing::Enter {
-                            token: *token,
-                            life: LIFE,
-                        },
-                    )
-                    .await
-                    .unwrap();
+            Step::Enter(token, ours) => {
+                let verb = Placing::Enter {
+                    token: *token,
+                    life: LIFE,
+                    ours: *ours,
+                };
+                let found = self.backend.place(KEY, &verb).await.unwrap();
                 if let Found::Entry(bytes) = &found
                     && let Some(guard) = Guard::from_bytes(bytes)
                 {
@@ -344,9 +359,9 @@ impl<'b> Side<'b> {
                     ttl: *ttl,
                 }
             }
-            Step::RenewLease(load) => Verb::RenewLease {
+            Step::RenewLease(load, life) => Verb::RenewLease {
                 lease: lease(*load),
-                life: LIFE,
+                life: *life,
             },
             Step::Discard(load) => Verb::Discard(lease(*load)),
             Step::Release(load, pause) => Verb::Release {
@@ -474,13 +489,7 @@ impl Seen {
     }
 }
 
-#[test]
-fn the_scripts_do_what_the_transition_functions_do() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let process = crate::testing::TestServer::plain();
+fn server(process: &crate::testing::TestServer) -> Backend {
     let config = ServerConfig {
         target: Target::Tcp(Host {
             name: "127.0.0.1".into(),
@@ -506,7 +515,17 @@ fn the_scripts_do_what_the_transition_functions_do() {
         Hub::new(""),
     )
     .unwrap();
-    let server = Backend::Server(server);
+    Backend::Server(server)
+}
+
+#[test]
+fn the_scripts_do_what_the_transition_functions_do() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let process = crate::testing::TestServer::plain();
+    let server = server(&process);
     let mut runner = TestRunner::new(Config {
         cases: 500,
         failure_persistence: None,
@@ -538,6 +557,192 @@ fn the_scripts_do_what_the_transition_functions_do() {
         })
     });
     outcome.unwrap();
+}
+
+/// Of which the in-process store has none.
+#[tokio::test]
+async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
+    let process = crate::testing::TestServer::plain();
+    let server = server(&process);
+    let has_list = || process.command(&[&b"TYPE"[..], KEY]) == Value::Simple("list".into());
+    let plant = || {
+        process.command(&[&b"DEL"[..], KEY]);
+        process.command(&[&b"RPUSH"[..], KEY, b"x"]);
+        assert!(has_list());
+    };
+    let (token, life, ours) = (7, 90_000, false);
+    let (version, bytes, ttl) = (1, &b"x"[..], None);
+    let put = Put {
+        version,
+        bytes,
+        ttl,
+    };
+    let lease = Lease::Placed(Name {
+        token,
+        stamp: STAMP,
+    });
+    let claim = Lease::Claim {
+        token: 7,
+        stamp: STAMP,
+    };
+    let touch = Touch {
+        version,
+        ttl,
+        keep: 0,
+        max_age: None,
+        seen: None,
+    };
+    let header = Header::value(1, STAMP).to_bytes();
+    let guard = Name {
+        token,
+        stamp: STAMP,
+    };
+    let hold = Hold { token, life, ours };
+    for verb in [
+        Verb::SetIfAbsent(put, None),
+        Verb::SetIfAbsent(put, Some(STAMP)),
+        Verb::SetIfPresent(put, None),
+        Verb::Delete(None),
+        Verb::Delete(Some(hold)),
+        Verb::Expire { keep: 1000 },
+        Verb::Touch(touch),
+        Verb::RemoveIfSame(Fingerprint::of(b"x")),
+        Verb::RemoveIfSame(Fingerprint::of(b"")),
+        Verb::Fill { lease, put },
+        Verb::Fill { lease: claim, put },
+        Verb::Confirm {
+            lease: claim,
+            header,
+            ttl,
+        },
+        Verb::RenewLease { lease, life },
+        Verb::RenewLease { lease: claim, life },
+        Verb::Discard(lease),
+        Verb::Release { lease, pause: 0 },
+        Verb::RenewGuard { token, life },
+        Verb::Leave { token, hold: 0 },
+        Verb::Leave { token, hold: life },
+        Verb::StoreThrough {
+            guard,
+            hold: 0,
+            put,
+        },
+    ] {
+        plant();
+        let done = server.apply(KEY, &verb).await;
+        assert!(matches!(done, Ok(false)), "{verb:?}: {done:?}");
+        assert!(has_list(), "{verb:?}");
+    }
+    for rejected in [Rejected::None, Rejected::Any { version: 9 }] {
+        plant();
+        let verb = Placing::Lease {
+            token,
+            life,
+            rejected,
+        };
+        assert_eq!(server.place(KEY, &verb).await.unwrap(), Found::Foreign);
+        let verb = Placing::Enter { token, life, ours };
+        assert_eq!(server.place(KEY, &verb).await.unwrap(), Found::Foreign);
+        assert!(has_list());
+    }
+
+    // Where nothing but ours belongs it gives way.
+    let (clock, over, ours) = (STAMP, None, true);
+    plant();
+    let raised = server.apply(KEY, &Verb::Raise(Raise { clock, over })).await;
+    assert!(matches!(raised, Ok(false)) && !has_list());
+    plant();
+    let extended = server.place(KEY, &Placing::Extend { life: None }).await;
+    assert_eq!(extended.unwrap(), Found::Nothing);
+    let is_guard = |found: Found| match found {
+        Found::Entry(bytes) => Guard::from_bytes(&bytes).is_some(),
+        _ => false,
+    };
+    plant();
+    let verb = Placing::Enter { token, life, ours };
+    assert!(is_guard(server.place(KEY, &verb).await.unwrap()));
+    plant();
+    let verb = Verb::Delete(Some(Hold { token, life, ours }));
+    assert!(matches!(server.apply(KEY, &verb).await, Ok(false)));
+    assert!(is_guard(server.get(KEY).await.unwrap()));
+    for tick in [Tick::Read, Tick::Advance, Tick::Reach(7)] {
+        plant();
+        let clock = server.clock(KEY, tick).await.unwrap();
+        assert!(are_close(clock / 1000, now_millis()), "{tick:?}: {clock}");
+        assert!(!has_list());
+    }
+    plant();
+    let (rule, cost) = (Rule::gcra(1, Duration::from_secs(9), 1).unwrap(), 1);
+    for (act, allowed) in [(Act::Look, true), (Act::Take, true), (Act::Take, false)] {
+        let verdict = server.limit(KEY, &Ask { rule, act, cost }).await.unwrap();
+        assert_eq!(verdict.allowed, allowed, "{act:?}");
+    }
+}
+
+/// The clock of a namespace, as it is, damaged, ahead and behind.
+#[tokio::test]
+async fn the_script_of_the_clock_does_what_the_function_does() {
+    let process = crate::testing::TestServer::plain();
+    let server = server(&process);
+    let now = now_millis() * 1000;
+    let hour = 3_600_000_000;
+    let numbers = [
+        1,
+        5,
+        now - hour,
+        now - 30_000_000,
+        now + hour,
+        now + 23 * hour,
+        now + 25 * hour,
+        (1 << 53) - 1,
+        1 << 53,
+        u64::MAX,
+    ];
+    let mut clocks: Vec<Option<Vec<u8>>> = vec![None];
+    clocks.extend(numbers.map(|number| Some(number.to_string().into_bytes())));
+    let texts = [
+        "",
+        "abc",
+        "-5",
+        "+5",
+        "1.5",
+        "1e300",
+        "1e400",
+        "inf",
+        "-inf",
+        "nan",
+        "-nan",
+        "0x7f",
+        " 12 ",
+        "0",
+        "007",
+        "99999999999999999999",
+    ];
+    clocks.extend(texts.map(|text| Some(text.as_bytes().to_vec())));
+    clocks.extend([Some(vec![b'9'; 65_536]), Some(vec![0xff; 16])]);
+    let floors = [0, 5, now - hour, now + hour, now + 25 * hour, u64::MAX >> 1];
+    let ticks = [Tick::Read, Tick::Advance].into_iter();
+    for tick in ticks.chain(floors.map(Tick::Reach)) {
+        for planted in &clocks {
+            process.command(&[&b"DEL"[..], KEY]);
+            if let Some(planted) = planted {
+                process.command(&[&b"SET"[..], KEY, planted]);
+            }
+            let answer = server.clock(KEY, tick).await.unwrap();
+            let expected = crate::transition::clock(planted.as_deref(), tick, now);
+            let shown = planted
+                .as_ref()
+                .map(|planted| &planted[..planted.len().min(30)]);
+            let shown = shown.map(String::from_utf8_lossy);
+            // Some time has passed since.
+            assert!(
+                are_close(answer / 1000, expected / 1000),
+                "{tick:?} of {shown:?}: {answer} {expected}"
+            );
+            let kept = server.get(KEY).await.unwrap();
+            assert_eq!(kept, Found::Entry(answer.to_string().into()), "{shown:?}");
+        }
+    }
 }
 
 /// A limit's state and the time, planted, and what is asked.

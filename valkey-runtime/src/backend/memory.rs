@@ -15,7 +15,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use super::{Found, Write};
 use crate::limiter::{self, Ask, Then, Verdict};
 use crate::tracking::Hub;
-use crate::transition::{self, Change, Life, Placing, Verb};
+use crate::transition::{self, Change, Life, Placing, Tick, Verb};
 use crate::{Clock, Error, ErrorKind};
 
 /// What an entry is taken to cost besides its key and its bytes.
@@ -191,15 +191,15 @@ impl Memory {
         Ok(left)
     }
 
-    /// The clock of a namespace, advanced or as it is. Where there is none it is made. It concerns nobody's copies, and is not
-    /// told.
-    pub(crate) fn clock(&self, key: &[u8], advance: bool) -> Result<u64, Error> {
+    /// The clock of a namespace, after this was asked of it. Where there is none it is made. It concerns nobody's copies, and is
+    /// not told.
+    pub(crate) fn clock(&self, key: &[u8], tick: Tick) -> Result<u64, Error> {
         let _lock = self.lock(key);
-        let bytes = self.live(key).map(|entry| entry.bytes);
-        let before = bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse::<u64>().ok());
-        let clock = transition::clock(before, advance, self.now_micros());
-        if before != Some(clock) {
-            self.put(key, clock.to_string().into(), None)?;
+        let before = self.live(key).map(|entry| entry.bytes);
+        let clock = transition::clock(before.as_deref(), tick, self.now_micros());
+        let after = Bytes::from(clock.to_string());
+        if before.as_ref() != Some(&after) {
+            self.put(key, after, None)?;
         }
         Ok(clock)
     }
@@ -360,6 +360,40 @@ mod tests {
         );
         clock.advance(Duration::from_millis(1));
         assert_eq!(memory.get(b"k"), Found::Nothing);
+    }
+
+    #[test]
+    fn a_life_is_made_longer_or_shorter_only_as_is_said() {
+        let (memory, clock) = memory(1 << 20);
+        let left = |before: Option<u64>, life| {
+            let expires = memory.expires(before);
+            let bytes = Bytes::new();
+            match memory.lives_until(life, &Entry { bytes, expires }) {
+                u64::MAX => None,
+                expires => Some((expires - clock.now_micros()) / 1000),
+            }
+        };
+        let renewed = Life::Renewed {
+            below: 100,
+            to: 300,
+        };
+        for (before, life, after) in [
+            (Some(100), Life::AsItWas, Some(100)),
+            (None, Life::AsItWas, None),
+            (Some(100), Life::AtLeast(99), Some(100)),
+            (Some(100), Life::AtLeast(101), Some(101)),
+            (None, Life::AtLeast(101), None),
+            (Some(100), Life::AtMost(99), Some(99)),
+            (Some(100), Life::AtMost(101), Some(100)),
+            (None, Life::AtMost(101), Some(101)),
+            (Some(100), Life::Exactly(Some(1)), Some(1)),
+            (Some(100), Life::Exactly(None), None),
+            (Some(100), renewed, Some(100)),
+            (Some(99), renewed, Some(300)),
+            (None, renewed, None),
+        ] {
+            assert_eq!(left(before, life), after, "{before:?} {life:?}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::Error;
 use crate::envelope::HEAD;
 use crate::limiter::{Ask, Verdict};
 use crate::tracking::{Buffer, Hub};
-use crate::transition::{Placing, Verb};
+use crate::transition::{Placing, Tick, Verb};
 
 /// What lies under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,11 +191,11 @@ impl Backend {
         }
     }
 
-    /// The clock of a namespace, advanced or as it is. Where there is none it is made.
-    pub(crate) async fn clock(&self, key: &[u8], advance: bool) -> Result<u64, Error> {
+    /// The clock of a namespace, after this was asked of it. Where there is none it is made.
+    pub(crate) async fn clock(&self, key: &[u8], tick: Tick) -> Result<u64, Error> {
         match self {
-            Backend::Memory(memory) => in_process(|| memory.clock(key, advance)).await,
-            Backend::Server(server) => server.clock(key, advance).await,
+            Backend::Memory(memory) => in_process(|| memory.clock(key, tick)).await,
+            Backend::Server(server) => server.clock(key, tick).await,
         }
     }
 

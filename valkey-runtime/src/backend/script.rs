@@ -10,7 +10,7 @@ use redis::Cmd;
 
 use crate::envelope::placeholder::{Lease, Name};
 use crate::limiter::{Act, Ask};
-use crate::transition::{Hold, Placing, Put, Raise, Rejected, Touch, Verb, epoch_life};
+use crate::transition::{Hold, Placing, Put, Raise, Rejected, Tick, Touch, Verb, epoch_life};
 
 pub(super) struct Script {
     body: &'static str,
@@ -25,7 +25,7 @@ macro_rules! script {
     };
 }
 
-script!(SET_IF: "head" "set_if");
+script!(SET_IF: "head" "placeholder" "set_if");
 script!(TOUCH: "head" "touch");
 script!(REMOVE_IF_SAME: "remove_if_same");
 script!(DELETE: "head" "placeholder" "timed" "delete");
@@ -35,8 +35,8 @@ script!(ENTER: "head" "placeholder" "enter");
 script!(RENEW_GUARD: "head" "placeholder" "renew_guard");
 script!(LEAVE: "head" "placeholder" "leave");
 script!(STORE_THROUGH: "head" "placeholder" "store_through");
-script!(RAISE: "head" "epoch" "raise");
-script!(EXTEND: "epoch" "extend");
+script!(RAISE: "head" "placeholder" "epoch" "raise");
+script!(EXTEND: "head" "placeholder" "epoch" "extend");
 script!(CLOCK: "clock");
 script!(LIMIT: "limit");
 
@@ -74,7 +74,10 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
         Verb::Delete(hold) => {
             let mut command = DELETE.command(call, key, 16);
             match hold {
-                Some(Hold { token, life }) => command.arg(&token.to_be_bytes()).arg(*life),
+                Some(Hold { token, life, ours }) => command
+                    .arg(&token.to_be_bytes())
+                    .arg(*life)
+                    .arg(owned(*ours)),
                 None => command.arg("").arg("0"),
             };
             command
@@ -174,7 +177,11 @@ pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
             };
             command
         }
-        Placing::Enter { token, life } => with_token(&ENTER, call, key, token, life),
+        Placing::Enter { token, life, ours } => {
+            let mut command = with_token(&ENTER, call, key, token, life);
+            command.arg(owned(ours));
+            command
+        }
         Placing::Extend { life } => {
             let mut command = EXTEND.command(call, key, 32);
             arg_ttl(&mut command, life);
@@ -182,6 +189,11 @@ pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
             command
         }
     }
+}
+
+/// Whether another type of the server's gives way at the key.
+fn owned(ours: bool) -> &'static str {
+    if ours { "ours" } else { "" }
 }
 
 fn with_token(script: &Script, call: Call, key: &[u8], token: u64, millis: u64) -> Cmd {
@@ -205,10 +217,14 @@ fn on_lease(call: Call, key: &[u8], lease: Lease, what: &str, size: usize) -> Cm
     command
 }
 
-/// The command that has the server tell the clock of a namespace, and advance it.
-pub(super) fn clock_command(call: Call, key: &[u8], advance: bool) -> Cmd {
-    let mut command = CLOCK.command(call, key, 8);
-    command.arg(if advance { "advance" } else { "read" });
+/// The command that asks this of the clock of a namespace, and has the server tell it.
+pub(super) fn clock_command(call: Call, key: &[u8], tick: Tick) -> Cmd {
+    let mut command = CLOCK.command(call, key, 24);
+    match tick {
+        Tick::Read => command.arg("read"),
+        Tick::Advance => command.arg("advance"),
+        Tick::Reach(floor) => command.arg("reach").arg(floor),
+    };
     command
 }
 

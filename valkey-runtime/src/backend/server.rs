@@ -36,7 +36,7 @@ use crate::envelope::HEAD;
 use crate::limiter::{self, Ask, Verdict};
 use crate::trace::Peer;
 use crate::tracking::{Buffer, Hub};
-use crate::transition::{Placing, Verb};
+use crate::transition::{Placing, Tick, Verb, recent_clock};
 use crate::{Error, ErrorKind};
 
 /// The most keys in one command, and the most bytes of values in one pipeline (or one value that is larger).
@@ -338,15 +338,15 @@ impl Server {
         placed(self.call(command, self.link.operation()).await)
     }
 
-    /// The clock of a namespace, advanced or as it is. Where there is none it is made.
-    pub(crate) async fn clock(&self, key: &[u8], advance: bool) -> Result<u64, Error> {
-        if !advance
+    /// The clock of a namespace, after this was asked of it. Where there is none it is made.
+    pub(crate) async fn clock(&self, key: &[u8], tick: Tick) -> Result<u64, Error> {
+        if tick == Tick::Read
             && let Found::Entry(clock) = self.get(key).await?
-            && let Some(clock) = decimal(&clock)
+            && let Some(clock) = recent_clock(&clock, self.time.now_micros())
         {
             return Ok(clock);
         }
-        let command = |call| script::clock_command(call, key, advance);
+        let command = |call| script::clock_command(call, key, tick);
         match self.call(command, self.link.operation()).await? {
             Value::BulkString(clock) => decimal(&clock).ok_or_else(unexpected_answer),
             _ => Err(unexpected_answer()),

@@ -12,6 +12,11 @@
 /// What a script can reckon with: numbers below are exact there. As microseconds that is the year 2255.
 const TOO_LARGE: u64 = 1 << 53;
 
+/// The longest time over which entries fall due, in milliseconds: a year, which keeps sums of times far from overflowing.
+pub(crate) const LONGEST_SPREAD: u64 = 365 * 24 * 60 * 60 * 1000;
+/// How much later than the clock says it begins at the most, in milliseconds: a day. The clock was advanced just before.
+const LATEST_START: u64 = 24 * 60 * 60 * 1000;
+
 /// What the epoch of a tag says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Epoch {
@@ -84,10 +89,15 @@ impl Epoch {
             }),
             _ => return None,
         };
-        Some(Self {
-            hard: number(0)?,
-            soft,
-        })
+        let hard = number(0)?;
+        // Else it is damaged: nothing writes such.
+        let sound = soft.is_none_or(|soft| {
+            soft.clock > hard
+                && soft.clock >= soft.due
+                && soft.length <= LONGEST_SPREAD
+                && soft.start <= soft.clock / 1000 + LATEST_START
+        });
+        sound.then_some(Self { hard, soft })
     }
 
     /// After an invalidation at that clock.
@@ -122,6 +132,11 @@ impl Epoch {
             }),
         };
         Self { soft, ..self }
+    }
+
+    /// The clock at the last of its invalidations. That of the namespace is never below it.
+    pub(crate) fn newest(self) -> u64 {
+        self.soft.map_or(self.hard, |soft| soft.clock)
     }
 
     /// What it makes of an entry with that clock and stamp. Entries fall due by the random bits of their stamps.
@@ -167,6 +182,52 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_nothing_writes_are_no_epoch() {
+        let clock = 1_767_225_600_000_000;
+        let soft = Soft {
+            due: 7,
+            clock,
+            start: clock / 1000,
+            length: LONGEST_SPREAD,
+        };
+        let is_known = |soft| {
+            let epoch = Epoch { hard: 5, soft };
+            Epoch::from_bytes(&epoch.to_bytes()).is_some()
+        };
+        assert!(is_known(None) && is_known(Some(soft)));
+        let last = TOO_LARGE - 1;
+        for damaged in [
+            Soft { due: last, ..soft },
+            Soft {
+                due: clock + 1,
+                ..soft
+            },
+            Soft {
+                clock: 5,
+                due: 5,
+                ..soft
+            },
+            Soft {
+                start: last,
+                ..soft
+            },
+            Soft {
+                length: LONGEST_SPREAD + 1,
+                ..soft
+            },
+            Soft {
+                length: last,
+                ..soft
+            },
+        ] {
+            assert!(!is_known(Some(damaged)), "{damaged:?}");
+        }
+        for hard in [TOO_LARGE, u64::MAX] {
+            assert_eq!(Epoch::from_bytes(&Epoch::new(hard).to_bytes()), None);
+        }
+    }
+
+    #[test]
     fn entries_fall_due_over_the_spread() {
         let epoch = Epoch::new(5).softened(8, 4095, 1000);
         assert_eq!(epoch.judge(8, 0), Verdict::Valid);
@@ -190,11 +251,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn epochs_round_trip(hard in 0..TOO_LARGE, soft: Option<(u32, u32, u32, u32)>) {
-            let soft = soft.map(|(due, clock, start, length)| (due.into(), clock.into(), start.into(), length.into()));
-            let soft = soft.map(|(due, clock, start, length)| Soft { due, clock, start, length });
+        fn epochs_round_trip(hard in 0..TOO_LARGE - (1 << 33), soft: Option<(u32, u32, u32, u32)>) {
+            let soft = soft.map(|(due, after, start, length): (u32, u32, u32, u32)| {
+                let clock = hard + 1 + u64::from(after);
+                Soft { due: clock.min(due.into()), clock, start: start.into(), length: length.into() }
+            });
             let epoch = Epoch { hard, soft };
             prop_assert_eq!(Epoch::from_bytes(&epoch.to_bytes()), Some(epoch));
+        }
+
+        #[test]
+        fn what_raises_an_epoch_leaves_none_that_is_damaged(
+            steps in prop::collection::vec((0..9u64, prop::option::of(prop_oneof![Just(0), 0..=LONGEST_SPREAD])), 1..9),
+        ) {
+            let now = 1_767_225_600_000;
+            let mut epoch = Epoch::new(now * 1000);
+            for (clock, over) in steps {
+                let clock = now * 1000 + clock;
+                epoch = match over {
+                    None => epoch.raised(clock),
+                    Some(length) => epoch.softened(clock, length, now),
+                };
+                prop_assert_eq!(Epoch::from_bytes(&epoch.to_bytes()), Some(epoch));
+            }
         }
 
         #[test]

@@ -11,6 +11,12 @@
 
 use crate::Ttl;
 
+/// For how many milliseconds from now a loader's claim or lease holds at the most: as long as the longest load, and as a lease that
+/// is not renewed lives. What says more is damaged.
+pub(crate) const LONGEST_CLAIM: u64 = 11_000;
+/// The same of a pause: a day, as `Policy::retry_after_millis` has it.
+const LONGEST_PAUSE: u64 = 86_400_000;
+
 /// Fresh for ever, as far as the entry itself says.
 pub(crate) const FOR_EVER: u64 = u64::MAX;
 
@@ -64,9 +70,14 @@ impl Claim {
         self.0
     }
 
-    /// `now` is in milliseconds.
+    /// Whether it holds still, and no absurd time longer. `now` is in milliseconds.
     pub(crate) fn is_live(self, now: u64) -> bool {
-        (self.0 >> 24) * 10 > now
+        let longest = match self.token() {
+            0 => LONGEST_PAUSE,
+            _ => LONGEST_CLAIM,
+        };
+        // It is rounded up by less than a hundredth of a second.
+        (1..longest + 10).contains(&((self.0 >> 24) * 10).saturating_sub(now))
     }
 
     /// 24 bits; 0 where it is nobody's.
@@ -96,6 +107,24 @@ mod tests {
         assert!(claim.is_live(1_000_503));
         assert!(!claim.is_live(1_000_513));
         assert!(!Claim::NONE.is_live(0));
+    }
+
+    #[test]
+    fn a_claim_with_an_absurd_end_holds_for_nobody() {
+        let now = 1_767_225_600_003;
+        assert!(Claim::new(7, now, LONGEST_CLAIM).is_live(now));
+        assert!(!Claim::new(7, now, LONGEST_CLAIM + 10).is_live(now));
+        assert!(Claim::new(0, now, LONGEST_PAUSE).is_live(now));
+        assert!(!Claim::new(0, now, LONGEST_PAUSE + 10).is_live(now));
+        for token in [0, 7] {
+            assert!(!Claim::from_bits(!0xff_ffff | token).is_live(now));
+        }
+    }
+
+    #[test]
+    fn a_claim_lasts_as_long_as_any_load() {
+        use crate::loading::{LEASE_LIFE, LONGEST_LOAD, millis};
+        assert_eq!(LONGEST_CLAIM, millis(LONGEST_LOAD + LEASE_LIFE));
     }
 
     #[test]

@@ -79,7 +79,8 @@ pub(crate) use rule::{Act, Ask, Then, Verdict, answered, decide};
 ///
 /// A request that got no answer may have been counted, and one that the client sends again (a cluster's does, after a lost
 /// connection) is counted twice: more is refused then, never more let through. More is let through where the server loses what
-/// it had: evicted states, a failover to a replica that lags behind, a flush.
+/// it had: evicted states, a failover to a replica that lags behind, a flush. A state of more than ten seconds ahead of the server's
+/// time is damaged, and is as none; so where that time is set back further, a burst more is let through.
 ///
 /// A name has one rule: two limiters of the same name, algorithm and namespace count together, in this process and in others. Where
 /// a release changes a rule, what was taken before is taken over as if it were under the new one, at most a whole burst of it.

@@ -5,7 +5,7 @@
 //!
 //! All numbers are whole. Whatever is multiplied or added stays below 2^53, so that Lua's doubles hold it exactly; that is what
 //! the bounds here are for. A state is 49 bytes: a letter for the algorithm, and three numbers of 16 decimal digits. What is no
-//! such state, or one of another algorithm, is as none.
+//! such state, one of another algorithm, or one of more than ten seconds ahead of time, is as none.
 
 use std::time::Duration;
 
@@ -18,6 +18,10 @@ const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 /// Finer than this no window is divided: `MOST` times as much is still exact, twice.
 const STEPS: u64 = 1_000_000_000;
 const EXACT: u64 = 1 << 52;
+
+/// How far ahead of time a state may be, in microseconds: of a server whose clock was set back. What is further ahead is damaged, and
+/// would refuse until its time has come.
+const AHEAD: u64 = 10_000_000;
 
 const DIGITS: usize = 16;
 pub(crate) const STATE: usize = 1 + 3 * DIGITS;
@@ -182,6 +186,7 @@ pub(crate) fn decide(state: Option<&[u8]>, ask: &Ask, now: u64) -> (Verdict, The
     };
     let (letter, _) = ask.rule.parameters();
     let numbers = state.and_then(|state| numbers(state, letter));
+    let numbers = numbers.filter(|[when, ..]| *when <= now.saturating_add(AHEAD));
     let numbers = numbers.unwrap_or_default();
     let (verdict, left, life) = match ask.rule {
         Rule::Gcra {
@@ -244,7 +249,7 @@ fn windows(
     let period = step * steps;
     let start = now - now % period;
     let (count, before) = match began {
-        // This one; or a later one, if the server's clock was set back.
+        // This one; or a later one, if the server's clock was set back a little.
         _ if began >= start => (count, before),
         _ if began + period == start => (0, count),
         _ => (0, 0),

@@ -9,7 +9,7 @@ use crate::envelope::timing::Timing;
 use crate::envelope::{self, Head, Header, Kind, Standing, seal};
 use crate::store::Inner;
 use crate::tags::Place;
-use crate::transition::Rejected;
+use crate::transition::{Rejected, is_left_over};
 use crate::types::Type;
 use crate::verbs::{Raw, ttl_left};
 use crate::{Error, Ttl};
@@ -153,6 +153,10 @@ impl Inner {
                 };
             }
             (_, Standing::Own | Standing::Stale) => "larger than the limit",
+            // Who asks for a lease is told whether the server sees it so, too.
+            (_, Standing::Protected) if asked.is_none() && self.is_left_over(&bytes) => {
+                return Sight::Other(Seen::Nothing);
+            }
             (_, Standing::Protected) => return Sight::Other(Seen::Closed),
             (_, Standing::Corrupt(why)) => why,
             (
@@ -171,6 +175,11 @@ impl Inner {
         };
         let seen = self.reject(key, &Raw::new(bytes), &why.into(), of).await;
         Sight::Other(seen)
+    }
+
+    /// Whether it is a guard in which nobody has a place any more: its key was to be gone by now.
+    fn is_left_over(&self, entry: &[u8]) -> bool {
+        is_left_over(entry, self.backend.now_micros())
     }
 
     /// An entry that is not one of the type's values.

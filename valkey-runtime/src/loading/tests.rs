@@ -196,7 +196,7 @@ async fn who_follows_after_an_update_is_not_served_what_was_stale_before_it() {
     };
     let claim = Placing::Lease {
         token: 77,
-        life: 60_000,
+        life: 10_000,
         rejected: Rejected::Claim(Raw::new(bytes).header.stamp),
     };
     backend.place(b"page:1", &claim).await.unwrap();

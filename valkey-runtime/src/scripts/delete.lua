@@ -1,7 +1,10 @@
--- KEYS: the key. ARGV: the token and the life in milliseconds of the guard that is left, or '' and '0'; or 'expire', and for how
--- many milliseconds a value stays that says until when it is fresh.
+-- KEYS: the key. ARGV: the token and the life in milliseconds of the guard that is left, and 'ours' where another type of the
+-- server's gives way to it; or '' and '0'; or 'expire', and for how many milliseconds a value stays that says until when it is fresh.
 local bytes = redis.pcall('GETRANGE', KEYS[1], 0, 58)
-if type(bytes) ~= 'string' then return 0 end
+if type(bytes) ~= 'string' then
+  if ARGV[3] == 'ours' then place(KEYS[1], nil, ARGV[1], ARGV[2]) end
+  return 0
+end
 local is, b, timed = head(bytes)
 local was = is == 'known' and b[3] == 0 and is_fresh(b, timed) and 1 or 0
 local guard = is == 'known' and b[3] == 3 and guard_in(entry_at(KEYS[1])) or nil

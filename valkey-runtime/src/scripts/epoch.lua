@@ -7,6 +7,12 @@ local function epoch_in(entry)
     if b[2 + i * 9] ~= 0xcf or b[3 + i * 9] ~= 0 or b[4 + i * 9] > 0x1f then return nil end
   end
   if count == 0 then return nil end
+  if count == 5 then
+    local function at(place) return number(b, 3 + place * 9, 10 + place * 9) end
+    local hard, due, soft, start, length = at(0), at(1), at(2), at(3), at(4)
+    if soft <= hard or soft < due then return nil end
+    if length > 31536000000 or start > math.floor(soft / 1000) + 86400000 then return nil end
+  end
   return b, count
 end
 

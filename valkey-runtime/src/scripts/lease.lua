@@ -20,7 +20,7 @@ if entry then
   elseif is == 'known' and b[3] == 2 then
     rejected = ARGV[3] == 'any'
   end
-  if not rejected then return entry end
+  if not rejected and not is_left_over(entry) then return entry end
 end
 local lease = placeholder(2, stamp(ARGV[1])) .. '\196\8' .. ARGV[1]
 redis.call('SET', KEYS[1], lease, 'PX', ARGV[2])

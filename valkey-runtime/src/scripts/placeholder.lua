@@ -37,6 +37,22 @@ local function guard_in(entry)
   return guard
 end
 
+-- Whether the entry is a guard in which somebody has a place.
+local function is_guarded(entry)
+  local guard = guard_in(entry)
+  return guard ~= nil and #guard.writers > 0
+end
+
+-- Whether it is a placeholder that nobody holds any more: a lease that is older than any load lasts, or from the future; a guard
+-- without a place.
+local function is_left_over(entry)
+  local is, b = head(entry)
+  if is ~= 'known' or b[3] < 2 then return false end
+  if b[3] == 3 then return not is_guarded(entry) end
+  local made = number(b, 13, 18) * 16 + math.floor(b[19] / 16)
+  return math.abs(micros - made) > 11000000
+end
+
 local function place_of(guard, token)
   for at, writer in ipairs(guard.writers) do
     if writer.token == token then return at end

@@ -1,11 +1,11 @@
 -- KEYS: the epoch of a tag. ARGV: the clock; '', or over how many milliseconds entries fall due. `Epoch` has it to the byte.
-local bytes = redis.pcall('GET', KEYS[1])
-if type(bytes) ~= 'string' then return 0 end
+local bytes, foreign = entry_at(KEYS[1])
+if foreign then redis.call('DEL', KEYS[1]) end
+if not bytes then return 0 end
 local b, count = epoch_in(bytes)
 if not b then
-  local is, head_of = head(bytes)
   -- What is not known may hide a later invalidation. Writers take their guard away themselves.
-  if is ~= 'known' or head_of[3] ~= 3 then redis.call('DEL', KEYS[1]) end
+  if not is_guarded(bytes) then redis.call('DEL', KEYS[1]) end
   return 0
 end
 local function at(place) return number(b, 3 + place * 9, 10 + place * 9) end

@@ -15,8 +15,11 @@ local function next_low(b)
   return string.char(b[19] - b[19] % 16 + math.floor(low / 256), low % 256)
 end
 
+-- Whether a claim holds still. One that says so for longer than any load lasts is damaged, and so is a pause of over a day.
 local function is_claimed(b)
-  return number(b, 42, 46) * 10 > millis()
+  local left = number(b, 42, 46) * 10 - millis()
+  local longest = b[47] + b[48] + b[49] > 0 and 11000 or 86400000
+  return left > 0 and left < longest + 10
 end
 
 -- Writes a claim that holds for so many milliseconds from now. The token is three bytes; those of zero are nobody's.

@@ -1,12 +1,12 @@
 //! Whether what was loaded may be stored: not if one of its tags was invalidated since the load began.
 
 use super::settle::{Seen, Settling, Step};
-use crate::Result;
 use crate::envelope::Header;
 use crate::envelope::epoch::Epoch;
 use crate::envelope::placeholder::{Lease, Name};
 use crate::store::Inner;
-use crate::transition::{Placing, Put, Rejected, Verb, epoch_life};
+use crate::transition::{Fingerprint, Placing, Put, Rejected, Verb, epoch_life};
+use crate::{Error, Result};
 
 /// How long a mark lives that is not settled.
 const MARK_MILLIS: u64 = 1000;
@@ -39,6 +39,9 @@ impl Inner {
         let lives = known().map(|bid| bid.life);
         let life = lives.reduce(|one, other| Some(one?.max(other?))).flatten();
         let settled = self.settled(&epochs, life).await;
+        if let Some(began) = known().filter_map(|bid| bid.clock).min() {
+            self.mend(&epochs, &settled, began).await;
+        }
         let epoch = |key: &[u8]| settled[epochs.binary_search(&key).ok()?];
         let admits = |bid: &Bid<'_>| {
             let admits = |clock| {
@@ -105,6 +108,32 @@ impl Inner {
                 }
                 Step::Done => return Ok(settling.epochs().collect()),
             };
+        }
+    }
+
+    /// No epoch is above the clock, since that is advanced first. Where one is above the clock at which a load began, it was
+    /// invalidated meanwhile; or one of the two is damaged, and nothing would be stored under the tag any more. So the clock is
+    /// made to reach it. If that is absurdly far ahead, the epoch goes: the next load makes another.
+    async fn mend(&self, epochs: &[&[u8]], settled: &[Option<Epoch>], began: u64) {
+        let newest = settled.iter().flatten().map(|epoch| epoch.newest()).max();
+        let Some(newest) = newest.filter(|newest| *newest > began) else {
+            return;
+        };
+        let mended = async {
+            let clock = self.backend.reach(newest).await?;
+            for (key, epoch) in epochs.iter().zip(settled) {
+                if let Some(epoch) = epoch.filter(|epoch| epoch.newest() > clock) {
+                    let same = Verb::RemoveIfSame(Fingerprint::of(&epoch.to_bytes()));
+                    self.backend.apply(key, &same).await?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = mended.await {
+            self.log_failure(
+                error.during("get_or_load"),
+                "the clock of the tags is not compared with an epoch",
+            );
         }
     }
 

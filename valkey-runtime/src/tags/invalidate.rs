@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::{Tag, TagWriter};
+use crate::envelope::epoch::LONGEST_SPREAD;
 use crate::loading::{LEASE_LIFE, LONGEST_LOAD, millis};
 use crate::store::{Inner, Store};
 use crate::trace::{About, Ending, traced};
@@ -57,6 +58,7 @@ impl Invalidation {
             (Invalidation::Dead, hold) => Verb::Delete(Some(Hold {
                 token,
                 life: hold_of_tags(hold.into()),
+                ours: true,
             })),
         }
     }
@@ -154,8 +156,7 @@ impl Store {
         time: Duration,
     ) -> impl Future<Output = Result<()>> + Send + use<'_, N> {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        // A year, which keeps sums of times far from overflowing.
-        let over = millis.min(365 * 24 * 60 * 60 * 1000);
+        let over = millis.min(LONGEST_SPREAD);
         self.invalidation("expire_tag", [tag], Invalidation::Due(over))
     }
 

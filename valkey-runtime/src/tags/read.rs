@@ -10,6 +10,7 @@ use crate::envelope::epoch::{Epoch, Verdict};
 use crate::envelope::timing::Timing;
 use crate::envelope::{self, Head, Header, Kind};
 use crate::store::Inner;
+use crate::transition::LONGEST_AHEAD;
 use crate::verbs::Meta;
 
 /// Epochs as they were found after the call had begun, in the order of their keys.
@@ -159,6 +160,10 @@ impl Inner {
             // Written before the type had tags: nothing tells whether one was invalidated since.
             return outdated.filter(|_| meta.tagged);
         };
+        if clock > (header.stamp >> 12).saturating_add(LONGEST_AHEAD) {
+            // Nobody loads under a clock that is so far ahead of time: it is damaged, and no invalidation would reach it.
+            return outdated;
+        }
         let fresh_until = match verdict(header.tags(bytes), epoch, clock, header.stamp) {
             Some(Verdict::Valid) => u64::MAX,
             Some(Verdict::FreshUntil(until)) => until,

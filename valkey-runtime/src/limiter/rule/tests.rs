@@ -62,6 +62,34 @@ fn a_fixed_window_begins_anew_with_each_period() {
     assert!(limit.take(3, NOW + 1_000_000).allowed);
 }
 
+/// Which no server writes whose clock was not set back so far: else it would refuse until its time has come.
+#[test]
+fn a_state_from_the_future_is_as_none() {
+    const AHEAD: u64 = 10_000_000;
+    for rule in [
+        Rule::gcra(2, SECOND, 2),
+        Rule::fixed(2, SECOND),
+        Rule::sliding(2, SECOND),
+    ] {
+        let rule = rule.unwrap();
+        for (ahead, allowed) in [(AHEAD, false), (AHEAD + 1_000_000, true), (1 << 50, true)] {
+            let mut limit = limit(Ok(rule));
+            assert!(limit.take(2, NOW + ahead).allowed);
+            let verdict = limit.take(2, NOW);
+            assert_eq!(verdict.allowed, allowed, "{rule:?} {ahead}");
+            if allowed {
+                assert!(!limit.take(1, NOW).allowed, "it counts from then on");
+            }
+        }
+        // Each number at its most.
+        let (letter, _) = rule.parameters();
+        let state = format!("{letter}{}", "9".repeat(48));
+        let mut limit = limit(Ok(rule));
+        limit.state = Some(state.into_bytes().try_into().unwrap());
+        assert!(limit.take(2, NOW).allowed);
+    }
+}
+
 #[test]
 fn a_window_begins_with_the_clocks_own() {
     let seconds = [

@@ -119,7 +119,11 @@ impl Request {
                 change(entry, lease(shown, token, Rejected::Any { version }));
             }
             Request::Enter { token } => {
-                let verb = Placing::Enter { token, life: LIFE };
+                let verb = Placing::Enter {
+                    token,
+                    life: LIFE,
+                    ours: false,
+                };
                 change(entry, apply_placing(shown, &verb, NOW));
             }
             Request::Fill {

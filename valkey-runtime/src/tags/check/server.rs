@@ -11,7 +11,9 @@ use crate::envelope::{self, Head, Header};
 use crate::explore::names::Visitor;
 use crate::loading::parts::{Asked, Seen, seen};
 use crate::tags::read::verdict;
-use crate::transition::{self, Change, Placing, Put, Raise, Rejected, Verb, apply, apply_placing};
+use crate::transition::{
+    self, Change, Placing, Put, Raise, Rejected, Tick, Verb, apply, apply_placing,
+};
 
 /// The row in the database, by its number: each write makes the next.
 pub(super) type Row = u8;
@@ -177,7 +179,7 @@ impl Server {
                 self.epoch.is_none() && self.apply_to_epoch(&verb)
             }
             Request::Advance => {
-                self.clock = Some(transition::clock(self.clock, true, now));
+                self.clock = Some(transition::ticked(self.clock, Tick::Advance, now));
                 true
             }
             Request::Raise { clock } => {
@@ -189,7 +191,11 @@ impl Server {
             }
             Request::Delete => self.apply_to_epoch(&Verb::Delete(None)),
             Request::Enter { token } => {
-                self.place_at_epoch(&Placing::Enter { token, life: LIFE });
+                self.place_at_epoch(&Placing::Enter {
+                    token,
+                    life: LIFE,
+                    ours: false,
+                });
                 true
             }
             Request::Leave { token } => self.apply_to_epoch(&Verb::Leave { token, hold: 0 }),
@@ -198,7 +204,7 @@ impl Server {
 
     /// The clock is looked at, and made if there is none.
     pub(super) fn read_clock(&mut self, now: u64) -> u64 {
-        let clock = transition::clock(self.clock, false, now);
+        let clock = transition::ticked(self.clock, Tick::Read, now);
         *self.clock.insert(clock)
     }
 
