@@ -218,7 +218,8 @@ impl Front {
             Request::Read.each(others).chain([(Request::Read, key)]),
             self.backend.get_with(key, others)
         )?;
-        if self.is_clear() {
+        let was_clear = lost.is_none() && lost_beside.iter().all(Option::is_none);
+        if was_clear && self.is_clear() {
             return Ok((placed(key, found), beside));
         }
         let known = |key: &[u8], lost, found| match self.withholds(key) {
@@ -990,4 +991,357 @@ fn spread<T>(asked: &[bool], found: Vec<T>, others: impl Fn() -> T) -> Vec<T> {
         answer.unwrap_or_else(&others)
     });
     places.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::Store;
+    use crate::envelope::Header;
+    use crate::envelope::placeholder::Name;
+    use crate::transition::{Raise, Rejected};
+    use bytes::Bytes;
+
+    const KEY: &[u8] = b"user:1";
+
+    fn front(store: &Store) -> &Arc<Front> {
+        &store.inner().backend
+    }
+
+    /// Whether a deletion of the key is kept, with what hold; and forgets it.
+    fn kept(front: &Arc<Front>, key: &[u8]) -> Option<u64> {
+        front.with(|undelivered| {
+            let hold = undelivered.hold(key);
+            let now = undelivered.now();
+            undelivered.settle(key, now);
+            hold
+        })
+    }
+
+    fn every_error() -> impl Iterator<Item = Error> {
+        let kinds = ErrorKind::ALL.into_iter();
+        kinds.flat_map(|kind| [Error::new(kind, "x"), Error::new(kind, "x").refused()])
+    }
+
+    /// Refused for what it is, nothing was changed. Else it may have been carried out; or, where it was not sent since the server
+    /// did not answer before, of whatever kind that failure was, it was to replace what is there.
+    #[tokio::test]
+    async fn a_set_that_may_have_changed_something_or_was_not_sent_leaves_a_deletion() {
+        let store = Store::memory();
+        let front = front(&store);
+        for error in every_error() {
+            front.note_stored(KEY, None, Some(&error));
+            let unknown = matches!(
+                error.kind(),
+                ErrorKind::Connection
+                    | ErrorKind::Timeout
+                    | ErrorKind::Loading
+                    | ErrorKind::ReadOnly
+                    | ErrorKind::OutOfMemory
+                    | ErrorKind::Unavailable
+            );
+            let expected = (unknown || error.is_refused()).then_some(0);
+            assert_eq!(kept(front, KEY), expected, "{error}");
+        }
+        front.keep(KEY, 0);
+        front.note_stored(KEY, front.now(), None);
+        assert_eq!(kept(front, KEY), None, "it was replaced");
+    }
+
+    #[tokio::test]
+    async fn whatever_invalidates_and_fails_leaves_a_deletion_with_its_hold() {
+        let store = Store::memory();
+        let front = front(&store);
+        let (token, stamp, ours) = (7, 7, false);
+        let hold = Hold {
+            token,
+            life: 300,
+            ours,
+        };
+        let name = Name { token, stamp };
+        let (lease, put) = (
+            crate::envelope::placeholder::Lease::Placed(name),
+            crate::transition::Put {
+                version: 1,
+                bytes: b"x",
+                ttl: None,
+            },
+        );
+        let raise = Raise {
+            clock: 1,
+            over: None,
+        };
+        let through = Verb::StoreThrough {
+            guard: name,
+            hold: 200,
+            put,
+        };
+        for (verb, hold) in [
+            (Verb::Delete(None), Some(0)),
+            (Verb::Delete(Some(hold)), Some(300)),
+            (Verb::Expire { keep: 100 }, Some(0)),
+            (Verb::Raise(raise), Some(0)),
+            (Verb::Leave { token, hold: 0 }, Some(0)),
+            (Verb::Leave { token, hold: 100 }, Some(100)),
+            (through, Some(200)),
+            (Verb::SetIfAbsent(put, None), None),
+            (Verb::SetIfPresent(put, None), None),
+            (Verb::Fill { lease, put }, None),
+            (Verb::Discard(lease), None),
+            (Verb::RenewLease { lease, life: 9 }, None),
+            (Verb::RenewGuard { token, life: 9 }, None),
+        ] {
+            for error in every_error() {
+                front.note_applied(KEY, &verb, None, Some(&error));
+                let hold = hold.filter(|_| error.kind() != ErrorKind::Config);
+                assert_eq!(kept(front, KEY), hold, "{verb:?}: {error}");
+            }
+            front.keep(KEY, 0);
+            front.note_applied(KEY, &verb, front.now(), None);
+            assert_eq!(kept(front, KEY).is_none(), hold.is_some(), "{verb:?}");
+        }
+    }
+
+    /// Polls a request once, which is held there, and drops it.
+    fn dropped_half_way<T>(front: &Front, request: Request, call: impl Future<Output = T>) {
+        let held = front.faults.hold_next(request);
+        let mut call = pin!(call);
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = call.as_mut().poll(&mut context);
+        assert!(matches!(polled, Poll::Pending));
+        held.release();
+    }
+
+    #[tokio::test]
+    async fn what_is_dropped_half_way_leaves_a_deletion_if_it_would_have_changed_what_is_there() {
+        let store = Store::memory();
+        let front = front(&store);
+        let put = crate::transition::Put {
+            version: 1,
+            bytes: b"x",
+            ttl: None,
+        };
+        dropped_half_way(front, Request::Store, front.set(KEY, b"x".to_vec(), None));
+        assert_eq!(kept(front, KEY), Some(0));
+        let delete = Verb::Delete(None);
+        dropped_half_way(front, Request::Delete, front.apply(KEY, &delete));
+        assert_eq!(kept(front, KEY), Some(0));
+        let (token, hold) = (7, 100);
+        let leave = Verb::Leave { token, hold };
+        let keys = [KEY.to_vec()];
+        dropped_half_way(front, Request::Guard, front.apply_many(&keys, &leave));
+        assert_eq!(kept(front, KEY), Some(100));
+        let (bytes, ttl) = (&b"x"[..], None);
+        let set = [Write::Set { bytes, ttl }];
+        dropped_half_way(front, Request::Store, front.write_each(&[KEY], &set));
+        assert_eq!(kept(front, KEY), Some(0));
+        let if_absent = Verb::SetIfAbsent(put, None);
+        dropped_half_way(front, Request::Store, front.apply(KEY, &if_absent));
+        assert_eq!(kept(front, KEY), None);
+        let epoch = &b"::tag:a"[..];
+        let epochs = [(epoch, 9)];
+        let advancing = front.advance_for(&epochs);
+        dropped_half_way(front, Request::Delete, advancing);
+        assert_eq!(kept(front, epoch), Some(9));
+        assert_eq!(front.undelivered(), 0);
+    }
+
+    /// Until it is delivered the server may have what is old: nothing of it is read, nor is anything stored in its place.
+    #[tokio::test]
+    async fn what_waits_for_its_deletion_is_hidden_from_whatever_reads() {
+        let store = Store::memory();
+        let front = front(&store);
+        let value = Header::value(1, 7).of(b"user:2").to_bytes().to_vec();
+        for key in [KEY, b"user:2"] {
+            front.backend.set(key, value.clone(), None).await.unwrap();
+        }
+        let failing = crate::testing::Fault::error(ErrorKind::Timeout).at("user:1");
+        front.faults.fail_all(failing.clone().on(Request::Delete));
+        front.keep(KEY, 0);
+        let (keys, both) = ([KEY.to_vec(), b"user:2".to_vec()], [KEY, b"user:2"]);
+        let entry = Found::Entry(value.clone().into());
+        let expected = [Found::Withheld, entry.clone()];
+
+        // The request is not even sent: else it would fail.
+        front.faults.fail_all(failing.clone().on(Request::Read));
+        front.faults.fail_all(failing.clone().on(Request::Lease));
+        front.faults.fail_all(failing.on(Request::Store));
+        assert_eq!(front.get(KEY).await.unwrap(), Found::Withheld);
+        assert_eq!(front.head(KEY).await.unwrap(), Found::Withheld);
+        let withheld = (Found::Withheld, None);
+        assert_eq!(front.get_and_ttl(KEY).await.unwrap(), withheld);
+        assert_eq!(front.head_and_ttl(KEY).await.unwrap(), withheld);
+        assert_eq!(front.get_many(&both).await.unwrap(), expected);
+        assert_eq!(front.heads(&keys).await.unwrap().len(), 2);
+        assert_eq!(front.heads(&keys).await.unwrap()[0], Found::Withheld);
+        let lease = Placing::Lease {
+            token: 7,
+            life: 9,
+            rejected: Rejected::None,
+        };
+        assert_eq!(front.place(KEY, &lease).await.unwrap(), Found::Withheld);
+        let placed = front.place_many(&both, &[lease; 2]).await.unwrap();
+        let placed: Vec<_> = placed.into_iter().map(Result::unwrap).collect();
+        assert_eq!(placed, expected);
+        let put = crate::transition::Put {
+            version: 1,
+            bytes: &value,
+            ttl: None,
+        };
+        let touch = crate::transition::Touch {
+            version: 1,
+            key: crate::envelope::seal::of_key(b"user:2"),
+            ttl: None,
+            keep: 0,
+            max_age: None,
+            seen: None,
+        };
+        for verb in [Verb::Touch(touch), Verb::SetIfPresent(put, None)] {
+            assert!(!front.apply(KEY, &verb).await.unwrap(), "{verb:?}");
+            let answers = front.apply_many(&keys, &verb).await.unwrap();
+            let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+            assert_eq!(answers, [false, true], "{verb:?}");
+        }
+
+        // What does not go by what is there is.
+        front
+            .backend
+            .set(b"user:2", value.clone(), None)
+            .await
+            .unwrap();
+        front.faults.recover();
+        front
+            .faults
+            .fail_all(crate::testing::Fault::error(ErrorKind::Timeout).on(Request::Delete));
+        let (found, beside) = front.get_with(b"user:2", &keys[..1]).await.unwrap();
+        assert_eq!((found, beside), (entry, vec![Found::Withheld]));
+        let enter = Placing::Enter {
+            token: 7,
+            life: 9000,
+            ours: false,
+        };
+        assert!(matches!(
+            front.place(KEY, &enter).await,
+            Ok(Found::Entry(_))
+        ));
+        front.set(KEY, b"y".to_vec(), None).await.unwrap();
+        assert_eq!(front.undelivered(), 0, "it was replaced");
+    }
+
+    /// What is delivered of tags comes after the clock: else what was loaded before could be stored after.
+    #[tokio::test]
+    async fn epochs_are_deleted_only_once_the_clock_is_advanced() {
+        let store = Store::memory();
+        let front = front(&store);
+        let epoch = b"::tag:a";
+        let before = front.clock().await.unwrap();
+        let clock = crate::testing::Fault::error(ErrorKind::Timeout).at("::clock");
+        front.faults.fail_all(clock.on(Request::Delete));
+        front.keep(epoch, 0);
+        front.keep(KEY, 0);
+        while front.undelivered() > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(front.with(|undelivered| undelivered.holds(epoch)));
+        assert_eq!(front.clock().await.unwrap(), before);
+        front.faults.recover();
+        while front.undelivered() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert!(front.clock().await.unwrap() > before);
+    }
+
+    #[tokio::test]
+    async fn an_epoch_whose_clock_is_not_advanced_is_kept_with_its_hold() {
+        let store = Store::memory();
+        let front = front(&store);
+        let epoch = b"::tag:a".to_vec();
+        let hold = |_| {
+            Verb::Delete(Some(Hold {
+                token: 7,
+                life: 9,
+                ours: true,
+            }))
+        };
+        for at in ["::clock", "::tag:a"] {
+            let fault = crate::testing::Fault::error(ErrorKind::Timeout).at(at);
+            front.faults.fail_next(fault.on(Request::Delete));
+            let raised = front.raise(std::slice::from_ref(&epoch), hold).await;
+            let failed = raised.and_then(|each| each.into_iter().collect::<Result<Vec<_>, _>>());
+            assert_eq!(failed.unwrap_err().kind(), ErrorKind::Timeout, "{at}");
+            assert_eq!(kept(front, &epoch), Some(9), "{at}");
+        }
+        front
+            .raise(std::slice::from_ref(&epoch), hold)
+            .await
+            .unwrap();
+        assert_eq!(kept(front, &epoch), None);
+    }
+
+    /// Which was under way when a purge ended it: what it is answered with is from before.
+    #[tokio::test]
+    async fn a_read_that_began_after_a_loss_goes_by_it_to_its_end() {
+        let store = Store::memory();
+        let front = front(&store);
+        let old = Header::value(1, front.now_micros() << 12).of(KEY);
+        let old = Bytes::copy_from_slice(&old.to_bytes());
+        let keys = [KEY.to_vec()];
+        let borrowed = [KEY];
+        let lease = Placing::Lease {
+            token: 7,
+            life: 9,
+            rejected: Rejected::None,
+        };
+        for read in 0..9 {
+            front.backend.set(KEY, old.to_vec(), None).await.unwrap();
+            front.with(|undelivered| {
+                for at in 0..=MOST {
+                    undelivered.keep(format!("user:-{at}").as_bytes(), 0, 5, front.now_micros());
+                }
+            });
+            let request = if read < 7 {
+                Request::Read
+            } else {
+                Request::Lease
+            };
+            let held = front.faults.hold_next(request);
+            let reading = async {
+                match read {
+                    0 => front.get(KEY).await.unwrap(),
+                    1 => front.get_with(KEY, &[]).await.unwrap().0,
+                    2 => front.get_with(b"x", &keys).await.unwrap().1.remove(0),
+                    3 => front.get_many(&borrowed).await.unwrap().remove(0),
+                    4 => front.heads(&keys).await.unwrap().remove(0),
+                    5 => front.head(KEY).await.unwrap(),
+                    6 => front.get_and_ttl(KEY).await.unwrap().0,
+                    7 => front.place(KEY, &lease).await.unwrap(),
+                    _ => {
+                        let placed = front.place_many(&borrowed, &[lease]).await.unwrap();
+                        placed.into_iter().next().unwrap().unwrap()
+                    }
+                }
+            };
+            let purging = async {
+                held.reached().await;
+                let purge = front.purge();
+                front.with(|undelivered| {
+                    assert!(undelivered.lost_until(KEY, 5).is_some(), "{read}");
+                    let now = undelivered.now();
+                    for at in 0..MOST {
+                        undelivered.settle(format!("user:-{at}").as_bytes(), now);
+                    }
+                });
+                front.purged(&Scope::new(vec![b"user:".to_vec()]), purge);
+                assert!(front.is_clear(), "{read}");
+                held.release();
+            };
+            let (found, ()) = tokio::join!(reading, purging);
+            assert!(matches!(found, Found::Outdated(_)), "{read}: {found:?}");
+            let after = front.get(KEY).await.unwrap();
+            assert_eq!(after, Found::Entry(old.clone()), "{read}");
+        }
+    }
 }

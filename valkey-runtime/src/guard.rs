@@ -159,6 +159,8 @@ pub struct Guard {
     stamps: Vec<Option<u64>>,
     /// None in a store that is closed.
     renewal: Option<AbortHandle>,
+    /// Whether the write is known to be committed.
+    written: bool,
     /// Whether it was ended by a call, however that went.
     ended: bool,
 }
@@ -237,6 +239,7 @@ impl Guard {
             life,
             stamps,
             renewal,
+            written: false,
             ended: false,
         };
         match refusal {
@@ -314,9 +317,14 @@ impl Guard {
     }
 
     async fn leave(mut self, written: bool) -> Result<bool> {
-        let advanced = self.advance().await;
+        self.written = written;
+        let advanced = match written {
+            true => self.advance().await,
+            // What was loaded until now is as good as before.
+            false => Ok(()),
+        };
         self.end();
-        let left = self.apply_each(&self.leaves(written)).await;
+        let left = self.apply_each(&self.leaves()).await;
         match advanced.and(left) {
             Ok(had) => Ok(had.into_iter().all(|had| had)),
             Err(error) => Err(self.of.failed(error.during("release"))),
@@ -334,25 +342,29 @@ impl Guard {
         if advanced.is_err() {
             let values = self.keys.len() - self.tags;
             // In case they are lost.
-            let epochs = self.keys.split_off(values);
-            epochs.iter().for_each(|epoch| backend.keep(epoch, 0));
+            for at in values..self.keys.len() {
+                backend.keep(&self.keys[at], self.hold_at(at));
+            }
+            self.keys.truncate(values);
             self.stamps.truncate(values);
             self.tags = 0;
         }
         advanced
     }
 
+    /// For how many milliseconds a guard stays at the key of this number after the write.
+    fn hold_at(&self, at: usize) -> u64 {
+        match at < self.keys.len() - self.tags {
+            true => self.hold,
+            false => hold_of_tags(self.tag_hold),
+        }
+    }
+
     /// What takes the writer out of all guards.
-    fn leaves(&self, written: bool) -> Vec<Verb<'static>> {
-        let (token, values) = (self.token, self.keys.len() - self.tags);
-        let hold = |at| match written {
-            false => 0,
-            true if at < values => self.hold,
-            true => hold_of_tags(self.tag_hold),
-        };
+    fn leaves(&self) -> Vec<Verb<'static>> {
         let verbs = (0..self.keys.len()).map(|at| Verb::Leave {
-            token,
-            hold: hold(at),
+            token: self.token,
+            hold: if self.written { self.hold_at(at) } else { 0 },
         });
         verbs.collect()
     }
@@ -365,16 +377,17 @@ impl Guard {
 
     /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
     async fn store_through(mut self, mut sealed: Sealed, version: u16) -> Result<bool> {
+        self.written = true;
         let Some(&Some(stamp)) = self.stamps.first() else {
             return self.leave(true).await;
         };
         if sealed.header.clock.is_some() && !self.admits(&mut sealed).await {
             return self.leave(true).await;
         }
+        // However that goes, the key's guard ends: the value has none of these tags, and what lies there may be old.
         let advanced = self.advance().await;
-        advanced.map_err(|error| self.of.failed(error.during("write_through")))?;
         self.end();
-        let mut verbs: Vec<Verb<'_>> = self.leaves(true);
+        let mut verbs: Vec<Verb<'_>> = self.leaves();
         if let Some(first) = verbs.first_mut() {
             *first = Verb::StoreThrough {
                 guard: Name {
@@ -389,14 +402,16 @@ impl Guard {
                 },
             };
         }
-        let stored = self.apply_each(&verbs).await;
-        let stored = stored.map_err(|error| self.of.failed(error.during("write_through")))?;
-        let stored = stored.first() == Some(&true);
+        let answers = self.apply_each(&verbs).await;
+        let stored = matches!(&answers, Ok(answers) if answers.first() == Some(&true));
         if stored {
             let counters = self.of.counters();
             counters.add(Count::WrittenBytes, sealed.bytes.len());
         }
-        Ok(stored)
+        match advanced.and(answers) {
+            Ok(_) => Ok(stored),
+            Err(error) => Err(self.of.failed(error.during("write_through"))),
+        }
     }
 
     /// Whether the tags of what was written let it be stored. It was made after the clock was read; those that are invalidated
@@ -423,9 +438,14 @@ impl Guard {
 
     /// Keeps deletions of the keys that have no guard.
     fn keep_unplaced(&self) {
-        let keys = self.keys.iter().zip(&self.stamps);
-        for (key, _) in keys.filter(|(_, stamp)| stamp.is_none()) {
-            self.store.inner().backend.keep(key, self.hold);
+        self.keep_if(|stamp| stamp.is_none());
+    }
+
+    fn keep_if(&self, wanted: impl Fn(&Option<u64>) -> bool) {
+        for (at, key) in self.keys.iter().enumerate() {
+            if wanted(&self.stamps[at]) {
+                self.store.inner().backend.keep(key, self.hold_at(at));
+            }
         }
     }
 
@@ -442,11 +462,12 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do.
+    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do. Where the
+    /// write is committed, and its end was dropped half-way, there is one of each key: its guard may have been lost meanwhile.
     fn drop(&mut self) {
         self.stop_renewing();
         if !self.ended {
-            self.keep_unplaced();
+            self.keep_if(|stamp| self.written || stamp.is_none());
         }
     }
 }
@@ -607,5 +628,40 @@ fn log_unconfirmed(ended: Result<bool>, of: &Type) {
             Some(of.name()),
             "the end of a guard is not confirmed; the deletion of its key is queued",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loading::tests::User;
+
+    #[test]
+    fn a_guard_lasts_from_ten_milliseconds_to_a_day_and_its_hold_no_longer() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        const MILLI: Duration = Duration::from_millis(1);
+        let times = |options: UpdateOptions| times(&options, &Meta::of::<User>());
+        let life = |life| times(UpdateOptions::new().guard_life(life)).map(|(life, _)| life);
+        let hold = |hold| times(UpdateOptions::new().hold(hold)).map(|(_, hold)| hold);
+        assert_eq!(times(UpdateOptions::new()).unwrap(), (10_000, 0));
+        assert_eq!(life(10 * MILLI).unwrap(), 10);
+        assert_eq!(
+            (life(DAY).unwrap(), hold(DAY).unwrap()),
+            (86_400_000, 86_400_000)
+        );
+        assert_eq!(
+            (hold(MILLI).unwrap(), hold(Duration::ZERO).unwrap()),
+            (1, 0)
+        );
+        for wrong in [
+            life(10 * MILLI - Duration::from_nanos(1)),
+            life(Duration::ZERO),
+            life(DAY + MILLI),
+            life(Duration::MAX),
+            hold(DAY + MILLI),
+            hold(Duration::MAX),
+        ] {
+            assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Config);
+        }
     }
 }

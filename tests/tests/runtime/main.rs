@@ -11,6 +11,7 @@ mod conformance;
 mod counting;
 mod database;
 mod faults;
+mod guard_faults;
 mod http;
 mod invalidations;
 mod kit;

@@ -587,6 +587,7 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
     };
     let touch = Touch {
         version,
+        key: 0,
         ttl,
         keep: 0,
         max_age: None,
