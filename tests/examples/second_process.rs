@@ -78,7 +78,10 @@ fn row(value: u64) -> Row {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().expect("the URL of the server");
-    let store = Store::connect(&url).await.expect("a server");
+    // However busy the machine is.
+    let builder = Store::builder().url(&url);
+    let builder = builder.command_timeout(Duration::from_secs(30));
+    let store = builder.connect().await.expect("a server");
     println!("ready");
     let mut lines = std::io::stdin().lock().lines();
     while let Some(line) = next(&mut lines) {

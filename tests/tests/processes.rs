@@ -132,6 +132,8 @@ fn a_load_of_another_process_that_an_update_overtook_is_not_stored() {
 }
 
 const LOAD_MS: i128 = 300;
+/// For what a busy machine adds; less than the 10 s for which a load of another process is waited for.
+const BUSY_MS: i128 = 5000;
 
 #[test]
 fn two_thousand_tasks_of_two_processes_load_once() {
@@ -143,7 +145,7 @@ fn two_thousand_tasks_of_two_processes_load_once() {
     let [a, b] = processes.each_mut().map(Process::herd);
     assert_eq!(a.loads + b.loads, 1);
     assert!(
-        a.longest_ms.max(b.longest_ms) <= LOAD_MS + 1000,
+        a.longest_ms.max(b.longest_ms) <= LOAD_MS + BUSY_MS,
         "{} ms, {} ms",
         a.longest_ms,
         b.longest_ms
@@ -165,7 +167,7 @@ fn a_process_that_is_killed_in_mid_load_is_taken_over_from() {
     let herd = other.herd();
     assert_eq!(herd.loads, 1, "two in all");
     assert!(
-        herd.longest_ms <= 2 * LOAD_MS + LEASE_LIFE_MS + 1000,
+        herd.longest_ms <= 2 * LOAD_MS + LEASE_LIFE_MS + BUSY_MS,
         "{} ms",
         herd.longest_ms
     );

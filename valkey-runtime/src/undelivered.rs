@@ -269,7 +269,7 @@ mod tests {
         );
         // The first was at 7 with a hold of 2 ms, and the server is an hour ahead.
         let hour = 3_600_000_000;
-        let last = hour + 2007 + MARGIN;
+        let last = hour + 2007 + 1_000_000;
         let outdated = |key: &[u8], micros| {
             let until = undelivered.lost_until(key, 5);
             until.is_some_and(|until| outdated(&entry(micros), until + hour).is_some())
