@@ -8,6 +8,7 @@ mod alias;
 mod key;
 #[cfg(test)]
 mod refusals;
+mod serde;
 mod tags;
 mod together;
 mod values;
@@ -26,6 +27,7 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
     let fields = fields(&written, errors)?;
     let owned = owns_its_data(fields, &written.generics, errors);
     together::attributes(&written, errors);
+    serde::round_trips(&written, fields, errors);
     let mut model = model::Cached {
         runtime: values::runtime(written.runtime.as_ref(), &written.ident, errors),
         prefix: values::prefix(written.prefix.as_ref(), &written.ident, errors),

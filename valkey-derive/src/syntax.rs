@@ -4,10 +4,11 @@
 //! its form here.
 
 use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, Data, DeriveInput, ExprPath, Generics, Ident, Lit, LitStr, Member, Meta, Token,
-    Type, Visibility,
+    Attribute, Data, DeriveInput, ExprPath, Generics, Ident, Lit, LitStr, Member, Token, Type,
+    Visibility,
 };
 
 use crate::args::{Args, Named, Place};
@@ -50,6 +51,8 @@ pub(crate) struct Cached {
     /// The function that validates, if it is one; else it is found by the type's traits.
     pub(crate) validate: Option<Named<FunctionPath>>,
     pub(crate) runtime: Option<LitStr>,
+    /// What is in its `#[serde(…)]`.
+    pub(crate) serde: Vec<Serde>,
 }
 
 pub(crate) enum Body<F> {
@@ -63,8 +66,14 @@ pub(crate) struct Field {
     pub(crate) ty: Type,
     pub(crate) key: Option<Key>,
     pub(crate) alias: Option<Alias>,
-    /// The names in its `#[serde(…)]`.
-    pub(crate) serde: Vec<Ident>,
+    /// What is in its `#[serde(…)]`.
+    pub(crate) serde: Vec<Serde>,
+}
+
+/// One of several in a `#[serde(…)]`: `skip`, `default = "path"`, `rename(serialize = "name")`.
+pub(crate) struct Serde {
+    pub(crate) name: Ident,
+    rest: Vec<TokenTree>,
 }
 
 /// `key` on a field.
@@ -134,6 +143,7 @@ impl Cached {
             clear: args.flag("clear").is_some(),
             validate: args.flag_or_value("validate"),
             runtime: args.value("crate"),
+            serde: serde_items(&input.attrs),
             body: Body::read(input.data, |member, field| {
                 Field::read(member, field, errors)
             }),
@@ -162,15 +172,41 @@ impl Field {
             ty: field.ty,
             key,
             alias,
-            serde: serde_names(&field.attrs),
+            serde: serde_items(&field.attrs),
         }
     }
 
     /// The first of `names` that is in the field's `#[serde(…)]`.
     pub(crate) fn serde(&self, names: &[&str]) -> Option<&Ident> {
-        self.serde
-            .iter()
-            .find(|name| names.iter().any(|wanted| name == wanted))
+        serde_named(&self.serde, names).map(|item| &item.name)
+    }
+}
+
+/// The first of `names` that is in a `#[serde(…)]`.
+pub(crate) fn serde_named<'s>(serde: &'s [Serde], names: &[&str]) -> Option<&'s Serde> {
+    serde
+        .iter()
+        .find(|item| names.iter().any(|wanted| item.name == wanted))
+}
+
+impl Serde {
+    /// The text in `name = "text"`.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self.rest.as_slice() {
+            [TokenTree::Punct(equals), TokenTree::Literal(text)] if equals.as_char() == '=' => {
+                let text: LitStr = syn::parse2(text.to_token_stream()).ok()?;
+                Some(text.value())
+            }
+            _ => None,
+        }
+    }
+
+    /// What is in `name(…)`.
+    pub(crate) fn items(&self) -> Option<Vec<Serde>> {
+        match self.rest.as_slice() {
+            [TokenTree::Group(group)] => Some(items_of(group.stream())),
+            _ => None,
+        }
     }
 }
 
@@ -211,26 +247,36 @@ impl<F> Body<F> {
     }
 }
 
-/// The names at the top level of all `#[serde(…)]`: `skip`, `default`, `rename`. Whether they are written rightly is for
+/// What is at the top level of all `#[serde(…)]`: `skip`, `default`, `rename = "name"`. Whether it is written rightly is for
 /// serde to say.
-fn serde_names(attrs: &[Attribute]) -> Vec<Ident> {
-    let mut names = Vec::new();
-    for attr in attrs.iter().filter(|attr| attr.path().is_ident("serde")) {
-        let Meta::List(list) = &attr.meta else {
-            continue;
-        };
-        let mut at_start = true;
-        for token in TokenStream::into_iter(list.tokens.clone()) {
-            match token {
-                TokenTree::Ident(name) if at_start => names.push(name),
-                TokenTree::Punct(punct) if punct.as_char() == ',' => {
-                    at_start = true;
-                    continue;
-                }
-                _ => {}
+fn serde_items(attrs: &[Attribute]) -> Vec<Serde> {
+    let of_serde = attrs.iter().filter(|attr| attr.path().is_ident("serde"));
+    let lists = of_serde.filter_map(|attr| attr.meta.require_list().ok());
+    lists
+        .flat_map(|list| items_of(list.tokens.clone()))
+        .collect()
+}
+
+fn items_of(tokens: TokenStream) -> Vec<Serde> {
+    let mut items = Vec::new();
+    let mut at_start = true;
+    for token in tokens {
+        match token {
+            TokenTree::Ident(name) if at_start => items.push(Serde {
+                name,
+                rest: Vec::new(),
+            }),
+            TokenTree::Punct(punct) if punct.as_char() == ',' => {
+                at_start = true;
+                continue;
             }
-            at_start = false;
+            token => {
+                if let Some(item) = items.last_mut().filter(|_| !at_start) {
+                    item.rest.push(token);
+                }
+            }
         }
+        at_start = false;
     }
-    names
+    items
 }

@@ -356,6 +356,125 @@ fn serde_attributes_are_left_to_serde() {
     );
 }
 
+#[test]
+fn what_serde_would_write_and_not_read_is_a_mistake() {
+    let on_type = |attrs: &str, fields: &str| {
+        let source =
+            format!("#[serde({attrs})] struct User {{ #[cached(key)] id: u64, {fields} }}");
+        mistakes(&source)
+    };
+    let of = |fields: &str| on_type("", fields);
+    let first_words = |mistakes: Vec<String>| match mistakes.as_slice() {
+        [one] => one.split(' ').take(3).collect::<Vec<_>>().join(" "),
+        other => panic!("{other:?}"),
+    };
+    for (fields, words) in [
+        (
+            "#[serde(skip_serializing)] a: String",
+            "with `skip_serializing` the",
+        ),
+        (
+            "#[serde(skip_serializing, with = \"x\")] a: Option<String>",
+            "with `skip_serializing` the",
+        ),
+        (
+            "#[serde(skip_serializing_if = \"f\")] a: Vec<u8>",
+            "what `skip_serializing_if` leaves",
+        ),
+        ("#[serde(rename(serialize = \"b\"))] a: u8", "the field is"),
+        (
+            "#[serde(rename(deserialize = \"b\"))] a: u8",
+            "the field is",
+        ),
+        (
+            "#[serde(rename(serialize = \"b\", deserialize = \"c\"))] a: u8",
+            "the field is",
+        ),
+        (
+            "#[serde(rename(serialize = \"b\"), alias = \"c\")] a: u8",
+            "the field is",
+        ),
+    ] {
+        assert_eq!(first_words(of(fields)), words, "{fields}");
+        assert_eq!(on_type("into = \"Other\"", fields), [""; 0], "{fields}");
+    }
+    let denied = "#[serde(skip_deserializing)] a: u8";
+    let renamed = "#[serde(rename(serialize = \"b\"))] a: u8";
+    for (attrs, fields, words) in [
+        (
+            "deny_unknown_fields",
+            denied,
+            "with `skip_deserializing` the",
+        ),
+        ("rename_all = \"camelCase\"", renamed, "the field is"),
+        (
+            "rename_all(serialize = \"camelCase\")",
+            "",
+            "the fields are",
+        ),
+        (
+            "rename_all(serialize = \"camelCase\", deserialize = \"PascalCase\")",
+            "",
+            "the fields are",
+        ),
+    ] {
+        assert_eq!(
+            first_words(on_type(attrs, fields)),
+            words,
+            "{attrs} {fields}"
+        );
+    }
+    for fields in [
+        "#[serde(skip_serializing, default)] a: String",
+        "#[serde(skip_serializing, skip_deserializing)] a: String",
+        "#[serde(skip)] a: String",
+        "#[serde(skip_deserializing)] a: String",
+        "#[serde(skip_serializing)] a: Option<String>",
+        "#[serde(skip_serializing_if = \"f\")] a: std::option::Option<String>",
+        "#[serde(default = \"g\", skip_serializing_if = \"f\")] a: Vec<u8>",
+        "#[serde(rename(serialize = \"b\"), alias = \"b\")] a: u8",
+        "#[serde(rename(deserialize = \"b\"), alias = \"a\")] a: u8",
+        "#[serde(rename(serialize = \"b\", deserialize = \"b\"))] a: u8",
+        "#[serde(rename = \"b\")] a: u8",
+    ] {
+        assert_eq!(of(fields), [""; 0], "{fields}");
+    }
+    for attrs in [
+        "default",
+        "rename_all(serialize = \"camelCase\", deserialize = \"camelCase\")",
+    ] {
+        let fields = match attrs {
+            "default" => "#[serde(skip_serializing)] a: String",
+            _ => "a: String",
+        };
+        assert_eq!(on_type(attrs, fields), [""; 0], "{attrs}");
+    }
+}
+
+#[test]
+fn what_would_move_the_fields_of_a_tuple_is_a_mistake() {
+    let of = |fields: &str| mistakes(&format!("struct User(#[cached(key)] u64, {fields});"));
+    for fields in [
+        "#[serde(skip_serializing_if = \"f\")] Option<u8>, u8",
+        "#[serde(skip_serializing_if = \"f\", default)] Option<u8>, u8",
+        "#[serde(skip_serializing, default)] u8, u8",
+        "#[serde(skip_deserializing)] u8",
+        "#[serde(skip_serializing_if = \"f\")] Option<u8>",
+    ] {
+        assert_eq!(of(fields).len(), 1, "{fields}");
+    }
+    for fields in [
+        "u8, #[serde(skip_serializing_if = \"f\", default)] Option<u8>",
+        "#[serde(skip)] u8, u8",
+        "#[serde(skip_serializing, skip_deserializing)] u8, u8",
+    ] {
+        assert_eq!(of(fields), [""; 0], "{fields}");
+    }
+    let newtype =
+        "#[cached(key = u64)] struct Page(#[serde(skip_serializing_if = \"f\")] Option<u8>);";
+    assert_eq!(mistakes(newtype), [""; 0]);
+}
+
 /// Each of these is a mistake, at least one is said, and implementations are there nevertheless.
 #[test]
 fn no_attribute_is_too_odd() {

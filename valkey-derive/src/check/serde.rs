@@ -1,0 +1,178 @@
+//! Rules for serde's attributes: a value is read back as it was written.
+//!
+//! serde takes attributes that let a type write what it does not read. Such a value would be stored and never read. What these
+//! rules can't see, as attributes of types in fields, the runtime finds when it reads the first value back.
+
+use syn::{Member, Type};
+
+use crate::errors::Errors;
+use crate::syntax::{Cached, Field, Serde, serde_named};
+use crate::types::ungrouped;
+
+/// Attributes by which serde does not go by the fields.
+const ELSEWHERE: [&str; 5] = ["from", "try_from", "into", "remote", "transparent"];
+
+pub(super) fn round_trips(written: &Cached, fields: &[Field], errors: &mut Errors) {
+    if serde_named(&written.serde, &ELSEWHERE).is_some() {
+        return;
+    }
+    let all_have_defaults = serde_named(&written.serde, &["default"]).is_some();
+    let renames_all = serde_named(&written.serde, &["rename_all"]);
+    if let Some(renames) = renames_all {
+        renamed_alike(renames, errors);
+    }
+    let denies = serde_named(&written.serde, &["deny_unknown_fields"]).is_some();
+    for (at, field) in fields.iter().enumerate() {
+        match &field.member {
+            Member::Named(name) => {
+                is_written_or_has_a_default(field, all_have_defaults, errors);
+                is_known(field, denies, errors);
+                let name = renames_all.is_none().then(|| name.to_string());
+                is_read_by_its_name(field, name.as_deref(), errors);
+            }
+            // A newtype is written as what is in it.
+            Member::Unnamed(_) if fields.len() == 1 => {}
+            Member::Unnamed(_) => {
+                keeps_its_place(field, at + 1 == fields.len(), all_have_defaults, errors);
+            }
+        }
+    }
+}
+
+/// What is left out has to be made up for. A key, and what is part of a tag, may not be left out at all, which is said there.
+fn is_written_or_has_a_default(field: &Field, all_have_defaults: bool, errors: &mut Errors) {
+    if field.key.is_some()
+        || all_have_defaults
+        || field
+            .serde(&["default", "skip", "skip_deserializing"])
+            .is_some()
+    {
+        return;
+    }
+    let is_option = is_option(&field.ty) && field.serde(&["with", "deserialize_with"]).is_none();
+    let Some(skip) = field.serde(&["skip_serializing", "skip_serializing_if"]) else {
+        return;
+    };
+    if is_option {
+        return;
+    }
+    let message = match skip == "skip_serializing" {
+        true => {
+            "with `skip_serializing` the field is not stored, and without `default` no entry can be read: leave \
+             `skip_serializing` out, and use another type where the field is not to be shown; or write \
+             `#[serde(skip_serializing, default)]`, and cached values have the default there"
+        }
+        false => {
+            "what `skip_serializing_if` leaves out is not stored, and without `default` such an entry can't be read: add \
+             `default`, as in `#[serde(default, skip_serializing_if = \"…\")]`"
+        }
+    };
+    errors.push(skip, message);
+}
+
+/// What is written and not read is an unknown field.
+fn is_known(field: &Field, denies: bool, errors: &mut Errors) {
+    let Some(skip) = field.serde(&["skip_deserializing"]) else {
+        return;
+    };
+    if denies && field.serde(&["skip_serializing"]).is_none() {
+        let message = "with `skip_deserializing` the field is written and not read, and `deny_unknown_fields` refuses it then: \
+                       write `skip`, so that it is not written either, or leave one of the two out";
+        errors.push(skip, message);
+    }
+}
+
+/// `name` is the field's, if that is its name to serde.
+fn is_read_by_its_name(field: &Field, name: Option<&str>, errors: &mut Errors) {
+    let Some(rename) = serde_named(&field.serde, &["rename"]) else {
+        return;
+    };
+    let Some((written, read)) = names(rename) else {
+        return;
+    };
+    let aliases: Vec<String> = field
+        .serde
+        .iter()
+        .filter(|item| item.name == "alias")
+        .filter_map(Serde::text)
+        .collect();
+    let written = written.as_deref().or(name);
+    let read = read.as_deref().or(name);
+    let is_read = match written {
+        Some(written) => read == Some(written) || aliases.iter().any(|alias| alias == written),
+        // By a rule for all fields, and not known here.
+        None => !aliases.is_empty(),
+    };
+    if !is_read {
+        let instead = match written {
+            Some(written) => {
+                format!("write `rename = \"{written}\"`, or add `alias = \"{written}\"`")
+            }
+            None => {
+                "write `rename = \"…\"`, or add an `alias` for the name that is written".to_owned()
+            }
+        };
+        let message = format!(
+            "the field is written under one name and read under another, so that no entry can be read: {instead}"
+        );
+        errors.push(&rename.name, message);
+    }
+}
+
+/// The names that `rename(…)` gives to what is written, and to what is read; `None` if it is one for both.
+fn names(rename: &Serde) -> Option<(Option<String>, Option<String>)> {
+    let items = rename.items()?;
+    let of = |name| serde_named(&items, &[name]).and_then(Serde::text);
+    Some((of("serialize"), of("deserialize")))
+}
+
+fn renamed_alike(rename_all: &Serde, errors: &mut Errors) {
+    let Some((written, read)) = names(rename_all) else {
+        return;
+    };
+    if written != read {
+        let rule = written.or(read).unwrap_or_default();
+        let message = format!(
+            "the fields are written under other names than they are read under, so that no entry can be read: write \
+             `rename_all = \"{rule}\"`"
+        );
+        errors.push(&rename_all.name, message);
+    }
+}
+
+/// The fields of a tuple are told apart by their places.
+fn keeps_its_place(field: &Field, last: bool, all_have_defaults: bool, errors: &mut Errors) {
+    let skip = [
+        "skip_serializing",
+        "skip_serializing_if",
+        "skip_deserializing",
+    ];
+    let Some(skip) = field.serde(&skip) else {
+        return;
+    };
+    if field.key.is_some() || field.serde(&["skip"]).is_some() {
+        return;
+    }
+    let both = field.serde(&["skip_serializing"]).is_some()
+        && field.serde(&["skip_deserializing"]).is_some();
+    let has_default = all_have_defaults || field.serde(&["default"]).is_some();
+    if both || (last && has_default && skip != "skip_deserializing") {
+        return;
+    }
+    let message = format!(
+        "the fields of a tuple are told apart by their places, and `{skip}` moves those after it: leave `{skip}` out, or give \
+         the fields names"
+    );
+    errors.push(skip, message);
+}
+
+/// A missing `Option` is read as `None`.
+fn is_option(ty: &Type) -> bool {
+    match ungrouped(ty) {
+        Type::Path(path) => {
+            let last = path.path.segments.last();
+            last.is_some_and(|last| last.ident == "Option")
+        }
+        _ => false,
+    }
+}
