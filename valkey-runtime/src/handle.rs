@@ -14,7 +14,7 @@ use crate::options::Unwritten;
 use crate::tags::Place;
 use crate::trace::{About, Ending, about, row, rows, traced};
 use crate::types::Type;
-use crate::verbs::{Meta, Raw, Sealed};
+use crate::verbs::{Raw, Sealed};
 use crate::{
     Cached, Clearable, Entry, Error, Guard, Guarding, IntoLoaded, KeyFrom, KeyOf, KeyPart,
     KeyWriter, Keyed, LoadError, LoadLimits, LoadOptions, OwnKey, Purged, ReadKey, Result, Scan,
@@ -66,8 +66,6 @@ impl<T> Clone for Handle<'_, T> {
 impl<T> Copy for Handle<'_, T> {}
 
 impl<'s, T: Cached> Handle<'s, T> {
-    const META: Meta = Meta::of::<T>();
-
     pub(crate) fn new(store: &'s Store) -> Self {
         Self {
             store,
@@ -127,7 +125,7 @@ impl<'s, T: Cached> Handle<'s, T> {
             value.write_tags(&mut tags);
             tags
         });
-        inner.seal(key, value, inner.stamp(), ttl, tags, &Self::META)
+        inner.seal(key, value, inner.stamp(), ttl, tags, self.of())
     }
 
     /// See [`Cached::clear`].

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::BreakerState;
 use crate::background::Background;
+use crate::codec::Limits;
 use crate::config::{Builder, Variables};
 use crate::front::Front;
 use crate::limiter::Refusals;
@@ -48,7 +49,7 @@ pub(crate) struct Inner {
     pub(crate) backend: Arc<Front>,
     /// Empty, or ending in `:`.
     pub(crate) namespace: String,
-    pub(crate) max_size: usize,
+    pub(crate) limits: Limits,
     pub(crate) enabled: AtomicBool,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Arc<Counters>,
@@ -71,7 +72,7 @@ pub(crate) struct Inner {
 pub(crate) struct Settings {
     /// Empty, or ending in `:`.
     pub(crate) namespace: String,
-    pub(crate) max_size: usize,
+    pub(crate) limits: Limits,
     pub(crate) enabled: bool,
     pub(crate) variables: Variables,
     pub(crate) keys: KeyTracing,
@@ -426,7 +427,7 @@ impl Store {
     ) -> Self {
         let Settings {
             namespace,
-            max_size,
+            limits,
             enabled,
             variables,
             keys,
@@ -442,7 +443,7 @@ impl Store {
                 background: backend.background().clone(),
                 backend,
                 namespace,
-                max_size,
+                limits,
                 enabled: AtomicBool::new(enabled),
                 random,
                 counters,
@@ -476,7 +477,7 @@ impl fmt::Debug for Store {
         f.debug_struct("Store")
             .field("backend", self.inner.backend.backend())
             .field("namespace", &self.inner.namespace)
-            .field("max_size", &self.inner.max_size)
+            .field("max_size", &self.inner.limits.size)
             .finish_non_exhaustive()
     }
 }

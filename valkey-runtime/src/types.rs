@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::codec::ReadBack;
 use crate::loading::TypeLoads;
 use crate::stats::TypeCounters;
 use crate::trace::ShownKeys;
@@ -25,6 +26,7 @@ pub(crate) struct Type {
     counters: TypeCounters,
     pub(crate) loads: TypeLoads,
     keys: ShownKeys,
+    pub(crate) read_back: ReadBack,
     warnings: Arc<Warnings>,
     /// The name of the store.
     #[cfg(feature = "metrics")]
@@ -46,6 +48,7 @@ impl Type {
             keys: of.keys.of_type(&name, allows, T::ALIAS_OF.is_some()),
             name,
             counters: TypeCounters::default(),
+            read_back: ReadBack::default(),
             warnings: of.warnings.clone(),
             #[cfg(feature = "metrics")]
             store: of.store.clone(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::backend::{Found, Write};
-use crate::codec::{self, Refusal};
+use crate::codec::{self, Limits, Payload, Refusal};
 use crate::entry::{Origin, Source};
 use crate::envelope::placeholder::Lease;
 use crate::envelope::timing::{FOR_EVER, Timing};
@@ -64,20 +64,26 @@ impl Meta {
 pub(crate) struct Raw {
     bytes: Bytes,
     pub(crate) header: Header,
+    /// How many times its size its value may take in memory.
+    expansion: usize,
 }
 
 impl Raw {
-    pub(crate) fn known(bytes: Bytes, header: Header) -> Self {
-        Self { bytes, header }
+    pub(crate) fn known(bytes: Bytes, header: Header, limits: Limits) -> Self {
+        Self {
+            bytes,
+            header,
+            expansion: limits.expansion,
+        }
     }
 
     /// An entry that was written or looked at before.
-    pub(crate) fn new(bytes: Bytes) -> Self {
+    pub(crate) fn new(bytes: Bytes, limits: Limits) -> Self {
         let header = match envelope::head(&bytes) {
             Head::Known(header) => header,
             Head::Newer | Head::Corrupt(_) => Header::value(0, 0),
         };
-        Self::known(bytes, header)
+        Self::known(bytes, header, limits)
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
@@ -125,9 +131,12 @@ impl Raw {
         matches!(lease, Some(Lease::Claim { stamp, .. }) if stamp == own)
     }
 
-    pub(crate) fn payload(&self) -> &[u8] {
+    pub(crate) fn payload(&self) -> Payload<'_> {
         let at = self.header.payload_at(&self.bytes);
-        at.and_then(|at| self.bytes.get(at..)).unwrap_or_default()
+        Payload {
+            bytes: at.and_then(|at| self.bytes.get(at..)).unwrap_or_default(),
+            expansion: self.expansion,
+        }
     }
 }
 
@@ -183,18 +192,19 @@ impl Inner {
     }
 
     /// The entry of a value under a key, which lives as long as the call says, or the type.
-    pub(crate) fn seal<T: serde::Serialize>(
+    pub(crate) fn seal<T: Cached>(
         &self,
         key: &[u8],
         value: &T,
         stamp: u64,
         call: Option<Ttl>,
         tags: Option<TagWriter<'_>>,
-        meta: &Meta,
+        of: &Type,
     ) -> Result<Sealed> {
+        let meta = of.meta();
         let clock = tags.as_ref().map(|_| 0);
         let (header, ttl) = self.header(key, stamp, clock, call, meta)?;
-        let bytes = codec::encode(header, tags.as_ref(), value, self.max_size)?;
+        let bytes = codec::encode(header, tags.as_ref(), value, self.limits, &of.read_back)?;
         let epochs = tags.map(TagWriter::into_epochs).unwrap_or_default();
         Ok(Sealed {
             bytes,
@@ -349,9 +359,9 @@ impl Inner {
             envelope::standing(head, meta.version, || self.now_millis()),
             head,
         ) {
-            (Standing::Own, Head::Known(header)) if bytes.len() <= self.max_size => {
+            (Standing::Own, Head::Known(header)) if bytes.len() <= self.limits.size => {
                 match header.is_seal_of(&bytes) {
-                    true => Seen::Value(Raw { bytes, header }),
+                    true => Seen::Value(Raw::known(bytes, header, self.limits)),
                     false => Seen::Corrupt(Some(bytes), seal::NOT_WHOLE),
                 }
             }
@@ -412,6 +422,7 @@ impl Inner {
         of: &Type,
     ) -> bool {
         of.counters().count(Count::Corrupt);
+        of.read_back.found_corrupt();
         of.warn("a corrupt entry", Some(why.kind()), || Detail {
             operation: Some(operation),
             key: of.keys().of_failure(key),

@@ -29,3 +29,4 @@ mod tags_race;
 mod telemetry;
 mod testing_page;
 mod validation;
+mod values;

@@ -17,6 +17,7 @@ use crate::backend::{
 };
 use crate::background::Background;
 use crate::clock::{SystemClock, ThreadRandom};
+use crate::codec::{EXPANSION, Limits};
 use crate::front::Front;
 use crate::stats::Counters;
 use crate::store::Settings;
@@ -71,6 +72,7 @@ pub struct Builder {
     command_timeout: Option<Duration>,
     operation_timeout: Option<Duration>,
     max_size: usize,
+    max_expansion: usize,
     memory_capacity: usize,
     clock: Option<Arc<dyn Clock>>,
     random: Option<Arc<dyn Random>>,
@@ -113,6 +115,7 @@ impl Builder {
             command_timeout: None,
             operation_timeout: None,
             max_size: MAX_SIZE,
+            max_expansion: EXPANSION,
             memory_capacity: MEMORY_CAPACITY,
             clock: None,
             random: None,
@@ -342,6 +345,26 @@ impl Builder {
         self
     }
 
+    /// How many times its own size an entry may take in memory when it is decoded; default 32. A byte of an entry can stand for
+    /// much: an `Option` that is `None`, a struct whose fields all have defaults. Collections are counted as they make room,
+    /// before they do. What would take more is corrupt, and is not stored: an error of kind
+    /// [`Encode`](crate::ErrorKind::Encode). 4 MiB are allowed to every entry. Ordered maps and sets of very few elements take up
+    /// to three times what is counted.
+    ///
+    /// ```
+    /// # use valkey_runtime::Store;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::builder().memory().max_expansion(100).connect().await?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_expansion(mut self, times: usize) -> Self {
+        self.max_expansion = times;
+        self
+    }
+
     /// Whether the store is on when it is opened; see [`Store::set_enabled`].
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -407,7 +430,10 @@ impl Builder {
             counters,
             Settings {
                 namespace: String::new(),
-                max_size: MAX_SIZE,
+                limits: Limits {
+                    size: MAX_SIZE,
+                    expansion: EXPANSION,
+                },
                 enabled: true,
                 variables: Builder::new().variables,
                 keys: KeyTracing::default(),
@@ -483,7 +509,10 @@ impl Builder {
             counters,
             Settings {
                 namespace,
-                max_size: self.max_size,
+                limits: Limits {
+                    size: self.max_size,
+                    expansion: self.max_expansion,
+                },
                 enabled: self.enabled,
                 variables: self.variables,
                 keys: self.trace_keys,
@@ -685,6 +714,7 @@ impl fmt::Debug for Builder {
             .field("command_timeout", &command_timeout)
             .field("operation_timeout", &operation_timeout)
             .field("max_size", &self.max_size)
+            .field("max_expansion", &self.max_expansion)
             .finish_non_exhaustive()
     }
 }

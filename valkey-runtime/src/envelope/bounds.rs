@@ -1,8 +1,8 @@
-//! The bounds of a payload, checked before anything is decoded.
+//! The bounds of a payload: exactly one document, whole, and not deeper than [`DEPTH`].
 //!
-//! A stored value must never be able to crash its reader. The codec recurses on nested values without a sufficient limit
-//! of its own, believes declared lengths, and ignores trailing bytes; this walk over the structure (no recursion, no
-//! allocation) makes sure beforehand that there is exactly one document, whole, and not deeper than [`DEPTH`].
+//! This walk over the structure needs no recursion and no allocation. It says of what was encoded whether it would be read, and
+//! goes past what a type ignores. The decoder keeps the same bounds by itself; where it refuses a payload, the walk says what is
+//! wrong with that as a whole.
 
 /// The deepest nesting of arrays and maps that is read or written. The same as serde_json's limit.
 pub(crate) const DEPTH: usize = 128;
@@ -27,52 +27,88 @@ impl OutOfBounds {
     }
 }
 
-/// Checks that `bytes` is exactly one MessagePack document of at most [`DEPTH`] levels.
-pub(crate) fn check(bytes: &[u8]) -> Result<(), OutOfBounds> {
-    use OutOfBounds::{Reserved, TooDeep, Trailing, Truncated};
+/// What an item is to those around it.
+pub(crate) struct Item<'p> {
+    /// How many items are in it: the elements of an array, the keys and values of a map.
+    pub(crate) items: u64,
+    pub(crate) map: bool,
+    /// Its text, or its bytes.
+    pub(crate) text: &'p [u8],
+}
 
-    // How many elements are still to come at each open level.
+/// Goes past the next item: a marker and what belongs to it. What is in an array or a map comes after that.
+#[inline]
+pub(crate) fn item<'p>(rest: &mut &'p [u8]) -> Result<Item<'p>, OutOfBounds> {
+    use OutOfBounds::{Reserved, Truncated};
+
+    let (&marker, tail) = rest.split_first().ok_or(Truncated)?;
+    *rest = tail;
+    let (skip, items) = match marker {
+        0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => (0, 0),
+        0x80..=0x8f => (0, 2 * u64::from(marker & 0x0f)),
+        0x90..=0x9f => (0, u64::from(marker & 0x0f)),
+        0xa0..=0xbf => (u64::from(marker & 0x1f), 0),
+        0xc1 => return Err(Reserved),
+        0xc4 | 0xd9 => (length::<1>(rest)?, 0),
+        0xc5 | 0xda => (length::<2>(rest)?, 0),
+        0xc6 | 0xdb => (length::<4>(rest)?, 0),
+        0xc7 => (1 + length::<1>(rest)?, 0),
+        0xc8 => (1 + length::<2>(rest)?, 0),
+        0xc9 => (1 + length::<4>(rest)?, 0),
+        0xcc | 0xd0 => (1, 0),
+        0xcd | 0xd1 => (2, 0),
+        0xca | 0xce | 0xd2 => (4, 0),
+        0xcb | 0xcf | 0xd3 => (8, 0),
+        0xd4 => (2, 0),
+        0xd5 => (3, 0),
+        0xd6 => (5, 0),
+        0xd7 => (9, 0),
+        0xd8 => (17, 0),
+        0xdc => (0, length::<2>(rest)?),
+        0xdd => (0, length::<4>(rest)?),
+        0xde => (0, 2 * length::<2>(rest)?),
+        0xdf => (0, 2 * length::<4>(rest)?),
+    };
+    let skip = usize::try_from(skip).map_err(|_| Truncated)?;
+    let (text, tail) = rest.split_at_checked(skip).ok_or(Truncated)?;
+    *rest = tail;
+    // Each takes at least a byte: a declared length beyond the bytes is not believed.
+    if items > rest.len() as u64 {
+        return Err(Truncated);
+    }
+    let map = matches!(marker, 0x80..=0x8f | 0xde | 0xdf);
+    Ok(Item { items, map, text })
+}
+
+/// What a walk over a document has met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Walked {
+    /// How many items it has.
+    pub(crate) items: u64,
+    /// Whether some text may be one of serde_json's own tokens.
+    pub(crate) token: bool,
+}
+
+/// What serde_json's own tokens begin with.
+pub(crate) const TOKENS: &[u8] = b"$serde_json::private::";
+
+/// Goes past the next document, whose arrays and maps may be in each other to so many levels.
+pub(crate) fn skip(rest: &mut &[u8], levels: usize) -> Result<Walked, OutOfBounds> {
+    // How many items are still to come at each open level.
     let mut open = [0u64; DEPTH];
+    let open = &mut open[..levels.min(DEPTH)];
     let mut depth = 0;
-    let mut rest = bytes;
+    let mut walked = Walked {
+        items: 1,
+        token: false,
+    };
     loop {
-        let (&marker, tail) = rest.split_first().ok_or(Truncated)?;
-        rest = tail;
-        let (skip, elements) = match marker {
-            0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => (0, 0),
-            0x80..=0x8f => (0, 2 * u64::from(marker & 0x0f)),
-            0x90..=0x9f => (0, u64::from(marker & 0x0f)),
-            0xa0..=0xbf => (u64::from(marker & 0x1f), 0),
-            0xc1 => return Err(Reserved),
-            0xc4 | 0xd9 => (length::<1>(&mut rest)?, 0),
-            0xc5 | 0xda => (length::<2>(&mut rest)?, 0),
-            0xc6 | 0xdb => (length::<4>(&mut rest)?, 0),
-            0xc7 => (1 + length::<1>(&mut rest)?, 0),
-            0xc8 => (1 + length::<2>(&mut rest)?, 0),
-            0xc9 => (1 + length::<4>(&mut rest)?, 0),
-            0xcc | 0xd0 => (1, 0),
-            0xcd | 0xd1 => (2, 0),
-            0xca | 0xce | 0xd2 => (4, 0),
-            0xcb | 0xcf | 0xd3 => (8, 0),
-            0xd4 => (2, 0),
-            0xd5 => (3, 0),
-            0xd6 => (5, 0),
-            0xd7 => (9, 0),
-            0xd8 => (17, 0),
-            0xdc => (0, length::<2>(&mut rest)?),
-            0xdd => (0, length::<4>(&mut rest)?),
-            0xde => (0, 2 * length::<2>(&mut rest)?),
-            0xdf => (0, 2 * length::<4>(&mut rest)?),
-        };
-        let skip = usize::try_from(skip).map_err(|_| Truncated)?;
-        rest = rest.get(skip..).ok_or(Truncated)?;
-        if elements > 0 {
-            // Each element takes at least a byte: a declared length beyond the bytes is not believed.
-            if elements > rest.len() as u64 {
-                return Err(Truncated);
-            }
-            *open.get_mut(depth).ok_or(TooDeep)? = elements;
+        let Item { items, text, .. } = item(rest)?;
+        walked.token |= text.starts_with(TOKENS);
+        if items > 0 {
+            *open.get_mut(depth).ok_or(OutOfBounds::TooDeep)? = items;
             depth += 1;
+            walked.items += items;
             continue;
         }
         while depth > 0 {
@@ -83,12 +119,18 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), OutOfBounds> {
             depth -= 1;
         }
         if depth == 0 {
-            return if rest.is_empty() {
-                Ok(())
-            } else {
-                Err(Trailing)
-            };
+            return Ok(walked);
         }
+    }
+}
+
+/// Checks that `bytes` is exactly one MessagePack document of at most [`DEPTH`] levels.
+pub(crate) fn check(bytes: &[u8]) -> Result<Walked, OutOfBounds> {
+    let mut rest = bytes;
+    let walked = skip(&mut rest, DEPTH)?;
+    match rest.is_empty() {
+        true => Ok(walked),
+        false => Err(OutOfBounds::Trailing),
     }
 }
 
@@ -108,6 +150,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn walked(items: u64) -> Walked {
+        Walked {
+            items,
+            token: false,
+        }
+    }
+
     fn nested(levels: usize) -> Vec<u8> {
         let mut bytes = vec![0x91; levels];
         bytes.push(0xc0);
@@ -116,7 +165,7 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        assert_eq!(check(&nested(DEPTH)), Ok(()));
+        assert_eq!(check(&nested(DEPTH)), Ok(walked(DEPTH as u64 + 1)));
         assert_eq!(check(&nested(DEPTH + 1)), Err(OutOfBounds::TooDeep));
         assert_eq!(check(&nested(1_000_000)), Err(OutOfBounds::TooDeep));
         // Enum variants are maps of one entry: what the codec's own limit does not cover.
@@ -132,7 +181,7 @@ mod tests {
     fn siblings_do_not_add_to_the_depth() {
         let mut bytes = vec![0xdc, 0x10, 0x00];
         bytes.extend([0x91, 0x91, 0x01].repeat(4096));
-        assert_eq!(check(&bytes), Ok(()));
+        assert_eq!(check(&bytes), Ok(walked(1 + 3 * 4096)));
     }
 
     #[test]
@@ -153,11 +202,21 @@ mod tests {
 
     #[test]
     fn exactly_one_document() {
-        assert_eq!(check(&[0xc0]), Ok(()));
-        assert_eq!(check(&[0x90]), Ok(()));
+        assert_eq!(check(&[0xc0]), Ok(walked(1)));
+        assert_eq!(check(&[0x90]), Ok(walked(1)));
+        assert_eq!(check(&[0x82, 1, 2, 3, 0x91, 4]), Ok(walked(6)));
         assert_eq!(check(&[0xc0, 0xc0]), Err(OutOfBounds::Trailing));
         assert_eq!(check(&[0x92, 0xc0, 0x90, 0x00]), Err(OutOfBounds::Trailing));
         assert_eq!(check(&[0xc1]), Err(OutOfBounds::Reserved));
+    }
+
+    #[test]
+    fn a_token_of_serde_json_is_noticed() {
+        let of = |text: &str| check(&rmp_serde::to_vec(&[text]).unwrap()).unwrap().token;
+        assert!(of("$serde_json::private::Number"));
+        assert!(of(&format!("$serde_json::private::{}", "x".repeat(300))));
+        assert!(!of("$serde_json::privat"));
+        assert!(!of("a $serde_json::private::Number"));
     }
 
     proptest! {
@@ -169,7 +228,7 @@ mod tests {
         #[test]
         fn what_the_codec_writes_is_within_bounds(value: std::collections::BTreeMap<String, (Option<i64>, Vec<f32>, u8)>) {
             let mut bytes = rmp_serde::to_vec_named(&value).unwrap();
-            prop_assert_eq!(check(&bytes), Ok(()));
+            prop_assert!(check(&bytes).is_ok());
             bytes.pop();
             prop_assert_eq!(check(&bytes), Err(OutOfBounds::Truncated));
         }

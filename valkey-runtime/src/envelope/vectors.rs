@@ -398,7 +398,13 @@ fn the_first_vector_is_what_the_codec_writes() {
         id: 42,
         name: "Ada".into(),
     };
-    let written = codec::encode(Header::value(VERSION, STAMP).of(KEY), None, &ada, 100).unwrap();
+    let limits = codec::Limits {
+        size: 100,
+        expansion: codec::EXPANSION,
+    };
+    let header = Header::value(VERSION, STAMP).of(KEY);
+    let read_back = codec::ReadBack::default();
+    let written = codec::encode(header, None, &ada, limits, &read_back).unwrap();
     assert_eq!(hex(&written), hex(&vectors()[0].1));
 }
 

@@ -783,7 +783,7 @@ impl Driver {
         let inner = self.store.inner();
         let given = match shared {
             Shared::Bytes(bytes) => {
-                let raw = Raw::new(bytes.clone());
+                let raw = Raw::new(bytes.clone(), inner.limits);
                 Given {
                     value: codec::decode(raw.payload()).ok()?,
                     origin: raw.origin(Source::Joined, None, inner),
@@ -806,7 +806,7 @@ impl Driver {
 
     async fn given_stale<T: Cached>(&self, one: usize, shared: &Shared) -> Option<Given<T>> {
         let inner = self.store.inner();
-        let raw = Raw::new(shared.bytes()?.clone());
+        let raw = Raw::new(shared.bytes()?.clone(), inner.limits);
         match codec::read(raw.payload()) {
             Ok(value) => {
                 self.of.counters().count(Count::Stale);
@@ -1203,7 +1203,7 @@ impl Driver {
                 | Ended::Failed
                 | Ended::Overtaken => None,
             };
-            let entry = entry.map(|bytes| Raw::new(bytes.clone()));
+            let entry = entry.map(|bytes| Raw::new(bytes.clone(), inner.limits));
             let origin = match (&end.followers, &entry) {
                 (Ended::Share(Share::Value(_)), Some(raw)) if left.is_some() => {
                     raw.origin(Source::Loaded, left, inner)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::call::{Loaded as Ended, Share};
 use super::shared::Shared;
-use crate::codec::{self, Refusal};
+use crate::codec::{self, Limits, Refusal};
 use crate::envelope::placeholder::Lease;
 use crate::envelope::{Header, HeaderBytes};
 use crate::loaded::Fate;
@@ -290,7 +290,7 @@ impl Inner {
                 clock,
                 ..Header::absence(meta.version, stamp).of(key)
             };
-            let then = match codec::encode(header, tags, &(), self.max_size) {
+            let then = match codec::encode_absence(header, tags) {
                 Ok(bytes) => match self.life_of_absence(ttl, meta) {
                     Ok(life) => Then::Store(bytes.into(), life),
                     Err(error) => {
@@ -316,7 +316,7 @@ impl Inner {
             return end(followers, Then::Confirm(header.to_bytes(), ttl));
         }
         let tags = tags.filter(|_| stored.is_some());
-        match codec::encode(header, tags, value, self.max_size) {
+        match codec::encode(header, tags, value, self.limits, &of.read_back) {
             Ok(bytes) => {
                 let bytes = Bytes::from(bytes);
                 let then = match stored {
@@ -326,7 +326,7 @@ impl Inner {
                 end(Ended::Share(Share::Value(bytes.into())), then)
             }
             Err(error) => {
-                let shared = self.unstored(header, tags, value, &error);
+                let shared = self.unstored(header, tags, value, &error, of);
                 log(error);
                 let followers =
                     shared.map_or(Ended::Failed, |shared| Ended::Share(Share::Value(shared)));
@@ -343,6 +343,7 @@ impl Inner {
         tags: Option<&TagWriter<'_>>,
         value: &T,
         error: &Error,
+        of: &Type,
     ) -> Option<Shared> {
         if let Some(value) = value.__try_clone() {
             return Some(Shared::Value(Arc::new(value), header.stamp));
@@ -350,7 +351,11 @@ impl Inner {
         if error.kind() != ErrorKind::TooLarge {
             return None;
         }
-        let bytes = codec::encode(header, tags, value, usize::MAX).ok()?;
+        let limits = Limits {
+            size: usize::MAX,
+            ..self.limits
+        };
+        let bytes = codec::encode(header, tags, value, limits, &of.read_back).ok()?;
         Some(Bytes::from(bytes).into())
     }
 

@@ -101,7 +101,7 @@ impl Inner {
                 return Sight::Other(Seen::Closed);
             }
             Ok(Found::Misplaced(bytes)) => {
-                let (raw, why) = (Raw::new(bytes), seal::MISPLACED.into());
+                let (raw, why) = (Raw::new(bytes, self.limits), seal::MISPLACED.into());
                 return Sight::Other(self.reject(key, &raw, &why, of).await);
             }
             Err(error) => {
@@ -115,7 +115,7 @@ impl Inner {
             (Head::Known(header), Standing::Own | Standing::Stale | Standing::Replaceable)
                 if (header.version, header.shape) == (meta.version, 0)
                     && matches!(header.kind, Kind::Value | Kind::Absence)
-                    && bytes.len() <= self.max_size
+                    && bytes.len() <= self.limits.size
                     && !header.is_seal_of(&bytes) =>
             {
                 seal::NOT_WHOLE
@@ -131,9 +131,9 @@ impl Inner {
                 return Sight::Other(Seen::Absent);
             }
             (Head::Known(header), Standing::Own | Standing::Stale)
-                if bytes.len() <= self.max_size =>
+                if bytes.len() <= self.limits.size =>
             {
-                let raw = Raw::known(bytes, header);
+                let raw = Raw::known(bytes, header, self.limits);
                 let Some(timing) = header.timing else {
                     return Sight::Value(raw);
                 };
@@ -173,7 +173,9 @@ impl Inner {
             }
             (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => "of no known form",
         };
-        let seen = self.reject(key, &Raw::new(bytes), &why.into(), of).await;
+        let seen = self
+            .reject(key, &Raw::new(bytes, self.limits), &why.into(), of)
+            .await;
         Sight::Other(seen)
     }
 

@@ -197,7 +197,7 @@ async fn who_follows_after_an_update_is_not_served_what_was_stale_before_it() {
     let claim = Placing::Lease {
         token: 77,
         life: 10_000,
-        rejected: Rejected::Claim(Raw::new(bytes).header.stamp),
+        rejected: Rejected::Claim(Raw::new(bytes, store.inner().limits).header.stamp),
     };
     backend.place(b"page:1", &claim).await.unwrap();
 

@@ -1,0 +1,157 @@
+//! What is stored of a value and read back: what no read would give is not stored, and what was damaged is not decoded to more
+//! than it is worth.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, Error, ErrorKind, Source, Store};
+
+/// serde buffers what is flattened, and an address is read from a buffer as a text alone. It is written as bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Origin {
+    ip: IpAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "login", alias = "name")]
+struct Login {
+    #[cached(key)]
+    id: u64,
+    name: String,
+    #[serde(flatten)]
+    from: Origin,
+}
+
+fn login(id: u64) -> Login {
+    Login {
+        id,
+        name: "ada".into(),
+        from: Origin {
+            ip: [10, 0, 0, 1].into(),
+        },
+    }
+}
+
+fn is_unstorable(error: &Error) {
+    assert_eq!(error.kind(), ErrorKind::Encode);
+    let text = error.to_string();
+    let why = "::Login` can't be stored: what its `Serialize` wrote its `Deserialize` does not read: invalid type, expected ";
+    assert!(text.contains(why), "{text}");
+    assert!(!text.contains("10.0.0.1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_value_that_no_read_gives_is_not_stored() {
+    let store = Store::memory();
+    let value = login(1);
+    is_unstorable(&value.set(&store).await.unwrap_err());
+    is_unstorable(&Login::set_many(&store, [&value]).await.unwrap_err());
+    is_unstorable(
+        store.batch().set(&value).send().await[0]
+            .as_ref()
+            .unwrap_err(),
+    );
+    assert!(!Login::exists(&store, 1).await.unwrap());
+    // The row is written, whatever becomes of its entry.
+    let written = Login::write_through(&store, &value, async || Ok::<_, ()>(7)).await;
+    assert_eq!(written, Ok(7));
+    assert!(!Login::exists(&store, 1).await.unwrap());
+
+    // A loader's value is given, and not stored.
+    let loads = AtomicUsize::new(0);
+    for _ in 0..3 {
+        let load = async || {
+            loads.fetch_add(1, SeqCst);
+            Ok::<_, ()>(Some(login(1)))
+        };
+        let entry = Login::get_or_load_entry(&store, 1, Default::default(), load).await;
+        let entry = entry.unwrap().unwrap();
+        assert_eq!((entry.source(), entry.expires_in()), (Source::Loaded, None));
+        assert_eq!(*entry, value);
+    }
+    assert_eq!(loads.load(SeqCst), 3);
+    let found = Login::get_or_load_by_name(
+        &store,
+        "ada",
+        async || Ok::<_, ()>(Some(1)),
+        async |id| Ok(Some(login(id))),
+    );
+    assert_eq!(found.await, Ok(Some(value)));
+    assert!(!Login::exists(&store, 1).await.unwrap());
+    assert_eq!(store.stats().corrupt(), 0);
+    assert!(store.stats().errors(ErrorKind::Encode) >= 8);
+}
+
+/// A value of a variant that is read, and one of a variant that is not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum From {
+    Here,
+    Address { ip: IpAddr },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "visit")]
+struct Visit {
+    #[cached(key)]
+    id: u64,
+    from: From,
+}
+
+/// The first value of a type tells nothing of other variants. What is found corrupt does.
+#[tokio::test]
+async fn after_a_corrupt_entry_values_are_read_back_again() {
+    let store = Store::memory();
+    let here = Visit {
+        id: 1,
+        from: From::Here,
+    };
+    let away = Visit {
+        id: 2,
+        from: From::Address {
+            ip: [10, 0, 0, 1].into(),
+        },
+    };
+    here.set(&store).await.unwrap();
+    assert_eq!(Visit::get(&store, 1).await.unwrap(), Some(here.clone()));
+    away.set(&store).await.unwrap();
+    assert_eq!(Visit::get(&store, 2).await.unwrap(), None);
+    assert_eq!(store.stats().corrupt(), 1);
+    here.set(&store).await.unwrap();
+    let error = away.set(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Encode);
+    assert_eq!(store.stats().corrupt(), 1);
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "sparse", on_corrupt = "error")]
+struct Sparse {
+    #[cached(key)]
+    id: u64,
+    rows: Vec<Option<[u64; 32]>>,
+}
+
+/// An `Option` of 264 bytes is one byte in the entry.
+#[tokio::test]
+async fn what_would_take_too_much_memory_is_neither_stored_nor_read() {
+    let sparse = |id, rows| Sparse {
+        id,
+        rows: vec![None; rows],
+    };
+    let store = Store::memory();
+    sparse(1, 1000).set(&store).await.unwrap();
+    assert_eq!(Sparse::get(&store, 1).await.unwrap(), Some(sparse(1, 1000)));
+    let error = sparse(1, 1 << 18).set(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Encode);
+    assert!(
+        error.to_string().contains("`Builder::max_expansion`"),
+        "{error}"
+    );
+
+    let builder = Store::builder().memory().max_expansion(1000);
+    let store = builder.connect().await.unwrap();
+    sparse(1, 1 << 18).set(&store).await.unwrap();
+    let read = Sparse::get(&store, 1).await.unwrap().unwrap();
+    assert_eq!(read.rows.len(), 1 << 18);
+}
