@@ -26,13 +26,13 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    upstream: SocketAddr,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    upstream: SocketAddr,
     stalled: bool,
     next_reply: Option<Loss>,
     accepted: usize,
@@ -66,8 +66,13 @@ impl Proxy {
     pub fn to(upstream: SocketAddr) -> Self {
         let port = Port::free();
         let shared = Arc::new(Shared {
-            upstream,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                upstream,
+                stalled: false,
+                next_reply: None,
+                accepted: 0,
+                open: HashMap::new(),
+            }),
             changed: Condvar::new(),
         });
         let acceptor = shared.accept(listen(&port), port.number());
@@ -87,6 +92,12 @@ impl Proxy {
     /// [`Server::url_at`](crate::Server::url_at).
     pub fn url(&self) -> String {
         format!("valkey://127.0.0.1:{}/", self.port.number())
+    }
+
+    /// Forwards new connections to another server: the way a fixed address leads
+    /// to the new primary after a failover. Those that exist go on as they are.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        self.shared.state().upstream = upstream;
     }
 
     /// Cuts all connections. New ones are possible at once.
@@ -190,7 +201,8 @@ impl Shared {
 
     fn open(self: &Arc<Self>, client: TcpStream) -> io::Result<()> {
         // On this machine, connecting blocks for no time worth mentioning.
-        let server = TcpStream::connect(self.upstream)?;
+        let upstream = self.state().upstream;
+        let server = TcpStream::connect(upstream)?;
         server.set_nodelay(true)?;
         let link = Link { client, server };
         let (upward, downward) = (link.try_clone()?, link.try_clone()?);

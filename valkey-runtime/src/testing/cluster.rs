@@ -1,4 +1,4 @@
-//! A Valkey Cluster of three masters.
+//! A Valkey Cluster of three masters, and as many replicas where they are wanted.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,9 @@ use crate::{Builder, Store};
 /// The slots of a cluster, in three parts.
 const SLOTS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
 
-/// Three [`TestServer`]s that form a cluster without replicas, by
-/// [`TestServer::cluster`].
+/// Three [`TestServer`]s that form a cluster: without replicas by
+/// [`TestServer::cluster`], with one each by
+/// [`TestServer::cluster_with_replicas`].
 ///
 /// Ready about two seconds after its start: so long does a master wait before
 /// it takes writes, in case the cluster has something to tell it. Tests do
@@ -20,12 +21,15 @@ const SLOTS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "1
 #[derive(Debug)]
 pub struct TestCluster {
     nodes: [TestServer; 3],
+    /// One of each, or none.
+    replicas: Vec<TestServer>,
 }
 
 impl TestCluster {
     pub(crate) fn start() -> Self {
         let cluster = Self {
-            nodes: SLOTS.map(|_| TestServer::builder().cluster_node().start()),
+            nodes: SLOTS.map(|_| node()),
+            replicas: Vec::new(),
         };
         for (epoch, (node, (first, last))) in cluster.nodes.iter().zip(SLOTS).enumerate() {
             expect_ok(node, &["CLUSTER", "ADDSLOTSRANGE", first, last]);
@@ -48,17 +52,50 @@ impl TestCluster {
         cluster
     }
 
-    /// The nodes, in the order of their slots.
+    pub(crate) fn start_with_replicas() -> Self {
+        let mut cluster = Self::start();
+        cluster.replicas = SLOTS.map(|_| node()).into();
+        for (master, replica) in cluster.nodes.iter().zip(&cluster.replicas) {
+            for node in &cluster.nodes {
+                let (port, bus_port) = (node.port().to_string(), node.bus_port().to_string());
+                expect_ok(replica, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
+            }
+            let id = master.command(&["CLUSTER", "MYID"]).text();
+            let id = id.expect("a node of a cluster has a name");
+            eventually("a replica knows its master", || {
+                let reply = replica.command(&["CLUSTER", "REPLICATE", &id]);
+                reply == Value::Simple("OK".into())
+            });
+        }
+        eventually("the replicas have what their masters have", || {
+            cluster.replicas.iter().all(|replica| {
+                let info = replica.command(&["INFO", "replication"]).text();
+                info.is_some_and(|info| info.contains("master_link_status:up"))
+            })
+        });
+        cluster.wait_until_ok();
+        cluster
+    }
+
+    /// The masters, in the order of their slots.
     pub fn nodes(&self) -> &[TestServer] {
         &self.nodes
     }
 
+    /// The replica of each master, in the same order; none of a cluster without.
+    ///
+    /// While a master is [paused](TestServer::pause) or [killed](TestServer::kill),
+    /// its replica takes its place: after about three seconds.
+    pub fn replicas(&self) -> &[TestServer] {
+        &self.replicas
+    }
+
     /// Where a store finds the cluster: `valkey+cluster://`, all nodes named.
     pub fn url(&self) -> String {
-        let hosts = self
-            .nodes
-            .each_ref()
-            .map(|node| format!("127.0.0.1:{}", node.port()));
+        let hosts: Vec<_> = self
+            .all()
+            .map(|node| format!("127.0.0.1:{}", node.port()))
+            .collect();
         format!("valkey+cluster://{}/", hosts.join(","))
     }
 
@@ -92,14 +129,13 @@ impl TestCluster {
     ///
     /// When that does not happen within half a minute.
     pub fn wait_until_ok(&self) {
+        let known = format!("cluster_known_nodes:{}", self.all().count());
         eventually("every node of the cluster sees it whole", || {
-            self.nodes.iter().all(|node| {
+            self.all().all(|node| {
                 let info = node.command(&["CLUSTER", "INFO"]).text();
                 let info = info.unwrap_or_default();
-                let says = |line| info.lines().any(|candidate| candidate == line);
-                says("cluster_state:ok")
-                    && says("cluster_slots_ok:16384")
-                    && says("cluster_known_nodes:3")
+                let says = |line: &str| info.lines().any(|candidate| candidate == line);
+                says("cluster_state:ok") && says("cluster_slots_ok:16384") && says(&known)
             })
         });
     }
@@ -107,11 +143,21 @@ impl TestCluster {
     /// [`TestServer::command_counts`], summed over the nodes.
     pub fn command_counts(&self) -> BTreeMap<String, u64> {
         let mut sum = BTreeMap::new();
-        for (name, calls) in self.nodes.iter().flat_map(TestServer::command_counts) {
+        for (name, calls) in self.all().flat_map(TestServer::command_counts) {
             *sum.entry(name).or_default() += calls;
         }
         sum
     }
+
+    fn all(&self) -> impl Iterator<Item = &TestServer> {
+        self.nodes.iter().chain(&self.replicas)
+    }
+}
+
+fn node() -> TestServer {
+    let builder = TestServer::builder().cluster_node();
+    // A replica waits for others that may want the same, five seconds where it is not said otherwise.
+    builder.setting("repl-diskless-sync-delay", "0").start()
 }
 
 fn expect_ok(node: &TestServer, command: &[&str]) {

@@ -4,7 +4,8 @@
 //! any store fail, or wait until the test lets them go on, and [`Store::record`] has what was called.
 //!
 //! [`TestServer`] is a private `valkey-server` on a free port of this machine: plain, with TLS, or on a Unix socket;
-//! [`TestCluster`] is three of them. [`ClosedPort`] is where no server is. All of it runs on threads and blocking sockets, so that a test is free in its choice of
+//! [`TestCluster`] is three of them, or six with replicas. [`ClosedPort`] is where no server is. All of it runs on threads and
+//! blocking sockets, so that a test is free in its choice of
 //! async runtime and a stuck runtime can't stall what it is tested with.
 //!
 //! Servers may live in a `static`: they end with the process of the test, however that ends (see [`TestServer`]).

@@ -141,6 +141,12 @@ impl TestServer {
         TestCluster::start()
     }
 
+    /// Three masters that share the slots, and a replica of each, which takes
+    /// its place when it fails.
+    pub fn cluster_with_replicas() -> TestCluster {
+        TestCluster::start_with_replicas()
+    }
+
     /// A server with settings of its own.
     pub fn builder() -> TestServerBuilder {
         TestServerBuilder::default()
