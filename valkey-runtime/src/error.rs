@@ -69,7 +69,8 @@ pub enum ErrorKind {
     Invalid,
     /// The entry is not one of this type: no envelope, bytes missing or too many, or refused by the type.
     Corrupt,
-    /// The configuration, an option or an environment variable is wrong.
+    /// The configuration, an option or an environment variable is wrong: also that of a server that does not speak RESP3, and of a
+    /// cluster that announces addresses which can't be reached.
     Config,
     /// The store was [closed](crate::Store::close).
     Closed,
@@ -194,7 +195,17 @@ impl Error {
     /// As the error of a command that was not sent, on account of this one.
     pub(crate) fn refused(mut self) -> Self {
         self.0.refused = true;
-        self.context("not asked, since the server did not answer before")
+        let why = match self.kind() {
+            ErrorKind::Auth => {
+                "not asked, since the server refused the store's user or password (connecting goes on with the same ones: \
+                 allow them again, or open a store with new ones)"
+            }
+            ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Unavailable => {
+                "not asked, since the server did not answer before"
+            }
+            _ => "not asked, since connecting to the server failed before",
+        };
+        self.context(why)
     }
 
     /// What kind of error it is.

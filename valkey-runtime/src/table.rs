@@ -639,6 +639,14 @@ fn the_page_has_the_figures_of_the_code() {
             "the longest pause between two attempts to connect",
             time(constant(breaker, "LONGEST_PAUSE")),
         ),
+        (
+            "a node of a cluster is silent before its word is doubted",
+            time(constant(include_str!("backend/slots.rs"), "SILENCE")),
+        ),
+        (
+            "between two connections that are made anew on what a server says, at least",
+            time(constant(breaker, "RENEWAL")),
+        ),
     ];
     for (what, figure) in figures {
         let line = format!("| {what} | {figure} |");

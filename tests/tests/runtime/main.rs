@@ -10,6 +10,7 @@ mod close;
 mod conformance;
 mod counting;
 mod database;
+mod failover;
 mod faults;
 mod guard_faults;
 mod http;

@@ -16,8 +16,12 @@
 //! answered, and not when a connection was made: else a server that lets everyone in and then is silent would be asked all
 //! the time.
 //!
-//! A cluster has one breaker, since its client does not tell which node a command goes to. It opens when all nodes are
-//! silent, or when only keys of a silent one are asked for.
+//! An answer may say that the server behind the connection is not the one to ask: a replica, which a primary becomes in a failover
+//! behind a fixed address, or one that loads its data for long. Then another connection is made beside the one there is, after a
+//! jittered pause and at most once a second. The old one is used until the new one is there, and stays where that fails.
+//!
+//! On a cluster each node has a breaker, and the store has one over all of them. That one opens when all nodes that have slots are
+//! silent ([`Breaker::all_silent`]), so a silent node costs its own keys alone.
 
 use std::mem::{self, Discriminant};
 use std::time::Duration;
@@ -27,6 +31,11 @@ const FEW: u32 = 3;
 /// The pause before the second attempt to connect, doubled for each further one up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The least time between two connections that are made anew on what a server says; and how long a server may say that it is
+/// loading, and nothing else, before that counts.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// What a renewal waits beyond that, at most, so that many processes don't come as one.
+const RENEWAL_JITTER: Duration = Duration::from_millis(100);
 
 /// Whether a store asks its server: the state of its circuit breaker, as told by [`Store::breaker`](crate::Store::breaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +59,19 @@ pub(super) struct Breaker<C, E> {
     failures: u32,
     /// The deadline of a command, in microseconds.
     deadline: u64,
+    /// [`RENEWAL`], in microseconds.
+    renewal: u64,
+    /// When the last renewal was due.
+    renewed: Option<u64>,
+    /// Since when the server has said nothing but that it is loading.
+    loading: Option<u64>,
+}
+
+/// A connection is made beside the one that there is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Renewal {
+    pause: Duration,
+    attempts: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +85,8 @@ pub(super) enum Phase<C, E> {
         generation: u64,
         /// Whether a command was answered by it.
         answered: bool,
+        /// While another one is made, since a server said by this one that it is not the one to ask.
+        renewal: Option<Renewal>,
     },
     Open(E),
     HalfOpen(E),
@@ -87,7 +111,10 @@ impl<C, E> Breaker<C, E> {
             phase: Phase::Idle,
             unanswered: None,
             failures: 0,
-            deadline: u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX),
+            deadline: micros(deadline),
+            renewal: micros(RENEWAL),
+            renewed: None,
+            loading: None,
         }
     }
 
@@ -126,7 +153,22 @@ impl<C, E> Breaker<C, E> {
                 ..
             }
         );
-        fresh || self.failures > 0 || self.unanswered.is_some()
+        fresh || self.failures > 0 || self.unanswered.is_some() || self.loading.is_some()
+    }
+
+    /// How many commands in a row were not answered, and since when. Of a breaker that is open, enough of them since ever.
+    pub(super) fn silence(&self) -> Option<(u32, u64)> {
+        match self.state() {
+            BreakerState::Closed => self.unanswered,
+            BreakerState::Open | BreakerState::HalfOpen => Some((FEW, 0)),
+        }
+    }
+
+    /// Whether such silences of all nodes of a cluster are one of the cluster: as of a server, as many, and for as long.
+    pub(super) fn is_silence(&self, of_nodes: &[(u32, u64)], now: u64) -> bool {
+        let count = of_nodes.iter().map(|(count, _)| count).sum::<u32>();
+        let since = of_nodes.iter().map(|(_, since)| *since).min();
+        since.is_some_and(|since| count >= FEW && now.saturating_sub(since) >= self.deadline)
     }
 
     /// Someone needs a connection.
@@ -140,8 +182,20 @@ impl<C, E> Breaker<C, E> {
     pub(super) fn connects(&self) -> bool {
         match self.phase {
             Phase::Connecting | Phase::Open(_) | Phase::HalfOpen(_) => true,
-            Phase::Idle | Phase::Up { .. } | Phase::Over(_) => false,
+            Phase::Up { ref renewal, .. } => renewal.is_some(),
+            Phase::Idle | Phase::Over(_) => false,
         }
+    }
+
+    /// Whether the connection that is made is to take the place of one that is still used.
+    pub(super) fn renews(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Up {
+                renewal: Some(_),
+                ..
+            }
+        )
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -165,6 +219,43 @@ impl<C, E> Breaker<C, E> {
             *answered = true;
             self.failures = 0;
             self.unanswered = None;
+            self.loading = None;
+        }
+    }
+
+    /// The connection of that generation led to a server that says it is not the one to ask. It goes on being used until there
+    /// is another.
+    pub(super) fn elsewhere(&mut self, by: u64, now: u64, random: u64) {
+        self.answered(by);
+        if let Phase::Up {
+            generation,
+            renewal: renewal @ None,
+            ..
+        } = &mut self.phase
+            && *generation == by
+        {
+            let due = self.renewed.map_or(0, |last| last + self.renewal);
+            let jitter = random % micros(RENEWAL_JITTER);
+            let wait = due.saturating_sub(now) + jitter;
+            self.renewed = Some(now.saturating_add(wait));
+            *renewal = Some(Renewal {
+                pause: Duration::from_micros(wait),
+                attempts: wait == 0,
+            });
+        }
+    }
+
+    /// The server behind the connection of that generation says that it is loading. For how long it may say so is bounded: behind
+    /// the same address there may be another by now.
+    pub(super) fn loads(&mut self, by: u64, now: u64, random: u64) {
+        let since = self.loading.unwrap_or(now);
+        if now.saturating_sub(since) >= self.renewal {
+            self.elsewhere(by, now, random);
+        } else {
+            self.answered(by);
+        }
+        if matches!(self.phase, Phase::Up { generation, .. } if generation == by) {
+            self.loading = Some(since);
         }
     }
 
@@ -181,10 +272,21 @@ impl<C, E> Breaker<C, E> {
         if *count < FEW || now.saturating_sub(*since) < self.deadline {
             return;
         }
-        match self.phase {
+        match &self.phase {
             // The attempt that is under way is the probe.
-            Phase::Connecting => self.phase = Phase::HalfOpen(why()),
+            Phase::Connecting
+            | Phase::Up {
+                renewal: Some(Renewal { attempts: true, .. }),
+                ..
+            } => self.set(Phase::HalfOpen(why())),
             _ => self.open(why()),
+        }
+    }
+
+    /// All nodes of a cluster are silent: [`is_silence`](Self::is_silence). The connection of that generation leads to all of them.
+    pub(super) fn all_silent(&mut self, by: u64, why: impl FnOnce() -> E) {
+        if matches!(self.phase, Phase::Up { generation, .. } if generation == by) {
+            self.open(why());
         }
     }
 
@@ -198,10 +300,9 @@ impl<C, E> Breaker<C, E> {
             } if generation == by => {
                 self.failures += u32::from(!answered);
                 match self.failures {
-                    0 | 1 => self.phase = Phase::Connecting,
-                    _ => self.phase = Phase::Open(why()),
+                    0 | 1 => self.set(Phase::Connecting),
+                    _ => self.set(Phase::Open(why())),
                 }
-                self.unanswered = None;
             }
             _ => {}
         }
@@ -209,8 +310,12 @@ impl<C, E> Breaker<C, E> {
 
     /// How long the task that connects waits before its next attempt.
     pub(super) fn pause(&self, random: u64) -> Duration {
-        match self.phase {
+        match &self.phase {
             Phase::Open(_) => pause(self.failures, random),
+            Phase::Up {
+                renewal: Some(renewal),
+                ..
+            } => renewal.pause,
             _ => Duration::ZERO,
         }
     }
@@ -219,7 +324,16 @@ impl<C, E> Breaker<C, E> {
     pub(super) fn attempt(&mut self) {
         self.phase = match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Open(why) => Phase::HalfOpen(why),
-            phase => phase,
+            mut phase => {
+                if let Phase::Up {
+                    renewal: Some(renewal),
+                    ..
+                } = &mut phase
+                {
+                    renewal.attempts = true;
+                }
+                phase
+            }
         };
     }
 
@@ -229,17 +343,24 @@ impl<C, E> Breaker<C, E> {
             connection,
             generation,
             answered: false,
+            renewal: None,
         });
     }
 
-    /// The attempt failed.
+    /// The attempt failed. Where it was to replace a connection, that one is used on, and nobody connects any more.
     pub(super) fn failed(&mut self, why: E) {
-        self.open(why);
+        match &mut self.phase {
+            Phase::Up { renewal, .. } => *renewal = None,
+            _ => self.open(why),
+        }
     }
 
     /// The task ended without having connected: its runtime was shut down.
     pub(super) fn abandoned(&mut self) {
-        self.set(Phase::Idle);
+        match &mut self.phase {
+            Phase::Up { renewal, .. } => *renewal = None,
+            _ => self.set(Phase::Idle),
+        }
     }
 
     fn open(&mut self, why: E) {
@@ -252,7 +373,12 @@ impl<C, E> Breaker<C, E> {
             self.phase = phase;
         }
         self.unanswered = None;
+        self.loading = None;
     }
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Between half of the pause and all of it, so that many processes don't come back as one.
@@ -262,7 +388,7 @@ pub(crate) fn pause(failures: u32, random: u64) -> Duration {
         .saturating_mul(1 << doublings)
         .min(LONGEST_PAUSE);
     let half = longest / 2;
-    let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+    let spread = micros(half).max(1);
     half + Duration::from_micros(random % spread)
 }
 
@@ -384,6 +510,144 @@ mod tests {
         assert_eq!(breaker.state(), BreakerState::Open);
     }
 
+    #[test]
+    fn a_server_that_says_it_is_not_the_one_is_left_once_another_lets_us_in() {
+        let mut breaker = up();
+        breaker.elsewhere(1, 1000, 7);
+        assert_eq!(breaker.advice(), Advice::Send(&(), 1), "it is used on");
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert!(breaker.connects() && breaker.renews());
+        assert_eq!(breaker.pause(9), Duration::from_micros(7), "jittered");
+        breaker.attempt();
+        breaker.connected(2, ());
+        assert_eq!(breaker.advice(), Advice::Send(&(), 2));
+        assert!(!breaker.connects() && !breaker.renews());
+    }
+
+    #[test]
+    fn a_connection_that_can_not_be_replaced_stays() {
+        let mut breaker = up();
+        breaker.elsewhere(1, 1000, 0);
+        breaker.attempt();
+        breaker.failed(3);
+        assert_eq!(breaker.advice(), Advice::Send(&(), 1));
+        assert!(!breaker.connects(), "until the server says so again");
+        breaker.elsewhere(1, 1001, 0);
+        assert!(breaker.renews());
+        breaker.abandoned();
+        assert_eq!(breaker.advice(), Advice::Send(&(), 1));
+        assert!(!breaker.connects());
+    }
+
+    #[test]
+    fn a_connection_is_made_anew_at_most_once_a_second() {
+        let (second, jitter) = (micros(RENEWAL), micros(RENEWAL_JITTER));
+        let mut breaker = up();
+        let mut attempts = Vec::new();
+        let mut now = 5_000_000;
+        for generation in 1..=20 {
+            // As often as it likes, and at the least lucky times.
+            for random in [generation * 77_777, u64::MAX, 0] {
+                breaker.elsewhere(generation, now, random);
+            }
+            now += micros(breaker.pause(0));
+            attempts.push(now);
+            breaker.attempt();
+            breaker.connected(generation + 1, ());
+            now += generation * 10_000;
+        }
+        for pair in attempts.windows(2) {
+            let apart = pair[1] - pair[0];
+            assert!((second..=second + jitter).contains(&apart), "{apart}");
+        }
+        assert!(attempts[0] < 5_000_000 + jitter, "the first one soon");
+    }
+
+    #[test]
+    fn a_server_that_loads_for_long_is_left_and_one_that_loads_for_a_moment_is_not() {
+        let second = micros(RENEWAL);
+        let mut breaker = up();
+        breaker.loads(1, 1000, 0);
+        assert!(breaker.listens(), "to be told that it is over");
+        breaker.loads(1, 1000 + second - 1, 0);
+        assert!(!breaker.renews());
+        breaker.answered(1);
+        breaker.loads(1, 1000 + second, 0);
+        breaker.loads(1, 1000 + 2 * second - 1, 0);
+        assert!(!breaker.renews(), "it answered between");
+        breaker.loads(1, 1000 + 2 * second, 0);
+        assert!(breaker.renews());
+        breaker.attempt();
+        breaker.connected(2, ());
+        breaker.loads(2, 1000 + 2 * second, 0);
+        breaker.loads(1, 1000 + 9 * second, 0);
+        assert!(!breaker.renews(), "another connection has its own time");
+    }
+
+    #[test]
+    fn what_an_old_connection_says_renews_nothing() {
+        let mut breaker = up();
+        breaker.connected(2, ());
+        breaker.elsewhere(1, 1000, 0);
+        assert!(!breaker.renews());
+        breaker.lost(2, || 0);
+        breaker.elsewhere(2, 1000, 0);
+        assert!(!breaker.renews());
+    }
+
+    #[test]
+    fn a_silent_server_is_not_asked_whether_or_not_its_connection_is_renewed() {
+        for attempts in [false, true] {
+            let mut breaker = up();
+            breaker.elsewhere(1, 10, 5);
+            if attempts {
+                breaker.attempt();
+            }
+            let state = silent(&mut breaker, &[10, 12, 14]);
+            let expected = match attempts {
+                true => BreakerState::HalfOpen,
+                false => BreakerState::Open,
+            };
+            assert_eq!(state, expected);
+            assert!(breaker.connects(), "the same task");
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_not_asked_once_no_node_is() {
+        let mut breaker = up();
+        breaker.all_silent(7, || 7);
+        assert_eq!(
+            breaker.state(),
+            BreakerState::Closed,
+            "of an old connection"
+        );
+        breaker.all_silent(1, || 8);
+        assert_eq!(breaker.advice(), Advice::Refuse(&8));
+        assert!(breaker.connects() && !breaker.pause(0).is_zero());
+    }
+
+    #[test]
+    fn silences_of_nodes_are_one_where_they_are_enough_and_long_enough() {
+        let breaker = up();
+        assert!(!breaker.is_silence(&[], 100));
+        assert!(!breaker.is_silence(&[(1, 10), (1, 10)], 100), "two are few");
+        assert!(
+            !breaker.is_silence(&[(1, 10), (9, 11)], 11),
+            "at one moment"
+        );
+        assert!(breaker.is_silence(&[(1, 10), (2, 11)], 12));
+        let mut node = up();
+        assert_eq!(node.silence(), None);
+        silent(&mut node, &[10, 11]);
+        assert_eq!(node.silence(), Some((2, 10)));
+        node.answered(1);
+        assert_eq!(node.silence(), None);
+        silent(&mut node, &[10, 12, 14]);
+        assert_eq!(node.state(), BreakerState::Open);
+        assert!(breaker.is_silence(&[node.silence().unwrap()], 100));
+    }
+
     /// What can happen to a breaker and the one task that connects for it.
     #[derive(Clone, Copy, Debug)]
     enum Event {
@@ -392,6 +656,9 @@ mod tests {
         Answered(u64),
         Unanswered(Option<u64>),
         Lost(u64),
+        Elsewhere(u64),
+        Loads(u64),
+        AllSilent(u64),
         Attempt,
         Connected,
         Failed,
@@ -404,6 +671,8 @@ mod tests {
     struct World {
         breaker: Tested,
         now: u64,
+        /// The last moment.
+        end: u64,
         task: Task,
         generation: u64,
         /// When the commands failed that were not answered, since the connection was made or answered.
@@ -429,12 +698,38 @@ mod tests {
             match event {
                 Event::Command if waiting => world.breaker.start(),
                 Event::Command => return None,
-                Event::Tick => world.now = self.now.checked_add(1).filter(|now| *now <= 5)?,
+                Event::Tick => {
+                    world.now = self.now.checked_add(1).filter(|now| *now <= self.end)?
+                }
                 Event::Answered(by) => {
                     world.breaker.answered(by);
                     if current(by) {
                         world.silence.clear();
                         assert!(!world.breaker.listens(), "nothing more to be told");
+                    }
+                }
+                Event::Elsewhere(by) | Event::Loads(by) => {
+                    match event {
+                        Event::Loads(_) => world.breaker.loads(by, self.now, 0),
+                        _ => world.breaker.elsewhere(by, self.now, 0),
+                    }
+                    assert!(world.breaker.advice() == self.breaker.advice());
+                    if current(by) {
+                        world.silence.clear();
+                    } else {
+                        assert!(world.breaker == self.breaker, "it says nothing of now");
+                    }
+                    if matches!(event, Event::Elsewhere(_)) && current(by) {
+                        assert!(world.breaker.renews());
+                    }
+                }
+                Event::AllSilent(by) => {
+                    world.breaker.all_silent(by, || 5);
+                    let opened = world.breaker.state() != BreakerState::Closed;
+                    assert!(!current(by) || opened);
+                    // Nobody renews what leads to a cluster.
+                    if self.breaker.renews() {
+                        return None;
                     }
                 }
                 Event::Unanswered(by) => {
@@ -469,14 +764,19 @@ mod tests {
                 }
                 Event::Failed if self.task == Task::Attempts => {
                     world.breaker.failed(3);
-                    world.task = Task::Pauses;
-                    assert_eq!(world.breaker.state(), BreakerState::Open);
+                    if self.breaker.renews() {
+                        world.task = Task::None;
+                        assert!(world.breaker.advice() == self.breaker.advice());
+                    } else {
+                        world.task = Task::Pauses;
+                        assert_eq!(world.breaker.state(), BreakerState::Open);
+                    }
                 }
                 Event::TaskGone if self.task != Task::None => {
                     world.breaker.abandoned();
                     world.task = Task::None;
                     assert!(
-                        over || world.breaker.advice() == Advice::Wait,
+                        over || usable || world.breaker.advice() == Advice::Wait,
                         "the next command starts another"
                     );
                 }
@@ -545,14 +845,46 @@ mod tests {
     /// Whatever happens in whatever order, up to three connections and six moments of time.
     #[test]
     fn every_order_of_events() {
+        let states = explore(3, 5, |by| {
+            vec![
+                Event::Answered(by),
+                Event::Unanswered(Some(by)),
+                Event::Lost(by),
+                Event::AllSilent(by),
+            ]
+        });
+        assert!(states > 1000, "{states} states");
+    }
+
+    /// The same where connections are made anew on what a server says, with fewer of them.
+    #[test]
+    fn every_order_of_events_and_renewals() {
+        let states = explore(2, 3, |by| {
+            vec![
+                Event::Answered(by),
+                Event::Unanswered(Some(by)),
+                Event::Lost(by),
+                Event::Elsewhere(by),
+                Event::Loads(by),
+            ]
+        });
+        assert!(states > 1000, "{states} states");
+    }
+
+    /// Goes through all states that can be reached, and checks each. How many there are.
+    fn explore(generations: u64, end: u64, events_of: impl Fn(u64) -> Vec<Event>) -> usize {
+        let breaker = Tested {
+            renewal: 2,
+            ..Tested::new(DEADLINE)
+        };
         let first = World {
-            breaker: Tested::new(DEADLINE),
+            breaker,
             now: 0,
+            end,
             task: Task::None,
             generation: 0,
             silence: Vec::new(),
         };
-        let generations = 1..=3;
         let mut events = vec![
             Event::Command,
             Event::Tick,
@@ -563,12 +895,8 @@ mod tests {
             Event::TaskGone,
             Event::Closed,
         ];
-        for by in generations {
-            events.extend([
-                Event::Answered(by),
-                Event::Unanswered(Some(by)),
-                Event::Lost(by),
-            ]);
+        for by in 1..=generations {
+            events.extend(events_of(by));
         }
         let mut known = HashSet::from([first.clone()]);
         let mut open = vec![first];
@@ -576,11 +904,11 @@ mod tests {
             world.check();
             world.check_recovery();
             for next in events.iter().filter_map(|event| world.after(*event)) {
-                if next.generation <= 3 && known.insert(next.clone()) {
+                if next.generation <= generations && known.insert(next.clone()) {
                     open.push(next);
                 }
             }
         }
-        assert!(known.len() > 1000, "{} states", known.len());
+        known.len()
     }
 }

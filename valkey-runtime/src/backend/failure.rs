@@ -1,6 +1,7 @@
 //! What the client and the server say of a failure, as an [`Error`] of ours.
 //!
-//! A server quotes the arguments of a command that it does not know, and an argument may be a value: such text is cut.
+//! A server quotes the arguments of a command that it does not know, and an argument may be a value: such text is cut. Whatever
+//! words it quotes in, the password is cut from all text.
 
 #[cfg(feature = "tls")]
 use std::{error::Error as _, io, sync::Arc};
@@ -9,22 +10,101 @@ use std::time::Duration;
 
 use redis::{RedisError, ServerErrorKind};
 
+use crate::config::Secret;
 use crate::{Error, ErrorKind};
 
-/// Translates an error of the client. `deadline` is what a time-out is told with.
-pub(super) fn from_redis(error: RedisError, deadline: Duration) -> Error {
-    if error.is_timeout() {
-        return timed_out(deadline);
+/// What stands where the password stood.
+const CUT: &str = "***";
+/// A password that is shorter than this could be read from the places that it was cut from.
+const SHORT: usize = 4;
+
+/// Translates errors of the client, and knows what they must not say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Words(Option<Secret>);
+
+impl Words {
+    pub(super) fn without(secret: Option<Secret>) -> Self {
+        Self(secret.filter(|secret| !secret.reveal().is_empty()))
     }
-    let kind = kind_of(&error);
-    let text = match (error.code(), error.detail()) {
-        // As the server said it; the client's own text quotes the code.
-        (Some(code), Some(detail)) => format!("{code} {detail}"),
-        _ => error.to_string(),
-    };
-    match without_arguments(&text) {
-        Some(cut) => Error::new(kind, cut),
-        None => Error::new(kind, text).with_source(error),
+
+    /// `deadline` is what a time-out is told with.
+    pub(super) fn of(&self, error: RedisError, deadline: Duration) -> Error {
+        if error.is_timeout() {
+            return timed_out(deadline);
+        }
+        let kind = kind_of(&error);
+        let text = match (error.code(), error.detail()) {
+            // As the server said it; the client's own text quotes the code.
+            (Some(code), Some(detail)) => format!("{code} {detail}"),
+            _ => error.to_string(),
+        };
+        let quotes = without_arguments(&text);
+        let cut = quotes.unwrap_or(&text);
+        match self.cut_from(cut) {
+            Some(cut) => Error::new(kind, cut),
+            None if quotes.is_some() => Error::new(kind, cut),
+            None => Error::new(kind, text).with_source(error),
+        }
+    }
+
+    /// Of an error while a connection is made.
+    pub(super) fn of_handshake(&self, error: RedisError, deadline: Duration) -> Error {
+        let closed = error.is_connection_dropped() && !error.is_connection_refusal();
+        let old = is_without_resp3(&error);
+        let error = self.of(error, deadline);
+        if old {
+            let text = "the server does not speak RESP3, the protocol of Valkey and of Redis since 6.0. Connect to such a \
+                        server, and to none through a proxy that speaks RESP2 only";
+            return Error::config(format!("{text}: {error}"));
+        }
+        match closed {
+            true => error.context(
+                "the connection was closed during the handshake, as by a server or proxy that does not speak RESP3",
+            ),
+            false => error,
+        }
+    }
+
+    /// The text without the password; `None` where it does not hold it.
+    fn cut_from(&self, text: &str) -> Option<String> {
+        let secret = self.0.as_ref()?.reveal();
+        let escaped = [
+            secret.to_owned(),
+            secret.escape_debug().to_string(),
+            secret.escape_default().to_string(),
+        ];
+        if !escaped.iter().any(|form| text.contains(form)) {
+            return None;
+        }
+        if secret.len() < SHORT {
+            return Some("the server's text holds the password, and is left out".to_owned());
+        }
+        let cut = |text: String, form: &String| text.replace(form.as_str(), CUT);
+        Some(escaped.iter().fold(text.to_owned(), cut))
+    }
+}
+
+/// What an answer says of the server that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It is one to ask.
+    Here,
+    /// Another one is to be asked: this is a replica, or takes no writes.
+    Elsewhere,
+    /// It is loading its data.
+    Loading,
+}
+
+impl Word {
+    pub(super) fn of(error: &RedisError) -> Self {
+        match kind_of(error) {
+            ErrorKind::ReadOnly => Word::Elsewhere,
+            ErrorKind::Loading => Word::Loading,
+            _ if error.kind() == redis::ErrorKind::Server(ServerErrorKind::MasterDown) => {
+                Word::Elsewhere
+            }
+            _ => Word::Here,
+        }
     }
 }
 
@@ -40,15 +120,19 @@ pub(super) fn unexpected_answer() -> Error {
     )
 }
 
-fn kind_of(error: &RedisError) -> ErrorKind {
+pub(super) fn kind_of(error: &RedisError) -> ErrorKind {
     match error.kind() {
         redis::ErrorKind::AuthenticationFailed => ErrorKind::Auth,
-        redis::ErrorKind::InvalidClientConfig => ErrorKind::Config,
+        redis::ErrorKind::InvalidClientConfig | redis::ErrorKind::RESP3NotSupported => {
+            ErrorKind::Config
+        }
         _ if is_wrong_setting(error) => ErrorKind::Config,
         redis::ErrorKind::Io if is_tls(error) => ErrorKind::Tls,
         redis::ErrorKind::Io
         | redis::ErrorKind::ClusterConnectionNotFound
         | redis::ErrorKind::Parse => ErrorKind::Connection,
+        // The client's own: nothing was answered, or what was does not fit together.
+        redis::ErrorKind::Client | redis::ErrorKind::UnexpectedReturnType => ErrorKind::Unavailable,
         redis::ErrorKind::Server(kind) => match kind {
             ServerErrorKind::BusyLoading => ErrorKind::Loading,
             ServerErrorKind::ReadOnly => ErrorKind::ReadOnly,
@@ -74,6 +158,16 @@ fn kind_of(error: &RedisError) -> ErrorKind {
 fn is_wrong_setting(error: &RedisError) -> bool {
     let said = error.detail().unwrap_or_default();
     said.contains("DB index is out of range") || said.contains("cluster support disabled")
+}
+
+/// Whether a server says to the handshake that it does not know it. There are as many texts as servers and proxies, and all of
+/// them name the command or the protocol.
+fn is_without_resp3(error: &RedisError) -> bool {
+    if error.kind() == redis::ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO") {
+        return true;
+    }
+    let said = error.detail().unwrap_or_default().to_ascii_lowercase();
+    error.code().is_some() && kind_of(error) == ErrorKind::Server && said.contains("hello")
 }
 
 /// Whether the failure is the TLS library's: what it says travels inside an I/O error.
@@ -102,9 +196,29 @@ fn without_arguments(text: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    const DEADLINE: Duration = Duration::from_millis(500);
+
+    fn said(code: &str, detail: &str) -> RedisError {
+        redis::make_extension_error(code.to_owned(), Some(detail.to_owned()))
+    }
+
     fn answered(code: &str, detail: &str) -> Error {
-        let error = redis::make_extension_error(code.to_owned(), Some(detail.to_owned()));
-        from_redis(error, Duration::from_millis(500))
+        Words::default().of(said(code, detail), DEADLINE)
+    }
+
+    fn with_password(password: &str) -> Words {
+        Words::without(Some(Secret::new(password.to_owned())))
+    }
+
+    /// All that an error shows of itself.
+    fn all_of(error: &Error) -> String {
+        let mut all = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            all.push_str(&format!(" {error} {error:?}"));
+            source = error.source();
+        }
+        all
     }
 
     #[test]
@@ -122,6 +236,101 @@ mod tests {
         }
     }
 
+    /// As the server says it, by the client's parser.
+    fn parsed(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
+        value.unwrap().extract_error().unwrap_err()
+    }
+
+    #[test]
+    fn some_answers_say_that_another_server_is_to_be_asked() {
+        for (line, word) in [
+            (
+                "READONLY You can't write against a read only replica.",
+                Word::Elsewhere,
+            ),
+            (
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+                Word::Elsewhere,
+            ),
+            ("MISCONF Errors writing to the AOF file", Word::Elsewhere),
+            (
+                "NOREPLICAS Not enough good replicas to write.",
+                Word::Elsewhere,
+            ),
+            (
+                "LOADING server is loading the dataset in memory",
+                Word::Loading,
+            ),
+            ("OOM command not allowed", Word::Here),
+            ("NOSCRIPT No matching script.", Word::Here),
+            ("WRONGTYPE Operation against a key", Word::Here),
+            ("CLUSTERDOWN The cluster is down", Word::Here),
+        ] {
+            assert_eq!(Word::of(&parsed(line)), word, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_client_says_by_itself_may_pass() {
+        for kind in [
+            redis::ErrorKind::Client,
+            redis::ErrorKind::UnexpectedReturnType,
+        ] {
+            let error = RedisError::from((kind, "Mismatch in the number of multi-slot results"));
+            let error = Words::default().of(error, DEADLINE);
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            assert!(error.is_transient(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_without_resp3_is_named_as_such() {
+        let client = (redis::ErrorKind::RESP3NotSupported, "no HELLO").into();
+        for error in [
+            client,
+            parsed(
+                "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'ada' 'hunter2'",
+            ),
+            parsed("ERR unsupported command 'HELLO'"),
+            parsed("NOPROTO unsupported protocol version"),
+            parsed("ERR syntax error in HELLO"),
+            parsed("ERR invalid request: HELLO 3 AUTH ada hunter2"),
+        ] {
+            let error = with_password("hunter2").of_handshake(error, DEADLINE);
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+            assert!(!error.is_transient());
+            let all = all_of(&error);
+            assert!(all.contains("RESP3") && !all.contains("hunter2"), "{all}");
+        }
+        for (line, kind) in [
+            ("NOAUTH HELLO must be called with", ErrorKind::Auth),
+            ("WRONGPASS invalid username-password pair", ErrorKind::Auth),
+            (
+                "NOPERM no permissions to run the 'hello' command",
+                ErrorKind::Auth,
+            ),
+            ("ERR max number of clients reached", ErrorKind::Server),
+            ("LOADING …", ErrorKind::Loading),
+        ] {
+            let error = Words::default().of_handshake(parsed(line), DEADLINE);
+            assert_eq!(error.kind(), kind, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_in_the_handshake_may_be_one_without_resp3() {
+        let handshake = |kind| {
+            let error = std::io::Error::from(kind).into();
+            Words::default().of_handshake(error, DEADLINE)
+        };
+        let closed = handshake(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(closed.kind(), ErrorKind::Connection);
+        assert!(closed.to_string().contains("RESP3"), "{closed}");
+        let refused = handshake(std::io::ErrorKind::ConnectionRefused);
+        assert!(!refused.to_string().contains("RESP3"), "{refused}");
+    }
+
     #[test]
     fn arguments_are_not_quoted() {
         let error = answered(
@@ -136,5 +345,30 @@ mod tests {
             error.to_string().contains("unknown command 'SET'"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_password_is_cut_from_whatever_text() {
+        for (password, quoted) in [
+            ("hunter2", "hunter2"),
+            ("hun\"ter\\2", "hun\\\"ter\\\\2"),
+            ("hun\"ter\\2", "hun\"ter\\2"),
+            ("hünter2", "hünter2"),
+            ("2", "2"),
+        ] {
+            let said = said(
+                "ERR",
+                &format!("a proxy says: AUTH ada {quoted} and {quoted}"),
+            );
+            let error = with_password(password).of(said, DEADLINE);
+            let all = all_of(&error);
+            assert!(!all.contains(quoted), "{password}: {all}");
+            assert_eq!(error.kind(), ErrorKind::Server);
+        }
+        let kept = with_password("hunter2").of(said("ERR", "another text"), DEADLINE);
+        assert!(kept.to_string().contains("another text"));
+        assert!(std::error::Error::source(&kept).is_some());
+        let none = with_password("").of(said("ERR", "another text"), DEADLINE);
+        assert!(none.to_string().contains("another text"));
     }
 }

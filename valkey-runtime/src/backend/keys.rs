@@ -7,8 +7,9 @@
 use redis::Cmd;
 
 use super::failure::unexpected_answer;
-use super::link::{Link, Node};
+use super::link::Link;
 use super::memory::MemoryKeys;
+use super::server::Host;
 use super::topology::Nodes;
 use crate::{Error, ErrorKind};
 
@@ -147,7 +148,7 @@ pub(super) struct ServerKeys<'s> {
 enum Place {
     Before,
     /// In the keys of a node, which is the only one where it has no name.
-    At(Option<Node>, Cursor),
+    At(Option<Host>, Cursor),
     After,
 }
 

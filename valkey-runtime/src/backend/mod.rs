@@ -4,6 +4,7 @@
 //! operation and key; the store adds them.
 
 mod breaker;
+mod cluster;
 #[cfg(test)]
 mod differential;
 mod failure;
@@ -12,6 +13,7 @@ mod link;
 mod memory;
 mod script;
 mod server;
+mod slots;
 mod time;
 mod topology;
 mod tracker;

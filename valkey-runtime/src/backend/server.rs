@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use redis::cluster::ClusterClientBuilder;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
@@ -23,9 +22,9 @@ use redis::{
 };
 
 use super::breaker::BreakerState;
-use super::failure::{from_redis, unexpected_answer};
+use super::failure::{Words, unexpected_answer};
 use super::keys::{Scope, ServerKeys};
-use super::link::{Connector, Deadlines, Link, Seams, time_command, time_of};
+use super::link::{Deadlines, Link, Seams, time_command, time_of};
 use super::script::{self, Call};
 use super::time::ServerTime;
 use super::tracker::{Interest, Tracker};
@@ -54,7 +53,7 @@ pub(crate) enum Target {
     Cluster(Vec<Host>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) port: u16,
@@ -143,16 +142,19 @@ impl Server {
             command: config.command_timeout,
             operation: config.operation_timeout,
         };
+        let words = Words::without(config.password.clone());
         let wrong = |error| {
-            let error = from_redis(error, deadlines.connect);
+            let error = words.of(error, deadlines.connect);
             Error::config(error.to_string())
         };
-        let connector = config.connector().map_err(wrong)?;
-        let tracker = Tracker::new(config, deadlines, hub, &seams).map_err(wrong)?;
+        let link = config.link(deadlines, words.clone(), seams.clone());
+        let link = link.map_err(wrong)?;
+        let tracker = Tracker::new(config, deadlines, hub, &seams, link.renewals());
+        let tracker = tracker.map_err(wrong)?;
         Ok(Self {
-            time: seams.time.clone(),
-            background: seams.background.clone(),
-            link: Link::new(connector, deadlines, seams),
+            time: seams.time,
+            background: seams.background,
+            link,
             tracker,
             address: config.target.address(),
             encrypted: config.tls.is_some(),
@@ -717,30 +719,21 @@ fn by_key(keys: &[&[u8]]) -> Vec<Vec<usize>> {
 }
 
 impl ServerConfig {
-    fn connector(&self) -> redis::RedisResult<Connector> {
-        match &self.target {
-            Target::Tcp(host) => Ok(Connector::Node(Box::new(self.node(host)?))),
-            Target::Unix(path) => Ok(Connector::Node(Box::new(self.socket(path)?))),
+    fn link(&self, deadlines: Deadlines, words: Words, seams: Seams) -> redis::RedisResult<Link> {
+        let client = match &self.target {
+            Target::Tcp(host) => self.node(host)?,
+            Target::Unix(path) => self.socket(path)?,
             Target::Cluster(seeds) => {
-                let clients = seeds
-                    .iter()
-                    .map(|seed| self.node(seed))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let infos = clients
-                    .iter()
-                    .map(|client| client.get_connection_info().clone());
-                let builder = ClusterClientBuilder::new(infos)
-                    .connection_timeout(self.connect_timeout)
-                    .response_timeout(self.command_timeout)
-                    .tcp_settings(self.tcp_settings());
-                #[cfg(feature = "tls")]
-                let builder = match &self.tls {
-                    Some(tls) => builder.certs(certificates(tls)),
-                    None => builder,
-                };
-                Ok(Connector::Cluster(Box::new(builder.build()?), clients))
+                // What is wrong with the settings is wrong with each node.
+                for seed in seeds {
+                    self.node(seed)?;
+                }
+                let (seeds, config) = (seeds.clone(), self.clone());
+                let client = move |host: &Host| config.node(host);
+                return Ok(Link::to_cluster(seeds, client, deadlines, words, seams));
             }
-        }
+        };
+        Ok(Link::to_server(client, deadlines, words, seams))
     }
 
     pub(super) fn socket(&self, path: &Path) -> redis::RedisResult<Client> {

@@ -9,23 +9,21 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use redis::Value;
-
 use super::failure::unexpected_answer;
-use super::link::{Link, Node};
+use super::link::Link;
+use super::server::Host;
+use super::slots::SLOTS;
 use crate::{Error, ErrorKind};
 
-const SLOTS: usize = 16384;
-/// How often, and after which pauses, a cluster is asked that does not serve all slots: a failover, a client that has not
-/// heard of a new node.
+/// How often, and after which pauses, a cluster is asked that does not serve all slots: a failover, a new node.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The nodes that are still to be asked, and for what each has been.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    waiting: VecDeque<Node>,
-    covered: HashMap<Node, Covered>,
+    waiting: VecDeque<Host>,
+    covered: HashMap<Host, Covered>,
 }
 
 #[derive(Debug, Default)]
@@ -51,14 +49,14 @@ struct Slots(Vec<bool>);
 
 impl Nodes {
     /// The next one to be asked.
-    pub(super) async fn next(&mut self, link: &Link) -> Result<Option<Node>, Error> {
+    pub(super) async fn next(&mut self, link: &Link) -> Result<Option<Host>, Error> {
         if self.waiting.is_empty() {
             self.learn(shares(link).await?);
         }
         Ok(self.waiting.pop_front())
     }
 
-    fn learn(&mut self, shares: Vec<(Node, Share)>) {
+    fn learn(&mut self, shares: Vec<(Host, Share)>) {
         let first = self.covered.is_empty();
         for (node, share) in shares {
             let Share {
@@ -83,9 +81,10 @@ impl Nodes {
 }
 
 /// All nodes with slots, by the client's names for them.
-async fn shares(link: &Link) -> Result<Vec<(Node, Share)>, Error> {
+async fn shares(link: &Link) -> Result<Vec<(Host, Share)>, Error> {
     let mut attempt = 1;
     loop {
+        link.learn_nodes().await?;
         let said = said(link, ["CLUSTER", "NODES"]).await?;
         let mut shares: Vec<_> = said
             .iter()
@@ -95,28 +94,23 @@ async fn shares(link: &Link) -> Result<Vec<(Node, Share)>, Error> {
         shares
             .iter()
             .for_each(|(_, share)| served.add(&share.owned));
-        let Some(missing) = served.0.iter().position(|served| !served) else {
+        if served.0.iter().all(|served| *served) {
             let mut runs = runs(link).await?;
             for (node, share) in &mut shares {
                 share.run = runs.remove(node).unwrap_or_default();
             }
             return Ok(shares);
-        };
+        }
         if attempt == ATTEMPTS {
             let why = "no node that is known serves some slots of the cluster";
             return Err(Error::new(ErrorKind::Unavailable, why));
         }
         attempt += 1;
-        // The client looks for the nodes anew where it is told of one that it does not know.
-        let owner = said.iter().find_map(|(_, text)| owner_of(text, missing));
-        if let Some(owner) = owner {
-            let _ = link.send_to(Some(&owner), redis::cmd("PING")).await;
-        }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn runs(link: &Link) -> Result<HashMap<Node, Run>, Error> {
+async fn runs(link: &Link) -> Result<HashMap<Host, Run>, Error> {
     let said = match said(link, ["INFO", "server"]).await {
         Ok(said) => said,
         Err(error) if error.kind() == ErrorKind::Auth => return Ok(HashMap::new()),
@@ -130,32 +124,24 @@ async fn runs(link: &Link) -> Result<HashMap<Node, Run>, Error> {
 }
 
 /// What each node that the client takes for a primary answers.
-async fn said(link: &Link, [name, what]: [&str; 2]) -> Result<Vec<(Node, String)>, Error> {
+async fn said(link: &Link, [name, what]: [&str; 2]) -> Result<Vec<(Host, String)>, Error> {
     let mut command = redis::cmd(name);
     command.arg(what);
-    let Value::Map(answers) = link.send_to_primaries(command).await? else {
-        return Err(unexpected_answer());
-    };
-    let text = |value| redis::from_redis_value::<String>(value).map_err(|_| unexpected_answer());
-    let answers = answers.into_iter().map(|(node, said)| {
-        let node = Node::parse(&text(node)?).ok_or_else(unexpected_answer)?;
-        Ok((node, text(said)?))
+    let answers = link.send_to_primaries(command).await?.into_iter();
+    let answers = answers.map(|(host, said)| {
+        let said = redis::from_redis_value(said).map_err(|_| unexpected_answer())?;
+        Ok((host, said))
     });
     answers.collect()
 }
 
-/// A line: id, address, flags, primary, ping, pong, epoch, link, and then slots.
-fn lines(text: &str) -> impl Iterator<Item = (&str, &str, impl Iterator<Item = &str>)> {
-    text.lines().filter_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let (address, flags) = (fields.next()?, fields.next()?);
-        Some((address, flags, fields.skip(5)))
-    })
-}
-
+/// Of the lines (id, address, flags, primary, ping, pong, epoch, link, and then slots) the node's own.
 fn own_share(text: &str) -> Option<Share> {
-    let (_, _, slots) =
-        lines(text).find(|(_, flags, _)| flags.split(',').any(|f| f == "myself"))?;
+    let is_own = |line: &&str| {
+        let flags = line.split_ascii_whitespace().nth(2);
+        flags.is_some_and(|flags| flags.split(',').any(|flag| flag == "myself"))
+    };
+    let slots = text.lines().find(is_own)?.split_ascii_whitespace().skip(8);
     let mut share = Share::default();
     for said in slots {
         match said.strip_prefix('[') {
@@ -168,17 +154,6 @@ fn own_share(text: &str) -> Option<Share> {
         }
     }
     Some(share)
-}
-
-fn owner_of(text: &str, slot: usize) -> Option<Node> {
-    lines(text).find_map(|(address, _, said)| {
-        let mut owned = Slots::default();
-        for said in said.filter(|said| !said.starts_with('[')) {
-            owned.add_range(said)?;
-        }
-        let address = address.split(['@', ',']).next()?;
-        owned.0[slot].then(|| Node::parse(address)).flatten()
-    })
 }
 
 impl Default for Slots {
@@ -221,8 +196,9 @@ impl std::fmt::Debug for Slots {
 mod tests {
     use super::*;
 
-    fn node(port: u16) -> Node {
-        Node::parse(&format!("127.0.0.1:{port}")).unwrap()
+    fn node(port: u16) -> Host {
+        let name = "127.0.0.1".to_owned();
+        Host { name, port }
     }
 
     fn share(owned: &[&str], imported: &[&str]) -> Share {
@@ -240,7 +216,7 @@ mod tests {
         }
     }
 
-    fn learn(nodes: &mut Nodes, shares: Vec<(Node, Share)>) -> Vec<Node> {
+    fn learn(nodes: &mut Nodes, shares: Vec<(Host, Share)>) -> Vec<Host> {
         nodes.learn(shares);
         nodes.waiting.drain(..).collect()
     }
@@ -258,9 +234,6 @@ mod tests {
         assert_eq!(own_share(&replica), Some(Share::default()));
         assert_eq!(own_share("rubbish"), None);
         assert_eq!(own_share(&text.replace("5461 ", "16384 ")), None);
-        assert_eq!(owner_of(text, 5461), Some(node(7001)));
-        assert_eq!(owner_of(text, 5462), Some(node(7002)));
-        assert_eq!(owner_of(text, 5460), None);
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! All of that is on a thread of its own, since what is not read from these connections lies in the server, in the place of
 //! entries: a runtime of the application's may be driven now and then only, or wait for something that blocks.
 //!
-//! A connection of its own, since what it is for is to be told when it is lost, and the cluster's client has no part in it:
-//! that does not tell which connection to which node was lost, or made anew.
+//! A connection of its own, since what it is for is to be told when it is lost. It is made anew also where the store's was, on what
+//! a server said: the address may lead to another by now.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -30,9 +30,10 @@ use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
 use super::breaker::pause;
-use super::failure::{from_redis, timed_out, unexpected_answer};
+use super::failure::{Words, timed_out, unexpected_answer};
 use super::link::{Deadlines, Seams};
 use super::server::{Host, ServerConfig, Target};
+use super::slots::Slots;
 use crate::background::Background;
 use crate::tracking::{Buffer, Coverage, Hub};
 use crate::warnings::{Detail, Topic, Warnings};
@@ -52,9 +53,12 @@ struct Shared {
     hub: Arc<Hub>,
     servers: Servers,
     deadlines: Deadlines,
+    words: Words,
     random: Arc<dyn Random>,
     background: Background,
     warnings: Arc<Warnings>,
+    /// Changes where the address may lead to another server by now.
+    renewals: watch::Receiver<u64>,
     state: Mutex<State>,
     /// That it may be worth a look at the state.
     changed: watch::Sender<()>,
@@ -139,6 +143,7 @@ impl Tracker {
         deadlines: Deadlines,
         hub: Arc<Hub>,
         seams: &Seams,
+        renewals: watch::Receiver<u64>,
     ) -> RedisResult<Self> {
         let servers = match &config.target {
             Target::Cluster(_) => Servers::Cluster(Box::new(config.clone())),
@@ -149,9 +154,11 @@ impl Tracker {
             hub,
             servers,
             deadlines,
+            words: Words::without(config.password.clone()),
             random: seams.random.clone(),
             background: seams.background.clone(),
             warnings: seams.warnings.clone(),
+            renewals,
             state: Mutex::default(),
             changed: watch::Sender::new(()),
         })))
@@ -394,7 +401,7 @@ impl Shared {
         task: u64,
     ) -> Result<(Tracking, Vec<Node>), Error> {
         let Deadlines { connect, .. } = self.deadlines;
-        let fail = |error| from_redis(error, connect);
+        let fail = |error| self.words.of_handshake(error, connect);
         let generation = self.lock().next_number();
         let lost = Arc::new(Notify::new());
         let config = AsyncConnectionConfig::new()
@@ -412,7 +419,8 @@ impl Shared {
             lost,
         };
         let command = tracking_command(self.hub.namespace());
-        tracking.ask(&command, connect).await?;
+        let tracks = tracking.ask(&command).await;
+        tracks.map_err(|error| self.words.of(error, self.silence()))?;
         let required = self.asked(&mut tracking, node).await?;
         self.look_at_limits(&mut tracking, node).await;
         Ok((tracking, required))
@@ -422,7 +430,8 @@ impl Shared {
     async fn look_at_limits(&self, tracking: &mut Tracking, node: &Node) {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg(&LIMITS);
-        match tracking.ask(&command, self.silence()).await {
+        let answer = tracking.ask(&command).await;
+        match answer.map_err(|error| self.words.of(error, self.silence())) {
             Ok(answer) => {
                 if is_unbounded(answer) {
                     self.lock().unbounded = Some(node.clone());
@@ -461,17 +470,17 @@ impl Shared {
 
     /// Asks a node whether it is there, and which nodes are required.
     async fn asked(&self, tracking: &mut Tracking, node: &Node) -> Result<Vec<Node>, Error> {
-        let silence = self.silence();
+        let told = |error| self.words.of(error, self.silence());
         match node {
             Node::Only => {
-                tracking.ask(&redis::cmd("PING"), silence).await?;
+                tracking.ask(&redis::cmd("PING")).await.map_err(told)?;
                 Ok(vec![Node::Only])
             }
             Node::At(host) => {
                 let mut command = redis::cmd("CLUSTER");
                 command.arg("SLOTS");
-                let answer = tracking.ask(&command, silence).await?;
-                primaries(answer, host).ok_or_else(unexpected_answer)
+                let answer = tracking.ask(&command).await.map_err(told)?;
+                primaries(&answer, host).ok_or_else(unexpected_answer)
             }
         }
     }
@@ -519,9 +528,12 @@ impl Shared {
     async fn keep(self: &Arc<Self>, node: &Node, task: u64, mut tracking: Tracking) -> bool {
         let (lost, generation) = (tracking.lost.clone(), tracking.generation);
         let mut answered = false;
+        let mut renewals = self.renewals.clone();
+        renewals.mark_unchanged();
         loop {
             tokio::select! {
                 () = lost.notified() => break,
+                Ok(()) = renewals.changed() => break,
                 () = tokio::time::sleep(KEEPALIVE) => {}
             }
             match self.asked(&mut tracking, node).await {
@@ -627,11 +639,9 @@ impl Drop for Gone<'_> {
 }
 
 impl Tracking {
-    async fn ask(&mut self, command: &Cmd, deadline: Duration) -> Result<Value, Error> {
+    async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
         let answer = self.connection.send_packed_command(command).await;
-        answer
-            .and_then(Value::extract_error)
-            .map_err(|error| from_redis(error, deadline))
+        answer.and_then(Value::extract_error)
     }
 }
 
@@ -709,41 +719,9 @@ fn tracking_command(namespace: &str) -> Cmd {
 }
 
 /// The nodes that have slots, in an answer to `CLUSTER SLOTS` by the node at `asked`. `None` where it is something else.
-fn primaries(answer: Value, asked: &Host) -> Option<Vec<Node>> {
-    let Value::Array(ranges) = answer else {
-        return None;
-    };
-    let mut nodes = Vec::new();
-    for range in ranges {
-        let Value::Array(range) = range else {
-            return None;
-        };
-        // First slot, last slot, primary, replicas.
-        let Some(Value::Array(primary)) = range.get(2) else {
-            return None;
-        };
-        let [name, Value::Int(port), ..] = &primary[..] else {
-            return None;
-        };
-        let name = match name {
-            Value::BulkString(name) => String::from_utf8(name.clone()).ok()?,
-            Value::SimpleString(name) => name.clone(),
-            Value::Nil => String::new(),
-            _ => return None,
-        };
-        let name = match &*name {
-            // It is the host that was asked; or it is not known what to connect to, and others know it.
-            "" => asked.name.clone(),
-            "?" => continue,
-            _ => name,
-        };
-        let port = u16::try_from(*port).ok()?;
-        let node = Node::At(Host { name, port });
-        if !nodes.contains(&node) {
-            nodes.push(node);
-        }
-    }
-    Some(nodes)
+fn primaries(answer: &Value, asked: &Host) -> Option<Vec<Node>> {
+    let primaries = Slots::parse(answer, asked)?.primaries;
+    Some(primaries.into_iter().map(Node::At).collect())
 }
 
 fn is_silence(error: &Error) -> bool {
@@ -857,12 +835,12 @@ mod tests {
             range((300, 16383), &[("10.0.0.1", 7001)]),
         ]);
         let asked = host("here", 7002);
-        let found = primaries(answer, &asked);
+        let found = primaries(&answer, &asked);
         let named = [host("10.0.0.1", 7001), host("here", 7002)];
         assert_eq!(found, Some(named.map(Node::At).to_vec()));
-        assert_eq!(primaries(Value::Array(vec![]), &asked), Some(vec![]));
-        assert_eq!(primaries(Value::Okay, &asked), None);
+        assert_eq!(primaries(&Value::Array(vec![]), &asked), Some(vec![]));
+        assert_eq!(primaries(&Value::Okay, &asked), None);
         let rubbish = Value::Array(vec![range((0, 1), &[])]);
-        assert_eq!(primaries(rubbish, &asked), None);
+        assert_eq!(primaries(&rubbish, &asked), None);
     }
 }

@@ -1,0 +1,719 @@
+//! A cluster: a connection and a breaker to each of its primaries, and who has which slot.
+//!
+//! [`super::slots`] decides; here is who is asked, sent to, and sent to again. The client library has a cluster's client, which is not
+//! used. It hides which node a command goes to, so that one breaker is for all of them; and while it looks for the nodes it
+//! holds up all commands, for as long as one that hangs may take to connect.
+//!
+//! - **Each node is a [`Link`] of its own**, with its deadline and its breaker. What one of them costs, its own keys cost alone.
+//! - **Who has the slots any node may say.** Several are asked at a time, and the first answer counts. So one that hangs holds up neither
+//!   a new store nor one that is open.
+//! - **They are asked again** when a node is silent, refuses, or sends us elsewhere; beside the commands, and at most each
+//!   [`PAUSE`]. A command that is sent elsewhere goes there at once.
+//! - **A primary that was not heard of for a second is believed once another node has confirmed it**, asked after the answer. Until
+//!   then it may have been replaced meanwhile, and not know of it. Any answer counts only if the slot is still its. A node that knows
+//!   less than others, by the epoch that grows with each failover, confirms nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{self, StreamExt};
+use redis::{Cmd, ServerErrorKind, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::breaker::{BreakerState, micros};
+use super::failure::{Word, timed_out, unexpected_answer};
+use super::link::{Deadlines, Lapse, Link, Seams, after};
+use super::server::Host;
+use super::slots::{Heard, Keys, Redirect, Slots, epoch, slot};
+use crate::{Error, ErrorKind};
+
+/// The least time between two questions who has the slots that are asked beside commands.
+const PAUSE: Duration = Duration::from_millis(250);
+/// When such a question is taken to have been dropped, with the runtime that it was asked in.
+const OVERDUE: Duration = Duration::from_secs(1);
+/// How often one command is sent elsewhere.
+const REDIRECTIONS: u32 = 8;
+/// How many nodes are asked at a time what any of them may answer.
+const AT_ONCE: usize = 3;
+/// How many nodes an error names.
+const NAMED: usize = 5;
+
+/// Makes the link to a node.
+pub(super) type Dial = Box<dyn Fn(&Host) -> Result<Link, Error> + Send + Sync>;
+
+/// Cheap to clone; all clones are one cluster.
+#[derive(Clone)]
+pub(super) struct Cluster(Arc<Shared>);
+
+struct Shared {
+    seeds: Vec<Host>,
+    dial: Dial,
+    deadlines: Deadlines,
+    seams: Seams,
+    began: Instant,
+    known: RwLock<Arc<Known>>,
+    /// Nodes without slots that are asked, or were sent to.
+    others: Mutex<HashMap<Host, Arc<Node>>>,
+    /// Held by who asks who has the slots, so that one asks for all.
+    asking: tokio::sync::Mutex<()>,
+    /// When that was last asked beside a command, and when the last such question was over.
+    asked_beside: AtomicU64,
+    over: AtomicU64,
+}
+
+/// Who has the slots.
+#[derive(Clone)]
+struct Known {
+    slots: Slots,
+    /// The primaries, in their order.
+    nodes: Vec<Arc<Node>>,
+    /// When that was asked, and whom.
+    asked: u64,
+    by: Option<Host>,
+    /// The most that any of them knew.
+    epoch: Option<u64>,
+}
+
+struct Node {
+    host: Host,
+    link: Link,
+    heard: Mutex<Heard>,
+}
+
+impl Cluster {
+    /// Nothing is connected yet.
+    pub(super) fn new(seeds: Vec<Host>, dial: Dial, deadlines: Deadlines, seams: Seams) -> Self {
+        let known = Known {
+            slots: Slots::none(),
+            nodes: Vec::new(),
+            asked: 0,
+            by: None,
+            epoch: None,
+        };
+        Self(Arc::new(Shared {
+            seeds,
+            dial,
+            deadlines,
+            seams,
+            began: Instant::now(),
+            known: RwLock::new(Arc::new(known)),
+            others: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            asked_beside: AtomicU64::new(0),
+            over: AtomicU64::new(0),
+        }))
+    }
+
+    /// Learns who has the slots, and returns once one of these lets us in.
+    pub(super) async fn discover(&self, until: Instant) -> Result<(), Error> {
+        let now = self.0.now();
+        let known = self.0.refreshed(now, None, until, true).await?;
+        let nodes = known.nodes.clone();
+        let waits = nodes.iter().cloned();
+        let waits = waits.map(|node| async move { node.link.ready(until).await });
+        let mut waits = stream::iter(waits).buffer_unordered(nodes.len().max(1));
+        let mut failures = Vec::new();
+        loop {
+            match waits.next().await {
+                Some(Ok(())) => break,
+                Some(Err(failure)) => failures.push(failure),
+                None => return Err(self.unreachable(&known, none_of(failures))),
+            }
+        }
+        // The others are waited for no longer than a command would be that they keep waiting.
+        let until = until.min(after(self.0.deadlines.command));
+        while let Ok(Some(_)) = timeout_at(until, waits.next()).await {}
+        Ok(())
+    }
+
+    /// What is said where none of the nodes that have slots lets us in.
+    fn unreachable(&self, known: &Known, error: Error) -> Error {
+        let Some(by) = &known.by else {
+            return error;
+        };
+        let announced = known.slots.primaries.contains(by) || known.slots.replicas.contains(by);
+        let unreachable = matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout);
+        match unreachable && !announced {
+            true => Error::config(format!(
+                "{by} answers, and the addresses that it announces for the nodes with slots can't be reached from here. \
+                 Have the nodes announce others (`cluster-announce-ip`, `cluster-announce-hostname`): {error}"
+            )),
+            false => error,
+        }
+    }
+
+    /// The silences of the nodes that have slots, where all of them are silent.
+    pub(super) fn silence(&self) -> Option<Vec<(u32, u64)>> {
+        let known = self.0.known();
+        known.nodes.iter().map(|node| node.link.silence()).collect()
+    }
+
+    /// Lets go of all connections.
+    pub(super) fn close(&self) {
+        let known = self.0.known();
+        known.nodes.iter().for_each(|node| node.link.close());
+        self.0.others().values().for_each(|node| node.link.close());
+    }
+
+    /// Sends a command to whoever has its keys.
+    pub(super) fn send<'c>(
+        &'c self,
+        command: &'c Cmd,
+        until: Instant,
+    ) -> BoxFuture<'c, Result<Value, Lapse>> {
+        Box::pin(async move {
+            match Keys::of(command) {
+                Keys::One(key) => self.0.send_keyed(command, slot(key), until).await,
+                Keys::Many(keys) => self.0.read_many(command, &keys, until).await,
+                Keys::None => self.0.send_anywhere(command, until).await,
+            }
+        })
+    }
+
+    /// Sends a command to this very node.
+    pub(super) fn send_to<'c>(
+        &'c self,
+        host: &'c Host,
+        command: &'c Cmd,
+        until: Instant,
+    ) -> BoxFuture<'c, Result<Value, Lapse>> {
+        Box::pin(async move {
+            let node = self.0.node(host).map_err(Lapse::Failed)?;
+            match self.0.ask(&node, command, until).await.0 {
+                Err(Lapse::Lost(_)) => self.0.ask(&node, command, until).await.0,
+                answer => answer,
+            }
+        })
+    }
+
+    /// Asks all nodes that have slots.
+    pub(super) fn send_to_primaries<'c>(
+        &'c self,
+        command: &'c Cmd,
+        until: Instant,
+    ) -> BoxFuture<'c, Result<Vec<(Host, Value)>, Lapse>> {
+        Box::pin(async move {
+            let known = self.0.known();
+            let hosts = known.nodes.iter().map(|node| node.host.clone());
+            let asked = hosts.map(|host| async move {
+                let answer = self.send_to(&host, command, until).await?;
+                Ok((host, answer))
+            });
+            join_all(asked).await.into_iter().collect()
+        })
+    }
+
+    /// Asks who has the slots.
+    pub(super) fn learn(&self, until: Instant) -> BoxFuture<'_, Result<(), Lapse>> {
+        Box::pin(async move {
+            let learnt = self.0.refreshed(self.0.now(), None, until, false).await;
+            learnt.map(drop).map_err(Lapse::Failed)
+        })
+    }
+}
+
+impl Shared {
+    /// Microseconds since the beginning of this.
+    fn now(&self) -> u64 {
+        micros(self.began.elapsed())
+    }
+
+    fn known(&self) -> Arc<Known> {
+        // Nothing panics under this lock.
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
+    fn others(&self) -> MutexGuard<'_, HashMap<Host, Arc<Node>>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node at an address.
+    fn node(&self, host: &Host) -> Result<Arc<Node>, Error> {
+        if let Some(node) = self.known().at(host) {
+            return Ok(node);
+        }
+        let mut others = self.others();
+        if let Some(node) = others.get(host) {
+            return Ok(node.clone());
+        }
+        let node = Arc::new(Node {
+            host: host.clone(),
+            link: (self.dial)(host)?,
+            heard: Mutex::default(),
+        });
+        others.insert(host.clone(), node.clone());
+        Ok(node)
+    }
+
+    /// Asks one node. With the answer comes since when the node's word is doubted, if it is.
+    async fn ask(
+        &self,
+        node: &Node,
+        command: &Cmd,
+        until: Instant,
+    ) -> (Result<Value, Lapse>, Option<u64>) {
+        let answer = node.link.raw(command, left(until)).await;
+        let doubted = self.hears(node, &answer);
+        (answer, doubted)
+    }
+
+    fn hears(&self, node: &Node, answer: &Result<Value, Lapse>) -> Option<u64> {
+        match answer {
+            Ok(_) | Err(Lapse::Said(_)) => node.heard().answered(self.now()),
+            Err(_) => None,
+        }
+    }
+
+    /// Sends a command of one slot to the node that has it, and again where that says so.
+    async fn send_keyed(
+        self: &Arc<Self>,
+        command: &Cmd,
+        slot: u16,
+        until: Instant,
+    ) -> Result<Value, Lapse> {
+        let mut again = true;
+        let mut asks = None;
+        for _ in 0..REDIRECTIONS {
+            if left(until).is_zero() {
+                return Err(Lapse::Silent(timed_out(self.deadlines.command)));
+            }
+            let (node, moving) = match asks.take() {
+                Some(node) => (node, true),
+                None => (self.owner(slot, until).await?, false),
+            };
+            let (answer, doubted) = match moving {
+                true => {
+                    let answer = node.link.raw_asking(command, left(until)).await;
+                    self.hears(&node, &answer);
+                    (answer, None)
+                }
+                false => self.ask(&node, command, until).await,
+            };
+            let lapse = match answer {
+                Ok(value) => {
+                    if let Some(since) = doubted {
+                        self.confirm(&node, since, until).await?;
+                    }
+                    if moving || self.known().has(&node, slot) {
+                        return Ok(value);
+                    }
+                    continue;
+                }
+                Err(lapse) => lapse,
+            };
+            match &lapse {
+                Lapse::Said(error) => match Redirect::of(error, &node.host) {
+                    Some(Redirect::Moved(slot, Some(to))) => {
+                        self.moved(slot, to).map_err(Lapse::Failed)?;
+                        self.refresh_beside().await;
+                    }
+                    Some(Redirect::Moved(_, None)) => {
+                        let now = self.now();
+                        let refreshed = self.refreshed(now, Some(&node.host), until, false).await;
+                        refreshed.map_err(Lapse::Failed)?;
+                    }
+                    Some(Redirect::Ask(to)) => {
+                        asks = Some(self.node(&to).map_err(Lapse::Failed)?);
+                    }
+                    None => {
+                        let down = redis::ErrorKind::Server(ServerErrorKind::ClusterDown);
+                        if Word::of(error) != Word::Here || error.kind() == down {
+                            self.refresh_beside().await;
+                        }
+                        return Err(lapse);
+                    }
+                },
+                // As the client's own did: what got no answer is sent once more. Another node may have the slot by now.
+                Lapse::Lost(_) if again => {
+                    again = false;
+                    let half = Instant::now() + left(until) / 2;
+                    let _ = self.refreshed(self.now(), None, half, false).await;
+                }
+                _ => {
+                    self.refresh_beside().await;
+                    return Err(lapse);
+                }
+            }
+        }
+        let why = "the nodes of the cluster send each other's keys around";
+        Err(Lapse::Failed(Error::new(ErrorKind::Unavailable, why)))
+    }
+
+    /// The node that has a slot.
+    async fn owner(self: &Arc<Self>, slot: u16, until: Instant) -> Result<Arc<Node>, Lapse> {
+        if let Some(node) = self.known().owner(slot) {
+            return Ok(node);
+        }
+        let since = self.now().saturating_sub(micros(PAUSE));
+        let known = self.refreshed(since, None, until, false).await;
+        let known = known.map_err(Lapse::Failed)?;
+        known.owner(slot).ok_or_else(|| {
+            let why = "no node of the cluster has the slot of the key at the moment";
+            Lapse::Failed(Error::new(ErrorKind::Unavailable, why))
+        })
+    }
+
+    /// An `MGET` of keys in whatever slots.
+    async fn read_many(
+        self: &Arc<Self>,
+        command: &Cmd,
+        keys: &[&[u8]],
+        until: Instant,
+    ) -> Result<Value, Lapse> {
+        let mut parts: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+        for (at, key) in keys.iter().enumerate() {
+            parts.entry(slot(key)).or_default().push(at);
+        }
+        if let (1, Some(slot)) = (parts.len(), parts.keys().next()) {
+            match self.send_keyed(command, *slot, until).await {
+                Err(lapse) if is_between(&lapse) => {}
+                answer => return answer,
+            }
+        }
+        let read = parts.into_iter().map(|(slot, part)| async move {
+            let of_part = part.iter().map(|at| keys[*at]);
+            let values = self.read_part(slot, of_part.collect(), until).await?;
+            Ok(part.into_iter().zip(values).collect::<Vec<_>>())
+        });
+        let mut all = vec![Value::Nil; keys.len()];
+        for part in join_all(read).await {
+            for (at, value) in part? {
+                all[at] = value;
+            }
+        }
+        Ok(Value::Array(all))
+    }
+
+    /// Keys of one slot. While that moves from one node to another some may be here and some there: then each is asked for alone.
+    async fn read_part(
+        self: &Arc<Self>,
+        slot: u16,
+        keys: Vec<&[u8]>,
+        until: Instant,
+    ) -> Result<Vec<Value>, Lapse> {
+        let read = async |keys: &[&[u8]]| {
+            let mut command = redis::cmd("MGET");
+            command.arg(keys);
+            match self.send_keyed(&command, slot, until).await? {
+                Value::Array(values) if values.len() == keys.len() => Ok(values),
+                _ => Err(Lapse::Failed(unexpected_answer())),
+            }
+        };
+        match read(&keys).await {
+            Err(lapse) if is_between(&lapse) && keys.len() > 1 => {
+                let mut values = Vec::with_capacity(keys.len());
+                for key in keys {
+                    values.extend(read(&[key]).await?);
+                }
+                Ok(values)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Sends a command without a key to a node that was heard of, and to another beside it: any answer will do.
+    async fn send_anywhere(&self, command: &Cmd, until: Instant) -> Result<Value, Lapse> {
+        let mut nodes = self.known().nodes.clone();
+        let last = |node: &Arc<Node>| (node.is_asked(), node.heard().last());
+        nodes.sort_by_cached_key(|node| std::cmp::Reverse(last(node)));
+        let asked = nodes.into_iter();
+        let asked = asked.map(|node| async move { self.ask(&node, command, until).await.0 });
+        let mut answers = stream::iter(asked).buffer_unordered(2);
+        let mut lapse = None;
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Err(next @ (Lapse::Lost(_) | Lapse::Silent(_) | Lapse::Refused(_))) => {
+                    lapse = Some(next);
+                }
+                answer => return answer,
+            }
+        }
+        let nobody = || Error::new(ErrorKind::Unavailable, "no node of the cluster is known");
+        Err(lapse.unwrap_or_else(|| Lapse::Failed(nobody())))
+    }
+
+    /// Has another node confirm who has the slots, since this one's word is doubted. Where no other could have taken its place, as
+    /// far as is known, they need not answer.
+    async fn confirm(
+        self: &Arc<Self>,
+        node: &Node,
+        since: u64,
+        until: Instant,
+    ) -> Result<(), Lapse> {
+        let replicated = self.known().slots.is_replicated(&node.host);
+        let patience = match replicated {
+            true => until,
+            false => until.min(after(self.deadlines.command / 4)),
+        };
+        let refreshed = self.refreshed(since, Some(&node.host), patience, false);
+        match refreshed.await {
+            Ok(known) => node.heard().confirmed(known.asked),
+            Err(_) if !replicated => node.heard().confirmed(self.now()),
+            Err(error) => {
+                let host = &node.host;
+                let why = format_args!(
+                    "{host} was not heard of before, and no other node confirms that it still has the key"
+                );
+                return Err(Lapse::Silent(error.context(why)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A slot is another node's, as its own says.
+    fn moved(&self, slot: u16, to: Host) -> Result<(), Error> {
+        let node = self.node(&to)?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Known::clone(&known);
+        if next.slots.moved(slot, to) {
+            if next.nodes.len() < next.slots.primaries.len() {
+                next.nodes.push(node);
+            }
+            *known = Arc::new(next);
+        }
+        Ok(())
+    }
+
+    /// Asks who has the slots, beside whoever noticed that it may have changed.
+    async fn refresh_beside(self: &Arc<Self>) {
+        let now = self.now();
+        let last = self.asked_beside.load(Ordering::Relaxed);
+        if last != 0 && now.saturating_sub(last) < micros(PAUSE) {
+            return;
+        }
+        let (this, order) = (&self.asked_beside, Ordering::Relaxed);
+        if this.compare_exchange(last, now, order, order).is_err() {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let ask = async move {
+            let Some(shared) = weak.upgrade() else { return };
+            let until = after(shared.deadlines.command);
+            if let Err(error) = shared.refreshed(now, None, until, false).await {
+                tracing::debug!("the nodes of the cluster are not known anew: {error}");
+            }
+            shared.over.store(shared.now(), Ordering::Relaxed);
+        };
+        let dropped = self.over.load(Ordering::Relaxed) < last;
+        match dropped && now.saturating_sub(last) > micros(OVERDUE) {
+            // The runtime of the last question does not poll it, so this one is not left to any.
+            true => ask.await,
+            false => drop(self.seams.background.spawn(ask)),
+        }
+    }
+
+    /// Who has the slots, asked after `since`, and of another node than one.
+    async fn refreshed(
+        &self,
+        since: u64,
+        but: Option<&Host>,
+        until: Instant,
+        patient: bool,
+    ) -> Result<Arc<Known>, Error> {
+        let waits = left(until);
+        let Ok(_turn) = timeout_at(until, self.asking.lock()).await else {
+            return Err(timed_out(waits));
+        };
+        let known = self.known();
+        let asked_before = known.by.is_some() && known.asked >= since;
+        if asked_before && (but.is_none() || known.by.as_ref() != but) {
+            return Ok(known);
+        }
+        let nodes = self.candidates(&known, but)?;
+        if nodes.is_empty() {
+            // There is no other, so none can have taken its place.
+            return Ok(known);
+        }
+        let asked = self.now();
+        let at_once = if patient { nodes.len() } else { AT_ONCE };
+        let asks = nodes.iter().cloned().map(|node| async move {
+            let answer = self.slots_of(&node, until, patient).await;
+            answer.map_err(|error| (node.host.clone(), error))
+        });
+        let alone = |failures: Vec<(Host, Error)>| {
+            let failures = failures.into_iter();
+            none_of(failures.map(|(_, error)| error).collect())
+        };
+        let mut answers = stream::iter(asks).buffer_unordered(at_once);
+        let mut failures = Vec::new();
+        loop {
+            match timeout_at(until, answers.next()).await {
+                Ok(Some(Ok((slots, by, epoch)))) => {
+                    // One that stood still does not know what others know.
+                    if epoch.is_some() && epoch < known.epoch {
+                        let why = "it knows less of the cluster than others do";
+                        let error = Error::new(ErrorKind::Unavailable, why).context(&by);
+                        failures.push((by, error));
+                        continue;
+                    }
+                    let epoch = epoch.max(known.epoch);
+                    return self.learn(slots, by, asked, epoch);
+                }
+                Ok(Some(Err(failure))) => failures.push(failure),
+                Ok(None) => return Err(alone(failures)),
+                Err(_) => break,
+            }
+        }
+        for node in &nodes {
+            if !failures.iter().any(|(host, _)| *host == node.host) {
+                let nothing = || timed_out(waits).context(&node.host);
+                let why = node.link.why().unwrap_or_else(nothing);
+                failures.push((node.host.clone(), why));
+            }
+        }
+        Err(alone(failures))
+    }
+
+    /// Whom to ask: first who is likely to answer.
+    fn candidates(&self, known: &Known, but: Option<&Host>) -> Result<Vec<Arc<Node>>, Error> {
+        let nodes = known.nodes.iter().filter(|node| Some(&node.host) != but);
+        let (mut likely, silent): (Vec<_>, Vec<_>) = nodes.cloned().partition(|n| n.is_asked());
+        if !likely.is_empty() {
+            let random = self.seams.random.next_u64() % likely.len() as u64;
+            likely.rotate_left(usize::try_from(random).unwrap_or(0));
+        }
+        let replicas = match likely.len() < AT_ONCE {
+            true => &known.slots.replicas[..],
+            false => &[],
+        };
+        for host in replicas.iter().chain(&self.seeds) {
+            let is_known = likely.iter().chain(&silent).any(|node| node.host == *host);
+            if !is_known && Some(host) != but {
+                likely.push(self.node(host)?);
+            }
+        }
+        likely.extend(silent);
+        Ok(likely)
+    }
+
+    async fn slots_of(
+        &self,
+        node: &Node,
+        until: Instant,
+        patient: bool,
+    ) -> Result<(Slots, Host, Option<u64>), Error> {
+        if patient {
+            if !node.is_asked() {
+                node.link.closed().await;
+            }
+            node.link.ready(until).await?;
+        }
+        let (mut asks_epoch, mut asks_slots) = (redis::cmd("CLUSTER"), redis::cmd("CLUSTER"));
+        asks_epoch.arg("INFO");
+        asks_slots.arg("SLOTS");
+        let ((said, _), (answer, _)) = tokio::join!(
+            self.ask(node, &asks_epoch, until),
+            self.ask(node, &asks_slots, until)
+        );
+        // A user may be denied the first: then it is not known how much the node knows.
+        let epoch = said.ok().and_then(|said| epoch(&said));
+        let answer = answer.map_err(|lapse| match lapse {
+            Lapse::Said(_) => node.link.told(lapse).context(&node.host),
+            _ => node.link.told(lapse),
+        })?;
+        let slots = Slots::parse(&answer, &node.host);
+        let slots = slots.ok_or_else(|| unexpected_answer().context(&node.host))?;
+        if slots.primaries.is_empty() {
+            let why = format!("{} knows no node that has slots", node.host);
+            return Err(Error::new(ErrorKind::Unavailable, why));
+        }
+        Ok((slots, node.host.clone(), epoch))
+    }
+
+    /// Takes what a node said of who has the slots. Only who asks does, so it is newer than what was known.
+    fn learn(
+        &self,
+        slots: Slots,
+        by: Host,
+        asked: u64,
+        epoch: Option<u64>,
+    ) -> Result<Arc<Known>, Error> {
+        let nodes = slots.primaries.iter().map(|host| self.node(host));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        for node in &nodes {
+            node.link.connect_in_background();
+        }
+        let replicas = slots.replicas.clone();
+        let next = Arc::new(Known {
+            slots,
+            nodes,
+            asked,
+            by: Some(by),
+            epoch,
+        });
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = next.clone();
+        self.others().retain(|host, _| replicas.contains(host));
+        Ok(next)
+    }
+}
+
+impl Known {
+    fn owner(&self, slot: u16) -> Option<Arc<Node>> {
+        self.nodes.get(self.slots.owner(slot)?).cloned()
+    }
+
+    fn has(&self, node: &Node, slot: u16) -> bool {
+        self.owner(slot)
+            .is_some_and(|owner| owner.host == node.host)
+    }
+
+    fn at(&self, host: &Host) -> Option<Arc<Node>> {
+        self.nodes.iter().find(|node| node.host == *host).cloned()
+    }
+}
+
+impl Node {
+    fn is_asked(&self) -> bool {
+        self.link.state() == BreakerState::Closed
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One that says more than that a node is not there, if there is one; else what there is to say of each.
+fn none_of(mut failures: Vec<Error>) -> Error {
+    let is_silence =
+        |error: &Error| matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout);
+    let telling = failures.iter().position(|error| !is_silence(error));
+    match telling {
+        Some(at) => return failures.swap_remove(at),
+        None if failures.len() == 1 => return failures.swap_remove(0),
+        None => {}
+    }
+    let kind = failures.first().map_or(ErrorKind::Connection, Error::kind);
+    let mut said: Vec<_> = failures.iter().map(Error::to_string).collect();
+    said.sort_unstable();
+    if said.len() > NAMED {
+        let others = said.split_off(NAMED).len();
+        said.push(format!("and {others} more"));
+    }
+    match said.is_empty() {
+        true => Error::new(kind, "no node of the cluster is known"),
+        false => Error::new(kind, said.join("; ")),
+    }
+}
+
+/// Whether some keys of a command are here and some there.
+fn is_between(lapse: &Lapse) -> bool {
+    let try_again = redis::ErrorKind::Server(ServerErrorKind::TryAgain);
+    matches!(lapse, Lapse::Said(error) if error.kind() == try_again)
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("seeds", &self.0.seeds)
+            .finish_non_exhaustive()
+    }
+}
