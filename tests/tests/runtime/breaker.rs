@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use valkey_runtime::{BreakerState, Builder, Cached, Error, ErrorKind, SetOptions, Store, Ttl};
 use valkey_tests::resp::Value;
 use valkey_tests::{FakeServer, Proxy, Reply, Server};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::database::{PATIENCE, until};
 use crate::stores::connect;
@@ -392,6 +393,28 @@ async fn deadlines_that_contradict_each_other_are_an_error() {
     assert!(error.to_string().contains("operation_timeout"), "{error}");
 }
 
+/// The entry of a value of version 1 under that key, stamped at the beginning of 2026, as docs/envelope.md has it: its header, with
+/// these bytes for freshness and claim, and `{"id": 1, "row": 1}`.
+fn entry(key: &[u8], timing: &[u8]) -> Vec<u8> {
+    const PAYLOAD: &[u8] = b"\x82\xa2id\x01\xa3row\x01";
+    let stamp = (1_767_225_600_000_000_u64 << 12).to_be_bytes();
+    let key = xxh3_64(key) as u32;
+    let sum = xxh3_64_with_seed(PAYLOAD, 1 << 32 | u64::from(key)) as u32;
+    [
+        b"\x9d\x01\x00\xcd\x00\x01\xce\x00\x00\x00\x00\xcf",
+        &stamp[..],
+        b"\xce",
+        &key.to_be_bytes(),
+        b"\xce",
+        &sum.to_be_bytes(),
+        b"\xc0",
+        timing,
+        b"\xc0\xc0",
+        PAYLOAD,
+    ]
+    .concat()
+}
+
 /// A server that has row 1 under every key, and takes no scripts before it is told to.
 struct Reluctant {
     server: FakeServer,
@@ -407,15 +430,9 @@ impl Reluctant {
     fn holding(timing: &[u8]) -> Self {
         let takes = Arc::new(AtomicBool::new(false));
         let taken = takes.clone();
-        // The header of a value of version 1, stamped at the beginning of 2026; and `{"id": 1, "row": 1}`.
-        let stamp = (1_767_225_600_000_000_u64 << 12).to_be_bytes();
-        let mut entry = b"\x9b\x01\x00\xcd\x00\x01\xce\x00\x00\x00\x00\xcf".to_vec();
-        entry.extend_from_slice(&stamp);
-        entry.push(0xc0);
-        entry.extend_from_slice(timing);
-        entry.extend_from_slice(b"\xc0\xc0\x82\xa2id\x01\xa3row\x01");
+        let timing = timing.to_vec();
         let server = fake(move |command| match &*command[0] {
-            b"GET" => Reply::bulk(&entry),
+            b"GET" => Reply::bulk(&entry(&command[1], &timing)),
             b"MGET" => Reply::raw(format!(
                 "*{}\r\n{}",
                 command.len() - 1,

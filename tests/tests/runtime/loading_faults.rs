@@ -628,14 +628,16 @@ async fn a_value_that_is_too_large_is_given_and_not_stored(on: On) {
     let call =
         async |length| Text::get_or_load(&store, 1, async || Ok::<_, ()>(Some(text(length)))).await;
     for calls in [1, 20] {
-        // Each for himself: what can't be stored can't be passed on either.
+        // What can't be stored is passed on all the same to those who wait.
         for given in join_all((0..calls).map(|_| call(2000))).await {
             assert_eq!(given, Ok(Some(text(2000))));
         }
     }
     assert!(is_empty(on, "load-large:text:1"), "the lease is given back");
-    assert_eq!(store.stats().errors(ErrorKind::TooLarge), 21);
-    assert_eq!(store.stats().errors_total(), 21);
+    // In the process each load is over before the next caller comes.
+    let loads = if on == On::Memory { 21 } else { 2 };
+    assert_eq!(store.stats().errors(ErrorKind::TooLarge), loads);
+    assert_eq!(store.stats().errors_total(), loads);
     assert_eq!(Text::get(&store, 1).await.unwrap(), None);
     assert_eq!(call(200).await, Ok(Some(text(200))));
     assert_eq!(Text::get(&store, 1).await.unwrap(), Some(text(200)));
