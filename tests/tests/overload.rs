@@ -719,6 +719,99 @@ mod failures {
     }
 }
 
+mod ends {
+    use super::*;
+
+    /// A lease is renewed while its load runs, for ten seconds.
+    #[tokio::test(start_paused = true)]
+    async fn a_load_of_nine_seconds_is_stored_and_one_of_twelve_is_not() {
+        let store = memory().await;
+        for (id, takes, stored) in [(1, 9.0, true), (3, 12.0, false)] {
+            let load = async || {
+                sleep(seconds(takes)).await;
+                Ok::<_, ()>(Default64 { id })
+            };
+            let given = Default64::get_or_load(&store, id, load).await;
+            assert_eq!(given, Ok(Some(Default64 { id })));
+            let load = async |ids: Vec<u64>| {
+                sleep(seconds(takes)).await;
+                Ok::<_, ()>(ids.into_iter().map(|id| (id, Default64 { id })))
+            };
+            let given = Default64::get_or_load_many(&store, [id + 1], load).await;
+            assert_eq!(given, Ok(vec![Some(Default64 { id: id + 1 })]));
+            for id in [id, id + 1] {
+                let exists = Default64::exists(&store, id).await.unwrap();
+                assert_eq!(exists, stored, "{takes} s, key {id}");
+            }
+        }
+        assert_eq!(store.stats().refused_fills(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_stored_is_counted_of_one_and_of_many() {
+        let store = memory().await;
+        let load = async || Ok::<_, ()>(One { id: 1 });
+        One::get_or_load(&store, 1, load).await.unwrap();
+        let one = store.stats().written_bytes();
+        assert!(one > 0);
+        let load = async |ids: Vec<u64>| Ok::<_, ()>(ids.into_iter().map(|id| (id, One { id })));
+        One::get_or_load_many(&store, [2, 3, 4], load)
+            .await
+            .unwrap();
+        assert_eq!(store.stats().written_bytes(), 4 * one);
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+    #[cached(
+        ttl = "100s",
+        jitter = "0%",
+        refresh_ahead = "1%",
+        stale_if_error = "1h"
+    )]
+    struct Aging {
+        #[cached(key)]
+        id: u64,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_whose_refresh_fails_is_not_counted_as_stale_while_it_is_fresh() {
+        let store = memory().await;
+        Aging { id: 1 }.set(&store).await.unwrap();
+        sleep(seconds(2.0)).await;
+        let hit = Aging::get_or_refresh(&store, 1, async |_| Err::<Aging, _>("no database"));
+        assert_eq!(hit.await, Ok(Some(Aging { id: 1 })));
+        sleep(seconds(1.0)).await;
+        let stats = store.stats();
+        assert_eq!(
+            (stats.failed_loads(), stats.refreshes(), stats.stale()),
+            (1, 1, 0)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_is_unchanged_is_deleted_where_the_store_was_switched_off_meanwhile() {
+        let store = memory().await;
+        Aging { id: 1 }.set(&store).await.unwrap();
+        sleep(seconds(101.0)).await;
+        let load = async |stale: Option<valkey_runtime::Stale<Aging>>| {
+            store.set_enabled(false);
+            Ok::<_, ()>(stale.unwrap().unchanged())
+        };
+        let given = Aging::get_or_revalidate(&store, 1, load).await;
+        assert_eq!(given, Ok(Some(Aging { id: 1 })));
+        store.set_enabled(true);
+        let only = LoadOptions::new().only_if_cached();
+        let load = async || Ok::<_, ()>(None::<Aging>);
+        let given = Aging::get_or_load_with(&store, 1, only, load).await;
+        assert_eq!(given, Ok(None));
+        let load = async |stale: Option<valkey_runtime::Stale<Aging>>| {
+            assert!(stale.is_none(), "nothing is left");
+            Ok::<_, ()>(Loaded::<Aging>::absent())
+        };
+        Aging::get_or_revalidate(&store, 1, load).await.unwrap();
+    }
+}
+
 mod absences {
     use super::*;
 

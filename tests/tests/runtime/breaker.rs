@@ -432,7 +432,7 @@ impl Reluctant {
         let taken = takes.clone();
         let timing = timing.to_vec();
         let server = fake(move |command| match &*command[0] {
-            b"GET" => Reply::bulk(&entry(&command[1], &timing)),
+            b"GET" => Reply::bulk(entry(&command[1], &timing)),
             b"MGET" => Reply::raw(format!(
                 "*{}\r\n{}",
                 command.len() - 1,

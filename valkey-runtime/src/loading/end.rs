@@ -394,3 +394,30 @@ impl Inner {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::placeholder::Name;
+
+    /// What was not claimed may have been gone when those who follow the load called.
+    #[test]
+    fn only_what_was_claimed_is_shared_after_a_failure() {
+        let stamp = 7;
+        let limits = codec::Limits {
+            size: 1 << 10,
+            expansion: codec::EXPANSION,
+        };
+        let kept = Raw::new(Header::value(1, stamp).to_bytes().to_vec().into(), limits);
+        let placed = Lease::Placed(Name { token: 1, stamp });
+        let claim = |stamp| Lease::Claim { token: 1, stamp };
+        for lease in [None, Some(placed), Some(claim(8))] {
+            assert_eq!(End::fallen_back(&kept, lease).followers, Ended::Failed);
+        }
+        let shared = End::fallen_back(&kept, Some(claim(stamp))).followers;
+        assert_eq!(
+            shared,
+            Ended::Share(Share::Stale(kept.bytes().clone().into()))
+        );
+    }
+}
