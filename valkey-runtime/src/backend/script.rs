@@ -74,10 +74,10 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
         Verb::Delete(hold) => {
             let mut command = DELETE.command(call, key, 16);
             match hold {
-                Some(Hold { token, life, ours }) => command
-                    .arg(&token.to_be_bytes())
-                    .arg(*life)
-                    .arg(owned(*ours)),
+                Some(Hold { token, life, ours }) => {
+                    command.arg(&token.to_be_bytes());
+                    arg_place(&mut command, *life, *ours)
+                }
                 None => command.arg("").arg("0"),
             };
             command
@@ -178,8 +178,9 @@ pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
             command
         }
         Placing::Enter { token, life, ours } => {
-            let mut command = with_token(&ENTER, call, key, token, life);
-            command.arg(owned(ours));
+            let mut command = ENTER.command(call, key, 32);
+            command.arg(&token.to_be_bytes());
+            arg_place(&mut command, life, ours);
             command
         }
         Placing::Extend { life } => {
@@ -191,9 +192,12 @@ pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
     }
 }
 
-/// Whether another type of the server's gives way at the key.
-fn owned(ours: bool) -> &'static str {
-    if ours { "ours" } else { "" }
+/// The life of a place, with a plus sign where another type of the server's gives way to it.
+fn arg_place(command: &mut Cmd, life: u64, ours: bool) -> &mut Cmd {
+    match ours {
+        true => command.arg(format!("+{life}")),
+        false => command.arg(life),
+    }
 }
 
 fn with_token(script: &Script, call: Call, key: &[u8], token: u64, millis: u64) -> Cmd {

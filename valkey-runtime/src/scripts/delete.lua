@@ -1,8 +1,8 @@
--- KEYS: the key. ARGV: the token and the life in milliseconds of the guard that is left, and 'ours' where another type of the
+-- KEYS: the key. ARGV: the token and the life in milliseconds of the guard that is left, with a plus sign where another type of the
 -- server's gives way to it; or '' and '0'; or 'expire', and for how many milliseconds a value stays that says until when it is fresh.
 local bytes = redis.pcall('GETRANGE', KEYS[1], 0, 58)
 if type(bytes) ~= 'string' then
-  if ARGV[3] == 'ours' then place(KEYS[1], nil, ARGV[1], ARGV[2]) end
+  if string.sub(ARGV[2], 1, 1) == '+' then place(KEYS[1], nil, ARGV[1], ARGV[2]) end
   return 0
 end
 local is, b, timed = head(bytes)
