@@ -250,6 +250,7 @@ impl Guard {
                 Err(of.failed(error))
             }
             Some(error) => {
+                of.counters().count(Count::Unguarded);
                 let error = of.failed(error);
                 error.warn(
                     of.warnings(),
@@ -582,6 +583,8 @@ where
 {
     let (options, unwritten) = options.split();
     let stores = matches!(through, Some(Ok(_)));
+    let report = options.report.clone().unwrap_or_default();
+    report.tell(false, false);
     let guard = match Guard::place(store, keys, strict, options, stores, of).await {
         Ok(guard) => Some(guard),
         Err(error) => {
@@ -590,21 +593,28 @@ where
         }
     };
     let written = write().await;
+    let guarded = guard.as_ref().is_some_and(Guard::is_placed);
+    report.tell(guarded, false);
     let sure = written
         .as_ref()
         .err()
         .is_some_and(|error| unwritten.is_sure(error));
     match guard {
-        Some(guard) if written.is_ok() => end(guard, through, of).await,
-        Some(guard) if sure => log_unconfirmed(guard.leave(false).await, of),
+        Some(guard) if written.is_ok() => {
+            let confirmed = end(guard, through, of).await;
+            report.tell(guarded, confirmed);
+        }
+        Some(guard) if sure => {
+            log_unconfirmed(guard.leave(false).await, of);
+        }
         // After an error the write may still be committed: the guard is left to run out.
         Some(_) | None => {}
     }
     written.map_err(G::failed)
 }
 
-/// The end of an update whose write succeeded. What fails here was counted, and is no error of the write's.
-async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) {
+/// The end of an update whose write succeeded. What fails here was counted, and is no error of the write's. True if it is confirmed.
+async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) -> bool {
     let store = guard.store.clone();
     let ended = match through {
         Some(Ok(_)) if !store.is_enabled() => guard.leave(true).await,
@@ -618,17 +628,20 @@ async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) {
         }
         None => guard.leave(true).await,
     };
-    log_unconfirmed(ended, of);
+    log_unconfirmed(ended, of)
 }
 
-fn log_unconfirmed(ended: Result<bool>, of: &Type) {
-    if let Err(error) = ended {
+/// True if it is confirmed.
+fn log_unconfirmed(ended: Result<bool>, of: &Type) -> bool {
+    if let Err(error) = &ended {
+        of.counters().count(Count::Unconfirmed);
         error.warn(
             of.warnings(),
             Some(of.name()),
             "the end of a guard is not confirmed; the deletion of its key is queued",
         );
     }
+    ended.is_ok()
 }
 
 #[cfg(test)]

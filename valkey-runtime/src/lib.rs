@@ -404,7 +404,7 @@ pub use limiter::{
 };
 pub use loaded::{IntoLoaded, Loaded, Stale};
 pub use options::{
-    LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions,
+    LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions, UpdateReport,
 };
 pub use policy::{OnCorrupt, Policy};
 pub use prefix::PrefixPart;

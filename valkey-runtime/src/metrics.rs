@@ -21,7 +21,7 @@ const ERRORS: &str = "valkey_errors_total";
 const BREAKER: &str = "valkey_breaker_state";
 
 /// Of each type, under its own name.
-const OF_TYPES: [(&str, Count, Unit, &str); 16] = [
+const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
     (
         "valkey_stale_total",
         Count::Stale,
@@ -99,6 +99,18 @@ const OF_TYPES: [(&str, Count, Unit, &str); 16] = [
         Count::RefusedFill,
         Unit::Count,
         "Loads that were overtaken, and not stored",
+    ),
+    (
+        "valkey_unguarded_writes_total",
+        Count::Unguarded,
+        Unit::Count,
+        "Rows that were written without their guard",
+    ),
+    (
+        "valkey_unconfirmed_writes_total",
+        Count::Unconfirmed,
+        Unit::Count,
+        "Guarded writes whose end the server did not confirm",
     ),
     (
         "valkey_read_bytes_total",

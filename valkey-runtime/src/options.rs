@@ -1,6 +1,8 @@
 //! What one call decides for itself.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::{Tag, Ttl};
@@ -82,6 +84,7 @@ pub struct UpdateOptions<P = NeverSure> {
     pub(crate) guard_life: Option<Duration>,
     pub(crate) ttl: Option<Ttl>,
     pub(crate) tags: Vec<Tag>,
+    pub(crate) report: Option<UpdateReport>,
     pub(crate) unwritten: P,
 }
 
@@ -94,6 +97,7 @@ impl UpdateOptions {
             guard_life: None,
             ttl: None,
             tags: Vec::new(),
+            report: None,
             unwritten: NeverSure,
         }
     }
@@ -170,6 +174,31 @@ impl<P> UpdateOptions<P> {
         self
     }
 
+    /// Says in this report what became of the guard. For a write that goes on without one, since the type is not `strict`, it is the
+    /// only way to tell.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store, UpdateOptions, UpdateReport};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # struct Db;
+    /// # impl Db { async fn rename(&self, _: u64, _: &str) -> Result<(), std::io::Error> { Ok(()) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), std::io::Error> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let report = UpdateReport::new();
+    /// let options = UpdateOptions::new().report(&report);
+    /// User::update_with(&store, 42, options, || db.rename(42, "Grace")).await?;
+    /// assert!(report.was_guarded() && report.is_confirmed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn report(mut self, report: &UpdateReport) -> Self {
+        self.report = Some(report.clone());
+        self
+    }
+
     /// After which errors of the write it is certain that nothing was written: the guard then ends at once, and else is
     /// left to run out.
     pub fn unwritten_if<E, F: Fn(&E) -> bool + Send>(self, is_sure: F) -> UpdateOptions<SureIf<F>> {
@@ -180,6 +209,7 @@ impl<P> UpdateOptions<P> {
                 guard_life,
                 ttl,
                 tags,
+                report,
                 unwritten: _,
             },
             _,
@@ -190,6 +220,7 @@ impl<P> UpdateOptions<P> {
             guard_life,
             ttl,
             tags,
+            report,
             unwritten: SureIf(is_sure),
         }
     }
@@ -202,6 +233,7 @@ impl<P> UpdateOptions<P> {
             guard_life,
             ttl,
             tags,
+            report,
             unwritten,
         } = self;
         (
@@ -211,10 +243,50 @@ impl<P> UpdateOptions<P> {
                 guard_life,
                 ttl,
                 tags,
+                report,
                 unwritten: NeverSure,
             },
             unwritten,
         )
+    }
+}
+
+/// What became of the guard of an update: see [`UpdateOptions::report`]. A clone is the same report.
+///
+/// | guarded | confirmed | what others are given |
+/// |---|---|---|
+/// | yes | yes | nothing older than the write, from its end on |
+/// | yes | no | the same, unless the server has lost the guard; the deletion is queued, and the guard runs out |
+/// | no | yes | perhaps the old row while the write was under way, and nothing older from its end on |
+/// | no | no | perhaps the old row until the queued deletion is delivered |
+#[derive(Clone, Debug, Default)]
+pub struct UpdateReport(Arc<Outcome>);
+
+#[derive(Debug, Default)]
+struct Outcome {
+    guarded: AtomicBool,
+    confirmed: AtomicBool,
+}
+
+impl UpdateReport {
+    /// Of an update that has not begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there was a guard at each key before the row was written.
+    pub fn was_guarded(&self) -> bool {
+        self.0.guarded.load(Ordering::Relaxed)
+    }
+
+    /// Whether the write succeeded, and the server confirmed the end of the guard: what was there before is gone.
+    pub fn is_confirmed(&self) -> bool {
+        self.0.confirmed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tell(&self, guarded: bool, confirmed: bool) {
+        self.0.guarded.store(guarded, Ordering::Relaxed);
+        self.0.confirmed.store(confirmed, Ordering::Relaxed);
     }
 }
 

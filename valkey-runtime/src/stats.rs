@@ -29,6 +29,8 @@ pub(crate) enum Count {
     StalledLoad,
     BesideTurns,
     RefusedFill,
+    Unguarded,
+    Unconfirmed,
     ReadBytes,
     WrittenBytes,
     LoadMicros,
@@ -385,6 +387,17 @@ impl TypeStats {
         self.count(Count::RefusedFill)
     }
 
+    /// Rows that were written without their guard: the server did not answer, or refused to place it, and the write went on all the
+    /// same. Until the deletion that waits is delivered, others may be given the old row. (Only updates that are not `strict`.)
+    pub fn unguarded_writes(&self) -> u64 {
+        self.count(Count::Unguarded)
+    }
+
+    /// Guarded updates whose end the server did not confirm. The deletion of their keys is queued; their guards run out.
+    pub fn unconfirmed_writes(&self) -> u64 {
+        self.count(Count::Unconfirmed)
+    }
+
     /// The bytes of the entries that were hits.
     pub fn read_bytes(&self) -> u64 {
         self.count(Count::ReadBytes)
@@ -582,6 +595,16 @@ impl Stats {
     /// See [`TypeStats::refused_fills`].
     pub fn refused_fills(&self) -> u64 {
         self.total.refused_fills()
+    }
+
+    /// See [`TypeStats::unguarded_writes`].
+    pub fn unguarded_writes(&self) -> u64 {
+        self.total.unguarded_writes()
+    }
+
+    /// See [`TypeStats::unconfirmed_writes`].
+    pub fn unconfirmed_writes(&self) -> u64 {
+        self.total.unconfirmed_writes()
     }
 
     /// See [`TypeStats::read_bytes`].

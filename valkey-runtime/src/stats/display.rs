@@ -80,6 +80,8 @@ impl Stats {
             ("joins", self.shared()),
             ("waits", self.waited()),
             ("fills refused", self.refused_fills()),
+            ("writes without guard", self.unguarded_writes()),
+            ("writes not confirmed", self.unconfirmed_writes()),
             ("corrupt", self.corrupt()),
         ] {
             list.add(f, what, number)?;
