@@ -162,7 +162,8 @@ impl FakeServer {
         format!("valkey://127.0.0.1:{}/", self.port.number())
     }
 
-    /// All commands received so far, with those of the handshake.
+    /// All commands received so far, with those of the handshake, but for what a store asks of rights and limits when it
+    /// connects.
     pub fn commands(&self) -> Vec<Vec<Vec<u8>>> {
         self.shared.state().commands.clone()
     }
@@ -219,6 +220,12 @@ impl Shared {
         let mut output = stream;
         let mut silent = false;
         while let Some(command) = resp::read_command(&mut input)? {
+            if is_about_the_server(&command) {
+                if !silent {
+                    output.write_all(b"*0\r\n")?;
+                }
+                continue;
+            }
             self.state().commands.push(command.clone());
             self.received.notify_all();
             let reply = (self.answer)(&command);
@@ -248,6 +255,15 @@ impl State {
             .iter()
             .filter(|command| name(command) == wanted)
             .count()
+    }
+}
+
+/// Whether it is what a store asks when it connects, of rights and limits: a script without keys, or `CONFIG GET`. A fake server has
+/// nothing to say to that, and does not remember it.
+fn is_about_the_server(command: &[Vec<u8>]) -> bool {
+    match name(command).as_str() {
+        "EVAL" | "EVALSHA" => command.get(2).is_some_and(|keys| keys == b"0"),
+        name => name == "CONFIG GET",
     }
 }
 

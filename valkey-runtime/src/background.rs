@@ -4,13 +4,21 @@
 //! runs out by itself. *Loads* that go on beside their callers have a bound of their own, since they last as long as a loader
 //! does. What is *needed* is bounded as it is (one task a store, or one a guard that its user holds) and is never refused
 //! while the store is open.
+//!
+//! A task runs in the runtime that the store was given, or else in that of whichever call started it. That runtime may end, or
+//! stand still, as one does that is only driven by `block_on`. So a task that must go on gives signs of life, by a [`Pulse`], and
+//! a call that misses them starts another.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 #[cfg(any(test, feature = "testing"))]
 use tokio::sync::watch;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,11 +45,54 @@ struct Tasks {
     /// How many tasks run that end by themselves, for [`Store::settled`](crate::Store::settled).
     #[cfg(any(test, feature = "testing"))]
     unsettled: watch::Sender<usize>,
+    home: Option<Home>,
+}
+
+/// The runtime that a store was given.
+#[derive(Debug)]
+struct Home {
+    runtime: Handle,
+    ended: Arc<AtomicBool>,
+    /// Dropped with the store, so that the task ends which waits for the runtime's end.
+    _store: oneshot::Sender<Infallible>,
+}
+
+impl Home {
+    fn new(runtime: Handle) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (store, dropped) = oneshot::channel::<Infallible>();
+        let at_end = SetAtEnd(ended.clone());
+        runtime.spawn(async move {
+            let _at_end = at_end;
+            let _ = dropped.await;
+        });
+        Self {
+            runtime,
+            ended,
+            _store: store,
+        }
+    }
+}
+
+struct SetAtEnd(Arc<AtomicBool>);
+
+impl Drop for SetAtEnd {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Background {
+    /// In the runtime of whichever call starts a task.
+    #[cfg(test)]
     pub(crate) fn new(counters: Arc<Counters>) -> Self {
+        Self::within(None, counters)
+    }
+
+    /// In that runtime, as long as it is there.
+    pub(crate) fn within(runtime: Option<Handle>, counters: Arc<Counters>) -> Self {
         Self(Arc::new(Tasks {
+            home: runtime.map(Home::new),
             tracker: TaskTracker::new(),
             cancelled: CancellationToken::new(),
             permits: Arc::new(Semaphore::new(MOST as usize)),
@@ -121,7 +172,7 @@ impl Background {
         task: impl Future<Output = ()> + Send + 'static,
         lasts: Lasts,
     ) -> Option<AbortHandle> {
-        self.begin_in(&Handle::try_current().ok()?, task, lasts)
+        self.begin_in(&self.runtime()?, task, lasts)
     }
 
     fn begin_in(
@@ -159,6 +210,19 @@ impl Background {
         let _ = self.0.unsettled.subscribe().wait_for(|n| *n == 0).await;
     }
 
+    /// Where tasks begin.
+    fn runtime(&self) -> Option<Handle> {
+        match &self.0.home {
+            Some(home) if !home.ended.load(Ordering::Relaxed) => Some(home.runtime.clone()),
+            _ => Handle::try_current().ok(),
+        }
+    }
+
+    /// Whether a task can begin.
+    pub(crate) fn has_runtime(&self) -> bool {
+        self.runtime().is_some()
+    }
+
     /// How many tasks run.
     pub(crate) fn running(&self) -> usize {
         self.0.tracker.len()
@@ -175,12 +239,22 @@ impl Background {
         let _ = self.0.permits.acquire_many(MOST).await;
     }
 
-    /// Lets nothing begin any more, drops what runs at its next await point, and returns once all of it has ended. It waits
-    /// for the runtimes that the tasks are in. True for the first who ends it.
-    pub(crate) async fn close(&self) -> bool {
+    /// Lets nothing begin any more, and drops what runs at its next await point. True for the first who ends it.
+    pub(crate) fn cancel(&self) -> bool {
         let first = self.0.tracker.close();
         self.0.cancelled.cancel();
+        first
+    }
+
+    /// Returns once all has ended. It waits for the runtimes that the tasks are in.
+    pub(crate) async fn ended(&self) {
         self.0.tracker.wait().await;
+    }
+
+    #[cfg(test)]
+    async fn close(&self) -> bool {
+        let first = self.cancel();
+        self.ended().await;
         first
     }
 }
@@ -211,10 +285,74 @@ impl Drop for Unsettled {
     }
 }
 
+/// How often a task gives a sign of life, and how late the next one may be before another takes its place, in microseconds.
+pub(crate) const BEAT: Duration = Duration::from_millis(100);
+const STALL: u64 = 400_000;
+
+/// When the next sign of life is due of a task that must go on, whatever becomes of its runtime. In microseconds, by the store's
+/// clock.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse(AtomicU64);
+
+/// A call's claim to see to a task that gave no sign of life. Until it is late as well nobody else has one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim(u64);
+
+impl Pulse {
+    /// It lives.
+    pub(crate) fn beat(&self, now: u64) {
+        self.rest(now, Duration::ZERO);
+    }
+
+    /// It lives, and is not to be heard of for so long.
+    pub(crate) fn rest(&self, now: u64, pause: Duration) {
+        let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        let next = now.saturating_add(pause).saturating_add(STALL);
+        self.0.store(next, Ordering::Relaxed);
+    }
+
+    /// It is over, and whoever needs it starts another.
+    pub(crate) fn stop(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// A claim, if a sign of life is overdue, and for one caller alone.
+    pub(crate) fn claim(&self, now: u64) -> Option<Claim> {
+        let due = self.0.load(Ordering::Relaxed);
+        let next = now.saturating_add(STALL);
+        let claimed = due < now
+            && self
+                .0
+                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        claimed.then_some(Claim(next))
+    }
+
+    /// Whether it lives after all.
+    pub(crate) fn lives(&self, claim: Claim) -> bool {
+        self.0.load(Ordering::Relaxed) != claim.0
+    }
+}
+
+/// Does some work of a task that gives signs of life meanwhile.
+pub(crate) async fn with_beats<T>(work: impl Future<Output = T>, beat: impl Fn()) -> T {
+    let mut work = pin!(work);
+    loop {
+        beat();
+        if let Ok(done) = tokio::time::timeout(BEAT, &mut work).await {
+            return done;
+        }
+    }
+}
+
+/// How long a caller waits before it takes a task's place that gave no sign of life: if that is in the caller's own runtime, which
+/// nobody had driven, it goes on at once.
+pub(crate) const MOMENT: Duration = Duration::from_millis(20);
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
     use futures_util::FutureExt;
     use tokio::sync::oneshot;
@@ -321,6 +459,60 @@ mod tests {
             (background.running(), counters.background_refusals()),
             (0, 0)
         );
+    }
+
+    #[test]
+    fn a_sign_of_life_that_is_late_is_seen_to_by_one_and_by_another_where_that_is_late_too() {
+        let pulse = Pulse::default();
+        pulse.beat(1_000);
+        assert!(pulse.claim(1_000 + STALL).is_none(), "it is in time");
+        let late = 1_001 + STALL;
+        let claim = pulse.claim(late).unwrap();
+        assert!(pulse.claim(late).is_none(), "one is enough");
+        assert!(!pulse.lives(claim));
+        assert!(pulse.claim(late + STALL).is_none());
+        assert!(pulse.claim(late + STALL + 1).is_some(), "it is late, too");
+
+        pulse.beat(late + 5);
+        assert!(pulse.lives(claim));
+        pulse.rest(late, Duration::from_secs(1));
+        assert!(pulse.claim(late + 1_000_000 + STALL).is_none(), "it rests");
+        assert!(pulse.claim(late + 1_000_001 + STALL).is_some());
+        pulse.rest(late, Duration::MAX);
+        assert!(pulse.claim(u64::MAX - 1).is_none());
+        pulse.stop();
+        assert!(pulse.claim(1).is_some(), "it is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_waits_gives_signs_of_life() {
+        let beats = AtomicUsize::new(0);
+        let work = tokio::time::sleep(BEAT * 10 + BEAT / 2);
+        with_beats(work, || {
+            beats.fetch_add(1, SeqCst);
+        })
+        .await;
+        assert_eq!(beats.load(SeqCst), 11);
+    }
+
+    #[test]
+    fn tasks_begin_where_the_store_is_told_and_elsewhere_once_that_has_ended() {
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap()
+        };
+        let (home, other) = (runtime(), runtime());
+        let tasks = |runtime: &tokio::runtime::Runtime| runtime.metrics().num_alive_tasks();
+        let background = Background::within(Some(home.handle().clone()), Arc::default());
+        let watched = tasks(&home);
+        background.spawn_needed(pending()).unwrap();
+        let _in_another = other.enter();
+        background.spawn_needed(pending()).unwrap();
+        assert_eq!((tasks(&home), tasks(&other)), (watched + 2, 0));
+        drop(home);
+        background.spawn_needed(pending()).unwrap();
+        assert_eq!(tasks(&other), 1);
     }
 
     #[tokio::test]

@@ -34,6 +34,10 @@ struct Inner {
     operation: Option<&'static str>,
     key: Told,
     refused: bool,
+    /// Whether it is about where the call was made.
+    of_runtime: bool,
+    /// The connection that was closed, by its generation.
+    closed: Option<u64>,
     invalid: Option<Invalid>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -144,6 +148,8 @@ impl Error {
             operation: None,
             key: Told::default(),
             refused: false,
+            of_runtime: false,
+            closed: None,
             invalid: None,
             source: None,
         }))
@@ -151,6 +157,29 @@ impl Error {
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
+    }
+
+    /// The server can't be asked from where the call was made.
+    pub(crate) fn of_runtime(message: impl Into<String>) -> Self {
+        let mut error = Self::config(message);
+        error.0.of_runtime = true;
+        error
+    }
+
+    /// Whether the store's configuration is wrong, so that no later call will succeed.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.kind() == ErrorKind::Config && !self.0.of_runtime
+    }
+
+    /// Says which connection was closed, with this command under way.
+    pub(crate) fn with_closed(mut self, generation: u64) -> Self {
+        self.0.closed = Some(generation);
+        self
+    }
+
+    /// The connection that was closed, with this command under way.
+    pub(crate) fn closed_connection(&self) -> Option<u64> {
+        self.0.closed
     }
 
     pub(crate) fn breaking(rules: Invalid) -> Self {
@@ -324,6 +353,8 @@ impl fmt::Debug for Error {
             operation,
             key,
             refused,
+            of_runtime: _,
+            closed: _,
             invalid: _,
             source,
         } = &*self.0;

@@ -8,11 +8,16 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
 
 use crate::backend::{self, Backend, BreakerState, Found, Keys, Scope, Write};
-use crate::background::Background;
+use crate::background::{Background, Claim, MOMENT, Pulse, with_beats};
 use crate::envelope::{Kind, seal};
 use crate::limiter::{Ask, Verdict};
+use crate::runtime;
 use crate::stats::Counters;
 use crate::tags::SPACE;
 #[cfg(any(test, feature = "testing"))]
@@ -20,6 +25,11 @@ use crate::testing::{Faults, PAUSED, Request, is_time_paused};
 use crate::transition::{Hold, Placing, Tick, Verb};
 use crate::undelivered::{Fate, MOST, Moment, Purge, Round, Undelivered, is_older, outdated};
 use crate::{Error, ErrorKind, Invalidations, Random};
+
+/// How long the end of a store is waited for that has no deadlines of its own.
+const LONGEST_END: Duration = Duration::from_secs(1);
+/// How long a request waits for the deliveries that it has started.
+const LONGEST_HELP: Duration = Duration::from_millis(200);
 
 /// Asks the backend. Where the test kit is, also whether a test wants that to go wrong: `$requests` is what it is asked for. And
 /// others have their turn before an answer in the process, as they have while a server is asked.
@@ -44,8 +54,20 @@ macro_rules! ask {
     };
 }
 
+/// What each request begins with: an error once the store is closed; and where deletions wait whose delivery does not go on, since
+/// its runtime ended or stands still, this caller sees to it.
+macro_rules! enter {
+    ($front:expr) => {
+        $front.open()?;
+        if let Some(claim) = $front.claim() {
+            Box::pin($front.see_to_delivery(claim)).await;
+        }
+    };
+}
+
 #[derive(Debug)]
 pub(crate) struct Front {
+    me: Weak<Front>,
     backend: Backend,
     #[cfg(any(test, feature = "testing"))]
     faults: Faults,
@@ -58,6 +80,10 @@ pub(crate) struct Front {
     /// [`Undelivered::watched`], to be looked at without the lock. Relaxed: who has been told of a deletion that was kept,
     /// by whatever means, sees the number that was there before.
     watched: AtomicUsize,
+    /// Whether the task lives that delivers.
+    pulse: Pulse,
+    /// Told after each round of deliveries.
+    rounds: watch::Sender<()>,
 }
 
 impl Front {
@@ -68,7 +94,8 @@ impl Front {
         counters: Arc<Counters>,
         background: Background,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             backend,
             #[cfg(any(test, feature = "testing"))]
             faults: Faults::new(),
@@ -78,6 +105,8 @@ impl Front {
             background,
             undelivered: Mutex::default(),
             watched: AtomicUsize::new(0),
+            pulse: Pulse::default(),
+            rounds: watch::Sender::new(()),
         })
     }
 
@@ -120,7 +149,7 @@ impl Front {
 
     /// Asks the server whether it is there.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
-        self.open()?;
+        enter!(self);
         ask!(self, [(Request::Read, &[][..])], self.backend.ping())
     }
 
@@ -152,20 +181,19 @@ impl Front {
 
     /// See [`Store::close`](crate::Store::close).
     pub(crate) async fn close(&self) {
+        // What is not done by then is given up, as where a runtime stands still that a task is in.
+        let limit = self.backend.operation_timeout().unwrap_or(LONGEST_END);
         if self.open().is_ok() {
             let last = async {
                 self.background.end_loads().await;
                 tokio::join!(self.deliver_once(), self.background.settled())
             };
-            match self.backend.operation_timeout() {
-                None => drop(last.await),
-                // What is not done by then is given up.
-                Some(limit) => drop(tokio::time::timeout(limit, last).await),
-            }
+            within(limit, last).await;
             // Before the tasks end, one of which may connect: who waits for that is told.
             self.backend.close();
         }
-        let first = self.background.close().await;
+        let first = self.background.cancel();
+        within(limit, self.background.ended()).await;
         let undelivered = self.undelivered();
         if first && undelivered > 0 {
             tracing::warn!(
@@ -177,7 +205,7 @@ impl Front {
 
     /// See [`Store::invalidations`](crate::Store::invalidations).
     pub(crate) async fn subscribe(&self) -> Result<Invalidations, Error> {
-        self.open()?;
+        enter!(self);
         let (buffer, interest) = ask!(self, [(Request::Read, &[][..])], self.backend.subscribe())?;
         Ok(Invalidations::new(
             self.backend.hub().clone(),
@@ -196,7 +224,7 @@ impl Front {
     }
 
     pub(crate) async fn get(self: &Arc<Self>, key: &[u8]) -> Result<Found, Error> {
-        self.open()?;
+        enter!(self);
         if self.withholds(key) {
             return Ok(Found::Withheld);
         }
@@ -211,7 +239,7 @@ impl Front {
         key: &[u8],
         others: &[Vec<u8>],
     ) -> Result<(Found, Vec<Found>), Error> {
-        self.open()?;
+        enter!(self);
         let (lost, lost_beside) = (self.lost(key), self.lost_of(others));
         let (found, beside) = ask!(
             self,
@@ -232,7 +260,7 @@ impl Front {
     }
 
     pub(crate) async fn get_many(self: &Arc<Self>, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
-        self.open()?;
+        enter!(self);
         let lost = self.lost_of(keys);
         let Some(asked) = self.not_withheld(keys) else {
             let found = ask!(self, Request::Read.each(keys), self.backend.get_many(keys))?;
@@ -249,7 +277,7 @@ impl Front {
     }
 
     pub(crate) async fn heads(self: &Arc<Self>, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
-        self.open()?;
+        enter!(self);
         let lost = self.lost_of(keys);
         let Some(asked) = self.not_withheld(keys) else {
             let found = ask!(self, Request::Read.each(keys), self.backend.heads(keys))?;
@@ -262,7 +290,7 @@ impl Front {
     }
 
     pub(crate) async fn head(self: &Arc<Self>, key: &[u8]) -> Result<Found, Error> {
-        self.open()?;
+        enter!(self);
         if self.withholds(key) {
             return Ok(Found::Withheld);
         }
@@ -275,7 +303,7 @@ impl Front {
         self: &Arc<Self>,
         key: &[u8],
     ) -> Result<(Found, Option<u64>), Error> {
-        self.open()?;
+        enter!(self);
         if self.withholds(key) {
             return Ok((Found::Withheld, None));
         }
@@ -288,7 +316,7 @@ impl Front {
         self: &Arc<Self>,
         key: &[u8],
     ) -> Result<(Found, Option<u64>), Error> {
-        self.open()?;
+        enter!(self);
         if self.withholds(key) {
             return Ok((Found::Withheld, None));
         }
@@ -303,7 +331,7 @@ impl Front {
         bytes: Vec<u8>,
         ttl: Option<u64>,
     ) -> Result<(), Error> {
-        self.open()?;
+        enter!(self);
         let began = self.now();
         let unknown = OnDrop(Some(|| self.keep(key, 0)));
         let stored = ask!(
@@ -321,7 +349,7 @@ impl Front {
         key: &[u8],
         verb: &Verb<'_>,
     ) -> Result<bool, Error> {
-        self.open()?;
+        enter!(self);
         if acts_on_what_is_read(verb) && self.withholds(key) {
             return Ok(false);
         }
@@ -364,7 +392,7 @@ impl Front {
         keys: &[&[u8]],
         writes: &[Write<'_>],
     ) -> Result<Vec<Result<bool, Error>>, Error> {
-        self.open()?;
+        enter!(self);
         let Some(asked) = self.not_hidden(keys, writes) else {
             return self.write_open(keys, writes).await;
         };
@@ -409,7 +437,7 @@ impl Front {
         key: &[u8],
         verb: &Placing,
     ) -> Result<Found, Error> {
-        self.open()?;
+        enter!(self);
         if !reads(verb) {
             return ask!(
                 self,
@@ -434,7 +462,7 @@ impl Front {
         keys: &[&[u8]],
         verbs: &[Placing],
     ) -> Result<Vec<Result<Found, Error>>, Error> {
-        self.open()?;
+        enter!(self);
         if !verbs.iter().all(reads) {
             return ask!(
                 self,
@@ -469,7 +497,7 @@ impl Front {
 
     /// What is asked of a limit. Nothing of it is kept to be delivered: a count that comes late counts for another time.
     pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
-        self.open()?;
+        enter!(self);
         ask!(self, [(Request::Limit, key)], self.backend.limit(key, ask))
     }
 
@@ -479,7 +507,7 @@ impl Front {
         keys: &[&[u8]],
         asks: &[Ask],
     ) -> Result<Vec<Result<Verdict, Error>>, Error> {
-        self.open()?;
+        enter!(self);
         ask!(
             self,
             Request::Limit.each(keys),
@@ -489,7 +517,7 @@ impl Front {
 
     /// The clock of the namespace's tags.
     pub(crate) async fn clock(self: &Arc<Self>) -> Result<u64, Error> {
-        self.open()?;
+        enter!(self);
         let key = self.clock_key();
         ask!(
             self,
@@ -511,7 +539,7 @@ impl Front {
 
     /// Advances it.
     pub(crate) async fn advance(self: &Arc<Self>) -> Result<u64, Error> {
-        self.open()?;
+        enter!(self);
         self.advanced().await
     }
 
@@ -543,12 +571,12 @@ impl Front {
         self: &Arc<Self>,
         epochs: &[(&[u8], u64)],
     ) -> Result<u64, Error> {
-        self.open()?;
+        enter!(self);
         let unknown = self.unless_done(epochs);
         let advanced = self.advanced().await;
         match &advanced {
             // With such a configuration nothing will ever be delivered.
-            Err(error) if error.kind() != ErrorKind::Config => drop(unknown),
+            Err(error) if !error.is_lasting() => drop(unknown),
             _ => unknown.disarm(),
         }
         advanced
@@ -619,7 +647,7 @@ impl Front {
             None if deletes(verb).is_some() => self.settle(key, began),
             None => {}
             // With such a configuration nothing will ever be delivered.
-            Some(error) if error.kind() == ErrorKind::Config => {}
+            Some(error) if error.is_lasting() => {}
             Some(_) => self.keep_if_deletes(key, verb),
         }
     }
@@ -650,9 +678,8 @@ impl Front {
         if self.is_clear() {
             return false;
         }
-        let (withheld, delivering) =
-            self.with(|undelivered| (undelivered.holds(key), undelivered.delivering));
-        if withheld && !delivering {
+        let withheld = self.with(|undelivered| undelivered.holds(key));
+        if withheld {
             self.deliver();
         }
         withheld
@@ -795,14 +822,41 @@ impl Front {
 
     /// Sees to it that a task delivers. Outside of a runtime, as where a guard is dropped at the end of a program, nothing
     /// can be sent; the next one who finds something withheld starts it.
-    fn deliver(self: &Arc<Self>) {
-        let start = |undelivered: &mut Undelivered| {
-            undelivered.len() > 0 && !std::mem::replace(&mut undelivered.delivering, true)
-        };
-        if self.with(start) {
-            let front = Arc::downgrade(self);
-            let task = deliver(front.clone(), GiveBack(Some(front)));
+    fn deliver(&self) {
+        self.start_delivery(true);
+    }
+
+    /// Starts a task that delivers, if one is needed. `goes_on`: one that was started before does.
+    fn start_delivery(&self, goes_on: bool) {
+        if let Some(number) = self.with(|undelivered| undelivered.next_delivery(goes_on)) {
+            self.pulse.beat(self.backend.clock_micros());
+            let front = self.me.clone();
+            let task = deliver(front.clone(), number, GiveBack(Some(front), number));
             self.background.spawn_needed(task);
+        }
+    }
+
+    /// A claim to see to the deliveries, where they should go on and do not.
+    fn claim(&self) -> Option<Claim> {
+        if self.is_clear() || self.breaker() != BreakerState::Closed || !runtime::has_timers() {
+            return None;
+        }
+        self.pulse.claim(self.backend.clock_micros())
+    }
+
+    /// Has a task of this runtime deliver in place of one that gave no sign of life, and waits a little: else a runtime that is
+    /// only driven by calls like this one would never get to it.
+    async fn see_to_delivery(&self, claim: Claim) {
+        let mut rounds = self.rounds.subscribe();
+        if tokio::time::timeout(MOMENT, rounds.changed()).await.is_ok() {
+            return;
+        }
+        if !self.pulse.lives(claim) {
+            self.start_delivery(false);
+        }
+        if self.undelivered() > 0 {
+            // However that ends, the request goes on.
+            let _ = tokio::time::timeout(LONGEST_HELP, rounds.changed()).await;
         }
     }
 
@@ -867,8 +921,16 @@ impl Front {
     }
 }
 
-/// Delivers until nothing is left, or nobody has the store any more.
-async fn deliver(front: Weak<Front>, mut give_back: GiveBack) {
+/// Does some work within that time. Outside of a runtime with timers, as far as it is done without waiting.
+async fn within(limit: Duration, work: impl Future) {
+    match runtime::has_timers() {
+        true => drop(tokio::time::timeout(limit, work).await),
+        false => drop(work.now_or_never()),
+    }
+}
+
+/// Delivers until nothing is left, another task takes its place, or nobody has the store any more.
+async fn deliver(front: Weak<Front>, number: u64, mut give_back: GiveBack) {
     let mut failures = 0;
     loop {
         let Some(closed) = front.upgrade().map(|front| front.closed()) else {
@@ -878,22 +940,30 @@ async fn deliver(front: Weak<Front>, mut give_back: GiveBack) {
         let Some(strong) = front.upgrade() else {
             return;
         };
-        let next = strong.with(|undelivered| {
-            let round = undelivered.next_round();
-            // In one step with the look that found nothing, so that what comes after it starts another task.
-            undelivered.delivering = round.is_some();
-            round
-        });
+        let next = strong.with(|undelivered| undelivered.next_round_of(number));
         let Some(round) = next else {
             give_back.0 = None;
             return;
         };
-        failures = match strong.send(round).await {
+        let sent = match runtime::has_timers() {
+            true => {
+                let beat = || strong.pulse.beat(strong.backend.clock_micros());
+                with_beats(strong.send(round), beat).await
+            }
+            false => strong.send(round).await,
+        };
+        failures = match sent {
             true => 0,
             false => failures + 1,
         };
+        strong.rounds.send_replace(());
         if failures > 0 {
+            if !runtime::has_timers() {
+                // A request from elsewhere goes on with it.
+                return;
+            }
             let pause = backend::pause(failures, strong.random.next_u64());
+            strong.pulse.rest(strong.backend.clock_micros(), pause);
             drop(strong);
             tokio::time::sleep(pause).await;
         }
@@ -901,12 +971,14 @@ async fn deliver(front: Weak<Front>, mut give_back: GiveBack) {
 }
 
 /// Says that no task delivers any more, where it ends with its runtime or never began.
-struct GiveBack(Option<Weak<Front>>);
+struct GiveBack(Option<Weak<Front>>, u64);
 
 impl Drop for GiveBack {
     fn drop(&mut self) {
-        if let Some(front) = self.0.take().as_ref().and_then(Weak::upgrade) {
-            front.with(|undelivered| undelivered.delivering = false);
+        if let Some(front) = self.0.take().as_ref().and_then(Weak::upgrade)
+            && front.with(|undelivered| undelivered.end_delivery(self.1))
+        {
+            front.pulse.stop();
         }
     }
 }

@@ -369,6 +369,7 @@ mod metrics;
 mod options;
 mod policy;
 mod prefix;
+mod runtime;
 mod scan;
 mod stats;
 mod store;
@@ -461,3 +462,7 @@ struct TelemetryPage;
 #[cfg(all(doctest, feature = "derive"))]
 #[doc = include_str!("../../docs/invalidations.md")]
 struct InvalidationsPage;
+
+#[cfg(all(doctest, feature = "derive"))]
+#[doc = include_str!("../../docs/operations.md")]
+struct OperationsPage;

@@ -395,6 +395,8 @@ impl Store {
     /// told. To close again does nothing. If the future is dropped half-way the store may or may not be closed; it can be
     /// closed again.
     ///
+    /// Tasks of a runtime that stands still are waited for no longer than such a deadline. They end as soon as it goes on.
+    ///
     /// A store that is dropped without being closed ends its tasks too, within some seconds, and tries nothing once more.
     ///
     /// ```
@@ -467,6 +469,17 @@ impl Store {
 }
 
 impl Inner {
+    /// The limits of what is stored: the store's own, or the server's where that is less and known.
+    pub(crate) fn limits_to_store(&self) -> Limits {
+        let largest = self.backend.backend().largest();
+        let largest = largest.and_then(|largest| usize::try_from(largest).ok());
+        let size = largest.map_or(self.limits.size, |largest| largest.min(self.limits.size));
+        Limits {
+            size,
+            ..self.limits
+        }
+    }
+
     pub(crate) fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
     }

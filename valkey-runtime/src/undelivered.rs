@@ -32,8 +32,9 @@ pub(crate) struct Undelivered {
     moments: Moment,
     /// The last key of the last round: the next one begins after it, so that keys which can't be delivered stop no others.
     round: Box<[u8]>,
-    /// Whether a task delivers.
-    pub(crate) delivering: bool,
+    /// Whether a task delivers, and which: another one takes its place where its runtime stands still.
+    delivering: bool,
+    delivery: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +102,36 @@ impl Undelivered {
                 Fate::FirstLost
             }
         }
+    }
+
+    /// The number of a task that is to deliver, if one is needed: where none does, or in place of one that does not go on.
+    pub(crate) fn next_delivery(&mut self, goes_on: bool) -> Option<u64> {
+        if self.keys.is_empty() || self.delivering && goes_on {
+            return None;
+        }
+        self.delivering = true;
+        self.delivery += 1;
+        Some(self.delivery)
+    }
+
+    /// The next deletions for the task of that number. Where nothing waits, or another task took its place, it is over; what comes
+    /// after that starts another, so it is one step with the look that found nothing.
+    pub(crate) fn next_round_of(&mut self, delivery: u64) -> Option<Round> {
+        if self.delivery != delivery {
+            return None;
+        }
+        let round = self.next_round();
+        self.delivering = round.is_some();
+        round
+    }
+
+    /// The task of that number is over. False if another took its place.
+    pub(crate) fn end_delivery(&mut self, delivery: u64) -> bool {
+        let its_own = self.delivery == delivery;
+        if its_own {
+            self.delivering = false;
+        }
+        its_own
     }
 
     /// How many keys wait.
@@ -276,6 +307,27 @@ mod tests {
         };
         assert!(outdated(b"user:z", last) && !outdated(b"user:z", last + 1));
         assert!(!outdated(b"city:z", 0));
+    }
+
+    #[test]
+    fn one_task_delivers_and_one_whose_place_was_taken_does_nothing_more() {
+        let mut undelivered = Undelivered::default();
+        assert_eq!(undelivered.next_delivery(true), None, "nothing waits");
+        keep(&mut undelivered, b"user:1");
+        assert_eq!(undelivered.next_delivery(true), Some(1));
+        assert_eq!(undelivered.next_delivery(true), None, "it goes on");
+        assert_eq!(undelivered.next_delivery(false), Some(2), "it does not");
+        assert_eq!(undelivered.next_round_of(1), None);
+        assert!(!undelivered.end_delivery(1));
+        assert_eq!(undelivered.next_delivery(true), None, "the second goes on");
+        assert!(undelivered.next_round_of(2).is_some());
+        undelivered.settle(b"user:1", 1);
+        assert_eq!(undelivered.next_round_of(2), None);
+        assert_eq!(undelivered.next_delivery(false), None, "nothing is left");
+        keep(&mut undelivered, b"user:2");
+        assert_eq!(undelivered.next_delivery(true), Some(3), "it has ended");
+        assert!(undelivered.end_delivery(3));
+        assert_eq!(undelivered.next_delivery(true), Some(4));
     }
 
     fn scope(beginning: &str) -> Scope {

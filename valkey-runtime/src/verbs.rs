@@ -204,7 +204,13 @@ impl Inner {
         let meta = of.meta();
         let clock = tags.as_ref().map(|_| 0);
         let (header, ttl) = self.header(key, stamp, clock, call, meta)?;
-        let bytes = codec::encode(header, tags.as_ref(), value, self.limits, &of.read_back)?;
+        let bytes = codec::encode(
+            header,
+            tags.as_ref(),
+            value,
+            self.limits_to_store(),
+            &of.read_back,
+        )?;
         let epochs = tags.map(TagWriter::into_epochs).unwrap_or_default();
         Ok(Sealed {
             bytes,

@@ -127,6 +127,8 @@ pub(super) fn kind_of(error: &RedisError) -> ErrorKind {
             ErrorKind::Config
         }
         _ if is_wrong_setting(error) => ErrorKind::Config,
+        _ if is_denied_in_script(error) => ErrorKind::Auth,
+        _ if is_too_large(error) => ErrorKind::TooLarge,
         redis::ErrorKind::Io if is_tls(error) => ErrorKind::Tls,
         redis::ErrorKind::Io
         | redis::ErrorKind::ClusterConnectionNotFound
@@ -158,6 +160,19 @@ pub(super) fn kind_of(error: &RedisError) -> ErrorKind {
 fn is_wrong_setting(error: &RedisError) -> bool {
     let said = error.detail().unwrap_or_default();
     said.contains("DB index is out of range") || said.contains("cluster support disabled")
+}
+
+/// Whether the user may not run a command that a script runs. A server says so with the code `ERR`, and one of Redis 7.0 does not
+/// name the command.
+fn is_denied_in_script(error: &RedisError) -> bool {
+    let said = error.detail().unwrap_or_default();
+    said.contains("ACL failure in script") || said.contains("user executing the script can't")
+}
+
+/// Whether an argument is over `proto-max-bulk-len`. The server closes the connection with that.
+fn is_too_large(error: &RedisError) -> bool {
+    let said = error.detail().unwrap_or_default();
+    said.contains("invalid bulk length")
 }
 
 /// Whether a server says to the handshake that it does not know it. There are as many texts as servers and proxies, and all of
@@ -329,6 +344,27 @@ mod tests {
         assert!(closed.to_string().contains("RESP3"), "{closed}");
         let refused = handshake(std::io::ErrorKind::ConnectionRefused);
         assert!(!refused.to_string().contains("RESP3"), "{refused}");
+    }
+
+    #[test]
+    fn a_script_that_runs_what_the_user_may_not_is_denied() {
+        for said in [
+            "ACL failure in script: User app has no permissions to run the 'time' command script: a7…, on @user_script:95.",
+            "The user executing the script can't run this command or subcommand script: a7…, on @user_script:95.",
+            "The user executing the script can't access at least one of the keys mentioned in the command arguments",
+        ] {
+            let error = answered("ERR", said);
+            assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        let denied = "User app has no permissions to run the 'mget' command";
+        assert_eq!(answered("NOPERM", denied).kind(), ErrorKind::Auth);
+    }
+
+    #[test]
+    fn an_argument_that_is_too_long_is_too_large() {
+        let error = answered("ERR", "Protocol error: invalid bulk length");
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
     }
 
     #[test]

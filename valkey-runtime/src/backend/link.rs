@@ -10,25 +10,31 @@
 //! A store has one link. That to a cluster leads by a link to each node: see [`super::cluster`].
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult,
     Value,
 };
+use tokio::runtime::Id;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::breaker::{Advice, Breaker, BreakerState};
 use super::cluster::{Cluster, Dial};
 use super::failure::{self, Word, Words, timed_out, unexpected_answer};
+use super::limits::{self, Care, Limits};
+use super::rights;
 use super::server::Host;
 use super::time::ServerTime;
-use crate::background::Background;
+use crate::background::{BEAT, Background, Claim, MOMENT, Pulse, with_beats};
+use crate::runtime;
 use crate::stats::Counters;
 use crate::warnings::{Detail, Topic, Warnings};
 use crate::{Error, ErrorKind, Random};
@@ -88,6 +94,21 @@ struct Shared {
     renewals: watch::Sender<u64>,
     /// Whether the breaker wants to be told of answers. Most of the time it does not, and they cost one look at this.
     listens: AtomicBool,
+    /// The number of the task that connects. Another one takes its place where its runtime stands still, and then it may do
+    /// nothing more. Changed and looked at in steps of the breaker alone.
+    task: AtomicU64,
+    /// Whether that task lives.
+    pulse: Pulse,
+    /// Runtimes in which no connection can be made.
+    without_io: Mutex<Vec<Id>>,
+    /// The connection of this generation was made in that runtime.
+    home: Mutex<Option<(u64, Id)>>,
+    /// How large a value may be.
+    limits: Limits,
+    /// What the user may not run that the store needs, as of the last connection.
+    denied: Mutex<Vec<String>>,
+    /// What all keys begin with.
+    namespace: Box<str>,
 }
 
 #[derive(Clone)]
@@ -127,9 +148,10 @@ impl Link {
         deadlines: Deadlines,
         words: Words,
         seams: Seams,
+        namespace: &str,
     ) -> Self {
         let connector = Connector::Node(Box::new(client));
-        Self::new(connector, None, deadlines, words, seams)
+        Self::new(connector, None, deadlines, words, seams, namespace)
     }
 
     /// To a cluster, which is found by any of these.
@@ -139,6 +161,7 @@ impl Link {
         deadlines: Deadlines,
         words: Words,
         seams: Seams,
+        namespace: &str,
     ) -> Self {
         let (of_nodes, told) = (seams.clone(), words.clone());
         let dial: Dial = Box::new(move |host| {
@@ -151,10 +174,18 @@ impl Link {
                 deadlines,
                 words,
                 of_nodes.clone(),
+                "",
             ))
         });
         let cluster = Cluster::new(seeds, dial, deadlines, seams.clone());
-        Self::new(Connector::Cluster(cluster), None, deadlines, words, seams)
+        Self::new(
+            Connector::Cluster(cluster),
+            None,
+            deadlines,
+            words,
+            seams,
+            namespace,
+        )
     }
 
     fn new(
@@ -163,6 +194,7 @@ impl Link {
         deadlines: Deadlines,
         words: Words,
         seams: Seams,
+        namespace: &str,
     ) -> Self {
         let (breaker, _) = watch::channel(Breaker::new(deadlines.command));
         Self(Arc::new(Shared {
@@ -175,11 +207,19 @@ impl Link {
             breaker,
             renewals: watch::Sender::new(0),
             listens: AtomicBool::new(false),
+            task: AtomicU64::new(0),
+            pulse: Pulse::default(),
+            without_io: Mutex::default(),
+            home: Mutex::default(),
+            limits: Limits::default(),
+            denied: Mutex::default(),
+            namespace: namespace.into(),
         }))
     }
 
     /// Connects, or gives the reason why the first attempt failed.
     pub(super) async fn connect(&self) -> Result<(), Error> {
+        runtime::fit()?;
         // The attempt has the deadline for connecting; this one is for a runtime that never polls it.
         let Deadlines {
             connect, command, ..
@@ -215,7 +255,7 @@ impl Link {
 
     /// Starts connecting in the background, where there is a runtime to do it in; else the first command does.
     pub(super) fn connect_in_background(&self) {
-        if tokio::runtime::Handle::try_current().is_ok() {
+        if self.0.seams.background.has_runtime() {
             self.0.step(Breaker::start);
         }
     }
@@ -252,6 +292,73 @@ impl Link {
                 .wait_for(|breaker| breaker.state() == BreakerState::Closed || breaker.is_over())
                 .await;
         }
+    }
+
+    /// An error where a value of this size is more than the server takes.
+    pub(super) fn admit(&self, size: usize) -> Result<(), Error> {
+        self.0.limits.admit(size, self.0.seams.time.sent())
+    }
+
+    /// The largest value that the server takes, as far as that is known.
+    pub(super) fn largest(&self) -> Option<u64> {
+        self.0.limits.largest(self.0.seams.time.sent())
+    }
+
+    /// Takes note of how it went to send values of these sizes.
+    pub(super) fn note_sent<A>(&self, sizes: &[usize], answers: &mut [Result<A, Error>]) {
+        let (limits, now) = (&self.0.limits, self.0.seams.time.sent());
+        let failed = sizes.iter().zip(answers.iter());
+        let failed = failed.filter(|(_, answer)| answer.is_err());
+        let largest = failed.map(|(size, _)| *size).max().unwrap_or(0);
+        for (size, answer) in sizes.iter().zip(answers) {
+            match answer {
+                Ok(_) => limits.took(*size),
+                Err(error) if error.kind() == ErrorKind::TooLarge => {
+                    if *size < largest {
+                        *answer = Err(limits::beside_too_large());
+                    } else if *size > 0 {
+                        limits.refused(*size, now);
+                        *answer = Err(limits::too_large(*size, *size as u64 - 1));
+                    }
+                }
+                Err(error) => {
+                    if let Some(generation) = error.closed_connection()
+                        && limits.closed(generation, *size, now)
+                    {
+                        let topic = Topic {
+                            of: None,
+                            what: "the connection was closed while a large value was sent, and such are not sent for a while",
+                            kind: Some(ErrorKind::TooLarge),
+                        };
+                        let text = format_args!("{size} bytes");
+                        self.0.seams.warnings.warn(topic, || Detail::text(text));
+                    }
+                }
+            }
+        }
+    }
+
+    /// How a key is to be read whose value may be more than the server sends.
+    pub(super) fn care(&self, key: &[u8]) -> Option<Care> {
+        self.0.limits.care(key, self.0.seams.time.sent())
+    }
+
+    /// Takes note of how it went to read the keys at once.
+    pub(super) fn note_read<A>(&self, keys: &[&[u8]], answer: &Result<A, Error>) {
+        let is_closed = |error: &Error| error.closed_connection().is_some();
+        if answer.as_ref().is_err_and(is_closed) {
+            let (care, now) = match keys {
+                [_] => (Care::Bounded, self.0.seams.time.sent()),
+                _ => (Care::Alone, self.0.seams.time.sent()),
+            };
+            let limits = &self.0.limits;
+            keys.iter().for_each(|key| limits.suspect(key, care, now));
+        }
+    }
+
+    /// The key was read with care, and is none to be careful with.
+    pub(super) fn acquit(&self, key: &[u8]) {
+        self.0.limits.acquit(key);
     }
 
     /// How long an operation may take.
@@ -418,7 +525,10 @@ impl Link {
                         "the server is a node of a cluster, and the key is on another: write `valkey+cluster://`, or set \
                          VALKEY_CLUSTER=true",
                     ),
-                    _ => self.0.words.of(error, self.0.deadlines.command),
+                    _ => {
+                        let error = self.0.words.of(error, self.0.deadlines.command);
+                        self.0.naming(error)
+                    }
                 }
             }
             Lapse::Lost(error)
@@ -432,7 +542,8 @@ impl Link {
     async fn passage(&self, left: Duration) -> Result<Passage, Lapse> {
         let command = self.0.deadlines.command;
         let limit = left.min(command);
-        match self.0.breaker.borrow().advice() {
+        runtime::fit().map_err(Lapse::Failed)?;
+        let refused = match self.0.breaker.borrow().advice() {
             Advice::Send(wire, generation) => {
                 return Ok(Passage {
                     generation,
@@ -441,13 +552,18 @@ impl Link {
                     until: (limit < command).then(|| after(limit)),
                 });
             }
-            Advice::Refuse(down) => {
+            Advice::Refuse(down) => Some(down.clone()),
+            Advice::Wait => None,
+        };
+        let until = after(limit);
+        if let Some(down) = refused {
+            let Some(claim) = self.0.claim() else {
                 self.0.seams.counters.refused();
                 return Err(Lapse::Refused(down.refusal.clone()));
-            }
-            Advice::Wait => {}
+            };
+            // Nobody tries to connect, though it is time: this caller does, and waits for what comes of it.
+            Box::pin(self.0.see_to_connecting(claim, until)).await;
         }
-        let until = after(limit);
         match tokio::time::timeout_at(until, self.0.connected()).await {
             Ok(Ok((wire, generation))) => Ok(Passage {
                 generation,
@@ -478,12 +594,15 @@ impl Passage {
 impl Shared {
     /// Makes a step of the breaker, and does what follows from it. True if it changed more than a number.
     fn step(self: &Arc<Self>, step: impl FnOnce(&mut Breaker<Wire, Arc<Down>>)) -> bool {
-        let (mut opens, mut connects) = (false, false);
+        let (mut opens, mut connects, mut task) = (false, false, 0);
         let changed = self.breaker.send_if_modified(|breaker| {
             let (phase, state, connecting) = (breaker.phase(), breaker.state(), breaker.connects());
             step(breaker);
             opens = state == BreakerState::Closed && breaker.state() != BreakerState::Closed;
             connects = !connecting && breaker.connects();
+            if connects {
+                task = self.next_task();
+            }
             self.listens.store(breaker.listens(), Ordering::Relaxed);
             breaker.phase() != phase
         });
@@ -492,11 +611,76 @@ impl Shared {
             self.seams.counters.breaker_opened();
         }
         if connects {
-            let give_back = GiveBack(Some(Arc::downgrade(self)));
-            let task = connect_until_up(Arc::downgrade(self), give_back);
-            self.seams.background.spawn_needed(task);
+            self.begin(task);
         }
         changed
+    }
+
+    /// Has a task connect.
+    fn begin(self: &Arc<Self>, task: u64) {
+        self.pulse.beat(self.seams.time.sent());
+        let give_back = GiveBack(Some(Arc::downgrade(self)), task);
+        let connecting = connect_until_up(Arc::downgrade(self), task, give_back);
+        self.seams.background.spawn_needed(connecting);
+    }
+
+    /// As [`step`](Self::step), of the task that connects. Nothing if another one has taken its place: then false.
+    fn step_of(
+        self: &Arc<Self>,
+        task: u64,
+        step: impl FnOnce(&mut Breaker<Wire, Arc<Down>>),
+    ) -> bool {
+        let mut its_own = false;
+        self.step(|breaker| {
+            its_own = self.task.load(Ordering::Relaxed) == task;
+            if its_own {
+                step(breaker);
+            }
+        });
+        its_own
+    }
+
+    /// A claim to connect in place of a task that gave no sign of life.
+    fn claim(&self) -> Option<Claim> {
+        self.pulse.claim(self.seams.time.sent())
+    }
+
+    /// Has a task of this runtime connect in place of one that gave no sign of life.
+    fn take_over(self: &Arc<Self>) {
+        let mut task = None;
+        self.step(|breaker| {
+            if breaker.connects() {
+                breaker.attempt();
+                task = Some(self.next_task());
+            }
+        });
+        if let Some(task) = task {
+            tracing::debug!(
+                "the task that connects gives no sign of life, and another takes its place"
+            );
+            self.begin(task);
+        }
+    }
+
+    fn next_task(&self) -> u64 {
+        self.task.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Sees to it that there is an attempt to connect, and waits until it has ended, or until then.
+    async fn see_to_connecting(self: &Arc<Self>, claim: Claim, until: Instant) {
+        let attempt = async {
+            let mut watch = self.breaker.subscribe();
+            let changed = tokio::time::timeout(MOMENT, watch.changed()).await.is_ok();
+            if !changed && !self.pulse.lives(claim) {
+                self.take_over();
+            }
+            // An error says that the link is gone.
+            let _ = watch
+                .wait_for(|breaker| breaker.state() != BreakerState::HalfOpen)
+                .await;
+        };
+        // Beyond that it is refused as it would have been.
+        let _ = tokio::time::timeout_at(until, attempt).await;
     }
 
     /// Waits until there is a connection or commands are refused.
@@ -510,8 +694,11 @@ impl Shared {
             }
             // Again after each change: the task that connects dies with the runtime that it was spawned in.
             self.step(Breaker::start);
-            if watch.changed().await.is_err() {
-                return Err(Down::new(Error::closed()));
+            match tokio::time::timeout(BEAT, watch.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Down::new(Error::closed())),
+                Err(_) if self.claim().is_some() => self.take_over(),
+                Err(_) => {}
             }
         }
     }
@@ -556,7 +743,9 @@ impl Shared {
         };
         if error.is_unrecoverable_error() {
             self.lost(generation);
-            return Err(Lapse::Lost(self.named(self.words.of(error, limit))));
+            let error = self.named(self.words.of(error, limit));
+            let error = self.of_another_runtime(generation, error);
+            return Err(Lapse::Lost(error.with_closed(generation)));
         }
         if !is_answer(&error) {
             let error = self.named(self.words.of(error, limit));
@@ -632,10 +821,51 @@ impl Shared {
         }
     }
 
+    /// Says so where a connection that was lost belonged to another runtime: it ends with that.
+    fn of_another_runtime(&self, generation: u64, error: Error) -> Error {
+        let home = *lock(&self.home);
+        match (home, runtime::current()) {
+            (Some((made, home)), Some(here)) if made == generation && home != here => error.context(
+                "the connection was made in another tokio runtime, and ends with that (`Builder::runtime` names one that lasts)",
+            ),
+            _ => error,
+        }
+    }
+
+    /// Names what the user may not run, where the server does not.
+    fn naming(&self, error: Error) -> Error {
+        let denied = lock(&self.denied);
+        match error.to_string().contains("to run the '") || denied.is_empty() {
+            true => error,
+            false => {
+                let names = denied.join(", ");
+                error.context(format_args!("the user may not run {names}"))
+            }
+        }
+    }
+
     fn answered(self: &Arc<Self>, generation: u64) {
         if self.listens.load(Ordering::Relaxed) {
             self.step(|breaker| breaker.answered(generation));
         }
+    }
+
+    /// As [`attempt`](Self::attempt), where the runtime lets a connection be made: tokio panics where it does not.
+    async fn attempt_here(self: &Arc<Self>) -> Result<(u64, Wire), Error> {
+        runtime::fit()?;
+        let here = runtime::current();
+        if here.is_some_and(|here| lock(&self.without_io).contains(&here)) {
+            return Err(runtime::without_io());
+        }
+        let attempt = AssertUnwindSafe(self.attempt()).catch_unwind().await;
+        let attempt = attempt.unwrap_or_else(|_| {
+            lock(&self.without_io).extend(here);
+            Err(runtime::without_io())
+        });
+        if let Ok((generation, _)) = &attempt {
+            *lock(&self.home) = here.map(|here| (*generation, here));
+        }
+        attempt
     }
 
     /// Connects once, and learns the server's time.
@@ -684,10 +914,82 @@ impl Shared {
             Err(error) if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) => {
                 return Err(error);
             }
-            // A user may be denied the command: then our own clock has to do.
+            // That is told with all else that the user may not do.
+            Err(error) if error.kind() == ErrorKind::Auth => {}
             Err(error) => self.warn("the server does not tell its time", Some(&error)),
         }
+        self.ask_around(&wire).await;
         Ok((generation, wire))
+    }
+
+    /// Learns what the user may not do, and how large a value may be. A server that does not say is asked all the same.
+    async fn ask_around(&self, wire: &Wire) {
+        let command = self.deadlines.command;
+        let [by_body, by_digest] = rights::commands(&self.namespace);
+        let commands = [by_body, by_digest, limits::command()];
+        let mut answers = Vec::with_capacity(commands.len());
+        match wire {
+            Wire::Node(node) => {
+                let mut pipeline = Pipeline::with_capacity(commands.len());
+                commands.iter().for_each(|command| {
+                    pipeline.add_command(command.clone());
+                });
+                let mut sent = node.clone();
+                match sent
+                    .send_packed_commands(&pipeline, 0, commands.len())
+                    .await
+                {
+                    Ok(values) => answers.extend(values.into_iter().map(|value| {
+                        let answer = value.extract_error();
+                        answer.map_err(|error| self.words.of(error, command))
+                    })),
+                    Err(_) => return,
+                }
+            }
+            // Each goes to some node.
+            Wire::Cluster(cluster) => {
+                for one in &commands {
+                    let answer = Box::pin(cluster.send(one, after(command))).await;
+                    answers.push(answer.map_err(|lapse| match lapse {
+                        Lapse::Said(error) => self.words.of(error, command),
+                        Lapse::Lost(error)
+                        | Lapse::Silent(error)
+                        | Lapse::Refused(error)
+                        | Lapse::Failed(error) => error,
+                    }));
+                }
+            }
+        }
+        let Ok([by_body, by_digest, limits]) = <[_; 3]>::try_from(answers) else {
+            return;
+        };
+        self.limits.learn(&limits.unwrap_or(Value::Nil));
+        self.tell_denied(rights::denied(&[by_body, by_digest]));
+    }
+
+    fn tell_denied(&self, denied: Vec<String>) {
+        let mut known = lock(&self.denied);
+        if *known != denied && !denied.is_empty() {
+            let names = denied.join(", ");
+            tracing::error!(
+                "error.type" = ErrorKind::Auth.as_str(),
+                "the user may not run {names}: what needs that fails, as loads that are to be stored, guards of writes, deletions \
+                 and limits do. The commands that a user needs are listed in docs/operations.md"
+            );
+        }
+        *known = denied;
+    }
+
+    /// The task that connects lives, unless another has taken its place.
+    fn beat(&self, task: u64) {
+        if self.task.load(Ordering::Relaxed) == task {
+            self.pulse.beat(self.seams.time.sent());
+        }
+    }
+
+    fn can_connect_here(&self) -> bool {
+        let is_without = |here| lock(&self.without_io).contains(&here);
+        runtime::has_timers() && !runtime::current().is_some_and(is_without)
     }
 
     fn warn(&self, what: &'static str, error: Option<&Error>) {
@@ -710,25 +1012,29 @@ impl Shared {
 
 /// Says that nobody connects any more, where the task ends without having connected: its runtime was shut down, or the
 /// store was closed.
-struct GiveBack(Option<Weak<Shared>>);
+struct GiveBack(Option<Weak<Shared>>, u64);
 
 impl Drop for GiveBack {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.take().as_ref().and_then(Weak::upgrade) {
-            shared.step(Breaker::abandoned);
+        if let Some(shared) = self.0.take().as_ref().and_then(Weak::upgrade)
+            && shared.step_of(self.1, Breaker::abandoned)
+        {
+            shared.pulse.stop();
         }
     }
 }
 
-/// Tries until it succeeds, or until nobody has the link any more.
-async fn connect_until_up(link: Weak<Shared>, mut give_back: GiveBack) {
+/// Tries until it succeeds, until another one takes its place, or until nobody has the link any more.
+async fn connect_until_up(link: Weak<Shared>, task: u64, mut give_back: GiveBack) {
     loop {
         let (pause, mut watch) = match link.upgrade() {
             Some(shared) => {
                 let random = shared.seams.random.next_u64();
                 let watch = shared.breaker.subscribe();
                 let breaker = shared.breaker.borrow();
-                (breaker.pause(random), breaker.renews().then_some(watch))
+                let pause = breaker.pause(random);
+                shared.pulse.rest(shared.seams.time.sent(), pause);
+                (pause, breaker.renews().then_some(watch))
             }
             None => return,
         };
@@ -742,8 +1048,15 @@ async fn connect_until_up(link: Weak<Shared>, mut give_back: GiveBack) {
             }
         }
         let Some(shared) = link.upgrade() else { return };
-        shared.step(Breaker::attempt);
-        match shared.attempt().await {
+        if !shared.step_of(task, Breaker::attempt) {
+            return;
+        }
+        let beat = || shared.beat(task);
+        let attempt = match runtime::has_timers() {
+            true => with_beats(shared.attempt_here(), beat).await,
+            false => shared.attempt_here().await,
+        };
+        match attempt {
             Ok((generation, wire)) => {
                 give_back.0 = None;
                 let (state, renews) = {
@@ -765,8 +1078,8 @@ async fn connect_until_up(link: Weak<Shared>, mut give_back: GiveBack) {
                     };
                     shared.seams.warnings.note(topic, node);
                 }
-                shared.step(|breaker| breaker.connected(generation, wire));
-                if renews {
+                let its_own = shared.step_of(task, |breaker| breaker.connected(generation, wire));
+                if renews && its_own {
                     shared.renewals.send_modify(|count| *count += 1);
                 }
                 return;
@@ -774,13 +1087,15 @@ async fn connect_until_up(link: Weak<Shared>, mut give_back: GiveBack) {
             Err(error) => {
                 let error = shared.named(error);
                 shared.warn("connecting to the server failed", Some(&error));
+                let in_vain = error.kind() == ErrorKind::Config && !shared.can_connect_here();
                 let mut goes_on = true;
-                shared.step(|breaker| {
+                shared.step_of(task, |breaker| {
                     breaker.failed(Down::new(error));
                     goes_on = breaker.connects();
                 });
-                if !goes_on {
-                    // The connection that was to be replaced is used on.
+                if !goes_on || in_vain {
+                    // The connection that was to be replaced is used on; or it never will in this runtime, and a call from another
+                    // one takes this task's place.
                     give_back.0 = None;
                     return;
                 }
@@ -796,6 +1111,11 @@ fn is_answer(error: &RedisError) -> bool {
         ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Tls
     );
     !silence && !error.is_timeout()
+}
+
+/// A panic under these locks leaves what they hold whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn after(time: Duration) -> Instant {
@@ -815,18 +1135,34 @@ async fn in_time<T>(
         .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
-/// The connection itself tells when it is lost, also while no command is under way.
+/// The connection itself tells when it is lost, also while no command is under way; and when it ends with its runtime.
 fn on_disconnect(
     link: Weak<Shared>,
     generation: u64,
 ) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> {
+    let ends = Ends(link, generation);
     move |push| {
-        if push.kind == PushKind::Disconnection
-            && let Some(shared) = link.upgrade()
-        {
-            shared.lost(generation);
+        if push.kind == PushKind::Disconnection {
+            ends.tell();
         }
         Ok(())
+    }
+}
+
+/// Belongs to a connection, and is dropped with it.
+struct Ends(Weak<Shared>, u64);
+
+impl Ends {
+    fn tell(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.lost(self.1);
+        }
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.tell();
     }
 }
 

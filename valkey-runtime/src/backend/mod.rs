@@ -9,8 +9,10 @@ mod cluster;
 mod differential;
 mod failure;
 mod keys;
+mod limits;
 mod link;
 mod memory;
+mod rights;
 mod script;
 mod server;
 mod slots;
@@ -326,6 +328,14 @@ impl Backend {
         match self {
             Backend::Memory(memory) => memory.hub(),
             Backend::Server(server) => server.hub(),
+        }
+    }
+
+    /// The largest entry that is taken, as far as that is known.
+    pub(crate) fn largest(&self) -> Option<u64> {
+        match self {
+            Backend::Memory(_) => None,
+            Backend::Server(server) => server.largest(),
         }
     }
 

@@ -40,6 +40,11 @@ script!(EXTEND: "head" "placeholder" "epoch" "extend");
 script!(CLOCK: "clock");
 script!(LIMIT: "limit");
 
+/// What a server calls a script by.
+pub(super) fn digest(body: &str) -> String {
+    sha1_smol::Sha1::from(body).digest().to_string()
+}
+
 /// How a script is called: by its digest, or with its body where the server does not know it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {
@@ -51,7 +56,7 @@ impl Script {
     fn new(body: &'static str) -> Self {
         Self {
             body,
-            digest: sha1_smol::Sha1::from(body).digest().to_string(),
+            digest: digest(body),
         }
     }
 

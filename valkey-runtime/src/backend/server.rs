@@ -24,6 +24,7 @@ use redis::{
 use super::breaker::BreakerState;
 use super::failure::{Words, unexpected_answer};
 use super::keys::{Scope, ServerKeys};
+use super::limits::{self, CAREFUL, Care};
 use super::link::{Deadlines, Link, Seams, time_command, time_of};
 use super::script::{self, Call};
 use super::time::ServerTime;
@@ -147,7 +148,7 @@ impl Server {
             let error = words.of(error, deadlines.connect);
             Error::config(error.to_string())
         };
-        let link = config.link(deadlines, words.clone(), seams.clone());
+        let link = config.link(deadlines, words.clone(), seams.clone(), hub.namespace());
         let link = link.map_err(wrong)?;
         let tracker = Tracker::new(config, deadlines, hub, &seams, link.renewals());
         let tracker = tracker.map_err(wrong)?;
@@ -212,12 +213,32 @@ impl Server {
         self.link.operation()
     }
 
+    /// The largest entry that the server takes, as far as that is known.
+    pub(crate) fn largest(&self) -> Option<u64> {
+        self.link.largest()
+    }
+
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         self.link.send(&redis::cmd("PING")).await.map(drop)
     }
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Found, Error> {
-        found(self.link.send(&command(b"GET", key)).await)
+        match self.link.care(key) {
+            Some(Care::Bounded) => self.get_bounded(key).await,
+            _ => {
+                let answer = self.link.send(&command(b"GET", key)).await;
+                self.link.note_read(&[key], &answer);
+                found(answer)
+            }
+        }
+    }
+
+    /// Reads a key whose value may be more than the server sends.
+    async fn get_bounded(&self, key: &[u8]) -> Result<Found, Error> {
+        let found = found(self.link.send(&bounded_command(key)).await)?;
+        let found = bounded(found)?;
+        self.link.acquit(key);
+        Ok(found)
     }
 
     pub(crate) async fn get_with(
@@ -225,10 +246,19 @@ impl Server {
         key: &[u8],
         others: &[Vec<u8>],
     ) -> Result<(Found, Vec<Found>), Error> {
+        if self.link.care(key).is_some() {
+            // The others after it: who reads them together looks at them as they were no earlier than the entry.
+            let first = self.get(key).await?;
+            let others: Vec<_> = others.iter().map(Vec::as_slice).collect();
+            return Ok((first, self.get_many(&others).await?));
+        }
         let bytes = others.iter().map(Vec::len).sum::<usize>() + key.len();
         let mut command = Cmd::with_capacity(2 + others.len(), bytes + 4);
         command.arg(b"MGET").arg(key).arg(others);
-        match self.link.send(&command).await? {
+        let answer = self.link.send(&command).await;
+        // The others are epochs of tags, which are small.
+        self.link.note_read(&[key], &answer);
+        match answer? {
             Value::Array(values) if values.len() == 1 + others.len() => {
                 let mut values = values.into_iter().map(|value| found(Ok(value)));
                 let first = values.next().ok_or_else(unexpected_answer)??;
@@ -247,9 +277,15 @@ impl Server {
     }
 
     async fn get_chunk(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
+        if keys.iter().any(|key| self.link.care(key).is_some()) {
+            let one = |at: usize| async move { Ok(vec![self.get(keys[at]).await?]) };
+            return in_order(0..keys.len(), 1, one).await;
+        }
         let mut command = redis::cmd("MGET");
         command.arg(keys);
-        match self.link.send(&command).await? {
+        let answer = self.link.send(&command).await;
+        self.link.note_read(keys, &answer);
+        match answer? {
             Value::Array(values) if values.len() == keys.len() => {
                 values.into_iter().map(|value| found(Ok(value))).collect()
             }
@@ -281,7 +317,15 @@ impl Server {
     }
 
     pub(crate) async fn get_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
-        self.with_ttl(command(b"GET", key), key).await
+        if self.link.care(key) == Some(Care::Bounded) {
+            let (found, ttl) = self.with_ttl(bounded_command(key), key).await?;
+            let found = bounded(found)?;
+            self.link.acquit(key);
+            return Ok((found, ttl));
+        }
+        let answer = self.with_ttl(command(b"GET", key), key).await;
+        self.link.note_read(&[key], &answer);
+        answer
     }
 
     pub(crate) async fn head_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
@@ -317,7 +361,9 @@ impl Server {
         bytes: &[u8],
         ttl: Option<u64>,
     ) -> Result<(), Error> {
-        self.link.send(&set_command(key, bytes, ttl)).await?;
+        self.link.admit(bytes.len())?;
+        let answer = self.link.send(&set_command(key, bytes, ttl)).await;
+        self.noted(bytes.len(), answer)?;
         self.ask_time_if_due();
         Ok(())
     }
@@ -331,8 +377,19 @@ impl Server {
         if time.is_zero() {
             return Ok(false);
         }
+        let size = Write::Apply(*verb).size();
+        self.link.admit(size)?;
         let command = |call| script::command(call, key, verb);
-        truth(self.call(command, time).await)
+        let answer = self.call(command, time).await;
+        truth(self.noted(size, answer))
+    }
+
+    /// Takes note of how it went to send a value of this size.
+    fn noted(&self, size: usize, answer: Result<Value, Error>) -> Result<Value, Error> {
+        let mut answers = [answer];
+        self.link.note_sent(&[size], &mut answers);
+        let [answer] = answers;
+        answer
     }
 
     pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
@@ -372,15 +429,42 @@ impl Server {
         keys: &[&[u8]],
         writes: &[Write<'_>],
     ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let sizes: Vec<_> = writes.iter().map(Write::size).collect();
+        match sizes.iter().all(|size| self.link.admit(*size).is_ok()) {
+            true => self.write_all(keys, writes, &sizes).await,
+            false => self.write_admitted(keys, writes, &sizes).await,
+        }
+    }
+
+    async fn write_all(
+        &self,
+        keys: &[&[u8]],
+        writes: &[Write<'_>],
+        sizes: &[usize],
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
         let command = |call, at: usize| match &writes[at] {
             Write::Set { bytes, ttl } => set_command(keys[at], bytes, *ttl),
             Write::Apply(verb) => script::command(call, keys[at], verb),
         };
         let size = |at: usize| keys[at].len() + writes[at].size();
         let answers = match is_each_there_once(keys) {
-            true => self.call_many(keys.len(), size, command).await?,
-            false => self.call_in_turn(keys, size, command).await?,
+            true => self.call_many(keys.len(), size, command).await,
+            false => self.call_in_turn(keys, size, command).await,
         };
+        let mut answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                // Nothing is known of any.
+                let mut failed: Vec<Result<Value, Error>> =
+                    sizes.iter().map(|_| Err(error.clone())).collect();
+                self.link.note_sent(sizes, &mut failed);
+                return match error.kind() {
+                    ErrorKind::TooLarge => Ok(failed.into_iter().map(truth).collect()),
+                    _ => Err(error),
+                };
+            }
+        };
+        self.link.note_sent(sizes, &mut answers);
         if writes
             .iter()
             .any(|write| matches!(write, Write::Set { .. }))
@@ -394,6 +478,39 @@ impl Server {
                 Write::Apply(_) => truth(answer),
             })
             .collect())
+    }
+
+    /// Writes what the server takes; what is more is an error of its own, and costs nobody's connection.
+    async fn write_admitted(
+        &self,
+        keys: &[&[u8]],
+        writes: &[Write<'_>],
+        sizes: &[usize],
+    ) -> Result<Vec<Result<bool, Error>>, Error> {
+        let refusals: Vec<_> = sizes
+            .iter()
+            .map(|size| self.link.admit(*size).err())
+            .collect();
+        let admitted = || (0..keys.len()).filter(|at| refusals[*at].is_none());
+        let admitted_keys: Vec<_> = admitted().map(|at| keys[at]).collect();
+        let admitted_writes: Vec<_> = admitted().map(|at| writes[at]).collect();
+        let admitted_sizes: Vec<_> = admitted().map(|at| sizes[at]).collect();
+        let answers = match admitted_keys.is_empty() {
+            true => Vec::new(),
+            false => {
+                let written = self.write_all(&admitted_keys, &admitted_writes, &admitted_sizes);
+                match written.await {
+                    Ok(answers) => answers,
+                    Err(error) => admitted_keys.iter().map(|_| Err(error.clone())).collect(),
+                }
+            }
+        };
+        let mut answers = answers.into_iter();
+        let each = refusals.into_iter().map(|refusal| match refusal {
+            Some(error) => Err(error),
+            None => answers.next().unwrap_or_else(|| Err(unexpected_answer())),
+        });
+        Ok(each.collect())
     }
 
     pub(crate) async fn place_many(
@@ -599,6 +716,22 @@ fn head_command(key: &[u8]) -> Cmd {
     command
 }
 
+/// No more of an entry than is certainly sent, and a byte to tell that there is more.
+fn bounded_command(key: &[u8]) -> Cmd {
+    let mut command = redis::cmd("GETRANGE");
+    command.arg(key).arg(0).arg(CAREFUL);
+    command
+}
+
+/// What [`bounded_command`] has found. It tells nothing as an empty string.
+fn bounded(found: Found) -> Result<Found, Error> {
+    match found {
+        Found::Entry(bytes) if bytes.is_empty() => Ok(Found::Nothing),
+        Found::Entry(bytes) if bytes.len() as u64 > CAREFUL => Err(limits::too_large_to_read()),
+        found => Ok(found),
+    }
+}
+
 fn set_command(key: &[u8], bytes: &[u8], ttl: Option<u64>) -> Cmd {
     let mut command = Cmd::with_capacity(5, key.len() + bytes.len() + 32);
     command.arg(b"SET").arg(key).arg(bytes);
@@ -719,7 +852,13 @@ fn by_key(keys: &[&[u8]]) -> Vec<Vec<usize>> {
 }
 
 impl ServerConfig {
-    fn link(&self, deadlines: Deadlines, words: Words, seams: Seams) -> redis::RedisResult<Link> {
+    fn link(
+        &self,
+        deadlines: Deadlines,
+        words: Words,
+        seams: Seams,
+        namespace: &str,
+    ) -> redis::RedisResult<Link> {
         let client = match &self.target {
             Target::Tcp(host) => self.node(host)?,
             Target::Unix(path) => self.socket(path)?,
@@ -730,10 +869,12 @@ impl ServerConfig {
                 }
                 let (seeds, config) = (seeds.clone(), self.clone());
                 let client = move |host: &Host| config.node(host);
-                return Ok(Link::to_cluster(seeds, client, deadlines, words, seams));
+                return Ok(Link::to_cluster(
+                    seeds, client, deadlines, words, seams, namespace,
+                ));
             }
         };
-        Ok(Link::to_server(client, deadlines, words, seams))
+        Ok(Link::to_server(client, deadlines, words, seams, namespace))
     }
 
     pub(super) fn socket(&self, path: &Path) -> redis::RedisResult<Client> {

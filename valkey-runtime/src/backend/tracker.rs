@@ -166,6 +166,7 @@ impl Tracker {
 
     /// A subscriber that is told all that changes from now on.
     pub(super) async fn subscribe(&self) -> Result<(Arc<Buffer>, Interest), Error> {
+        crate::runtime::fit()?;
         let (interest, since) = Interest::new(&self.0)?;
         // An attempt that is under way may fail, and then the pause is over and the next one has its turn. On a cluster, first
         // a seed is connected to, and then who it names.

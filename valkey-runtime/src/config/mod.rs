@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use secret::Secret;
+use tokio::runtime::Handle;
 
 use crate::backend::{
     Backend, Host, Memory, Seams, Server, ServerConfig, ServerTime, Target, TlsConfig,
@@ -76,6 +77,7 @@ pub struct Builder {
     memory_capacity: usize,
     clock: Option<Arc<dyn Clock>>,
     random: Option<Arc<dyn Random>>,
+    runtime: Option<Handle>,
     variables: Variables,
     lazy: bool,
     enabled: bool,
@@ -119,6 +121,7 @@ impl Builder {
             memory_capacity: MEMORY_CAPACITY,
             clock: None,
             random: None,
+            runtime: None,
             variables: Arc::new(env::of_process),
             lazy: false,
             enabled: true,
@@ -378,6 +381,33 @@ impl Builder {
         self
     }
 
+    /// The tokio runtime in which the store works in the background: it connects there, and the connection lives there; there
+    /// deletions that wait are delivered, guards renewed, and values loaded that are refreshed beside their callers.
+    ///
+    /// Without it each of these is done in the runtime of whichever call began it. That is right for a program with one runtime that
+    /// runs all the time. It is not where runtimes come and go, as with a `#[tokio::test]` each, or stand still between calls of
+    /// `block_on`: what such a runtime does not get to is done by a later call then, which waits for it. Give one of several
+    /// threads that lasts, with I/O and timers (`enable_all`). Once it has ended the store does without.
+    ///
+    /// Calls are made from within a tokio runtime all the same, be it this one or another.
+    ///
+    /// ```
+    /// # use valkey_runtime::Store;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let background = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    /// let store = Store::builder()
+    ///     .url("valkey://127.0.0.1:6379")
+    ///     .runtime(background.handle().clone())
+    ///     .connect_lazy()?;
+    /// # drop(store);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
     /// Where the store gets its time from: for tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
@@ -423,7 +453,7 @@ impl Builder {
         let warnings = Warnings::new(clock.clone());
         let memory = Backend::Memory(Memory::new(MEMORY_CAPACITY, clock, Hub::new("")));
         let counters = Arc::new(Counters::default());
-        let background = Background::new(counters.clone());
+        let background = Background::within(None, counters.clone());
         Store::new(
             Front::new(memory, "", random.clone(), counters.clone(), background),
             random,
@@ -483,7 +513,7 @@ impl Builder {
             .unwrap_or_else(|| Arc::new(ThreadRandom));
         let counters = Arc::new(Counters::default());
         let warnings = Warnings::new(clock.clone());
-        let background = Background::new(counters.clone());
+        let background = Background::within(self.runtime.take(), counters.clone());
         let hub = Hub::new(&namespace);
         let target = self.target()?;
         let database = self.database.unwrap_or(0);

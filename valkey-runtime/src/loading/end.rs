@@ -316,7 +316,7 @@ impl Inner {
             return end(followers, Then::Confirm(header.to_bytes(), ttl));
         }
         let tags = tags.filter(|_| stored.is_some());
-        match codec::encode(header, tags, value, self.limits, &of.read_back) {
+        match codec::encode(header, tags, value, self.limits_to_store(), &of.read_back) {
             Ok(bytes) => {
                 let bytes = Bytes::from(bytes);
                 let then = match stored {

@@ -1,0 +1,7 @@
+//! What whoever runs a service meets: runtimes that come and go, users with few rights, servers with low limits, outages.
+
+mod log;
+mod rights;
+mod runtimes;
+mod telling;
+mod too_large;

@@ -1,0 +1,372 @@
+//! The rights that docs/operations.md lists are enough for all that a store does, and what is missing is told.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+use valkey_runtime::{
+    Cached, Error, ErrorKind, Invalidation, RateLimiter, SetOptions, Store, Ttl, UpdateOptions,
+};
+use valkey_tests::Server;
+use valkey_tests::resp::Value;
+
+use crate::log::Log;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "user",
+    ttl = "5m",
+    ttl_absent = "1m",
+    alias = "email",
+    retry_after = "1s",
+    stale_if_error = "1h"
+)]
+struct User {
+    #[cached(key)]
+    id: u64,
+    email: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "doc", ttl = "never", tag = "org:{org}", clear)]
+struct Doc {
+    #[cached(key)]
+    id: u64,
+    org: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "session", ttl = "1m", sliding, max_age = "1h")]
+struct Session {
+    #[cached(key)]
+    id: u64,
+}
+
+fn user(id: u64) -> User {
+    let email = format!("{id}@example.org");
+    User { id, email }
+}
+
+/// What docs/operations.md lists, for a store with the namespace `app`, and without one.
+fn rights() -> Vec<String> {
+    let page = include_str!("../../../docs/operations.md");
+    let (_, block) = page
+        .split_once("```text\nACL SETUSER app on")
+        .expect("the page has the user");
+    let (block, _) = block.split_once("```").expect("the page has the user");
+    let words = block
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default());
+    let words = words.flat_map(str::split_whitespace).map(str::to_owned);
+    words.filter(|word| word != "\\").collect()
+}
+
+const OF_TYPES: [&str; 9] = [
+    "~user:*",
+    "~doc:*",
+    "~session:*",
+    "~:user:*",
+    "~::clock",
+    "~::tag:*",
+    "~::type:*",
+    "~::limit:*",
+    "~::rights",
+];
+
+const PASSWORD: &str = ">secret";
+
+fn set_user<'a>(server: &Server, rights: impl Iterator<Item = &'a str>) {
+    server.command(&["ACL", "DELUSER", "app"]);
+    server.command(&["ACL", "LOG", "RESET"]);
+    let command = ["ACL", "SETUSER", "app", "on", PASSWORD, "resetchannels"];
+    let command: Vec<_> = command.into_iter().chain(rights).collect();
+    assert_eq!(server.command(&command), Value::Simple("OK".into()));
+}
+
+/// What the page says, with these keys.
+fn set_listed(server: &Server, keys: &[&str], without: Option<&str>) {
+    let rights = rights();
+    let rights = rights.iter().map(String::as_str);
+    let rights = rights.filter(|right| right.starts_with('+') && Some(*right) != without);
+    set_user(server, rights.chain(keys.iter().copied()));
+}
+
+async fn connect(server: &Server, namespace: Option<&str>) -> Store {
+    let url = format!("valkey://app:secret@127.0.0.1:{}", server.port());
+    let builder = Store::builder().url(&url);
+    let builder = match namespace {
+        None => builder,
+        Some(namespace) => builder.namespace(namespace),
+    };
+    builder.connect().await.unwrap()
+}
+
+/// All that a store does, but for what changes in it.
+async fn everything(store: &Store) {
+    store.ping().await.unwrap();
+    user(1).set(store).await.unwrap();
+    assert_eq!(User::get(store, 1).await.unwrap(), Some(user(1)));
+    assert!(User::exists(store, 1).await.unwrap());
+    assert!(User::ttl(store, 1).await.unwrap().is_some());
+    assert!(User::touch(store, 1).await.unwrap());
+    let first = SetOptions::new().if_absent();
+    assert!(user(2).set_with(store, first).await.unwrap());
+    let again = SetOptions::new().if_present().ttl(Ttl::Never);
+    assert!(user(2).set_with(store, again).await.unwrap());
+    assert!(User::touch(store, 2).await.unwrap());
+    User::set_many(store, &[user(3), user(4)]).await.unwrap();
+    assert_eq!(
+        User::get_many(store, [3, 9]).await.unwrap(),
+        [Some(user(3)), None]
+    );
+    assert!(User::expire(store, 4).await.unwrap());
+    assert_eq!(User::del_many(store, [3, 4]).await.unwrap(), 1);
+    let results = store.batch().set(&user(5)).del::<User>(6).send().await;
+    results.all().unwrap();
+    Session { id: 1 }.set(store).await.unwrap();
+    Session::get(store, 1).await.unwrap();
+
+    // Loads, stored and found again.
+    let loaded = User::get_or_load(store, 20, async || Ok::<_, ()>(user(20))).await;
+    assert_eq!(loaded, Ok(Some(user(20))));
+    assert_eq!(User::get(store, 20).await.unwrap(), Some(user(20)));
+    let absent = User::get_or_load(store, 21, async || Ok::<Option<User>, ()>(None)).await;
+    assert_eq!(absent, Ok(None));
+    let known = User::get_or_load(store, 21, async || Err::<User, _>(())).await;
+    assert_eq!(known, Ok(None));
+    let many = User::get_or_load_many(store, [22, 23], async |ids: Vec<u64>| {
+        Ok::<_, ()>(ids.into_iter().map(|id| (id, user(id))).collect::<Vec<_>>())
+    });
+    assert_eq!(many.await.unwrap(), [Some(user(22)), Some(user(23))]);
+    assert_eq!(
+        User::get_many(store, [22, 23])
+            .await
+            .unwrap()
+            .iter()
+            .flatten()
+            .count(),
+        2
+    );
+    // A failed load, whose lease is given back; and a stale value that is served.
+    User::get_or_load(store, 24, async || Err::<User, _>(()))
+        .await
+        .unwrap_err();
+    User::get_or_load(store, 24, async || Ok::<_, ()>(user(24)))
+        .await
+        .unwrap();
+    assert!(User::expire(store, 24).await.unwrap());
+    let served = User::get_or_load(store, 24, async || Err::<User, _>(())).await;
+    assert_eq!(served, Ok(Some(user(24))));
+
+    // By another field.
+    let by_email = User::get_or_load_by_email(
+        store,
+        "20@example.org",
+        async || Ok::<_, ()>(Some(20)),
+        async |id| Ok(Some(user(id))),
+    );
+    assert_eq!(by_email.await.unwrap(), Some(user(20)));
+    let found = User::get_by_email(store, "20@example.org").await.unwrap();
+    assert_eq!(found, Some(user(20)));
+
+    // Updates.
+    User::update(store, 20, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    assert_eq!(User::get(store, 20).await.unwrap(), None);
+    User::write_through(store, &user(25), async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    assert_eq!(User::get(store, 25).await.unwrap(), Some(user(25)));
+    let guard = User::guard(store, 25).await.unwrap();
+    assert!(guard.is_placed() && guard.still_held().await.unwrap());
+    assert!(guard.release().await.unwrap());
+
+    // Tags.
+    let doc = Doc { id: 1, org: 7 };
+    let load = || Doc::get_or_load(store, 1, async || Ok::<_, ()>(Doc { id: 1, org: 7 }));
+    load().await.unwrap();
+    assert_eq!(Doc::get(store, 1).await.unwrap(), Some(doc.clone()));
+    store.invalidate_tag("org:7").await.unwrap();
+    assert_eq!(Doc::get(store, 1).await.unwrap(), None);
+    load().await.unwrap();
+    let options = UpdateOptions::new().invalidating([Doc::tags().org(7)]);
+    Doc::update_with(store, 2, options, async || Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    assert_eq!(Doc::get(store, 1).await.unwrap(), None);
+    load().await.unwrap();
+    assert!(Doc::touch(store, 1).await.unwrap());
+    doc.set(store).await.unwrap();
+    Doc::clear(store).await.unwrap();
+    assert_eq!(Doc::get(store, 1).await.unwrap(), None);
+
+    // Limits.
+    let limiter = RateLimiter::builder("api").quota(2, Duration::from_secs(60));
+    let limiter = limiter.build().unwrap();
+    let mut allowed = Vec::new();
+    for _ in 0..3 {
+        let decision = limiter.check(store, "x").await.unwrap();
+        assert_eq!(decision.failure(), None);
+        allowed.push(decision.is_allowed());
+    }
+    assert_eq!(allowed, [true, true, false]);
+    limiter.reset(store, "x").await.unwrap();
+
+    // All there are.
+    assert!(User::count(store).await.unwrap() > 0);
+    let scanned: Vec<_> = User::scan(store).try_collect().await.unwrap();
+    assert!(!scanned.is_empty());
+    assert!(User::purge(store).await.unwrap() > 0);
+    assert_eq!(store.undelivered(), 0);
+    assert_eq!(store.stats().errors_total(), 0, "{}", store.stats());
+    assert_eq!(store.stats().unguarded_writes(), 0);
+}
+
+async fn is_told_what_changes(store: &Store) {
+    let mut changes = store.invalidations().await.unwrap();
+    user(99).set(store).await.unwrap();
+    let told = timeout(Duration::from_secs(30), async {
+        while let Some(item) = changes.next().await {
+            if matches!(item, Invalidation::Key(_)) {
+                return true;
+            }
+        }
+        false
+    });
+    assert!(told.await.unwrap());
+}
+
+/// A corrupt entry is removed.
+async fn removes_what_is_corrupt(server: &Server, store: &Store, key: &str) {
+    server.command(&["SET", key, "no entry"]);
+    assert_eq!(User::get(store, 77).await.unwrap(), None);
+    assert_eq!(server.cli(&["EXISTS", key]), "0");
+}
+
+/// What the server has denied, but for what says which client this is.
+fn denials(server: &Server) -> String {
+    server.cli(&["ACL", "LOG"])
+}
+
+#[tokio::test]
+async fn the_listed_rights_are_enough_with_a_namespace() {
+    let server = Server::plain();
+    set_listed(&server, &["~app:*"], None);
+    let log = Log::default();
+    let _taken = log.takes();
+    let store = connect(&server, Some("app")).await;
+    everything(&store).await;
+    removes_what_is_corrupt(&server, &store, "app:user:77").await;
+    is_told_what_changes(&store).await;
+    store.purge().await.unwrap();
+    assert_eq!(log.lines("ERROR"), [""; 0]);
+    assert_eq!(denials(&server), "", "nothing was denied");
+}
+
+#[tokio::test]
+async fn the_listed_rights_are_enough_without_a_namespace() {
+    let server = Server::plain();
+    set_listed(&server, &OF_TYPES, None);
+    let store = connect(&server, None).await;
+    everything(&store).await;
+    removes_what_is_corrupt(&server, &store, "user:77").await;
+    assert_eq!(denials(&server), "", "nothing was denied");
+}
+
+#[tokio::test]
+async fn the_listed_rights_are_enough_on_a_cluster() {
+    let cluster = Server::cluster();
+    for node in cluster.nodes() {
+        set_listed(node, &["~app:*"], None);
+    }
+    let store = cluster.store_builder().username("app").password("secret");
+    let store = store.namespace("app").connect().await.unwrap();
+    everything(&store).await;
+    is_told_what_changes(&store).await;
+}
+
+/// Each right that a script needs: the first line says that it is missing, and what needs it fails as `Auth` with its name.
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_when_the_store_connects() {
+    let server = Server::plain();
+    for right in [
+        "+eval",
+        "+evalsha",
+        "+time",
+        "+del",
+        "+exists",
+        "+pexpire",
+        "+setrange",
+        "+strlen",
+        "+set",
+        "+getrange",
+    ] {
+        set_listed(&server, &["~app:*"], Some(right));
+        server.command(&["SCRIPT", "FLUSH"]);
+        let log = Log::default();
+        let taken = log.takes();
+        let store = connect(&server, Some("app")).await;
+        let said = log.lines("ERROR");
+        assert_eq!(said.len(), 1, "{right}: {said:#?}");
+        let name = right[1..].to_uppercase();
+        assert!(
+            said[0].contains(&format!("may not run {name}")),
+            "{said:#?}"
+        );
+        assert!(said[0].contains("docs/operations.md"), "{said:#?}");
+        drop(taken);
+        store.close().await;
+    }
+}
+
+fn is_denied(error: &Error, command: &str) {
+    assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+    let text = error.to_string().to_lowercase();
+    assert!(text.contains(command), "{error}");
+}
+
+#[tokio::test]
+async fn without_time_every_script_fails_as_denied_and_says_so_once() {
+    let server = Server::plain();
+    // What a careful operator writes, and it lacks TIME.
+    set_user(
+        &server,
+        ["~*", "+@read", "+@write", "+@scripting", "+@connection"].into_iter(),
+    );
+    let log = Log::default();
+    let _taken = log.takes();
+    let store = connect(&server, None).await;
+    user(1).set(&store).await.unwrap();
+    assert_eq!(User::get(&store, 1).await.unwrap(), Some(user(1)));
+    is_denied(&User::del(&store, 1).await.unwrap_err(), "time");
+    is_denied(&User::expire(&store, 1).await.unwrap_err(), "time");
+    is_denied(&store.invalidate_tag("x").await.unwrap_err(), "time");
+    let limiter = RateLimiter::builder("api").quota(1, Duration::from_secs(60));
+    let decision = limiter.build().unwrap().check(&store, "x").await.unwrap();
+    assert_eq!(decision.failure(), Some(ErrorKind::Auth));
+    for _ in 0..10 {
+        User::get_or_load(&store, 5, async || Ok::<_, ()>(user(5)))
+            .await
+            .unwrap();
+        User::update(&store, 5, async || Ok::<_, ()>(()))
+            .await
+            .unwrap();
+    }
+    let said = log.lines("ERROR");
+    assert_eq!(said.len(), 1, "{said:#?}");
+    let warned = log.lines("WARN");
+    assert!(warned.len() <= 8, "a line a kind: {warned:#?}");
+    assert_eq!(store.stats().unguarded_writes(), 10);
+
+    // Once it is granted, what waited is delivered.
+    assert!(store.undelivered() > 0);
+    server.command(&["ACL", "SETUSER", "app", "+time"]);
+    let delivered = timeout(Duration::from_secs(60), async {
+        while store.undelivered() > 0 {
+            User::get(&store, 1).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    delivered.await.unwrap();
+}

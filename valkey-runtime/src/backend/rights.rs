@@ -1,0 +1,79 @@
+//! Whether the user may do what the store does: asked once a connection, so that it is not found out load by load.
+//!
+//! A user without `TIME`, say, connects, and `get` and `set` work. But each script fails, so that no load is stored, no write
+//! guarded and no deletion delivered. A script tries each command on a key that is not there, where none of them does anything.
+
+use redis::{Cmd, Value};
+
+use super::script::digest;
+use crate::{Error, ErrorKind};
+
+const PROBE: &str = include_str!("../scripts/rights.lua");
+
+/// The commands that find it out, at a key of this namespace. The second is for the right to call a script by its digest.
+pub(super) fn commands(namespace: &str) -> [Cmd; 2] {
+    let call = |name: &str, script: &str| {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(0);
+        command.arg(format!("{namespace}::rights"));
+        command
+    };
+    [call("EVAL", PROBE), call("EVALSHA", &digest(PROBE))]
+}
+
+/// The names of the commands that the user may not run, from the answers to [`commands`]. A server that answers otherwise has told
+/// nothing.
+pub(super) fn denied(answers: &[Result<Value, Error>; 2]) -> Vec<String> {
+    let [by_body, by_digest] = answers;
+    let mut denied = Vec::new();
+    for (name, answer) in [("EVAL", by_body), ("EVALSHA", by_digest)] {
+        if matches!(answer, Err(error) if error.kind() == ErrorKind::Auth) {
+            denied.push(name.to_owned());
+        }
+    }
+    let names = answers.iter().find_map(|answer| match answer {
+        Ok(Value::Array(names)) => Some(names),
+        _ => None,
+    });
+    for name in names.into_iter().flatten() {
+        if let Value::BulkString(name) = name {
+            denied.push(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    denied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Result<Value, Error> {
+        let names = names.iter();
+        Ok(Value::Array(
+            names
+                .map(|name| Value::BulkString(name.as_bytes().to_vec()))
+                .collect(),
+        ))
+    }
+
+    fn fails(kind: ErrorKind) -> Result<Value, Error> {
+        Err(Error::new(kind, "…"))
+    }
+
+    #[test]
+    fn what_is_denied_is_named_and_other_failures_tell_nothing() {
+        let auth = || fails(ErrorKind::Auth);
+        let server = || fails(ErrorKind::Server);
+        for (answers, expected) in [
+            ([names(&[]), names(&[])], &[][..]),
+            ([names(&["TIME"]), names(&["TIME"])], &["TIME"]),
+            ([auth(), names(&["DEL"])], &["EVAL", "DEL"]),
+            ([names(&["TIME"]), auth()], &["EVALSHA", "TIME"]),
+            ([auth(), auth()], &["EVAL", "EVALSHA"]),
+            ([server(), server()], &[]),
+            ([Ok(Value::Okay), Ok(Value::Nil)], &[]),
+        ] {
+            assert_eq!(denied(&answers), expected, "{answers:?}");
+        }
+    }
+}
