@@ -335,10 +335,6 @@ mod tests {
     fn callers_queue_for_the_one_turn() {
         holds(Setup {
             turns: 1,
-            budget: Budget {
-                drops: 1,
-                ..NOTHING
-            },
             ..THREE
         });
         holds(Setup {

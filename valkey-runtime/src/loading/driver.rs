@@ -1279,7 +1279,7 @@ impl Driver {
             key: self.of.keys().of_failure(self.key(which[0])),
             text: String::new(),
         });
-        if !self.serve(which, answers).await {
+        if !self.fail(which, answers, || End::LATE).await {
             self.loading = false;
             self.leave_turn();
             resume_unwind(panic);
@@ -1301,21 +1301,21 @@ impl Driver {
                 ),
             },
         );
-        let served = self.fail(which, answers, true).await;
+        let served = self.fail(which, answers, || End::LATE).await;
         self.leave_turn();
         served
     }
 
     /// The loader failed. True if all that it was to load has a value that may serve: those are the answers.
     async fn serve<T: Cached>(&mut self, which: &[usize], answers: &mut Answers<T>) -> bool {
-        self.fail(which, answers, false).await
+        self.fail(which, answers, || End::FAILED).await
     }
 
     async fn fail<T: Cached>(
         &mut self,
         which: &[usize],
         answers: &mut Answers<T>,
-        late: bool,
+        failed: fn() -> End,
     ) -> bool {
         self.of.counters().count(Count::FailedLoad);
         let mut served = Vec::with_capacity(which.len());
@@ -1336,8 +1336,7 @@ impl Driver {
                     let unreadable = inner.unreadable(self.key(one), &kept, &why, lease, &self.of);
                     unreadable.await
                 }
-                _ if late => End::LATE,
-                _ => End::FAILED,
+                _ => failed(),
             };
             ends.push((one, end));
         }

@@ -118,7 +118,7 @@ impl End {
         ..Self::FAILED
     };
 
-    /// The load has not ended by its deadline: its followers load once more.
+    /// The load has not ended by its deadline, or its loader panicked: its followers join another.
     pub(super) const LATE: Self = Self {
         followers: Ended::Overtaken,
         ..Self::FAILED
