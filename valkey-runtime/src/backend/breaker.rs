@@ -859,7 +859,7 @@ mod tests {
     /// The same where connections are made anew on what a server says, with fewer of them.
     #[test]
     fn every_order_of_events_and_renewals() {
-        let states = explore(2, 3, |by| {
+        let states = explore(2, 1, |by| {
             vec![
                 Event::Answered(by),
                 Event::Unanswered(Some(by)),
@@ -868,7 +868,7 @@ mod tests {
                 Event::Loads(by),
             ]
         });
-        assert!(states > 1000, "{states} states");
+        assert!(states > 100, "{states} states");
     }
 
     /// Goes through all states that can be reached, and checks each. How many there are.

@@ -334,10 +334,6 @@ mod tests {
     #[test]
     fn callers_queue_for_the_one_turn() {
         holds(Setup {
-            turns: 1,
-            ..THREE
-        });
-        holds(Setup {
             writers: &[Delete],
             turns: 1,
             budget: Budget {
