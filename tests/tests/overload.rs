@@ -39,6 +39,17 @@ async fn memory() -> Store {
     store.connect().await.unwrap()
 }
 
+/// Until the other tasks have brought it about, without a moment of time.
+async fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if is_so() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it never came about");
+}
+
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
@@ -103,7 +114,8 @@ mod overload {
         let stats = store.stats();
         assert_eq!((stats.loads(), stats.refused_fills()), (300, 0));
         assert_eq!((stats.loads_running(), stats.loads_queued()), (0, 0));
-        assert_eq!(stats.queued_loads(), 292);
+        // A call that looked before its key was stored, and joins after, queues once more and then finds it.
+        assert!(stats.queued_loads() >= 292, "{}", stats.queued_loads());
         assert!(stats.longest_queue() >= seconds(18.0), "{stats}");
     }
 
@@ -187,10 +199,15 @@ mod overload {
         let store = memory().await;
         let mut others = JoinSet::new();
         for id in 0..9 {
-            let store = store.clone();
-            others.spawn(async move { hot(&store, id).await });
+            let (running, queued) = if id < 8 { (id + 1, 0) } else { (8, 1) };
+            let call = store.clone();
+            others.spawn(async move { hot(&call, id).await });
+            until(|| {
+                let stats = store.stats();
+                (stats.loads_running(), stats.loads_queued()) == (running, queued)
+            })
+            .await;
         }
-        sleep(seconds(0.1)).await;
         let limits = LoadLimits::new().queue(seconds(0.2));
         let load = async || Ok::<_, ()>(Hot { id: 8 });
         let queued = Hot::get_or_load_limited(&store, 8, limits, load).await;
@@ -232,7 +249,7 @@ mod hangs {
             let store = store.clone();
             async move { One::get_or_load(&store, 1, pending::<Result<One, ()>>).await }
         });
-        tokio::task::yield_now().await;
+        until(|| store.stats().loads() == 1).await;
         let began = Instant::now();
         // The same key, and another.
         let (same, other) = tokio::join!(one(&store, 1), one(&store, 2));
@@ -289,7 +306,7 @@ mod hangs {
             let store = store.clone();
             async move { Served::get_or_load(&store, 2, pending::<Result<Served, ()>>).await }
         });
-        tokio::task::yield_now().await;
+        until(|| store.stats().loads() == 1).await;
         let loads = store.stats().loads();
         let load = async || Ok::<_, ()>(Served { id: 1 });
         for refreshes in [false, true] {
@@ -412,7 +429,7 @@ mod unpolled {
             let store = store.clone();
             async move { one(&store, 1).await }
         });
-        tokio::task::yield_now().await;
+        until(|| store.stats().loads() == 1).await;
         let mut left = pin!(one(&store, 2));
         tokio::select! {
             given = &mut left => panic!("{given:?}"),
@@ -624,7 +641,7 @@ mod failures {
                 One::get_or_load(&store, 1, load).await
             }
         });
-        tokio::task::yield_now().await;
+        until(|| store.stats().loads() == 1).await;
         assert_eq!(one(&store, 1).await, One { id: 1 });
         assert!(panics.await.unwrap_err().is_panic());
         let stats = store.stats();
