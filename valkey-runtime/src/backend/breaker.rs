@@ -856,21 +856,6 @@ mod tests {
         assert!(states > 1000, "{states} states");
     }
 
-    /// The same where connections are made anew on what a server says, with fewer of them.
-    #[test]
-    fn every_order_of_events_and_renewals() {
-        let states = explore(2, 1, |by| {
-            vec![
-                Event::Answered(by),
-                Event::Unanswered(Some(by)),
-                Event::Lost(by),
-                Event::Elsewhere(by),
-                Event::Loads(by),
-            ]
-        });
-        assert!(states > 100, "{states} states");
-    }
-
     /// Goes through all states that can be reached, and checks each. How many there are.
     fn explore(generations: u64, end: u64, events_of: impl Fn(u64) -> Vec<Event>) -> usize {
         let breaker = Tested {

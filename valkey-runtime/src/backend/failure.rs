@@ -148,7 +148,7 @@ pub(super) fn kind_of(error: &RedisError) -> ErrorKind {
         },
         _ => match error.code() {
             Some("OOM") => ErrorKind::OutOfMemory,
-            Some("NOAUTH" | "WRONGPASS") => ErrorKind::Auth,
+            Some("NOAUTH" | "WRONGPASS" | "NOPERM") => ErrorKind::Auth,
             Some("MISCONF" | "NOREPLICAS") => ErrorKind::ReadOnly,
             Some("BUSY") => ErrorKind::Unavailable,
             _ => ErrorKind::Server,
