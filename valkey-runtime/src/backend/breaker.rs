@@ -656,7 +656,9 @@ mod tests {
         Answered(u64),
         Unanswered(Option<u64>),
         Lost(u64),
+        #[allow(dead_code, reason = "an exploration with it has no end yet")]
         Elsewhere(u64),
+        #[allow(dead_code, reason = "an exploration with it has no end yet")]
         Loads(u64),
         AllSilent(u64),
         Attempt,
