@@ -13,6 +13,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
+#[cfg(any(test, feature = "testing"))]
+use crate::ErrorKind;
 use crate::backend::{self, Backend, BreakerState, Found, Keys, Scope, Write};
 use crate::background::{Background, Claim, MOMENT, Pulse, with_beats};
 use crate::envelope::{Kind, seal};
@@ -24,7 +26,7 @@ use crate::tags::SPACE;
 use crate::testing::{Faults, PAUSED, Request, is_time_paused};
 use crate::transition::{Hold, Placing, Tick, Verb};
 use crate::undelivered::{Fate, MOST, Moment, Purge, Round, Undelivered, is_older, outdated};
-use crate::{Error, ErrorKind, Invalidations, Random};
+use crate::{Error, Invalidations, Random};
 
 /// How long the end of a store is waited for that has no deadlines of its own.
 const LONGEST_END: Duration = Duration::from_secs(1);
