@@ -42,7 +42,7 @@ struct Row {
 const KEYS: u64 = 100;
 
 #[derive(Debug, Serialize, Deserialize, Cached)]
-#[cached(prefix = "hot", ttl = "2s", jitter = "0%", refresh_ahead = "80%")]
+#[cached(prefix = "hot", ttl = "5s", jitter = "0%", refresh_ahead = "40%")]
 struct Hot {
     #[cached(key)]
     id: u64,
@@ -246,9 +246,10 @@ async fn hot(store: &Store, tasks: u64, millis: u64) {
         async move {
             let warm = began.elapsed() > Duration::from_secs(1);
             let loading = counts.clone();
-            let load = move |_| async move {
+            // Only a refresh dies: the panic of a load that somebody waits for is passed on to its caller.
+            let load = move |current: Option<_>| async move {
                 loading.loads[key as usize].fetch_add(1, SeqCst);
-                let dies = warm && fastrand::u8(..10) == 0;
+                let dies = current.is_some() && fastrand::u8(..10) == 0;
                 let takes = if dies { fastrand::u64(..50) } else { 50 };
                 tokio::time::sleep(Duration::from_millis(takes)).await;
                 if dies {

@@ -211,11 +211,14 @@ fn together(before: Option<&str>, command: &str) -> ([u64; 3], Vec<u64>) {
     (counts, sums.collect())
 }
 
-/// Refreshed at four fifths of 2 s, by loads of 50 ms and claims of 1 s: a period is longer than both together.
+/// How often the hot keys are refreshed, in milliseconds: at two fifths of 5 s. Loads take 50 ms, and a refresh that died is tried
+/// again after a pause of 1 s, so that even two deaths in a row leave time for a third load.
+const PERIOD_MS: u64 = 2000;
+
 #[test]
 fn hot_keys_of_two_processes_are_refreshed_once_a_period_and_nobody_waits() {
     let ([calls, waited, killed], loads) = together(None, "hot");
-    let periods = CALLS_MS.div_ceil(1600) + 1;
+    let periods = CALLS_MS.div_ceil(PERIOD_MS) + 1;
     let (all, most) = (loads.iter().sum::<u64>(), *loads.iter().max().unwrap());
     eprintln!(
         "{calls} calls, of which {waited} waited; {all} loads of {} keys, {most} at most of one, {killed} of them killed; \

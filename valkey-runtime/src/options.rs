@@ -185,7 +185,7 @@ impl<P> UpdateOptions<P> {
     /// # struct Db;
     /// # impl Db { async fn rename(&self, _: u64, _: &str) -> Result<(), std::io::Error> { Ok(()) } }
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), std::io::Error> {
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (store, db) = (Store::memory(), Db);
     /// let report = UpdateReport::new();
     /// let options = UpdateOptions::new().report(&report);
