@@ -27,8 +27,14 @@ pub struct TestCluster {
 
 impl TestCluster {
     pub(crate) fn start() -> Self {
+        // Nobody could take the place of one that is lost. So long is one not taken for it
+        // that a machine has to be busy beyond measure.
+        Self::of_masters("30000")
+    }
+
+    fn of_masters(node_timeout: &str) -> Self {
         let cluster = Self {
-            nodes: SLOTS.map(|_| node()),
+            nodes: SLOTS.map(|_| node(node_timeout)),
             replicas: Vec::new(),
         };
         for (epoch, (node, (first, last))) in cluster.nodes.iter().zip(SLOTS).enumerate() {
@@ -53,8 +59,11 @@ impl TestCluster {
     }
 
     pub(crate) fn start_with_replicas() -> Self {
-        let mut cluster = Self::start();
-        cluster.replicas = SLOTS.map(|_| node()).into();
+        // Low, so that a test sees a replica take over; not so low that a machine that is a
+        // little busy looks like a lost node.
+        const TIMEOUT: &str = "2000";
+        let mut cluster = Self::of_masters(TIMEOUT);
+        cluster.replicas = SLOTS.map(|_| node(TIMEOUT)).into();
         for (master, replica) in cluster.nodes.iter().zip(&cluster.replicas) {
             for node in &cluster.nodes {
                 let (port, bus_port) = (node.port().to_string(), node.bus_port().to_string());
@@ -127,7 +136,7 @@ impl TestCluster {
     ///
     /// # Panics
     ///
-    /// When that does not happen within half a minute.
+    /// When that does not happen within a minute.
     pub fn wait_until_ok(&self) {
         let known = format!("cluster_known_nodes:{}", self.all().count());
         eventually("every node of the cluster sees it whole", || {
@@ -154,8 +163,9 @@ impl TestCluster {
     }
 }
 
-fn node() -> TestServer {
+fn node(timeout: &str) -> TestServer {
     let builder = TestServer::builder().cluster_node();
+    let builder = builder.setting("cluster-node-timeout", timeout);
     // A replica waits for others that may want the same, five seconds where it is not said otherwise.
     builder.setting("repl-diskless-sync-delay", "0").start()
 }

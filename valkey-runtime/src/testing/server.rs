@@ -457,9 +457,6 @@ impl TestServer {
                 lines.push(format!("cluster-port {}", bus.number()));
                 lines.push("cluster-enabled yes".into());
                 lines.push("cluster-config-file nodes.conf".into());
-                // Low, so that a test sees a lost node noticed; not so low
-                // that a busy machine looks like one.
-                lines.push("cluster-node-timeout 2000".into());
             }
         }
         if self.bounds_clients {
