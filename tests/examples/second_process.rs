@@ -17,6 +17,7 @@
 //!                N tasks ask limits of all algorithms, and a counter that is none: each so often at least, and for so many
 //!                milliseconds. The windows have that quota in so many seconds; `limit ASKED GCRA FIXED SLIDING COUNTER`: how
 //!                often each was asked, and how often each let through
+//! still          `still MILLIS`: the longest that it was not answered, or had no turn to ask, since it began
 //! ```
 
 #![allow(clippy::print_stdout, reason = "that is how it answers")]
@@ -82,6 +83,7 @@ async fn main() {
     let builder = Store::builder().url(&url);
     let builder = builder.command_timeout(Duration::from_secs(30));
     let store = builder.connect().await.expect("a server");
+    tokio::spawn(turns(store.clone()));
     println!("ready");
     let mut lines = std::io::stdin().lock().lines();
     while let Some(line) = next(&mut lines) {
@@ -98,6 +100,7 @@ async fn main() {
                 Some(row) => println!("cached {}", row.value),
                 None => println!("cached none"),
             },
+            ["still"] => println!("still {}", STILL.load(SeqCst)),
             ["herd", tasks, millis] => {
                 let takes = Duration::from_millis(number(millis));
                 herd(&store, number(tasks), takes).await;
@@ -111,6 +114,19 @@ async fn main() {
             }
             _ => panic!("not understood: {line}"),
         }
+    }
+}
+
+/// The longest between two of [`turns`], in milliseconds.
+static STILL: AtomicU64 = AtomicU64::new(0);
+
+/// Asks the server all the time: beside what the tasks ask it, and as their leases are renewed.
+async fn turns(store: Store) {
+    loop {
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        store.ping().await.expect("a server");
+        STILL.fetch_max(began.elapsed().as_millis() as u64, SeqCst);
     }
 }
 
