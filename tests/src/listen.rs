@@ -1,6 +1,7 @@
 //! Listening on a port, and accepting connections on a thread that can be told to stop.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -42,7 +43,7 @@ impl Acceptor {
         let thread = thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::SeqCst) {
-                    return;
+                    break;
                 }
                 // A client that gave up before it was accepted is no matter.
                 if let Ok(stream) = stream {
@@ -51,6 +52,8 @@ impl Acceptor {
                     accepted(stream);
                 }
             }
+            // To close it is not enough: a process that another test starts has it too, until it runs its program.
+            let _ = TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both);
         });
         Self {
             port,
