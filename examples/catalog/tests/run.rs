@@ -1,6 +1,8 @@
 //! The example runs, without a server and on one, and prints the counts that its page has.
 
+use std::panic::{catch_unwind, resume_unwind};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use valkey_tests::Server;
 
@@ -41,10 +43,33 @@ fn counts(line: &str) -> [u64; 5] {
     numbers.try_into().expect("five")
 }
 
+/// How long the example sleeps on a server, and what it may take more unless the machine stood still: two fifths of the time
+/// in which its prices fall due.
+const SLEEPS: Duration = Duration::from_millis(2 * 600 + 5 * 200);
+const MORE: Duration = Duration::from_millis(400);
+/// A machine that is that busy is of no use for tests.
+const ATTEMPTS: usize = 20;
+
+/// It goes by real time. Where it fails and the machine stood still, that shows in how long it took: then it is run again.
 #[test]
 fn a_server_is_asked_as_often_as_the_page_says() {
-    let server = Server::plain();
-    let printed = printed(catalog(Some(("VALKEY_URL", &server.url()))));
+    for attempt in 1.. {
+        let server = Server::plain();
+        let began = Instant::now();
+        let printed = printed(catalog(Some(("VALKEY_URL", &server.url()))));
+        let took = began.elapsed();
+        let Err(panic) = catch_unwind(|| is_as_on_page(&printed)) else {
+            return;
+        };
+        if took < SLEEPS + MORE || attempt == ATTEMPTS {
+            resume_unwind(panic);
+        }
+        eprintln!("attempt {attempt} failed, but took {took:?}");
+    }
+}
+
+#[track_caller]
+fn is_as_on_page(printed: &str) {
     let on_page = README.split("```text\n").nth(1).expect("the output");
     // Which prices fall due in which fifth is chance there; but each of them once.
     let (mut due, mut spread) = (0, 0);
