@@ -42,6 +42,11 @@ async fn fails<T: std::fmt::Debug>(call: impl Future<Output = Result<T, Error>>)
     error
 }
 
+/// Opens a patient store on the server of this URL.
+async fn open(url: &str) -> Result<Store, Error> {
+    patient(Store::builder().url(url)).connect().await
+}
+
 /// Tries until it succeeds: a store comes back by itself, but when is the network's affair.
 async fn recovers(store: &Store) {
     until("it comes back", async || {
@@ -56,7 +61,7 @@ async fn recovers(store: &Store) {
 async fn a_server_that_is_not_there() {
     let nobody = ClosedPort::new();
     let url = format!("valkey://ada:hunter2@127.0.0.1:{}", nobody.port());
-    let error = fails(Store::connect(&url)).await;
+    let error = fails(open(&url)).await;
     assert_eq!(error.kind(), ErrorKind::Connection);
     assert!(
         error.is_transient() && error.to_string().contains("127.0.0.1"),
@@ -64,7 +69,7 @@ async fn a_server_that_is_not_there() {
     );
     assert!(std::error::Error::source(&error).is_some());
 
-    let store = Store::connect_lazy(&url).unwrap();
+    let store = patient(Store::builder().url(&url)).connect_lazy().unwrap();
     let error = fails(User::get(&store, 1)).await;
     assert_eq!(
         (error.kind(), error.operation(), error.key()),
@@ -88,14 +93,14 @@ async fn a_server_that_is_not_there() {
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve() {
-    let error = fails(Store::connect("valkey://no-such-host.invalid")).await;
+    let error = fails(open("valkey://no-such-host.invalid")).await;
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
 }
 
 #[tokio::test]
 async fn no_seed_of_a_cluster_is_there() {
     let seeds = [ClosedPort::new(), ClosedPort::new()];
-    let error = fails(Store::connect(&format!(
+    let error = fails(open(&format!(
         "valkey+cluster://127.0.0.1:{},127.0.0.1:{}",
         seeds[0].port(),
         seeds[1].port()
@@ -106,7 +111,7 @@ async fn no_seed_of_a_cluster_is_there() {
 
 #[tokio::test]
 async fn a_cluster_that_is_none() {
-    let error = fails(Store::connect(&format!(
+    let error = fails(open(&format!(
         "valkey+cluster://127.0.0.1:{}",
         PLAIN.port()
     )))
@@ -130,20 +135,20 @@ async fn a_node_of_a_cluster_asked_as_a_single_server() {
 #[tokio::test]
 async fn a_database_that_the_server_does_not_have() {
     let url = format!("valkey://127.0.0.1:{}/4711", PLAIN.port());
-    let error = fails(Store::connect(&url)).await;
+    let error = fails(open(&url)).await;
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
 }
 
 #[tokio::test]
 async fn a_wrong_password() {
-    let error = fails(TLS.store_builder().password("hunter2").connect()).await;
+    let error = fails(patient(TLS.store_builder()).password("hunter2").connect()).await;
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     assert!(!error.is_transient());
     assert!(!format!("{error} {error:?}").contains("hunter2"));
-    let error = fails(TLS.store_builder().username("nobody").connect()).await;
+    let error = fails(patient(TLS.store_builder()).username("nobody").connect()).await;
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     assert!(
-        TLS.store_builder().connect().await.is_ok(),
+        patient(TLS.store_builder()).connect().await.is_ok(),
         "the right ones are right"
     );
 }
@@ -171,9 +176,14 @@ async fn a_user_who_may_not_ask_for_the_time() {
 #[tokio::test]
 async fn a_certificate_of_another_authority() {
     let tls = TLS.credentials();
-    let error = fails(TLS.store_builder().tls_ca_file(&tls.foreign_ca).connect()).await;
+    let error = fails(
+        patient(TLS.store_builder())
+            .tls_ca_file(&tls.foreign_ca)
+            .connect(),
+    )
+    .await;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
-    let error = fails(Store::connect(&TLS.url())).await;
+    let error = fails(open(&TLS.url())).await;
     assert_eq!(
         error.kind(),
         ErrorKind::Tls,
@@ -184,7 +194,7 @@ async fn a_certificate_of_another_authority() {
 #[tokio::test]
 async fn a_certificate_of_another_host() {
     let server = Server::tls_of_another_host();
-    let error = fails(server.store_builder().connect()).await;
+    let error = fails(patient(server.store_builder()).connect()).await;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
 }
 
@@ -192,7 +202,7 @@ async fn a_certificate_of_another_host() {
 async fn a_client_certificate_of_another_authority() {
     let tls = TLS.credentials();
     let error = fails(
-        TLS.store_builder()
+        patient(TLS.store_builder())
             .tls_client_files(&tls.foreign_cert, &tls.foreign_key)
             .connect(),
     )
@@ -203,7 +213,7 @@ async fn a_client_certificate_of_another_authority() {
 #[tokio::test]
 async fn certificates_that_are_none() {
     let error = fails(
-        TLS.store_builder()
+        patient(TLS.store_builder())
             .tls_ca_pem("not a certificate")
             .connect(),
     )
@@ -212,7 +222,12 @@ async fn certificates_that_are_none() {
         matches!(error.kind(), ErrorKind::Config | ErrorKind::Tls),
         "{error}"
     );
-    let error = fails(TLS.store_builder().tls_client_pem("no", "none").connect()).await;
+    let error = fails(
+        patient(TLS.store_builder())
+            .tls_client_pem("no", "none")
+            .connect(),
+    )
+    .await;
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     let error = fails(
         Store::builder()
@@ -241,8 +256,7 @@ async fn a_plain_server_behind_a_tls_url() {
 
 #[tokio::test]
 async fn a_tls_server_behind_a_plain_url() {
-    let builder = Store::builder().url(&format!("valkey://127.0.0.1:{}", TLS.port()));
-    let error = fails(builder.connect_timeout(Duration::from_secs(2)).connect()).await;
+    let error = fails(open(&format!("valkey://127.0.0.1:{}", TLS.port()))).await;
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
 }
 
@@ -416,7 +430,8 @@ async fn a_server_that_refuses_the_handshake_for_now() {
             None => Reply::null(),
         }
     });
-    let store = Store::connect_lazy(&server.url()).unwrap();
+    let builder = patient(Store::builder().url(&server.url()));
+    let store = builder.connect_lazy().unwrap();
     assert_eq!(fails(User::get(&store, 1)).await.kind(), ErrorKind::Loading);
     until("it is let in", async || User::get(&store, 1).await.is_ok()).await;
     assert_eq!(server.count("HELLO"), 3);
@@ -628,13 +643,13 @@ async fn a_server_that_became_a_replica() {
 async fn no_log_line_shows_a_password() {
     let log = Log::default();
     let _logging = log.takes();
-    TLS.store_builder()
+    patient(TLS.store_builder())
         .password("hunter2")
         .connect()
         .await
         .unwrap_err();
     let nobody = ClosedPort::new();
-    Store::connect(&format!("valkey://ada:hunter2@127.0.0.1:{}", nobody.port()))
+    open(&format!("valkey://ada:hunter2@127.0.0.1:{}", nobody.port()))
         .await
         .unwrap_err();
     let builder = patient(TLS.store_builder()).namespace("logged");
