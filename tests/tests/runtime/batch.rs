@@ -11,6 +11,7 @@ use valkey_tests::resp::Value;
 use valkey_tests::{FakeServer, Proxy, Reply, Server};
 
 use crate::database::{PATIENCE, until};
+use crate::steady::writes_into;
 use crate::stores::{On, connect};
 
 suite! {
@@ -205,6 +206,7 @@ async fn a_tag_is_invalidated_with_the_rest(on: On) {
 }
 
 async fn one_that_fails_fails_alone(on: On) {
+    writes_into(on.nodes(), "batch-alone");
     let builder = on.builder().namespace("batch-alone").max_size(1000);
     let store = builder.connect().await.unwrap();
     user(3, "Hedy").set(&store).await.unwrap();
@@ -273,6 +275,7 @@ async fn what_is_done_to_one_key_is_done_in_order(on: On) {
 /// More than go in one pipeline.
 async fn many_items_are_carried_out_in_order(on: On) {
     const KEYS: u64 = 1200;
+    writes_into(on.nodes(), "batch-many");
     let builder = on
         .builder()
         .namespace("batch-many")
@@ -371,7 +374,7 @@ fn fake(answer: impl Fn(&[Vec<u8>]) -> Option<Reply> + Send + Sync + 'static) ->
 async fn it_is_sent_in_one_round_trip() {
     let server = fake(|_| Some(Reply::Nothing));
     let builder = Store::builder().url(&server.url());
-    let store = builder.command_timeout(Duration::from_millis(200));
+    let store = builder.command_timeout(Duration::from_secs(2));
     let store = store.connect().await.unwrap();
     let mut batch = store.batch();
     for id in 0..50 {
@@ -519,7 +522,7 @@ async fn one_that_is_dropped_half_way_is_made_up_for() {
 async fn a_node_that_is_silent_fails_its_items() {
     let cluster = Server::cluster();
     let builder = Store::builder().url(&cluster.url());
-    let store = builder.command_timeout(Duration::from_secs(2));
+    let store = builder.command_timeout(Duration::from_secs(5));
     let store = store.connect().await.unwrap();
     const KEYS: u64 = 30;
     let silent = &cluster.nodes()[1];

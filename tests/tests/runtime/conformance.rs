@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::database::until;
+use crate::steady::writes_into;
 use crate::stores::On;
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, ErrorKind, SetOptions, Store, Ttl};
@@ -245,6 +246,7 @@ async fn bulk_verbs_of_none(on: On) {
 
 async fn bulk_verbs_of_a_hundred_thousand(on: On) {
     const COUNT: u64 = 100_000;
+    writes_into(on.nodes(), "hundred-thousand");
     let store = on.builder().namespace("hundred-thousand");
     let store = store.connect().await.unwrap();
     let users: Vec<User> = (0..COUNT).map(user).collect();
@@ -459,6 +461,7 @@ async fn a_corrupt_entry_in_a_batch_leaves_the_others(on: On) {
 }
 
 async fn a_value_over_the_size_limit_is_refused(on: On) {
+    writes_into(on.nodes(), "size");
     let small = on
         .builder()
         .namespace("size")

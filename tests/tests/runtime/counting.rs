@@ -8,6 +8,24 @@ use valkey_tests::Server;
 
 use crate::database::{Database, PATIENCE, User, all_given, settle, until, user};
 use crate::relay::{BEHIND, Relay};
+use crate::steady::writes_into;
+
+suite! {
+    @alone [crate::counting]
+    a_hit_costs_one_round_trip
+    a_hit_of_a_type_with_everything_costs_one_round_trip
+    a_miss_costs_three_round_trips
+    tags_cost_a_hit_nothing_or_one_round_trip
+    a_value_is_found_by_an_alias_in_two_round_trips
+    a_batch_costs_a_command_an_item
+    a_guarded_write_costs_two_round_trips
+    a_load_of_a_guarded_key_costs_one_round_trip
+    who_shares_a_load_costs_a_read
+    many_who_wait_for_another_process_ask_as_one
+    a_server_that_is_dead_is_no_herd_on_the_database
+    a_key_that_is_guarded_is_no_herd_on_the_database
+    a_loader_that_fails_while_the_server_is_dead_fails_for_each_and_ends
+}
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "limited", max_loads = 4)]
@@ -46,6 +64,7 @@ async fn load(
 }
 
 async fn open(url: &str, namespace: &str) -> Store {
+    writes_into(std::slice::from_ref(&*BEHIND), namespace);
     let builder = Store::builder().url(url).namespace(namespace);
     builder.command_timeout(PATIENCE).connect().await.unwrap()
 }
@@ -54,7 +73,6 @@ fn counts<const N: usize>(counts: [(&'static str, usize); N]) -> BTreeMap<&'stat
     counts.into()
 }
 
-#[tokio::test]
 async fn a_hit_costs_one_round_trip() {
     let (relay, store) = counted("count-hit").await;
     user(7).set(&store).await.unwrap();
@@ -82,7 +100,6 @@ struct Everything {
     row: u32,
 }
 
-#[tokio::test]
 async fn a_hit_of_a_type_with_everything_costs_one_round_trip() {
     let (relay, store) = counted("count-everything").await;
     let load = async || {
@@ -111,7 +128,6 @@ async fn a_hit_of_a_type_with_everything_costs_one_round_trip() {
     assert_eq!(relay.take(), three);
 }
 
-#[tokio::test]
 async fn a_miss_costs_three_round_trips() {
     let (relay, store) = counted("count-miss").await;
     for (id, row, last) in [
@@ -154,7 +170,6 @@ struct FiveTags {
 
 /// A load under tags costs a round trip more: that for the clock comes with the lease. Where an epoch is missing it costs three
 /// more, once for all loads.
-#[tokio::test]
 async fn tags_cost_a_hit_nothing_or_one_round_trip() {
     let (relay, store) = counted("count-tags").await;
     let one = async |id| {
@@ -232,7 +247,6 @@ struct ByRow {
     row: u32,
 }
 
-#[tokio::test]
 async fn a_value_is_found_by_an_alias_in_two_round_trips() {
     let (relay, store) = counted("count-alias").await;
     let load = async |row: u32, now: u32, found: Option<u64>| {
@@ -262,7 +276,6 @@ async fn a_value_is_found_by_an_alias_in_two_round_trips() {
     assert_eq!(relay.take(), looked_up);
 }
 
-#[tokio::test]
 async fn a_batch_costs_a_command_an_item() {
     let (relay, store) = counted("count-batch").await;
     let mut batch = store.batch();
@@ -292,7 +305,6 @@ async fn a_batch_costs_a_command_an_item() {
     assert_eq!(relay.take(), counts([("set", 1), ("delete", 1)]));
 }
 
-#[tokio::test]
 async fn a_guarded_write_costs_two_round_trips() {
     let (relay, store) = counted("count-update").await;
     User::update(&store, 1, async || Ok::<_, ()>(()))
@@ -306,7 +318,6 @@ async fn a_guarded_write_costs_two_round_trips() {
     assert_eq!(relay.take(), counts([("enter", 1), ("store through", 1)]));
 }
 
-#[tokio::test]
 async fn a_load_of_a_guarded_key_costs_one_round_trip() {
     let (relay, store) = counted("count-guarded").await;
     let guard = User::guard(&store, 1).await.unwrap();
@@ -316,7 +327,6 @@ async fn a_load_of_a_guarded_key_costs_one_round_trip() {
     guard.release().await.unwrap();
 }
 
-#[tokio::test]
 async fn who_shares_a_load_costs_a_read() {
     let (relay, store) = counted("count-shared").await;
     let database = Database::closed(7);
@@ -335,7 +345,6 @@ async fn who_shares_a_load_costs_a_read() {
 }
 
 /// While another process loads, this one asks after its lease by one of its callers only.
-#[tokio::test]
 async fn many_who_wait_for_another_process_ask_as_one() {
     const WAITING: usize = 500;
     let (relay, there) = counted("count-poll").await;
@@ -368,7 +377,6 @@ async fn many_who_wait_for_another_process_ask_as_one() {
     assert_eq!(there.stats().loads(), loads);
 }
 
-#[tokio::test]
 async fn a_server_that_is_dead_is_no_herd_on_the_database() {
     let server = Server::plain();
     let processes = [
@@ -397,7 +405,6 @@ async fn a_server_that_is_dead_is_no_herd_on_the_database() {
     }
 }
 
-#[tokio::test]
 async fn a_key_that_is_guarded_is_no_herd_on_the_database() {
     let store = open(&BEHIND.url(), "count-guard").await;
     let other = open(&BEHIND.url(), "count-guard").await;
@@ -421,7 +428,6 @@ async fn a_key_that_is_guarded_is_no_herd_on_the_database() {
 }
 
 /// Each caller is told of a failure of its own, and the database sees no more than the type's limit at a time.
-#[tokio::test]
 async fn a_loader_that_fails_while_the_server_is_dead_fails_for_each_and_ends() {
     let server = Server::plain();
     let store = open(&server.url(), "dead").await;

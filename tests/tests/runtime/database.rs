@@ -169,7 +169,7 @@ pub(crate) async fn undisturbed<T>(
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !condition().await {
-        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(started.elapsed() < PATIENCE * 2, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -12,6 +12,14 @@ use crate::database::until;
 use crate::stores::On;
 
 suite! {
+    @alone [crate::guard_faults]
+    a_tag_is_held_for_the_longest_that_anyone_asks_for
+    a_tag_whose_clock_was_not_advanced_is_held_when_it_is_delivered
+    a_tag_that_was_lost_is_invalidated_though_the_clock_was_not_advanced
+    a_list_in_place_of_the_clock_and_of_an_epoch_gives_way
+}
+
+suite! {
     crate::guard_faults =>
     a_write_whose_clock_is_not_advanced_ends_the_guard_of_its_key
     what_is_written_through_is_stored_though_the_clock_is_not_advanced
@@ -463,7 +471,6 @@ fn is_held(left: Option<Duration>) {
 }
 
 /// The longest of the type's that is written, of the call's, and of those whose tags are invalidated.
-#[tokio::test]
 async fn a_tag_is_held_for_the_longest_that_anyone_asks_for() {
     let (store, _) = two(On::Plain, "tag-hold").await;
     let write = async || Ok::<_, ()>(());
@@ -490,7 +497,6 @@ async fn a_tag_is_held_for_the_longest_that_anyone_asks_for() {
 }
 
 /// When it is delivered, and not only where it went well.
-#[tokio::test]
 async fn a_tag_whose_clock_was_not_advanced_is_held_when_it_is_delivered() {
     let (store, _) = two(On::Plain, "late-hold").await;
     let namespace = "late-hold";
@@ -525,7 +531,6 @@ async fn a_tag_whose_clock_was_not_advanced_is_held_when_it_is_delivered() {
 }
 
 /// The tag's guard is lost too: what was loaded under it during the write is not read any more.
-#[tokio::test]
 async fn a_tag_that_was_lost_is_invalidated_though_the_clock_was_not_advanced() {
     let (store, other) = two(On::Plain, "tag-lost").await;
     let loaded = async |row| {
@@ -552,7 +557,6 @@ async fn a_tag_that_was_lost_is_invalidated_though_the_clock_was_not_advanced() 
 }
 
 /// An epoch's key and the clock's are nobody else's: what does not belong there goes.
-#[tokio::test]
 async fn a_list_in_place_of_the_clock_and_of_an_epoch_gives_way() {
     let (store, other) = two(On::Plain, "lists").await;
     let plant = |key: &str| {

@@ -24,6 +24,7 @@ mod refresh;
 mod relay;
 mod scan;
 mod servers;
+mod steady;
 mod tags;
 mod tags_faults;
 mod tags_race;

@@ -15,7 +15,14 @@ use valkey_tests::resp::Value;
 
 use crate::database::{PATIENCE, undisturbed, until};
 use crate::faults::Log;
+use crate::steady::writes_into;
 use crate::stores::On;
+
+suite! {
+    @alone [crate::refresh]
+    a_sliding_life_ends_at_its_ceiling
+    that_a_loader_borrows_is_said_once
+}
 
 suite! {
     crate::refresh =>
@@ -124,6 +131,7 @@ async fn with_stale_page(on: On, namespace: &str, row: u32) -> Store {
 /// A store whose time the test moves: as it sees the server's, and where it lies in the process all of it.
 async fn on_clock(on: On, namespace: &str) -> (Store, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
+    writes_into(on.nodes(), namespace);
     let store = on.builder().namespace(namespace).clock(clock.clone());
     let store = store.command_timeout(PATIENCE).connect().await.unwrap();
     (store, clock)
@@ -676,7 +684,6 @@ async fn a_hit_extends_a_sliding_life(on: On) {
     assert!(hit(&store).await > 10);
 }
 
-#[tokio::test]
 async fn a_sliding_life_ends_at_its_ceiling() {
     let (store, clock) = on_clock(On::Memory, "ceiling").await;
     Session { id: 1 }.set(&store).await.unwrap();
@@ -718,7 +725,6 @@ async fn a_touch_extends_freshness(on: On) {
     assert!((11..=25).contains(&left), "{left}");
 }
 
-#[tokio::test]
 async fn that_a_loader_borrows_is_said_once() {
     let log = Log::default();
     let _logging = log.takes();

@@ -9,6 +9,17 @@ use valkey_tests::resp::Value;
 use crate::database::until;
 use crate::stores::{On, connect};
 
+suite! {
+    @alone [crate::servers]
+    key_bytes_and_ttl_are_as_documented
+    what_is_no_entry_is_corrupt
+    an_entry_of_another_key_is_corrupt
+    no_flipped_bit_gives_another_value
+    a_list_is_left_where_it_is
+    scripts_that_the_server_forgot_are_sent_again
+    a_verb_is_one_round_trip
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", ttl = "5m", version = 2)]
 struct User {
@@ -34,7 +45,6 @@ fn ada(id: u64) -> User {
 
 const SERVERS: [On; 2] = [On::Plain, On::Cluster];
 
-#[tokio::test]
 async fn key_bytes_and_ttl_are_as_documented() {
     let store = On::Plain.store("seen").await;
     ada(42).set(&store).await.unwrap();
@@ -59,7 +69,6 @@ async fn key_bytes_and_ttl_are_as_documented() {
 }
 
 /// Of what others put under a key, nothing is a value, all of it is told, and only what can be compared is removed.
-#[tokio::test]
 async fn what_is_no_entry_is_corrupt() {
     for on in SERVERS {
         let store = on.store("rubbish").await;
@@ -117,7 +126,6 @@ struct Account {
 }
 
 /// What a tool has copied to another key is that of nobody there: whatever it is, and however well it would decode.
-#[tokio::test]
 async fn an_entry_of_another_key_is_corrupt() {
     for on in SERVERS {
         let (store, elsewhere) = (on.store("copied").await, on.store("copied-from").await);
@@ -182,7 +190,6 @@ async fn an_entry_of_another_key_is_corrupt() {
 }
 
 /// Each bit of an entry changed, one after the other: the value is read as it was, or it is not read.
-#[tokio::test]
 async fn no_flipped_bit_gives_another_value() {
     let on = On::Plain;
     let store = on.store("flipped").await;
@@ -205,7 +212,6 @@ async fn no_flipped_bit_gives_another_value() {
     assert_eq!(read, (12..20).collect::<Vec<_>>());
 }
 
-#[tokio::test]
 async fn a_list_is_left_where_it_is() {
     for on in SERVERS {
         let store = on.store("list").await;
@@ -248,7 +254,6 @@ async fn a_list_is_left_where_it_is() {
 }
 
 /// A restart and `SCRIPT FLUSH` lose the scripts.
-#[tokio::test]
 async fn scripts_that_the_server_forgot_are_sent_again() {
     for on in SERVERS {
         let store = on.store("forgotten").await;
@@ -279,7 +284,6 @@ async fn scripts_that_the_server_forgot_are_sent_again() {
 }
 
 /// Counted at the server: a verb is one command, a batch one command or one pipeline a chunk.
-#[tokio::test]
 async fn a_verb_is_one_round_trip() {
     let server = valkey_tests::Server::plain();
     let store = connect(&server.url()).await;

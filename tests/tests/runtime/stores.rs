@@ -7,6 +7,7 @@ use valkey_tests::resp::Value;
 use valkey_tests::{Cluster, Server};
 
 use crate::database::PATIENCE;
+use crate::steady::writes_into;
 
 pub(crate) static PLAIN: LazyLock<Server> = LazyLock::new(Server::plain);
 pub(crate) static TLS: LazyLock<Server> = LazyLock::new(Server::tls);
@@ -47,11 +48,12 @@ impl On {
 
     /// A store with a namespace of its own, so that tests share servers and no keys.
     pub(crate) async fn store(self, namespace: &str) -> Store {
+        writes_into(self.nodes(), namespace);
         let store = self.builder().namespace(namespace).connect().await;
         store.unwrap_or_else(|error| panic!("{self:?}: {error}"))
     }
 
-    fn nodes(self) -> &'static [Server] {
+    pub(crate) fn nodes(self) -> &'static [Server] {
         match self {
             On::Memory => &[],
             On::Plain => std::slice::from_ref(&*PLAIN),
@@ -80,7 +82,9 @@ impl On {
     }
 }
 
-/// Each test of a suite, on each backend.
+/// Each test of a suite, on each backend; or tests that choose their servers. All of them may go by leases: see [`steady`].
+///
+/// [`steady`]: crate::steady::steady
 macro_rules! suite {
     ($($path:ident)::+ => $($name:ident)*) => {
         suite! { @on memory Memory [$($path)::+] $($name)* }
@@ -94,9 +98,22 @@ macro_rules! suite {
             use $($path)::+ as suite;
 
             $(
-                #[tokio::test]
-                async fn $name() {
-                    suite::$name(crate::stores::On::$on).await;
+                #[test]
+                fn $name() {
+                    let on = crate::stores::On::$on;
+                    crate::steady::steady(&|| Box::pin(suite::$name(on)));
+                }
+            )*
+        }
+    };
+    (@alone [$($path:ident)::+] $($name:ident)*) => {
+        mod alone {
+            use $($path)::+ as suite;
+
+            $(
+                #[test]
+                fn $name() {
+                    crate::steady::steady(&|| Box::pin(suite::$name()));
                 }
             )*
         }

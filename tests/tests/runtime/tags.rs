@@ -16,6 +16,11 @@ use crate::database::until;
 use crate::stores::On;
 
 suite! {
+    @alone [crate::tags]
+    entries_fall_due_one_by_one
+}
+
+suite! {
     crate::tags =>
     what_carries_an_invalidated_tag_is_not_there
     a_tag_is_one_across_types
@@ -689,7 +694,6 @@ pub(crate) async fn what_is_to_fall_due_is_there_until_it_does(on: On) {
 }
 
 /// Each at a moment of its own: about half of them by the middle of the time.
-#[tokio::test]
 async fn entries_fall_due_one_by_one() {
     const USERS: usize = 1000;
     let clock = Arc::new(ManualClock::new());

@@ -11,6 +11,16 @@ use valkey_tests::{Proxy, Server};
 use crate::database::until;
 use crate::stores::connect;
 
+suite! {
+    @alone [crate::tags_faults]
+    an_invalidation_that_is_not_delivered_is_kept_and_nothing_is_read_under_its_tag
+    an_invalidation_that_is_dropped_half_way_is_kept
+    an_invalidation_that_is_lost_leaves_nothing_older_to_be_read
+    an_update_whose_tags_cannot_be_guarded_goes_on_or_is_refused
+    an_update_whose_end_is_not_confirmed_leaves_its_guards
+    a_load_under_tags_is_not_held_up_by_a_server_that_is_away
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", tag = "org:{org_id}")]
 struct User {
@@ -46,7 +56,6 @@ async fn delivered(store: &Store) {
     until("all is delivered", async || store.undelivered() == 0).await;
 }
 
-#[tokio::test]
 async fn an_invalidation_that_is_not_delivered_is_kept_and_nothing_is_read_under_its_tag() {
     let (_server, proxy, store, other) = parted().await;
     for expire in [false, true] {
@@ -75,7 +84,6 @@ async fn an_invalidation_that_is_not_delivered_is_kept_and_nothing_is_read_under
     }
 }
 
-#[tokio::test]
 async fn an_invalidation_that_is_dropped_half_way_is_kept() {
     let (_server, proxy, store, other) = parted().await;
     user(1, 1).set(&other).await.unwrap();
@@ -90,7 +98,6 @@ async fn an_invalidation_that_is_dropped_half_way_is_kept() {
 }
 
 /// What was stored before it is found by its stamp.
-#[tokio::test]
 async fn an_invalidation_that_is_lost_leaves_nothing_older_to_be_read() {
     let (_server, proxy, store, other) = parted().await;
     user(1, 1).set(&other).await.unwrap();
@@ -116,7 +123,6 @@ async fn an_invalidation_that_is_lost_leaves_nothing_older_to_be_read() {
     assert_eq!(User::get(&other, 1).await.unwrap(), Some(user(1, 2)));
 }
 
-#[tokio::test]
 async fn an_update_whose_tags_cannot_be_guarded_goes_on_or_is_refused() {
     let (_server, proxy, store, other) = parted().await;
     user(2, 1).set(&other).await.unwrap();
@@ -142,7 +148,6 @@ async fn an_update_whose_tags_cannot_be_guarded_goes_on_or_is_refused() {
 }
 
 /// The clock is not advanced after the write, so the guard has to stay.
-#[tokio::test]
 async fn an_update_whose_end_is_not_confirmed_leaves_its_guards() {
     let (server, proxy, store, other) = parted().await;
     user(2, 1).set(&other).await.unwrap();
@@ -163,7 +168,6 @@ async fn an_update_whose_end_is_not_confirmed_leaves_its_guards() {
 }
 
 /// A dead server costs a load under tags no more than one without.
-#[tokio::test]
 async fn a_load_under_tags_is_not_held_up_by_a_server_that_is_away() {
     let (_server, proxy, store, _other) = parted().await;
     proxy.refuse();

@@ -21,6 +21,11 @@ use crate::database::until;
 use crate::stores::{On, PLAIN, connect};
 
 suite! {
+    @alone [crate::telemetry]
+    who_joins_and_who_waits_for_another_process_is_counted
+}
+
+suite! {
     crate::telemetry =>
     what_is_done_is_counted_type_by_type
     verbs_and_loads_have_spans
@@ -103,7 +108,6 @@ async fn what_is_done_is_counted_type_by_type(on: On) {
     assert_eq!(stats.errors(ErrorKind::Closed), 3);
 }
 
-#[tokio::test]
 async fn who_joins_and_who_waits_for_another_process_is_counted() {
     let server = Server::plain();
     let stores = [connect(&server.url()).await, connect(&server.url()).await];

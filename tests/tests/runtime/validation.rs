@@ -17,6 +17,11 @@ use crate::faults::Log;
 use crate::stores::On;
 
 suite! {
+    @alone [crate::validation]
+    an_invalid_value_is_removed_though_its_claim_was_renewed
+}
+
+suite! {
     crate::validation =>
     an_invalid_value_is_not_stored
     one_invalid_value_of_many_stores_none
@@ -581,7 +586,6 @@ async fn an_invalid_value_is_not_served_where_its_loader_fails(on: On) {
 }
 
 /// A renewal changes the bytes of what is claimed.
-#[tokio::test]
 async fn an_invalid_value_is_removed_though_its_claim_was_renewed() {
     let on = On::Plain;
     let store = with_stale(on, "valid-renewed", [1]).await;
