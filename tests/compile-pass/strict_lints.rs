@@ -19,7 +19,7 @@
 )]
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Invalid, KeyPart};
+use valkey_runtime::{Cached, CachedType, Invalid, KeyPart};
 
 /// A number.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, KeyPart)]

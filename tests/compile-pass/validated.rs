@@ -5,7 +5,7 @@
 use garde::Validate;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Invalid};
+use valkey_runtime::{Cached, CachedType, Invalid};
 
 /// Its own method is not hidden by what the derive adds, although both traits are in scope.
 #[derive(Serialize, Deserialize, Cached, Validate)]

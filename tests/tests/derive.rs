@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, KeyPart, Keyed, OnCorrupt, Policy, Store, Ttl};
+use valkey_runtime::{Cached, CachedType, KeyPart, Keyed, OnCorrupt, Policy, Store, Ttl};
 
 /// The key under which the value is stored: as the error says that refuses a value for its size.
 async fn key_of(value: &impl Keyed) -> String {

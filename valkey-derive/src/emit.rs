@@ -23,7 +23,7 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
             use __rt::KeyPart as __KeyPart;
         )
     });
-    let cached = target.implement(quote!(__rt::Cached), constants(model));
+    let cached = target.implement(quote!(__rt::CachedType), constants(model));
     let fields = match &model.key.form {
         KeyForm::Fields(fields) => Some(fields),
         KeyForm::Apart(_) => None,

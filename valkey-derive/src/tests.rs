@@ -52,7 +52,7 @@ fn user_takes_few_lines() {
 const _: () = {
     use ::valkey_runtime::__private as __rt;
     #[automatically_derived]
-    impl __rt::Cached for User {
+    impl __rt::CachedType for User {
         const PREFIX: &'static str = \"user\";
         const TTL: __rt::Ttl = __rt::Ttl::from_millis(300000);
         const VERSION: u16 = 2;
@@ -94,7 +94,7 @@ const _: () = {
     use facade::cache::__private as __rt;
     use __rt::KeyPart as __KeyPart;
     #[automatically_derived]
-    impl __rt::Cached for r#Member
+    impl __rt::CachedType for r#Member
     where
         OrgId: __KeyPart,
     {
@@ -207,7 +207,7 @@ fn one_slip_gives_one_message() {
         let source = format!("#[cached({slip})] struct User(#[cached(key)] u64);");
         let (code, messages) = expanded(crate::cached, &source);
         assert_eq!(messages.len(), 1, "{slip}: {messages:?}");
-        assert!(code.contains("__rt::Cached for User"), "{slip}");
+        assert!(code.contains("__rt::CachedType for User"), "{slip}");
         for refused in ["(0)", "percent(100)", "retry_after_millis(90000000)"] {
             assert!(!code.contains(refused), "{slip}: {code}");
         }
@@ -242,7 +242,7 @@ fn parameters_are_part_of_the_prefix_and_keep_their_bounds() {
 const _: () = {
     use ::valkey_runtime::__private as __rt;
     #[automatically_derived]
-    impl<T: Copy, const N: usize> __rt::Cached for Grid<T, N>
+    impl<T: Copy, const N: usize> __rt::CachedType for Grid<T, N>
     where
         T: Ord,
         T: __rt::PrefixPart,
@@ -517,7 +517,7 @@ fn no_attribute_is_too_odd() {
         let source = format!("{odd} struct User {{ id: u64 }}");
         let (code, messages) = expanded(crate::cached, &source);
         assert!(!messages.is_empty(), "{odd}");
-        assert!(code.contains("__rt::Cached for User"), "{odd}");
+        assert!(code.contains("__rt::CachedType for User"), "{odd}");
     }
 }
 

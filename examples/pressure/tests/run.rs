@@ -5,7 +5,7 @@ use std::process::Command;
 
 use valkey_tests::Server;
 
-const PAGE: &str = include_str!("../../../docs/loading.md");
+const PAGE: &str = include_str!("../../../docs/guides/loading.md");
 
 const KEYS: u64 = 8;
 
@@ -133,7 +133,7 @@ fn it_prints_the_figures_of_the_page() {
     let block = format!("```text\n{printed}```\n");
     assert!(
         PAGE.contains(&block),
-        "docs/loading.md should have\n{block}"
+        "docs/guides/loading.md should have\n{block}"
     );
     let [_, _, load, refresh, or_stale, all] = assert_story(&printed);
     // Nobody waits for a slow database, after the first time.

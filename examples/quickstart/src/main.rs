@@ -14,7 +14,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use valkey_runtime::{Builder, Cached, ErrorKind, ManualClock, Result, SetOptions, Store};
+use valkey_runtime::{
+    Builder, Cached, CachedType, ErrorKind, ManualClock, Result, SetOptions, Store,
+};
 
 use airport::{Airport, AirportV2, Runways};
 use report::{Costs, block, heading, line, or, thousands};

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store::{Error, Result};
-use valkey_runtime::{Cached, ErrorKind, SetOptions, Store, Ttl};
+use valkey_runtime::{Cached, CachedType, ErrorKind, SetOptions, Store, Ttl};
 
 /// What is kept of a session.
 ///

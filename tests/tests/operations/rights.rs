@@ -1,4 +1,4 @@
-//! The rights that docs/operations.md lists are enough for all that a store does, and what is missing is told.
+//! The rights that docs/operations/running.md lists are enough for all that a store does, and what is missing is told.
 
 use std::time::Duration;
 
@@ -47,9 +47,9 @@ fn user(id: u64) -> User {
     User { id, email }
 }
 
-/// What docs/operations.md lists, for a store with the namespace `app`, and without one.
+/// What docs/operations/running.md lists, for a store with the namespace `app`, and without one.
 fn rights() -> Vec<String> {
-    let page = include_str!("../../../docs/operations.md");
+    let page = include_str!("../../../docs/operations/running.md");
     let (_, block) = page
         .split_once("```text\nACL SETUSER app on")
         .expect("the page has the user");
@@ -314,7 +314,7 @@ async fn a_right_that_is_missing_is_named_when_the_store_connects() {
             said[0].contains(&format!("may not run {name}")),
             "{said:#?}"
         );
-        assert!(said[0].contains("docs/operations.md"), "{said:#?}");
+        assert!(said[0].contains("docs/operations/running.md"), "{said:#?}");
         drop(taken);
         store.close().await;
     }

@@ -1,4 +1,4 @@
-//! What was called and answered, in which order, and whether any answer breaks a promise of `docs/consistency.md`.
+//! What was called and answered, in which order, and whether any answer breaks a promise of `docs/guides/consistency.md`.
 //!
 //! A *register* is a row of the simulated database, whose version only grows. Whatever promises that nothing older is given
 //! from now on raises a *floor*: it holds a register, a version and the moment from which it counts. A read that began later

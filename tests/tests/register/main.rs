@@ -2,7 +2,7 @@
 //! checker goes through what each of them was given. `history.rs` has the checker and what it checks, `world.rs` what the tasks
 //! do, `faults.rs` what goes wrong.
 //!
-//! The exceptions of `docs/consistency.md` are modelled and not left out:
+//! The exceptions of `docs/guides/consistency.md` are modelled and not left out:
 //!
 //! - *a guard that was lost during the write* (evicted, deleted, a server that came back empty): its commit is a floor only if
 //!   `release` said that the guard was held to the end; the end always is one;

@@ -393,7 +393,7 @@ async fn deadlines_that_contradict_each_other_are_an_error() {
     assert!(error.to_string().contains("operation_timeout"), "{error}");
 }
 
-/// The entry of a value of version 1 under that key, stamped at the beginning of 2026, as docs/envelope.md has it: its header, with
+/// The entry of a value of version 1 under that key, stamped at the beginning of 2026, as docs/internals/envelope.md has it: its header, with
 /// these bytes for freshness and claim, and `{"id": 1, "row": 1}`.
 fn entry(key: &[u8], timing: &[u8]) -> Vec<u8> {
     const PAYLOAD: &[u8] = b"\x82\xa2id\x01\xa3row\x01";

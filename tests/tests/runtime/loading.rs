@@ -1,4 +1,4 @@
-//! Cache-aside and guarded writes over every backend: the races of `docs/consistency.md`, driven step by step.
+//! Cache-aside and guarded writes over every backend: the races of `docs/guides/consistency.md`, driven step by step.
 //!
 //! Loaders wait on gates that the test opens, so each test is one interleaving, and no test is a matter of luck.
 

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, pin_mut};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use valkey_runtime::{
-    BestEffort, Cached, ErrorKind, KeyPart, Purged, ScanOptions, SetOptions, Store, Ttl,
+    BestEffort, Cached, CachedType, ErrorKind, KeyPart, Purged, ScanOptions, SetOptions, Store, Ttl,
 };
 use valkey_tests::resp::Value;
 use valkey_tests::{Proxy, Server};
@@ -185,7 +185,7 @@ macro_rules! by_hand {
         #[derive(Debug, Serialize, Deserialize)]
         struct $name(u64);
 
-        impl Cached for $name {
+        impl CachedType for $name {
             const PREFIX: &'static str = $prefix;
             const TTL: Ttl = Ttl::Never;
             const VERSION: u16 = 1;
@@ -255,7 +255,7 @@ async fn generic_types_are_others(on: On) {
 #[derive(Debug, Serialize, Deserialize)]
 struct Alias(u64);
 
-impl Cached for Alias {
+impl CachedType for Alias {
     const PREFIX: &'static str = "";
     const TTL: Ttl = Ttl::Never;
     const VERSION: u16 = 1;

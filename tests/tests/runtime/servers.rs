@@ -52,7 +52,7 @@ async fn key_bytes_and_ttl_are_as_documented() {
         panic!("no entry")
     };
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    // All but the stamp: docs/envelope.md.
+    // All but the stamp: docs/internals/envelope.md.
     assert_eq!(hex[..24], *"9d0100cd0002ce00000000cf");
     assert_eq!((&hex[40..42], &hex[50..52]), ("ce", "ce"));
     assert_eq!(hex[60..], *"c0c0c0c0c082a269642aa46e616d65a3416461");

@@ -1,4 +1,4 @@
-//! The code of the page `docs/testing.md`, which shows it piece by piece; the last test holds the page to it.
+//! The code of the page `docs/guides/testing.md`, which shows it piece by piece; the last test holds the page to it.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -237,7 +237,7 @@ async fn the_service_outlives_its_server() {
 /// And all of the tests above.
 #[test]
 fn the_page_shows_this_code() {
-    let page = include_str!("../../../docs/testing.md");
+    let page = include_str!("../../../docs/guides/testing.md");
     let code = include_str!("testing_page.rs");
     let blocks = page.split("```rust\n").skip(1);
     let blocks: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();

@@ -1,6 +1,6 @@
 //! A cluster: a connection and a breaker to each of its primaries, and who has which slot.
 //!
-//! [`super::slots`] decides; here is who is asked, sent to, and sent to again. The client library has a cluster's client, which is not
+//! [`crate::backend::slots`] decides; here is who is asked, sent to, and sent to again. The client library has a cluster's client, which is not
 //! used. It hides which node a command goes to, so that one breaker is for all of them; and while it looks for the nodes it
 //! holds up all commands, for as long as one that hangs may take to connect.
 //!
@@ -12,6 +12,8 @@
 //! - **A primary that was not heard of for a second is believed once another node has confirmed it**, asked after the answer. Until
 //!   then it may have been replaced meanwhile, and not know of it. Any answer counts only if the slot is still its. A node that knows
 //!   less than others, by the epoch that grows with each failover, confirms nothing.
+//!
+//! Long because asking, redirecting and learning are one state, and each step needs the others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -24,12 +26,12 @@ use futures_util::stream::{self, StreamExt};
 use redis::{Cmd, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::breaker::{BreakerState, micros};
-use super::failure::{Word, timed_out, unexpected_answer};
-use super::link::{Deadlines, Lapse, Link, Seams, after};
-use super::server::Host;
-use super::slots::{Heard, Keys, Redirect, Slots, epoch, slot};
-use crate::{Error, ErrorKind};
+use crate::backend::failure::{Word, timed_out, unexpected_answer};
+use crate::backend::seams::{Deadlines, Lapse, Seams, after};
+use crate::backend::slots::{Heard, Keys, Redirect, Slots, epoch, slot};
+use crate::backend::target::Host;
+use crate::base::error::{Error, ErrorKind};
+use crate::protocol::breaker::{BreakerState, micros};
 
 /// The least time between two questions who has the slots that are asked beside commands.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -43,21 +45,47 @@ const AT_ONCE: usize = 3;
 const NAMED: usize = 5;
 
 /// Makes the link to a node.
-pub(super) type Dial = Box<dyn Fn(&Host) -> Result<Link, Error> + Send + Sync>;
+pub(crate) type Dial<L> = Box<dyn Fn(&Host) -> Result<L, Error> + Send + Sync>;
+
+/// The connection to one node, with a deadline and a breaker of its own.
+pub(crate) trait NodeLink: Send + Sync + 'static {
+    /// Waits until the node lets us in.
+    fn ready(&self, until: Instant) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Waits until the breaker is closed.
+    fn closed(&self) -> impl Future<Output = ()> + Send + use<Self>;
+    fn raw(
+        &self,
+        command: &Cmd,
+        left: Duration,
+    ) -> impl Future<Output = Result<Value, Lapse>> + Send;
+    /// As `raw`, for a key that the node has only in part.
+    fn raw_asking(
+        &self,
+        command: &Cmd,
+        left: Duration,
+    ) -> impl Future<Output = Result<Value, Lapse>> + Send;
+    /// Why it is not asked.
+    fn why(&self) -> Option<Error>;
+    fn silence(&self) -> Option<(u32, u64)>;
+    fn told(&self, lapse: Lapse) -> Error;
+    fn connect_in_background(&self);
+    fn state(&self) -> BreakerState;
+    fn close(&self);
+}
 
 /// Cheap to clone; all clones are one cluster.
 #[derive(Clone)]
-pub(super) struct Cluster(Arc<Shared>);
+pub(crate) struct Cluster<L>(Arc<Shared<L>>);
 
-struct Shared {
+struct Shared<L> {
     seeds: Vec<Host>,
-    dial: Dial,
-    deadlines: Deadlines,
-    seams: Seams,
+    dial: Dial<L>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) seams: Seams,
     began: Instant,
-    known: RwLock<Arc<Known>>,
+    known: RwLock<Arc<Known<L>>>,
     /// Nodes without slots that are asked, or were sent to.
-    others: Mutex<HashMap<Host, Arc<Node>>>,
+    others: Mutex<HashMap<Host, Arc<Node<L>>>>,
     /// Held by who asks who has the slots, so that one asks for all.
     asking: tokio::sync::Mutex<()>,
     /// When that was last asked beside a command, and when the last such question was over.
@@ -66,11 +94,10 @@ struct Shared {
 }
 
 /// Who has the slots.
-#[derive(Clone)]
-struct Known {
+struct Known<L> {
     slots: Slots,
     /// The primaries, in their order.
-    nodes: Vec<Arc<Node>>,
+    nodes: Vec<Arc<Node<L>>>,
     /// When that was asked, and whom.
     asked: u64,
     by: Option<Host>,
@@ -78,15 +105,27 @@ struct Known {
     epoch: Option<u64>,
 }
 
-struct Node {
+struct Node<L> {
     host: Host,
-    link: Link,
+    link: L,
     heard: Mutex<Heard>,
 }
 
-impl Cluster {
+impl<L> Clone for Known<L> {
+    fn clone(&self) -> Self {
+        Self {
+            slots: self.slots.clone(),
+            nodes: self.nodes.clone(),
+            asked: self.asked,
+            by: self.by.clone(),
+            epoch: self.epoch,
+        }
+    }
+}
+
+impl<L: NodeLink> Cluster<L> {
     /// Nothing is connected yet.
-    pub(super) fn new(seeds: Vec<Host>, dial: Dial, deadlines: Deadlines, seams: Seams) -> Self {
+    pub(crate) fn new(seeds: Vec<Host>, dial: Dial<L>, deadlines: Deadlines, seams: Seams) -> Self {
         let known = Known {
             slots: Slots::none(),
             nodes: Vec::new(),
@@ -109,7 +148,7 @@ impl Cluster {
     }
 
     /// Learns who has the slots, and returns once one of these lets us in.
-    pub(super) async fn discover(&self, until: Instant) -> Result<(), Error> {
+    pub(crate) async fn discover(&self, until: Instant) -> Result<(), Error> {
         let now = self.0.now();
         let known = self.0.refreshed(now, None, until, true).await?;
         let nodes = known.nodes.clone();
@@ -131,7 +170,7 @@ impl Cluster {
     }
 
     /// What is said where none of the nodes that have slots lets us in.
-    fn unreachable(&self, known: &Known, error: Error) -> Error {
+    fn unreachable(&self, known: &Known<L>, error: Error) -> Error {
         let Some(by) = &known.by else {
             return error;
         };
@@ -147,20 +186,20 @@ impl Cluster {
     }
 
     /// The silences of the nodes that have slots, where all of them are silent.
-    pub(super) fn silence(&self) -> Option<Vec<(u32, u64)>> {
+    pub(crate) fn silence(&self) -> Option<Vec<(u32, u64)>> {
         let known = self.0.known();
         known.nodes.iter().map(|node| node.link.silence()).collect()
     }
 
     /// Lets go of all connections.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let known = self.0.known();
         known.nodes.iter().for_each(|node| node.link.close());
         self.0.others().values().for_each(|node| node.link.close());
     }
 
     /// Sends a command to whoever has its keys.
-    pub(super) fn send<'c>(
+    pub(crate) fn send<'c>(
         &'c self,
         command: &'c Cmd,
         until: Instant,
@@ -175,7 +214,7 @@ impl Cluster {
     }
 
     /// Sends a command to this very node.
-    pub(super) fn send_to<'c>(
+    pub(crate) fn send_to<'c>(
         &'c self,
         host: &'c Host,
         command: &'c Cmd,
@@ -191,7 +230,7 @@ impl Cluster {
     }
 
     /// Asks all nodes that have slots.
-    pub(super) fn send_to_primaries<'c>(
+    pub(crate) fn send_to_primaries<'c>(
         &'c self,
         command: &'c Cmd,
         until: Instant,
@@ -208,7 +247,7 @@ impl Cluster {
     }
 
     /// Asks who has the slots.
-    pub(super) fn learn(&self, until: Instant) -> BoxFuture<'_, Result<(), Lapse>> {
+    pub(crate) fn learn(&self, until: Instant) -> BoxFuture<'_, Result<(), Lapse>> {
         Box::pin(async move {
             let learnt = self.0.refreshed(self.0.now(), None, until, false).await;
             learnt.map(drop).map_err(Lapse::Failed)
@@ -216,24 +255,24 @@ impl Cluster {
     }
 }
 
-impl Shared {
+impl<L: NodeLink> Shared<L> {
     /// Microseconds since the beginning of this.
     fn now(&self) -> u64 {
         micros(self.began.elapsed())
     }
 
-    fn known(&self) -> Arc<Known> {
+    fn known(&self) -> Arc<Known<L>> {
         // Nothing panics under this lock.
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.clone()
     }
 
-    fn others(&self) -> MutexGuard<'_, HashMap<Host, Arc<Node>>> {
+    fn others(&self) -> MutexGuard<'_, HashMap<Host, Arc<Node<L>>>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The node at an address.
-    fn node(&self, host: &Host) -> Result<Arc<Node>, Error> {
+    fn node(&self, host: &Host) -> Result<Arc<Node<L>>, Error> {
         if let Some(node) = self.known().at(host) {
             return Ok(node);
         }
@@ -253,7 +292,7 @@ impl Shared {
     /// Asks one node. With the answer comes since when the node's word is doubted, if it is.
     async fn ask(
         &self,
-        node: &Node,
+        node: &Node<L>,
         command: &Cmd,
         until: Instant,
     ) -> (Result<Value, Lapse>, Option<u64>) {
@@ -262,7 +301,7 @@ impl Shared {
         (answer, doubted)
     }
 
-    fn hears(&self, node: &Node, answer: &Result<Value, Lapse>) -> Option<u64> {
+    fn hears(&self, node: &Node<L>, answer: &Result<Value, Lapse>) -> Option<u64> {
         match answer {
             Ok(_) | Err(Lapse::Said(_)) => node.heard().answered(self.now()),
             Err(_) => None,
@@ -345,7 +384,7 @@ impl Shared {
     }
 
     /// The node that has a slot.
-    async fn owner(self: &Arc<Self>, slot: u16, until: Instant) -> Result<Arc<Node>, Lapse> {
+    async fn owner(self: &Arc<Self>, slot: u16, until: Instant) -> Result<Arc<Node<L>>, Lapse> {
         if let Some(node) = self.known().owner(slot) {
             return Ok(node);
         }
@@ -419,7 +458,7 @@ impl Shared {
     /// Sends a command without a key to a node that was heard of, and to another beside it: any answer will do.
     async fn send_anywhere(&self, command: &Cmd, until: Instant) -> Result<Value, Lapse> {
         let mut nodes = self.known().nodes.clone();
-        let last = |node: &Arc<Node>| (node.is_asked(), node.heard().last());
+        let last = |node: &Arc<Node<L>>| (node.is_asked(), node.heard().last());
         nodes.sort_by_cached_key(|node| std::cmp::Reverse(last(node)));
         let asked = nodes.into_iter();
         let asked = asked.map(|node| async move { self.ask(&node, command, until).await.0 });
@@ -441,7 +480,7 @@ impl Shared {
     /// far as is known, they need not answer.
     async fn confirm(
         self: &Arc<Self>,
-        node: &Node,
+        node: &Node<L>,
         since: u64,
         until: Instant,
     ) -> Result<(), Lapse> {
@@ -514,7 +553,7 @@ impl Shared {
         but: Option<&Host>,
         until: Instant,
         patient: bool,
-    ) -> Result<Arc<Known>, Error> {
+    ) -> Result<Arc<Known<L>>, Error> {
         let waits = left(until);
         let Ok(_turn) = timeout_at(until, self.asking.lock()).await else {
             return Err(timed_out(waits));
@@ -570,7 +609,7 @@ impl Shared {
     }
 
     /// Whom to ask: first who is likely to answer.
-    fn candidates(&self, known: &Known, but: Option<&Host>) -> Result<Vec<Arc<Node>>, Error> {
+    fn candidates(&self, known: &Known<L>, but: Option<&Host>) -> Result<Vec<Arc<Node<L>>>, Error> {
         let nodes = known.nodes.iter().filter(|node| Some(&node.host) != but);
         let (mut likely, silent): (Vec<_>, Vec<_>) = nodes.cloned().partition(|n| n.is_asked());
         if !likely.is_empty() {
@@ -593,7 +632,7 @@ impl Shared {
 
     async fn slots_of(
         &self,
-        node: &Node,
+        node: &Node<L>,
         until: Instant,
         patient: bool,
     ) -> Result<(Slots, Host, Option<u64>), Error> {
@@ -632,7 +671,7 @@ impl Shared {
         by: Host,
         asked: u64,
         epoch: Option<u64>,
-    ) -> Result<Arc<Known>, Error> {
+    ) -> Result<Arc<Known<L>>, Error> {
         let nodes = slots.primaries.iter().map(|host| self.node(host));
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         for node in &nodes {
@@ -652,22 +691,22 @@ impl Shared {
     }
 }
 
-impl Known {
-    fn owner(&self, slot: u16) -> Option<Arc<Node>> {
+impl<L: NodeLink> Known<L> {
+    fn owner(&self, slot: u16) -> Option<Arc<Node<L>>> {
         self.nodes.get(self.slots.owner(slot)?).cloned()
     }
 
-    fn has(&self, node: &Node, slot: u16) -> bool {
+    fn has(&self, node: &Node<L>, slot: u16) -> bool {
         self.owner(slot)
             .is_some_and(|owner| owner.host == node.host)
     }
 
-    fn at(&self, host: &Host) -> Option<Arc<Node>> {
+    fn at(&self, host: &Host) -> Option<Arc<Node<L>>> {
         self.nodes.iter().find(|node| node.host == *host).cloned()
     }
 }
 
-impl Node {
+impl<L: NodeLink> Node<L> {
     fn is_asked(&self) -> bool {
         self.link.state() == BreakerState::Closed
     }
@@ -710,7 +749,7 @@ fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
-impl fmt::Debug for Cluster {
+impl<L> fmt::Debug for Cluster<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
             .field("seeds", &self.0.seeds)

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use redis::{RedisError, ServerErrorKind};
 
-use crate::config::Secret;
-use crate::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
+use crate::base::secret::Secret;
 
 /// What stands where the password stood.
 const CUT: &str = "***";
@@ -20,15 +20,15 @@ const SHORT: usize = 4;
 
 /// Translates errors of the client, and knows what they must not say.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Words(Option<Secret>);
+pub(crate) struct Words(Option<Secret>);
 
 impl Words {
-    pub(super) fn without(secret: Option<Secret>) -> Self {
+    pub(crate) fn without(secret: Option<Secret>) -> Self {
         Self(secret.filter(|secret| !secret.reveal().is_empty()))
     }
 
     /// `deadline` is what a time-out is told with.
-    pub(super) fn of(&self, error: RedisError, deadline: Duration) -> Error {
+    pub(crate) fn of(&self, error: RedisError, deadline: Duration) -> Error {
         if error.is_timeout() {
             return timed_out(deadline);
         }
@@ -48,7 +48,7 @@ impl Words {
     }
 
     /// Of an error while a connection is made.
-    pub(super) fn of_handshake(&self, error: RedisError, deadline: Duration) -> Error {
+    pub(crate) fn of_handshake(&self, error: RedisError, deadline: Duration) -> Error {
         let closed = error.is_connection_dropped() && !error.is_connection_refusal();
         let old = is_without_resp3(&error);
         let error = self.of(error, deadline);
@@ -86,7 +86,7 @@ impl Words {
 
 /// What an answer says of the server that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(crate) enum Word {
     /// It is one to ask.
     Here,
     /// Another one is to be asked: this is a replica, or takes no writes.
@@ -96,7 +96,7 @@ pub(super) enum Word {
 }
 
 impl Word {
-    pub(super) fn of(error: &RedisError) -> Self {
+    pub(crate) fn of(error: &RedisError) -> Self {
         match kind_of(error) {
             ErrorKind::ReadOnly => Word::Elsewhere,
             ErrorKind::Loading => Word::Loading,
@@ -108,19 +108,19 @@ impl Word {
     }
 }
 
-pub(super) fn timed_out(deadline: Duration) -> Error {
+pub(crate) fn timed_out(deadline: Duration) -> Error {
     Error::new(ErrorKind::Timeout, format!("no answer within {deadline:?}"))
 }
 
 /// A server that answers, but not what the command is documented to answer.
-pub(super) fn unexpected_answer() -> Error {
+pub(crate) fn unexpected_answer() -> Error {
     Error::new(
         ErrorKind::Server,
         "the server answered with another type of value than the command has",
     )
 }
 
-pub(super) fn kind_of(error: &RedisError) -> ErrorKind {
+pub(crate) fn kind_of(error: &RedisError) -> ErrorKind {
     match error.kind() {
         redis::ErrorKind::AuthenticationFailed => ErrorKind::Auth,
         redis::ErrorKind::InvalidClientConfig | redis::ErrorKind::RESP3NotSupported => {

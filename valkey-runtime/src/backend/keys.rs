@@ -4,93 +4,15 @@
 //! or not. A key may be found twice, but not on one page. The server is asked for a bounded number of keys at a time, and
 //! for nothing once the pages are dropped. What is found is looked at byte by byte: a server's pattern is never the last word.
 
+use crate::protocol::scope::Scope;
 use redis::Cmd;
 
-use super::failure::unexpected_answer;
-use super::link::Link;
-use super::memory::MemoryKeys;
-use super::server::Host;
-use super::topology::Nodes;
-use crate::{Error, ErrorKind};
-
-/// Which keys are meant: those that begin with one of these, but for an exception.
-#[derive(Clone, Debug)]
-pub(crate) struct Scope {
-    beginnings: Vec<Vec<u8>>,
-    exception: Option<Vec<u8>>,
-}
-
-impl Scope {
-    pub(crate) fn new(beginnings: Vec<Vec<u8>>) -> Self {
-        let exception = None;
-        Self {
-            beginnings,
-            exception,
-        }
-    }
-
-    /// Not those that begin so.
-    pub(crate) fn without(mut self, beginning: Vec<u8>) -> Self {
-        self.exception = Some(beginning);
-        self
-    }
-
-    pub(crate) fn covers(&self, key: &[u8]) -> bool {
-        let is_exception = |but: &Vec<u8>| key.starts_with(but);
-        self.begins(key) && !self.exception.as_ref().is_some_and(is_exception)
-    }
-
-    /// Whether it covers all keys that begin so.
-    pub(crate) fn covers_all(&self, beginning: &[u8]) -> bool {
-        let touches = |but: &Vec<u8>| but.starts_with(beginning) || beginning.starts_with(but);
-        self.begins(beginning) && !self.exception.as_ref().is_some_and(touches)
-    }
-
-    fn begins(&self, key: &[u8]) -> bool {
-        let mut beginnings = self.beginnings.iter();
-        beginnings.any(|beginning| key.starts_with(beginning))
-    }
-
-    /// A pattern of the server's for all of these keys, and few others: one pass for all beginnings, by what these have in
-    /// common at both ends.
-    fn pattern(&self) -> Vec<u8> {
-        let (first, others) = match &*self.beginnings {
-            [] => return Vec::new(),
-            [first, others @ ..] => (first, others),
-        };
-        let (mut head, mut tail) = (first.len(), 0);
-        if !others.is_empty() {
-            let alike = |other: &Vec<u8>| in_common(first.iter(), other.iter());
-            head = others.iter().map(alike).min().unwrap_or(0);
-            let rest = first[head..].iter();
-            let alike = |other: &Vec<u8>| in_common(rest.clone().rev(), other[head..].iter().rev());
-            tail = others.iter().map(alike).min().unwrap_or(0);
-        }
-        let mut pattern = Vec::with_capacity(first.len() + 2);
-        escape(&first[..head], &mut pattern);
-        pattern.push(b'*');
-        if tail > 0 {
-            escape(&first[first.len() - tail..], &mut pattern);
-            pattern.push(b'*');
-        }
-        pattern
-    }
-}
-
-/// How many of the first bytes are the same.
-fn in_common<'a>(one: impl Iterator<Item = &'a u8>, other: impl Iterator<Item = &'a u8>) -> usize {
-    one.zip(other).take_while(|(a, b)| a == b).count()
-}
-
-/// Writes what stands for these bytes in a pattern of the server's.
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    for byte in bytes {
-        if matches!(byte, b'*' | b'?' | b'[' | b']' | b'^' | b'\\') {
-            out.push(b'\\');
-        }
-        out.push(*byte);
-    }
-}
+use crate::backend::failure::unexpected_answer;
+use crate::backend::link::Link;
+use crate::backend::memory::MemoryKeys;
+use crate::backend::target::Host;
+use crate::backend::topology::Nodes;
+use crate::base::error::{Error, ErrorKind};
 
 /// A server's own pages, of about `page` keys, most of which may be others'.
 pub(crate) struct Keys<'b> {
@@ -99,13 +21,13 @@ pub(crate) struct Keys<'b> {
     source: Source<'b>,
 }
 
-pub(super) enum Source<'b> {
+pub(crate) enum Source<'b> {
     Memory(MemoryKeys<'b>),
     Server(Box<ServerKeys<'b>>),
 }
 
 impl<'b> Keys<'b> {
-    pub(super) fn new(scope: Scope, page: usize, source: Source<'b>) -> Self {
+    pub(crate) fn new(scope: Scope, page: usize, source: Source<'b>) -> Self {
         Self {
             scope,
             page,
@@ -137,7 +59,7 @@ impl<'b> Keys<'b> {
 }
 
 /// The keys of a server, or of all nodes of a cluster, one after the other.
-pub(super) struct ServerKeys<'s> {
+pub(crate) struct ServerKeys<'s> {
     link: &'s Link,
     pattern: Vec<u8>,
     /// The nodes of a cluster.
@@ -159,7 +81,7 @@ struct Cursor {
 }
 
 impl<'s> ServerKeys<'s> {
-    pub(super) fn new(link: &'s Link, scope: &Scope) -> Self {
+    pub(crate) fn new(link: &'s Link, scope: &Scope) -> Self {
         Self {
             link,
             pattern: scope.pattern(),

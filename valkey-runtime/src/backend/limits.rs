@@ -10,14 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redis::{Cmd, Value};
 
-use crate::{Error, ErrorKind};
+use crate::base::error::{Error, ErrorKind};
 
 /// What a command has besides the value: names, a key, a few numbers.
 const BESIDES: u64 = 64 << 10;
 /// No limit of a server is meant to be lower. A connection that was closed while less was sent was closed for another reason.
 const LEAST: u64 = 512 << 10;
 /// What is asked of a key at most that may be too large to be read, before it is known to be small.
-pub(super) const CAREFUL: u64 = 256 << 10;
+pub(crate) const CAREFUL: u64 = 256 << 10;
 /// How long a size, or a key, is remembered, in microseconds. Twice as long each time that it turns out to be so, up to a bound.
 const MEMORY: u64 = 60_000_000;
 const LONGEST_MEMORY: u32 = 5;
@@ -31,7 +31,7 @@ const NAMES: [&str; 4] = [
 ];
 
 #[derive(Debug, Default)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// The largest value that the server says it takes; 0 for not known.
     told: AtomicU64,
     /// A value of this size was too large, and what is as large is not sent until then; 0 for none.
@@ -52,7 +52,7 @@ struct Suspect {
 
 /// How a key is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Care {
+pub(crate) enum Care {
     /// By itself: the connection was closed while several were read at once.
     Alone,
     /// No more of it than is certainly sent: the connection was closed while it was read by itself.
@@ -70,7 +70,7 @@ struct State {
 }
 
 /// The command that asks for them.
-pub(super) fn command() -> Cmd {
+pub(crate) fn command() -> Cmd {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET");
     NAMES.iter().for_each(|name| {
@@ -127,13 +127,13 @@ fn least(one: u64, other: u64) -> u64 {
 
 impl Limits {
     /// Takes the server's answer to [`command`].
-    pub(super) fn learn(&self, answer: &Value) {
+    pub(crate) fn learn(&self, answer: &Value) {
         let told = told_by(answer).unwrap_or(0);
         self.told.store(told, Ordering::Relaxed);
     }
 
     /// The largest value that may be sent now; `None` for any.
-    pub(super) fn largest(&self, now: u64) -> Option<u64> {
+    pub(crate) fn largest(&self, now: u64) -> Option<u64> {
         let told = Some(self.told.load(Ordering::Relaxed)).filter(|told| *told > 0);
         let seen = self.remembered(now).checked_sub(1);
         match (told, seen) {
@@ -143,7 +143,7 @@ impl Limits {
     }
 
     /// An error where a value of this size is more than the server takes.
-    pub(super) fn admit(&self, size: usize, now: u64) -> Result<(), Error> {
+    pub(crate) fn admit(&self, size: usize, now: u64) -> Result<(), Error> {
         match self.largest(now) {
             Some(largest) if size as u64 > largest => Err(too_large(size, largest)),
             _ => Ok(()),
@@ -151,14 +151,14 @@ impl Limits {
     }
 
     /// The server said that a value of this size is too large, and closed the connection.
-    pub(super) fn refused(&self, size: usize, now: u64) {
+    pub(crate) fn refused(&self, size: usize, now: u64) {
         let mut state = self.state();
         state.earlier = self.remembered(now);
         self.remember(&mut state, None, size as u64, now);
     }
 
     /// The connection of that generation was closed while a value of this size was being sent. True if that may be why.
-    pub(super) fn closed(&self, generation: u64, size: usize, now: u64) -> bool {
+    pub(crate) fn closed(&self, generation: u64, size: usize, now: u64) -> bool {
         let mut size = size as u64;
         if size < LEAST {
             return false;
@@ -199,7 +199,7 @@ impl Limits {
     }
 
     /// A value of this size was taken: what was remembered of smaller ones is not so.
-    pub(super) fn took(&self, size: usize) {
+    pub(crate) fn took(&self, size: usize) {
         let seen = self.seen.load(Ordering::Relaxed);
         if seen > 0 && size as u64 >= seen {
             let mut state = self.state();
@@ -212,7 +212,7 @@ impl Limits {
     }
 
     /// The connection was closed while this key was being read: its value may be more than the server sends.
-    pub(super) fn suspect(&self, key: &[u8], care: Care, now: u64) {
+    pub(crate) fn suspect(&self, key: &[u8], care: Care, now: u64) {
         let name = self.hasher.hash_one(key);
         let mut state = self.state();
         if state.suspects.len() >= MOST_KEYS {
@@ -226,7 +226,7 @@ impl Limits {
     }
 
     /// Whether the key is to be read with care, and with how much. One look at a number, nearly always.
-    pub(super) fn care(&self, key: &[u8], now: u64) -> Option<Care> {
+    pub(crate) fn care(&self, key: &[u8], now: u64) -> Option<Care> {
         if self.suspects.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -242,7 +242,7 @@ impl Limits {
     }
 
     /// It could be read.
-    pub(super) fn acquit(&self, key: &[u8]) {
+    pub(crate) fn acquit(&self, key: &[u8]) {
         if self.suspects.load(Ordering::Relaxed) > 0 {
             let mut state = self.state();
             state.suspects.remove(&self.hasher.hash_one(key));
@@ -256,7 +256,7 @@ impl Limits {
     }
 }
 
-pub(super) fn too_large(size: usize, largest: u64) -> Error {
+pub(crate) fn too_large(size: usize, largest: u64) -> Error {
     Error::new(
         ErrorKind::TooLarge,
         format!(
@@ -267,7 +267,7 @@ pub(super) fn too_large(size: usize, largest: u64) -> Error {
 }
 
 /// Another command of a value that was too large: it failed with that one's connection.
-pub(super) fn beside_too_large() -> Error {
+pub(crate) fn beside_too_large() -> Error {
     Error::new(
         ErrorKind::Connection,
         "the server closed the connection, since another value was more than it takes",
@@ -275,7 +275,7 @@ pub(super) fn beside_too_large() -> Error {
 }
 
 /// A value that was being read when the server closed the connection.
-pub(super) fn too_large_to_read() -> Error {
+pub(crate) fn too_large_to_read() -> Error {
     Error::new(
         ErrorKind::TooLarge,
         "the server closed the connection while this entry was read, and it is large: see the server's \

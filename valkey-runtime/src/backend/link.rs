@@ -1,149 +1,113 @@
 //! The connection to the server: one, multiplexed, made anew when it is lost, and not used while the server is silent.
 //!
-//! [`breaker`](super::breaker) decides; here is what connects, sends and waits. The breaker is the one state, in a watch
+//! [`breaker`](crate::protocol::breaker) decides; here is what connects, sends and waits. The breaker is the one state, in a watch
 //! channel, so there is nothing to get out of step.
 //!
 //! The client's own connection manager is not used: it gives up for good where a reconnection fails with anything but an
 //! I/O error (a server that is still loading, a password that is being rotated), and lets commands wait through its
 //! back-off. Here connecting is a task of its own that goes on until it succeeds.
 //!
-//! A store has one link. That to a cluster leads by a link to each node: see [`super::cluster`].
+//! A store has one link. That to a cluster leads by a link to each node: see [`crate::backend::cluster`].
+//!
+//! Long because a connection has one method for each question that is asked of it.
 
+use crate::backend::seams::{Deadlines, Lapse, Seams, after};
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult,
-    Value,
-};
+use redis::{Client, Cmd, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::runtime::Id;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::breaker::{Advice, Breaker, BreakerState};
-use super::cluster::{Cluster, Dial};
-use super::failure::{self, Word, Words, timed_out, unexpected_answer};
-use super::limits::{self, Care, Limits};
-use super::rights;
-use super::server::Host;
-use super::time::ServerTime;
-use crate::background::{BEAT, Background, Claim, MOMENT, Pulse, with_beats};
-use crate::runtime;
-use crate::stats::Counters;
-use crate::warnings::{Detail, Topic, Warnings};
-use crate::{Error, ErrorKind, Random};
+use crate::backend::cluster::{Cluster, Dial, NodeLink};
+use crate::backend::failure;
+use crate::backend::failure::{Word, Words, timed_out, unexpected_answer};
+use crate::backend::limits;
+use crate::backend::limits::{Care, Limits};
+use crate::backend::target::Host;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::runtime;
+use crate::base::tasks::{Claim, Pulse, with_beats};
+use crate::base::warnings::{Detail, Topic};
+use crate::protocol::breaker::{Advice, Breaker, BreakerState};
 
 /// How the server is reached.
-enum Connector {
+pub(crate) enum Connector {
     Node(Box<Client>),
-    Cluster(Cluster),
-}
-
-/// What became of a command that has no value for an answer.
-pub(super) enum Lapse {
-    /// The server answered with an error.
-    Said(RedisError),
-    /// The connection was lost.
-    Lost(Error),
-    /// Nothing was answered.
-    Silent(Error),
-    /// It was not sent, since the breaker is open.
-    Refused(Error),
-    /// It could not be sent, or was answered in a way that it can't be.
-    Failed(Error),
-}
-
-/// Deadlines for connecting, for each command, and for the commands of one operation together.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadlines {
-    pub(super) connect: Duration,
-    pub(super) command: Duration,
-    pub(super) operation: Duration,
-}
-
-/// What a link takes from its store.
-#[derive(Clone)]
-pub(crate) struct Seams {
-    pub(crate) time: Arc<ServerTime>,
-    pub(crate) random: Arc<dyn Random>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) background: Background,
-    pub(crate) warnings: Arc<Warnings>,
+    Cluster(Cluster<Link>),
 }
 
 /// Cheap to clone; all clones are one connection.
 #[derive(Clone)]
-pub(super) struct Link(Arc<Shared>);
+pub(crate) struct Link(pub(crate) Arc<Shared>);
 
-struct Shared {
-    connector: Connector,
+pub(crate) struct Shared {
+    pub(crate) connector: Connector,
     /// Which node of a cluster it is, where it is one.
-    node: Option<Host>,
-    deadlines: Deadlines,
-    words: Words,
-    seams: Seams,
-    generations: AtomicU64,
-    breaker: watch::Sender<Breaker<Wire, Arc<Down>>>,
+    pub(crate) node: Option<Host>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) words: Words,
+    pub(crate) seams: Seams,
+    pub(crate) generations: AtomicU64,
+    pub(crate) breaker: watch::Sender<Breaker<Wire, Arc<Down>>>,
     /// How often the connection was made anew on what a server said by it.
     renewals: watch::Sender<u64>,
     /// Whether the breaker wants to be told of answers. Most of the time it does not, and they cost one look at this.
-    listens: AtomicBool,
+    pub(crate) listens: AtomicBool,
     /// The number of the task that connects. Another one takes its place where its runtime stands still, and then it may do
     /// nothing more. Changed and looked at in steps of the breaker alone.
-    task: AtomicU64,
+    pub(crate) task: AtomicU64,
     /// Whether that task lives.
-    pulse: Pulse,
+    pub(crate) pulse: Pulse,
     /// Runtimes in which no connection can be made.
-    without_io: Mutex<Vec<Id>>,
+    pub(crate) without_io: Mutex<Vec<Id>>,
     /// The connection of this generation was made in that runtime.
-    home: Mutex<Option<(u64, Id)>>,
+    pub(crate) home: Mutex<Option<(u64, Id)>>,
     /// How large a value may be.
-    limits: Limits,
+    pub(crate) limits: Limits,
     /// What the user may not run that the store needs, as of the last connection.
-    denied: Mutex<Vec<String>>,
+    pub(crate) denied: Mutex<Vec<String>>,
     /// What all keys begin with.
-    namespace: Box<str>,
+    pub(crate) namespace: Box<str>,
 }
 
 #[derive(Clone)]
-enum Wire {
+pub(crate) enum Wire {
     Node(MultiplexedConnection),
-    Cluster(Cluster),
+    Cluster(Cluster<Link>),
 }
 
 /// Why the server is not asked.
-struct Down {
+pub(crate) struct Down {
     why: Error,
     /// The same, as a command is told that was not sent.
-    refusal: Error,
+    pub(crate) refusal: Error,
 }
 
 impl Down {
-    fn new(why: Error) -> Arc<Self> {
+    pub(crate) fn new(why: Error) -> Arc<Self> {
         let refusal = why.clone().refused();
         Arc::new(Self { why, refusal })
     }
 }
 
 /// A connection to send something by.
-struct Passage {
-    generation: u64,
-    wire: Wire,
+pub(crate) struct Passage {
+    pub(crate) generation: u64,
+    pub(crate) wire: Wire,
     /// How long an answer is waited for, and until when, where that is not simply a command's deadline from now: the
     /// client sees to that itself.
-    limit: Duration,
-    until: Option<Instant>,
+    pub(crate) limit: Duration,
+    pub(crate) until: Option<Instant>,
 }
 
 impl Link {
     /// To a server. Nothing is connected yet, and nothing spawned.
-    pub(super) fn to_server(
+    pub(crate) fn to_server(
         client: Client,
         deadlines: Deadlines,
         words: Words,
@@ -155,7 +119,7 @@ impl Link {
     }
 
     /// To a cluster, which is found by any of these.
-    pub(super) fn to_cluster(
+    pub(crate) fn to_cluster(
         seeds: Vec<Host>,
         client: impl Fn(&Host) -> RedisResult<Client> + Send + Sync + 'static,
         deadlines: Deadlines,
@@ -164,7 +128,7 @@ impl Link {
         namespace: &str,
     ) -> Self {
         let (of_nodes, told) = (seams.clone(), words.clone());
-        let dial: Dial = Box::new(move |host| {
+        let dial: Dial<Link> = Box::new(move |host| {
             let client = client(host).map_err(|e| told.of(e, deadlines.connect))?;
             let connector = Connector::Node(Box::new(client));
             let (node, words) = (Some(host.clone()), told.clone());
@@ -218,7 +182,7 @@ impl Link {
     }
 
     /// Connects, or gives the reason why the first attempt failed.
-    pub(super) async fn connect(&self) -> Result<(), Error> {
+    pub(crate) async fn connect(&self) -> Result<(), Error> {
         runtime::fit()?;
         // The attempt has the deadline for connecting; this one is for a runtime that never polls it.
         let Deadlines {
@@ -232,7 +196,7 @@ impl Link {
     }
 
     /// Waits until there is a connection, or gives the reason why there is none.
-    pub(super) async fn ready(&self, until: Instant) -> Result<(), Error> {
+    pub(crate) async fn ready(&self, until: Instant) -> Result<(), Error> {
         let waits = until.saturating_duration_since(Instant::now());
         match tokio::time::timeout_at(until, self.0.connected()).await {
             Ok(connected) => connected.map(drop).map_err(|down| down.why.clone()),
@@ -241,7 +205,7 @@ impl Link {
     }
 
     /// Why the server is not asked, where it is not.
-    pub(super) fn why(&self) -> Option<Error> {
+    pub(crate) fn why(&self) -> Option<Error> {
         match self.0.breaker.borrow().advice() {
             Advice::Refuse(down) => Some(down.why.clone()),
             Advice::Send(..) | Advice::Wait => None,
@@ -249,32 +213,32 @@ impl Link {
     }
 
     /// See [`Breaker::silence`].
-    pub(super) fn silence(&self) -> Option<(u32, u64)> {
+    pub(crate) fn silence(&self) -> Option<(u32, u64)> {
         self.0.breaker.borrow().silence()
     }
 
     /// Starts connecting in the background, where there is a runtime to do it in; else the first command does.
-    pub(super) fn connect_in_background(&self) {
+    pub(crate) fn connect_in_background(&self) {
         if self.0.seams.background.has_runtime() {
             self.0.step(Breaker::start);
         }
     }
 
     /// Changes when the address has led to another server, perhaps: the connection was made anew on what a server said by it.
-    pub(super) fn renewals(&self) -> watch::Receiver<u64> {
+    pub(crate) fn renewals(&self) -> watch::Receiver<u64> {
         self.0.renewals.subscribe()
     }
 
-    pub(super) fn is_cluster(&self) -> bool {
+    pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.0.connector, Connector::Cluster(..))
     }
 
-    pub(super) fn state(&self) -> BreakerState {
+    pub(crate) fn state(&self) -> BreakerState {
         self.0.breaker.borrow().state()
     }
 
     /// Lets go of the connection, and makes no other. What was sent by it is still answered: the last of these closes it.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let (why, refusal) = (Error::closed(), Error::closed());
         let down = Arc::new(Down { why, refusal });
         self.0.breaker.send_modify(|breaker| breaker.close(down));
@@ -284,7 +248,7 @@ impl Link {
     }
 
     /// Returns once commands are not refused, or never will be sent again. The future does not keep the link.
-    pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut watch = self.0.breaker.subscribe();
         async move {
             // An error says that the link is gone.
@@ -295,17 +259,17 @@ impl Link {
     }
 
     /// An error where a value of this size is more than the server takes.
-    pub(super) fn admit(&self, size: usize) -> Result<(), Error> {
+    pub(crate) fn admit(&self, size: usize) -> Result<(), Error> {
         self.0.limits.admit(size, self.0.seams.time.sent())
     }
 
     /// The largest value that the server takes, as far as that is known.
-    pub(super) fn largest(&self) -> Option<u64> {
+    pub(crate) fn largest(&self) -> Option<u64> {
         self.0.limits.largest(self.0.seams.time.sent())
     }
 
     /// Takes note of how it went to send values of these sizes.
-    pub(super) fn note_sent<A>(&self, sizes: &[usize], answers: &mut [Result<A, Error>]) {
+    pub(crate) fn note_sent<A>(&self, sizes: &[usize], answers: &mut [Result<A, Error>]) {
         let (limits, now) = (&self.0.limits, self.0.seams.time.sent());
         let failed = sizes.iter().zip(answers.iter());
         let failed = failed.filter(|(_, answer)| answer.is_err());
@@ -339,12 +303,12 @@ impl Link {
     }
 
     /// How a key is to be read whose value may be more than the server sends.
-    pub(super) fn care(&self, key: &[u8]) -> Option<Care> {
+    pub(crate) fn care(&self, key: &[u8]) -> Option<Care> {
         self.0.limits.care(key, self.0.seams.time.sent())
     }
 
     /// Takes note of how it went to read the keys at once.
-    pub(super) fn note_read<A>(&self, keys: &[&[u8]], answer: &Result<A, Error>) {
+    pub(crate) fn note_read<A>(&self, keys: &[&[u8]], answer: &Result<A, Error>) {
         let is_closed = |error: &Error| error.closed_connection().is_some();
         if answer.as_ref().is_err_and(is_closed) {
             let (care, now) = match keys {
@@ -357,243 +321,34 @@ impl Link {
     }
 
     /// The key was read with care, and is none to be careful with.
-    pub(super) fn acquit(&self, key: &[u8]) {
+    pub(crate) fn acquit(&self, key: &[u8]) {
         self.0.limits.acquit(key);
     }
 
     /// How long an operation may take.
-    pub(super) fn operation(&self) -> Duration {
+    pub(crate) fn operation(&self) -> Duration {
         self.0.deadlines.operation
     }
 
     /// How long an operation may still take after its first command.
-    pub(super) fn rest_of_operation(&self) -> Duration {
+    pub(crate) fn rest_of_operation(&self) -> Duration {
         let Deadlines {
             command, operation, ..
         } = self.0.deadlines;
         operation.saturating_sub(command)
     }
-
-    pub(super) fn send<'s>(
-        &'s self,
-        command: &'s Cmd,
-    ) -> impl Future<Output = Result<Value, Error>> + Send + 's {
-        self.send_within(command, Duration::MAX)
-    }
-
-    /// `left` is how long the operation may still take that the command is part of.
-    pub(super) async fn send_within(&self, command: &Cmd, left: Duration) -> Result<Value, Error> {
-        let answer = self.raw(command, left).await;
-        answer.map_err(|lapse| self.told(lapse))
-    }
-
-    /// As [`send_within`](Self::send_within); what a server says is left as it said it.
-    pub(super) async fn raw(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
-        let passage = self.passage(left).await?;
-        match &passage.wire {
-            Wire::Node(node) => {
-                let mut node = node.clone();
-                let answer = match passage.until {
-                    None => node.send_packed_command(command).await,
-                    Some(until) => {
-                        in_time(until, Box::pin(node.send_packed_command(command))).await
-                    }
-                };
-                self.0
-                    .noted(&passage, answer.and_then(Value::extract_error))
-            }
-            Wire::Cluster(cluster) => {
-                let answer = cluster.send(command, passage.end()).await;
-                self.0.noted_of_cluster(&passage, cluster, answer)
-            }
-        }
-    }
-
-    /// Sends a node of a cluster a command for a key that another has, but for what moved already.
-    pub(super) async fn raw_asking(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
-        let passage = self.passage(left).await?;
-        let Wire::Node(node) = &passage.wire else {
-            return Err(Lapse::Failed(unexpected_answer()));
-        };
-        let (mut node, mut pipeline) = (node.clone(), Pipeline::with_capacity(2));
-        pipeline.cmd("ASKING").add_command(command.clone());
-        let sent = Box::pin(node.send_packed_commands(&pipeline, 1, 1));
-        let answers = in_time(passage.end(), sent).await;
-        let answers = self.0.noted(&passage, answers)?;
-        let answer = answers.into_iter().next();
-        let answer = answer.ok_or_else(|| Lapse::Failed(unexpected_answer()))?;
-        self.0.noted(&passage, answer.extract_error())
-    }
-
-    /// Sends a command to this very node of a cluster. With the answer comes by which connection it came: what a server said
-    /// by one is not for the server behind another.
-    pub(super) async fn send_to(
-        &self,
-        node: Option<&Host>,
-        command: Cmd,
-    ) -> Result<(Value, u64), Error> {
-        let told = |lapse| self.told(lapse);
-        let passage = self.passage(Duration::MAX).await.map_err(told)?;
-        let generation = passage.generation;
-        let answer = match (&passage.wire, node) {
-            (Wire::Cluster(cluster), Some(node)) => {
-                let answer = cluster.send_to(node, &command, passage.end()).await;
-                self.0.noted_of_cluster(&passage, cluster, answer)
-            }
-            _ => self.raw(&command, Duration::MAX).await,
-        };
-        Ok((answer.map_err(told)?, generation))
-    }
-
-    /// Sends a command to all primaries of a cluster.
-    pub(super) async fn send_to_primaries(
-        &self,
-        command: Cmd,
-    ) -> Result<Vec<(Host, Value)>, Error> {
-        let told = |lapse| self.told(lapse);
-        let passage = self.passage(Duration::MAX).await.map_err(told)?;
-        let Wire::Cluster(cluster) = &passage.wire else {
-            return Ok(Vec::new());
-        };
-        let answers = cluster.send_to_primaries(&command, passage.end()).await;
-        let answers = self.0.noted_of_cluster(&passage, cluster, answers);
-        answers.map_err(told)
-    }
-
-    /// Asks the nodes of a cluster who has the slots.
-    pub(super) async fn learn_nodes(&self) -> Result<(), Error> {
-        let told = |lapse| self.told(lapse);
-        let passage = self.passage(Duration::MAX).await.map_err(told)?;
-        let Wire::Cluster(cluster) = &passage.wire else {
-            return Ok(());
-        };
-        let learnt = cluster.learn(passage.end()).await;
-        let learnt = self.0.noted_of_cluster(&passage, cluster, learnt);
-        learnt.map_err(told)
-    }
-
-    /// One answer a command, in order; an error for all where nothing is known of any.
-    pub(super) async fn send_all(
-        &self,
-        pipeline: &Pipeline,
-        count: usize,
-        left: Duration,
-    ) -> Result<Vec<Result<Value, Error>>, Error> {
-        let told = |lapse| self.told(lapse);
-        let passage = self.passage(left).await.map_err(told)?;
-        let node = match &passage.wire {
-            Wire::Node(node) => node,
-            Wire::Cluster(cluster) => {
-                let end = passage.end();
-                let sent = pipeline
-                    .cmd_iter()
-                    .map(|command| cluster.send(command, end));
-                let answers = join_all(sent).await.into_iter();
-                let noted = answers.map(|answer| {
-                    let answer = self.0.noted_of_cluster(&passage, cluster, answer);
-                    answer.map_err(told)
-                });
-                return Ok(noted.collect());
-            }
-        };
-        let mut node = node.clone();
-        let answers = match passage.until {
-            None => node.send_packed_commands(pipeline, 0, count).await,
-            Some(until) => {
-                let sent = Box::pin(node.send_packed_commands(pipeline, 0, count));
-                in_time(until, sent).await
-            }
-        };
-        let answers = self.0.noted(&passage, answers).map_err(told)?;
-        if answers.len() != count {
-            return Err(unexpected_answer());
-        }
-        let noted = answers.into_iter().map(|answer| {
-            let answer = self.0.noted(&passage, answer.extract_error());
-            answer.map_err(told)
-        });
-        Ok(noted.collect())
-    }
-
-    /// As an error.
-    pub(super) fn told(&self, lapse: Lapse) -> Error {
-        match lapse {
-            Lapse::Said(error) => {
-                let strays = error.redirect_node().is_some();
-                match self.0.connector {
-                    Connector::Node(_) if strays && self.0.node.is_none() => Error::config(
-                        "the server is a node of a cluster, and the key is on another: write `valkey+cluster://`, or set \
-                         VALKEY_CLUSTER=true",
-                    ),
-                    _ => {
-                        let error = self.0.words.of(error, self.0.deadlines.command);
-                        self.0.naming(error)
-                    }
-                }
-            }
-            Lapse::Lost(error)
-            | Lapse::Silent(error)
-            | Lapse::Refused(error)
-            | Lapse::Failed(error) => error,
-        }
-    }
-
-    /// The connection, waited for no longer than a command may take.
-    async fn passage(&self, left: Duration) -> Result<Passage, Lapse> {
-        let command = self.0.deadlines.command;
-        let limit = left.min(command);
-        runtime::fit().map_err(Lapse::Failed)?;
-        let refused = match self.0.breaker.borrow().advice() {
-            Advice::Send(wire, generation) => {
-                return Ok(Passage {
-                    generation,
-                    wire: wire.clone(),
-                    limit,
-                    until: (limit < command).then(|| after(limit)),
-                });
-            }
-            Advice::Refuse(down) => Some(down.clone()),
-            Advice::Wait => None,
-        };
-        let until = after(limit);
-        if let Some(down) = refused {
-            let Some(claim) = self.0.claim() else {
-                self.0.seams.counters.refused();
-                return Err(Lapse::Refused(down.refusal.clone()));
-            };
-            // Nobody tries to connect, though it is time: this caller does, and waits for what comes of it.
-            Box::pin(self.0.see_to_connecting(claim, until)).await;
-        }
-        match tokio::time::timeout_at(until, self.0.connected()).await {
-            Ok(Ok((wire, generation))) => Ok(Passage {
-                generation,
-                wire,
-                limit,
-                until: Some(until),
-            }),
-            Ok(Err(down)) => {
-                self.0.seams.counters.refused();
-                Err(Lapse::Refused(down.refusal.clone()))
-            }
-            Err(_) => {
-                let error = self.0.named(timed_out(limit).context("still connecting"));
-                self.0.unanswered(None, &error);
-                Err(Lapse::Silent(error))
-            }
-        }
-    }
 }
 
 impl Passage {
     /// Until when an answer is waited for.
-    fn end(&self) -> Instant {
+    pub(crate) fn end(&self) -> Instant {
         self.until.unwrap_or_else(|| after(self.limit))
     }
 }
 
 impl Shared {
     /// Makes a step of the breaker, and does what follows from it. True if it changed more than a number.
-    fn step(self: &Arc<Self>, step: impl FnOnce(&mut Breaker<Wire, Arc<Down>>)) -> bool {
+    pub(crate) fn step(self: &Arc<Self>, step: impl FnOnce(&mut Breaker<Wire, Arc<Down>>)) -> bool {
         let (mut opens, mut connects, mut task) = (false, false, 0);
         let changed = self.breaker.send_if_modified(|breaker| {
             let (phase, state, connecting) = (breaker.phase(), breaker.state(), breaker.connects());
@@ -641,12 +396,12 @@ impl Shared {
     }
 
     /// A claim to connect in place of a task that gave no sign of life.
-    fn claim(&self) -> Option<Claim> {
+    pub(crate) fn claim(&self) -> Option<Claim> {
         self.pulse.claim(self.seams.time.sent())
     }
 
     /// Has a task of this runtime connect in place of one that gave no sign of life.
-    fn take_over(self: &Arc<Self>) {
+    pub(crate) fn take_over(self: &Arc<Self>) {
         let mut task = None;
         self.step(|breaker| {
             if breaker.connects() {
@@ -662,48 +417,7 @@ impl Shared {
         }
     }
 
-    fn next_task(&self) -> u64 {
-        self.task.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Sees to it that there is an attempt to connect, and waits until it has ended, or until then.
-    async fn see_to_connecting(self: &Arc<Self>, claim: Claim, until: Instant) {
-        let attempt = async {
-            let mut watch = self.breaker.subscribe();
-            let changed = tokio::time::timeout(MOMENT, watch.changed()).await.is_ok();
-            if !changed && !self.pulse.lives(claim) {
-                self.take_over();
-            }
-            // An error says that the link is gone.
-            let _ = watch
-                .wait_for(|breaker| breaker.state() != BreakerState::HalfOpen)
-                .await;
-        };
-        // Beyond that it is refused as it would have been.
-        let _ = tokio::time::timeout_at(until, attempt).await;
-    }
-
-    /// Waits until there is a connection or commands are refused.
-    async fn connected(self: &Arc<Self>) -> Result<(Wire, u64), Arc<Down>> {
-        let mut watch = self.breaker.subscribe();
-        loop {
-            match watch.borrow_and_update().advice() {
-                Advice::Send(wire, generation) => return Ok((wire.clone(), generation)),
-                Advice::Refuse(down) => return Err(down.clone()),
-                Advice::Wait => {}
-            }
-            // Again after each change: the task that connects dies with the runtime that it was spawned in.
-            self.step(Breaker::start);
-            match tokio::time::timeout(BEAT, watch.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Down::new(Error::closed())),
-                Err(_) if self.claim().is_some() => self.take_over(),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn unanswered(self: &Arc<Self>, by: Option<u64>, error: &Error) {
+    pub(crate) fn unanswered(self: &Arc<Self>, by: Option<u64>, error: &Error) {
         let now = self.seams.time.sent();
         self.step(|breaker| {
             breaker.unanswered(by, now, || {
@@ -730,7 +444,11 @@ impl Shared {
     }
 
     /// Takes note of what an answer, or none, says of the connection.
-    fn noted<T>(self: &Arc<Self>, passage: &Passage, answer: RedisResult<T>) -> Result<T, Lapse> {
+    pub(crate) fn noted<T>(
+        self: &Arc<Self>,
+        passage: &Passage,
+        answer: RedisResult<T>,
+    ) -> Result<T, Lapse> {
         let Passage {
             generation, limit, ..
         } = *passage;
@@ -762,10 +480,10 @@ impl Shared {
     }
 
     /// The same of an answer of a cluster, whose nodes have taken note already.
-    fn noted_of_cluster<T>(
+    pub(crate) fn noted_of_cluster<T>(
         self: &Arc<Self>,
         passage: &Passage,
-        cluster: &Cluster,
+        cluster: &Cluster<Link>,
         answer: Result<T, Lapse>,
     ) -> Result<T, Lapse> {
         match &answer {
@@ -811,202 +529,6 @@ impl Shared {
                 Some(&error),
             );
         }
-    }
-
-    /// Says which node of a cluster it is.
-    fn named(&self, error: Error) -> Error {
-        match &self.node {
-            Some(node) => error.context(node),
-            None => error,
-        }
-    }
-
-    /// Says so where a connection that was lost belonged to another runtime: it ends with that.
-    fn of_another_runtime(&self, generation: u64, error: Error) -> Error {
-        let home = *lock(&self.home);
-        match (home, runtime::current()) {
-            (Some((made, home)), Some(here)) if made == generation && home != here => error.context(
-                "the connection was made in another tokio runtime, and ends with that (`Builder::runtime` names one that lasts)",
-            ),
-            _ => error,
-        }
-    }
-
-    /// Names what the user may not run, where the server does not.
-    fn naming(&self, error: Error) -> Error {
-        let denied = lock(&self.denied);
-        match error.to_string().contains("to run the '") || denied.is_empty() {
-            true => error,
-            false => {
-                let names = denied.join(", ");
-                error.context(format_args!("the user may not run {names}"))
-            }
-        }
-    }
-
-    fn answered(self: &Arc<Self>, generation: u64) {
-        if self.listens.load(Ordering::Relaxed) {
-            self.step(|breaker| breaker.answered(generation));
-        }
-    }
-
-    /// As [`attempt`](Self::attempt), where the runtime lets a connection be made: tokio panics where it does not.
-    async fn attempt_here(self: &Arc<Self>) -> Result<(u64, Wire), Error> {
-        runtime::fit()?;
-        let here = runtime::current();
-        if here.is_some_and(|here| lock(&self.without_io).contains(&here)) {
-            return Err(runtime::without_io());
-        }
-        let attempt = AssertUnwindSafe(self.attempt()).catch_unwind().await;
-        let attempt = attempt.unwrap_or_else(|_| {
-            lock(&self.without_io).extend(here);
-            Err(runtime::without_io())
-        });
-        if let Ok((generation, _)) = &attempt {
-            *lock(&self.home) = here.map(|here| (*generation, here));
-        }
-        attempt
-    }
-
-    /// Connects once, and learns the server's time.
-    async fn attempt(self: &Arc<Self>) -> Result<(u64, Wire), Error> {
-        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-        let Deadlines {
-            connect, command, ..
-        } = self.deadlines;
-        let wire = match &self.connector {
-            Connector::Node(client) => {
-                let config = self
-                    .config()
-                    .set_push_sender(on_disconnect(Arc::downgrade(self), generation));
-                let connected = client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await;
-                let told = |error| self.words.of_handshake(error, connect);
-                Wire::Node(connected.map_err(told)?)
-            }
-            Connector::Cluster(cluster) => {
-                let discovered = Box::pin(cluster.discover(after(connect)));
-                discovered.await?;
-                Wire::Cluster(cluster.clone())
-            }
-        };
-        if self.node.is_some() {
-            return Ok((generation, wire));
-        }
-        let (sent, ask) = (self.seams.time.sent(), time_command());
-        let answer = match &wire {
-            Wire::Node(node) => {
-                let answer = node.clone().send_packed_command(&ask).await;
-                answer.and_then(Value::extract_error).map_err(Lapse::Said)
-            }
-            Wire::Cluster(cluster) => cluster.send(&ask, after(command)).await,
-        };
-        let told = |lapse| match lapse {
-            Lapse::Said(error) => self.words.of(error, command),
-            Lapse::Lost(error)
-            | Lapse::Silent(error)
-            | Lapse::Refused(error)
-            | Lapse::Failed(error) => error,
-        };
-        match answer.map_err(told).and_then(time_of) {
-            Ok(time) => self.seams.time.learn(sent, time),
-            Err(error) if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) => {
-                return Err(error);
-            }
-            // That is told with all else that the user may not do.
-            Err(error) if error.kind() == ErrorKind::Auth => {}
-            Err(error) => self.warn("the server does not tell its time", Some(&error)),
-        }
-        self.ask_around(&wire).await;
-        Ok((generation, wire))
-    }
-
-    /// Learns what the user may not do, and how large a value may be. A server that does not say is asked all the same.
-    async fn ask_around(&self, wire: &Wire) {
-        let command = self.deadlines.command;
-        let [by_body, by_digest] = rights::commands(&self.namespace);
-        let commands = [by_body, by_digest, limits::command()];
-        let mut answers = Vec::with_capacity(commands.len());
-        match wire {
-            Wire::Node(node) => {
-                let mut pipeline = Pipeline::with_capacity(commands.len());
-                commands.iter().for_each(|command| {
-                    pipeline.add_command(command.clone());
-                });
-                let mut sent = node.clone();
-                match sent
-                    .send_packed_commands(&pipeline, 0, commands.len())
-                    .await
-                {
-                    Ok(values) => answers.extend(values.into_iter().map(|value| {
-                        let answer = value.extract_error();
-                        answer.map_err(|error| self.words.of(error, command))
-                    })),
-                    Err(_) => return,
-                }
-            }
-            // Each goes to some node.
-            Wire::Cluster(cluster) => {
-                for one in &commands {
-                    let answer = Box::pin(cluster.send(one, after(command))).await;
-                    answers.push(answer.map_err(|lapse| match lapse {
-                        Lapse::Said(error) => self.words.of(error, command),
-                        Lapse::Lost(error)
-                        | Lapse::Silent(error)
-                        | Lapse::Refused(error)
-                        | Lapse::Failed(error) => error,
-                    }));
-                }
-            }
-        }
-        let Ok([by_body, by_digest, limits]) = <[_; 3]>::try_from(answers) else {
-            return;
-        };
-        self.limits.learn(&limits.unwrap_or(Value::Nil));
-        self.tell_denied(rights::denied(&[by_body, by_digest]));
-    }
-
-    fn tell_denied(&self, denied: Vec<String>) {
-        let mut known = lock(&self.denied);
-        if *known != denied && !denied.is_empty() {
-            let names = denied.join(", ");
-            tracing::error!(
-                "error.type" = ErrorKind::Auth.as_str(),
-                "the user may not run {names}: what needs that fails, as loads that are to be stored, guards of writes, deletions \
-                 and limits do. The commands that a user needs are listed in docs/operations.md"
-            );
-        }
-        *known = denied;
-    }
-
-    /// The task that connects lives, unless another has taken its place.
-    fn beat(&self, task: u64) {
-        if self.task.load(Ordering::Relaxed) == task {
-            self.pulse.beat(self.seams.time.sent());
-        }
-    }
-
-    fn can_connect_here(&self) -> bool {
-        let is_without = |here| lock(&self.without_io).contains(&here);
-        runtime::has_timers() && !runtime::current().is_some_and(is_without)
-    }
-
-    fn warn(&self, what: &'static str, error: Option<&Error>) {
-        let (of, kind) = (None, error.map(Error::kind));
-        self.seams
-            .warnings
-            .warn(Topic { of, what, kind }, || match (error, &self.node) {
-                (Some(error), _) => Detail::text(error),
-                (None, Some(node)) => Detail::text(node),
-                (None, None) => Detail::default(),
-            });
-    }
-
-    fn config(&self) -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.deadlines.connect))
-            .set_response_timeout(Some(self.deadlines.command))
     }
 }
 
@@ -1114,19 +636,12 @@ fn is_answer(error: &RedisError) -> bool {
 }
 
 /// A panic under these locks leaves what they hold whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn after(time: Duration) -> Instant {
-    let now = Instant::now();
-    // What can't be told as a moment is as good as never: a day from now.
-    let day = Duration::from_secs(24 * 60 * 60);
-    now.checked_add(time).unwrap_or(now + day)
-}
-
 /// Waits for an answer until then.
-async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     until: Instant,
     answer: impl Future<Output = RedisResult<T>>,
 ) -> RedisResult<T> {
@@ -1136,7 +651,7 @@ async fn in_time<T>(
 }
 
 /// The connection itself tells when it is lost, also while no command is under way; and when it ends with its runtime.
-fn on_disconnect(
+pub(crate) fn on_disconnect(
     link: Weak<Shared>,
     generation: u64,
 ) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> {
@@ -1166,15 +681,57 @@ impl Drop for Ends {
     }
 }
 
-pub(super) fn time_command() -> Cmd {
+pub(crate) fn time_command() -> Cmd {
     redis::cmd("TIME")
 }
 
 /// The microseconds since the epoch in an answer to `TIME`.
-pub(super) fn time_of(answer: Value) -> Result<u64, Error> {
+pub(crate) fn time_of(answer: Value) -> Result<u64, Error> {
     let (seconds, micros): (u64, u64) =
         redis::from_redis_value(answer).map_err(|_| unexpected_answer())?;
     Ok(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
+impl NodeLink for Link {
+    async fn ready(&self, until: Instant) -> Result<(), Error> {
+        self.ready(until).await
+    }
+
+    fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.closed()
+    }
+
+    async fn raw(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
+        self.raw(command, left).await
+    }
+
+    async fn raw_asking(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
+        self.raw_asking(command, left).await
+    }
+
+    fn why(&self) -> Option<Error> {
+        self.why()
+    }
+
+    fn silence(&self) -> Option<(u32, u64)> {
+        self.silence()
+    }
+
+    fn told(&self, lapse: Lapse) -> Error {
+        self.told(lapse)
+    }
+
+    fn connect_in_background(&self) {
+        self.connect_in_background();
+    }
+
+    fn state(&self) -> BreakerState {
+        self.state()
+    }
+
+    fn close(&self) {
+        self.close();
+    }
 }
 
 impl fmt::Debug for Link {

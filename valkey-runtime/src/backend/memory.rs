@@ -12,11 +12,15 @@ use bytes::Bytes;
 use quick_cache::sync::{self, Cache};
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
-use super::{Found, Write};
-use crate::limiter::{self, Ask, Then, Verdict};
-use crate::tracking::Hub;
-use crate::transition::{self, Change, Life, Placing, Tick, Verb};
-use crate::{Clock, Error, ErrorKind};
+use crate::backend::hub::Hub;
+use crate::backend::write::Write;
+use crate::base::clock::Clock;
+use crate::base::error::{Error, ErrorKind};
+use crate::protocol::found::Found;
+use crate::protocol::rate;
+use crate::protocol::rate::{Ask, Then, Verdict};
+use crate::protocol::transition;
+use crate::protocol::transition::{Change, Life, Placing, Tick, Verb};
 
 /// What an entry is taken to cost besides its key and its bytes.
 const OVERHEAD: usize = 96;
@@ -136,8 +140,8 @@ impl Memory {
         }
     }
 
-    /// See [`Keys`](super::Keys).
-    pub(super) fn keys(&self) -> MemoryKeys<'_> {
+    /// See [`Keys`](crate::backend::keys::Keys).
+    pub(crate) fn keys(&self) -> MemoryKeys<'_> {
         MemoryKeys {
             memory: self,
             entries: self.cache.iter(),
@@ -209,7 +213,7 @@ impl Memory {
         let _lock = self.lock(key);
         let entry = self.live(key);
         let state = entry.as_ref().map(|entry| &*entry.bytes);
-        let (verdict, then) = limiter::decide(state, ask, self.now_micros());
+        let (verdict, then) = rate::decide(state, ask, self.now_micros());
         match then {
             Then::Keep => {}
             Then::Remove => drop(self.cache.remove(key)),
@@ -301,7 +305,7 @@ impl Memory {
 }
 
 /// The keys of the process, of which a look takes no copy: an entry has its place as long as it is there.
-pub(super) struct MemoryKeys<'m> {
+pub(crate) struct MemoryKeys<'m> {
     memory: &'m Memory,
     entries: Entries<'m>,
 }
@@ -311,7 +315,7 @@ type Key = Box<[u8]>;
 
 impl MemoryKeys<'_> {
     /// The keys of the next entries, that many. `None` after the last.
-    pub(super) fn page(&mut self, count: usize) -> Option<Vec<Vec<u8>>> {
+    pub(crate) fn page(&mut self, count: usize) -> Option<Vec<Vec<u8>>> {
         let entries: Vec<_> = self.entries.by_ref().take(count.max(1)).collect();
         let live = |(key, entry): (Key, Entry)| self.memory.is_live(&entry).then(|| key.into_vec());
         (!entries.is_empty()).then(|| entries.into_iter().filter_map(live).collect())
@@ -336,9 +340,9 @@ impl fmt::Debug for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ManualClock;
-    use crate::tracking::Invalidation;
-    use crate::transition::Put;
+    use crate::base::clock::ManualClock;
+    use crate::protocol::transition::Put;
+    use crate::schema::invalidation::Invalidation;
     use std::collections::HashSet;
     use std::time::Duration;
 
@@ -412,7 +416,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::OutOfMemory);
     }
 
-    fn told(buffer: &crate::tracking::Buffer) -> Vec<Vec<u8>> {
+    fn told(buffer: &crate::backend::buffer::Buffer) -> Vec<Vec<u8>> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         let mut keys = Vec::new();
         while let std::task::Poll::Ready(Some(Invalidation::Key(key))) = buffer.poll(&mut context) {
@@ -474,7 +478,7 @@ mod tests {
             let threads: Vec<_> = (0..8)
                 .map(|_| {
                     scope.spawn(|| {
-                        let header = crate::envelope::Header::value(1, 7).to_bytes();
+                        let header = crate::protocol::envelope::Header::value(1, 7).to_bytes();
                         let put = Put {
                             version: 1,
                             bytes: &header,

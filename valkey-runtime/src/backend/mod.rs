@@ -3,85 +3,52 @@
 //! A backend deals in bytes: it knows keys, entries and times to live, and of types nothing. Errors come without
 //! operation and key; the store adds them.
 
-mod breaker;
-mod cluster;
-#[cfg(test)]
-mod differential;
-mod failure;
-mod keys;
-mod limits;
-mod link;
-mod memory;
-mod rights;
-mod script;
-mod server;
-mod slots;
-mod time;
-mod topology;
-mod tracker;
+pub(crate) mod connecting;
+pub(crate) mod delivery;
+pub(crate) mod seams;
+pub(crate) mod sending;
+pub(crate) mod tag_clock;
+pub(crate) mod withheld;
+use crate::backend::write::Write;
+pub(crate) mod target;
+pub(crate) mod write;
+use crate::protocol::found::Found;
+pub(crate) mod buffer;
+pub(crate) mod cluster;
+pub(crate) mod failure;
+pub(crate) mod faults;
+pub(crate) mod gateway;
+pub(crate) mod hub;
+pub(crate) mod invalidations;
+pub(crate) mod keys;
+pub(crate) mod limits;
+pub(crate) mod link;
+pub(crate) mod memory;
+pub(crate) mod rights;
+pub(crate) mod script;
+pub(crate) mod server;
+pub(crate) mod slots;
+pub(crate) mod time;
+pub(crate) mod topology;
+pub(crate) mod tracker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use crate::backend::keys::Keys;
+use crate::backend::memory::Memory;
+use crate::backend::server::Server;
+use crate::backend::tracker::Interest;
+pub(crate) use crate::protocol::breaker::BreakerState;
+use crate::protocol::breaker::pause;
+use crate::protocol::scope::Scope;
 
-pub use breaker::BreakerState;
-pub(crate) use breaker::pause;
-pub(crate) use keys::{Keys, Scope};
-pub(crate) use link::Seams;
-pub(crate) use memory::Memory;
-pub(crate) use server::{Host, Server, ServerConfig, Target, TlsConfig};
-pub(crate) use time::ServerTime;
-pub(crate) use tracker::Interest;
-
-use crate::Error;
-use crate::envelope::HEAD;
-use crate::limiter::{Ask, Verdict};
-use crate::tracking::{Buffer, Hub};
-use crate::transition::{Placing, Tick, Verb};
-
-/// What lies under a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    Nothing,
-    Entry(Bytes),
-    /// Another type of the server's: a list, a hash.
-    Foreign,
-    /// A value or an absence that is for another key. Said by a [`Front`](crate::front::Front).
-    Misplaced(Bytes),
-    /// Not to be known, since a deletion of the key waits for the server. What a [`Front`](crate::front::Front) says in
-    /// place of a backend.
-    Withheld,
-    /// A value or an absence with this stamp that may be older than a deletion which was lost. Said by a `Front`, too.
-    Outdated(u64),
-}
-
-/// What is done to one of many keys.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Write<'a> {
-    /// Stores an entry, whatever is there, for so many milliseconds; none for never. True.
-    Set {
-        bytes: &'a [u8],
-        ttl: Option<u64>,
-    },
-    Apply(Verb<'a>),
-}
-
-impl Write<'_> {
-    /// How many bytes are stored.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Write::Set { bytes, .. } => bytes.len(),
-            Write::Apply(
-                Verb::SetIfAbsent(put, _)
-                | Verb::SetIfPresent(put, _)
-                | Verb::Fill { put, .. }
-                | Verb::StoreThrough { put, .. },
-            ) => put.bytes.len(),
-            Write::Apply(_) => 0,
-        }
-    }
-}
+use crate::backend::buffer::Buffer;
+use crate::backend::hub::Hub;
+use crate::base::error::Error;
+use crate::protocol::envelope::HEAD;
+use crate::protocol::rate::{Ask, Verdict};
+use crate::protocol::transition::{Placing, Tick, Verb};
 
 #[derive(Debug)]
 pub(crate) enum Backend {
@@ -373,10 +340,10 @@ impl Backend {
 /// and others are at their turn meanwhile.
 async fn in_process<T>(answer: impl FnOnce() -> T) -> T {
     #[cfg(test)]
-    crate::loading::schedule::point().await;
+    crate::model::schedule::point().await;
     let answer = answer();
     #[cfg(test)]
-    crate::loading::schedule::point().await;
+    crate::model::schedule::point().await;
     answer
 }
 

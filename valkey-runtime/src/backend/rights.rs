@@ -5,13 +5,13 @@
 
 use redis::{Cmd, Value};
 
-use super::script::digest;
-use crate::{Error, ErrorKind};
+use crate::backend::script::digest;
+use crate::base::error::{Error, ErrorKind};
 
 const PROBE: &str = include_str!("../scripts/rights.lua");
 
 /// The commands that find it out, at a key of this namespace. The second is for the right to call a script by its digest.
-pub(super) fn commands(namespace: &str) -> [Cmd; 2] {
+pub(crate) fn commands(namespace: &str) -> [Cmd; 2] {
     let call = |name: &str, script: &str| {
         let mut command = redis::cmd(name);
         command.arg(script).arg(0);
@@ -23,7 +23,7 @@ pub(super) fn commands(namespace: &str) -> [Cmd; 2] {
 
 /// The names of the commands that the user may not run, from the answers to [`commands`]. A server that answers otherwise has told
 /// nothing.
-pub(super) fn denied(answers: &[Result<Value, Error>; 2]) -> Vec<String> {
+pub(crate) fn denied(answers: &[Result<Value, Error>; 2]) -> Vec<String> {
     let [by_body, by_digest] = answers;
     let mut denied = Vec::new();
     for (name, answer) in [("EVAL", by_body), ("EVALSHA", by_digest)] {

@@ -8,11 +8,13 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-use crate::envelope::placeholder::{Lease, Name};
-use crate::limiter::{Act, Ask};
-use crate::transition::{Hold, Placing, Put, Raise, Rejected, Tick, Touch, Verb, epoch_life};
+use crate::protocol::envelope::placeholder::{Lease, Name};
+use crate::protocol::rate::{Act, Ask};
+use crate::protocol::transition::{
+    Hold, Placing, Put, Raise, Rejected, Tick, Touch, Verb, epoch_life,
+};
 
-pub(super) struct Script {
+pub(crate) struct Script {
     body: &'static str,
     digest: String,
 }
@@ -41,13 +43,13 @@ script!(CLOCK: "clock");
 script!(LIMIT: "limit");
 
 /// What a server calls a script by.
-pub(super) fn digest(body: &str) -> String {
+pub(crate) fn digest(body: &str) -> String {
     sha1_smol::Sha1::from(body).digest().to_string()
 }
 
 /// How a script is called: by its digest, or with its body where the server does not know it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
+pub(crate) enum Call {
     Digest,
     Body,
 }
@@ -72,7 +74,7 @@ impl Script {
 }
 
 /// The command that has the server apply the verb.
-pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
+pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
     match verb {
         Verb::SetIfAbsent(put, stamp) => set_if(call, key, "absent", put, *stamp),
         Verb::SetIfPresent(put, stamp) => set_if(call, key, "present", put, *stamp),
@@ -166,7 +168,7 @@ pub(super) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
 }
 
 /// The command that has the server apply the verb, and answer with the entry.
-pub(super) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
+pub(crate) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
     match *verb {
         Placing::Lease {
             token,
@@ -227,7 +229,7 @@ fn on_lease(call: Call, key: &[u8], lease: Lease, what: &str, size: usize) -> Cm
 }
 
 /// The command that asks this of the clock of a namespace, and has the server tell it.
-pub(super) fn clock_command(call: Call, key: &[u8], tick: Tick) -> Cmd {
+pub(crate) fn clock_command(call: Call, key: &[u8], tick: Tick) -> Cmd {
     let mut command = CLOCK.command(call, key, 24);
     match tick {
         Tick::Read => command.arg("read"),
@@ -238,7 +240,7 @@ pub(super) fn clock_command(call: Call, key: &[u8], tick: Tick) -> Cmd {
 }
 
 /// The command that has the server count what is asked of a limit.
-pub(super) fn limit_command(call: Call, key: &[u8], ask: &Ask) -> Cmd {
+pub(crate) fn limit_command(call: Call, key: &[u8], ask: &Ask) -> Cmd {
     let mut command = LIMIT.command(call, key, 96);
     command.arg("limit").arg(match ask.act {
         Act::Take => "take",

@@ -5,39 +5,42 @@
 //!
 //! An operation is over in a time of its own, whatever commands it takes: a script that the server did not know is sent once
 //! more, within what is left.
+//!
+//! Long because it has one method for each request, beside the commands they send.
 
+use crate::backend::target::{Host, ServerConfig, Target};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{
-    Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    RedisConnectionInfo, Value,
-};
+use redis::{Cmd, Pipeline, Value};
 
-use super::breaker::BreakerState;
-use super::failure::{Words, unexpected_answer};
-use super::keys::{Scope, ServerKeys};
-use super::limits::{self, CAREFUL, Care};
-use super::link::{Deadlines, Link, Seams, time_command, time_of};
-use super::script::{self, Call};
-use super::time::ServerTime;
-use super::tracker::{Interest, Tracker};
-use super::{Found, Write};
-use crate::background::Background;
-use crate::config::Secret;
-use crate::envelope::HEAD;
-use crate::limiter::{self, Ask, Verdict};
-use crate::trace::Peer;
-use crate::tracking::{Buffer, Hub};
-use crate::transition::{Placing, Tick, Verb, recent_clock};
-use crate::{Error, ErrorKind};
+use crate::backend::buffer::Buffer;
+use crate::backend::failure::{Words, unexpected_answer};
+use crate::backend::hub::Hub;
+use crate::backend::keys::ServerKeys;
+use crate::backend::limits;
+use crate::backend::limits::{CAREFUL, Care};
+use crate::backend::link::{Link, time_command, time_of};
+use crate::backend::script;
+use crate::backend::script::Call;
+use crate::backend::seams::{Deadlines, Seams};
+use crate::backend::time::ServerTime;
+use crate::backend::tracker::{Interest, Tracker};
+use crate::backend::write::Write;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::tasks::Background;
+use crate::protocol::breaker::BreakerState;
+use crate::protocol::envelope::HEAD;
+use crate::protocol::found::Found;
+use crate::protocol::rate;
+use crate::protocol::rate::{Ask, Verdict};
+use crate::protocol::scope::Scope;
+use crate::protocol::transition::{Placing, Tick, Verb, recent_clock};
 
 /// The most keys in one command, and the most bytes of values in one pipeline (or one value that is larger).
 const CHUNK: usize = 1000;
@@ -45,56 +48,6 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks under way at a time, and commands under way at a time where each key has its own.
 const CHUNKS_UNDER_WAY: usize = 4;
 const COMMANDS_UNDER_WAY: usize = 256;
-
-/// Where the server is.
-#[derive(Clone, Debug)]
-pub(crate) enum Target {
-    Tcp(Host),
-    Unix(PathBuf),
-    Cluster(Vec<Host>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Host {
-    pub(crate) name: String,
-    pub(crate) port: u16,
-}
-
-/// What TLS goes by, in PEM. Without an authority the system's are taken.
-#[derive(Clone, Default)]
-pub(crate) struct TlsConfig {
-    pub(crate) authorities: Option<Vec<u8>>,
-    /// Certificate and key.
-    pub(crate) client: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl fmt::Debug for TlsConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsConfig")
-            .field(
-                "authorities",
-                &if self.authorities.is_some() {
-                    "given"
-                } else {
-                    "the system's"
-                },
-            )
-            .field("client_certificate", &self.client.is_some())
-            .finish()
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct ServerConfig {
-    pub(crate) target: Target,
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<Secret>,
-    pub(crate) database: i64,
-    pub(crate) tls: Option<TlsConfig>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) command_timeout: Duration,
-    pub(crate) operation_timeout: Duration,
-}
 
 pub(crate) struct Server {
     link: Link,
@@ -105,33 +58,30 @@ pub(crate) struct Server {
     encrypted: bool,
 }
 
-impl Target {
-    /// As spans say it. Of a cluster several nodes may be known, and which of them is asked is not.
-    pub(crate) fn peer(&self, database: i64) -> Peer {
-        let (address, port) = match self {
-            Target::Tcp(host) => (host.name.clone(), Some(host.port)),
-            Target::Unix(_) => (self.address(), None),
-            Target::Cluster(seeds) => match &seeds[..] {
-                [seed] => (seed.name.clone(), Some(seed.port)),
-                _ => (self.address(), None),
-            },
-        };
-        Peer {
-            address: Some(address),
-            port,
-            database: Some(database.to_string()),
-        }
-    }
-
-    fn address(&self) -> String {
-        match self {
-            Target::Tcp(host) => host.to_string(),
-            Target::Unix(path) => path.display().to_string(),
+impl ServerConfig {
+    pub(crate) fn link(
+        &self,
+        deadlines: Deadlines,
+        words: Words,
+        seams: Seams,
+        namespace: &str,
+    ) -> redis::RedisResult<Link> {
+        let client = match &self.target {
+            Target::Tcp(host) => self.node(host)?,
+            Target::Unix(path) => self.socket(path)?,
             Target::Cluster(seeds) => {
-                let seeds: Vec<_> = seeds.iter().map(Host::to_string).collect();
-                seeds.join(",")
+                // What is wrong with the settings is wrong with each node.
+                for seed in seeds {
+                    self.node(seed)?;
+                }
+                let (seeds, config) = (seeds.clone(), self.clone());
+                let client = move |host: &Host| config.node(host);
+                return Ok(Link::to_cluster(
+                    seeds, client, deadlines, words, seams, namespace,
+                ));
             }
-        }
+        };
+        Ok(Link::to_server(client, deadlines, words, seams, namespace))
     }
 }
 
@@ -350,8 +300,8 @@ impl Server {
         }
     }
 
-    /// See [`Keys`](super::Keys).
-    pub(super) fn keys(&self, scope: &Scope) -> ServerKeys<'_> {
+    /// See [`Keys`](crate::backend::keys::Keys).
+    pub(crate) fn keys(&self, scope: &Scope) -> ServerKeys<'_> {
         ServerKeys::new(&self.link, scope)
     }
 
@@ -765,8 +715,8 @@ fn verdict(answer: Result<Value, Error>, ask: &Ask) -> Result<Verdict, Error> {
     let Value::BulkString(answer) = answer? else {
         return Err(unexpected_answer());
     };
-    let (now, state) = limiter::answered(&answer).ok_or_else(unexpected_answer)?;
-    Ok(limiter::decide(Some(state), ask, now).0)
+    let (now, state) = rate::answered(&answer).ok_or_else(unexpected_answer)?;
+    Ok(rate::decide(Some(state), ask, now).0)
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {
@@ -849,118 +799,6 @@ fn by_key(keys: &[&[u8]]) -> Vec<Vec<usize>> {
         }
     }
     turns
-}
-
-impl ServerConfig {
-    fn link(
-        &self,
-        deadlines: Deadlines,
-        words: Words,
-        seams: Seams,
-        namespace: &str,
-    ) -> redis::RedisResult<Link> {
-        let client = match &self.target {
-            Target::Tcp(host) => self.node(host)?,
-            Target::Unix(path) => self.socket(path)?,
-            Target::Cluster(seeds) => {
-                // What is wrong with the settings is wrong with each node.
-                for seed in seeds {
-                    self.node(seed)?;
-                }
-                let (seeds, config) = (seeds.clone(), self.clone());
-                let client = move |host: &Host| config.node(host);
-                return Ok(Link::to_cluster(
-                    seeds, client, deadlines, words, seams, namespace,
-                ));
-            }
-        };
-        Ok(Link::to_server(client, deadlines, words, seams, namespace))
-    }
-
-    pub(super) fn socket(&self, path: &Path) -> redis::RedisResult<Client> {
-        Client::open(self.info(ConnectionAddr::Unix(path.to_owned()))?)
-    }
-
-    pub(super) fn node(&self, Host { name, port }: &Host) -> redis::RedisResult<Client> {
-        match &self.tls {
-            None => Client::open(self.info(ConnectionAddr::Tcp(name.clone(), *port))?),
-            #[cfg(feature = "tls")]
-            Some(tls) => {
-                let address = ConnectionAddr::TcpTls {
-                    host: name.clone(),
-                    port: *port,
-                    insecure: false,
-                    tls_params: None,
-                };
-                Client::build_with_tls(self.info(address)?, certificates(tls))
-            }
-            #[cfg(not(feature = "tls"))]
-            Some(_) => Err((
-                redis::ErrorKind::InvalidClientConfig,
-                "TLS is asked for, but valkey-runtime is built without its feature `tls`",
-            )
-                .into()),
-        }
-    }
-
-    fn info(&self, address: ConnectionAddr) -> redis::RedisResult<ConnectionInfo> {
-        let mut handshake = RedisConnectionInfo::default()
-            .set_protocol(ProtocolVersion::RESP3)
-            .set_db(self.database)
-            .set_lib_name("valkey-runtime", env!("CARGO_PKG_VERSION"));
-        if let Some(username) = &self.username {
-            handshake = handshake.set_username(username);
-        }
-        if let Some(password) = &self.password {
-            handshake = handshake.set_password(password.reveal());
-        }
-        Ok(address
-            .into_connection_info()?
-            .set_redis_settings(handshake)
-            .set_tcp_settings(self.tcp_settings()))
-    }
-
-    /// A peer that is gone without a word (a power cut, a firewall) is noticed within the deadline for connecting, by
-    /// probes where the connection is idle; without these the kernel goes on for a quarter of an hour.
-    fn tcp_settings(&self) -> TcpSettings {
-        let time = self.connect_timeout.max(Duration::from_secs(1));
-        let settings = TcpSettings::default()
-            .set_nodelay(true)
-            .set_keepalive(TcpKeepalive::new().with_time(time).with_interval(time));
-        #[cfg(target_os = "linux")]
-        let settings = settings.set_user_timeout(time);
-        settings
-    }
-}
-
-#[cfg(feature = "tls")]
-fn certificates(tls: &TlsConfig) -> redis::TlsCertificates {
-    // The client library takes the process's default provider, and panics where there is none.
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error means that another thread was quicker.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    redis::TlsCertificates {
-        client_tls: tls
-            .client
-            .as_ref()
-            .map(|(client_cert, client_key)| redis::ClientTlsConfig {
-                client_cert: client_cert.clone(),
-                client_key: client_key.clone(),
-            }),
-        root_cert: tls.authorities.clone(),
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Host { name, port } = self;
-        if name.contains(':') {
-            write!(f, "[{name}]:{port}")
-        } else {
-            write!(f, "{name}:{port}")
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! Which node of a cluster has a key, and how far the word of a node is to be believed. Without I/O; [`super::cluster`] asks.
+//! Which node of a cluster has a key, and how far the word of a node is to be believed. Without I/O; [`crate::backend::cluster`] asks.
 
 use std::time::Duration;
 
 use redis::{Arg, Cmd, RedisError, ServerErrorKind, Value};
 
-use super::breaker::micros;
-use super::server::Host;
+use crate::backend::target::Host;
+use crate::protocol::breaker::micros;
 
-pub(super) const SLOTS: usize = 16384;
+pub(crate) const SLOTS: usize = 16384;
 
 /// How long a node of a cluster may say nothing before its word is doubted. Others replace a primary that they
 /// have not heard of for `cluster-node-timeout`, of two seconds and more where it is not set lower than anyone sets it.
@@ -15,17 +15,17 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// Who has the slots of a cluster, as a node of it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slots {
+pub(crate) struct Slots {
     /// By slot, the place among the primaries.
     owners: Vec<Option<u16>>,
-    pub(super) primaries: Vec<Host>,
+    pub(crate) primaries: Vec<Host>,
     /// Of each primary, whether there is a replica that could take its place.
     replicated: Vec<bool>,
-    pub(super) replicas: Vec<Host>,
+    pub(crate) replicas: Vec<Host>,
 }
 
 impl Slots {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             owners: vec![None; SLOTS],
             primaries: Vec::new(),
@@ -35,7 +35,7 @@ impl Slots {
     }
 
     /// What is in an answer to `CLUSTER SLOTS` by the node at `asked`. `None` where it is something else.
-    pub(super) fn parse(answer: &Value, asked: &Host) -> Option<Self> {
+    pub(crate) fn parse(answer: &Value, asked: &Host) -> Option<Self> {
         let Value::Array(ranges) = answer else {
             return None;
         };
@@ -66,19 +66,19 @@ impl Slots {
     }
 
     /// Where among the primaries the one is that has a slot.
-    pub(super) fn owner(&self, slot: u16) -> Option<usize> {
+    pub(crate) fn owner(&self, slot: u16) -> Option<usize> {
         let owner = self.owners.get(usize::from(slot)).copied().flatten();
         owner.map(usize::from)
     }
 
     /// Whether another node could have taken the place of this primary.
-    pub(super) fn is_replicated(&self, primary: &Host) -> bool {
+    pub(crate) fn is_replicated(&self, primary: &Host) -> bool {
         let place = self.primaries.iter().position(|known| known == primary);
         place.is_some_and(|place| self.replicated[place])
     }
 
     /// What a node says of one slot that is another's. False where that was known.
-    pub(super) fn moved(&mut self, slot: u16, to: Host) -> bool {
+    pub(crate) fn moved(&mut self, slot: u16, to: Host) -> bool {
         let Some(owner) = self.place_of(to) else {
             return false;
         };
@@ -127,7 +127,7 @@ fn host_in(node: &Value, asked: &Host) -> Option<Option<Host>> {
 
 /// How much the node knows that gave this answer to `CLUSTER INFO`: a number that grows with each failover. `None` where it does not
 /// say.
-pub(super) fn epoch(answer: &Value) -> Option<u64> {
+pub(crate) fn epoch(answer: &Value) -> Option<u64> {
     let text = match answer {
         Value::BulkString(text) => std::str::from_utf8(text).ok()?,
         Value::VerbatimString { text, .. } => text,
@@ -141,7 +141,7 @@ pub(super) fn epoch(answer: &Value) -> Option<u64> {
 
 /// Where another node is, or may be, that an answer sends us to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Redirect {
+pub(crate) enum Redirect {
     /// The slot is that node's. `None` where it is not said what to connect to.
     Moved(u16, Option<Host>),
     /// The slot moves there, and this key has, if it is anywhere.
@@ -150,7 +150,7 @@ pub(super) enum Redirect {
 
 impl Redirect {
     /// What is in an answer by the node at `asked`.
-    pub(super) fn of(error: &RedisError, asked: &Host) -> Option<Self> {
+    pub(crate) fn of(error: &RedisError, asked: &Host) -> Option<Self> {
         let (address, slot) = error.redirect_node()?;
         let (name, port) = address.rsplit_once(':')?;
         let name = name.trim_start_matches('[').trim_end_matches(']');
@@ -170,7 +170,7 @@ impl Redirect {
 
 /// Which keys a command is for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Keys<'c> {
+pub(crate) enum Keys<'c> {
     None,
     One(&'c [u8]),
     /// Whatever slots they are in.
@@ -178,7 +178,7 @@ pub(super) enum Keys<'c> {
 }
 
 impl<'c> Keys<'c> {
-    pub(super) fn of(command: &'c Cmd) -> Self {
+    pub(crate) fn of(command: &'c Cmd) -> Self {
         let mut words = command.args_iter().map(|word| match word {
             Arg::Simple(word) => word,
             // A cursor: not written by us.
@@ -202,7 +202,7 @@ impl<'c> Keys<'c> {
 }
 
 /// The slot of a key: of what is between the first braces, where that is anything.
-pub(super) fn slot(key: &[u8]) -> u16 {
+pub(crate) fn slot(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
         let close = rest.iter().position(|byte| *byte == b'}')?;
@@ -243,7 +243,7 @@ const TABLE: [u16; 256] = {
 /// waits in its socket from what it had. Nothing is heard of it meanwhile, so the first answer after a silence is one to doubt,
 /// and all after it, until another node has said, when asked after that, who has the slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// By the clock of the cluster, in microseconds.
     last: Option<u64>,
     doubted: Option<u64>,
@@ -251,7 +251,7 @@ pub(super) struct Heard {
 
 impl Heard {
     /// The node answered. Since when its word is doubted, if it is.
-    pub(super) fn answered(&mut self, now: u64) -> Option<u64> {
+    pub(crate) fn answered(&mut self, now: u64) -> Option<u64> {
         let silent = self
             .last
             .is_none_or(|last| now.saturating_sub(last) >= micros(SILENCE));
@@ -263,13 +263,13 @@ impl Heard {
     }
 
     /// Another node, asked then, has said who has the slots.
-    pub(super) fn confirmed(&mut self, asked: u64) {
+    pub(crate) fn confirmed(&mut self, asked: u64) {
         if self.doubted.is_some_and(|since| since <= asked) {
             self.doubted = None;
         }
     }
 
-    pub(super) fn last(&self) -> Option<u64> {
+    pub(crate) fn last(&self) -> Option<u64> {
         self.last
     }
 }

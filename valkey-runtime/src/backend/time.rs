@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use crate::Clock;
+use crate::base::clock::Clock;
 
 /// How old an answer may get before the server is asked again, in microseconds.
 const FRESH: u64 = 60_000_000;
@@ -83,7 +83,7 @@ impl fmt::Debug for ServerTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ManualClock;
+    use crate::base::clock::ManualClock;
     use std::time::Duration;
 
     fn time() -> (ServerTime, Arc<ManualClock>) {

@@ -9,11 +9,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::failure::unexpected_answer;
-use super::link::Link;
-use super::server::Host;
-use super::slots::SLOTS;
-use crate::{Error, ErrorKind};
+use crate::backend::failure::unexpected_answer;
+use crate::backend::link::Link;
+use crate::backend::slots::SLOTS;
+use crate::backend::target::Host;
+use crate::base::error::{Error, ErrorKind};
 
 /// How often, and after which pauses, a cluster is asked that does not serve all slots: a failover, a new node.
 const ATTEMPTS: u32 = 5;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The nodes that are still to be asked, and for what each has been.
 #[derive(Debug, Default)]
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     waiting: VecDeque<Host>,
     covered: HashMap<Host, Covered>,
 }
@@ -49,7 +49,7 @@ struct Slots(Vec<bool>);
 
 impl Nodes {
     /// The next one to be asked.
-    pub(super) async fn next(&mut self, link: &Link) -> Result<Option<Host>, Error> {
+    pub(crate) async fn next(&mut self, link: &Link) -> Result<Option<Host>, Error> {
         if self.waiting.is_empty() {
             self.learn(shares(link).await?);
         }

@@ -10,6 +10,8 @@
 //!
 //! A connection of its own, since what it is for is to be told when it is lost. It is made anew also where the store's was, on what
 //! a server said: the address may lead to another by now.
+//!
+//! Long because the connections of all nodes and their gaps are one state.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -29,21 +31,24 @@ use tokio::task::AbortHandle;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-use super::breaker::pause;
-use super::failure::{Words, timed_out, unexpected_answer};
-use super::link::{Deadlines, Seams};
-use super::server::{Host, ServerConfig, Target};
-use super::slots::Slots;
-use crate::background::Background;
-use crate::tracking::{Buffer, Coverage, Hub};
-use crate::warnings::{Detail, Topic, Warnings};
-use crate::{Error, ErrorKind, Random};
+use crate::backend::buffer::Buffer;
+use crate::backend::failure::{Words, timed_out, unexpected_answer};
+use crate::backend::hub::Hub;
+use crate::backend::seams::{Deadlines, Seams};
+use crate::backend::slots::Slots;
+use crate::backend::target::{Host, ServerConfig, Target};
+use crate::base::clock::Random;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::tasks::Background;
+use crate::base::warnings::{Detail, Topic, Warnings};
+use crate::protocol::breaker::pause;
+use crate::protocol::coverage::Coverage;
 
 /// How long a connection says nothing before it is asked.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// The tracking of a store. The store's end is its own.
-pub(super) struct Tracker(Arc<Shared>);
+pub(crate) struct Tracker(Arc<Shared>);
 
 /// Has the server tracked, until it is dropped.
 #[derive(Debug)]
@@ -52,8 +57,8 @@ pub(crate) struct Interest(Arc<Shared>);
 struct Shared {
     hub: Arc<Hub>,
     servers: Servers,
-    deadlines: Deadlines,
-    words: Words,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) words: Words,
     random: Arc<dyn Random>,
     background: Background,
     warnings: Arc<Warnings>,
@@ -138,7 +143,7 @@ struct Tracking {
 }
 
 impl Tracker {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &ServerConfig,
         deadlines: Deadlines,
         hub: Arc<Hub>,
@@ -165,8 +170,8 @@ impl Tracker {
     }
 
     /// A subscriber that is told all that changes from now on.
-    pub(super) async fn subscribe(&self) -> Result<(Arc<Buffer>, Interest), Error> {
-        crate::runtime::fit()?;
+    pub(crate) async fn subscribe(&self) -> Result<(Arc<Buffer>, Interest), Error> {
+        crate::base::runtime::fit()?;
         let (interest, since) = Interest::new(&self.0)?;
         // An attempt that is under way may fail, and then the pause is over and the next one has its turn. On a cluster, first
         // a seed is connected to, and then who it names.
@@ -179,7 +184,7 @@ impl Tracker {
     }
 
     /// Nothing is told any more.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         {
             let mut state = self.0.lock();
             state.over = true;
@@ -189,7 +194,7 @@ impl Tracker {
         self.0.changed.send_replace(());
     }
 
-    pub(super) fn hub(&self) -> &Arc<Hub> {
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.0.hub
     }
 }
@@ -457,7 +462,7 @@ impl Shared {
             tracing::warn!(
                 "{node} has `maxmemory` and no `maxmemory-clients`: if a process with a stream of invalidations stops, what it \
                  does not read takes the place of the entries, and then writes are refused. Set `maxmemory-clients` \
-                 (docs/invalidations.md)"
+                 (docs/guides/invalidations.md)"
             );
         }
     }

@@ -3,17 +3,20 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::{Builder, Endpoint, Secret, Variables, host_mistake, url};
-use crate::backend::Host;
-use crate::{Error, Result};
+use crate::backend::target::Host;
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::secret::Secret;
+use crate::base::variables::Variables;
+use crate::config::{Builder, Endpoint, host_mistake, url};
 
 /// What the process's environment says of a variable. What is not Unicode is malformed, not unset.
-pub(super) fn of_process(name: &str) -> Option<String> {
+pub(crate) fn of_process(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// `None` where no server is named.
-pub(super) fn read(variables: Variables) -> Result<Option<Builder>> {
+pub(crate) fn read(variables: Variables) -> Result<Option<Builder>> {
     let get = |name: &str| match variables(name) {
         Some(value) if !value.is_empty() => has_no_margin(name, value).map(Some),
         _ => Ok(None),
@@ -94,7 +97,7 @@ fn has_no_margin(name: &str, value: String) -> Result<String> {
 }
 
 /// What to say where a server has to be named, and is not.
-pub(super) fn unset() -> Error {
+pub(crate) fn unset() -> Error {
     Error::config(
         "neither VALKEY_URL nor VALKEY_HOST is set: write VALKEY_URL=valkey://host:6379 (or memory: for none), or \
          VALKEY_HOST and VALKEY_PORT",

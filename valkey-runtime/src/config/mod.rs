@@ -1,8 +1,11 @@
 //! How a store is opened: by a builder, a URL or the environment. All three end in one [`Builder`].
+//!
+//! Long because the builder has one method for each setting, with its documentation.
 
-mod env;
-mod secret;
-mod url;
+use crate::base::variables::Variables;
+pub(crate) mod env;
+pub(crate) mod store;
+pub(crate) mod url;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,22 +13,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use secret::Secret;
+pub(crate) use crate::base::secret::Secret;
 use tokio::runtime::Handle;
 
-use crate::backend::{
-    Backend, Host, Memory, Seams, Server, ServerConfig, ServerTime, Target, TlsConfig,
-};
-use crate::background::Background;
-use crate::clock::{SystemClock, ThreadRandom};
-use crate::codec::{EXPANSION, Limits};
-use crate::front::Front;
-use crate::stats::Counters;
-use crate::store::Settings;
-use crate::trace::{KeyTracing, Peer};
-use crate::tracking::Hub;
-use crate::warnings::Warnings;
-use crate::{Clock, Error, Random, Result, Store, prefix};
+use crate::backend::Backend;
+use crate::backend::gateway::Gateway;
+use crate::backend::hub::Hub;
+use crate::backend::memory::Memory;
+use crate::backend::seams::Seams;
+use crate::backend::server::Server;
+use crate::backend::target::{Host, ServerConfig, Target, TlsConfig};
+use crate::backend::time::ServerTime;
+use crate::base::clock::{Clock, Random};
+use crate::base::clock::{SystemClock, ThreadRandom};
+use crate::base::counters::Counters;
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::peer::Peer;
+use crate::base::shown_keys::KeyTracing;
+use crate::base::tasks::Background;
+use crate::base::warnings::Warnings;
+use crate::core::store::Settings;
+use crate::core::store::Store;
+use crate::schema::prefix;
+use crate::value::codec::{EXPANSION, Limits};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -34,12 +45,9 @@ const COMMANDS_PER_OPERATION: u32 = 2;
 const MAX_SIZE: usize = 64 << 20;
 const MEMORY_CAPACITY: usize = 256 << 20;
 
-/// Environment variables by name; tests give their own.
-pub(crate) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
 /// Opens a store: where the server is, who asks, and the limits.
 ///
-/// A mistake in what it is told is an error of kind [`Config`](crate::ErrorKind::Config) when the store is opened.
+/// A mistake in what it is told is an error of kind [`Config`](crate::base::error::ErrorKind::Config) when the store is opened.
 ///
 /// ```
 /// use std::time::Duration;
@@ -87,7 +95,7 @@ pub struct Builder {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Endpoint {
+pub(crate) enum Endpoint {
     Memory,
     Hosts(Vec<Host>),
     Unix(PathBuf),
@@ -133,7 +141,7 @@ impl Builder {
     /// What the environment says; see [`Store::from_env`] for the variables. Further methods override it.
     ///
     /// # Errors
-    /// Of kind [`Config`](crate::ErrorKind::Config), naming the variable.
+    /// Of kind [`Config`](crate::base::error::ErrorKind::Config), naming the variable.
     pub fn from_env() -> Result<Self> {
         Self::from_env_if_set()?.ok_or_else(env::unset)
     }
@@ -151,7 +159,7 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// Of kind [`Config`](crate::ErrorKind::Config), naming the variable.
+    /// Of kind [`Config`](crate::base::error::ErrorKind::Config), naming the variable.
     pub fn from_env_if_set() -> Result<Option<Self>> {
         env::read(Arc::new(env::of_process))
     }
@@ -166,7 +174,7 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// Of kind [`Config`](crate::ErrorKind::Config), naming the variable.
+    /// Of kind [`Config`](crate::base::error::ErrorKind::Config), naming the variable.
     pub fn from_variables(
         variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Result<Self> {
@@ -351,7 +359,7 @@ impl Builder {
     /// How many times its own size an entry may take in memory when it is decoded; default 32. A byte of an entry can stand for
     /// much: an `Option` that is `None`, a struct whose fields all have defaults. Collections are counted as they make room,
     /// before they do. What would take more is corrupt, and is not stored: an error of kind
-    /// [`Encode`](crate::ErrorKind::Encode). 4 MiB are allowed to every entry. Ordered maps and sets of very few elements take up
+    /// [`Encode`](crate::base::error::ErrorKind::Encode). 4 MiB are allowed to every entry. Ordered maps and sets of very few elements take up
     /// to three times what is counted.
     ///
     /// ```
@@ -426,7 +434,7 @@ impl Builder {
     /// When the configuration is wrong, or the server can't be reached within the deadline for connecting.
     pub async fn connect(self) -> Result<Store> {
         let store = self.build()?;
-        if let Backend::Server(server) = store.inner().backend.backend() {
+        if let Backend::Server(server) = store.inner().gateway.backend() {
             has_time()?;
             server.connect().await?;
         }
@@ -440,7 +448,7 @@ impl Builder {
     /// When the configuration is wrong.
     pub fn connect_lazy(self) -> Result<Store> {
         let store = self.build()?;
-        if let Backend::Server(server) = store.inner().backend.backend() {
+        if let Backend::Server(server) = store.inner().gateway.backend() {
             has_time()?;
             server.connect_in_background();
         }
@@ -455,7 +463,7 @@ impl Builder {
         let counters = Arc::new(Counters::default());
         let background = Background::within(None, counters.clone());
         Store::new(
-            Front::new(memory, "", random.clone(), counters.clone(), background),
+            Gateway::new(memory, "", random.clone(), counters.clone(), background),
             random,
             counters,
             Settings {
@@ -534,7 +542,7 @@ impl Builder {
         };
         let (seed, counts) = (random.clone(), counters.clone());
         Ok(Store::new(
-            Front::new(backend, &namespace, seed, counts, background),
+            Gateway::new(backend, &namespace, seed, counts, background),
             random,
             counters,
             Settings {
@@ -676,8 +684,8 @@ impl Builder {
 /// A test may have stopped the time, under which no server answers within its deadline.
 fn has_time() -> Result<()> {
     #[cfg(any(test, feature = "testing"))]
-    if crate::testing::is_time_paused() {
-        return Err(Error::config(crate::testing::PAUSED));
+    if crate::base::paused::is_time_paused() {
+        return Err(Error::config(crate::base::paused::PAUSED));
     }
     Ok(())
 }
@@ -759,7 +767,7 @@ mod tests {
         match builder.connect_lazy() {
             Ok(store) => panic!("{} is opened", store.location()),
             Err(error) => {
-                assert_eq!(error.kind(), crate::ErrorKind::Config);
+                assert_eq!(error.kind(), crate::base::error::ErrorKind::Config);
                 error.to_string()
             }
         }

@@ -3,11 +3,13 @@
 use percent_encoding::percent_decode_str;
 use url::{Host as UrlHost, Url};
 
-use super::{Endpoint, Secret};
-use crate::backend::Host;
-use crate::{Error, Result};
+use crate::backend::target::Host;
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::secret::Secret;
+use crate::config::Endpoint;
 
-pub(super) const DEFAULT_PORT: u16 = 6379;
+pub(crate) const DEFAULT_PORT: u16 = 6379;
 
 const FORMS: &str = "write `valkey://[user:password@]host[:port][/database]`, `valkeys://…` for TLS, \
                      `valkey+cluster://host:port,host:port/`, `unix:/path/to/socket` or `memory:`";
@@ -19,17 +21,17 @@ const UNENCODED: &str = "an `@` stands after the first `/`, `?` or `#` of the UR
 
 /// What a URL says; what it leaves open is `None`.
 #[derive(Debug)]
-pub(super) struct Said {
-    pub(super) endpoint: Endpoint,
-    pub(super) cluster: bool,
-    pub(super) tls: Option<bool>,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<Secret>,
-    pub(super) database: Option<i64>,
-    pub(super) namespace: Option<String>,
+pub(crate) struct Said {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) cluster: bool,
+    pub(crate) tls: Option<bool>,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) database: Option<i64>,
+    pub(crate) namespace: Option<String>,
 }
 
-pub(super) fn parse(text: &str) -> Result<Said> {
+pub(crate) fn parse(text: &str) -> Result<Said> {
     has_no_stray_characters(text)?;
     let (scheme, rest) = text
         .split_once(':')
@@ -343,7 +345,7 @@ mod tests {
 
     fn refused(url: &str) -> String {
         let error = parse(url).unwrap_err();
-        assert_eq!(error.kind(), crate::ErrorKind::Config);
+        assert_eq!(error.kind(), crate::base::error::ErrorKind::Config);
         assert!(
             !format!("{error} {error:?}").contains("hunter2"),
             "{url}: {error:?}"

@@ -1,5 +1,6 @@
 //! Whose address a request comes from: of the peer, or of whom trusted proxies name.
 
+use crate::http::request_key::WithoutAddress;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,9 +10,9 @@ use http::Extensions;
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use http::request::Parts;
 
-use super::fields::is_tchar;
-use super::{Counted, RequestKey};
-use crate::Subnet;
+use crate::http::fields::is_tchar;
+use crate::http::request_key::{Counted, RequestKey};
+use crate::limit::key::Subnet;
 
 /// What requests without an address share, where they share a limit.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -22,7 +23,7 @@ const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// its own. [`in_extension`](Self::in_extension) names that type.
 ///
 /// A request without an address is a mistake in the set-up, and mostly one of all requests. There is one warning of it, it is counted
-/// ([`Stats::requests_without_address`](crate::Stats::requests_without_address)), and the layer does what [`WithoutAddress`]
+/// ([`Stats::requests_without_address`](crate::observe::stats::Stats::requests_without_address)), and the layer does what [`WithoutAddress`]
 /// says: by default it refuses, so that the first request shows the mistake.
 #[derive(Clone)]
 pub struct PeerAddress {
@@ -33,19 +34,6 @@ pub struct PeerAddress {
 }
 
 type Find = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
-
-/// What becomes of a request that has no address, where a limit is by address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WithoutAddress {
-    /// It is refused, with the status 500. The default.
-    #[default]
-    Refuse,
-    /// It goes on, and this limit does not count it.
-    Allow,
-    /// It is counted with all others that have none, as if they came from 0.0.0.0: one client can use up what there is for all.
-    Shared,
-}
 
 impl PeerAddress {
     /// Of requests with a [`SocketAddr`] or an [`IpAddr`] among their extensions, as a service may put there itself. No server

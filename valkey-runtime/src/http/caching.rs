@@ -6,8 +6,10 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH};
 
-use super::fields::TokenOrQuoted;
-use crate::{Cached, Entry, Source, Ttl};
+use crate::base::ttl::Ttl;
+use crate::core::entry::{Entry, Source};
+use crate::http::fields::TokenOrQuoted;
+use crate::schema::cached_type::CachedType;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// What is told of an entry that does not expire.
@@ -65,7 +67,7 @@ pub struct CacheHeaders {
 
 impl CacheHeaders {
     /// Of an entry that is for this client alone.
-    pub fn private<T: Cached>(entry: &Entry<T>) -> Self {
+    pub fn private<T: CachedType>(entry: &Entry<T>) -> Self {
         let stale_if_error = Duration::from_millis(T::POLICY.stale_if_error_millis);
         Self::new(
             entry.source,
@@ -77,7 +79,7 @@ impl CacheHeaders {
     }
 
     /// Of an entry that caches between may give to others.
-    pub fn public<T: Cached>(entry: &Entry<T>) -> Self {
+    pub fn public<T: CachedType>(entry: &Entry<T>) -> Self {
         Self {
             public: true,
             ..Self::private(entry)

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::{Decision, RateLimiter};
+use crate::limit::{Decision, RateLimiter};
 
 /// A name as the field's string: printable ASCII is as it is, with quotation marks and backslashes escaped; all else is
 /// percent-encoded, since such a string can't hold it. It is a string of JSON as well.
-pub(super) struct Quoted<'t>(pub(super) &'t str);
+pub(crate) struct Quoted<'t>(pub(crate) &'t str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +28,7 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// A name as a token if it can be one, else as a string.
-pub(super) struct TokenOrQuoted<'t>(pub(super) &'t str);
+pub(crate) struct TokenOrQuoted<'t>(pub(crate) &'t str);
 
 impl fmt::Display for TokenOrQuoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,12 +46,12 @@ impl fmt::Display for TokenOrQuoted<'_> {
 }
 
 /// RFC 9110, 5.6.2.
-pub(super) fn is_tchar(byte: u8) -> bool {
+pub(crate) fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// The item of a limit in `RateLimit-Policy`. A window that is no whole number of seconds can't be told.
-pub(super) fn policy(limiter: &RateLimiter) -> String {
+pub(crate) fn policy(limiter: &RateLimiter) -> String {
     let (quota, period) = limiter.quota();
     let mut item = format!("{};q={quota}", Quoted(limiter.name()));
     if period.subsec_nanos() == 0 {
@@ -62,18 +62,18 @@ pub(super) fn policy(limiter: &RateLimiter) -> String {
 
 /// The item of a decision in `RateLimit`: what may still be taken, and the time within which no more can be. So the time of a
 /// refusal is never later than that of `Retry-After`, as the draft wants it.
-pub(super) fn limit(decision: &Decision) -> String {
+pub(crate) fn limit(decision: &Decision) -> String {
     let (name, remaining) = (Quoted(decision.name()), decision.remaining());
     format!("{name};r={remaining};t={}", seconds(decision.more_after()))
 }
 
 /// Whole seconds, rounded up: who comes back then is not too early.
-pub(super) fn seconds(time: Duration) -> u64 {
+pub(crate) fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// The items as one field. `None` where there are none.
-pub(super) fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> Option<HeaderValue> {
+pub(crate) fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> Option<HeaderValue> {
     let mut list = String::new();
     for item in items {
         if !list.is_empty() {

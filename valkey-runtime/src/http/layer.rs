@@ -1,5 +1,6 @@
 //! Rate limits before a service.
 
+use crate::http::request_key::{Counted, RequestKey};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,80 +13,17 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::WithoutAddress;
-use super::fields::{self, Quoted};
-use crate::limiter::decisions;
-use crate::{Decision, Hashed, LimitKey, LimitRequest, RateLimiter, Store};
+use crate::core::store::Store;
+use crate::http::fields;
+use crate::http::fields::Quoted;
+use crate::http::request_key::WithoutAddress;
+use crate::key::limit_key::LimitKey;
+use crate::limit::decisions;
+use crate::limit::key::Hashed;
+use crate::limit::{Decision, LimitRequest, RateLimiter};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-
-/// Whom a request is counted for: a closure, [`PeerAddress`](super::PeerAddress), [`ForwardedAddress`](super::ForwardedAddress) or
-/// [`HeaderKey`].
-///
-/// ```
-/// # use std::time::Duration;
-/// use valkey_runtime::http::RateLimitLayer;
-/// use valkey_runtime::{RateLimiter, Store};
-///
-/// /// What an authentication before has put into the request.
-/// #[derive(Clone)]
-/// struct UserId(u64);
-///
-/// # fn main() -> valkey_runtime::Result<()> {
-/// # let store = Store::memory();
-/// let limiter = RateLimiter::builder("user").quota(100, Duration::from_secs(60)).build()?;
-/// let layer = RateLimitLayer::new(store).limit(limiter, |request: &http::request::Parts| {
-///     request.extensions.get::<UserId>().map(|user| user.0)
-/// });
-/// # Ok(())
-/// # }
-/// ```
-pub trait RequestKey: Send + Sync + 'static {
-    /// Whom the limit is for.
-    type Key: LimitKey;
-
-    /// Whom this request is counted for. `None` where the limit is not for it.
-    fn key(&self, request: &Parts) -> Option<Self::Key>;
-
-    /// The same, of what has to have an address: whether the request has one. The layer asks this; by default it is as
-    /// [`key`](Self::key) says.
-    fn count(&self, request: &Parts) -> Counted<Self::Key> {
-        self.key(request).map_or(Counted::Not, Counted::For)
-    }
-}
-
-/// Whom a request is counted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Counted<K> {
-    /// For this one.
-    For(K),
-    /// For nobody: the limit is not for it.
-    Not,
-    /// There is no address to count by. What becomes of it, and what all such requests share if they do.
-    WithoutAddress(WithoutAddress, K),
-}
-
-impl<K> Counted<K> {
-    pub(super) fn into_key(self) -> Option<K> {
-        match self {
-            Counted::For(key) => Some(key),
-            Counted::Not | Counted::WithoutAddress(WithoutAddress::Allow, _) => None,
-            Counted::WithoutAddress(_, shared) => Some(shared),
-        }
-    }
-
-    fn map<B>(self, written: impl FnOnce(K) -> B) -> Counted<B> {
-        match self {
-            Counted::For(key) => Counted::For(written(key)),
-            Counted::Not => Counted::Not,
-            Counted::WithoutAddress(policy, shared) => {
-                Counted::WithoutAddress(policy, written(shared))
-            }
-        }
-    }
-}
 
 impl<F, K> RequestKey for F
 where
@@ -131,7 +69,7 @@ impl RequestKey for HeaderKey {
 /// | all allow it | the service's, with `RateLimit-Policy` and `RateLimit` |
 /// | one refuses | 429, with `Retry-After`, both of these, and a problem of type `quota-exceeded` that names it |
 /// | one is not known, and fails closed | 503, with `Retry-After` |
-/// | the request has no address, and a limit is [by address](super::PeerAddress) | 500, unless [that](super::WithoutAddress) says otherwise |
+/// | the request has no address, and a limit is [by address](crate::http::address::PeerAddress) | 500, unless [that](crate::http::request_key::WithoutAddress) says otherwise |
 ///
 /// The fields are those of draft-ietf-httpapi-ratelimit-headers-11, which is no standard yet. `RateLimit-Policy` has an item for each limit
 /// that is for this request: `"api";q=100;w=60` is 100 in a minute. `RateLimit` has one for each that was asked: `"api";r=50;t=3`

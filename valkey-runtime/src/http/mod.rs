@@ -91,11 +91,14 @@
 //! `into_make_service_with_connect_info::<SocketAddr>()`. Where that is forgotten no request has an address: then all are refused with
 //! the status 500, and a warning says why. [`WithoutAddress`] has other choices.
 
-mod address;
-mod caching;
-mod fields;
-mod layer;
+pub(crate) mod address;
+pub(crate) mod caching;
+pub(crate) mod fields;
+pub(crate) mod layer;
+pub(crate) mod request_key;
 
-pub use address::{ForwardedAddress, PeerAddress, WithoutAddress};
-pub use caching::CacheHeaders;
-pub use layer::{Counted, HeaderKey, RateLimitLayer, RateLimitService, RequestKey, ResponseFuture};
+pub use crate::http::address::{ForwardedAddress, PeerAddress};
+pub use crate::http::caching::CacheHeaders;
+pub use crate::http::layer::{HeaderKey, RateLimitLayer, RateLimitService, ResponseFuture};
+pub use crate::http::request_key::WithoutAddress;
+pub use crate::http::request_key::{Counted, RequestKey};

@@ -4,9 +4,13 @@
 //! them needs an escape.
 
 #[allow(unused_imports, reason = "which of these a feature needs differs")]
-use super::{
-    Borrow, KeyFrom, KeyPart, KeyWriter, OwnKey, ReadKey, by_value, read::KeyReader, read::readable,
-};
+use crate::key::part::{KeyFrom, KeyPart, OwnKey, by_value};
+#[allow(unused_imports, reason = "which of these a feature needs differs")]
+use crate::key::read::{KeyReader, ReadKey, readable};
+#[allow(unused_imports, reason = "which of these a feature needs differs")]
+use crate::key::writer::KeyWriter;
+#[allow(unused_imports, reason = "which of these a feature needs differs")]
+use std::borrow::Borrow;
 
 #[cfg(feature = "uuid")]
 by_value! {
@@ -166,7 +170,7 @@ mod tests {
 
     #[allow(dead_code, reason = "unused where no feature is on")]
     fn back<P: ReadKey>(key: P::Ref<'_>) -> Option<P::Read> {
-        super::super::read::<P>(&self::key::<P>(key).as_bytes()[2..])
+        crate::key::read::read::<P>(&self::key::<P>(key).as_bytes()[2..])
     }
 
     #[cfg(feature = "uuid")]
@@ -179,7 +183,7 @@ mod tests {
         );
         assert_eq!(back::<uuid::Uuid>(id), Some(id));
         let upper = b"01234567-89AB-CDEF-0123-456789ABCDEF";
-        assert_eq!(super::super::read::<uuid::Uuid>(upper), None);
+        assert_eq!(crate::key::read::read::<uuid::Uuid>(upper), None);
     }
 
     #[cfg(feature = "chrono")]

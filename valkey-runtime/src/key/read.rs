@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{HashTag, KeyPart, KeyWith, KeyWriter, Newtype, With};
+use crate::key::part::{HashTag, KeyPart, KeyWith, Newtype, With};
+use crate::key::writer::KeyWriter;
 
 /// A key that can be read back from its bytes, as a [scan](crate::Cached::scan) does.
 ///
@@ -60,9 +61,6 @@ pub trait ReadKey: KeyPart {
     fn read(parts: &mut KeyReader<'_>) -> Option<Self::Read>;
 }
 
-/// The key of a cached type as a scan gives it: `u64`, `String`, `(u64, String)`.
-pub type ReadKeyOf<T> = <<T as crate::Cached>::OwnedKey as ReadKey>::Read;
-
 /// The parts of a key that was found, one after the other.
 ///
 /// Only implementations of [`ReadKey`] need it.
@@ -88,7 +86,7 @@ impl<'k> KeyReader<'k> {
     }
 
     /// The next part, if it is what `P` writes of what is read from its text.
-    pub(super) fn value<P>(&mut self, read: impl FnOnce(&str) -> Option<P>) -> Option<P>
+    pub(crate) fn value<P>(&mut self, read: impl FnOnce(&str) -> Option<P>) -> Option<P>
     where
         P: for<'p> KeyPart<Ref<'p> = P> + Copy,
     {
@@ -181,7 +179,7 @@ macro_rules! readable {
     feature = "time",
     feature = "jiff"
 ))]
-pub(super) use readable;
+pub(crate) use readable;
 
 macro_rules! by_from_str {
     ($($ty:ty)*) => { readable! { $($ty => |text| text.parse().ok();)* } };

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::TestServer;
-use super::resp::Value;
-use super::server::connected;
-use super::wait::eventually;
-use crate::{Builder, Store};
+use crate::config::Builder;
+use crate::core::store::Store;
+use crate::testing::connected::connected;
+use crate::testing::resp::Value;
+use crate::testing::server::TestServer;
+use crate::testing::wait::eventually;
 
 /// The slots of a cluster, in three parts.
 const SLOTS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
@@ -23,6 +24,19 @@ pub struct TestCluster {
     nodes: [TestServer; 3],
     /// One of each, or none.
     replicas: Vec<TestServer>,
+}
+
+impl TestServer {
+    /// Three masters that share the slots.
+    pub fn cluster() -> TestCluster {
+        TestCluster::start()
+    }
+
+    /// Three masters that share the slots, and a replica of each, which takes
+    /// its place when it fails.
+    pub fn cluster_with_replicas() -> TestCluster {
+        TestCluster::start_with_replicas()
+    }
 }
 
 impl TestCluster {

@@ -1,4 +1,4 @@
-//! The test kit, for applications as for the runtime's own tests. The page `docs/testing.md` shows the tests of a service.
+//! The test kit, for applications as for the runtime's own tests. The page `docs/guides/testing.md` shows the tests of a service.
 //!
 //! [`Store::memory`] is a store in the process, and [`memory`] one with the clock that it goes by. [`Store::faults`] has requests of
 //! any store fail, or wait until the test lets them go on, and [`Store::record`] has what was called.
@@ -10,42 +10,41 @@
 //!
 //! Servers may live in a `static`: they end with the process of the test, however that ends (see [`TestServer`]).
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use crate::{ManualClock, Store};
-
 #[cfg(unix)]
-mod cluster;
-mod faults;
+pub(crate) mod cluster;
+pub(crate) mod connected;
 #[cfg(unix)]
-mod port;
+pub(crate) mod port;
 #[cfg(unix)]
-mod process;
-mod record;
+pub(crate) mod process;
 #[cfg(unix)]
 #[doc(hidden)]
 pub mod resp;
 #[cfg(unix)]
-mod server;
+pub(crate) mod server;
 #[cfg(unix)]
-mod tls;
+pub(crate) mod tls;
 #[cfg(unix)]
-mod wait;
+pub(crate) mod wait;
 
+use std::sync::Arc;
+
+use crate::base::clock::ManualClock;
+use crate::core::store::Store;
+
+pub use crate::backend::faults::{Fault, Faults, Held, Request};
+pub use crate::core::records::{Call, Outcome};
+pub use crate::observe::record::Record;
 #[cfg(unix)]
-pub use cluster::TestCluster;
-pub use faults::{Fault, Faults, Held, Request};
+pub use crate::testing::cluster::TestCluster;
 #[cfg(unix)]
-pub use port::ClosedPort;
-pub use record::{Call, Outcome, Record};
-pub(crate) use record::{Pending, Records};
+pub use crate::testing::port::ClosedPort;
 #[cfg(unix)]
-pub use resp::Value;
+pub use crate::testing::resp::Value;
 #[cfg(unix)]
-pub use server::{TestServer, TestServerBuilder};
+pub use crate::testing::server::{TestServer, TestServerBuilder};
 #[cfg(unix)]
-pub use tls::Tls;
+pub use crate::testing::tls::Tls;
 
 /// An in-process store, and the clock that it goes by: nothing in it expires but by [`ManualClock::advance`].
 ///
@@ -90,6 +89,29 @@ pub fn memory() -> (Store, Arc<ManualClock>) {
 }
 
 impl Store {
+    /// What goes wrong with this store, where a test wants something to.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, ErrorKind, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::memory();
+    /// store.faults().fail_next(ErrorKind::Timeout);
+    /// let error = User::get(&store, 42).await.err().unwrap();
+    /// assert_eq!(error.kind(), ErrorKind::Timeout);
+    /// assert!(User::get(&store, 42).await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn faults(&self) -> &Faults {
+        self.inner().gateway.faults()
+    }
+}
+
+impl Store {
     /// Returns once nothing runs in the background any more: no load beside its caller, no life that a hit extends, no deletion on
     /// its way, no lease that is given back. With a server that is down that is once it is back. What lasts as long as somebody
     /// holds it, the renewal of a guard and the connections of a stream, is not waited for.
@@ -122,34 +144,23 @@ impl Store {
     }
 }
 
-/// What to say of a server where a test has stopped tokio's time.
-pub(crate) const PAUSED: &str = "tokio's clock is paused (`start_paused = true` or `tokio::time::pause`), so each deadline of a real server is over at \
-    once: leave that out, or take a store in the process, `testing::memory`, whose clock the test moves";
-
-/// Whether tokio's clock stands still, where this is called. There is no function that says so: it is looked whether it moves.
-pub(crate) fn is_time_paused() -> bool {
-    const LONG_ENOUGH: Duration = Duration::from_micros(20);
-    let (real, tokio) = (Instant::now(), tokio::time::Instant::now());
-    while real.elapsed() < LONG_ENOUGH {
-        std::hint::spin_loop();
-    }
-    tokio::time::Instant::now() == tokio
-}
-
 /// What the project's own harness is built of. Not part of the public interface: it may change in any release.
 #[cfg(unix)]
 #[doc(hidden)]
 pub mod harness {
-    pub use super::port::Port;
-    pub use super::resp;
-    pub use super::server::valkey_cli;
-    pub use super::wait::{Backoff, eventually};
+    pub use crate::testing::port::Port;
+    pub use crate::testing::resp;
+    pub use crate::testing::server::valkey_cli;
+    pub use crate::testing::wait::{Backoff, eventually};
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
+    use crate::base::error::ErrorKind;
+    use crate::base::paused::PAUSED;
+    use crate::base::paused::is_time_paused;
+    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn a_server_under_a_paused_clock_is_refused_with_a_word_on_what_to_do() {

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::wait::DEADLINE;
+use crate::testing::wait::DEADLINE;
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! A private, real `valkey-server`.
 
+use crate::testing::connected::connected;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -8,12 +9,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::port::Port;
-use super::process::{Folder, Process};
-use super::resp::{Connection, Value};
-use super::wait::Backoff;
-use super::{TestCluster, Tls};
-use crate::{Builder, Store};
+use crate::config::Builder;
+use crate::core::store::Store;
+use crate::testing::port::Port;
+use crate::testing::process::{Folder, Process};
+use crate::testing::resp::{Connection, Value};
+use crate::testing::tls::Tls;
+use crate::testing::wait::Backoff;
 
 const MISSING: &str = "\
 is not there: install Valkey (the packages `valkey-server` and `valkey-tools` of \
@@ -49,7 +51,7 @@ const ATTEMPTS: u32 = 10;
 /// # }
 /// ```
 ///
-/// It has `maxmemory-clients 256mb`, as a server of one's own should: see `docs/invalidations.md`.
+/// It has `maxmemory-clients 256mb`, as a server of one's own should: see `docs/guides/invalidations.md`.
 ///
 /// The server is killed and its folder removed when this is dropped, and also
 /// when the process ends in any other way, a `SIGKILL` included: a shell
@@ -134,17 +136,6 @@ impl TestServer {
     /// A server on a Unix socket, without a port.
     pub fn unix() -> Self {
         Self::builder().unix().start()
-    }
-
-    /// Three masters that share the slots.
-    pub fn cluster() -> TestCluster {
-        TestCluster::start()
-    }
-
-    /// Three masters that share the slots, and a replica of each, which takes
-    /// its place when it fails.
-    pub fn cluster_with_replicas() -> TestCluster {
-        TestCluster::start_with_replicas()
     }
 
     /// A server with settings of its own.
@@ -561,11 +552,6 @@ pub fn valkey_cli() -> Command {
     };
     cli.stdin(Stdio::null());
     cli
-}
-
-pub(super) async fn connected(builder: Builder) -> Store {
-    let store = builder.connect().await;
-    store.unwrap_or_else(|error| panic!("the server does not let the store in: {error}"))
 }
 
 /// By the same rules as `xtask/src/valkey.rs`.

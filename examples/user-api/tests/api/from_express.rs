@@ -1,4 +1,4 @@
-//! The snippets of `docs/from-express.md`, over a database that is a map.
+//! The snippets of `docs/guides/from-express.md`, over a database that is a map.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -249,7 +249,7 @@ async fn the_101st_request_of_an_address_is_refused() -> valkey_runtime::Result<
 /// Line by line, whatever they are indented by.
 #[test]
 fn the_page_shows_this_code() {
-    let page = include_str!("../../../../docs/from-express.md");
+    let page = include_str!("../../../../docs/guides/from-express.md");
     let plain = |text: &str| {
         let lines = text.lines().map(str::trim);
         lines

@@ -1,0 +1,9 @@
+//! The names an application calls.
+
+pub(crate) mod alias;
+pub(crate) mod batch;
+pub(crate) mod cached;
+pub(crate) mod handle;
+pub(crate) mod load;
+pub(crate) mod store;
+pub(crate) mod update;

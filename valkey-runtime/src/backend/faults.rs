@@ -1,0 +1,681 @@
+//! Failures that a test injects between a store and what its entries lie in.
+//!
+//! The seam is [`Gateway`](crate::backend::gateway::Gateway), through which every request goes: what is above it, the loads and guards and the
+//! deletions that wait, deals with an injected failure as with a server's own, and what is below it is any backend.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::backend::write::Write;
+use crate::base::error::{Error, ErrorKind};
+use crate::protocol::transition::{Placing, Verb};
+use crate::schema::cached_type::CachedType;
+
+/// What goes wrong with a store: from [`Store::faults`], on any backend.
+///
+/// A fault strikes a [request](Request): one step of a verb with the server, as a look, a lease or a deletion. A bulk verb is one
+/// request, and fails as one. What a store sends by itself, as a deletion that is tried again, are requests as well, so a test
+/// that means a certain one says so ([`Fault::on`], [`Fault::at`]). Where several faults would strike, the first does that was
+/// injected.
+pub struct Faults {
+    armed: Mutex<Vec<Armed>>,
+    /// How many there are, to be looked at without the lock.
+    count: AtomicUsize,
+    down: watch::Sender<bool>,
+    /// Whether requests to the process yield.
+    yielding: AtomicBool,
+}
+
+struct Armed {
+    fault: Fault,
+    /// How often it still strikes; none for always.
+    left: Option<usize>,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Request {
+    /// To look at entries, as all reads do, and loads at first; to scan; to ping.
+    Read,
+    /// To store: a `set`, what was loaded or written through, a `touch`.
+    Store,
+    /// To invalidate: `del`, `expire`, tags, `purge`; what is wrong or waited for the server.
+    Delete,
+    /// A load's lease: to ask for it, to keep it, to give it back.
+    Lease,
+    /// A writer's guard: to place it, to keep it, to take it away.
+    Guard,
+    /// A rate limit: to check it, to look at it, to reset it.
+    Limit,
+}
+
+impl Request {
+    pub(crate) fn of(write: &Write<'_>) -> Self {
+        match write {
+            Write::Set { .. } => Request::Store,
+            Write::Apply(verb) => Self::of_verb(verb),
+        }
+    }
+
+    pub(crate) fn of_verb(verb: &Verb<'_>) -> Self {
+        match verb {
+            Verb::SetIfAbsent(..)
+            | Verb::SetIfPresent(..)
+            | Verb::Touch(_)
+            | Verb::Fill { .. }
+            | Verb::Confirm { .. }
+            | Verb::StoreThrough { .. } => Request::Store,
+            Verb::Delete(_) | Verb::Expire { .. } | Verb::Raise(_) | Verb::RemoveIfSame(_) => {
+                Request::Delete
+            }
+            Verb::RenewLease { .. } | Verb::Discard(_) | Verb::Release { .. } => Request::Lease,
+            Verb::RenewGuard { .. } | Verb::Leave { .. } => Request::Guard,
+        }
+    }
+
+    pub(crate) fn of_placing(verb: &Placing) -> Self {
+        match verb {
+            Placing::Lease { .. } => Request::Lease,
+            Placing::Enter { .. } => Request::Guard,
+            Placing::Extend { .. } => Request::Store,
+        }
+    }
+
+    /// Requests of this kind for each of some keys.
+    pub(crate) fn each<K: AsRef<[u8]>>(
+        self,
+        keys: &[K],
+    ) -> impl Iterator<Item = (Self, &[u8])> + Clone {
+        keys.iter().map(move |key| (self, key.as_ref()))
+    }
+}
+
+/// What is to go wrong, and with which requests: with all of them, unless it is told otherwise.
+///
+/// ```
+/// use valkey_runtime::testing::{Fault, Request};
+/// use valkey_runtime::{ErrorKind, Store};
+///
+/// let store = Store::memory();
+/// store.faults().fail_next(Fault::error(ErrorKind::OutOfMemory).on(Request::Store));
+/// store.faults().fail_next(Fault::lost_reply().at("user:42"));
+/// assert_eq!(store.faults().pending(), 2);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fault {
+    what: What,
+    on: Option<Request>,
+    at: Option<At>,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Fails(ErrorKind),
+    LosesReply,
+    Waits(Arc<watch::Sender<Stage>>),
+    Down,
+}
+
+#[derive(Clone, Debug)]
+enum At {
+    Key(String),
+    Prefix(&'static str),
+}
+
+impl Fault {
+    /// The request fails with this kind of error, and is not carried out.
+    ///
+    /// # Panics
+    /// For a kind that no server gives: those that are about values, about the configuration and about closed stores.
+    #[track_caller]
+    pub fn error(kind: ErrorKind) -> Self {
+        let of_a_server = !matches!(
+            kind,
+            ErrorKind::Encode
+                | ErrorKind::TooLarge
+                | ErrorKind::Invalid
+                | ErrorKind::Corrupt
+                | ErrorKind::Config
+                | ErrorKind::Closed
+        );
+        assert!(of_a_server, "no request fails with an error of kind {kind}");
+        Self::new(What::Fails(kind))
+    }
+
+    /// The request is carried out, but its answer does not arrive: an error of kind [`Timeout`](ErrorKind::Timeout).
+    pub fn lost_reply() -> Self {
+        Self::new(What::LosesReply)
+    }
+
+    fn new(what: What) -> Self {
+        let (on, at) = (None, None);
+        Self { what, on, at }
+    }
+
+    /// Only requests of this kind.
+    pub fn on(mut self, request: Request) -> Self {
+        self.on = Some(request);
+        self
+    }
+
+    /// Only requests for this key, without the store's namespace: `user:42`. Of a bulk request it may be any of its keys.
+    pub fn at(mut self, key: impl Into<String>) -> Self {
+        self.at = Some(At::Key(key.into()));
+        self
+    }
+
+    /// Only requests for keys of this type.
+    pub fn of<T: CachedType>(mut self) -> Self {
+        self.at = Some(At::Prefix(T::PREFIX));
+        self
+    }
+
+    fn strikes(&self, namespace: &str, request: Request, key: &[u8]) -> bool {
+        let own = key.strip_prefix(namespace.as_bytes()).unwrap_or(key);
+        let here = match &self.at {
+            None => true,
+            Some(At::Key(wanted)) => wanted.as_bytes() == own,
+            Some(At::Prefix(prefix)) => {
+                let parts = own.strip_prefix(prefix.as_bytes());
+                parts.is_some_and(|parts| parts.is_empty() || parts.starts_with(b":"))
+            }
+        };
+        here && self.on.is_none_or(|wanted| wanted == request)
+    }
+
+    /// A request as this has it.
+    pub(crate) async fn around<T>(
+        self,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match self.what {
+            What::Fails(kind) => Err(Error::new(kind, "injected by a test")),
+            What::Down => {
+                let error = Error::new(ErrorKind::Connection, "a test has taken the store down");
+                Err(error.refused())
+            }
+            What::LosesReply => {
+                request.await?;
+                let lost = "the answer is lost, by a test; the request was carried out";
+                Err(Error::new(ErrorKind::Timeout, lost))
+            }
+            What::Waits(stage) => {
+                stage.send_if_modified(|stage| {
+                    let reached = *stage == Stage::Armed;
+                    if reached {
+                        *stage = Stage::Reached;
+                    }
+                    reached
+                });
+                // An error would say that nobody can release it any more, and we have it.
+                let _ = stage
+                    .subscribe()
+                    .wait_for(|stage| *stage == Stage::Released)
+                    .await;
+                request.await
+            }
+        }
+    }
+}
+
+impl From<ErrorKind> for Fault {
+    /// As [`Fault::error`].
+    #[track_caller]
+    fn from(kind: ErrorKind) -> Self {
+        Self::error(kind)
+    }
+}
+
+impl Faults {
+    pub(crate) fn new() -> Self {
+        Self {
+            armed: Mutex::default(),
+            count: AtomicUsize::new(0),
+            down: watch::Sender::new(false),
+            yielding: AtomicBool::new(true),
+        }
+    }
+
+    /// The next request fails so.
+    #[track_caller]
+    pub fn fail_next(&self, fault: impl Into<Fault>) {
+        self.arm(fault.into(), Some(1));
+    }
+
+    /// The next requests fail so, that many.
+    #[track_caller]
+    pub fn fail_times(&self, times: usize, fault: impl Into<Fault>) {
+        if times > 0 {
+            self.arm(fault.into(), Some(times));
+        }
+    }
+
+    /// All requests fail so, until [`recover`](Self::recover).
+    #[track_caller]
+    pub fn fail_all(&self, fault: impl Into<Fault>) {
+        self.arm(fault.into(), None);
+    }
+
+    /// The server is down: every request fails at once with an error of kind [`Connection`](ErrorKind::Connection) that
+    /// [is refused](crate::base::error::Error::is_refused), and the [breaker](Store::breaker) is open, until [`recover`](Self::recover).
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::memory();
+    /// store.faults().take_down();
+    /// assert!(store.ping().await.unwrap_err().is_refused());
+    ///
+    /// // The database is there still.
+    /// let find_user = async || Ok::<_, std::io::Error>(Some(User { id: 42 }));
+    /// assert!(User::get_or_load(&store, 42, find_user).await.unwrap().is_some());
+    /// store.faults().recover();
+    /// store.ping().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn take_down(&self) {
+        let mut armed = self.armed();
+        armed.retain(|armed| !armed.fault.is_outage());
+        // Before all others: nothing reaches a server that is down.
+        let (fault, left) = (Fault::new(What::Down), None);
+        armed.insert(0, Armed { fault, left });
+        self.count.store(armed.len(), Ordering::SeqCst);
+        drop(armed);
+        self.down.send_replace(true);
+    }
+
+    /// Nothing goes wrong any more: what was injected and did not strike yet never will. Deletions that waited for the server are
+    /// delivered.
+    pub fn recover(&self) {
+        let mut armed = self.armed();
+        armed.retain(|armed| matches!(armed.fault.what, What::Waits(_)));
+        self.count.store(armed.len(), Ordering::SeqCst);
+        drop(armed);
+        self.down.send_replace(false);
+    }
+
+    /// The next request of this kind waits until it is released: so a test has something else happen in between, without a
+    /// pause of any length.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # use valkey_runtime::testing::Request;
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// let held = store.faults().hold_next(Request::Store);
+    /// let load = tokio::spawn({
+    ///     let store = store.clone();
+    ///     async move { User::get_or_load(&store, 42, async || Ok::<_, ()>(Some(User { id: 42 }))).await }
+    /// });
+    /// held.reached().await; // the row is loaded, and is about to be stored
+    /// User::del(&store, 42).await?;
+    /// held.release();
+    /// assert!(load.await.unwrap().unwrap().is_some());
+    /// assert!(User::get(&store, 42).await?.is_none(), "what is older than the deletion is not stored");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold_next(&self, request: Request) -> Held {
+        let stage = Arc::new(watch::Sender::new(Stage::Armed));
+        let fault = Fault::new(What::Waits(stage.clone())).on(request);
+        self.arm(fault, Some(1));
+        Held(stage)
+    }
+
+    /// Whether each request to a store in the process lets other tasks have their turn first, as one to a server does. It does
+    /// unless this says otherwise: so that a test finds what happens between a read and the write that follows from it. Off, all
+    /// requests to the process are answered at once.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Result, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// struct Views {
+    ///     #[cached(key)]
+    ///     page: u64,
+    ///     number: u64,
+    /// }
+    ///
+    /// // Two that count at once: this is wrong, and one of the two is lost.
+    /// async fn count(store: &Store) -> Result<()> {
+    ///     let before = Views::get(store, 1).await?.map_or(0, |views| views.number);
+    ///     Views { page: 1, number: before + 1 }.set(store).await
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let store = Store::memory();
+    /// tokio::try_join!(count(&store), count(&store))?;
+    /// assert_eq!(Views::get(&store, 1).await?.unwrap().number, 1);
+    ///
+    /// store.faults().set_yielding(false);
+    /// tokio::try_join!(count(&store), count(&store))?;
+    /// assert_eq!(Views::get(&store, 1).await?.unwrap().number, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_yielding(&self, on: bool) {
+        self.yielding.store(on, Ordering::Relaxed);
+    }
+
+    pub(crate) fn are_to_yield(&self) -> bool {
+        self.yielding.load(Ordering::Relaxed)
+    }
+
+    /// How often the faults that were injected have still to strike: nought once a test has seen all that it asked for. Those
+    /// that last until [`recover`](Self::recover) do not count.
+    pub fn pending(&self) -> usize {
+        self.armed().iter().filter_map(|armed| armed.left).sum()
+    }
+
+    fn arm(&self, fault: Fault, left: Option<usize>) {
+        let mut armed = self.armed();
+        armed.push(Armed { fault, left });
+        self.count.store(armed.len(), Ordering::SeqCst);
+    }
+
+    /// What goes wrong with this request, if anything does.
+    #[inline]
+    pub(crate) fn next<'k, R>(&self, namespace: &str, requests: impl Fn() -> R) -> Option<Fault>
+    where
+        R: IntoIterator<Item = (Request, &'k [u8])>,
+    {
+        match self.count.load(Ordering::Relaxed) {
+            0 => None,
+            _ => self.struck(namespace, requests),
+        }
+    }
+
+    #[cold]
+    fn struck<'k, R>(&self, namespace: &str, requests: impl Fn() -> R) -> Option<Fault>
+    where
+        R: IntoIterator<Item = (Request, &'k [u8])>,
+    {
+        let mut armed = self.armed();
+        let at = armed.iter().position(|armed| {
+            let mut requests = requests().into_iter();
+            requests.any(|(request, key)| armed.fault.strikes(namespace, request, key))
+        })?;
+        let fault = armed[at].fault.clone();
+        if let Some(left) = &mut armed[at].left {
+            *left -= 1;
+            if *left == 0 {
+                armed.remove(at);
+            }
+        }
+        self.count.store(armed.len(), Ordering::SeqCst);
+        Some(fault)
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        *self.down.borrow()
+    }
+
+    /// Returns once the server is not down, or nobody has the store any more. The future keeps nothing alive.
+    pub(crate) fn up(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut down = self.down.subscribe();
+        async move {
+            // An error says that the store is gone.
+            let _ = down.wait_for(|down| !down).await;
+        }
+    }
+
+    fn armed(&self) -> MutexGuard<'_, Vec<Armed>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fault {
+    fn is_outage(&self) -> bool {
+        matches!(self.what, What::Down)
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let armed = self.armed();
+        f.debug_list()
+            .entries(armed.iter().map(|armed| &armed.fault))
+            .finish()
+    }
+}
+
+/// A request that waits, or will, by [`Faults::hold_next`]. Dropped, it is released.
+#[derive(Debug)]
+#[must_use = "a request is released when this is dropped"]
+pub struct Held(Arc<watch::Sender<Stage>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Armed,
+    Reached,
+    Released,
+}
+
+impl Held {
+    /// Returns once a request waits here.
+    pub async fn reached(&self) {
+        // An error would say that the sender is gone, and we have it.
+        let _ = self
+            .0
+            .subscribe()
+            .wait_for(|stage| *stage != Stage::Armed)
+            .await;
+    }
+
+    /// Lets the request go on.
+    pub fn release(self) {}
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.send_replace(Stage::Released);
+    }
+}
+
+#[cfg(all(test, feature = "derive"))]
+mod tests {
+    use crate::Cached;
+    use crate::Store;
+    use std::panic::catch_unwind;
+
+    use futures_util::FutureExt;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::core::options::SetOptions;
+    use crate::limit::RateLimiter;
+
+    #[derive(Debug, Serialize, Deserialize, Cached)]
+    #[cached(prefix = "user", tag = "users")]
+    struct User {
+        #[cached(key)]
+        id: u64,
+    }
+
+    /// A singleton, whose key is its prefix.
+    #[derive(Debug, Serialize, Deserialize, Cached)]
+    #[cached(prefix = "us")]
+    struct Only {}
+
+    fn key(text: &str) -> Vec<u8> {
+        format!("shop:{text}").into_bytes()
+    }
+
+    /// What strikes first of what strikes.
+    fn next(faults: &Faults, request: Request, at: &str) -> Option<What> {
+        let key = key(at);
+        let fault = faults.next("shop:", || [(request, key.as_slice())]);
+        fault.map(|fault| fault.what)
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_down_is_down_for_what_was_to_fail_otherwise() {
+        let store = Store::memory();
+        let faults = store.faults();
+        faults.fail_next(ErrorKind::OutOfMemory);
+        faults.fail_all(ErrorKind::Timeout);
+        let held = faults.hold_next(Request::Read);
+        for _ in 0..2 {
+            faults.take_down();
+            let error = store.ping().await.unwrap_err();
+            assert!(error.is_refused(), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Connection);
+        }
+        // One that failed otherwise would have been struck off, and one that was held would wait.
+        assert_eq!(faults.pending(), 2);
+        assert!(faults.is_down());
+        faults.recover();
+        assert!(!faults.is_down());
+        assert_eq!(faults.pending(), 1, "the one that is held");
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_held_waits_beyond_a_recovery() {
+        let store = Store::memory();
+        let held = store.faults().hold_next(Request::Read);
+        store.faults().recover();
+        let mut ping = Box::pin(store.ping());
+        let mut reached = Box::pin(held.reached());
+        assert!((&mut reached).now_or_never().is_none(), "nothing waits yet");
+        while (&mut reached).now_or_never().is_none() {
+            assert!((&mut ping).now_or_never().is_none(), "it is not held");
+        }
+        drop(reached);
+        store.faults().recover();
+        assert!(
+            (&mut ping).now_or_never().is_none(),
+            "it is released by none but the test"
+        );
+        held.release();
+        ping.await.unwrap();
+    }
+
+    #[test]
+    fn faults_strike_in_order_and_as_often_as_they_were_to() {
+        let faults = Faults::new();
+        faults.fail_times(0, ErrorKind::Auth);
+        assert!(next(&faults, Request::Read, "user:1").is_none());
+        faults.fail_times(2, Fault::error(ErrorKind::Timeout).on(Request::Store));
+        faults.fail_all(ErrorKind::Auth);
+        assert_eq!(faults.pending(), 2, "what lasts is not counted");
+        let fails = |request| match next(&faults, request, "user:1") {
+            Some(What::Fails(kind)) => kind,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fails(Request::Read), ErrorKind::Auth);
+        assert_eq!(fails(Request::Store), ErrorKind::Timeout);
+        assert_eq!(faults.pending(), 1);
+        assert_eq!(fails(Request::Store), ErrorKind::Timeout);
+        assert_eq!(faults.pending(), 0);
+        for _ in 0..3 {
+            assert_eq!(fails(Request::Store), ErrorKind::Auth);
+        }
+        faults.recover();
+        assert!(next(&faults, Request::Store, "user:1").is_none());
+    }
+
+    #[test]
+    fn a_fault_strikes_requests_of_its_kind_at_its_key_or_type() {
+        let fault = || Fault::lost_reply();
+        for (fault, at, strikes) in [
+            (fault(), "user:1", true),
+            (fault().at("user:1"), "user:1", true),
+            (fault().at("user:1"), "user:11", false),
+            (fault().at("user:1"), "shop:user:1", false),
+            (fault().at("shop:user:1"), "user:1", false),
+            (fault().of::<User>(), "user:1", true),
+            (fault().of::<User>(), "user", true),
+            (fault().of::<User>(), "user-group:1", false),
+            (fault().of::<User>(), "use:1", false),
+            (fault().of::<Only>(), "us", true),
+            (fault().of::<Only>(), "user:1", false),
+            (fault().of::<User>().on(Request::Read), "user:1", true),
+            (fault().on(Request::Store), "user:1", false),
+            (fault().at("user:2").on(Request::Read), "user:1", false),
+        ] {
+            let struck = fault.strikes("shop:", Request::Read, &key(at));
+            assert_eq!(struck, strikes, "{fault:?} {at}");
+        }
+        assert!(fault().at("user:1").strikes("", Request::Read, b"user:1"));
+    }
+
+    #[test]
+    fn no_server_gives_an_error_about_a_value_or_the_store() {
+        let given = ErrorKind::ALL
+            .into_iter()
+            .filter(|kind| catch_unwind(|| Fault::error(*kind)).is_ok());
+        let given: Vec<_> = given.collect();
+        assert_eq!(
+            given,
+            [
+                ErrorKind::Connection,
+                ErrorKind::Timeout,
+                ErrorKind::Tls,
+                ErrorKind::Auth,
+                ErrorKind::Loading,
+                ErrorKind::ReadOnly,
+                ErrorKind::OutOfMemory,
+                ErrorKind::Unavailable,
+                ErrorKind::Server,
+            ]
+        );
+    }
+
+    /// Each verb sends a request of the kind that `docs/guides/testing.md` names.
+    #[tokio::test]
+    async fn each_verb_sends_what_it_says() {
+        let store = Store::memory();
+        let limiter = RateLimiter::builder("l")
+            .quota(9, std::time::Duration::from_secs(9))
+            .build()
+            .unwrap();
+        macro_rules! sends {
+            ($($request:ident: $verb:expr;)*) => { $(
+                User { id: 1 }.set(&store).await.unwrap();
+                let fault = Fault::error(ErrorKind::Unavailable).on(Request::$request);
+                store.faults().fail_next(fault);
+                // Whether it fails depends on the verb.
+                let _ = $verb.await;
+                let struck = store.faults().pending() == 0;
+                assert!(struck, "{} by {}", stringify!($request), stringify!($verb));
+                store.settled().await;
+            )* };
+        }
+        let load = async || Err::<User, _>("no row");
+        sends! {
+            Read: User::get(&store, 1);
+            Read: User::exists(&store, 1);
+            Read: User::ttl(&store, 1);
+            Read: User::get_or_load(&store, 1, load);
+            Read: store.ping();
+            Store: User { id: 1 }.set(&store);
+            Store: User { id: 1 }.set_with(&store, SetOptions::new().if_absent());
+            Store: User::touch(&store, 1);
+            Store: User::get_or_load(&store, 2, async || Ok::<_, ()>(User { id: 2 }));
+            Delete: User::del(&store, 1);
+            Delete: User::expire(&store, 1);
+            Delete: store.invalidate_tag("users");
+            Lease: User::get_or_load(&store, 3, load);
+            Guard: User::update(&store, 1, async || Ok::<_, ()>(()));
+            Guard: User::guard(&store, 1);
+            Limit: limiter.check(&store, 1);
+            Limit: limiter.peek(&store, 1);
+            Limit: limiter.reset(&store, 1);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Sending commands over a link.
+
+use crate::backend::failure::{timed_out, unexpected_answer};
+use crate::backend::link::{Connector, Link, Passage, Wire, in_time};
+use crate::backend::seams::{Lapse, after};
+use crate::backend::target::Host;
+use crate::base::error::Error;
+use crate::base::runtime;
+use crate::protocol::breaker::Advice;
+use futures_util::future::join_all;
+use redis::{Cmd, Pipeline, Value};
+use std::time::Duration;
+
+impl Link {
+    pub(crate) fn send<'s>(
+        &'s self,
+        command: &'s Cmd,
+    ) -> impl Future<Output = Result<Value, Error>> + Send + 's {
+        self.send_within(command, Duration::MAX)
+    }
+
+    /// `left` is how long the operation may still take that the command is part of.
+    pub(crate) async fn send_within(&self, command: &Cmd, left: Duration) -> Result<Value, Error> {
+        let answer = self.raw(command, left).await;
+        answer.map_err(|lapse| self.told(lapse))
+    }
+
+    /// As [`send_within`](Self::send_within); what a server says is left as it said it.
+    pub(crate) async fn raw(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
+        let passage = self.passage(left).await?;
+        match &passage.wire {
+            Wire::Node(node) => {
+                let mut node = node.clone();
+                let answer = match passage.until {
+                    None => node.send_packed_command(command).await,
+                    Some(until) => {
+                        in_time(until, Box::pin(node.send_packed_command(command))).await
+                    }
+                };
+                self.0
+                    .noted(&passage, answer.and_then(Value::extract_error))
+            }
+            Wire::Cluster(cluster) => {
+                let answer = cluster.send(command, passage.end()).await;
+                self.0.noted_of_cluster(&passage, cluster, answer)
+            }
+        }
+    }
+
+    /// Sends a node of a cluster a command for a key that another has, but for what moved already.
+    pub(crate) async fn raw_asking(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
+        let passage = self.passage(left).await?;
+        let Wire::Node(node) = &passage.wire else {
+            return Err(Lapse::Failed(unexpected_answer()));
+        };
+        let (mut node, mut pipeline) = (node.clone(), Pipeline::with_capacity(2));
+        pipeline.cmd("ASKING").add_command(command.clone());
+        let sent = Box::pin(node.send_packed_commands(&pipeline, 1, 1));
+        let answers = in_time(passage.end(), sent).await;
+        let answers = self.0.noted(&passage, answers)?;
+        let answer = answers.into_iter().next();
+        let answer = answer.ok_or_else(|| Lapse::Failed(unexpected_answer()))?;
+        self.0.noted(&passage, answer.extract_error())
+    }
+
+    /// Sends a command to this very node of a cluster. With the answer comes by which connection it came: what a server said
+    /// by one is not for the server behind another.
+    pub(crate) async fn send_to(
+        &self,
+        node: Option<&Host>,
+        command: Cmd,
+    ) -> Result<(Value, u64), Error> {
+        let told = |lapse| self.told(lapse);
+        let passage = self.passage(Duration::MAX).await.map_err(told)?;
+        let generation = passage.generation;
+        let answer = match (&passage.wire, node) {
+            (Wire::Cluster(cluster), Some(node)) => {
+                let answer = cluster.send_to(node, &command, passage.end()).await;
+                self.0.noted_of_cluster(&passage, cluster, answer)
+            }
+            _ => self.raw(&command, Duration::MAX).await,
+        };
+        Ok((answer.map_err(told)?, generation))
+    }
+
+    /// Sends a command to all primaries of a cluster.
+    pub(crate) async fn send_to_primaries(
+        &self,
+        command: Cmd,
+    ) -> Result<Vec<(Host, Value)>, Error> {
+        let told = |lapse| self.told(lapse);
+        let passage = self.passage(Duration::MAX).await.map_err(told)?;
+        let Wire::Cluster(cluster) = &passage.wire else {
+            return Ok(Vec::new());
+        };
+        let answers = cluster.send_to_primaries(&command, passage.end()).await;
+        let answers = self.0.noted_of_cluster(&passage, cluster, answers);
+        answers.map_err(told)
+    }
+
+    /// Asks the nodes of a cluster who has the slots.
+    pub(crate) async fn learn_nodes(&self) -> Result<(), Error> {
+        let told = |lapse| self.told(lapse);
+        let passage = self.passage(Duration::MAX).await.map_err(told)?;
+        let Wire::Cluster(cluster) = &passage.wire else {
+            return Ok(());
+        };
+        let learnt = cluster.learn(passage.end()).await;
+        let learnt = self.0.noted_of_cluster(&passage, cluster, learnt);
+        learnt.map_err(told)
+    }
+
+    /// One answer a command, in order; an error for all where nothing is known of any.
+    pub(crate) async fn send_all(
+        &self,
+        pipeline: &Pipeline,
+        count: usize,
+        left: Duration,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let told = |lapse| self.told(lapse);
+        let passage = self.passage(left).await.map_err(told)?;
+        let node = match &passage.wire {
+            Wire::Node(node) => node,
+            Wire::Cluster(cluster) => {
+                let end = passage.end();
+                let sent = pipeline
+                    .cmd_iter()
+                    .map(|command| cluster.send(command, end));
+                let answers = join_all(sent).await.into_iter();
+                let noted = answers.map(|answer| {
+                    let answer = self.0.noted_of_cluster(&passage, cluster, answer);
+                    answer.map_err(told)
+                });
+                return Ok(noted.collect());
+            }
+        };
+        let mut node = node.clone();
+        let answers = match passage.until {
+            None => node.send_packed_commands(pipeline, 0, count).await,
+            Some(until) => {
+                let sent = Box::pin(node.send_packed_commands(pipeline, 0, count));
+                in_time(until, sent).await
+            }
+        };
+        let answers = self.0.noted(&passage, answers).map_err(told)?;
+        if answers.len() != count {
+            return Err(unexpected_answer());
+        }
+        let noted = answers.into_iter().map(|answer| {
+            let answer = self.0.noted(&passage, answer.extract_error());
+            answer.map_err(told)
+        });
+        Ok(noted.collect())
+    }
+
+    /// As an error.
+    pub(crate) fn told(&self, lapse: Lapse) -> Error {
+        match lapse {
+            Lapse::Said(error) => {
+                let strays = error.redirect_node().is_some();
+                match self.0.connector {
+                    Connector::Node(_) if strays && self.0.node.is_none() => Error::config(
+                        "the server is a node of a cluster, and the key is on another: write `valkey+cluster://`, or set \
+                         VALKEY_CLUSTER=true",
+                    ),
+                    _ => {
+                        let error = self.0.words.of(error, self.0.deadlines.command);
+                        self.0.naming(error)
+                    }
+                }
+            }
+            Lapse::Lost(error)
+            | Lapse::Silent(error)
+            | Lapse::Refused(error)
+            | Lapse::Failed(error) => error,
+        }
+    }
+
+    /// The connection, waited for no longer than a command may take.
+    pub(crate) async fn passage(&self, left: Duration) -> Result<Passage, Lapse> {
+        let command = self.0.deadlines.command;
+        let limit = left.min(command);
+        runtime::fit().map_err(Lapse::Failed)?;
+        let refused = match self.0.breaker.borrow().advice() {
+            Advice::Send(wire, generation) => {
+                return Ok(Passage {
+                    generation,
+                    wire: wire.clone(),
+                    limit,
+                    until: (limit < command).then(|| after(limit)),
+                });
+            }
+            Advice::Refuse(down) => Some(down.clone()),
+            Advice::Wait => None,
+        };
+        let until = after(limit);
+        if let Some(down) = refused {
+            let Some(claim) = self.0.claim() else {
+                self.0.seams.counters.refused();
+                return Err(Lapse::Refused(down.refusal.clone()));
+            };
+            // Nobody tries to connect, though it is time: this caller does, and waits for what comes of it.
+            Box::pin(self.0.see_to_connecting(claim, until)).await;
+        }
+        match tokio::time::timeout_at(until, self.0.connected()).await {
+            Ok(Ok((wire, generation))) => Ok(Passage {
+                generation,
+                wire,
+                limit,
+                until: Some(until),
+            }),
+            Ok(Err(down)) => {
+                self.0.seams.counters.refused();
+                Err(Lapse::Refused(down.refusal.clone()))
+            }
+            Err(_) => {
+                let error = self.0.named(timed_out(limit).context("still connecting"));
+                self.0.unanswered(None, &error);
+                Err(Lapse::Silent(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Counters: what statistics and metrics are read from.
+
+use crate::base::error::ErrorKind;
+use std::array;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What is counted of each type.
+#[derive(Clone, Copy)]
+pub(crate) enum Count {
+    Hit,
+    Miss,
+    Absence,
+    Stale,
+    Corrupt,
+    Load,
+    FailedLoad,
+    Refresh,
+    Shared,
+    Waited,
+    Queued,
+    QueueMicros,
+    LateLoad,
+    StalledLoad,
+    BesideTurns,
+    RefusedFill,
+    Unguarded,
+    Unconfirmed,
+    ReadBytes,
+    WrittenBytes,
+    LoadMicros,
+}
+
+pub(crate) const COUNTS: usize = Count::LoadMicros as usize + 1;
+
+pub(crate) const KINDS: usize = ErrorKind::ALL.len();
+
+/// The counters of a type. Relaxed: each is exact, a snapshot of several is not one moment's.
+#[derive(Debug, Default)]
+pub(crate) struct TypeCounters {
+    pub(crate) counts: [AtomicU64; COUNTS],
+    pub(crate) longest_load: AtomicU64,
+    pub(crate) longest_queue: AtomicU64,
+    pub(crate) errors: [AtomicU64; KINDS],
+}
+
+impl TypeCounters {
+    pub(crate) fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&self, what: Count, number: usize) {
+        self.counts[what as usize].fetch_add(number as u64, Relaxed);
+    }
+
+    /// A value was given to a reader, from an entry of so many bytes.
+    pub(crate) fn hit(&self, bytes: usize) {
+        self.count(Count::Hit);
+        self.add(Count::ReadBytes, bytes);
+    }
+
+    /// A load is over that took so long.
+    pub(crate) fn loaded(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.counts[Count::LoadMicros as usize].fetch_add(micros, Relaxed);
+        self.longest_load.fetch_max(micros, Relaxed);
+    }
+
+    /// A load has waited so long for its turn.
+    pub(crate) fn queued(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.counts[Count::QueueMicros as usize].fetch_add(micros, Relaxed);
+        self.longest_queue.fetch_max(micros, Relaxed);
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind) {
+        self.errors[kind as usize].fetch_add(1, Relaxed);
+    }
+}
+
+pub(crate) fn read_all<const N: usize>(counters: &[AtomicU64; N]) -> [u64; N] {
+    array::from_fn(|at| counters[at].load(Relaxed))
+}
+
+/// The counters of what belongs to no type.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) queued_deletions: AtomicU64,
+    pub(crate) lost_deletions: AtomicU64,
+    pub(crate) breaker_openings: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) rate_limited: AtomicU64,
+    pub(crate) rate_limited_locally: AtomicU64,
+    pub(crate) rate_limit_failures: AtomicU64,
+    pub(crate) requests_without_address: AtomicU64,
+    pub(crate) background_refused: AtomicU64,
+    pub(crate) errors: [AtomicU64; KINDS],
+}
+
+impl Counters {
+    pub(crate) fn queued_deletion(&self) {
+        self.queued_deletions.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn lost_deletion(&self) {
+        self.lost_deletions.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn breaker_opened(&self) {
+        self.breaker_openings.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn rate_limited(&self) {
+        self.rate_limited.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn rate_limited_locally(&self) {
+        self.rate_limited_locally.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn rate_limit_failure(&self) {
+        self.rate_limit_failures.fetch_add(1, Relaxed);
+    }
+
+    #[cfg_attr(not(feature = "tower"), expect(dead_code))]
+    pub(crate) fn request_without_address(&self) {
+        self.requests_without_address.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn background_refused(&self) {
+        self.background_refused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind) {
+        self.errors[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Background tasks that were not started.
+    #[cfg(test)]
+    pub(crate) fn background_refusals(&self) -> u64 {
+        self.background_refused.load(Relaxed)
+    }
+}

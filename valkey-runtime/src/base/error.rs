@@ -1,0 +1,452 @@
+//! What can go wrong, by kind.
+//!
+//! An error names the operation and the key, keeps its source, and never holds a password or a payload. What the codec
+//! says of a value that it refused is cut down to what can't quote the value (see [`crate::value::codec`]).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base::invalid::Invalid;
+
+/// The result of a verb.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a verb failed. [`kind`](Error::kind) is what a program decides by.
+///
+/// ```
+/// use valkey_runtime::{ErrorKind, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let error = Store::connect("valkey://user:secret@127.0.0.1:1").await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Connection);
+/// assert!(error.is_transient());
+/// assert!(!format!("{error} {error:?}").contains("secret"));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    operation: Option<&'static str>,
+    key: Told,
+    refused: bool,
+    /// Whether it is about where the call was made.
+    of_runtime: bool,
+    /// The connection that was closed, by its generation.
+    closed: Option<u64>,
+    invalid: Option<Invalid>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What kind of error it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The server could not be reached, or the connection broke. A write may or may not have been carried out.
+    Connection,
+    /// No answer within the deadline. A write may or may not have been carried out.
+    Timeout,
+    /// The TLS handshake failed: a certificate of another authority, another host's name, or no TLS on the other side.
+    Tls,
+    /// Wrong user or password, or no permission for the command or the key.
+    Auth,
+    /// The server is loading its data set and does not answer yet.
+    Loading,
+    /// The server is a replica, or does not take writes at the moment.
+    ReadOnly,
+    /// The server is at its memory limit and refused to store.
+    OutOfMemory,
+    /// The server, or the part of the cluster that has the key, can't answer at the moment: failing over, moving the
+    /// key, busy with a script.
+    Unavailable,
+    /// Another error that the server answered.
+    Server,
+    /// The value can't be encoded.
+    Encode,
+    /// The value is over the size limit.
+    TooLarge,
+    /// The value breaks rules of its type: see [`Error::invalid`].
+    Invalid,
+    /// The entry is not one of this type: no envelope, bytes missing or too many, or refused by the type.
+    Corrupt,
+    /// The configuration, an option or an environment variable is wrong: also that of a server that does not speak RESP3, and of a
+    /// cluster that announces addresses which can't be reached.
+    Config,
+    /// The store was [closed](crate::core::store::Store::close).
+    Closed,
+}
+
+impl ErrorKind {
+    /// All kinds, in the order in which they are counted.
+    pub(crate) const ALL: [ErrorKind; 15] = [
+        ErrorKind::Connection,
+        ErrorKind::Timeout,
+        ErrorKind::Tls,
+        ErrorKind::Auth,
+        ErrorKind::Loading,
+        ErrorKind::ReadOnly,
+        ErrorKind::OutOfMemory,
+        ErrorKind::Unavailable,
+        ErrorKind::Server,
+        ErrorKind::Encode,
+        ErrorKind::TooLarge,
+        ErrorKind::Invalid,
+        ErrorKind::Corrupt,
+        ErrorKind::Config,
+        ErrorKind::Closed,
+    ];
+
+    /// The name in messages and counters.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Connection => "connection",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Tls => "tls",
+            ErrorKind::Auth => "auth",
+            ErrorKind::Loading => "loading",
+            ErrorKind::ReadOnly => "read-only",
+            ErrorKind::OutOfMemory => "out of memory",
+            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::Server => "server",
+            ErrorKind::Encode => "encode",
+            ErrorKind::TooLarge => "too large",
+            ErrorKind::Invalid => "invalid",
+            ErrorKind::Corrupt => "corrupt",
+            ErrorKind::Config => "config",
+            ErrorKind::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an error says of its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// To who asks.
+    pub(crate) key: Option<Box<str>>,
+    /// In its text.
+    pub(crate) shown: Option<Box<str>>,
+}
+
+/// A key in a message is cut to this many bytes.
+const LONGEST_KEY: usize = 256;
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            operation: None,
+            key: Told::default(),
+            refused: false,
+            of_runtime: false,
+            closed: None,
+            invalid: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    /// The server can't be asked from where the call was made.
+    pub(crate) fn of_runtime(message: impl Into<String>) -> Self {
+        let mut error = Self::config(message);
+        error.0.of_runtime = true;
+        error
+    }
+
+    /// Whether the store's configuration is wrong, so that no later call will succeed.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.kind() == ErrorKind::Config && !self.0.of_runtime
+    }
+
+    /// Says which connection was closed, with this command under way.
+    pub(crate) fn with_closed(mut self, generation: u64) -> Self {
+        self.0.closed = Some(generation);
+        self
+    }
+
+    /// The connection that was closed, with this command under way.
+    pub(crate) fn closed_connection(&self) -> Option<u64> {
+        self.0.closed
+    }
+
+    pub(crate) fn breaking(rules: Invalid) -> Self {
+        let mut error = Self::new(ErrorKind::Invalid, rules.to_string());
+        error.0.invalid = Some(rules);
+        error
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the store was closed")
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Says in which operation and at which key it happened, as far as the store shows its keys. The innermost word stands.
+    pub(crate) fn at(mut self, operation: &'static str, key: Told) -> Self {
+        self.0.operation.get_or_insert(operation);
+        if self.0.key == Told::default() {
+            self.0.key = key;
+        }
+        self
+    }
+
+    /// Says in which operation it happened, where there is no one key.
+    pub(crate) fn during(mut self, operation: &'static str) -> Self {
+        self.0.operation.get_or_insert(operation);
+        self
+    }
+
+    /// Prepends to the message.
+    pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
+        self.0.message = format!("{context}: {}", self.0.message);
+        self
+    }
+
+    /// As the error of a command that was not sent, on account of this one.
+    pub(crate) fn refused(mut self) -> Self {
+        self.0.refused = true;
+        let why = match self.kind() {
+            ErrorKind::Auth => {
+                "not asked, since the server refused the store's user or password (connecting goes on with the same ones: \
+                 allow them again, or open a store with new ones)"
+            }
+            ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Unavailable => {
+                "not asked, since the server did not answer before"
+            }
+            _ => "not asked, since connecting to the server failed before",
+        };
+        self.context(why)
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The key at which it happened, as it is in the server: for a program that asks. The text of the error, of `Display` as of
+    /// `Debug`, has the type and a hash in its place, since a key may be a secret, as a session's is; see
+    /// [`KeyTracing`](crate::base::shown_keys::KeyTracing) for more, and for less.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, ErrorKind, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(prefix = "session")]
+    /// struct Session {
+    ///     #[cached(key)]
+    ///     token: String,
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # store.close().await;
+    /// let error = Session::get(&store, "2557123d").await.err().unwrap();
+    /// assert!(error.to_string().starts_with("get session#"));
+    /// assert!(!format!("{error} {error:?}").contains("2557123d"));
+    /// assert_eq!(error.key(), Some("session:2557123d"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.key.as_deref()
+    }
+
+    /// The key as it may be shown.
+    pub(crate) fn shown_key(&self) -> Option<&str> {
+        self.0.key.shown.as_deref()
+    }
+
+    /// The verb in which it happened.
+    pub fn operation(&self) -> Option<&'static str> {
+        self.0.operation
+    }
+
+    /// The rules that the value breaks, of an error of kind [`Invalid`](ErrorKind::Invalid).
+    pub fn invalid(&self) -> Option<&Invalid> {
+        self.0.invalid.as_ref()
+    }
+
+    /// Whether the server was not even asked, since the store's [breaker](crate::protocol::breaker::BreakerState) was open: nothing was carried
+    /// out. The kind is that of the failure which opened it.
+    pub fn is_refused(&self) -> bool {
+        self.0.refused
+    }
+
+    /// Whether the same call may succeed later without anything being changed by hand.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::Connection
+                | ErrorKind::Timeout
+                | ErrorKind::Loading
+                | ErrorKind::ReadOnly
+                | ErrorKind::OutOfMemory
+                | ErrorKind::Unavailable
+        )
+    }
+}
+
+/// All answers; else the first error, which says how many there are.
+pub(crate) fn all<A>(answers: Vec<Result<A>>) -> Result<Vec<A>> {
+    let count = answers.len();
+    let failed = answers.iter().filter(|answer| answer.is_err()).count();
+    let answers: Result<_> = answers.into_iter().collect();
+    answers.map_err(|error| match count {
+        1 => error,
+        _ => error.context(format_args!("{failed} of {count} failed")),
+    })
+}
+
+/// A key as text for a message: lossy, without control characters, cut.
+pub(crate) fn printable(key: &[u8]) -> String {
+    let cut = &key[..key.len().min(LONGEST_KEY)];
+    let mut text = String::from_utf8_lossy(cut).escape_debug().to_string();
+    if cut.len() < key.len() {
+        text.push('…');
+    }
+    text
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            message,
+            operation,
+            key,
+            ..
+        } = &*self.0;
+        match (operation, &key.shown) {
+            (Some(operation), Some(key)) => write!(f, "{operation} {key}: ")?,
+            (Some(operation), None) => write!(f, "{operation}: ")?,
+            _ => {}
+        }
+        write!(f, "{kind}: {message}")
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            kind,
+            message,
+            operation,
+            key,
+            refused,
+            of_runtime: _,
+            closed: _,
+            invalid: _,
+            source,
+        } = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", kind)
+            .field("message", message)
+            .field("operation", operation)
+            .field("key", &key.shown)
+            .field("refused", refused)
+            .field("source", &source.as_ref().map(ToString::to_string))
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(key: &str, shown: &str) -> Told {
+        let some = |text: &str| Some(text.into());
+        Told {
+            key: some(key),
+            shown: some(shown),
+        }
+    }
+
+    #[test]
+    fn the_message_names_operation_key_and_kind() {
+        let error = Error::new(ErrorKind::Timeout, "no answer within 500ms");
+        let error = error.at("get", told("user:42", "user#1f"));
+        assert_eq!(
+            error.to_string(),
+            "get user#1f: timeout: no answer within 500ms"
+        );
+        assert!(!format!("{error:?}").contains("user:42"), "{error:?}");
+        assert_eq!(
+            (error.key(), error.shown_key(), error.operation()),
+            (Some("user:42"), Some("user#1f"), Some("get"))
+        );
+        // The innermost word stands.
+        let error = error.at("set", told("user:7", "user#2e"));
+        assert_eq!(
+            (error.key(), error.shown_key(), error.operation()),
+            (Some("user:42"), Some("user#1f"), Some("get"))
+        );
+    }
+
+    #[test]
+    fn a_long_or_strange_key_is_cut_and_escaped() {
+        assert_eq!(printable(&[b'k'; LONGEST_KEY]), "k".repeat(LONGEST_KEY));
+        let cut = "k".repeat(LONGEST_KEY) + "…";
+        assert_eq!(printable(&[b'k'; LONGEST_KEY + 1]), cut);
+        assert_eq!(printable(b"a\nb\xff"), "a\\nb\u{fffd}");
+    }
+
+    #[test]
+    fn some_kinds_may_pass_by_themselves() {
+        let transient = ErrorKind::ALL.into_iter();
+        let transient = transient.filter(|kind| Error::new(*kind, "x").is_transient());
+        assert_eq!(
+            transient.collect::<Vec<_>>(),
+            [
+                ErrorKind::Connection,
+                ErrorKind::Timeout,
+                ErrorKind::Loading,
+                ErrorKind::ReadOnly,
+                ErrorKind::OutOfMemory,
+                ErrorKind::Unavailable,
+            ]
+        );
+    }
+
+    #[test]
+    fn several_failures_are_one_error_that_counts_them() {
+        let failed = || Err(Error::new(ErrorKind::Timeout, "x"));
+        assert_eq!(all(vec![Ok(1), Ok(2)]).unwrap(), [1, 2]);
+        let alone = all::<u8>(vec![failed()]).unwrap_err();
+        assert_eq!(alone.to_string(), "timeout: x");
+        let two = all(vec![Ok(1), failed(), failed()]).unwrap_err();
+        assert_eq!(two.to_string(), "timeout: 2 of 3 failed: x");
+    }
+
+    #[test]
+    fn every_kind_is_counted_once() {
+        for (at, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, at, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What stands on nothing of this crate: errors, clocks, tasks, warnings, counters.
+
+pub(crate) mod clock;
+pub(crate) mod counters;
+pub(crate) mod error;
+pub(crate) mod invalid;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod paused;
+pub(crate) mod peer;
+pub(crate) mod runtime;
+pub(crate) mod secret;
+pub(crate) mod shown_keys;
+pub(crate) mod tasks;
+pub(crate) mod ttl;
+pub(crate) mod variables;
+pub(crate) mod warnings;

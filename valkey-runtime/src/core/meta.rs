@@ -1,0 +1,39 @@
+//! The constants of a type, as a value.
+
+use crate::base::ttl::Ttl;
+use crate::schema::cached_type::CachedType;
+use crate::schema::policy::Policy;
+
+/// What the verbs need to know of a type.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta {
+    pub(crate) version: u16,
+    pub(crate) ttl: Ttl,
+    pub(crate) policy: Policy,
+    /// Whether its entries carry tags.
+    pub(crate) tagged: bool,
+}
+
+impl Meta {
+    pub(crate) const fn of<T: CachedType>() -> Self {
+        Self {
+            version: T::VERSION,
+            ttl: T::TTL,
+            policy: T::POLICY,
+            tagged: T::TAGGED,
+        }
+    }
+
+    /// How long an entry may live from its stamp on, in milliseconds.
+    pub(crate) fn max_age(&self) -> Option<u64> {
+        Some(self.policy.max_age_millis).filter(|age| *age > 0)
+    }
+
+    /// Until when an entry with this stamp may be fresh, if that is what it would be otherwise.
+    pub(crate) fn ceiling(&self, stamp: u64, until: u64) -> u64 {
+        match self.max_age() {
+            Some(age) => until.min((stamp >> 12) / 1000 + age),
+            None => until,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The logs that tests keep of the calls of a store.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) type Log = Mutex<Vec<Call>>;
+
+/// The records of a store.
+#[derive(Default)]
+pub(crate) struct Records {
+    pub(crate) logs: Mutex<Vec<Arc<Log>>>,
+    /// How many there are, to be looked at without the lock.
+    pub(crate) count: AtomicUsize,
+}
+
+impl Records {
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn add(&self, log: Arc<Log>) {
+        let mut logs = locked(&self.logs);
+        logs.push(log);
+        self.count.store(logs.len(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn remove(&self, log: &Arc<Log>) {
+        let mut logs = locked(&self.logs);
+        logs.retain(|other| !Arc::ptr_eq(other, log));
+        self.count.store(logs.len(), Ordering::SeqCst);
+    }
+}
+
+/// A panic under such a lock leaves what it guards whole.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A verb that was called. It is equal to its text: `get_or_load user:42: loaded`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Call {
+    pub(crate) verb: &'static str,
+    pub(crate) of: Option<String>,
+    pub(crate) keys: Vec<String>,
+    pub(crate) outcome: Outcome,
+}
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// There was a value: `hit`.
+    Hit,
+    /// There was none: `miss`.
+    Miss,
+    /// This call loaded it: `loaded`.
+    Loaded,
+    /// Another call loaded it while this one waited: `joined`.
+    Joined,
+    /// It was served though its time is over: `stale`.
+    Stale,
+    /// There is no such value, in the store or for the loader: `nothing`.
+    Nothing,
+    /// `stored`.
+    Stored,
+    /// The condition of a `set` did not hold: `not stored`.
+    NotStored,
+    /// By a rate limit: `allowed`.
+    Allowed,
+    /// By a rate limit: `refused`.
+    Refused,
+    /// There is one, or one was deleted: `there`.
+    There,
+    /// `not there`.
+    NotThere,
+    /// The row was written: `written`.
+    Written,
+    /// So many were found, deleted or counted: `3`.
+    Count(u64),
+    /// `done`.
+    Done,
+    /// It failed with this kind of error, or with an error of the application's of this type: `failed: timeout`.
+    Failed(&'static str),
+}
+
+impl Call {
+    /// The verb's name.
+    pub fn verb(&self) -> &'static str {
+        self.verb
+    }
+
+    /// The prefix of the type that it is about; of an alias also the field.
+    pub fn type_name(&self) -> Option<&str> {
+        self.of.as_deref()
+    }
+
+    /// The keys that it is about, without the store's namespace; for an invalidation the tags.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// What came of it.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+}
+
+impl fmt::Display for Call {
+    /// `get user:42: hit`, `del_many user:1 user:2: 2`, `count user: 7`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verb)?;
+        match (&*self.keys, &self.of) {
+            ([], Some(of)) => write!(f, " {of}")?,
+            (keys, _) => keys.iter().try_for_each(|key| write!(f, " {key}"))?,
+        }
+        write!(f, ": {}", self.outcome)
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
+}
+
+impl PartialEq<str> for Call {
+    fn eq(&self, text: &str) -> bool {
+        self.to_string().as_str() == text
+    }
+}
+
+impl PartialEq<&str> for Call {
+    fn eq(&self, text: &&str) -> bool {
+        self == *text
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Hit => "hit",
+            Outcome::Miss => "miss",
+            Outcome::Loaded => "loaded",
+            Outcome::Joined => "joined",
+            Outcome::Stale => "stale",
+            Outcome::Nothing => "nothing",
+            Outcome::Stored => "stored",
+            Outcome::NotStored => "not stored",
+            Outcome::Allowed => "allowed",
+            Outcome::Refused => "refused",
+            Outcome::There => "there",
+            Outcome::NotThere => "not there",
+            Outcome::Written => "written",
+            Outcome::Done => "done",
+            Outcome::Count(count) => return count.fmt(f),
+            Outcome::Failed(why) => return write!(f, "failed: {why}"),
+        })
+    }
+}

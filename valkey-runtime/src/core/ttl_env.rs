@@ -1,0 +1,62 @@
+//! TTLs that an environment variable overrides, read once a store and variable.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::ttl::Ttl;
+use crate::base::variables::Variables;
+
+/// What the variables of the types that were used so far say. Types without `ttl_env` never come here.
+pub(crate) struct Overrides {
+    variables: Variables,
+    known: RwLock<HashMap<&'static str, Result<Option<Ttl>>>>,
+}
+
+impl Overrides {
+    pub(crate) fn new(variables: Variables) -> Self {
+        Self {
+            variables,
+            known: RwLock::default(),
+        }
+    }
+
+    /// The TTL that the variable says; `None` where it is unset or empty.
+    pub(crate) fn ttl(&self, variable: &'static str) -> Result<Option<Ttl>> {
+        // A panic under this lock leaves the map whole.
+        if let Some(known) = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(variable)
+        {
+            return known.clone();
+        }
+        let said = self.read(variable);
+        self.known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(variable, said.clone());
+        said
+    }
+
+    fn read(&self, variable: &str) -> Result<Option<Ttl>> {
+        match (self.variables)(variable).filter(|value| !value.is_empty()) {
+            None => Ok(None),
+            Some(value) => value
+                .parse()
+                .map(Some)
+                .map_err(|why| Error::config(format!("{variable}={value:?} is {why}"))),
+        }
+    }
+}
+
+impl fmt::Debug for Overrides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overrides")
+            .field("known", &self.known)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,301 @@
+//! What a store has of each type that it was used with: what the verbs need to know of it, its counters, its loads.
+//!
+//! Every call of a verb looks its type up, so that takes no lock and allocates once a type: the table only grows, and what
+//! is in it stays where it is.
+
+use std::any::TypeId;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::base::counters::TypeCounters;
+use crate::base::error::{Error, ErrorKind};
+use crate::base::shown_keys::ShownKeys;
+use crate::base::warnings::{Detail, Topic, Warnings};
+use crate::core::loads::TypeLoads;
+use crate::core::meta::Meta;
+use crate::schema::cached_type::CachedType;
+use crate::value::codec::ReadBack;
+
+/// A type on a store.
+pub(crate) struct Type {
+    id: TypeId,
+    meta: Meta,
+    /// Its prefix; of an alias that of its values, and the field.
+    name: Box<str>,
+    counters: TypeCounters,
+    pub(crate) loads: TypeLoads,
+    keys: ShownKeys,
+    pub(crate) read_back: ReadBack,
+    warnings: Arc<Warnings>,
+    /// The name of the store.
+    #[cfg(feature = "metrics")]
+    store: Arc<str>,
+}
+
+impl Type {
+    fn new<T: CachedType>(of: &Types) -> Self {
+        let meta = Meta::of::<T>();
+        let name: Box<str> = match T::ALIAS_OF {
+            None => T::PREFIX.into(),
+            Some((prefix, field)) => format!("{prefix} by {field}").into(),
+        };
+        let allows = meta.policy.show_keys;
+        Self {
+            id: TypeId::of::<T>(),
+            loads: TypeLoads::new(&meta),
+            meta,
+            keys: of.keys.of_type(&name, allows, T::ALIAS_OF.is_some()),
+            name,
+            counters: TypeCounters::default(),
+            read_back: ReadBack::default(),
+            warnings: of.warnings.clone(),
+            #[cfg(feature = "metrics")]
+            store: of.store.clone(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    pub(crate) fn counters(&self) -> &TypeCounters {
+        &self.counters
+    }
+
+    pub(crate) fn keys(&self) -> &ShownKeys {
+        &self.keys
+    }
+
+    /// A loader is done that ran so long.
+    pub(crate) fn loaded(&self, time: Duration) {
+        self.counters.loaded(time);
+        #[cfg(feature = "metrics")]
+        crate::core::load_time::loaded(&self.store, &self.name, time);
+    }
+
+    /// Says in which operation and at which key it happened.
+    pub(crate) fn at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
+        error.at(operation, self.keys.told(key))
+    }
+
+    /// Counts a failure, on its way to the caller.
+    pub(crate) fn failed(&self, error: Error) -> Error {
+        self.counters.error(error.kind());
+        error
+    }
+
+    pub(crate) fn failed_at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
+        self.failed(self.at(operation, key, error))
+    }
+
+    /// Counts and logs a failure that its caller is not told.
+    pub(crate) fn log_failure(&self, error: Error, what: &'static str) {
+        let error = self.failed(error);
+        error.log(&self.warnings, Some(&self.name), what);
+    }
+
+    /// Warns of something else than a failure: at once for the first, and once a minute for those that follow.
+    pub(crate) fn warn(
+        &self,
+        what: &'static str,
+        kind: Option<ErrorKind>,
+        detail: impl FnOnce() -> Detail,
+    ) {
+        let of = Some(&*self.name);
+        self.warnings.warn(Topic { of, what, kind }, detail);
+    }
+
+    pub(crate) fn warnings(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    pub(crate) fn log_failure_at(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        error: Error,
+        what: &'static str,
+    ) {
+        self.log_failure(self.at(operation, key, error), what);
+    }
+}
+
+/// The types that a store was used with: a table with open addressing, and another one where that is full.
+pub(crate) struct Types {
+    first: Block,
+    keys: ShownKeys,
+    warnings: Arc<Warnings>,
+    #[cfg(feature = "metrics")]
+    store: Arc<str>,
+}
+
+const SLOTS: usize = 64;
+
+struct Block {
+    slots: [OnceLock<Arc<Type>>; SLOTS],
+    next: OnceLock<Box<Block>>,
+}
+
+impl Types {
+    /// Of the store of that name.
+    pub(crate) fn new(keys: ShownKeys, warnings: Arc<Warnings>, store: &str) -> Self {
+        #[cfg(not(feature = "metrics"))]
+        let _ = store;
+        Self {
+            first: Block::new(),
+            keys,
+            warnings,
+            #[cfg(feature = "metrics")]
+            store: store.into(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn of<T: CachedType>(&self) -> &Arc<Type> {
+        let id = TypeId::of::<T>();
+        let home = home(id);
+        match self.first.slots[home].get() {
+            Some(known) if known.id == id => known,
+            _ => self.look_further(id, home, || Type::new::<T>(self)),
+        }
+    }
+
+    /// Where its slot is taken by another, or by nobody yet.
+    #[cold]
+    fn look_further(&self, id: TypeId, home: usize, new: impl Fn() -> Type) -> &Arc<Type> {
+        let mut block = &self.first;
+        loop {
+            for at in 0..SLOTS {
+                // Whoever makes a type takes the first free slot in this order, and slots never become free.
+                let slot = &block.slots[(home + at) % SLOTS];
+                let taken = slot.get_or_init(|| Arc::new(new()));
+                if taken.id == id {
+                    return taken;
+                }
+            }
+            block = block.next.get_or_init(|| Box::new(Block::new()));
+        }
+    }
+
+    pub(crate) fn keys(&self) -> &ShownKeys {
+        &self.keys
+    }
+
+    /// The name of the store.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn store(&self) -> &str {
+        &self.store
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Type> {
+        let blocks = std::iter::successors(Some(&self.first), |block| {
+            block.next.get().map(Deref::deref)
+        });
+        blocks.flat_map(|block| block.slots.iter().filter_map(|slot| Some(&**slot.get()?)))
+    }
+}
+
+impl Block {
+    fn new() -> Self {
+        Self {
+            slots: [const { OnceLock::new() }; SLOTS],
+            next: OnceLock::new(),
+        }
+    }
+}
+
+/// The slot that a type is looked for first. Its identity is a hash already.
+#[inline]
+fn home(id: TypeId) -> usize {
+    struct Last(u64);
+    impl Hasher for Last {
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+            }
+        }
+        fn write_u64(&mut self, part: u64) {
+            self.0 = part;
+        }
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+    let mut hasher = Last(0);
+    id.hash(&mut hasher);
+    hasher.finish() as usize % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::base::clock::SystemClock;
+    use crate::base::shown_keys::KeyTracing;
+    use crate::base::ttl::Ttl;
+    use crate::schema::guarding::BestEffort;
+
+    #[derive(Serialize, Deserialize)]
+    struct Numbered<const N: usize>;
+
+    impl<const N: usize> CachedType for Numbered<N> {
+        const PREFIX: &'static str = "numbered";
+        const TTL: Ttl = Ttl::Never;
+        const VERSION: u16 = N as u16;
+        type Guarding = BestEffort;
+        type Tags = ();
+        type OwnedKey = u64;
+        type Key<'k> = u64;
+    }
+
+    type Lookup = fn(&Types) -> &Arc<Type>;
+
+    /// More than there are slots.
+    macro_rules! lookups {
+        ($($hundreds:literal)*) => { [$(
+            Types::of::<Numbered<$hundreds>> as Lookup,
+            Types::of::<Numbered<{ $hundreds + 1 }>>,
+            Types::of::<Numbered<{ $hundreds + 2 }>>,
+            Types::of::<Numbered<{ $hundreds + 3 }>>,
+            Types::of::<Numbered<{ $hundreds + 4 }>>,
+            Types::of::<Numbered<{ $hundreds + 5 }>>,
+            Types::of::<Numbered<{ $hundreds + 6 }>>,
+            Types::of::<Numbered<{ $hundreds + 7 }>>,
+        )*] };
+    }
+
+    #[test]
+    fn each_type_is_there_once_however_many_look_it_up_at_once() {
+        let lookups = lookups!(0 100 200 300 400 500 600 700 800 900);
+        let types = Types::new(
+            ShownKeys::new(KeyTracing::default()),
+            Warnings::new(Arc::new(SystemClock::new())),
+            "",
+        );
+        let barrier = Barrier::new(4);
+        let all = std::thread::scope(|scope| {
+            let look = || {
+                barrier.wait();
+                lookups.map(|lookup| Arc::as_ptr(lookup(&types)) as usize)
+            };
+            let running = [(); 4].map(|()| scope.spawn(look));
+            running.map(|running| running.join().unwrap())
+        });
+        assert!(all.iter().all(|one| one == &all[0]));
+        assert_eq!(types.iter().count(), lookups.len());
+        for (lookup, at) in lookups.iter().zip(0..) {
+            let version = lookup(&types).meta().version;
+            assert_eq!(version, at / 8 * 100 + at % 8);
+        }
+    }
+}

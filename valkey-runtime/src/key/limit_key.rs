@@ -1,0 +1,37 @@
+//! The subject of a rate limit, as part of a key.
+
+use crate::key::writer::KeyWriter;
+
+/// Whom a limit is for: text, an integer, an address or its [`Subnet`], what derives [`KeyPart`](macro@crate::key::part::KeyPart), a tuple of
+/// up to six of these, or `()` where all count together. With features also UUIDs and dates.
+///
+/// Each is escaped as the parts of cache keys are, so that two different keys of one type never count together. Text is told
+/// from a number by nobody: `"42"` and `42` are one key.
+///
+/// ```
+/// # use std::{net::Ipv4Addr, time::Duration};
+/// use valkey_runtime::{KeyPart, RateLimiter, Store};
+///
+/// #[derive(KeyPart)]
+/// struct UserId(u64);
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// # let store = Store::memory();
+/// # let limiter = RateLimiter::builder("login").quota(5, Duration::from_secs(60)).build()?;
+/// let (user, address) = (UserId(42), Ipv4Addr::new(203, 0, 113, 7));
+/// assert!(limiter.check(&store, ("password", &user, address)).await?.is_allowed());
+/// assert_eq!(limiter.peek(&store, ("password", 42, "203.0.113.7")).await?.remaining(), 4);
+/// assert_eq!(limiter.peek(&store, ()).await?.remaining(), 5);
+/// # Ok(())
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is nothing that a limit can be for",
+    label = "not a `LimitKey`",
+    note = "text, integers, IP addresses, tuples of these, and what derives `KeyPart`"
+)]
+pub trait LimitKey {
+    /// Writes the key: different bytes for different values.
+    fn write_key(&self, out: &mut KeyWriter);
+}

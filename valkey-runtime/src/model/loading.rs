@@ -1,0 +1,940 @@
+//! Every interleaving of a few callers and writers, exhaustively: no read gives an older row than it may, nobody waits for
+//! ever, nothing is left behind, and where there is no lease to see a process runs one load at a time.
+//!
+//! What is explored is the real code. The server's half of each verb is [`transition`](crate::protocol::transition) on real entries,
+//! the client's steps are [`Call`](crate::protocol::call::Call) and [`Flights`](crate::protocol::flights::Flights), what an answer shows it is
+//! [`seen`](crate::verbs::loading::sight::seen); only what is around them is simulated: the shell that does what a step says, the network,
+//! the database, and writers. A request is sent, run and answered in three steps, and in between anything else may happen.
+//! Callers may be dropped and processes may crash before any step, replies are lost, a request is run again at any later
+//! moment, leases run out though they are renewed, entries expire and are evicted, loads fail; a [`Budget`] says how often.
+//!
+//! Values of a timed type say until when they are fresh; then they are stale, and are claimed in place. A guarded write or a
+//! deletion that is over leaves no older row to be given, a soft expiry leaves one to be given as what it is: stale.
+//!
+//! The invariants are the [`Flaw`]s. That the check can find what it looks for is shown by [`Mutation`]s: small departures
+//! from the rules, each of which is found wrong.
+//!
+//! Outside: the shell itself (renewals, which prolong what here runs out at any moment or, for a writer that lives, never;
+//! the length of pauses: here a caller may lose its patience at any time; until when what is stale may
+//! serve: here as long as it is there); what is another module's (a `hold`, plain `set`s, a `touch`, entries that are
+//! corrupt, best-effort updates that did not get their guard); a server that forgets what it had acknowledged. There is one
+//! key, and a caller calls once.
+
+pub(crate) mod names;
+pub(crate) mod reader;
+pub(crate) mod server;
+pub(crate) mod world;
+pub(crate) mod writer;
+
+use std::fmt;
+use std::time::Instant;
+
+use crate::model::loading::server::Row;
+use crate::model::loading::world::World;
+use crate::model::loading::writer::Kind;
+
+use crate::model::explore::{Flaw, Trace, explore};
+
+/// A small world to explore.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// The callers of each process.
+    processes: &'static [&'static [Caller]],
+    writers: &'static [Kind],
+    /// The version in which the first row is cached from the beginning, if it is.
+    cached: Option<u16>,
+    /// Where this is the row, there is none.
+    absent: Option<Row>,
+    /// The type's values say until when they are fresh.
+    timed: bool,
+    /// What is no longer fresh may be served where there is nothing better.
+    serves: bool,
+    /// The server answers nobody.
+    down: bool,
+    /// How many loads a process runs at a time; as many as it has callers where it is zero.
+    turns: usize,
+    budget: Budget,
+    mutation: Option<Mutation>,
+}
+
+/// Who calls a loading verb.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Caller {
+    /// Of the type, as its process knows it.
+    version: u16,
+    /// Takes nothing that is there.
+    fresh: bool,
+    /// Refreshes what it finds.
+    refresh: bool,
+}
+
+/// How often something happens that may happen at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Budget {
+    /// Of processes and of writers.
+    crashes: u8,
+    /// A caller is dropped.
+    drops: u8,
+    /// A caller waits no longer: for a flight, or, if it has what may serve, for its own load.
+    timeouts: u8,
+    failed_loads: u8,
+    /// A loader never ends.
+    hangs: u8,
+    /// A caller's future is not polled any more.
+    stalls: u8,
+    /// What was loaded is not to be stored.
+    discards: u8,
+    lost_replies: u8,
+    /// A request is run a second time.
+    resends: u8,
+    /// Of values, or of their freshness. A lease runs out at any time, and so do a claim, a pause, and a dead writer's place
+    /// in a guard.
+    expiries: u8,
+    /// Of anything.
+    evictions: u8,
+}
+
+/// A departure from the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    /// A fill needs no lease.
+    PlainFill,
+    /// A deletion removes a guard.
+    GuardDeleted,
+    /// A write-through is stored though its guard was shared.
+    SharingForgotten,
+    /// Callers follow a load whose lease they were not shown.
+    BlindJoin,
+    /// Placeholders are named by their makers' tokens alone.
+    NamedByToken,
+    /// A write that reported an error ends its guard at once, though it may still be committed.
+    LeaveOnError,
+    /// Nobody is told that a flight has moved.
+    Deaf,
+    /// A dropped caller does not say that it is gone.
+    SilentDrop,
+    /// Who should wait for a flight loads instead.
+    Restless,
+    /// A soft expiry leaves a value's stamp and claim as they are.
+    ClaimOutlivesExpiry,
+    /// A deletion does no more than a soft expiry.
+    SoftDeletion,
+    /// A fill under a claim takes any value that says until when it is fresh for the one that was claimed.
+    ClaimNamedByToken,
+    /// Who loads without a lease has what is no longer fresh replaced.
+    UnclaimedFill,
+    /// The followers of a failed load are told what was there as if it were what was loaded.
+    StaleServedAsFresh,
+    /// They are told what its leader was once shown, though that is not what it has claimed.
+    UnclaimedShared,
+    /// A caller asks for a lease before it has its turn to load.
+    LeaseBeforeTurn,
+    /// A loader that never ends holds its turn and its followers.
+    NoDeadline,
+    /// A caller that is not polled holds its turn and its followers.
+    Unwatched,
+}
+
+const NOTHING: Budget = Budget {
+    crashes: 0,
+    drops: 0,
+    timeouts: 0,
+    failed_loads: 0,
+    hangs: 0,
+    stalls: 0,
+    discards: 0,
+    lost_replies: 0,
+    resends: 0,
+    expiries: 0,
+    evictions: 0,
+};
+
+const V1: Caller = Caller {
+    version: 1,
+    fresh: false,
+    refresh: false,
+};
+
+const V2: Caller = Caller { version: 2, ..V1 };
+
+const FRESH: Caller = Caller { fresh: true, ..V1 };
+
+const REFRESH: Caller = Caller {
+    refresh: true,
+    ..V1
+};
+
+const ONE_OF_EACH: Budget = Budget {
+    crashes: 1,
+    drops: 1,
+    timeouts: 1,
+    failed_loads: 1,
+    hangs: 0,
+    stalls: 0,
+    discards: 0,
+    lost_replies: 1,
+    resends: 1,
+    expiries: 1,
+    evictions: 1,
+};
+
+/// Two callers in one process, and nothing that happens to them.
+const PAIR: Setup = Setup {
+    processes: &[&[V1, V1]],
+    writers: &[],
+    cached: None,
+    absent: None,
+    timed: false,
+    serves: false,
+    down: false,
+    turns: 0,
+    budget: NOTHING,
+    mutation: None,
+};
+
+/// The same, of a type whose values are served when they are no longer fresh. There is one.
+const TIMED: Setup = Setup {
+    cached: Some(1),
+    timed: true,
+    serves: true,
+    ..PAIR
+};
+
+const TIMED_THREE: Setup = Setup {
+    processes: &[&[V1, V1, V1]],
+    ..TIMED
+};
+
+/// One of the two refreshes what it finds.
+const REFRESHING: Setup = Setup {
+    processes: &[&[REFRESH, V1]],
+    ..TIMED
+};
+
+const REFRESHING_APART: Setup = Setup {
+    processes: &[&[REFRESH], &[V1]],
+    ..TIMED
+};
+
+#[cfg(soak)]
+const PAIR_AND_ONE: Setup = Setup {
+    processes: &[&[V1, V1], &[V1]],
+    ..PAIR
+};
+
+const THREE: Setup = Setup {
+    processes: &[&[V1, V1, V1]],
+    ..PAIR
+};
+
+const FOUR: Setup = Setup {
+    processes: &[&[V1; 4]],
+    ..PAIR
+};
+
+/// Explores it all, and says how much it was.
+fn run(setup: Setup) -> Result<usize, Trace> {
+    let begun = Instant::now();
+    let outcome = explore(&World::new(setup));
+    let time = begun.elapsed();
+    match &outcome {
+        Ok(states) => eprintln!("{setup}: {states} states, nothing wrong, in {time:.1?}"),
+        Err(trace) => {
+            let (flaw, states, steps) = (trace.flaw, trace.states, trace.steps.len());
+            eprintln!("{setup}: {flaw:?} after {states} states, by {steps} steps, in {time:.1?}");
+        }
+    }
+    outcome
+}
+
+/// Nothing is wrong with it.
+fn holds(setup: Setup) {
+    if let Err(trace) = run(setup) {
+        panic!("{trace}");
+    }
+}
+
+/// The mutation is found wrong.
+fn is_found(mutation: Mutation, flaw: Flaw, setup: Setup) {
+    let mutation = Some(mutation);
+    match run(Setup { mutation, ..setup }) {
+        Ok(_) => panic!("{mutation:?} is not found"),
+        Err(trace) => assert_eq!(trace.flaw, flaw, "{trace}"),
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "callers {:?}, writers {:?}",
+            self.processes, self.writers
+        )?;
+        if self.down {
+            write!(f, ", server down")?;
+        }
+        if let Some(version) = self.cached {
+            write!(f, ", cached in version {version}")?;
+        }
+        if self.timed {
+            write!(f, ", timed")?;
+        }
+        if self.serves {
+            write!(f, ", serving")?;
+        }
+        if self.turns > 0 {
+            write!(f, ", turns {}", self.turns)?;
+        }
+        if let Some(row) = self.absent {
+            write!(f, ", row {row} absent")?;
+        }
+        for (what, times) in self.budget.named() {
+            if times > 0 {
+                write!(f, ", {what} {times}")?;
+            }
+        }
+        match self.mutation {
+            Some(mutation) => write!(f, ", {mutation:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fresh = if self.fresh { " fresh" } else { "" };
+        let refresh = if self.refresh { " refreshing" } else { "" };
+        write!(f, "v{}{fresh}{refresh}", self.version)
+    }
+}
+
+impl Budget {
+    fn named(self) -> [(&'static str, u8); 11] {
+        [
+            ("crashes", self.crashes),
+            ("drops", self.drops),
+            ("timeouts", self.timeouts),
+            ("failed loads", self.failed_loads),
+            ("hangs", self.hangs),
+            ("stalls", self.stalls),
+            ("discards", self.discards),
+            ("lost replies", self.lost_replies),
+            ("resends", self.resends),
+            ("expiries", self.expiries),
+            ("evictions", self.evictions),
+        ]
+    }
+}
+
+mod tests {
+    use super::Flaw::{Deadlock, Herd, IdleLease, Leak, StaleRead};
+    use super::Kind::{Delete, Expire, Through, Update};
+    use super::*;
+
+    #[test]
+    fn callers_queue_for_the_one_turn() {
+        holds(Setup {
+            writers: &[Delete],
+            turns: 1,
+            budget: Budget {
+                drops: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_loader_hangs() {
+        holds(Setup {
+            writers: &[Delete],
+            turns: 1,
+            budget: Budget {
+                hangs: 1,
+                drops: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_caller_is_not_polled() {
+        for turns in [0, 1] {
+            holds(Setup {
+                writers: &[Update],
+                turns,
+                budget: Budget {
+                    stalls: 1,
+                    expiries: 1,
+                    ..NOTHING
+                },
+                ..PAIR
+            });
+        }
+    }
+
+    #[test]
+    fn a_caller_is_not_polled_and_another_is_dropped() {
+        holds(Setup {
+            writers: &[Delete],
+            turns: 1,
+            budget: Budget {
+                stalls: 1,
+                drops: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_caller_of_what_is_served_stale_is_not_polled() {
+        holds(Setup {
+            turns: 1,
+            budget: Budget {
+                stalls: 1,
+                expiries: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..TIMED
+        });
+    }
+
+    #[test]
+    fn leases_before_turns_are_found() {
+        is_found(
+            Mutation::LeaseBeforeTurn,
+            IdleLease,
+            Setup {
+                writers: &[Delete],
+                turns: 1,
+                ..PAIR
+            },
+        );
+    }
+
+    #[test]
+    fn loads_without_a_deadline_are_found() {
+        let hangs = Budget {
+            hangs: 1,
+            ..NOTHING
+        };
+        for turns in [0, 1] {
+            is_found(
+                Mutation::NoDeadline,
+                Deadlock,
+                Setup {
+                    turns,
+                    budget: hangs,
+                    ..PAIR
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn callers_that_nobody_watches_are_found() {
+        let stalls = Budget {
+            stalls: 1,
+            ..NOTHING
+        };
+        for turns in [0, 1] {
+            is_found(
+                Mutation::Unwatched,
+                Deadlock,
+                Setup {
+                    turns,
+                    budget: stalls,
+                    ..PAIR
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn an_update_a_deletion_an_expiry_and_a_crash() {
+        holds(Setup {
+            writers: &[Update, Delete],
+            budget: Budget {
+                crashes: 1,
+                expiries: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_write_through_a_deletion_and_a_request_that_is_run_again() {
+        holds(Setup {
+            writers: &[Through, Delete],
+            budget: Budget {
+                resends: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_write_through_and_an_eviction() {
+        holds(Setup {
+            writers: &[Through],
+            budget: Budget {
+                evictions: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_deletion_and_everything_that_may_go_wrong() {
+        holds(Setup {
+            writers: &[Delete],
+            budget: ONE_OF_EACH,
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn three_callers_one_is_dropped_and_one_fails() {
+        holds(Setup {
+            writers: &[Delete],
+            budget: Budget {
+                drops: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..THREE
+        });
+    }
+
+    #[test]
+    fn callers_are_dropped_or_wait_no_longer() {
+        holds(Setup {
+            writers: &[Delete],
+            budget: Budget {
+                drops: 2,
+                timeouts: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn two_versions_of_a_type() {
+        holds(Setup {
+            processes: &[&[V2], &[V1]],
+            writers: &[Update],
+            budget: Budget {
+                crashes: 1,
+                resends: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn an_entry_of_an_older_version() {
+        holds(Setup {
+            cached: Some(0),
+            writers: &[Update],
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn an_entry_of_a_newer_version() {
+        holds(Setup {
+            cached: Some(2),
+            budget: Budget {
+                drops: 1,
+                expiries: 1,
+                ..NOTHING
+            },
+            ..THREE
+        });
+    }
+
+    #[test]
+    fn a_row_that_is_deleted() {
+        holds(Setup {
+            writers: &[Update],
+            absent: Some(1),
+            budget: Budget {
+                drops: 1,
+                lost_replies: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn callers_that_take_nothing_that_is_there() {
+        holds(Setup {
+            processes: &[&[V1, FRESH], &[FRESH]],
+            writers: &[Delete],
+            ..PAIR
+        });
+    }
+
+    #[test]
+    fn a_server_that_is_down() {
+        holds(Setup {
+            down: true,
+            budget: Budget {
+                drops: 2,
+                timeouts: 1,
+                failed_loads: 2,
+                ..NOTHING
+            },
+            ..FOUR
+        });
+    }
+
+    #[test]
+    fn a_stale_value_an_update_a_failure_and_a_request_that_is_run_again() {
+        holds(Setup {
+            writers: &[Update],
+            budget: Budget {
+                failed_loads: 1,
+                resends: 1,
+                expiries: 1,
+                ..NOTHING
+            },
+            ..TIMED
+        });
+    }
+
+    #[test]
+    fn stale_values_a_soft_expiry_and_callers_that_go_or_wait_no_longer() {
+        holds(Setup {
+            writers: &[Expire],
+            budget: Budget {
+                drops: 2,
+                timeouts: 1,
+                failed_loads: 1,
+                discards: 1,
+                ..NOTHING
+            },
+            ..TIMED
+        });
+    }
+
+    #[test]
+    fn a_stale_value_whose_claim_is_inherited() {
+        holds(Setup {
+            writers: &[Expire],
+            budget: Budget {
+                drops: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..TIMED_THREE
+        });
+    }
+
+    #[test]
+    fn a_refresh_a_deletion_and_a_soft_expiry() {
+        holds(Setup {
+            writers: &[Delete, Expire],
+            ..REFRESHING
+        });
+    }
+
+    #[test]
+    fn a_refresh_a_write_through_and_a_crash() {
+        holds(Setup {
+            writers: &[Through],
+            budget: Budget {
+                crashes: 1,
+                ..NOTHING
+            },
+            ..REFRESHING
+        });
+    }
+
+    #[test]
+    fn a_refresh_in_another_process_and_a_request_that_is_run_again() {
+        holds(Setup {
+            writers: &[Expire],
+            budget: Budget {
+                lost_replies: 1,
+                resends: 1,
+                ..NOTHING
+            },
+            ..REFRESHING_APART
+        });
+    }
+
+    #[test]
+    fn a_refresh_where_nothing_stale_may_serve() {
+        holds(Setup {
+            serves: false,
+            writers: &[Update],
+            budget: Budget {
+                expiries: 1,
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..REFRESHING_APART
+        });
+    }
+
+    #[test]
+    fn a_stale_value_of_a_row_that_is_deleted() {
+        holds(Setup {
+            writers: &[Expire],
+            absent: Some(1),
+            budget: Budget {
+                failed_loads: 1,
+                expiries: 1,
+                evictions: 1,
+                ..NOTHING
+            },
+            ..TIMED
+        });
+    }
+
+    #[test]
+    fn each_departure_from_the_rules_is_found() {
+        let deletion = Setup {
+            writers: &[Delete],
+            ..PAIR
+        };
+        let update = Setup {
+            writers: &[Update],
+            ..PAIR
+        };
+        let update_and_deletion = Setup {
+            writers: &[Update, Delete],
+            ..PAIR
+        };
+        let update_and_write_through = Setup {
+            writers: &[Update, Through],
+            ..PAIR
+        };
+        let deletion_and_resend = Setup {
+            writers: &[Delete],
+            budget: Budget {
+                resends: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        };
+        let drop = Setup {
+            budget: Budget {
+                drops: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        };
+        let outage = Setup { down: true, ..PAIR };
+        is_found(Mutation::PlainFill, StaleRead, deletion);
+        is_found(Mutation::GuardDeleted, StaleRead, update_and_deletion);
+        is_found(
+            Mutation::SharingForgotten,
+            StaleRead,
+            update_and_write_through,
+        );
+        is_found(Mutation::BlindJoin, StaleRead, update);
+        is_found(Mutation::NamedByToken, StaleRead, deletion_and_resend);
+        is_found(Mutation::LeaveOnError, StaleRead, update);
+        is_found(Mutation::Deaf, Deadlock, PAIR);
+        is_found(Mutation::SilentDrop, Leak, drop);
+        is_found(Mutation::Restless, Herd, outage);
+    }
+
+    #[test]
+    fn each_departure_from_the_rules_of_claims_is_found() {
+        let expiry = Setup {
+            writers: &[Expire],
+            ..TIMED
+        };
+        let refresh = Setup {
+            writers: &[Expire],
+            ..REFRESHING
+        };
+        let loss = Setup {
+            budget: Budget {
+                lost_replies: 1,
+                expiries: 1,
+                ..NOTHING
+            },
+            ..expiry
+        };
+        let failure = Setup {
+            budget: Budget {
+                failed_loads: 1,
+                ..NOTHING
+            },
+            ..expiry
+        };
+        let deletion_and_failure = Setup {
+            writers: &[Delete],
+            ..failure
+        };
+        is_found(Mutation::ClaimOutlivesExpiry, StaleRead, refresh);
+        is_found(Mutation::SoftDeletion, StaleRead, deletion_and_failure);
+        is_found(Mutation::ClaimNamedByToken, StaleRead, refresh);
+        is_found(Mutation::UnclaimedFill, StaleRead, loss);
+        is_found(Mutation::StaleServedAsFresh, StaleRead, failure);
+    }
+
+    /// The configurations of the model that the design was checked by, and what is too large for every day.
+    #[cfg(soak)]
+    #[test]
+    fn soak() {
+        let crash = Budget {
+            crashes: 1,
+            ..NOTHING
+        };
+        let eviction = Budget {
+            evictions: 1,
+            ..NOTHING
+        };
+        let resend = Budget {
+            resends: 1,
+            ..NOTHING
+        };
+        let drop_and_failure = Budget {
+            drops: 1,
+            failed_loads: 1,
+            ..NOTHING
+        };
+        let drop_and_losses = Budget {
+            drops: 1,
+            lost_replies: 2,
+            ..NOTHING
+        };
+        let drop_and_expiry = Budget {
+            drops: 1,
+            expiries: 1,
+            ..NOTHING
+        };
+        let on = |setup, writers, budget| {
+            holds(Setup {
+                writers,
+                budget,
+                ..setup
+            })
+        };
+        on(PAIR, &[Update, Update], crash);
+        on(PAIR_AND_ONE, &[Update, Through], crash);
+        on(PAIR_AND_ONE, &[Update, Delete], crash);
+        on(PAIR, &[Update, Through], eviction);
+        on(PAIR, &[Update, Delete], resend);
+        on(PAIR, &[Through, Update], resend);
+        on(PAIR, &[Update], ONE_OF_EACH);
+        on(PAIR_AND_ONE, &[Delete], resend);
+        on(PAIR, &[Update, Delete], ONE_OF_EACH);
+        on(THREE, &[Update], drop_and_failure);
+        on(FOUR, &[Delete], drop_and_failure);
+        on(FOUR, &[], drop_and_losses);
+        let newer = Setup {
+            cached: Some(2),
+            ..FOUR
+        };
+        on(newer, &[], drop_and_expiry);
+        let versions = Setup {
+            processes: &[&[V2, V2], &[V1]],
+            ..PAIR
+        };
+        on(versions, &[Through], NOTHING);
+        let fresh = Setup {
+            processes: &[&[V1, V1, FRESH]],
+            ..PAIR
+        };
+        on(fresh, &[Update], NOTHING);
+        let outage = Setup {
+            processes: &[&[V1; 6]],
+            down: true,
+            ..PAIR
+        };
+        on(outage, &[], drop_and_failure);
+    }
+
+    /// The same of values that say until when they are fresh.
+    #[cfg(soak)]
+    #[test]
+    fn soak_of_claims() {
+        let failure = Budget {
+            failed_loads: 1,
+            expiries: 1,
+            ..NOTHING
+        };
+        let drop_and_failure = Budget {
+            drops: 1,
+            ..failure
+        };
+        let resend = Budget {
+            resends: 1,
+            ..failure
+        };
+        let everything = Budget {
+            discards: 1,
+            ..ONE_OF_EACH
+        };
+        let on = |setup, writers, budget| {
+            holds(Setup {
+                writers,
+                budget,
+                ..setup
+            })
+        };
+        for writers in [&[Update], &[Through], &[Delete], &[Expire]] {
+            on(TIMED, writers, everything);
+        }
+        on(TIMED, &[Update, Expire], resend);
+        on(TIMED, &[Through, Delete], resend);
+        on(REFRESHING, &[Expire], everything);
+        on(REFRESHING, &[Update], everything);
+        on(REFRESHING_APART, &[Expire], everything);
+        let in_two = Setup {
+            processes: &[&[REFRESH, V1], &[V1]],
+            ..TIMED
+        };
+        on(in_two, &[Expire, Delete], NOTHING);
+        on(in_two, &[Expire], drop_and_failure);
+        on(in_two, &[Update], failure);
+        on(TIMED_THREE, &[Update], drop_and_failure);
+        let twice = Budget {
+            expiries: 2,
+            ..drop_and_failure
+        };
+        on(TIMED_THREE, &[Through], twice);
+        let last_one = Setup {
+            writers: &[Through],
+            budget: twice,
+            ..TIMED_THREE
+        };
+        is_found(Mutation::UnclaimedShared, StaleRead, last_one);
+        let and_two = Setup {
+            processes: &[&[REFRESH, V1, V1]],
+            ..TIMED
+        };
+        on(and_two, &[Expire], drop_and_failure);
+        let fresh = Setup {
+            processes: &[&[REFRESH, FRESH], &[V1]],
+            ..TIMED
+        };
+        on(fresh, &[Expire], NOTHING);
+        let versions = Setup {
+            processes: &[&[V2, V2], &[REFRESH]],
+            ..TIMED
+        };
+        on(versions, &[Update], failure);
+        let brief = Setup {
+            serves: false,
+            ..in_two
+        };
+        on(brief, &[Update], failure);
+    }
+}

@@ -1,0 +1,12 @@
+//! Checks that explore every interleaving of the rules, and hold scripts and pages to them.
+
+pub(crate) mod damaged;
+pub(crate) mod differential;
+pub(crate) mod explore;
+pub(crate) mod key_limits;
+pub(crate) mod loading;
+pub(crate) mod panics;
+pub(crate) mod schedule;
+pub(crate) mod table;
+pub(crate) mod tags;
+pub(crate) mod vectors;

@@ -1,0 +1,361 @@
+//! The statistics for the `metrics` facade: published from a snapshot, so that no read pays for them.
+//!
+//! Counters are told what has been added since they were last told it. So stores that share a label add up, and a recorder
+//! that is installed late is told everything, as long as nothing was published before.
+
+use crate::core::load_time::LOAD_DURATION;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+
+use crate::base::counters::Count;
+use crate::base::error::ErrorKind;
+use crate::core::store::Inner;
+use crate::core::store::Store;
+use crate::observe::stats::{Stats, TypeStats};
+use crate::protocol::breaker::BreakerState;
+
+const REQUESTS: &str = "valkey_requests_total";
+const ERRORS: &str = "valkey_errors_total";
+const BREAKER: &str = "valkey_breaker_state";
+
+/// Of each type, under its own name.
+const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
+    (
+        "valkey_stale_total",
+        Count::Stale,
+        Unit::Count,
+        "Values served after their time",
+    ),
+    (
+        "valkey_corrupt_total",
+        Count::Corrupt,
+        Unit::Count,
+        "Entries found corrupt",
+    ),
+    (
+        "valkey_loads_total",
+        Count::Load,
+        Unit::Count,
+        "Loaders that were run",
+    ),
+    (
+        "valkey_load_failures_total",
+        Count::FailedLoad,
+        Unit::Count,
+        "Loaders that failed",
+    ),
+    (
+        "valkey_refreshes_total",
+        Count::Refresh,
+        Unit::Count,
+        "Loads before the time of a value was over",
+    ),
+    (
+        "valkey_joins_total",
+        Count::Shared,
+        Unit::Count,
+        "Calls that took what another call loaded",
+    ),
+    (
+        "valkey_waits_total",
+        Count::Waited,
+        Unit::Count,
+        "Calls that waited for another process",
+    ),
+    (
+        "valkey_queued_loads_total",
+        Count::Queued,
+        Unit::Count,
+        "Loads that waited for a turn",
+    ),
+    (
+        "valkey_queue_microseconds_total",
+        Count::QueueMicros,
+        Unit::Microseconds,
+        "Time that loads waited for their turns",
+    ),
+    (
+        "valkey_late_loads_total",
+        Count::LateLoad,
+        Unit::Count,
+        "Loads that passed their deadline",
+    ),
+    (
+        "valkey_stalled_loads_total",
+        Count::StalledLoad,
+        Unit::Count,
+        "Loads whose callers were not polled, or blocked",
+    ),
+    (
+        "valkey_loads_beside_turns_total",
+        Count::BesideTurns,
+        Unit::Count,
+        "Loads within others that ran without a turn",
+    ),
+    (
+        "valkey_refused_fills_total",
+        Count::RefusedFill,
+        Unit::Count,
+        "Loads that were overtaken, and not stored",
+    ),
+    (
+        "valkey_unguarded_writes_total",
+        Count::Unguarded,
+        Unit::Count,
+        "Rows that were written without their guard",
+    ),
+    (
+        "valkey_unconfirmed_writes_total",
+        Count::Unconfirmed,
+        Unit::Count,
+        "Guarded writes whose end the server did not confirm",
+    ),
+    (
+        "valkey_read_bytes_total",
+        Count::ReadBytes,
+        Unit::Bytes,
+        "Bytes of entries that were hits",
+    ),
+    (
+        "valkey_written_bytes_total",
+        Count::WrittenBytes,
+        Unit::Bytes,
+        "Bytes of entries that were stored",
+    ),
+    // The sum of the histogram, in a unit that is whole. Of use where a recorder keeps no histograms.
+    (
+        "valkey_load_microseconds_total",
+        Count::LoadMicros,
+        Unit::Microseconds,
+        "Time that loaders ran",
+    ),
+];
+
+const OUTCOMES: [(&str, Count); 3] = [
+    ("hit", Count::Hit),
+    ("miss", Count::Miss),
+    ("absence", Count::Absence),
+];
+
+type Number = fn(&Stats) -> u64;
+
+/// Of the store, as counters.
+const OF_STORE: [(&str, Number, &str); 9] = [
+    (
+        "valkey_breaker_openings_total",
+        Stats::breaker_openings,
+        "How often the breaker opened",
+    ),
+    (
+        "valkey_refused_commands_total",
+        Stats::refused,
+        "Commands not sent, since the breaker was open",
+    ),
+    (
+        "valkey_queued_deletions_total",
+        Stats::queued_deletions,
+        "Deletions kept to be delivered later",
+    ),
+    (
+        "valkey_lost_deletions_total",
+        Stats::lost_deletions,
+        "Deletions that could not be kept",
+    ),
+    (
+        "valkey_refused_background_tasks_total",
+        Stats::background_refused,
+        "Background tasks not started",
+    ),
+    (
+        "valkey_rate_limited_total",
+        Stats::rate_limited,
+        "Requests that a limit refused",
+    ),
+    (
+        "valkey_rate_limited_locally_total",
+        Stats::rate_limited_locally,
+        "Those refused without asking the server",
+    ),
+    (
+        "valkey_rate_limit_failures_total",
+        Stats::rate_limit_failures,
+        "Limits that were not known",
+    ),
+    (
+        "valkey_requests_without_address_total",
+        Stats::requests_without_address,
+        "Requests without an address, where a limit is by address",
+    ),
+];
+
+type NumberOfType = fn(&TypeStats) -> u64;
+
+/// Of each type, as gauges.
+const GAUGES_OF_TYPES: [(&str, NumberOfType, &str); 2] = [
+    (
+        "valkey_loads_running",
+        TypeStats::loads_running,
+        "Loads that run, each with a turn",
+    ),
+    (
+        "valkey_loads_queued",
+        TypeStats::loads_queued,
+        "Loads that wait for a turn",
+    ),
+];
+
+/// Of the store, as gauges.
+const GAUGES: [(&str, Number, &str); 2] = [
+    (
+        "valkey_undelivered_deletions",
+        Stats::undelivered,
+        "Deletions that wait for the server",
+    ),
+    (
+        "valkey_background_tasks",
+        Stats::background_running,
+        "Background tasks that run",
+    ),
+];
+
+impl Store {
+    /// Tells the recorder of the `metrics` facade what the store counted since the last time, and its gauges: with the feature
+    /// `metrics`. To be called before each scrape, or every few seconds where metrics are pushed.
+    ///
+    /// ```
+    /// # let store = valkey_runtime::Store::memory();
+    /// // In the handler of `/metrics`, before the recorder's text is made.
+    /// store.publish_metrics();
+    /// ```
+    ///
+    /// The page `docs/operations/telemetry.md` has the names. Whichever recorder is installed is told, so it may be installed after the store
+    /// was opened. Durations of loads are the exception: they are a histogram, and told when a load ends.
+    pub fn publish_metrics(&self) {
+        describe();
+        self.inner().publish();
+    }
+}
+
+impl Inner {
+    fn publish(&self) {
+        let (stats, store) = (self.stats(), self.types.store().to_owned());
+        for of in stats.types() {
+            self.publish_type(&store, of);
+        }
+        for (kind, number) in errors(|kind| stats.errors(kind) - of_types(&stats, kind)) {
+            let more = self.published.since(ERRORS, "", kind, number);
+            counter!(ERRORS, "store" => store.clone(), "type" => "", "kind" => kind)
+                .increment(more);
+        }
+        for (name, number, _) in OF_STORE {
+            let more = self.published.since(name, "", "", number(&stats));
+            counter!(name, "store" => store.clone()).increment(more);
+        }
+        for (name, number, _) in GAUGES {
+            gauge!(name, "store" => store.clone()).set(number(&stats) as f64);
+        }
+        for (state, text) in [
+            (BreakerState::Closed, "closed"),
+            (BreakerState::Open, "open"),
+            (BreakerState::HalfOpen, "half_open"),
+        ] {
+            let is = f64::from(u8::from(stats.breaker() == state));
+            gauge!(BREAKER, "store" => store.clone(), "state" => text).set(is);
+        }
+    }
+
+    fn publish_type(&self, store: &str, of: &TypeStats) {
+        let labels = || (store.to_owned(), of.name().to_owned());
+        for (outcome, count) in OUTCOMES {
+            let more = self
+                .published
+                .since(REQUESTS, of.name(), outcome, of.count(count));
+            let (store, of) = labels();
+            counter!(REQUESTS, "store" => store, "type" => of, "outcome" => outcome)
+                .increment(more);
+        }
+        for (name, count, ..) in OF_TYPES {
+            let more = self.published.since(name, of.name(), "", of.count(count));
+            let (store, of) = labels();
+            counter!(name, "store" => store, "type" => of).increment(more);
+        }
+        for (name, number, _) in GAUGES_OF_TYPES {
+            let (store, of_type) = labels();
+            gauge!(name, "store" => store, "type" => of_type).set(number(of) as f64);
+        }
+        for (kind, number) in errors(|kind| of.errors(kind)) {
+            let more = self.published.since(ERRORS, of.name(), kind, number);
+            let (store, of) = labels();
+            counter!(ERRORS, "store" => store, "type" => of, "kind" => kind).increment(more);
+        }
+    }
+}
+
+/// The kinds that there were any of.
+fn errors(of: impl Fn(ErrorKind) -> u64) -> impl Iterator<Item = (&'static str, u64)> {
+    let all = ErrorKind::ALL.into_iter();
+    all.map(move |kind| (kind.as_str(), of(kind)))
+        .filter(|(_, number)| *number > 0)
+}
+
+fn of_types(stats: &Stats, kind: ErrorKind) -> u64 {
+    stats.types().map(|of| of.errors(kind)).sum()
+}
+
+fn describe() {
+    describe_counter!(
+        REQUESTS,
+        Unit::Count,
+        "Keys that were asked for, by outcome"
+    );
+    describe_counter!(ERRORS, Unit::Count, "Failures by kind");
+    describe_histogram!(LOAD_DURATION, Unit::Seconds, "How long loaders ran");
+    describe_gauge!(
+        BREAKER,
+        Unit::Count,
+        "1 for the state that the breaker is in"
+    );
+    for (name, _, unit, text) in OF_TYPES {
+        describe_counter!(name, unit, text);
+    }
+    for (name, _, text) in OF_STORE {
+        describe_counter!(name, Unit::Count, text);
+    }
+    for (name, _, text) in GAUGES_OF_TYPES {
+        describe_gauge!(name, Unit::Count, text);
+    }
+    for (name, _, text) in GAUGES {
+        describe_gauge!(name, Unit::Count, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::published::Published;
+
+    /// Two publish at once, and the one with the older snapshot comes later.
+    #[test]
+    fn what_was_published_is_not_published_again() {
+        let published = Published::default();
+        let since = |now| published.since("hits", "user", "", now);
+        assert_eq!([since(10), since(10), since(12)], [10, 0, 2]);
+        assert_eq!(since(5), 0);
+        assert_eq!(since(13), 1, "not what the older one lacked");
+        // Each name, type and label by itself.
+        for (name, of, label) in [
+            ("hits", "page", ""),
+            ("hits", "user", "x"),
+            ("loads", "user", ""),
+        ] {
+            assert_eq!(published.since(name, of, label, 7), 7);
+        }
+    }
+
+    #[test]
+    fn kinds_that_never_came_are_not_told() {
+        let of = |kind| u64::from(kind == ErrorKind::Timeout) * 3;
+        assert_eq!(errors(of).collect::<Vec<_>>(), [("timeout", 3)]);
+        assert_eq!(errors(|_| 0).count(), 0);
+    }
+}

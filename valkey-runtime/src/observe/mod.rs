@@ -1,0 +1,8 @@
+//! Statistics, metrics and spans.
+
+pub(crate) mod answer;
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
+pub(crate) mod record;
+pub(crate) mod stats;
+pub(crate) mod trace;

@@ -1,0 +1,335 @@
+//! Spans of verbs and of loads, named as OpenTelemetry names what a database client does; and where keys are shown.
+//!
+//! Nothing is made of a span that nobody records: whether anybody may is one look at a number.
+
+use crate::base::peer::Peer;
+use crate::observe::answer::{About, Ending, Told};
+use std::time::Duration;
+
+use tracing::field::Empty;
+use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
+use tracing::{Instrument, Level, Span};
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::warnings::{Detail, Topic, Warnings};
+use crate::core::entry::Origin;
+use crate::core::store::Inner;
+use crate::core::types::Type;
+#[cfg(any(test, feature = "testing"))]
+use crate::observe::record::Pending;
+
+/// What a verb with these keys is about.
+pub(crate) fn about(keys: &[Vec<u8>]) -> About<'_> {
+    match keys {
+        [key] => About::Key(key),
+        keys => About::Keys(keys),
+    }
+}
+
+/// A verb that is watched: by who records spans, or by a test.
+pub(crate) struct Watched {
+    span: Span,
+    #[cfg(any(test, feature = "testing"))]
+    call: Option<Pending>,
+}
+
+impl From<Span> for Watched {
+    fn from(span: Span) -> Self {
+        Self {
+            span,
+            #[cfg(any(test, feature = "testing"))]
+            call: None,
+        }
+    }
+}
+
+impl Inner {
+    /// The span of a verb, which may be about entries of a type; `None` where nobody watches it.
+    #[inline]
+    pub(crate) fn span(
+        &self,
+        operation: &'static str,
+        of: Option<&Type>,
+        about: About<'_>,
+    ) -> Option<Watched> {
+        #[cfg(any(test, feature = "testing"))]
+        if self.records.any() {
+            return Some(self.recorded(operation, of, about));
+        }
+        match may_be_recorded() {
+            false => None,
+            true => self.span_of(operation, of, about).map(Watched::from),
+        }
+    }
+
+    /// A verb that a test watches.
+    #[cfg(any(test, feature = "testing"))]
+    #[cold]
+    fn recorded(&self, operation: &'static str, of: Option<&Type>, about: About<'_>) -> Watched {
+        let span = self.span_of(operation, of, about);
+        let of = of.map(Type::name);
+        Watched {
+            span: span.unwrap_or_else(Span::none),
+            call: Pending::new(&self.records, &self.namespace, operation, of, about),
+        }
+    }
+
+    #[cold]
+    fn span_of(
+        &self,
+        operation: &'static str,
+        of: Option<&Type>,
+        about: About<'_>,
+    ) -> Option<Span> {
+        let target = of.map(Type::name);
+        let keys = of.map_or(self.types.keys(), Type::keys);
+        let key = |about| match about {
+            About::Key(key) => keys.in_span(key),
+            About::Keys(_) | About::Places(_) | About::Items(_) | About::All => None,
+        };
+        // One operation is no batch.
+        let batch = about.count().filter(|count| *count > 1);
+        let Peer {
+            address,
+            port,
+            database,
+        } = &self.peer;
+        let system = match address {
+            Some(_) => "redis",
+            None => "memory",
+        };
+        let span = tracing::debug_span!(
+            target: "valkey_runtime",
+            "valkey",
+            "db.system.name" = system,
+            "db.operation.name" = operation,
+            "db.collection.name" = target,
+            "db.namespace" = database.as_deref(),
+            "db.operation.batch.size" = batch,
+            "db.operation.parameter.key" = key(about).as_deref(),
+            "db.response.returned_rows" = Empty,
+            "server.address" = address.as_deref(),
+            "server.port" = port,
+            "error.type" = Empty,
+            "valkey.namespace" = self.namespace.strip_suffix(':'),
+            "otel.name" = named(operation, target),
+            "otel.kind" = if address.is_some() { "client" } else { "internal" },
+            "otel.status_code" = Empty,
+        );
+        (!span.is_disabled()).then_some(span)
+    }
+}
+
+impl Type {
+    /// The span of a load. A load that goes on beside its caller, in a task, is a trace of its own that follows from the caller's:
+    /// as a child it would keep the caller's span open.
+    #[inline]
+    pub(crate) fn load_span(
+        &self,
+        keys: usize,
+        beside: Option<&Span>,
+        queued: Duration,
+    ) -> Option<Span> {
+        match may_be_recorded() {
+            false => None,
+            true => self.load_span_of(keys, beside, queued),
+        }
+    }
+
+    #[cold]
+    fn load_span_of(&self, keys: usize, beside: Option<&Span>, queued: Duration) -> Option<Span> {
+        let parent = match beside {
+            None => Span::current().id(),
+            Some(_) => None,
+        };
+        let span = tracing::debug_span!(
+            target: "valkey_runtime",
+            parent: parent,
+            "load",
+            "db.collection.name" = self.name(),
+            "db.operation.batch.size" = Some(keys).filter(|keys| *keys > 1),
+            "valkey.load.queued_ms" = queued.as_millis() as u64,
+            "error.type" = Empty,
+            "otel.name" = named("load", Some(self.name())),
+            "otel.kind" = "internal",
+            "otel.status_code" = Empty,
+        );
+        if let Some(cause) = beside {
+            span.follows_from(cause);
+        }
+        (!span.is_disabled()).then_some(span)
+    }
+}
+
+fn named(operation: &str, target: Option<&str>) -> String {
+    match target {
+        Some(target) => format!("{operation} {target}"),
+        None => operation.to_owned(),
+    }
+}
+
+/// Whether there is anybody who records spans of this level, whosever they are.
+#[inline]
+fn may_be_recorded() -> bool {
+    Level::DEBUG <= STATIC_MAX_LEVEL && Level::DEBUG <= LevelFilter::current()
+}
+
+/// Whether there is a value, as a number of rows.
+pub(crate) fn row<V, E>(result: &Result<Option<V>, E>) -> Option<usize> {
+    let found = result.as_ref().ok()?;
+    Some(usize::from(found.is_some()))
+}
+
+/// How many values there are.
+pub(crate) fn rows<V, E>(result: &Result<Vec<Option<V>>, E>) -> Option<usize> {
+    Some(result.as_ref().ok()?.iter().flatten().count())
+}
+
+/// From where a value is that was loaded or found.
+pub(crate) fn source<V, E>(given: &Result<Option<(V, Origin)>, E>) -> Told {
+    let given = given.as_ref().ok().and_then(Option::as_ref);
+    Told::From(given.map(|(_, origin)| origin.source))
+}
+
+/// Does some work in a span, which then says how it ended.
+pub(crate) async fn within<F: Future>(
+    watched: impl Into<Watched>,
+    work: F,
+    ending: impl FnOnce(&F::Output) -> Ending,
+) -> F::Output {
+    let watched = watched.into();
+    let output = work.instrument(watched.span.clone()).await;
+    let ending = ending(&output);
+    ending.record(&watched.span);
+    #[cfg(any(test, feature = "testing"))]
+    if let Some(call) = watched.call {
+        call.end(ending);
+    }
+    output
+}
+
+/// Does some work, in a span if there is one. A macro, so that without one the work is not moved: it costs a comparison.
+macro_rules! traced {
+    ($span:expr, $work:expr, $ending:expr) => {
+        match $span {
+            None => $work.await,
+            Some(span) => Box::pin($crate::observe::trace::within(span, $work, $ending)).await,
+        }
+    };
+}
+pub(crate) use traced;
+
+impl Error {
+    /// Logs a failure that its caller is not told. What an outage that is known already costs in misses alone is no warning.
+    pub(crate) fn log(&self, warnings: &Warnings, of: Option<&str>, what: &'static str) {
+        match self.is_refused() {
+            true => tracing::debug!(
+                "db.collection.name" = of,
+                "db.operation.name" = self.operation(),
+                "db.operation.parameter.key" = self.shown_key(),
+                "error.type" = self.kind().as_str(),
+                "{what}: {self}"
+            ),
+            false => self.warn(warnings, of, what),
+        }
+    }
+
+    /// Logs a failure that its caller is not told and that costs more than a miss, also in an outage that is known already.
+    pub(crate) fn warn(&self, warnings: &Warnings, of: Option<&str>, what: &'static str) {
+        let kind = Some(self.kind());
+        warnings.warn(Topic { of, what, kind }, || Detail {
+            operation: self.operation(),
+            key: self.shown_key().map(str::to_owned),
+            text: self.to_string(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::KeyTracing;
+    use crate::base::shown_keys::ShownKeys;
+
+    const KEY: &[u8] = b"user:42";
+
+    /// What is shown of the key in spans and in failures, and what an error says to who asks: the key, its hash, or nothing.
+    fn shown(keys: &ShownKeys) -> [&'static str; 3] {
+        let what = |text: Option<&str>| match text {
+            None => "",
+            Some("user:42") => "key",
+            Some(text) if text == keys.hashed(KEY) => "hash",
+            Some(other) => panic!("{other}"),
+        };
+        let told = keys.told(KEY);
+        let failure = keys.of_failure(KEY);
+        assert_eq!(told.shown.as_deref(), failure.as_deref());
+        [
+            what(keys.in_span(KEY).as_deref()),
+            what(failure.as_deref()),
+            what(told.key.as_deref()),
+        ]
+    }
+
+    #[test]
+    fn a_key_is_shown_as_store_and_type_allow() {
+        for (tracing, of_store, of_type_that_allows, of_alias) in [
+            (
+                KeyTracing::Hidden,
+                ["", "hash", "key"],
+                ["", "key", "key"],
+                ["", "hash", "key"],
+            ),
+            (
+                KeyTracing::Failures,
+                ["", "key", "key"],
+                ["", "key", "key"],
+                ["", "hash", "key"],
+            ),
+            (
+                KeyTracing::Plain,
+                ["key", "key", "key"],
+                ["key", "key", "key"],
+                ["hash", "hash", "key"],
+            ),
+            (
+                KeyTracing::Hashed,
+                ["hash", "hash", "hash"],
+                ["hash", "hash", "hash"],
+                ["hash", "hash", "hash"],
+            ),
+            (KeyTracing::Off, ["", "", ""], ["", "", ""], ["", "", ""]),
+        ] {
+            let keys = ShownKeys::new(tracing);
+            assert_eq!(shown(&keys), of_store, "{tracing:?}");
+            let of_type = keys.of_type("user", false, false);
+            assert_eq!(shown(&of_type), of_store, "{tracing:?}");
+            let of_type = keys.of_type("user", true, false);
+            assert_eq!(shown(&of_type), of_type_that_allows, "{tracing:?}");
+            let alias = keys.of_type("user by email", true, true);
+            assert_eq!(shown(&alias), of_alias, "{tracing:?}");
+        }
+        assert_eq!(KeyTracing::default(), KeyTracing::Hidden);
+    }
+
+    #[test]
+    fn a_hash_stands_behind_its_type_and_is_the_stores_own() {
+        let keys = ShownKeys::new(KeyTracing::Hidden);
+        let user = keys.of_type("user", false, false);
+        let hash = user.of_failure(KEY).unwrap();
+        assert!(hash.starts_with("user#") && hash.len() == 21, "{hash}");
+        assert_eq!(keys.of_failure(KEY).unwrap(), hash[4..]);
+        assert_ne!(user.of_failure(b"user:43").unwrap(), hash);
+        let other = ShownKeys::new(KeyTracing::Hidden);
+        assert_ne!(other.of_failure(KEY).unwrap(), hash[4..]);
+    }
+
+    #[test]
+    fn an_error_has_the_whole_key_for_who_asks() {
+        let long = "k".repeat(1000);
+        let keys = ShownKeys::new(KeyTracing::Failures);
+        let told = keys.told(long.as_bytes());
+        assert_eq!(told.key.as_deref(), Some(&*long));
+        assert!(told.shown.unwrap().len() < 300);
+    }
+}

@@ -1,0 +1,901 @@
+//! When the server is asked, and when not: a circuit breaker, which is also where it is known whether there is a connection.
+//!
+//! A state machine without I/O; [`crate::backend::link`] does what it says. What counts here is **silence**, and nothing that is
+//! said. A server that answers that it is out of memory, loading or read-only has cost a round trip, and may be asked again.
+//! A server that does not answer costs each caller a deadline, and is not asked any more once that is certain:
+//!
+//! - An attempt to connect failed. The first one after a connection was lost is made at once, and commands wait for it.
+//! - [`FEW`] commands or more were not answered, and none between them was, over at least a command's deadline. So at least one
+//!   of them was sent after another had failed already: neither one slow command opens the breaker, nor a thousand callers
+//!   who wait behind it and fail with it. A rate of failures would have to be told a window and a least traffic, and
+//!   would open for one slow kind of command among fast ones.
+//!
+//! While it is open nothing is sent. What decides is a new connection: one task tries, after a pause that grows with each
+//! failure and is jittered. So there is never more than one probe, no caller pays for it, none can leave it half done, and a
+//! connection that is dead without anyone having been told is replaced. Pauses begin anew when a command was
+//! answered, and not when a connection was made: else a server that lets everyone in and then is silent would be asked all
+//! the time.
+//!
+//! An answer may say that the server behind the connection is not the one to ask: a replica, which a primary becomes in a failover
+//! behind a fixed address, or one that loads its data for long. Then another connection is made beside the one there is, after a
+//! jittered pause and at most once a second. The old one is used until the new one is there, and stays where that fails.
+//!
+//! On a cluster each node has a breaker, and the store has one over all of them. That one opens when all nodes that have slots are
+//! silent ([`Breaker::all_silent`]), so a silent node costs its own keys alone.
+
+use std::mem::{self, Discriminant};
+use std::time::Duration;
+
+/// How many commands without an answer are too many, if they also took long enough.
+const FEW: u32 = 3;
+/// The pause before the second attempt to connect, doubled for each further one up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The least time between two connections that are made anew on what a server says; and how long a server may say that it is
+/// loading, and nothing else, before that counts.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// What a renewal waits beyond that, at most, so that many processes don't come as one.
+const RENEWAL_JITTER: Duration = Duration::from_millis(100);
+
+/// Whether a store asks its server: the state of its circuit breaker, as told by [`Store::breaker`](crate::core::store::Store::breaker).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Commands are sent. Also while the store connects for the first time, and for the first time after its connection was
+    /// lost: commands wait for that, within their deadline.
+    Closed,
+    /// The server did not answer, or the store was closed. Commands fail at once, without having been sent.
+    Open,
+    /// As open, while one attempt to connect decides.
+    HalfOpen,
+}
+
+/// `C` is a connection, `E` why the server is not asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Breaker<C, E> {
+    phase: Phase<C, E>,
+    /// Commands in a row that were not answered, and when the first of them failed, in microseconds.
+    unanswered: Option<(u32, u64)>,
+    /// Openings and failed attempts to connect since a command was last answered.
+    failures: u32,
+    /// The deadline of a command, in microseconds.
+    deadline: u64,
+    /// [`RENEWAL`], in microseconds.
+    renewal: u64,
+    /// When the last renewal was due.
+    renewed: Option<u64>,
+    /// Since when the server has said nothing but that it is loading.
+    loading: Option<u64>,
+}
+
+/// A connection is made beside the one that there is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Renewal {
+    pause: Duration,
+    attempts: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase<C, E> {
+    /// Nobody connects: the next command starts it.
+    Idle,
+    Connecting,
+    Up {
+        connection: C,
+        /// Tells this connection from those before and after it.
+        generation: u64,
+        /// Whether a command was answered by it.
+        answered: bool,
+        /// While another one is made, since a server said by this one that it is not the one to ask.
+        renewal: Option<Renewal>,
+    },
+    Open(E),
+    HalfOpen(E),
+    /// The store was closed, and nothing leads out of here.
+    Over(E),
+}
+
+/// What a command is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Advice<'b, C, E> {
+    /// Go by this connection, of this generation.
+    Send(&'b C, u64),
+    /// [`Breaker::start`], and wait for a change.
+    Wait,
+    /// Fail at once.
+    Refuse(&'b E),
+}
+
+impl<C, E> Breaker<C, E> {
+    pub(crate) fn new(deadline: Duration) -> Self {
+        Self {
+            phase: Phase::Idle,
+            unanswered: None,
+            failures: 0,
+            deadline: micros(deadline),
+            renewal: micros(RENEWAL),
+            renewed: None,
+            loading: None,
+        }
+    }
+
+    pub(crate) fn state(&self) -> BreakerState {
+        match self.phase {
+            Phase::Idle | Phase::Connecting | Phase::Up { .. } => BreakerState::Closed,
+            Phase::Open(_) | Phase::Over(_) => BreakerState::Open,
+            Phase::HalfOpen(_) => BreakerState::HalfOpen,
+        }
+    }
+
+    /// What those who wait for a change compare.
+    pub(crate) fn phase(&self) -> Discriminant<Phase<C, E>> {
+        mem::discriminant(&self.phase)
+    }
+
+    /// For each command.
+    pub(crate) fn advice(&self) -> Advice<'_, C, E> {
+        match &self.phase {
+            Phase::Up {
+                connection,
+                generation,
+                ..
+            } => Advice::Send(connection, *generation),
+            Phase::Idle | Phase::Connecting => Advice::Wait,
+            Phase::Open(why) | Phase::HalfOpen(why) | Phase::Over(why) => Advice::Refuse(why),
+        }
+    }
+
+    /// Whether [`answered`](Self::answered) would change anything: most answers need not be told.
+    pub(crate) fn listens(&self) -> bool {
+        let fresh = matches!(
+            self.phase,
+            Phase::Up {
+                answered: false,
+                ..
+            }
+        );
+        fresh || self.failures > 0 || self.unanswered.is_some() || self.loading.is_some()
+    }
+
+    /// How many commands in a row were not answered, and since when. Of a breaker that is open, enough of them since ever.
+    pub(crate) fn silence(&self) -> Option<(u32, u64)> {
+        match self.state() {
+            BreakerState::Closed => self.unanswered,
+            BreakerState::Open | BreakerState::HalfOpen => Some((FEW, 0)),
+        }
+    }
+
+    /// Whether such silences of all nodes of a cluster are one of the cluster: as of a server, as many, and for as long.
+    pub(crate) fn is_silence(&self, of_nodes: &[(u32, u64)], now: u64) -> bool {
+        let count = of_nodes.iter().map(|(count, _)| count).sum::<u32>();
+        let since = of_nodes.iter().map(|(_, since)| *since).min();
+        since.is_some_and(|since| count >= FEW && now.saturating_sub(since) >= self.deadline)
+    }
+
+    /// Someone needs a connection.
+    pub(crate) fn start(&mut self) {
+        if matches!(self.phase, Phase::Idle) {
+            self.phase = Phase::Connecting;
+        }
+    }
+
+    /// Whether there is to be a task that connects: whoever makes a step that makes this true starts it.
+    pub(crate) fn connects(&self) -> bool {
+        match self.phase {
+            Phase::Connecting | Phase::Open(_) | Phase::HalfOpen(_) => true,
+            Phase::Up { ref renewal, .. } => renewal.is_some(),
+            Phase::Idle | Phase::Over(_) => false,
+        }
+    }
+
+    /// Whether the connection that is made is to take the place of one that is still used.
+    pub(crate) fn renews(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Up {
+                renewal: Some(_),
+                ..
+            }
+        )
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over(_))
+    }
+
+    /// The store is closed: the connection is let go of, and there will be no other.
+    pub(crate) fn close(&mut self, why: E) {
+        self.set(Phase::Over(why));
+    }
+
+    /// A command was answered by the connection of that generation, whatever the answer says.
+    pub(crate) fn answered(&mut self, by: u64) {
+        if let Phase::Up {
+            generation,
+            answered,
+            ..
+        } = &mut self.phase
+            && *generation == by
+        {
+            *answered = true;
+            self.failures = 0;
+            self.unanswered = None;
+            self.loading = None;
+        }
+    }
+
+    /// The connection of that generation led to a server that says it is not the one to ask. It goes on being used until there
+    /// is another.
+    pub(crate) fn elsewhere(&mut self, by: u64, now: u64, random: u64) {
+        self.answered(by);
+        if let Phase::Up {
+            generation,
+            renewal: renewal @ None,
+            ..
+        } = &mut self.phase
+            && *generation == by
+        {
+            let due = self.renewed.map_or(0, |last| last + self.renewal);
+            let jitter = random % micros(RENEWAL_JITTER);
+            let wait = due.saturating_sub(now) + jitter;
+            self.renewed = Some(now.saturating_add(wait));
+            *renewal = Some(Renewal {
+                pause: Duration::from_micros(wait),
+                attempts: wait == 0,
+            });
+        }
+    }
+
+    /// The server behind the connection of that generation says that it is loading. For how long it may say so is bounded: behind
+    /// the same address there may be another by now.
+    pub(crate) fn loads(&mut self, by: u64, now: u64, random: u64) {
+        let since = self.loading.unwrap_or(now);
+        if now.saturating_sub(since) >= self.renewal {
+            self.elsewhere(by, now, random);
+        } else {
+            self.answered(by);
+        }
+        if matches!(self.phase, Phase::Up { generation, .. } if generation == by) {
+            self.loading = Some(since);
+        }
+    }
+
+    /// A command was not answered in time: by the connection of that generation, or because there was none yet.
+    pub(crate) fn unanswered(&mut self, by: Option<u64>, now: u64, why: impl FnOnce() -> E) {
+        match (&self.phase, by) {
+            (Phase::Up { generation, .. }, Some(by)) if *generation == by => {}
+            (Phase::Connecting, None) => {}
+            // It says nothing of the connection that there is now.
+            _ => return,
+        }
+        let (count, since) = self.unanswered.get_or_insert((0, now));
+        *count = count.saturating_add(1);
+        if *count < FEW || now.saturating_sub(*since) < self.deadline {
+            return;
+        }
+        match &self.phase {
+            // The attempt that is under way is the probe.
+            Phase::Connecting
+            | Phase::Up {
+                renewal: Some(Renewal { attempts: true, .. }),
+                ..
+            } => self.set(Phase::HalfOpen(why())),
+            _ => self.open(why()),
+        }
+    }
+
+    /// All nodes of a cluster are silent: [`is_silence`](Self::is_silence). The connection of that generation leads to all of them.
+    pub(crate) fn all_silent(&mut self, by: u64, why: impl FnOnce() -> E) {
+        if matches!(self.phase, Phase::Up { generation, .. } if generation == by) {
+            self.open(why());
+        }
+    }
+
+    /// The connection of that generation was lost. A new one is made at once, unless several in a row were of no use.
+    pub(crate) fn lost(&mut self, by: u64, why: impl FnOnce() -> E) {
+        match self.phase {
+            Phase::Up {
+                generation,
+                answered,
+                ..
+            } if generation == by => {
+                self.failures += u32::from(!answered);
+                match self.failures {
+                    0 | 1 => self.set(Phase::Connecting),
+                    _ => self.set(Phase::Open(why())),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How long the task that connects waits before its next attempt.
+    pub(crate) fn pause(&self, random: u64) -> Duration {
+        match &self.phase {
+            Phase::Open(_) => pause(self.failures, random),
+            Phase::Up {
+                renewal: Some(renewal),
+                ..
+            } => renewal.pause,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The task that connects makes its next attempt.
+    pub(crate) fn attempt(&mut self) {
+        self.phase = match mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Open(why) => Phase::HalfOpen(why),
+            mut phase => {
+                if let Phase::Up {
+                    renewal: Some(renewal),
+                    ..
+                } = &mut phase
+                {
+                    renewal.attempts = true;
+                }
+                phase
+            }
+        };
+    }
+
+    /// The attempt succeeded, and the task is done.
+    pub(crate) fn connected(&mut self, generation: u64, connection: C) {
+        self.set(Phase::Up {
+            connection,
+            generation,
+            answered: false,
+            renewal: None,
+        });
+    }
+
+    /// The attempt failed. Where it was to replace a connection, that one is used on, and nobody connects any more.
+    pub(crate) fn failed(&mut self, why: E) {
+        match &mut self.phase {
+            Phase::Up { renewal, .. } => *renewal = None,
+            _ => self.open(why),
+        }
+    }
+
+    /// The task ended without having connected: its runtime was shut down.
+    pub(crate) fn abandoned(&mut self) {
+        match &mut self.phase {
+            Phase::Up { renewal, .. } => *renewal = None,
+            _ => self.set(Phase::Idle),
+        }
+    }
+
+    fn open(&mut self, why: E) {
+        self.set(Phase::Open(why));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    fn set(&mut self, phase: Phase<C, E>) {
+        if !self.is_over() {
+            self.phase = phase;
+        }
+        self.unanswered = None;
+        self.loading = None;
+    }
+}
+
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Between half of the pause and all of it, so that many processes don't come back as one.
+pub(crate) fn pause(failures: u32, random: u64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let longest = FIRST_PAUSE
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_PAUSE);
+    let half = longest / 2;
+    let spread = micros(half).max(1);
+    half + Duration::from_micros(random % spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_micros(2);
+
+    type Tested = Breaker<(), u64>;
+
+    fn up() -> Tested {
+        let mut breaker = Tested::new(DEADLINE);
+        breaker.start();
+        breaker.connected(1, ());
+        breaker.answered(1);
+        breaker
+    }
+
+    /// Fails at the times given; the state after the last.
+    fn silent(breaker: &mut Tested, times: &[u64]) -> BreakerState {
+        for time in times {
+            breaker.unanswered(Some(1), *time, || *time);
+        }
+        breaker.state()
+    }
+
+    #[test]
+    fn one_slow_command_does_not_open_it_nor_do_all_that_wait_behind_it() {
+        assert_eq!(silent(&mut up(), &[10]), BreakerState::Closed);
+        assert_eq!(silent(&mut up(), &[10; 1000]), BreakerState::Closed);
+        assert_eq!(silent(&mut up(), &[10, 11, 11, 11]), BreakerState::Closed);
+        assert_eq!(
+            silent(&mut up(), &[10, 100]),
+            BreakerState::Closed,
+            "two are few"
+        );
+    }
+
+    #[test]
+    fn silence_over_a_deadline_opens_it() {
+        assert_eq!(silent(&mut up(), &[10, 10, 12]), BreakerState::Open);
+        assert_eq!(silent(&mut up(), &[10, 12, 14]), BreakerState::Open);
+    }
+
+    #[test]
+    fn an_answer_between_keeps_it_closed() {
+        let mut breaker = up();
+        for time in 0..100 {
+            silent(&mut breaker, &[time, time]);
+            breaker.answered(1);
+        }
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn silence_while_it_connects_refuses_those_who_come_and_leaves_the_attempt_alone() {
+        let mut breaker = Tested::new(DEADLINE);
+        breaker.start();
+        for time in [1, 2, 3] {
+            breaker.unanswered(None, time, || 9);
+        }
+        assert_eq!(breaker.advice(), Advice::Refuse(&9));
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        breaker.connected(1, ());
+        assert_eq!(breaker.advice(), Advice::Send(&(), 1));
+    }
+
+    #[test]
+    fn pauses_grow_until_a_command_is_answered_and_are_jittered() {
+        let mut breaker = up();
+        let whole = |breaker: &Tested| breaker.pause(u64::MAX);
+        let mut pauses = Vec::new();
+        breaker.lost(1, || 0);
+        assert_eq!(
+            whole(&breaker),
+            Duration::ZERO,
+            "the first attempt is made at once"
+        );
+        for _ in 0..7 {
+            breaker.attempt();
+            breaker.failed(0);
+            let (least, most) = (breaker.pause(0), whole(&breaker));
+            assert!(least * 2 <= LONGEST_PAUSE && most < least * 2, "{most:?}");
+            pauses.push(least.as_millis() * 2);
+        }
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000]);
+        for generation in 2..4 {
+            breaker.attempt();
+            breaker.connected(generation, ());
+            breaker.lost(generation, || 0);
+            assert_eq!(
+                breaker.state(),
+                BreakerState::Open,
+                "it lets us in and then is silent"
+            );
+            assert_eq!(breaker.pause(0), LONGEST_PAUSE / 2);
+        }
+        breaker.attempt();
+        breaker.connected(4, ());
+        breaker.answered(4);
+        breaker.lost(4, || 0);
+        breaker.attempt();
+        breaker.failed(0);
+        assert_eq!(breaker.pause(0), FIRST_PAUSE / 2);
+    }
+
+    #[test]
+    fn a_connection_that_was_of_no_use_is_replaced_at_once_and_a_second_one_is_not() {
+        let mut breaker = Tested::new(DEADLINE);
+        breaker.start();
+        breaker.connected(1, ());
+        breaker.lost(1, || 0);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        breaker.connected(2, ());
+        breaker.lost(2, || 0);
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+
+    #[test]
+    fn a_server_that_says_it_is_not_the_one_is_left_once_another_lets_us_in() {
+        let mut breaker = up();
+        breaker.elsewhere(1, 1000, 7);
+        assert_eq!(breaker.advice(), Advice::Send(&(), 1), "it is used on");
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert!(breaker.connects() && breaker.renews());
+        assert_eq!(breaker.pause(9), Duration::from_micros(7), "jittered");
+        breaker.attempt();
+        breaker.connected(2, ());
+        assert_eq!(breaker.advice(), Advice::Send(&(), 2));
+        assert!(!breaker.connects() && !breaker.renews());
+    }
+
+    #[test]
+    fn a_connection_that_can_not_be_replaced_stays() {
+        let mut breaker = up();
+        breaker.elsewhere(1, 1000, 0);
+        breaker.attempt();
+        breaker.failed(3);
+        assert_eq!(breaker.advice(), Advice::Send(&(), 1));
+        assert!(!breaker.connects(), "until the server says so again");
+        breaker.elsewhere(1, 1001, 0);
+        assert!(breaker.renews());
+        breaker.abandoned();
+        assert_eq!(breaker.advice(), Advice::Send(&(), 1));
+        assert!(!breaker.connects());
+    }
+
+    #[test]
+    fn a_connection_is_made_anew_at_most_once_a_second() {
+        let (second, jitter) = (micros(RENEWAL), micros(RENEWAL_JITTER));
+        let mut breaker = up();
+        let mut attempts = Vec::new();
+        let mut now = 5_000_000;
+        for generation in 1..=20 {
+            // As often as it likes, and at the least lucky times.
+            for random in [generation * 77_777, u64::MAX, 0] {
+                breaker.elsewhere(generation, now, random);
+            }
+            now += micros(breaker.pause(0));
+            attempts.push(now);
+            breaker.attempt();
+            breaker.connected(generation + 1, ());
+            now += generation * 10_000;
+        }
+        for pair in attempts.windows(2) {
+            let apart = pair[1] - pair[0];
+            assert!((second..=second + jitter).contains(&apart), "{apart}");
+        }
+        assert!(attempts[0] < 5_000_000 + jitter, "the first one soon");
+    }
+
+    #[test]
+    fn a_server_that_loads_for_long_is_left_and_one_that_loads_for_a_moment_is_not() {
+        let second = micros(RENEWAL);
+        let mut breaker = up();
+        breaker.loads(1, 1000, 0);
+        assert!(breaker.listens(), "to be told that it is over");
+        breaker.loads(1, 1000 + second - 1, 0);
+        assert!(!breaker.renews());
+        breaker.answered(1);
+        breaker.loads(1, 1000 + second, 0);
+        breaker.loads(1, 1000 + 2 * second - 1, 0);
+        assert!(!breaker.renews(), "it answered between");
+        breaker.loads(1, 1000 + 2 * second, 0);
+        assert!(breaker.renews());
+        breaker.attempt();
+        breaker.connected(2, ());
+        breaker.loads(2, 1000 + 2 * second, 0);
+        breaker.loads(1, 1000 + 9 * second, 0);
+        assert!(!breaker.renews(), "another connection has its own time");
+    }
+
+    #[test]
+    fn what_an_old_connection_says_renews_nothing() {
+        let mut breaker = up();
+        breaker.connected(2, ());
+        breaker.elsewhere(1, 1000, 0);
+        assert!(!breaker.renews());
+        breaker.lost(2, || 0);
+        breaker.elsewhere(2, 1000, 0);
+        assert!(!breaker.renews());
+    }
+
+    #[test]
+    fn a_silent_server_is_not_asked_whether_or_not_its_connection_is_renewed() {
+        for attempts in [false, true] {
+            let mut breaker = up();
+            breaker.elsewhere(1, 10, 5);
+            if attempts {
+                breaker.attempt();
+            }
+            let state = silent(&mut breaker, &[10, 12, 14]);
+            let expected = match attempts {
+                true => BreakerState::HalfOpen,
+                false => BreakerState::Open,
+            };
+            assert_eq!(state, expected);
+            assert!(breaker.connects(), "the same task");
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_not_asked_once_no_node_is() {
+        let mut breaker = up();
+        breaker.all_silent(7, || 7);
+        assert_eq!(
+            breaker.state(),
+            BreakerState::Closed,
+            "of an old connection"
+        );
+        breaker.all_silent(1, || 8);
+        assert_eq!(breaker.advice(), Advice::Refuse(&8));
+        assert!(breaker.connects() && !breaker.pause(0).is_zero());
+    }
+
+    #[test]
+    fn silences_of_nodes_are_one_where_they_are_enough_and_long_enough() {
+        let breaker = up();
+        assert!(!breaker.is_silence(&[], 100));
+        assert!(!breaker.is_silence(&[(1, 10), (1, 10)], 100), "two are few");
+        assert!(
+            !breaker.is_silence(&[(1, 10), (9, 11)], 11),
+            "at one moment"
+        );
+        assert!(breaker.is_silence(&[(1, 10), (2, 11)], 12));
+        let mut node = up();
+        assert_eq!(node.silence(), None);
+        silent(&mut node, &[10, 11]);
+        assert_eq!(node.silence(), Some((2, 10)));
+        node.answered(1);
+        assert_eq!(node.silence(), None);
+        silent(&mut node, &[10, 12, 14]);
+        assert_eq!(node.state(), BreakerState::Open);
+        assert!(breaker.is_silence(&[node.silence().unwrap()], 100));
+    }
+
+    /// What can happen to a breaker and the one task that connects for it.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Command,
+        Tick,
+        Answered(u64),
+        Unanswered(Option<u64>),
+        Lost(u64),
+        #[allow(dead_code, reason = "an exploration with it has no end yet")]
+        Elsewhere(u64),
+        #[allow(dead_code, reason = "an exploration with it has no end yet")]
+        Loads(u64),
+        AllSilent(u64),
+        Attempt,
+        Connected,
+        Failed,
+        TaskGone,
+        Closed,
+    }
+
+    /// A breaker beside what must be true of it, told by other means.
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct World {
+        breaker: Tested,
+        now: u64,
+        /// The last moment.
+        end: u64,
+        task: Task,
+        generation: u64,
+        /// When the commands failed that were not answered, since the connection was made or answered.
+        silence: Vec<u64>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+    enum Task {
+        None,
+        Pauses,
+        Attempts,
+    }
+
+    impl World {
+        /// The world after the event, or `None` where it can't happen.
+        fn after(&self, event: Event) -> Option<Self> {
+            let mut world = self.clone();
+            let before = self.breaker.state();
+            let usable = matches!(self.breaker.advice(), Advice::Send(..));
+            let waiting = matches!(self.breaker.advice(), Advice::Wait);
+            let over = self.breaker.is_over();
+            let current = |by| usable && by == self.generation;
+            match event {
+                Event::Command if waiting => world.breaker.start(),
+                Event::Command => return None,
+                Event::Tick => {
+                    world.now = self.now.checked_add(1).filter(|now| *now <= self.end)?
+                }
+                Event::Answered(by) => {
+                    world.breaker.answered(by);
+                    if current(by) {
+                        world.silence.clear();
+                        assert!(!world.breaker.listens(), "nothing more to be told");
+                    }
+                }
+                Event::Elsewhere(by) | Event::Loads(by) => {
+                    match event {
+                        Event::Loads(_) => world.breaker.loads(by, self.now, 0),
+                        _ => world.breaker.elsewhere(by, self.now, 0),
+                    }
+                    assert!(world.breaker.advice() == self.breaker.advice());
+                    if current(by) {
+                        world.silence.clear();
+                    } else {
+                        assert!(world.breaker == self.breaker, "it says nothing of now");
+                    }
+                    if matches!(event, Event::Elsewhere(_)) && current(by) {
+                        assert!(world.breaker.renews());
+                    }
+                }
+                Event::AllSilent(by) => {
+                    world.breaker.all_silent(by, || 5);
+                    let opened = world.breaker.state() != BreakerState::Closed;
+                    assert!(!current(by) || opened);
+                    // Nobody renews what leads to a cluster.
+                    if self.breaker.renews() {
+                        return None;
+                    }
+                }
+                Event::Unanswered(by) => {
+                    world.breaker.unanswered(by, self.now, || 1);
+                    let counts = match by {
+                        Some(by) => current(by),
+                        None => waiting && self.task != Task::None,
+                    };
+                    if counts {
+                        world.silence.push(self.now);
+                        let spans = self.now - world.silence[0];
+                        let opens = world.silence.len() >= 3 && spans >= 2;
+                        let opened = world.breaker.state() != BreakerState::Closed;
+                        assert_eq!(opened, opens, "{:?}", world.silence);
+                    } else {
+                        assert!(world.breaker == self.breaker, "it says nothing of now");
+                    }
+                }
+                Event::Lost(by) => {
+                    world.breaker.lost(by, || 2);
+                    assert!(current(by) || world.breaker == self.breaker);
+                }
+                Event::Attempt if self.task == Task::Pauses => {
+                    world.breaker.attempt();
+                    world.task = Task::Attempts;
+                }
+                Event::Connected if self.task == Task::Attempts => {
+                    world.generation += 1;
+                    world.breaker.connected(world.generation, ());
+                    world.task = Task::None;
+                    assert!(over || matches!(world.breaker.advice(), Advice::Send(..)));
+                }
+                Event::Failed if self.task == Task::Attempts => {
+                    world.breaker.failed(3);
+                    if self.breaker.renews() {
+                        world.task = Task::None;
+                        assert!(world.breaker.advice() == self.breaker.advice());
+                    } else {
+                        world.task = Task::Pauses;
+                        assert_eq!(world.breaker.state(), BreakerState::Open);
+                    }
+                }
+                Event::TaskGone if self.task != Task::None => {
+                    world.breaker.abandoned();
+                    world.task = Task::None;
+                    assert!(
+                        over || usable || world.breaker.advice() == Advice::Wait,
+                        "the next command starts another"
+                    );
+                }
+                Event::Closed => {
+                    world.breaker.close(4);
+                    assert_eq!(world.breaker.advice(), Advice::Refuse(&4));
+                }
+                Event::Attempt | Event::Connected | Event::Failed | Event::TaskGone => return None,
+            }
+            assert!(!over || world.breaker.phase() == self.breaker.phase());
+            if world.breaker.connects() && !self.breaker.connects() {
+                assert!(world.task == Task::None, "never two that connect");
+                world.task = match world.breaker.pause(0) {
+                    Duration::ZERO => Task::Attempts,
+                    _ => Task::Pauses,
+                };
+            }
+            if !matches!(event, Event::Unanswered(_) | Event::Tick | Event::Command)
+                && world.breaker.phase() != self.breaker.phase()
+                || before != world.breaker.state()
+            {
+                world.silence.clear();
+            }
+            // Larger numbers make no difference any more.
+            world.silence.truncate(FEW as usize);
+            world.breaker.failures = world.breaker.failures.min(2);
+            if let Some((count, _)) = &mut world.breaker.unanswered {
+                *count = (*count).min(FEW);
+            }
+            Some(world)
+        }
+
+        fn check(&self) {
+            let breaker = &self.breaker;
+            match breaker.state() {
+                BreakerState::Closed => {}
+                BreakerState::Open if breaker.is_over() => {}
+                BreakerState::Open => assert!(self.task == Task::Pauses, "someone will try"),
+                BreakerState::HalfOpen => {
+                    assert!(self.task == Task::Attempts, "someone tries")
+                }
+            }
+            let refuses = matches!(breaker.advice(), Advice::Refuse(_));
+            assert_eq!(refuses, breaker.state() != BreakerState::Closed);
+            // The end of the task that connects is seen to by who closes.
+            let connects = self.task != Task::None && !breaker.is_over();
+            assert_eq!(breaker.connects(), connects);
+        }
+
+        /// A server that answers is asked again after one pause and one attempt.
+        fn check_recovery(&self) {
+            let mut world = self.clone();
+            for event in [
+                Event::Command,
+                Event::Attempt,
+                Event::Connected,
+                Event::Answered(self.generation + 1),
+            ] {
+                world = world.after(event).unwrap_or(world);
+            }
+            let sends = matches!(world.breaker.advice(), Advice::Send(..));
+            assert_eq!(sends, !self.breaker.is_over());
+        }
+    }
+
+    /// Whatever happens in whatever order, up to three connections and six moments of time.
+    #[test]
+    fn every_order_of_events() {
+        let states = explore(3, 5, |by| {
+            vec![
+                Event::Answered(by),
+                Event::Unanswered(Some(by)),
+                Event::Lost(by),
+                Event::AllSilent(by),
+            ]
+        });
+        assert!(states > 1000, "{states} states");
+    }
+
+    /// Goes through all states that can be reached, and checks each. How many there are.
+    fn explore(generations: u64, end: u64, events_of: impl Fn(u64) -> Vec<Event>) -> usize {
+        let breaker = Tested {
+            renewal: 2,
+            ..Tested::new(DEADLINE)
+        };
+        let first = World {
+            breaker,
+            now: 0,
+            end,
+            task: Task::None,
+            generation: 0,
+            silence: Vec::new(),
+        };
+        let mut events = vec![
+            Event::Command,
+            Event::Tick,
+            Event::Unanswered(None),
+            Event::Attempt,
+            Event::Connected,
+            Event::Failed,
+            Event::TaskGone,
+            Event::Closed,
+        ];
+        for by in 1..=generations {
+            events.extend(events_of(by));
+        }
+        let mut known = HashSet::from([first.clone()]);
+        let mut open = vec![first];
+        while let Some(world) = open.pop() {
+            world.check();
+            world.check_recovery();
+            for next in events.iter().filter_map(|event| world.after(*event)) {
+                if next.generation <= generations && known.insert(next.clone()) {
+                    open.push(next);
+                }
+            }
+        }
+        known.len()
+    }
+}

@@ -1,0 +1,491 @@
+//! The envelope: what is written around a value, to the byte.
+//!
+//! One MessagePack array of thirteen elements. The header entries have fixed widths, so a reader (and a script in the
+//! server) checks them at constant offsets without decoding; the payload is the last element, inline. The page
+//! `docs/internals/envelope.md` specifies it, with test vectors.
+//!
+//! ```text
+//! offset  bytes  element
+//!      0      1  9d: an array of 13
+//!      1      1  format   positive fixint, 1
+//!      2      1  kind     positive fixint: 0 value, 1 absence, 2 lease, 3 guard
+//!      3      3  version  cd + u16
+//!      6      5  shape    ce + u32: 0 for the named layout
+//!     11      9  stamp    cf + u64: microseconds of the server's time << 12 | random bits
+//!     20      5  key      ce + u32: a hash of the key that it is for ([`seal`])
+//!     25      5  sum      ce + u32: a checksum of what no script rewrites
+//!     30      1  flags    nil
+//!     31      1  freshness, claim, clock, tags: nil each
+//!     35         payload
+//! ```
+//!
+//! A value of a type whose entries outlive their freshness says more ([`timing`]), and is 16 bytes longer:
+//!
+//! ```text
+//!     31      9  freshness  cf + u64
+//!     40      9  claim      cf + u64
+//!     49      1  clock, tags: nil each
+//!     51         payload
+//! ```
+//!
+//! One that has tags ([`tags`]) says them and the clock in place of the last two nils, and its payload follows upon them:
+//!
+//! ```text
+//!     33 or 49  9  clock  cf + u64
+//!     42 or 58     tags   an array of texts
+//! ```
+//!
+//! What a release does not know (a higher format, an element that it expects to be nil and is not) it treats as an entry
+//! of a newer version: a miss that it neither deletes nor overwrites.
+
+pub(crate) mod bounds;
+pub(crate) mod epoch;
+pub(crate) mod placeholder;
+pub(crate) mod seal;
+pub(crate) mod tags;
+pub(crate) mod timing;
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use crate::protocol::envelope::timing::{Claim, Timing};
+
+/// The length of a header that says nothing of time or tags, which is also where its payload begins.
+pub(crate) const HEADER: usize = 35;
+/// As many bytes of an entry as its [`head`] is read from: to the first byte of the tags of one that says all there is.
+pub(crate) const HEAD: usize = CLOCK_AFTER_TIME + 10;
+
+/// Where the clock is in a header that says nothing of time, and in one that does.
+const CLOCK: usize = 33;
+const CLOCK_AFTER_TIME: usize = 49;
+/// Where the hash of the key is, the checksum, the flags, and what is said of time.
+const KEY: usize = 20;
+const SUM: usize = 25;
+const FLAGS: usize = 30;
+const FRESHNESS: usize = 31;
+const CLAIM: usize = 40;
+
+const ARRAY: u8 = 0x9d;
+const FORMAT: u8 = 1;
+const NIL: u8 = 0xc0;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A value of a type.
+    Value,
+    /// The knowledge that there is nothing.
+    Absence,
+    /// A loader's placeholder.
+    Lease,
+    /// Writers' placeholder.
+    Guard,
+}
+
+/// The header of an entry, as far as this release writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) version: u16,
+    pub(crate) shape: u32,
+    pub(crate) stamp: u64,
+    /// Which key it is for ([`seal::of_key`]); 0 in leases and guards.
+    pub(crate) key: u32,
+    /// Of what no script rewrites ([`seal::of_content`]); 0 in leases and guards.
+    pub(crate) sum: u32,
+    /// Of values alone.
+    pub(crate) timing: Option<Timing>,
+    /// Of an entry that has tags: the clock as it stood before its load began.
+    pub(crate) clock: Option<u64>,
+}
+
+/// What the first bytes of an entry say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    Known(Header),
+    /// Written by a release that knows more than this one.
+    Newer,
+    /// No envelope. The text says why, and quotes nothing.
+    Corrupt(&'static str),
+}
+
+impl Header {
+    /// A value in the named layout.
+    pub(crate) fn value(version: u16, stamp: u64) -> Self {
+        Self {
+            kind: Kind::Value,
+            version,
+            shape: 0,
+            stamp,
+            key: 0,
+            sum: 0,
+            timing: None,
+            clock: None,
+        }
+    }
+
+    /// That there is no value.
+    pub(crate) fn absence(version: u16, stamp: u64) -> Self {
+        Self {
+            kind: Kind::Absence,
+            ..Self::value(version, stamp)
+        }
+    }
+
+    fn clock_at(self) -> usize {
+        match self.timing {
+            Some(_) => CLOCK_AFTER_TIME,
+            None => CLOCK,
+        }
+    }
+
+    /// How long it is. The payload follows upon it, or the tags where it has a clock.
+    pub(crate) fn len(self) -> usize {
+        self.clock_at() + if self.clock.is_some() { 9 } else { 2 }
+    }
+
+    /// Where the payload of the entry begins that has this header; `None` where its tags are damaged.
+    pub(crate) fn payload_at(self, entry: &[u8]) -> Option<usize> {
+        match self.clock {
+            None => Some(self.len()),
+            Some(_) => Some(self.len() + tags::length(entry.get(self.len()..)?)?),
+        }
+    }
+
+    /// The tags of the entry that has this header, which has a clock.
+    pub(crate) fn tags(self, entry: &[u8]) -> tags::Tags<'_> {
+        tags::read(entry.get(self.len()..).unwrap_or_default())
+    }
+
+    pub(crate) fn to_bytes(self) -> HeaderBytes {
+        let mut bytes = [NIL; LONGEST];
+        bytes[0] = ARRAY;
+        bytes[1] = FORMAT;
+        bytes[2] = match self.kind {
+            Kind::Value => 0,
+            Kind::Absence => 1,
+            Kind::Lease => 2,
+            Kind::Guard => 3,
+        };
+        bytes[3] = 0xcd;
+        bytes[4..6].copy_from_slice(&self.version.to_be_bytes());
+        bytes[6] = 0xce;
+        bytes[7..11].copy_from_slice(&self.shape.to_be_bytes());
+        bytes[11] = 0xcf;
+        bytes[12..20].copy_from_slice(&self.stamp.to_be_bytes());
+        bytes[KEY] = 0xce;
+        bytes[KEY + 1..SUM].copy_from_slice(&self.key.to_be_bytes());
+        bytes[SUM] = 0xce;
+        bytes[SUM + 1..FLAGS].copy_from_slice(&self.sum.to_be_bytes());
+        if let Some(Timing { until, claim }) = self.timing {
+            bytes[FRESHNESS] = 0xcf;
+            bytes[FRESHNESS + 1..CLAIM].copy_from_slice(&until.to_be_bytes());
+            bytes[CLAIM] = 0xcf;
+            bytes[CLAIM + 1..CLOCK_AFTER_TIME].copy_from_slice(&claim.to_bits().to_be_bytes());
+        }
+        if let Some(clock) = self.clock {
+            set_clock(&mut bytes[self.clock_at()..], clock);
+        }
+        let len = self.len();
+        HeaderBytes { bytes, len }
+    }
+}
+
+/// The clock is known only after the entry was made.
+pub(crate) fn stamp_clock(entry: &mut [u8], header: Header, clock: u64) {
+    set_clock(&mut entry[header.clock_at()..], clock);
+}
+
+/// Whether an entry seems to have tags. What is none may, too.
+pub(crate) fn has_clock(entry: &[u8]) -> bool {
+    let at = match entry.get(FRESHNESS) {
+        Some(0xcf) => CLOCK_AFTER_TIME,
+        _ => CLOCK,
+    };
+    entry.get(at) == Some(&0xcf)
+}
+
+fn set_clock(bytes: &mut [u8], clock: u64) {
+    bytes[0] = 0xcf;
+    bytes[1..9].copy_from_slice(&clock.to_be_bytes());
+}
+
+/// The longest header.
+const LONGEST: usize = CLOCK_AFTER_TIME + 9;
+
+/// The bytes of a header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeaderBytes {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Deref for HeaderBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl DerefMut for HeaderBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
+}
+
+impl fmt::Debug for HeaderBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&**self).finish()
+    }
+}
+
+/// Reads the head of an entry from its first [`HEAD`] bytes (or fewer, if the entry is shorter).
+pub(crate) fn head(entry: &[u8]) -> Head {
+    const DAMAGED: Head = Head::Corrupt("an envelope with a damaged header");
+    let Some(bytes) = entry.first_chunk::<HEADER>() else {
+        return Head::Corrupt("shorter than an envelope");
+    };
+    match bytes[..2] {
+        [ARRAY, FORMAT] => {}
+        // A later format may have another number of elements.
+        [0x90..=0x9f, format @ 2..=0x7f] if format > FORMAT => return Head::Newer,
+        _ => return Head::Corrupt("not an envelope"),
+    }
+    let kind = match bytes[2] {
+        0 => Kind::Value,
+        1 => Kind::Absence,
+        2 => Kind::Lease,
+        3 => Kind::Guard,
+        _ => return Head::Corrupt("an envelope of no known kind"),
+    };
+    let [0xcd, v1, v0, ..] = bytes[3..] else {
+        return DAMAGED;
+    };
+    let (Some(shape), Some(stamp)) = (short_at(bytes, 6), number_at(bytes, 11)) else {
+        return DAMAGED;
+    };
+    let (Some(key), Some(sum)) = (short_at(bytes, KEY), short_at(bytes, SUM)) else {
+        return DAMAGED;
+    };
+    let timing = match bytes[FLAGS..] {
+        [NIL, NIL, NIL, ..] => None,
+        [NIL, 0xcf, ..] => match (number_at(entry, FRESHNESS), number_at(entry, CLAIM)) {
+            _ if entry.len() < CLOCK_AFTER_TIME + 2 => return DAMAGED,
+            (Some(until), Some(claim)) if kind == Kind::Value => Some(Timing {
+                until,
+                claim: Claim::from_bits(claim),
+            }),
+            _ => return Head::Newer,
+        },
+        _ => return Head::Newer,
+    };
+    let mut header = Header {
+        kind,
+        version: u16::from_be_bytes([v1, v0]),
+        shape,
+        stamp,
+        key,
+        sum,
+        timing,
+        clock: None,
+    };
+    let at = header.clock_at();
+    header.clock = match entry[at..] {
+        [NIL, NIL, ..] => None,
+        [0xcf, ..] if entry.len() < at + 10 => return DAMAGED,
+        [0xcf, ..] if tags::begin(entry[at + 9]) && matches!(kind, Kind::Value | Kind::Absence) => {
+            number_at(entry, at)
+        }
+        _ => return Head::Newer,
+    };
+    Head::Known(header)
+}
+
+fn number_at(bytes: &[u8], at: usize) -> Option<u64> {
+    match bytes.get(at..)?.first_chunk::<9>() {
+        Some([0xcf, number @ ..]) => Some(u64::from_be_bytes(*number)),
+        _ => None,
+    }
+}
+
+fn short_at(bytes: &[u8], at: usize) -> Option<u32> {
+    match bytes.get(at..)?.first_chunk::<5>() {
+        Some([0xce, number @ ..]) => Some(u32::from_be_bytes(*number)),
+        _ => None,
+    }
+}
+
+/// The stamp of what is an entry.
+pub(crate) fn stamp(entry: &[u8]) -> Option<u64> {
+    match head(entry) {
+        Head::Known(header) => Some(header.stamp),
+        Head::Newer | Head::Corrupt(_) => None,
+    }
+}
+
+/// What an entry is to a type of some version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A value that `get` gives, if its payload decodes.
+    Own,
+    /// One that is no longer fresh: kept for when its loader fails, and to everyone else not there.
+    Stale,
+    /// An older version, another layout, an absence, a lease: no value, and free to be replaced.
+    Replaceable,
+    /// A newer version or a guard: no value, and not to be overwritten by a conditional write.
+    Protected,
+    /// Not an entry of this type at all.
+    Corrupt(&'static str),
+}
+
+/// What the head says to a type of this version. `now` gives the server's time in milliseconds, and is asked only where it
+/// matters.
+pub(crate) fn standing(head: Head, version: u16, now: impl FnOnce() -> u64) -> Standing {
+    match head {
+        Head::Newer => Standing::Protected,
+        Head::Corrupt(why) => Standing::Corrupt(why),
+        Head::Known(Header {
+            kind: Kind::Guard, ..
+        }) => Standing::Protected,
+        Head::Known(Header {
+            kind: Kind::Absence | Kind::Lease,
+            ..
+        }) => Standing::Replaceable,
+        Head::Known(header) if header.version > version => Standing::Protected,
+        Head::Known(header) if header.version < version || header.shape != 0 => {
+            Standing::Replaceable
+        }
+        Head::Known(header) if header.timing.is_some_and(|timing| !timing.is_fresh(now())) => {
+            Standing::Stale
+        }
+        Head::Known(_) => Standing::Own,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEX: &str = "9d0100cd0002ce00000000cf0123456789abcdefce00000000ce00000000c0c0c0c0c0";
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The vector of docs/internals/envelope.md.
+    #[test]
+    fn a_value_header_to_the_byte() {
+        let header = Header::value(2, 0x0123_4567_89ab_cdef);
+        assert_eq!(hex(&header.to_bytes()), HEX);
+        assert_eq!(head(&header.to_bytes()), Head::Known(header));
+    }
+
+    #[test]
+    fn what_a_later_release_writes_is_newer_and_never_corrupt() {
+        let mut bytes = Header::value(1, 7).to_bytes();
+        bytes[1] = 2;
+        assert_eq!(head(&bytes), Head::Newer);
+        bytes[0] = 0x9e;
+        assert_eq!(head(&bytes), Head::Newer);
+        for at in FLAGS..HEADER {
+            let mut bytes = Header::value(1, 7).to_bytes();
+            bytes[at] = 1;
+            assert_eq!(head(&bytes), Head::Newer, "element at {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_corrupt() {
+        let whole = Header::value(1, 7).to_bytes();
+        for len in 0..HEADER {
+            assert!(
+                matches!(head(&whole[..len]), Head::Corrupt(_)),
+                "{len} bytes"
+            );
+        }
+        for at in [0, 2, 3, 6, 11, KEY, SUM] {
+            let mut bytes = whole;
+            bytes[at] = 0x42;
+            assert!(matches!(head(&bytes), Head::Corrupt(_)), "byte {at}");
+        }
+        assert!(matches!(
+            head(b"[1,2,3] a text that is longer than a header"),
+            Head::Corrupt(_)
+        ));
+    }
+
+    #[test]
+    fn standings() {
+        let of = |kind, version, shape| {
+            standing(
+                Head::Known(Header {
+                    kind,
+                    version,
+                    shape,
+                    ..Header::value(version, 0)
+                }),
+                2,
+                || unreachable!("the entry says nothing of time"),
+            )
+        };
+        assert_eq!(of(Kind::Value, 2, 0), Standing::Own);
+        assert_eq!(of(Kind::Value, 1, 0), Standing::Replaceable);
+        assert_eq!(of(Kind::Value, 2, 9), Standing::Replaceable);
+        assert_eq!(of(Kind::Value, 3, 0), Standing::Protected);
+        assert_eq!(of(Kind::Lease, 9, 0), Standing::Replaceable);
+        assert_eq!(of(Kind::Guard, 1, 0), Standing::Protected);
+        assert_eq!(standing(Head::Newer, 2, || 0), Standing::Protected);
+        let fresh_until = |until, version| {
+            let header = Header {
+                timing: Some(Timing::fresh_until(until)),
+                ..Header::value(version, 0)
+            };
+            standing(Head::Known(header), 2, || 100)
+        };
+        assert_eq!(fresh_until(101, 2), Standing::Own);
+        assert_eq!(fresh_until(100, 2), Standing::Stale);
+        assert_eq!(fresh_until(0, 1), Standing::Replaceable);
+        assert_eq!(fresh_until(0, 3), Standing::Protected);
+    }
+
+    proptest! {
+        #[test]
+        fn headers_round_trip(
+            kind in 0..4u8,
+            version: u16,
+            shape: u32,
+            stamp: u64,
+            key: u32,
+            sum: u32,
+            time: Option<(u64, u64)>,
+            clock: Option<u64>,
+        ) {
+            let kind = [Kind::Value, Kind::Absence, Kind::Lease, Kind::Guard][usize::from(kind)];
+            let timing = time.filter(|_| kind == Kind::Value);
+            let timing = timing.map(|(until, claim)| Timing { until, claim: Claim::from_bits(claim) });
+            let clock = clock.filter(|_| matches!(kind, Kind::Value | Kind::Absence));
+            let header = Header { kind, version, shape, stamp, key, sum, timing, clock };
+            let tags: &[u8] = if clock.is_some() { &[0x90] } else { &[] };
+            let bytes = [&header.to_bytes(), tags].concat();
+            prop_assert_eq!(head(&bytes), Head::Known(header));
+            prop_assert_eq!(header.payload_at(&bytes), Some(bytes.len()));
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
+            head(&bytes);
+        }
+
+        #[test]
+        fn no_damaged_header_makes_the_reader_panic(at in 0..HEAD, byte: u8, cut in 0..=HEAD) {
+            let header = Header { timing: Some(Timing::fresh_until(9)), clock: Some(5), ..Header::value(1, 7) };
+            let mut bytes = [&header.to_bytes()[..], &[0x91]].concat();
+            bytes[at] = byte;
+            if let Head::Known(header) = head(&bytes[..cut]) {
+                header.payload_at(&bytes[..cut]);
+            }
+        }
+    }
+}

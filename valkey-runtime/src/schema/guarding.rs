@@ -1,0 +1,90 @@
+//! Whether a write goes on whose guard can not be placed.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use std::fmt;
+
+/// What becomes of a write whose guard can't be placed; an attribute of the type.
+///
+/// [`BestEffort`], the default, writes all the same. [`Strict`] refuses.
+pub trait Guarding: 'static {
+    /// Whether the write is refused.
+    const STRICT: bool;
+
+    /// What an update fails with, where its write fails with `E`.
+    type Error<E>;
+
+    /// The guard could not be placed, and nothing was written.
+    #[doc(hidden)]
+    fn refused<E>(error: Error) -> Result<(), Self::Error<E>>;
+
+    /// The write failed.
+    #[doc(hidden)]
+    fn failed<E>(error: E) -> Self::Error<E>;
+}
+
+/// The write goes on without its guard: the database goes first. The invalidation is kept and delivered when the server
+/// is back; until then others may be given the old row. The only error is the write's own.
+#[derive(Debug)]
+pub enum BestEffort {}
+
+/// The write is refused: `#[cached(strict)]`.
+#[derive(Debug)]
+pub enum Strict {}
+
+impl Guarding for BestEffort {
+    const STRICT: bool = false;
+    type Error<E> = E;
+
+    fn refused<E>(_: Error) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn failed<E>(error: E) -> E {
+        error
+    }
+}
+
+impl Guarding for Strict {
+    const STRICT: bool = true;
+    type Error<E> = UpdateError<E>;
+
+    fn refused<E>(error: Error) -> Result<(), UpdateError<E>> {
+        Err(UpdateError::Refused(error))
+    }
+
+    fn failed<E>(error: E) -> UpdateError<E> {
+        UpdateError::Write(error)
+    }
+}
+
+/// Why an update failed that may be refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UpdateError<E> {
+    /// The guard could not be placed. Nothing was written.
+    Refused(Error),
+    /// The write failed with this.
+    Write(E),
+}
+
+impl<E: fmt::Display> fmt::Display for UpdateError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UpdateError::Refused(error) => write!(
+                f,
+                "the write was refused, since its guard can't be placed: {error}"
+            ),
+            UpdateError::Write(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for UpdateError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            UpdateError::Refused(error) => Some(error),
+            UpdateError::Write(error) => error.source(),
+        }
+    }
+}

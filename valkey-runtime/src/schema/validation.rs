@@ -1,0 +1,131 @@
+//! Whether a value keeps the rules of its type, and what is said of one that does not: fields and rules, and nothing of the
+//! value itself.
+//!
+//! The rules are garde's, validator's, or a function of the application's. What they say of a value becomes an [`Invalid`].
+//! Their messages are not passed on, since they may quote the value, and neither are keys of maps in it: a rule is a `'static`
+//! text, and a field is named by what the type says.
+
+use crate::base::invalid::Invalid;
+use crate::schema::rules::{Rules, Verdict};
+#[cfg(feature = "garde")]
+pub(crate) mod by_garde;
+#[cfg(feature = "validator")]
+pub(crate) mod by_validator;
+#[cfg(feature = "garde")]
+pub(crate) mod path;
+
+impl<T> Verdict<T> for Result<(), Invalid> {
+    /// A function of the application's may ask garde.
+    #[cfg(feature = "garde")]
+    fn of(check: impl FnOnce() -> Self) -> Self {
+        by_garde::naming_rules(check)
+    }
+
+    fn judge(self, _: &T, _: &[&'static str]) -> Result<(), Invalid> {
+        self
+    }
+}
+
+/// The traits of which one is taken.
+pub mod validators {
+    use super::{Invalid, Rules};
+
+    #[cfg(all(feature = "garde", feature = "validator"))]
+    pub use super::both::ByBoth;
+    #[cfg(feature = "garde")]
+    pub use crate::schema::validation::by_garde::ByGarde;
+    #[cfg(feature = "validator")]
+    pub use crate::schema::validation::by_validator::ByValidator;
+
+    /// The last resort, which says what is missing.
+    #[doc(hidden)]
+    pub trait ByNothing<T> {
+        fn check(&self, fields: &[&'static str]) -> Result<(), Invalid>
+        where
+            T: super::HasRules;
+    }
+
+    impl<T> ByNothing<T> for Rules<'_, T> {
+        fn check(&self, _: &[&'static str]) -> Result<(), Invalid>
+        where
+            T: super::HasRules,
+        {
+            self.0.never()
+        }
+    }
+}
+
+/// No type implements it.
+#[cfg_attr(
+    not(any(feature = "garde", feature = "validator")),
+    diagnostic::on_unimplemented(
+        message = "there is nothing to validate `{Self}` by",
+        label = "needs the feature `garde` or `validator` of `valkey-runtime`",
+        note = "turn on the feature of the one whose `Validate` is derived for `{Self}`",
+        note = "or name a function, from `&{Self}` to `Result<(), Invalid>`: `#[cached(validate = path::to::function)]`"
+    )
+)]
+#[cfg_attr(
+    any(feature = "garde", feature = "validator"),
+    diagnostic::on_unimplemented(
+        message = "there is nothing to validate `{Self}` by",
+        label = "`{Self}` has no `Validate` of garde's (with a `Context` that is `Default`) or validator's",
+        note = "derive `garde::Validate` or `validator::Validate` for it, with that feature of `valkey-runtime`",
+        note = "or name a function, from `&{Self}` to `Result<(), Invalid>`: `#[cached(validate = path::to::function)]`"
+    )
+)]
+pub trait HasRules {
+    fn never(&self) -> Result<(), Invalid>;
+}
+
+#[cfg(all(feature = "garde", feature = "validator"))]
+mod both {
+    use super::{Invalid, Rules};
+
+    /// A type with rules of both kinds has to say which.
+    #[doc(hidden)]
+    pub trait ByBoth<T> {
+        fn check(&self, fields: &[&'static str]) -> Result<(), Invalid>
+        where
+            T: RulesOfOneKind;
+    }
+
+    impl<T: garde::Validate + validator::Validate> ByBoth<T> for &&Rules<'_, T> {
+        fn check(&self, _: &[&'static str]) -> Result<(), Invalid>
+        where
+            T: RulesOfOneKind,
+        {
+            self.0.never()
+        }
+    }
+
+    /// No type implements it.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` can be validated by garde and by validator",
+        label = "which of the two?",
+        note = "write `#[cached(validate = garde::Validate::validate)]` or `#[cached(validate = validator::Validate::validate)]`"
+    )]
+    pub trait RulesOfOneKind {
+        fn never(&self) -> Result<(), Invalid>;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::invalid::MOST;
+
+    #[test]
+    fn what_is_broken_is_named_by_field_and_rule() {
+        let invalid = Invalid::new("email", "has no @").and("", "two names");
+        assert_eq!(invalid.to_string(), "`email`: has no @; two names");
+        assert_eq!(invalid.count(), 2);
+    }
+
+    #[test]
+    fn no_more_is_named_than_a_person_reads() {
+        let invalid = (0..100).fold(Invalid::none(), |invalid, _| invalid.and("a", "b"));
+        assert_eq!((invalid.violations().len(), invalid.count()), (MOST, 100));
+        assert!(invalid.to_string().ends_with("; `a`: b; and 84 more"));
+    }
+}

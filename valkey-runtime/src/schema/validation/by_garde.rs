@@ -1,0 +1,288 @@
+//! Rules of garde's.
+//!
+//! Its report has a path and a message for each rule that is broken, and no name of the rule. But it has the messages made by
+//! whoever speaks the language of the people that read them (`I18n`): here that is one who says the names of the rules. A
+//! message that is none of these is one of a function of the application's, and may say anything.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use garde::i18n::{I18n, InvalidCreditCard, InvalidEmail, InvalidPhoneNumber, InvalidUrl, IpKind};
+use garde::{Report, Validate};
+use serde::Serialize;
+
+use crate::base::invalid::Invalid;
+use crate::schema::rules::{CUSTOM, Rules, Verdict, validated};
+use crate::schema::validation::path;
+
+#[doc(hidden)]
+pub trait ByGarde {
+    fn check(&self, fields: &[&'static str]) -> Result<(), Invalid>;
+}
+
+impl<T> ByGarde for &Rules<'_, T>
+where
+    T: Validate<Context: Default> + Serialize,
+{
+    fn check(&self, fields: &[&'static str]) -> Result<(), Invalid> {
+        validated(self.0, fields, || self.0.validate())
+    }
+}
+
+impl<T: Serialize> Verdict<T> for Result<(), Report> {
+    fn of(check: impl FnOnce() -> Self) -> Self {
+        naming_rules(check)
+    }
+
+    fn judge(self, value: &T, fields: &[&'static str]) -> Result<(), Invalid> {
+        let Err(report) = self else {
+            return Ok(());
+        };
+        let mut invalid = Invalid::none();
+        for (at, error) in report.iter() {
+            invalid.add(|| {
+                let field = path::shown(value, fields, &at.to_string());
+                (field, rule(error.message()))
+            });
+        }
+        Err(invalid)
+    }
+}
+
+/// The rule with this name. What is given is the name and not the message, whatever that is.
+fn rule(message: &str) -> &'static str {
+    let known = RULES.into_iter().find(|rule| *rule == message);
+    known.unwrap_or(CUSTOM)
+}
+
+/// Does something while rules say their names.
+pub(crate) fn naming_rules<R>(check: impl FnOnce() -> R) -> R {
+    garde::i18n::with_i18n(Names, check)
+}
+
+struct Names;
+
+/// Each message is the name of its rule. Several may be of one.
+macro_rules! names {
+    ($($method:ident($($argument:ty),*) => $rule:literal)*) => {
+        const RULES: [&str; [$($rule),*].len()] = [$($rule),*];
+
+        impl I18n for Names {
+            $(
+                fn $method(&self $(, _: $argument)*) -> Cow<'static, str> {
+                    Cow::Borrowed($rule)
+                }
+            )*
+        }
+    };
+}
+
+names! {
+    length_lower_than(usize) => "length"
+    length_greater_than(usize) => "length"
+    range_lower_than(&dyn Display) => "range"
+    range_greater_than(&dyn Display) => "range"
+    credit_card_invalid(InvalidCreditCard) => "credit_card"
+    pattern_no_match(&dyn Display) => "pattern"
+    contains_missing(&dyn Display) => "contains"
+    url_invalid(InvalidUrl) => "url"
+    prefix_missing(&dyn Display) => "prefix"
+    suffix_missing(&dyn Display) => "suffix"
+    phone_number_invalid(InvalidPhoneNumber) => "phone_number"
+    ip_invalid(IpKind) => "ip"
+    matches_field_mismatch(&dyn Display) => "matches"
+    email_invalid(InvalidEmail) => "email"
+    ascii_invalid() => "ascii"
+    alphanumeric_invalid() => "alphanumeric"
+    required_not_set() => "required"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::base::invalid::Violation;
+
+    /// In each of these a rule is broken by a value that must not be seen.
+    #[derive(Serialize, Validate)]
+    #[serde(rename_all = "camelCase")]
+    struct Sample {
+        #[garde(length(min = 9))]
+        name: String,
+        #[garde(range(max = 1))]
+        number: u64,
+        #[garde(inner(ascii))]
+        all_words: Vec<String>,
+        #[garde(dive)]
+        two_homes: [Home; 2],
+        #[garde(dive)]
+        labels: BTreeMap<String, Home>,
+        #[garde(dive)]
+        by_number: BTreeMap<usize, Home>,
+        #[garde(dive)]
+        maybe: Option<Named>,
+        #[garde(custom(quoting))]
+        quoted: String,
+        #[garde(matches(name))]
+        again: String,
+        #[garde(length(max = self.number as usize))]
+        #[serde(rename = "else")]
+        bounded: String,
+    }
+
+    #[derive(Clone, Serialize, Validate)]
+    #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+    struct Home {
+        #[garde(length(min = 9))]
+        the_street: String,
+        #[garde(length(min = 9))]
+        #[serde(rename = "zip")]
+        post_code: String,
+    }
+
+    #[derive(Serialize, Validate)]
+    struct Named(#[garde(alphanumeric)] String, #[garde(dive)] Vec<Home>);
+
+    fn quoting(value: &str, _: &()) -> garde::Result {
+        Err(garde::Error::new(format!("`{value}` is refused")))
+    }
+
+    fn sample(secret: &str) -> Sample {
+        let home = Home {
+            the_street: secret.into(),
+            post_code: "123456789".into(),
+        };
+        let bad = Home {
+            post_code: secret.into(),
+            ..home.clone()
+        };
+        Sample {
+            name: secret.into(),
+            number: 4711,
+            all_words: vec!["word".into(), format!("{secret}é")],
+            two_homes: [home.clone(), bad],
+            labels: BTreeMap::from([(secret.into(), home.clone())]),
+            by_number: BTreeMap::from([(4711, home.clone())]),
+            maybe: Some(Named(format!("{secret}!"), vec![home])),
+            quoted: secret.into(),
+            again: "again".into(),
+            bounded: secret.repeat(4711),
+        }
+    }
+
+    const FIELDS: [&str; 10] = [
+        "name",
+        "number",
+        "all_words",
+        "two_homes",
+        "labels",
+        "by_number",
+        "maybe",
+        "quoted",
+        "again",
+        "bounded",
+    ];
+
+    fn broken(value: &Sample) -> Vec<(String, &'static str)> {
+        let invalid = validated(value, &FIELDS, || value.validate()).unwrap_err();
+        let named = |broken: &Violation| (broken.field().to_owned(), broken.rule());
+        let mut named: Vec<_> = invalid.violations().iter().map(named).collect();
+        named.sort_unstable();
+        named
+    }
+
+    #[test]
+    fn fields_are_named_as_the_program_does_and_rules_as_garde_does() {
+        let expected = [
+            ("again", "matches"),
+            ("all_words[1]", "ascii"),
+            ("bounded", "length"),
+            ("by_number.…", "length"),
+            ("labels.…", "length"),
+            ("maybe[0]", "alphanumeric"),
+            ("maybe[1][0].the_street", "length"),
+            ("name", "length"),
+            ("number", "range"),
+            ("quoted", "custom"),
+            ("two_homes[0].the_street", "length"),
+            ("two_homes[1].the_street", "length"),
+            // serde writes it under another name.
+            ("two_homes[1].…", "length"),
+        ];
+        let expected = expected.map(|(field, rule)| (field.to_owned(), rule));
+        assert_eq!(broken(&sample("hunt")), expected);
+    }
+
+    #[test]
+    fn nothing_of_the_value_is_named() {
+        // Whatever the value is, also where it looks like part of a path, a rule or a field's name.
+        let same = broken(&sample("hunt"));
+        for secret in [
+            "a.b", "[0]", "x[", "é…", "r#x", ".", "length", "name", "the_stre", "",
+        ] {
+            let broken = broken(&sample(secret));
+            let differs = broken.iter().filter(|one| !same.contains(one));
+            // That a message is the name of a rule is all that can be told of it.
+            let differs: Vec<_> = differs.filter(|(field, _)| field != "maybe[0]").collect();
+            assert!(differs.is_empty(), "{secret}: {differs:?}");
+        }
+    }
+
+    #[test]
+    fn every_rule_has_its_name() {
+        #[derive(Serialize, Validate)]
+        struct Every {
+            #[garde(
+                ascii,
+                ip,
+                contains("x"),
+                prefix("x"),
+                suffix("x"),
+                length(max = 1),
+                alphanumeric
+            )]
+            text: String,
+            #[garde(required)]
+            optional: Option<u8>,
+        }
+        let every = Every {
+            text: "é!".into(),
+            optional: None,
+        };
+        let invalid = validated(&every, &["text", "optional"], || every.validate()).unwrap_err();
+        let mut rules: Vec<_> = invalid.violations().iter().map(Violation::rule).collect();
+        rules.sort_unstable();
+        let expected = [
+            "alphanumeric",
+            "ascii",
+            "contains",
+            "ip",
+            "length",
+            "prefix",
+            "required",
+            "suffix",
+        ];
+        assert_eq!(rules, expected);
+    }
+
+    #[test]
+    fn a_report_from_elsewhere_names_no_rule() {
+        let value = sample("hunter2");
+        let report = value.validate();
+        let invalid = report.judge(&value, &FIELDS).unwrap_err();
+        assert!(
+            invalid
+                .violations()
+                .iter()
+                .all(|broken| broken.rule() == CUSTOM)
+        );
+        let unknown = sample("hunter2").validate().judge(&value, &[]).unwrap_err();
+        assert!(
+            unknown
+                .violations()
+                .iter()
+                .all(|broken| broken.field() == "…")
+        );
+    }
+}

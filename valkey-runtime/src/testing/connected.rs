@@ -1,0 +1,9 @@
+//! Waiting until a store is connected.
+
+use crate::config::Builder;
+use crate::core::store::Store;
+
+pub(crate) async fn connected(builder: Builder) -> Store {
+    let store = builder.connect().await;
+    store.unwrap_or_else(|error| panic!("the server does not let the store in: {error}"))
+}

@@ -1,0 +1,3 @@
+//! A value as bytes.
+
+pub(crate) mod codec;

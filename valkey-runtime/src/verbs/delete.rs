@@ -1,0 +1,52 @@
+//! Deleting entries, and marking them stale.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::core::meta::Meta;
+use crate::core::store::Inner;
+use crate::core::types::Type;
+use crate::protocol::transition::{Hold, Verb};
+use crate::verbs::all;
+
+impl Inner {
+    /// A deletion as the type has it: with a guard that stays a while, if its loaders may read what is old.
+    pub(crate) fn deletion(&self, meta: &Meta) -> Verb<'static> {
+        self.deletion_with(u64::from(meta.policy.hold_millis))
+    }
+
+    /// With a guard that stays for so many milliseconds, if that is any.
+    pub(crate) fn deletion_with(&self, life: u64) -> Verb<'static> {
+        let token = if life > 0 { self.random.next_u64() } else { 0 };
+        let ours = false;
+        Verb::Delete((life > 0).then_some(Hold { token, life, ours }))
+    }
+
+    /// A soft one.
+    pub(crate) fn expiry(&self, meta: &Meta) -> Verb<'static> {
+        let keep = meta.policy.stale_if_error_millis;
+        match meta.policy.hold_millis {
+            0 => Verb::Expire { keep },
+            _ => self.deletion(meta),
+        }
+    }
+
+    pub(crate) async fn del(&self, key: &[u8], of: &Type) -> Result<bool> {
+        self.apply("del", key, &self.deletion(of.meta()), of).await
+    }
+
+    /// As [`del`](Self::del), but a value is kept that is to be served where its loader fails.
+    pub(crate) async fn expire(&self, key: &[u8], of: &Type) -> Result<bool> {
+        self.apply("expire", key, &self.expiry(of.meta()), of).await
+    }
+
+    pub(crate) async fn del_many(&self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {
+        let fail = |error: Error| of.failed(error.during("del_many"));
+        let answers = self
+            .gateway
+            .apply_many(keys, &self.deletion(of.meta()))
+            .await
+            .map_err(fail)?;
+        let removed = all("del_many", keys, answers, of.keys()).map_err(fail)?;
+        Ok(removed.into_iter().map(u64::from).sum())
+    }
+}

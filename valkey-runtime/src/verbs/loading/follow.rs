@@ -1,0 +1,251 @@
+//! Waiting for the load of another caller or process.
+
+use crate::base::counters::Count;
+use crate::core::caller::Caller;
+use crate::core::entry::{Origin, Source};
+use crate::core::shared::Shared;
+use crate::protocol::call::Step;
+use crate::protocol::flights::FlightId;
+use crate::protocol::lease::{FIRST_PAUSE, LEASE_LIFE, LONGEST_PAUSE};
+use crate::protocol::share::Share;
+use crate::schema::cached_type::CachedType;
+use crate::value::codec;
+use crate::verbs::loading::driver::{Answers, Driver, Given};
+use crate::verbs::raw::Raw;
+use futures_util::future::{FutureExt, select_all};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+impl Driver {
+    /// What others have loaded meanwhile, or what is served.
+    pub(crate) async fn take_shared<T: CachedType>(&mut self, answers: &mut Answers<T>) {
+        let shared = self.at_step(|step| match step {
+            Step::Done(share) => Some(share.clone()),
+            _ => None,
+        });
+        for (one, share) in shared {
+            let given = match share {
+                // Who shares it has read it, or loaded it: then it is the answer of that load, even if it is invalid.
+                Share::Value(shared) => self.given(&shared),
+                Share::Stale(shared) => self.given_stale(one, &shared).await,
+                Share::Nothing => {
+                    self.of.counters().count(Count::Shared);
+                    self.ones[one].done = true;
+                    continue;
+                }
+            };
+            if given.is_some() {
+                answers[self.ones[one].at] = given;
+                self.ones[one].done = true;
+            } else {
+                self.ones[one].kept = None;
+                self.step(one, |call, _, _| call.goes_alone());
+            }
+        }
+    }
+
+    pub(crate) fn given<T: CachedType>(&self, shared: &Shared) -> Option<Given<T>> {
+        let inner = self.store.inner();
+        let given = match shared {
+            Shared::Bytes(bytes) => {
+                let raw = Raw::new(bytes.clone(), inner.limits);
+                Given {
+                    value: codec::decode(raw.payload()).ok()?,
+                    origin: raw.origin(Source::Joined, None, inner),
+                    entry: Some(raw),
+                }
+            }
+            Shared::Value(value, stamp) => Given {
+                value: value.downcast_ref::<T>()?.__try_clone()?,
+                origin: Origin {
+                    source: Source::Joined,
+                    stamp: *stamp,
+                    expires: None,
+                },
+                entry: None,
+            },
+        };
+        self.of.counters().count(Count::Shared);
+        Some(given)
+    }
+
+    pub(crate) async fn given_stale<T: CachedType>(
+        &self,
+        one: usize,
+        shared: &Shared,
+    ) -> Option<Given<T>> {
+        let inner = self.store.inner();
+        let raw = Raw::new(shared.bytes()?.clone(), inner.limits);
+        match codec::read(raw.payload()) {
+            Ok(value) => {
+                self.of.counters().count(Count::Stale);
+                let origin = raw.origin(Source::Stale, None, inner);
+                let entry = Some(raw);
+                Some(Given {
+                    value,
+                    origin,
+                    entry,
+                })
+            }
+            Err(why) => {
+                inner.reject(self.key(one), &raw, &why, &self.of).await;
+                None
+            }
+        }
+    }
+
+    /// Waits until one of the flights has moved that calls wait on, or it is time to look at another process's load again. False
+    /// if a call waited longer for another's turn than its caller lets it.
+    pub(crate) async fn wait(&mut self, longest: Option<Duration>) -> bool {
+        let mut moves = Vec::new();
+        let mut until = Instant::now() + LEASE_LIFE;
+        for one in 0..self.ones.len() {
+            if self.ones[one].done {
+                continue;
+            }
+            if !self.load_timeout().is_zero() && self.may_be_overtaken(one) {
+                until = until.min(self.overtaken_at());
+            }
+            match self.ones[one].step {
+                Step::Pause { attempt } => until = until.min(self.looks_at(one, attempt)),
+                Step::Await(flight) => {
+                    let signal = self.of.loads.with(|state| state.flights.wake(flight));
+                    if let Some(signal) = signal {
+                        let mut moved = Box::pin(signal.moved.clone().notified_owned());
+                        moved.as_mut().enable();
+                        if !self.watch(one, flight, signal.leader()) {
+                            return true;
+                        }
+                        moves.push(moved);
+                    }
+                    // It may have moved before we listened; a flight that is over has nothing to listen to.
+                    self.step(one, |call, flights, _| call.moved(flights));
+                    if self.ones[one].step != Step::Await(flight) {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let queued_until = longest.map(|longest| self.began + longest);
+        let until = queued_until
+            .filter(|_| self.waits_in_the_queue())
+            .map_or(until, |limit| until.min(limit));
+        let any_moves = async {
+            match moves.is_empty() {
+                true => std::future::pending().await,
+                false => select_all(moves).map(|_| ()).await,
+            }
+        };
+        let timed_out = timeout_at(until, any_moves).await.is_err();
+        let now = Instant::now();
+        for one in 0..self.ones.len() {
+            if self.ones[one].done {
+                continue;
+            }
+            if self.overtaken_at() <= now && self.may_be_overtaken(one) {
+                self.takes_what_serves(one);
+                continue;
+            }
+            match self.ones[one].step {
+                Step::Pause { .. } if self.ones[one].looks.is_some_and(|at| at <= now) => {
+                    self.ones[one].looks = None;
+                    self.step(one, |call, _, _| call.look_again());
+                }
+                Step::Await(flight) => {
+                    if timed_out {
+                        self.depose_if_it_stands_still(one, flight);
+                    }
+                    self.step(one, |call, flights, _| call.moved(flights));
+                }
+                _ => {}
+            }
+        }
+        queued_until.is_none_or(|limit| now < limit) || !self.waits_in_the_queue()
+    }
+
+    /// Whether a call follows a flight whose loader does not run yet.
+    pub(crate) fn waits_in_the_queue(&self) -> bool {
+        let awaited = self.at_step(|step| match step {
+            Step::Await(flight) => Some(*flight),
+            _ => None,
+        });
+        self.of.loads.with(|state| {
+            let mut awaited = awaited.iter();
+            awaited.any(|(_, flight)| !state.flights.loads(*flight))
+        })
+    }
+
+    /// Looks at who leads the flight that a call follows. False if the call is part of what that loads: it would wait for itself,
+    /// so it goes alone.
+    pub(crate) fn watch(
+        &mut self,
+        one: usize,
+        flight: FlightId,
+        leader: Option<Arc<Caller>>,
+    ) -> bool {
+        let Some(leader) = leader else {
+            return true;
+        };
+        if let Some(within) = &self.within
+            && within.is_by(&leader)
+        {
+            self.leave(one);
+            self.step(one, |call, _, _| call.goes_alone());
+            return false;
+        }
+        let loads = self.of.loads.with(|state| state.flights.loads(flight));
+        let now = Instant::now();
+        let known = self.ones[one].leader.take();
+        let known = known.filter(|(id, seen, _)| *id == flight && seen.is_of(&leader));
+        let (seen, since) = match known {
+            Some((_, seen, since)) => (seen, since),
+            None => (leader.seen(), None),
+        };
+        let since = if loads { since.or(Some(now)) } else { None };
+        self.ones[one].leader = Some((flight, seen, since));
+        true
+    }
+
+    /// A leader that nobody polls, or whose load has not ended by its deadline, has the followers of its flight no more.
+    pub(crate) fn depose_if_it_stands_still(&mut self, one: usize, flight: FlightId) {
+        let longest = self.load_deadline() + LEASE_LIFE;
+        let Some((id, seen, since)) = &mut self.ones[one].leader else {
+            return;
+        };
+        let is_late = since.is_some_and(|since| since.elapsed() >= longest);
+        if *id != flight || !(seen.stands_still(longest) || is_late) {
+            return;
+        }
+        let turn = seen.turn_id();
+        let deposed = self.of.loads.with(|state| {
+            let contains = state.flights.contains(flight);
+            state.flights.depose(flight);
+            if let Some(turn) = turn {
+                state.turns.leave(turn);
+            }
+            contains
+        });
+        self.of.stalled(usize::from(deposed));
+    }
+
+    /// When a call looks again at what another process loads.
+    pub(crate) fn looks_at(&mut self, one: usize, attempt: u32) -> Instant {
+        if let Some(at) = self.ones[one].looks {
+            return at;
+        }
+        if attempt == 1 {
+            self.of.counters().count(Count::Waited);
+        }
+        let longest = FIRST_PAUSE
+            .saturating_mul(1 << attempt.saturating_sub(1).min(10))
+            .min(LONGEST_PAUSE);
+        let half = longest / 2;
+        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+        let jitter = Duration::from_micros(self.store.inner().random.next_u64() % spread);
+        let at = Instant::now() + half + jitter;
+        self.ones[one].looks = Some(at);
+        at
+    }
+}

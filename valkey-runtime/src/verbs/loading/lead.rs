@@ -1,0 +1,321 @@
+//! Running the loader, and what becomes of its failure.
+
+use crate::base::counters::Count;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::ttl::Ttl;
+use crate::base::warnings::Detail;
+use crate::core::caller::{Panic, Running, Within};
+use crate::protocol::call::Step;
+use crate::protocol::lease::{LEASE_LIFE, LONGEST_LOAD, RENEWAL, millis};
+use crate::protocol::transition::Verb;
+use crate::schema::cached_type::CachedType;
+use crate::value::codec;
+use crate::verbs::loading::driver::{
+    Answers, Driver, Failed, Given, Limits, Loader, One, Turned, Wanted,
+};
+use crate::verbs::loading::end::{Begun, Clock, End};
+use crate::verbs::loading::run::run_loader;
+use crate::verbs::raw::Raw;
+use std::panic::resume_unwind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Span;
+
+impl Driver {
+    /// Loads what the caller has, and is to be refreshed, unless another does.
+    pub(crate) async fn refresh<T: CachedType, E: Send>(
+        mut self,
+        cause: Span,
+        load: &mut Loader<'_, T, E>,
+    ) {
+        let mut answers = vec![None];
+        let waited = match self.take_turn(Some(LONGEST_LOAD)).await {
+            Turned::Come { waited } => waited,
+            Turned::Overdue | Turned::Full => return,
+        };
+        self.step(0, |call, flights, now| call.at_turn(flights, now, waited));
+        self.ask(&mut answers).await;
+        if let Step::Load(Some(_)) = self.ones[0].step {
+            self.of.counters().count(Count::Refresh);
+            // How it failed is nobody's concern; that it did is counted.
+            let _ = self
+                .load(&mut answers, None, &Limits::NONE, Some(&cause), load)
+                .await;
+        }
+    }
+
+    /// Runs the loader for what is to be loaded, while the leases are kept, and ends the loads by what it gave. `beside` is the
+    /// span of the call that a load follows from which nobody waits for: it is ended when it takes too long.
+    pub(crate) async fn load<T: CachedType, E: Send>(
+        &mut self,
+        answers: &mut Answers<T>,
+        ttl: Option<Ttl>,
+        limits: &Limits<E>,
+        beside: Option<&Span>,
+        load: &mut Loader<'_, T, E>,
+    ) -> Result<(), Failed<E>> {
+        let which = self.at_step(|step| match step {
+            Step::Load(lease) => Some(*lease),
+            _ => None,
+        });
+        for (one, lease) in &which {
+            self.ones[*one].lease = *lease;
+        }
+        let which: Vec<_> = which.into_iter().map(|(one, _)| one).collect();
+        let begun = self.begun(&which).await;
+        // What it has not claimed may be gone.
+        let wanted = which.iter().map(|one| Wanted {
+            at: self.ones[*one].at,
+            kept: self.claimed(*one),
+        });
+        let within = Within::new(
+            &self.caller,
+            Arc::as_ptr(&self.of) as usize,
+            self.within.clone(),
+        );
+        let running = Running::new(within, load(wanted.collect()));
+        let of = self.of.clone();
+        let work = run_loader(&of, which.len(), beside, self.queued, running);
+        let mut work = pin!(work);
+        self.loading = true;
+        let started = Instant::now();
+        let ended = {
+            let mut late = pin!(self.keep(&which, beside.is_some()));
+            tokio::select! {
+                biased;
+                ended = &mut work => Some(ended),
+                () = &mut late => None,
+            }
+        };
+        let outcome = match ended {
+            Some((outcome, longest_poll)) => {
+                self.say_if_not_kept(started.elapsed(), longest_poll);
+                match outcome {
+                    Ok(Ok(values)) => {
+                        self.store_each(which, begun, values, ttl, answers).await;
+                        Ok(())
+                    }
+                    Ok(Err(error)) => match self.serve(&which, answers).await {
+                        true => Ok(()),
+                        false => Err(Failed::Loader(error)),
+                    },
+                    Err(panic) => {
+                        self.panicked(&which, answers, panic).await;
+                        Ok(())
+                    }
+                }
+            }
+            None => {
+                let served = self.is_late(&which, answers).await;
+                match (served, limits.late) {
+                    (true, _) => Ok(()),
+                    (false, _) if beside.is_some() => Err(Failed::Late),
+                    (false, Some(late)) => Err(Failed::Loader(late())),
+                    // It has nothing that others need: it goes on for its own caller.
+                    (false, None) => match work.await.0 {
+                        Ok(Ok(values)) => {
+                            self.answer_each(&which, &begun, values, answers);
+                            Ok(())
+                        }
+                        Ok(Err(error)) => Err(Failed::Loader(error)),
+                        Err(panic) => resume_unwind(panic),
+                    },
+                }
+            }
+        };
+        self.loading = false;
+        self.leave_turn();
+        outcome
+    }
+
+    pub(crate) fn claimed(&self, one: usize) -> Option<Raw> {
+        let One { kept, lease, .. } = &self.ones[one];
+        kept.clone().filter(|kept| kept.is_claimed_by(*lease))
+    }
+
+    /// What is known of each load as it begins. The clock of the tags is read once for all that lack it.
+    pub(crate) async fn begun(&mut self, which: &[usize]) -> Vec<Begun> {
+        let inner = self.store.inner();
+        let clocks = which.iter().map(|one| {
+            let one = &self.ones[*one];
+            Clock::of(one.lease, one.request.1, one.clock, self.of.meta())
+        });
+        let clocks: Vec<_> = clocks.collect();
+        let now = match clocks.contains(&Clock::ToBeRead) {
+            true => inner.clock().await,
+            false => None,
+        };
+        let begun = which.iter().zip(clocks).map(|(one, clock)| {
+            let clock = match clock {
+                Clock::Known(clock) => clock,
+                Clock::ToBeRead => now,
+            };
+            Begun::now(self.ones[*one].lease, clock, inner)
+        });
+        begun.collect()
+    }
+
+    /// How long a loader may run.
+    pub(crate) fn load_deadline(&self) -> Duration {
+        Duration::from_millis(self.of.meta().policy.load_deadline_millis)
+    }
+
+    /// Renews the leases until the longest load is over, or they are lost: then what is loaded will not be stored. Returns once
+    /// the load has taken too long.
+    pub(crate) async fn keep(&self, which: &[usize], beside: bool) {
+        let inner = self.store.inner();
+        let began = Instant::now();
+        let longest = match beside {
+            true => self.load_deadline().min(LONGEST_LOAD),
+            false => self.load_deadline(),
+        };
+        let until = began + longest.min(LONGEST_LOAD);
+        let life = millis(LEASE_LIFE);
+        let leased = which.iter().filter_map(|one| {
+            let lease = self.ones[*one].lease?;
+            Some((self.key(*one), Verb::RenewLease { lease, life }))
+        });
+        let mut leased: Vec<_> = leased.collect();
+        while !leased.is_empty() && Instant::now() + RENEWAL < until {
+            sleep(RENEWAL).await;
+            let (keys, verbs): (Vec<_>, Vec<_>) = leased.iter().cloned().unzip();
+            let renewed = match inner.gateway.apply_each(&keys, &verbs).await {
+                Ok(renewed) => renewed,
+                Err(error) => {
+                    let what = "a lease is not renewed";
+                    self.of.log_failure_at("get_or_load", keys[0], error, what);
+                    continue;
+                }
+            };
+            let mut renewed = renewed.into_iter();
+            leased.retain(|(key, _)| match renewed.next() {
+                Some(Ok(held)) => held,
+                Some(Err(error)) => {
+                    let what = "a lease is not renewed";
+                    self.of.log_failure_at("get_or_load", key, error, what);
+                    true
+                }
+                None => true,
+            });
+        }
+        sleep_until(began + longest).await;
+    }
+
+    pub(crate) fn say_if_not_kept(&self, took: Duration, longest_poll: Duration) {
+        let leased = self.ones.iter().any(|one| one.lease.is_some());
+        if longest_poll >= LEASE_LIFE && leased {
+            self.of.counters().count(Count::StalledLoad);
+            self.of
+                .warn("a loader blocked its thread, so its load is not stored", None, || {
+                    Detail::text(format_args!(
+                        "for {longest_poll:.1?}, while its lease could not be renewed: run what blocks in `spawn_blocking`"
+                    ))
+                });
+        } else if took >= LONGEST_LOAD && leased {
+            self.of.warn("a load took too long to be stored", None, || {
+                Detail::text(format_args!(
+                    "it took {took:.1?}, and its lease is renewed for {LONGEST_LOAD:?}"
+                ))
+            });
+        }
+    }
+
+    /// The loader has panicked. The load has failed; where no value may serve, the panic goes on.
+    pub(crate) async fn panicked<T: CachedType>(
+        &mut self,
+        which: &[usize],
+        answers: &mut Answers<T>,
+        panic: Panic,
+    ) {
+        self.of.warn("a loader panicked", None, || Detail {
+            operation: Some("get_or_load"),
+            key: self.of.keys().of_failure(self.key(which[0])),
+            text: String::new(),
+        });
+        if !self.fail(which, answers, || End::LATE).await {
+            self.loading = false;
+            self.leave_turn();
+            resume_unwind(panic);
+        }
+    }
+
+    /// The load has taken too long, and is a failed one to everybody but its own caller. True if values serve that were there.
+    pub(crate) async fn is_late<T: CachedType>(
+        &mut self,
+        which: &[usize],
+        answers: &mut Answers<T>,
+    ) -> bool {
+        self.of.counters().count(Count::LateLoad);
+        self.of.warn(
+            "a load passed its deadline",
+            Some(ErrorKind::Timeout),
+            || Detail {
+                operation: Some("get_or_load"),
+                key: self.of.keys().of_failure(self.key(which[0])),
+                text: format!(
+                    "it ran for longer than {:?}: see `load_deadline`",
+                    self.load_deadline()
+                ),
+            },
+        );
+        let served = self.fail(which, answers, || End::LATE).await;
+        self.leave_turn();
+        served
+    }
+
+    pub(crate) async fn fail<T: CachedType>(
+        &mut self,
+        which: &[usize],
+        answers: &mut Answers<T>,
+        failed: fn() -> End,
+    ) -> bool {
+        self.of.counters().count(Count::FailedLoad);
+        let mut served = Vec::with_capacity(which.len());
+        let mut ends = Vec::with_capacity(which.len());
+        for &one in which {
+            let inner = self.store.inner();
+            let lease = self.ones[one].lease;
+            let kept = self.ones[one].kept.take();
+            let kept = kept.filter(|kept| inner.may_serve(kept, self.of.meta()));
+            let read = kept.as_ref().map(|kept| codec::read::<T>(kept.payload()));
+            let end = match (kept, read) {
+                (Some(kept), Some(Ok(value))) => {
+                    let end = End::fallen_back(&kept, lease);
+                    served.push((one, value, kept));
+                    end
+                }
+                (Some(kept), Some(Err(why))) => {
+                    let unreadable = inner.unreadable(self.key(one), &kept, &why, lease, &self.of);
+                    unreadable.await
+                }
+                _ => failed(),
+            };
+            ends.push((one, end));
+        }
+        let all = served.len() == which.len();
+        if all {
+            self.of.warn(
+                "a load failed, and the value that is there is served",
+                None,
+                || Detail {
+                    operation: Some("get_or_load"),
+                    key: self.of.keys().of_failure(self.key(which[0])),
+                    text: String::new(),
+                },
+            );
+            for (one, value, kept) in served {
+                let origin = self.serves(&kept);
+                answers[self.ones[one].at] = Some(Given {
+                    value,
+                    origin,
+                    entry: Some(kept),
+                });
+            }
+        }
+        self.end(ends).await;
+        all
+    }
+}

@@ -1,0 +1,17 @@
+//! Loading values that are missing: one load a key, in all processes.
+
+pub(crate) mod ask;
+pub(crate) mod driver;
+pub(crate) mod end;
+pub(crate) mod finish;
+pub(crate) mod follow;
+pub(crate) mod lead;
+pub(crate) mod many;
+pub(crate) mod one;
+pub(crate) mod queue;
+pub(crate) mod run;
+pub(crate) mod sight;
+
+pub(crate) use driver::many;
+pub(crate) use many::get_or_load_many;
+pub(crate) use one::{get_or_load, get_or_refresh};

@@ -1,0 +1,238 @@
+//! What a look at the server shows a loading verb.
+
+use crate::base::error::Error;
+use crate::base::ttl::Ttl;
+use crate::core::shared::Shared;
+use crate::core::store::Inner;
+use crate::core::types::Type;
+use crate::key::tag::Place;
+use crate::protocol::call::Seen;
+use crate::protocol::envelope;
+use crate::protocol::envelope::placeholder::{Lease, Name};
+use crate::protocol::envelope::timing::Timing;
+use crate::protocol::envelope::{Head, Header, Kind, Standing, seal};
+use crate::protocol::found::Found;
+use crate::protocol::transition::{Rejected, is_left_over};
+use crate::value::codec::Refusal;
+use crate::verbs::raw::Raw;
+use crate::verbs::ttl_left;
+
+/// What was seen, as far as loading is concerned.
+pub(crate) enum Sight {
+    /// A value of the type's version: whether it is one, its payload has to show.
+    Value(Raw),
+    /// A value of the type's version that its time is over for, or that the caller has claimed, and what follows from it.
+    Kept(Seen<Shared>, Raw),
+    Other(Seen<Shared>),
+}
+
+impl Inner {
+    pub(crate) async fn look(&self, place: &Place, of: &Type) -> Sight {
+        let meta = of.meta();
+        let found = match self.ttl_override(meta) {
+            Ok(_) if !self.is_enabled() => return Sight::Other(Seen::Closed),
+            Ok(_) => self.read(place, meta).await,
+            Err(error) => Err(error),
+        };
+        self.sight(&place.key, found, None, of).await
+    }
+
+    /// The same of many.
+    pub(crate) async fn look_each(&self, places: &[Place], of: &Type) -> Vec<Sight> {
+        if let [place] = places {
+            return vec![self.look(place, of).await];
+        }
+        let meta = of.meta();
+        let found = match self.ttl_override(meta) {
+            Ok(_) if !self.is_enabled() => {
+                return places.iter().map(|_| Sight::Other(Seen::Closed)).collect();
+            }
+            Ok(_) => self.read_many(places, meta).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) => {
+                let mut sights = Vec::with_capacity(places.len());
+                for (place, found) in places.iter().zip(found) {
+                    sights.push(self.sight(&place.key, Ok(found), None, of).await);
+                }
+                sights
+            }
+            Err(error) => {
+                of.log_failure(error.during("get_or_load_many"), "the cache is not read");
+                places.iter().map(|_| Sight::Other(Seen::Closed)).collect()
+            }
+        }
+    }
+
+    /// As [`look`](Self::look), with how long what is there will still live.
+    pub(crate) async fn look_with_ttl(&self, place: &Place, of: &Type) -> (Sight, Option<Ttl>) {
+        let meta = of.meta();
+        let key = &*place.key;
+        match self.ttl_override(meta) {
+            Ok(_) if self.is_enabled() => match Box::pin(self.gateway.get_and_ttl(key)).await {
+                Ok((found, left)) => {
+                    let found = self.checked(found, &place.epochs, meta).await;
+                    let sight = self.sight(key, found, None, of).await;
+                    (sight, Some(ttl_left(left)))
+                }
+                Err(error) => (self.sight(key, Err(error), None, of).await, None),
+            },
+            _ => (self.look(place, of).await, None),
+        }
+    }
+
+    /// What an answer shows to a caller who has asked for a lease, if it has. A failure is logged and
+    /// counted, and not told: the loader is there.
+    pub(crate) async fn sight(
+        &self,
+        key: &[u8],
+        found: Result<Found, Error>,
+        asked: Option<Asked>,
+        of: &Type,
+    ) -> Sight {
+        let meta = of.meta();
+        let bytes = match found {
+            Ok(Found::Entry(bytes)) => bytes,
+            Ok(Found::Nothing) => return Sight::Other(Seen::Nothing),
+            Ok(Found::Withheld) => return Sight::Other(Seen::Closed),
+            Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
+            Ok(Found::Foreign) => {
+                let why = "another type of the server's".into();
+                let noted = self.note_corrupt("get_or_load", key, None, &why, of);
+                Box::pin(noted).await;
+                return Sight::Other(Seen::Closed);
+            }
+            Ok(Found::Misplaced(bytes)) => {
+                let (raw, why) = (Raw::new(bytes, self.limits), seal::MISPLACED.into());
+                return Sight::Other(self.reject(key, &raw, &why, of).await);
+            }
+            Err(error) => {
+                of.log_failure_at("get_or_load", key, error, "the cache is not read");
+                return Sight::Other(Seen::Closed);
+            }
+        };
+        let head = envelope::head(&bytes);
+        let standing = envelope::standing(head, meta.version, || self.now_millis());
+        let why = match (head, standing) {
+            (Head::Known(header), Standing::Own | Standing::Stale | Standing::Replaceable)
+                if (header.version, header.shape) == (meta.version, 0)
+                    && matches!(header.kind, Kind::Value | Kind::Absence)
+                    && bytes.len() <= self.limits.size
+                    && !header.is_seal_of(&bytes) =>
+            {
+                seal::NOT_WHOLE
+            }
+            (
+                Head::Known(Header {
+                    kind: Kind::Absence,
+                    version,
+                    ..
+                }),
+                _,
+            ) if version == meta.version && meta.policy.ttl_absent_millis > 0 => {
+                return Sight::Other(Seen::Absent);
+            }
+            (Head::Known(header), Standing::Own | Standing::Stale)
+                if bytes.len() <= self.limits.size =>
+            {
+                let raw = Raw::known(bytes, header, self.limits);
+                let Some(timing) = header.timing else {
+                    return Sight::Value(raw);
+                };
+                let serves = self.may_serve(&raw, meta);
+                let seen = seen(
+                    header.stamp,
+                    timing,
+                    self.now_millis(),
+                    asked,
+                    serves,
+                    || raw.bytes().clone().into(),
+                );
+                return match seen {
+                    Some(seen @ (Seen::Old(_) | Seen::Closed)) => Sight::Other(seen),
+                    Some(seen) => Sight::Kept(seen, raw),
+                    None => Sight::Value(raw),
+                };
+            }
+            (_, Standing::Own | Standing::Stale) => "larger than the limit",
+            // Who asks for a lease is told whether the server sees it so, too.
+            (_, Standing::Protected) if asked.is_none() && self.is_left_over(&bytes) => {
+                return Sight::Other(Seen::Nothing);
+            }
+            (_, Standing::Protected) => return Sight::Other(Seen::Closed),
+            (_, Standing::Corrupt(why)) => why,
+            (
+                Head::Known(Header {
+                    kind: Kind::Lease, ..
+                }),
+                _,
+            ) => match Name::of_lease(&bytes) {
+                Some(name) => return Sight::Other(Seen::Lease(Lease::Placed(name))),
+                None => "a damaged lease",
+            },
+            (Head::Known(Header { stamp, .. }), Standing::Replaceable) => {
+                return Sight::Other(Seen::Old(stamp));
+            }
+            (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => "of no known form",
+        };
+        let seen = self
+            .reject(key, &Raw::new(bytes, self.limits), &why.into(), of)
+            .await;
+        Sight::Other(seen)
+    }
+
+    /// Whether it is a guard in which nobody has a place any more: its key was to be gone by now.
+    fn is_left_over(&self, entry: &[u8]) -> bool {
+        is_left_over(entry, self.gateway.now_micros())
+    }
+
+    /// An entry that is not one of the type's values.
+    pub(crate) async fn reject(
+        &self,
+        key: &[u8],
+        entry: &Raw,
+        why: &Refusal,
+        of: &Type,
+    ) -> Seen<Shared> {
+        // Boxed, as it is seldom, so that the future of a hit is small.
+        let noted = self.note_corrupt("get_or_load", key, Some(entry.bytes()), why, of);
+        match Box::pin(noted).await {
+            true => Seen::Nothing,
+            false => Seen::Closed,
+        }
+    }
+}
+
+/// A request for a lease: its token, and what it rejected.
+pub(crate) type Asked = (u64, Rejected);
+
+/// What follows from a value that says until when it is fresh; `None` from one that is, which is a hit unless the caller has
+/// claimed it: it has if the claim is of the request that it asked with. `now` is in milliseconds; `serves`: it may be served
+/// where there is no better one to be had.
+pub(crate) fn seen<V>(
+    stamp: u64,
+    timing: Timing,
+    now: u64,
+    asked: Option<Asked>,
+    serves: bool,
+    value: impl FnOnce() -> V,
+) -> Option<Seen<V>> {
+    let token = timing.claim.token();
+    let claim = Lease::Claim { token, stamp };
+    if asked.is_some_and(|(asked, _)| claim.is_of(asked)) {
+        return Some(Seen::Lease(claim));
+    }
+    if timing.is_fresh(now) {
+        return None;
+    }
+    // What the server did not let the caller claim is claimed, whatever the time is here.
+    let refused = asked.is_some_and(|(_, rejected)| rejected == Rejected::Claim(stamp));
+    let claimed = refused || timing.claim.is_live(now);
+    Some(match token {
+        0 if claimed && serves => Seen::Paused(value()),
+        1.. if claimed => Seen::Lease(claim),
+        _ if serves => Seen::Stale(stamp),
+        _ => Seen::Old(stamp),
+    })
+}

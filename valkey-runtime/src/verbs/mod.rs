@@ -1,0 +1,182 @@
+//! The verbs on bytes: what a handle's typed methods do once key and value are bytes.
+//!
+//! Nothing here depends on the type but through [`Meta`], so it is compiled once. Here is also where a failure gets its
+//! operation and key, and is counted.
+
+use crate::verbs::raw::Raw;
+pub(crate) mod corrupt;
+pub(crate) mod delete;
+pub(crate) mod encode;
+pub(crate) mod raw;
+pub(crate) mod read;
+pub(crate) mod touch;
+pub(crate) mod write;
+use crate::core::meta::Meta;
+pub(crate) mod loading;
+pub(crate) mod scan;
+pub(crate) mod tags;
+pub(crate) mod update;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::backend::gateway::Gateway;
+use crate::backend::write::Write;
+use crate::base::counters::Count;
+use crate::base::error;
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::shown_keys::ShownKeys;
+use crate::base::ttl::Ttl;
+use crate::core::options::Condition;
+use crate::core::store::Inner;
+use crate::core::types::Type;
+use crate::key::tag::Place;
+use crate::protocol::envelope;
+use crate::protocol::envelope::{Head, Header, Standing};
+use crate::protocol::found::Found;
+use crate::protocol::transition::{Placing, Verb};
+
+/// What a read makes of what it found.
+pub(crate) enum Seen {
+    Value(Raw),
+    Nothing,
+    /// Its bytes, where the server gives them, and what is wrong with them.
+    Corrupt(Option<Bytes>, &'static str),
+}
+
+/// An entry that is ready to be stored, and for how many milliseconds; none for never. Of one with tags the clock is still to be
+/// [stamped](envelope::stamp_clock) on it, and its epochs looked at.
+pub(crate) struct Sealed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ttl: Option<u64>,
+    pub(crate) header: Header,
+    pub(crate) epochs: Vec<Vec<u8>>,
+}
+
+impl Inner {
+    /// Counts a failure of what is of no type, on its way to the caller.
+    pub(crate) fn failed(&self, error: Error) -> Error {
+        self.counters.error(error.kind());
+        error
+    }
+
+    /// The same where it may be of a type.
+    pub(crate) fn failed_of(&self, of: Option<&Type>, error: Error) -> Error {
+        match of {
+            Some(of) => of.failed(error),
+            None => self.failed(error),
+        }
+    }
+
+    pub(crate) fn failed_at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
+        self.failed(self.at(operation, key, error))
+    }
+
+    /// Says in which operation and at which key it happened.
+    pub(crate) fn at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
+        error.at(operation, self.types.keys().told(key))
+    }
+
+    /// The server's time in milliseconds, as far as it is known.
+    pub(crate) fn now_millis(&self) -> u64 {
+        self.gateway.now_micros() / 1000
+    }
+
+    /// The stamp of what is made now.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.gateway.now_micros() << 12 | self.random.next_u64() & 0xfff
+    }
+
+    /// Counts and logs a failure of what is of no type, and that its caller is not told.
+    pub(crate) fn log_failure(&self, error: Error, what: &'static str) {
+        self.failed(error).log(&self.warnings, None, what);
+    }
+
+    /// The header of a value that `get` gives.
+    pub(crate) fn own(&self, found: &Found, meta: &Meta) -> Option<Header> {
+        let Found::Entry(head) = found else {
+            return None;
+        };
+        let head = envelope::head(head);
+        let standing = envelope::standing(head, meta.version, || self.now_millis());
+        match head {
+            Head::Known(header) if standing == Standing::Own => Some(header),
+            _ => None,
+        }
+    }
+
+    async fn apply(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        verb: &Verb<'_>,
+        of: &Type,
+    ) -> Result<bool> {
+        self.gateway
+            .apply(key, verb)
+            .await
+            .map_err(|error| of.failed_at(operation, key, error))
+    }
+}
+
+/// All answers of a bulk verb, or the first error.
+pub(crate) fn all<A>(
+    operation: &'static str,
+    keys: &[impl AsRef<[u8]>],
+    answers: Vec<Result<A>>,
+    shown: &ShownKeys,
+) -> Result<Vec<A>> {
+    let answers = keys
+        .iter()
+        .zip(answers)
+        .map(|(key, answer)| answer.map_err(|error| error.at(operation, shown.told(key.as_ref()))));
+    error::all(answers.collect())
+}
+
+/// A value that is to be set, of a type with tags.
+pub(crate) struct Setting<'s> {
+    pub(crate) place: &'s Place,
+    pub(crate) sealed: &'s mut Sealed,
+    pub(crate) condition: Condition,
+    pub(crate) meta: &'s Meta,
+}
+
+/// What its tags say of a value that is to be set.
+#[derive(Clone, Debug)]
+pub(crate) enum Admission {
+    /// It may be stored. If it is on a condition, by this.
+    Admitted(Option<Found>),
+    /// It may be older than an invalidation.
+    Overtaken,
+}
+
+impl Admission {
+    /// There are none.
+    pub(crate) const UNTAGGED: Self = Admission::Admitted(None);
+}
+
+/// Whether a value is stored, once this is done. What is stored is counted.
+pub(crate) fn has_stored(write: &Write<'_>, done: bool, of: &Type) -> bool {
+    let stored = done && !matches!(write, Write::Apply(Verb::Delete(_)));
+    if stored {
+        of.counters().add(Count::WrittenBytes, write.size());
+    }
+    stored
+}
+
+async fn extend_all(front: &Arc<Gateway>, epochs: &[Vec<u8>], extend: Placing) -> Result<()> {
+    if epochs.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&[u8]> = epochs.iter().map(Vec::as_slice).collect();
+    let extended = front.place_many(&keys, &vec![extend; keys.len()]).await?;
+    extended
+        .into_iter()
+        .try_for_each(|extended| extended.map(drop))
+}
+
+pub(crate) fn ttl_left(millis: Option<u64>) -> Ttl {
+    millis.map_or(Ttl::Never, Ttl::from_millis)
+}

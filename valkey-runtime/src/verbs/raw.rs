@@ -1,0 +1,92 @@
+//! An entry as it was read.
+
+use crate::base::ttl::Ttl;
+use crate::core::entry::{Origin, Source};
+use crate::core::store::Inner;
+use crate::key::tag::TagWriter;
+use crate::protocol::envelope;
+use crate::protocol::envelope::placeholder::Lease;
+use crate::protocol::envelope::{Head, Header};
+use crate::value::codec::{Limits, Payload};
+use bytes::Bytes;
+
+/// An entry that holds a value of the type's version, as far as its header tells.
+#[derive(Clone)]
+pub(crate) struct Raw {
+    pub(crate) bytes: Bytes,
+    pub(crate) header: Header,
+    /// How many times its size its value may take in memory.
+    expansion: usize,
+}
+
+impl Raw {
+    pub(crate) fn known(bytes: Bytes, header: Header, limits: Limits) -> Self {
+        Self {
+            bytes,
+            header,
+            expansion: limits.expansion,
+        }
+    }
+
+    /// An entry that was written or looked at before.
+    pub(crate) fn new(bytes: Bytes, limits: Limits) -> Self {
+        let header = match envelope::head(&bytes) {
+            Head::Known(header) => header,
+            Head::Newer | Head::Corrupt(_) => Header::value(0, 0),
+        };
+        Self::known(bytes, header, limits)
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// `left` is how long its key will still live. Of an entry that says itself until when it is fresh, that counts.
+    pub(crate) fn origin(&self, source: Source, left: Option<Ttl>, inner: &Inner) -> Origin {
+        let expires = match self.header.timing {
+            Some(timing) => Some(timing.left(inner.now_millis())),
+            None => left,
+        };
+        Origin {
+            source,
+            stamp: self.header.stamp,
+            expires,
+        }
+    }
+
+    /// The same value with another header of the same key and version, if that and the tags are as long and these the same.
+    pub(crate) fn with_header(
+        &self,
+        header: Header,
+        tags: Option<&TagWriter<'_>>,
+    ) -> Option<(Header, Bytes)> {
+        let payload = self.header.payload_at(&self.bytes)?;
+        let sum = self.header.sum;
+        let header = Header { sum, ..header };
+        let mut bytes = header.to_bytes().to_vec();
+        if let Some(tags) = tags {
+            tags.write_to(&mut bytes).ok()?;
+        }
+        let same = header.len() == self.header.len()
+            && bytes.len() == payload
+            && bytes[header.len()..] == self.bytes[header.len()..payload];
+        same.then(|| {
+            bytes.extend_from_slice(&self.bytes[payload..]);
+            (header, bytes.into())
+        })
+    }
+
+    /// Whether the lease is a claim on this very entry.
+    pub(crate) fn is_claimed_by(&self, lease: Option<Lease>) -> bool {
+        let own = self.header.stamp;
+        matches!(lease, Some(Lease::Claim { stamp, .. }) if stamp == own)
+    }
+
+    pub(crate) fn payload(&self) -> Payload<'_> {
+        let at = self.header.payload_at(&self.bytes);
+        Payload {
+            bytes: at.and_then(|at| self.bytes.get(at..)).unwrap_or_default(),
+            expansion: self.expansion,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Reading entries, and judging what is found.
+
+use crate::base::counters::Count;
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::ttl::Ttl;
+use crate::core::meta::Meta;
+use crate::core::store::Inner;
+use crate::core::types::Type;
+use crate::key::tag::Place;
+use crate::protocol::envelope;
+use crate::protocol::envelope::{Head, Standing, seal};
+use crate::protocol::found::Found;
+use crate::value::codec::Refusal;
+use crate::verbs::raw::Raw;
+use crate::verbs::{Seen, ttl_left};
+use std::sync::Arc;
+
+impl Inner {
+    pub(crate) async fn get(&self, place: &Place, of: &Type) -> Result<Option<Raw>> {
+        let meta = of.meta();
+        let key = &*place.key;
+        let fail = |error| of.failed_at("get", key, error);
+        self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            of.counters().count(Count::Miss);
+            return Ok(None);
+        }
+        let found = self.read(place, meta).await.map_err(fail)?;
+        self.examine("get", key, found, of).await
+    }
+
+    /// As [`get`](Self::get), with how long it will still live.
+    pub(crate) async fn get_with_ttl(
+        &self,
+        place: &Place,
+        of: &Type,
+    ) -> Result<Option<(Raw, Ttl)>> {
+        let meta = of.meta();
+        let key = &*place.key;
+        let fail = |error| of.failed_at("get_entry", key, error);
+        self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            of.counters().count(Count::Miss);
+            return Ok(None);
+        }
+        let (found, left) = self.gateway.get_and_ttl(key).await.map_err(fail)?;
+        let checked = self.checked(found, &place.epochs, meta).await;
+        let found = checked.map_err(fail)?;
+        let raw = self.examine("get_entry", key, found, of).await?;
+        Ok(raw.map(|raw| (raw, ttl_left(left))))
+    }
+
+    pub(crate) async fn get_many(&self, places: &[Place], of: &Type) -> Result<Vec<Option<Raw>>> {
+        let meta = of.meta();
+        let fail = |error: Error| of.failed(error.during("get_many"));
+        self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            of.counters().add(Count::Miss, places.len());
+            return Ok(places.iter().map(|_| None).collect());
+        }
+        let found = self.read_many(places, meta).await.map_err(fail)?;
+        let mut entries = Vec::with_capacity(found.len());
+        for (place, found) in places.iter().zip(found) {
+            let examined = self.examine("get_many", &place.key, found, of);
+            entries.push(examined.await?);
+        }
+        Ok(entries)
+    }
+
+    /// What a read makes of what it found. A hit is counted by [`decoded`](Self::decoded), when it is one.
+    pub(crate) async fn examine(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        found: Found,
+        of: &Type,
+    ) -> Result<Option<Raw>> {
+        let meta = of.meta();
+        match self.seen(found, meta) {
+            Seen::Value(raw) => Ok(Some(raw)),
+            Seen::Nothing => {
+                of.counters().count(Count::Miss);
+                Ok(None)
+            }
+            Seen::Corrupt(bytes, why) => self
+                .corrupt(operation, key, bytes.as_deref(), why.into(), of)
+                .await
+                .map(|()| None),
+        }
+    }
+
+    /// What there is for a read in what it found.
+    pub(crate) fn seen(&self, found: Found, meta: &Meta) -> Seen {
+        let bytes = match found {
+            Found::Entry(bytes) => bytes,
+            Found::Nothing | Found::Withheld | Found::Outdated(_) => return Seen::Nothing,
+            Found::Foreign => return Seen::Corrupt(None, "another type of the server's"),
+            Found::Misplaced(bytes) => return Seen::Corrupt(Some(bytes), seal::MISPLACED),
+        };
+        let head = envelope::head(&bytes);
+        match (
+            envelope::standing(head, meta.version, || self.now_millis()),
+            head,
+        ) {
+            (Standing::Own, Head::Known(header)) if bytes.len() <= self.limits.size => {
+                match header.is_seal_of(&bytes) {
+                    true => Seen::Value(Raw::known(bytes, header, self.limits)),
+                    false => Seen::Corrupt(Some(bytes), seal::NOT_WHOLE),
+                }
+            }
+            (Standing::Own, _) => Seen::Corrupt(Some(bytes), "larger than the limit"),
+            (Standing::Stale | Standing::Replaceable | Standing::Protected, _) => Seen::Nothing,
+            (Standing::Corrupt(why), _) => Seen::Corrupt(Some(bytes), why),
+        }
+    }
+
+    /// Takes note of what the codec and the type's rules made of an entry.
+    pub(crate) async fn decoded<T>(
+        &self,
+        operation: &'static str,
+        key: &[u8],
+        entry: &Raw,
+        value: Result<T, Refusal>,
+        of: &Arc<Type>,
+    ) -> Result<Option<T>> {
+        match value {
+            Ok(value) => {
+                of.counters().hit(entry.bytes.len());
+                self.slide(key, entry, of);
+                Ok(Some(value))
+            }
+            Err(why) => self
+                .corrupt(operation, key, Some(&entry.bytes), why, of)
+                .await
+                .map(|()| None),
+        }
+    }
+
+    pub(crate) async fn exists(&self, place: &Place, of: &Type) -> Result<bool> {
+        let meta = of.meta();
+        let key = &*place.key;
+        let fail = |error| of.failed_at("exists", key, error);
+        self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            return Ok(false);
+        }
+        let found = match meta.tagged {
+            false => self.gateway.head(key).await.map_err(fail)?,
+            true => self.read(place, meta).await.map_err(fail)?,
+        };
+        let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
+        Ok(self.own(&found, meta).is_some())
+    }
+
+    /// Of a type without tags only the head was read. What has some all the same is read whole, with its tags.
+    pub(crate) async fn if_tagged(&self, head: Found, place: &Place, meta: &Meta) -> Result<Found> {
+        match &head {
+            Found::Entry(bytes) if !meta.tagged && envelope::has_clock(bytes) => {
+                self.read(place, meta).await
+            }
+            _ => Ok(head),
+        }
+    }
+
+    pub(crate) async fn ttl(&self, place: &Place, of: &Type) -> Result<Option<Ttl>> {
+        let meta = of.meta();
+        let key = &*place.key;
+        let fail = |error| of.failed_at("ttl", key, error);
+        self.ttl_override(meta).map_err(fail)?;
+        if !self.is_enabled() {
+            return Ok(None);
+        }
+        let (found, left) = match meta.tagged {
+            false => self.gateway.head_and_ttl(key).await.map_err(fail)?,
+            true => {
+                let (found, left) = self.gateway.get_and_ttl(key).await.map_err(fail)?;
+                let checked = self.checked(found, &place.epochs, meta).await;
+                (checked.map_err(fail)?, left)
+            }
+        };
+        let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
+        Ok(self.own(&found, meta).map(|header| match header.timing {
+            Some(timing) => timing.left(self.now_millis()),
+            None => ttl_left(left),
+        }))
+    }
+}

@@ -1,0 +1,85 @@
+//! Extending the life of entries.
+
+use crate::base::error::Result;
+use crate::core::store::Inner;
+use crate::core::types::Type;
+use crate::key::tag::Place;
+use crate::protocol::envelope::seal;
+use crate::protocol::found::Found;
+use crate::protocol::transition::{Touch, Verb};
+use crate::verbs::extend_all;
+use crate::verbs::raw::Raw;
+use std::sync::Arc;
+
+impl Inner {
+    pub(crate) async fn touch(&self, place: &Place, of: &Type) -> Result<bool> {
+        let meta = of.meta();
+        let key = &*place.key;
+        let ttl = self
+            .ttl_of(meta, None)
+            .map_err(|error| of.failed_at("touch", key, error))?;
+        if !self.is_enabled() {
+            return Ok(false);
+        }
+        if meta.tagged {
+            let fail = |error| of.failed_at("touch", key, error);
+            let found = self.read(place, meta).await.map_err(fail)?;
+            let (Found::Entry(bytes), Some(header)) = (&found, self.own(&found, meta)) else {
+                return Ok(false);
+            };
+            let life = ttl.map(|ttl| ttl.saturating_add(meta.policy.stale_if_error_millis));
+            let (epochs, extend) = self.extensions(bytes, header, life);
+            extend_all(&self.gateway, &epochs, extend)
+                .await
+                .map_err(fail)?;
+        }
+        let verb = Verb::Touch(Touch {
+            version: meta.version,
+            key: seal::of_key(key),
+            ttl,
+            keep: meta.policy.stale_if_error_millis,
+            max_age: meta.max_age(),
+            seen: None,
+        });
+        self.apply("touch", key, &verb, of).await
+    }
+
+    /// A hit extends the life of what slides, once an eighth of it is over: reads stay reads. That is done beside the way of
+    /// the reader.
+    pub(crate) fn slide(&self, key: &[u8], entry: &Raw, of: &Arc<Type>) {
+        let meta = of.meta();
+        let header = &entry.header;
+        let (Some(timing), Some(max_age)) = (header.timing, meta.max_age()) else {
+            return;
+        };
+        let Ok(Some(ttl)) = self.life_of(meta, None) else {
+            return;
+        };
+        let now = self.now_millis();
+        let reachable = meta.ceiling(header.stamp, now + ttl);
+        let left = timing.until.saturating_sub(now);
+        if left >= ttl - ttl / 8 || reachable <= timing.until {
+            return;
+        }
+        let verb = Verb::Touch(Touch {
+            version: meta.version,
+            key: header.key,
+            ttl: Some(ttl),
+            keep: meta.policy.stale_if_error_millis,
+            max_age: Some(max_age),
+            seen: Some((header.stamp, timing.until)),
+        });
+        let life = ttl.saturating_add(meta.policy.stale_if_error_millis);
+        let (epochs, extend) = self.extensions(&entry.bytes, *header, Some(life));
+        let (backend, of, key) = (self.gateway.clone(), of.clone(), key.to_vec());
+        self.background.spawn(async move {
+            let extended = match extend_all(&backend, &epochs, extend).await {
+                Ok(()) => backend.apply(&key, &verb).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = extended {
+                of.log_failure_at("touch", &key, error, "the life of an entry is not extended");
+            }
+        });
+    }
+}

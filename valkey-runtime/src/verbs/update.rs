@@ -1,0 +1,604 @@
+//! Guarded writes: while a row is written, nothing about it may be stored.
+//!
+//! A guard is placed at the key before the database is written, and taken away after: no load that began before is stored
+//! after, whatever process it runs in. A writer that dies leaves a guard that runs out by itself. Who has a guard renews it;
+//! who has lost it is told by [`Guard::still_held`] and [`Guard::release`].
+
+use crate::schema::guarding::Guarding;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use crate::base::counters::Count;
+use crate::base::error::Result;
+use crate::base::error::{Error, ErrorKind};
+use crate::core::meta::Meta;
+use crate::core::options::{Unwritten, UpdateOptions};
+use crate::core::store::Store;
+use crate::core::types::Type;
+use crate::observe::answer::{Ending, Tells};
+use crate::observe::trace::{Watched, about, traced};
+use crate::protocol::envelope;
+use crate::protocol::envelope::placeholder;
+use crate::protocol::envelope::placeholder::Name;
+use crate::protocol::found::Found;
+use crate::protocol::transition::{LONGEST_PLACE, Placing, Put, Verb};
+use crate::verbs::Sealed;
+use crate::verbs::tags::fill::Bid;
+use crate::verbs::tags::invalidate::hold_of_tags;
+
+/// How long a writer's place lasts that is not renewed, unless its options say otherwise.
+pub(crate) const GUARD_LIFE: Duration = Duration::from_secs(10);
+/// The same where tags are guarded, at the least. What lives longer than the longest load even where its writer died just before
+/// it would have been renewed: no load that had begun by then is stored after it.
+pub(crate) const TAG_GUARD_LIFE: u64 = 18_000;
+
+/// A guard over one key or several, for a write that is committed elsewhere: in a transaction, say.
+///
+/// While it is held no load of these keys is stored, and what is there is not read. It is renewed in the background until it
+/// is released, abandoned or dropped, or its store is [closed](Store::close). Dropped, it is left to run out, since the write
+/// may still be committed: within 10 s, unless the options say otherwise.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use valkey_runtime::{Cached, Store};
+/// # #[derive(Serialize, Deserialize, Cached)]
+/// # struct User { #[cached(key)] id: u64 }
+/// # struct Transaction;
+/// # impl Transaction { async fn commit(self) -> valkey_runtime::Result<()> { Ok(()) } }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> valkey_runtime::Result<()> {
+/// # let (store, tx) = (Store::memory(), Transaction);
+/// let guard = User::guard(&store, 42).await?;
+/// // … write the row within `tx` …
+/// if !guard.still_held().await? {
+///     // The server was away for too long, or has evicted it: others may have stored the old row.
+/// }
+/// tx.commit().await?;
+/// guard.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a guard that is dropped at once is no longer renewed, and runs out"]
+pub struct Guard {
+    store: Store,
+    of: Arc<Type>,
+    /// Those of values, and then those of tags' epochs.
+    keys: Vec<Vec<u8>>,
+    /// How many of them are of tags.
+    tags: usize,
+    /// The clock before the write, where what is written may be stored and has tags.
+    clock: Option<u64>,
+    token: u64,
+    hold: u64,
+    /// The longest that a type has whose tag it is.
+    tag_hold: u64,
+    life: u64,
+    /// When each key's guard was made; none where it could not be placed.
+    stamps: Vec<Option<u64>>,
+    /// None in a store that is closed.
+    renewal: Option<AbortHandle>,
+    /// Whether the write is known to be committed.
+    written: bool,
+    /// Whether it was ended by a call, however that went.
+    ended: bool,
+}
+
+impl Guard {
+    /// Places guards at the keys. Where one can't be placed it is an error for the strict. `stores`: what is written may be stored
+    /// in place of the guard.
+    pub(crate) async fn place(
+        store: &Store,
+        mut keys: Vec<Vec<u8>>,
+        strict: bool,
+        options: UpdateOptions,
+        stores: bool,
+        of: &Arc<Type>,
+    ) -> Result<Self> {
+        let (inner, meta) = (store.inner(), of.meta());
+        let (mut life, hold) =
+            times(&options, meta).map_err(|error| of.failed(error.during("guard")))?;
+        let mut tags = inner.tag_writer();
+        let hold_of_tag = options.tags.iter().map(|tag| u64::from(tag.hold_millis));
+        let tag_hold = hold_of_tag.max().unwrap_or(0).max(hold);
+        tags.extend(options.tags);
+        let epochs = tags.into_epochs();
+        let tags = epochs.len();
+        keys.extend(epochs);
+        if tags > 0 {
+            life = life.max(TAG_GUARD_LIFE);
+        }
+        let token = inner.random.next_u64();
+        let borrowed: Vec<_> = keys.iter().map(|key| &**key).collect();
+        let values = keys.len() - tags;
+        let enter = |at| Placing::Enter {
+            token,
+            life,
+            ours: at >= values,
+        };
+        let verbs: Vec<_> = (0..keys.len()).map(enter).collect();
+        let placed = inner.gateway.place_many(&borrowed, &verbs).await;
+        let placed =
+            placed.unwrap_or_else(|error| keys.iter().map(|_| Err(error.clone())).collect());
+        let mut refusal = None;
+        let stamps = keys.iter().zip(placed).map(|(key, placed)| {
+            match placed.and_then(|found| stamp_of(found, token)) {
+                Ok(stamp) => Some(stamp),
+                Err(error) => {
+                    refusal.get_or_insert(of.at("guard", key, error));
+                    None
+                }
+            }
+        });
+        let mut stamps: Vec<Option<u64>> = stamps.collect();
+        // What is loaded from now on can be told from what was loaded before.
+        let clock = match tags {
+            0 if meta.tagged && stores => inner.clock().await,
+            0 => None,
+            _ => match inner.gateway.advance().await {
+                Ok(clock) => Some(clock),
+                Err(error) => {
+                    stamps[keys.len() - tags..].fill(None);
+                    refusal.get_or_insert(error.during("guard"));
+                    None
+                }
+            },
+        };
+        let renewal = renew(store.clone(), of.clone(), keys.clone(), token, life);
+        let renewal = inner.background.spawn_for_holder(renewal);
+        let guard = Self {
+            store: store.clone(),
+            of: of.clone(),
+            keys,
+            tags,
+            clock,
+            token,
+            hold,
+            tag_hold,
+            life,
+            stamps,
+            renewal,
+            written: false,
+            ended: false,
+        };
+        match refusal {
+            None => Ok(guard),
+            Some(error) if strict => {
+                // What was placed, or was placed after all, would otherwise keep readers from storing until it runs out.
+                log_unconfirmed(guard.leave(false).await, of);
+                Err(of.failed(error))
+            }
+            Some(error) => {
+                of.counters().count(Count::Unguarded);
+                let error = of.failed(error);
+                error.warn(
+                    of.warnings(),
+                    Some(of.name()),
+                    "a row is written without its guard",
+                );
+                // From before it is written, so that this process does not read the old row once it is.
+                guard.keep_unplaced();
+                Ok(guard)
+            }
+        }
+    }
+
+    /// Whether all of it could be placed. A best-effort guard need not be.
+    pub fn is_placed(&self) -> bool {
+        self.stamps.iter().all(Option::is_some)
+    }
+
+    /// Asks the server whether the guard is still there, and renews it. To be asked just before a commit.
+    ///
+    /// # Errors
+    /// When the server could not be asked.
+    pub async fn still_held(&self) -> Result<bool> {
+        traced!(self.span("still_held"), self.is_renewed(), Ending::of)
+    }
+
+    async fn is_renewed(&self) -> Result<bool> {
+        let inner = self.store.inner();
+        let verb = Verb::RenewGuard {
+            token: self.token,
+            life: self.life,
+        };
+        let answers = inner
+            .gateway
+            .apply_many(&self.keys, &verb)
+            .await
+            .and_then(|answers| answers.into_iter().collect());
+        let held: Vec<bool> =
+            answers.map_err(|error: Error| self.of.failed(error.during("still_held")))?;
+        Ok(held.into_iter().all(|held| held))
+    }
+
+    /// Takes the guard away after the write. True if it was held until now; else it ran out or was evicted before, and in
+    /// between others may have stored the old row, which is deleted now.
+    ///
+    /// # Errors
+    /// When the server did not confirm it. The guard then runs out, and the deletion of its keys is queued.
+    pub async fn release(self) -> Result<bool> {
+        let span = self.span("release");
+        traced!(span, self.leave(true), Ending::of)
+    }
+
+    /// Takes the guard away at once: nothing was written.
+    ///
+    /// # Errors
+    /// When the server did not confirm it. The guard then runs out.
+    pub async fn abandon(self) -> Result<bool> {
+        let span = self.span("abandon");
+        traced!(span, self.leave(false), Ending::of)
+    }
+
+    fn span(&self, operation: &'static str) -> Option<Watched> {
+        let about = about(&self.keys);
+        self.store.inner().span(operation, Some(&self.of), about)
+    }
+
+    async fn leave(mut self, written: bool) -> Result<bool> {
+        self.written = written;
+        let advanced = match written {
+            true => self.advance().await,
+            // What was loaded until now is as good as before.
+            false => Ok(()),
+        };
+        self.end();
+        let left = self.apply_each(&self.leaves()).await;
+        match advanced.and(left) {
+            Ok(had) => Ok(had.into_iter().all(|had| had)),
+            Err(error) => Err(self.of.failed(error.during("release"))),
+        }
+    }
+
+    /// The write is over: what was loaded until now is not to be stored under the tags. Where the clock is not advanced their
+    /// guards are left to run out.
+    async fn advance(&mut self) -> Result<()> {
+        if self.tags == 0 {
+            return Ok(());
+        }
+        let backend = &self.store.inner().gateway;
+        let advanced = backend.advance().await.map(drop);
+        if advanced.is_err() {
+            let values = self.keys.len() - self.tags;
+            // In case they are lost.
+            for at in values..self.keys.len() {
+                backend.keep(&self.keys[at], self.hold_at(at));
+            }
+            self.keys.truncate(values);
+            self.stamps.truncate(values);
+            self.tags = 0;
+        }
+        advanced
+    }
+
+    /// For how many milliseconds a guard stays at the key of this number after the write.
+    fn hold_at(&self, at: usize) -> u64 {
+        match at < self.keys.len() - self.tags {
+            true => self.hold,
+            false => hold_of_tags(self.tag_hold),
+        }
+    }
+
+    /// What takes the writer out of all guards.
+    fn leaves(&self) -> Vec<Verb<'static>> {
+        let verbs = (0..self.keys.len()).map(|at| Verb::Leave {
+            token: self.token,
+            hold: if self.written { self.hold_at(at) } else { 0 },
+        });
+        verbs.collect()
+    }
+
+    async fn apply_each(&self, verbs: &[Verb<'_>]) -> Result<Vec<bool>> {
+        let keys: Vec<_> = self.keys.iter().map(Vec::as_slice).collect();
+        let answers = self.store.inner().gateway.apply_each(&keys, verbs).await;
+        answers.and_then(|answers| answers.into_iter().collect())
+    }
+
+    /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
+    async fn store_through(mut self, mut sealed: Sealed, version: u16) -> Result<bool> {
+        self.written = true;
+        let Some(&Some(stamp)) = self.stamps.first() else {
+            return self.leave(true).await;
+        };
+        if sealed.header.clock.is_some() && !self.admits(&mut sealed).await {
+            return self.leave(true).await;
+        }
+        // However that goes, the key's guard ends: the value has none of these tags, and what lies there may be old.
+        let advanced = self.advance().await;
+        self.end();
+        let mut verbs: Vec<Verb<'_>> = self.leaves();
+        if let Some(first) = verbs.first_mut() {
+            *first = Verb::StoreThrough {
+                guard: Name {
+                    token: self.token,
+                    stamp,
+                },
+                hold: self.hold,
+                put: Put {
+                    version,
+                    bytes: &sealed.bytes,
+                    ttl: sealed.ttl,
+                },
+            };
+        }
+        let answers = self.apply_each(&verbs).await;
+        let stored = matches!(&answers, Ok(answers) if answers.first() == Some(&true));
+        if stored {
+            let counters = self.of.counters();
+            counters.add(Count::WrittenBytes, sealed.bytes.len());
+        }
+        match advanced.and(answers) {
+            Ok(_) => Ok(stored),
+            Err(error) => Err(self.of.failed(error.during("write_through"))),
+        }
+    }
+
+    /// Whether the tags of what was written let it be stored. It was made after the clock was read; those that are invalidated
+    /// with it forbid it.
+    async fn admits(&self, sealed: &mut Sealed) -> bool {
+        let invalidated = &self.keys[self.keys.len() - self.tags..];
+        if sealed
+            .epochs
+            .iter()
+            .any(|epoch| invalidated.contains(epoch))
+        {
+            return false;
+        }
+        if let Some(clock) = self.clock {
+            envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
+        }
+        let bid = Bid {
+            epochs: &sealed.epochs,
+            clock: self.clock,
+            life: sealed.ttl,
+        };
+        self.store.inner().admits(bid).await
+    }
+
+    /// Keeps deletions of the keys that have no guard.
+    fn keep_unplaced(&self) {
+        self.keep_if(|stamp| stamp.is_none());
+    }
+
+    fn keep_if(&self, wanted: impl Fn(&Option<u64>) -> bool) {
+        for (at, key) in self.keys.iter().enumerate() {
+            if wanted(&self.stamps[at]) {
+                self.store.inner().gateway.keep(key, self.hold_at(at));
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.stop_renewing();
+    }
+
+    fn stop_renewing(&self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
+        }
+    }
+}
+
+impl Tells for Guard {}
+
+impl Drop for Guard {
+    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do. Where the
+    /// write is committed, and its end was dropped half-way, there is one of each key: its guard may have been lost meanwhile.
+    fn drop(&mut self) {
+        self.stop_renewing();
+        if !self.ended {
+            self.keep_if(|stamp| self.written || stamp.is_none());
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.keys.iter();
+        let shown: Vec<_> = keys
+            .filter_map(|key| self.of.keys().of_failure(key))
+            .collect();
+        f.debug_struct("Guard")
+            .field("keys", &shown)
+            .field("placed", &self.is_placed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Life and hold, in milliseconds.
+fn times(options: &UpdateOptions, meta: &Meta) -> Result<(u64, u64)> {
+    let millis = |what, time: Duration| match u64::try_from(time.as_millis()) {
+        Ok(millis) if millis <= LONGEST_PLACE => Ok(millis),
+        _ => Err(Error::config(format!(
+            "the {what} of a guard is longer than a day: {time:?}"
+        ))),
+    };
+    let life = millis("life", options.guard_life.unwrap_or(GUARD_LIFE))?;
+    if life < 10 {
+        return Err(Error::config(
+            "the life of a guard is less than 10 ms: it could not be renewed in time",
+        ));
+    }
+    let hold = options
+        .hold
+        .map_or(Ok(u64::from(meta.policy.hold_millis)), |hold| {
+            millis("hold", hold)
+        })?;
+    Ok((life, hold))
+}
+
+/// When the guard was made in which this writer has a place.
+fn stamp_of(found: Found, token: u64) -> Result<u64> {
+    let guard = match &found {
+        Found::Entry(bytes) => placeholder::Guard::from_bytes(bytes),
+        Found::Nothing | Found::Withheld | Found::Outdated(_) | Found::Misplaced(_) => None,
+        Found::Foreign => {
+            return Err(Error::new(
+                ErrorKind::Server,
+                "another type of the server's lies there",
+            ));
+        }
+    };
+    guard
+        .filter(|guard| guard.writers.iter().any(|writer| writer.token == token))
+        .map(|guard| guard.stamp)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Server,
+                "the guard was evicted as soon as it was placed",
+            )
+        })
+}
+
+async fn renew(store: Store, of: Arc<Type>, keys: Vec<Vec<u8>>, token: u64, life: u64) {
+    let verb = Verb::RenewGuard { token, life };
+    loop {
+        tokio::time::sleep(Duration::from_millis(life / 3)).await;
+        if let Err(error) = store.inner().gateway.apply_many(&keys, &verb).await {
+            of.log_failure(error.during("guard"), "a guard is not renewed");
+        }
+    }
+}
+
+/// See [`Cached::update`](crate::Cached::update). What an update does but for how it fails, which its caller says.
+pub(crate) async fn update<R, E, G, P, F, Fut>(
+    store: &Store,
+    keys: Vec<Vec<u8>>,
+    strict: bool,
+    options: UpdateOptions<P>,
+    of: &Arc<Type>,
+    through: Option<Result<Sealed>>,
+    write: F,
+) -> Result<R, G::Error<E>>
+where
+    G: Guarding,
+    P: Unwritten<E>,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<R, E>>,
+{
+    let operation = match through {
+        None => "update",
+        Some(_) => "write_through",
+    };
+    let span = store.inner().span(operation, Some(of), about(&keys));
+    let updating = guarded::<R, E, G, P, F, Fut>(store, keys, strict, options, of, through, write);
+    traced!(span, updating, |written| Ending::of_foreign(written))
+}
+
+async fn guarded<R, E, G, P, F, Fut>(
+    store: &Store,
+    keys: Vec<Vec<u8>>,
+    strict: bool,
+    options: UpdateOptions<P>,
+    of: &Arc<Type>,
+    through: Option<Result<Sealed>>,
+    write: F,
+) -> Result<R, G::Error<E>>
+where
+    G: Guarding,
+    P: Unwritten<E>,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Result<R, E>>,
+{
+    let (options, unwritten) = options.split();
+    let stores = matches!(through, Some(Ok(_)));
+    let report = options.report.clone().unwrap_or_default();
+    report.tell(false, false);
+    let guard = match Guard::place(store, keys, strict, options, stores, of).await {
+        Ok(guard) => Some(guard),
+        Err(error) => {
+            G::refused(error)?;
+            None
+        }
+    };
+    let written = write().await;
+    let guarded = guard.as_ref().is_some_and(Guard::is_placed);
+    report.tell(guarded, false);
+    let sure = written
+        .as_ref()
+        .err()
+        .is_some_and(|error| unwritten.is_sure(error));
+    match guard {
+        Some(guard) if written.is_ok() => {
+            let confirmed = end(guard, through, of).await;
+            report.tell(guarded, confirmed);
+        }
+        Some(guard) if sure => {
+            log_unconfirmed(guard.leave(false).await, of);
+        }
+        // After an error the write may still be committed: the guard is left to run out.
+        Some(_) | None => {}
+    }
+    written.map_err(G::failed)
+}
+
+/// The end of an update whose write succeeded. What fails here was counted, and is no error of the write's. True if it is confirmed.
+async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) -> bool {
+    let store = guard.store.clone();
+    let ended = match through {
+        Some(Ok(_)) if !store.is_enabled() => guard.leave(true).await,
+        Some(Ok(sealed)) => guard.store_through(sealed, of.meta().version).await,
+        Some(Err(error)) => {
+            of.log_failure(
+                error.during("write_through"),
+                "what was written is not stored",
+            );
+            guard.leave(true).await
+        }
+        None => guard.leave(true).await,
+    };
+    log_unconfirmed(ended, of)
+}
+
+/// True if it is confirmed.
+fn log_unconfirmed(ended: Result<bool>, of: &Type) -> bool {
+    if let Err(error) = &ended {
+        of.counters().count(Count::Unconfirmed);
+        error.warn(
+            of.warnings(),
+            Some(of.name()),
+            "the end of a guard is not confirmed; the deletion of its key is queued",
+        );
+    }
+    ended.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::panics::User;
+
+    #[test]
+    fn a_guard_lasts_from_ten_milliseconds_to_a_day_and_its_hold_no_longer() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        const MILLI: Duration = Duration::from_millis(1);
+        let times = |options: UpdateOptions| times(&options, &Meta::of::<User>());
+        let life = |life| times(UpdateOptions::new().guard_life(life)).map(|(life, _)| life);
+        let hold = |hold| times(UpdateOptions::new().hold(hold)).map(|(_, hold)| hold);
+        assert_eq!(times(UpdateOptions::new()).unwrap(), (10_000, 0));
+        assert_eq!(life(10 * MILLI).unwrap(), 10);
+        assert_eq!(
+            (life(DAY).unwrap(), hold(DAY).unwrap()),
+            (86_400_000, 86_400_000)
+        );
+        assert_eq!(
+            (hold(MILLI).unwrap(), hold(Duration::ZERO).unwrap()),
+            (1, 0)
+        );
+        for wrong in [
+            life(10 * MILLI - Duration::from_nanos(1)),
+            life(Duration::ZERO),
+            life(DAY + MILLI),
+            life(Duration::MAX),
+            hold(DAY + MILLI),
+            hold(Duration::MAX),
+        ] {
+            assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Config);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Writing entries.
+
+use crate::backend::write::Write;
+use crate::base::counters::Count;
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::core::meta::Meta;
+use crate::core::options::Condition;
+use crate::core::store::Inner;
+use crate::core::types::Type;
+use crate::key::tag::Place;
+use crate::protocol::envelope;
+use crate::protocol::found::Found;
+use crate::protocol::transition::{Put, Verb};
+use crate::verbs::tags::fill::Bid;
+use crate::verbs::{Admission, Sealed, Setting, all, has_stored};
+
+impl Inner {
+    /// Stores what the codec made of a value. True if it was stored.
+    pub(crate) async fn set(
+        &self,
+        place: &Place,
+        sealed: Result<Sealed>,
+        condition: Condition,
+        of: &Type,
+    ) -> Result<bool> {
+        let meta = of.meta();
+        let key = &*place.key;
+        let fail = |error| of.failed_at("set", key, error);
+        let mut sealed = sealed.map_err(fail)?;
+        let mut admission = Ok(Admission::UNTAGGED);
+        if meta.tagged && self.is_enabled() {
+            let setting = Setting {
+                place,
+                sealed: &mut sealed,
+                condition,
+                meta,
+            };
+            admission = self.admit(&mut [setting]).await.remove(0);
+        }
+        let admission = admission.map_err(fail)?;
+        match self.storing(&sealed, condition, &admission, meta) {
+            None => Ok(false),
+            Some(Write::Set { bytes, .. }) => {
+                let size = bytes.len();
+                let stored = self.gateway.set(key, sealed.bytes, sealed.ttl).await;
+                stored.map_err(fail)?;
+                of.counters().add(Count::WrittenBytes, size);
+                Ok(true)
+            }
+            Some(write @ Write::Apply(verb)) => {
+                let done = self.apply("set", key, &verb, of).await?;
+                Ok(has_stored(&write, done, of))
+            }
+        }
+    }
+
+    /// What is done to store an entry, if anything is. While the store is off it is a deletion: what is there would be old
+    /// once the store is switched on again.
+    pub(crate) fn storing<'s>(
+        &self,
+        sealed: &'s Sealed,
+        condition: Condition,
+        admission: &Admission,
+        meta: &Meta,
+    ) -> Option<Write<'s>> {
+        if !self.is_enabled() {
+            return Some(Write::Apply(self.deletion(meta)));
+        }
+        let (bytes, ttl) = (&*sealed.bytes, sealed.ttl);
+        let put = Put {
+            version: meta.version,
+            bytes,
+            ttl,
+        };
+        Some(match (condition, admission) {
+            // What is there is older.
+            (Condition::Always, Admission::Overtaken) => Write::Apply(self.deletion(meta)),
+            (_, Admission::Overtaken) => return None,
+            (Condition::Always, Admission::Admitted(_)) => Write::Set { bytes, ttl },
+            (Condition::IfAbsent, Admission::Admitted(seen)) => {
+                // What its tags make a miss counts as none.
+                let outdated = match seen {
+                    Some(Found::Outdated(stamp)) => Some(*stamp),
+                    Some(found @ Found::Entry(bytes)) if self.own(found, meta).is_none() => {
+                        envelope::stamp(bytes)
+                    }
+                    _ => None,
+                };
+                Write::Apply(Verb::SetIfAbsent(put, outdated))
+            }
+            (Condition::IfPresent, Admission::Admitted(seen)) => {
+                let stamp = match seen {
+                    Some(found) => Some(self.own(found, meta)?.stamp),
+                    None => None,
+                };
+                Write::Apply(Verb::SetIfPresent(put, stamp))
+            }
+        })
+    }
+
+    /// What their tags say of values that are to be set. The clock is read once, and so is each epoch.
+    pub(crate) async fn admit(&self, settings: &mut [Setting<'_>]) -> Vec<Result<Admission>> {
+        let keys: Vec<&[u8]> = settings.iter().map(|setting| &*setting.place.key).collect();
+        let clock = match self.clock_of_set(&keys).await {
+            Ok(clock) => clock,
+            Err(error) => return vec![Err(error); keys.len()],
+        };
+        let bids = settings.iter().map(|setting| Bid {
+            epochs: &setting.sealed.epochs,
+            clock: Some(clock),
+            life: setting.sealed.ttl,
+        });
+        let admitted = self.admit_each(&bids.collect::<Vec<_>>()).await;
+        let mut admissions = Vec::with_capacity(settings.len());
+        for (setting, admitted) in settings.iter_mut().zip(admitted) {
+            admissions.push(self.admission(setting, clock, admitted).await);
+        }
+        admissions
+    }
+
+    /// Stamps the clock on what may be stored, and looks at what is there, if it is stored on a condition.
+    pub(crate) async fn admission(
+        &self,
+        setting: &mut Setting<'_>,
+        clock: u64,
+        admitted: bool,
+    ) -> Result<Admission> {
+        if !admitted {
+            return Ok(Admission::Overtaken);
+        }
+        let sealed = &mut *setting.sealed;
+        envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
+        let seen = match setting.condition {
+            Condition::Always => None,
+            Condition::IfAbsent | Condition::IfPresent => {
+                Some(self.read(setting.place, setting.meta).await?)
+            }
+        };
+        Ok(Admission::Admitted(seen))
+    }
+
+    /// The clock when a `set` begins. Where it can't be had nothing is stored, and what is there may be old.
+    pub(crate) async fn clock_of_set(&self, keys: &[&[u8]]) -> Result<u64> {
+        self.gateway.clock().await.inspect_err(|error| {
+            if error.is_transient() || error.is_refused() {
+                keys.iter().for_each(|key| self.gateway.keep(key, 0));
+            }
+        })
+    }
+
+    /// Stores what the codec made of values; nothing, where it refused one of them.
+    pub(crate) async fn set_many(
+        &self,
+        places: &[Place],
+        sealed: Vec<Result<Sealed>>,
+        of: &Type,
+    ) -> Result<()> {
+        let meta = of.meta();
+        let fail = |error: Error| of.failed(error.during("set_many"));
+        let sealed = places.iter().zip(sealed).map(|(place, sealed)| {
+            sealed.map_err(|error| of.failed_at("set_many", &place.key, error))
+        });
+        let mut sealed = sealed.collect::<Result<Vec<Sealed>>>()?;
+        let condition = Condition::Always;
+        let mut admissions = vec![Admission::UNTAGGED; sealed.len()];
+        if meta.tagged && self.is_enabled() {
+            let settings = places.iter().zip(&mut sealed);
+            let settings = settings.map(|(place, sealed)| Setting {
+                place,
+                sealed,
+                condition,
+                meta,
+            });
+            let admitted = self.admit(&mut settings.collect::<Vec<_>>()).await;
+            admissions = admitted.into_iter().collect::<Result<_>>().map_err(fail)?;
+        }
+        let entries = places.iter().zip(&sealed).zip(&admissions);
+        let writes = entries.filter_map(|((place, sealed), admission)| {
+            let write = self.storing(sealed, condition, admission, meta)?;
+            Some((place.key.as_slice(), write))
+        });
+        let (keys, writes): (Vec<_>, Vec<_>) = writes.unzip();
+        let answers = self.gateway.write_each(&keys, &writes).await;
+        let stored = all("set_many", &keys, answers.map_err(fail)?, of.keys()).map_err(fail)?;
+        for (write, done) in writes.iter().zip(stored) {
+            has_stored(write, done, of);
+        }
+        Ok(())
+    }
+}
