@@ -12,6 +12,7 @@
 mod apt;
 mod browser;
 mod cargo;
+mod check;
 mod deny;
 mod lanes;
 mod load;
@@ -36,7 +37,12 @@ enum Run {
     With(fn(&[String]) -> Result<ExitCode>),
 }
 
-const CHORES: [Chore; 5] = [
+const CHORES: [Chore; 6] = [
+    Chore {
+        name: "check",
+        summary: "what needs no server: format, lints, unit tests",
+        run: Run::Alone(check::run),
+    },
     Chore {
         name: "test",
         summary: "everything a change must pass: format, lints, features, tests, docs",

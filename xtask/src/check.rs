@@ -1,0 +1,45 @@
+//! `cargo xtask check`: what can be checked without a server, for the loop of somebody who changes the code.
+//!
+//! It is a part of [`test`](crate::test), with the same features, so that what it has built is not built again there.
+
+use std::process::ExitCode;
+
+use crate::{Result, cargo};
+
+/// Tests of the runtime's own that start a server.
+const WITH_SERVER: [&str; 3] = ["model::damaged", "model::differential", "testing::"];
+/// Tests from outside that start none.
+const WITHOUT_SERVER: [&str; 3] = ["derive", "overload", "tidy"];
+
+/// Formatting, lints, and all tests that need no server. The first failure ends it.
+pub(crate) fn run() -> Result<ExitCode> {
+    cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]))?;
+    let lints = [
+        "clippy",
+        "--workspace",
+        "--exclude",
+        "benches",
+        "--all-features",
+        "--all-targets",
+    ];
+    cargo::run(cargo::cargo().args(lints).args(["--", "-D", "warnings"]))?;
+    let test = |package: &str| {
+        let mut cargo = cargo::cargo();
+        cargo.args(["test", "--quiet", "--all-features", "--package", package]);
+        cargo
+    };
+    cargo::run(test("valkey-derive").arg("--lib"))?;
+    let mut outside = test("valkey-tests");
+    for name in WITHOUT_SERVER {
+        outside.args(["--test", name]);
+    }
+    cargo::run(&mut outside)?;
+    let mut own = test("valkey-runtime");
+    own.args(["--lib", "--"]);
+    for name in WITH_SERVER {
+        own.args(["--skip", name]);
+    }
+    cargo::run(&mut own)?;
+    println!("\nall that needs no server passes; `cargo xtask test` runs everything");
+    Ok(ExitCode::SUCCESS)
+}
