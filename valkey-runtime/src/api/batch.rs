@@ -113,22 +113,22 @@ impl<'s> Batch<'s> {
         Self { store, items }
     }
 
-    /// As [`Cached::set`].
+    /// As [`Cached::set`](crate::Cached::set).
     pub fn set<T: Keyed>(&mut self, value: &T) -> &mut Self {
         self.set_at(value.cache_key(), value)
     }
 
-    /// As [`Cached::set_with`].
+    /// As [`Cached::set_with`](crate::Cached::set_with).
     pub fn set_with<T: Keyed>(&mut self, value: &T, options: SetOptions) -> &mut Self {
         self.set_at_with(value.cache_key(), value, options)
     }
 
-    /// As [`Cached::set_at`].
+    /// As [`Cached::set_at`](crate::Cached::set_at).
     pub fn set_at<T: CachedType>(&mut self, key: T::Key<'_>, value: &T) -> &mut Self {
         self.set_at_with(key, value, SetOptions::new())
     }
 
-    /// As [`Cached::set_at_with`].
+    /// As [`Cached::set_at_with`](crate::Cached::set_at_with).
     pub fn set_at_with<T: CachedType>(
         &mut self,
         key: T::Key<'_>,
@@ -146,14 +146,14 @@ impl<'s> Batch<'s> {
         self.add(item)
     }
 
-    /// As [`Cached::del`].
+    /// As [`Cached::del`](crate::Cached::del).
     pub fn del<T: CachedType>(&mut self, key: T::Key<'_>) -> &mut Self {
         let key = self.store.of::<T>().bytes(key);
         let of = self.store.inner().types.of::<T>().clone();
         self.add(Item::Del { key, of })
     }
 
-    /// As [`Cached::expire`].
+    /// As [`Cached::expire`](crate::Cached::expire).
     pub fn expire<T: CachedType>(&mut self, key: T::Key<'_>) -> &mut Self {
         let key = self.store.of::<T>().bytes(key);
         let of = self.store.inner().types.of::<T>().clone();

@@ -35,7 +35,7 @@ use crate::verbs::scan;
 use crate::verbs::scan::{Purged, Scan, ScanOptions};
 
 /// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
-/// method of the application's own can hide. The methods are those of [`Cached`] and documented there.
+/// method of the application's own can hide. The methods are those of [`Cached`](crate::Cached) and documented there.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -140,7 +140,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         inner.seal(key, value, inner.stamp(), ttl, tags, self.of())
     }
 
-    /// See [`Cached::clear`].
+    /// See [`Cached::clear`](crate::Cached::clear).
     ///
     /// # Errors
     /// As there.
@@ -151,7 +151,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.store.clear(T::PREFIX, T::POLICY.hold_millis)
     }
 
-    /// See [`Cached::get`].
+    /// See [`Cached::get`](crate::Cached::get).
     ///
     /// # Errors
     /// As there.
@@ -181,7 +181,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         decoded.await
     }
 
-    /// See [`Cached::get_many`].
+    /// See [`Cached::get_many`](crate::Cached::get_many).
     ///
     /// # Errors
     /// As there.
@@ -220,7 +220,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Ok(values)
     }
 
-    /// See [`Cached::exists`].
+    /// See [`Cached::exists`](crate::Cached::exists).
     ///
     /// # Errors
     /// As there.
@@ -233,7 +233,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::del`].
+    /// See [`Cached::del`](crate::Cached::del).
     ///
     /// # Errors
     /// As there.
@@ -246,7 +246,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::del_many`].
+    /// See [`Cached::del_many`](crate::Cached::del_many).
     ///
     /// # Errors
     /// As there.
@@ -263,7 +263,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::expire`].
+    /// See [`Cached::expire`](crate::Cached::expire).
     ///
     /// # Errors
     /// As there.
@@ -276,7 +276,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::ttl`].
+    /// See [`Cached::ttl`](crate::Cached::ttl).
     ///
     /// # Errors
     /// As there.
@@ -292,7 +292,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::touch`].
+    /// See [`Cached::touch`](crate::Cached::touch).
     ///
     /// # Errors
     /// As there.
@@ -305,7 +305,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::scan`].
+    /// See [`Cached::scan`](crate::Cached::scan).
     pub fn scan(self) -> Scan<'s, T>
     where
         T::OwnedKey: ReadKey,
@@ -313,7 +313,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.scan_with(ScanOptions::new())
     }
 
-    /// See [`Cached::scan_with`].
+    /// See [`Cached::scan_with`](crate::Cached::scan_with).
     pub fn scan_with(self, options: ScanOptions) -> Scan<'s, T>
     where
         T::OwnedKey: ReadKey,
@@ -321,7 +321,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Scan::new(self.store.inner(), options)
     }
 
-    /// See [`Cached::count`].
+    /// See [`Cached::count`](crate::Cached::count).
     ///
     /// # Errors
     /// As there.
@@ -334,7 +334,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::purge`].
+    /// See [`Cached::purge`](crate::Cached::purge).
     ///
     /// # Errors
     /// As there.
@@ -342,7 +342,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.purge_with(|_| {})
     }
 
-    /// See [`Cached::purge_with`].
+    /// See [`Cached::purge_with`](crate::Cached::purge_with).
     ///
     /// # Errors
     /// As there.
@@ -367,7 +367,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::get_entry`].
+    /// See [`Cached::get_entry`](crate::Cached::get_entry).
     ///
     /// # Errors
     /// As there.
@@ -397,7 +397,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Ok(value.map(|value| origin.entry(value, T::VERSION, inner.gateway.now_micros())))
     }
 
-    /// See [`Cached::set_at`].
+    /// See [`Cached::set_at`](crate::Cached::set_at).
     ///
     /// # Errors
     /// As there.
@@ -410,7 +410,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         async move { storing.await.map(drop) }
     }
 
-    /// See [`Cached::set_at_with`].
+    /// See [`Cached::set_at_with`](crate::Cached::set_at_with).
     ///
     /// # Errors
     /// As there.
@@ -433,7 +433,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::set`].
+    /// See [`Cached::set`](crate::Cached::set).
     ///
     /// # Errors
     /// As there.
@@ -444,7 +444,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.set_at(value.cache_key(), value)
     }
 
-    /// See [`Cached::set_with`].
+    /// See [`Cached::set_with`](crate::Cached::set_with).
     ///
     /// # Errors
     /// As there.
@@ -459,7 +459,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.set_at_with(value.cache_key(), value, options)
     }
 
-    /// See [`Cached::set_many`].
+    /// See [`Cached::set_many`](crate::Cached::set_many).
     ///
     /// # Errors
     /// As there.

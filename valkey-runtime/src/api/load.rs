@@ -14,7 +14,7 @@ use crate::verbs::loading::driver::Limits;
 use std::future::Future;
 
 impl<'s, T: CachedType> Handle<'s, T> {
-    /// See [`Cached::get_or_load`].
+    /// See [`Cached::get_or_load`](crate::Cached::get_or_load).
     ///
     /// # Errors
     /// As there.
@@ -32,7 +32,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.get_or_load_with(key, LoadOptions::new(), load)
     }
 
-    /// See [`Cached::get_or_load_with`].
+    /// See [`Cached::get_or_load_with`](crate::Cached::get_or_load_with).
     ///
     /// # Errors
     /// As there.
@@ -57,7 +57,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::get_or_revalidate`].
+    /// See [`Cached::get_or_revalidate`](crate::Cached::get_or_revalidate).
     ///
     /// # Errors
     /// As there.
@@ -81,7 +81,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::get_or_refresh`].
+    /// See [`Cached::get_or_refresh`](crate::Cached::get_or_refresh).
     ///
     /// # Errors
     /// As there.
@@ -104,7 +104,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::get_or_refresh_entry`].
+    /// See [`Cached::get_or_refresh_entry`](crate::Cached::get_or_refresh_entry).
     ///
     /// # Errors
     /// As there.
@@ -128,7 +128,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::get_or_load_limited`].
+    /// See [`Cached::get_or_load_limited`](crate::Cached::get_or_load_limited).
     ///
     /// # Errors
     /// As there.
@@ -153,7 +153,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::get_or_load_entry`].
+    /// See [`Cached::get_or_load_entry`](crate::Cached::get_or_load_entry).
     ///
     /// # Errors
     /// As there.
@@ -180,7 +180,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::get_or_load_many`].
+    /// See [`Cached::get_or_load_many`](crate::Cached::get_or_load_many).
     ///
     /// # Errors
     /// As there.
@@ -223,7 +223,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     }
 
     /// As [`get_or_load_many`](Self::get_or_load_many), with limits of time: on each run of the loader, and on the wait for a
-    /// turn. See [`Cached::get_or_load_limited`].
+    /// turn. See [`Cached::get_or_load_limited`](crate::Cached::get_or_load_limited).
     ///
     /// # Errors
     /// [`LoadError`]: the loader's, or which limit was passed.

@@ -100,7 +100,7 @@ impl Store {
     /// Whether the server is asked: it is not while it is known not to answer.
     ///
     /// A server is taken to be down when a new connection to it fails, or when several commands in a row were not answered
-    /// over more than the [deadline](Builder::command_timeout) of one. Then every command fails at once, in microseconds, with
+    /// over more than the [deadline](crate::Builder::command_timeout) of one. Then every command fails at once, in microseconds, with
     /// an error that [says so](crate::base::error::Error::is_refused), until a new connection succeeds. That is tried in the background, after
     /// pauses of at most a second. In the process itself there is nothing to open.
     ///
@@ -131,7 +131,7 @@ impl Store {
 
     /// Deletes all keys of the store's namespace, whatever their type and version; the answer is how many values there were.
     ///
-    /// As [`Cached::purge`] of each type, with one difference: the guards that types with a `hold` leave after a deletion are
+    /// As [`Cached::purge`](crate::Cached::purge) of each type, with one difference: the guards that types with a `hold` leave after a deletion are
     /// not left, since the types are not known.
     ///
     /// A namespace holds no colon, so no other's keys begin like its own. Only a store without a namespace can have keys there:
@@ -156,12 +156,12 @@ impl Store {
     ///
     /// # Errors
     /// Of kind [`Config`](crate::base::error::ErrorKind::Config) on a store without a namespace: it would take everybody's keys. Else as
-    /// [`Cached::purge`].
+    /// [`Cached::purge`](crate::Cached::purge).
     pub async fn purge(&self) -> Result<u64> {
         self.purge_with(|_| {}).await
     }
 
-    /// As [`purge`](Self::purge), and says after each page how far it has come, as [`Cached::purge_with`] does.
+    /// As [`purge`](Self::purge), and says after each page how far it has come, as [`Cached::purge_with`](crate::Cached::purge_with) does.
     ///
     /// # Errors
     /// As [`purge`](Self::purge).
@@ -225,7 +225,7 @@ impl Store {
     /// again, since what was copied between the two may be old ([`is_live`](Invalidations::is_live) tells beforehand); when a
     /// cluster has moved keys to another primary, which is known within a second; when a server was emptied at once; and when
     /// more was told than is kept for a reader who does not read. A connection that was lost without a word is known to be after
-    /// a second and the [deadline for connecting](Builder::connect_timeout). There is a new one as soon as the server lets us in.
+    /// a second and the [deadline for connecting](crate::Builder::connect_timeout). There is a new one as soon as the server lets us in.
     ///
     /// What a process does not read lies in the server. So it is read by a thread of the store's own, also while the runtime stands
     /// still; but a process that is stopped fills the server's memory, where that has `maxmemory` and no `maxmemory-clients`. Of
@@ -242,7 +242,7 @@ impl Store {
     /// Ends the store, for this clone and all others: what runs in the background, and the connection. To be called when
     /// nothing is read and written any more, before the process or the runtime ends.
     ///
-    /// What can still be told to the server is, within the deadline of an [operation](Builder::operation_timeout): deletions
+    /// What can still be told to the server is, within the deadline of an [operation](crate::Builder::operation_timeout): deletions
     /// that [wait](Self::undelivered) are tried once more, and leases of loads that were dropped are given back. How many
     /// deletions were in vain is logged, and told by [`undelivered`](Self::undelivered). Then all tasks of the store are
     /// ended, the renewals of guards included: a [`Guard`](crate::verbs::update::Guard) that is still held runs out by itself. Verbs that

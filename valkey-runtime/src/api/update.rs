@@ -17,7 +17,7 @@ use crate::verbs::update::Guard;
 use std::future::Future;
 
 impl<'s, T: CachedType> Handle<'s, T> {
-    /// See [`Cached::update`].
+    /// See [`Cached::update`](crate::Cached::update).
     ///
     /// # Errors
     /// As there.
@@ -42,7 +42,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         )
     }
 
-    /// See [`Cached::update_with`].
+    /// See [`Cached::update_with`](crate::Cached::update_with).
     ///
     /// # Errors
     /// As there.
@@ -62,7 +62,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.guarded::<Strict, _, _, _, _, _>(vec![self.bytes(key)], options, None, write)
     }
 
-    /// See [`Cached::update_many`].
+    /// See [`Cached::update_many`](crate::Cached::update_many).
     ///
     /// # Errors
     /// As there.
@@ -89,7 +89,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         )
     }
 
-    /// See [`Cached::write_through`].
+    /// See [`Cached::write_through`](crate::Cached::write_through).
     ///
     /// # Errors
     /// As there.
@@ -110,7 +110,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.write_through_at(value.cache_key(), value, write)
     }
 
-    /// See [`Cached::write_through_with`].
+    /// See [`Cached::write_through_with`](crate::Cached::write_through_with).
     ///
     /// # Errors
     /// As there.
@@ -133,7 +133,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.guarded::<Strict, _, _, _, _, _>(keys, options, sealed, write)
     }
 
-    /// See [`Cached::update_many_with`].
+    /// See [`Cached::update_many_with`](crate::Cached::update_many_with).
     ///
     /// # Errors
     /// As there.
@@ -204,7 +204,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::guard`].
+    /// See [`Cached::guard`](crate::Cached::guard).
     ///
     /// # Errors
     /// As there.
@@ -212,7 +212,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.guard_with(key, UpdateOptions::new())
     }
 
-    /// See [`Cached::guard_with`].
+    /// See [`Cached::guard_with`](crate::Cached::guard_with).
     ///
     /// # Errors
     /// As there.

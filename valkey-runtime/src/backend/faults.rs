@@ -14,7 +14,7 @@ use crate::base::error::{Error, ErrorKind};
 use crate::protocol::transition::{Placing, Verb};
 use crate::schema::cached_type::CachedType;
 
-/// What goes wrong with a store: from [`Store::faults`], on any backend.
+/// What goes wrong with a store: from [`Store::faults`](crate::Store::faults), on any backend.
 ///
 /// A fault strikes a [request](Request): one step of a verb with the server, as a look, a lease or a deletion. A bulk verb is one
 /// request, and fails as one. What a store sends by itself, as a deletion that is tried again, are requests as well, so a test
@@ -261,7 +261,7 @@ impl Faults {
     }
 
     /// The server is down: every request fails at once with an error of kind [`Connection`](ErrorKind::Connection) that
-    /// [is refused](crate::base::error::Error::is_refused), and the [breaker](Store::breaker) is open, until [`recover`](Self::recover).
+    /// [is refused](crate::base::error::Error::is_refused), and the [breaker](crate::Store::breaker) is open, until [`recover`](Self::recover).
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use crate::key::limit_key::LimitKey;
 use http::request::Parts;
 
 /// Whom a request is counted for: a closure, [`PeerAddress`](crate::http::address::PeerAddress), [`ForwardedAddress`](crate::http::address::ForwardedAddress) or
-/// [`HeaderKey`].
+/// [`HeaderKey`](crate::http::HeaderKey).
 ///
 /// ```
 /// # use std::time::Duration;

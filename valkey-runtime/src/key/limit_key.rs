@@ -2,7 +2,7 @@
 
 use crate::key::writer::KeyWriter;
 
-/// Whom a limit is for: text, an integer, an address or its [`Subnet`], what derives [`KeyPart`](macro@crate::key::part::KeyPart), a tuple of
+/// Whom a limit is for: text, an integer, an address or its [`Subnet`](crate::Subnet), what derives [`KeyPart`](macro@crate::KeyPart), a tuple of
 /// up to six of these, or `()` where all count together. With features also UUIDs and dates.
 ///
 /// Each is escaped as the parts of cache keys are, so that two different keys of one type never count together. Text is told

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 /// Writes the parts of a key, escaped and separated.
 ///
-/// Only implementations of [`KeyPart`] need it.
+/// Only implementations of [`KeyPart`](crate::KeyPart) need it.
 #[derive(Debug)]
 pub struct KeyWriter {
     pub(crate) bytes: Vec<u8>,

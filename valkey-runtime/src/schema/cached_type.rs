@@ -63,7 +63,7 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
     #[doc(hidden)]
     const TAGGED: bool = false;
 
-    /// What [`tags`](Self::tags) gives.
+    /// What [`tags`](crate::Cached::tags) gives.
     type Tags: Default;
 
     /// Writes the tags of a value.

@@ -84,7 +84,7 @@ fn as_text(name: &[u8]) -> &str {
 }
 
 impl InvalidatedKey {
-    /// The prefix of the type whose key it is, as [`Cached::PREFIX`].
+    /// The prefix of the type whose key it is, as [`CachedType::PREFIX`].
     pub fn prefix(&self) -> &str {
         as_text(&self.whole[self.prefix.0..self.prefix.1])
     }
@@ -94,7 +94,7 @@ impl InvalidatedKey {
         self.prefix() == T::PREFIX
     }
 
-    /// The key, if it is one of this type: `u64`, `String`, `(u64, String)`, as a [scan](Cached::scan) gives it.
+    /// The key, if it is one of this type: `u64`, `String`, `(u64, String)`, as a [scan](crate::Cached::scan) gives it.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -163,7 +163,7 @@ impl InvalidatedTag {
 }
 
 impl InvalidatedType {
-    /// The prefix of the type, as [`Cached::PREFIX`].
+    /// The prefix of the type, as [`CachedType::PREFIX`].
     pub fn prefix(&self) -> &str {
         as_text(&self.0)
     }

@@ -36,6 +36,6 @@ pub fn validated<T, V: Verdict<T>>(
 }
 
 /// A value of which `#[cached(validate)]` does not say what it is validated by. That is found by what its type implements: the
-/// macro writes `(&&&Rules(self)).check(…)`, and the compiler takes the first of the traits in [`validators`] that has an
+/// macro writes `(&&&Rules(self)).check(…)`, and the compiler takes the first of the traits in `validators` that has an
 /// implementation for as many references.
 pub struct Rules<'v, T>(pub &'v T);
