@@ -16,6 +16,7 @@ use crate::protocol::found::Found;
 pub(crate) mod buffer;
 pub(crate) mod cluster;
 pub(crate) mod failure;
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod faults;
 pub(crate) mod gateway;
 pub(crate) mod hub;

@@ -2,11 +2,14 @@
 
 pub(crate) mod caller;
 pub(crate) mod entry;
+#[cfg(feature = "metrics")]
 pub(crate) mod load_time;
 pub(crate) mod loads;
 pub(crate) mod meta;
 pub(crate) mod options;
+#[cfg(feature = "metrics")]
 pub(crate) mod published;
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod records;
 pub(crate) mod refusals;
 pub(crate) mod shared;

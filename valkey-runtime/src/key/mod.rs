@@ -1,5 +1,11 @@
 //! Keys: their parts, and reading them back.
 
+#[cfg(any(
+    feature = "uuid",
+    feature = "chrono",
+    feature = "time",
+    feature = "jiff"
+))]
 pub(crate) mod foreign;
 pub(crate) mod limit_key;
 pub(crate) mod part;

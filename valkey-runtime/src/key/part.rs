@@ -9,12 +9,6 @@
 //! take in place of it.
 
 use crate::key::writer::KeyWriter;
-#[cfg(any(
-    feature = "uuid",
-    feature = "chrono",
-    feature = "time",
-    feature = "jiff"
-))]
 use std::borrow::{Borrow, Cow};
 use std::marker::PhantomData;
 use std::sync::Arc;
