@@ -65,5 +65,5 @@ fn check(_: &Checked) -> ::std::result::Result<(), ::valkey_runtime::Invalid> {
 struct Apart;
 
 fn main() {
-    ::std::assert_eq!(<Page<User, 3> as Cached>::PREFIX, "page<user,3>");
+    ::std::assert_eq!(<Page<User, 3> as ::valkey_runtime::CachedType>::PREFIX, "page<user,3>");
 }

@@ -89,7 +89,7 @@ struct Grid<T, const N: usize> {
 
 fn main() {
     assert_eq!(
-        <Grid<User, 2> as ::valkey_runtime::Cached>::PREFIX,
+        <Grid<User, 2> as ::valkey_runtime::CachedType>::PREFIX,
         "grid<user,2>"
     );
 }

@@ -2,7 +2,7 @@
 //! short. ARCHITECTURE.md draws the rooms; this test reads them there.
 //!
 //! It reads each file of `valkey-runtime/src` with `syn`: its `use` items and the paths that begin with `crate`. Code for tests
-//! (`#[cfg(test)]`) is left out.
+//! (`#[cfg(test)]`, `#[cfg(doctest)]`) is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -59,6 +59,7 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
         let tokens = list.tokens.to_string();
         list.path.is_ident("cfg")
             && (tokens == "test"
+                || tokens == "doctest"
                 || tokens.starts_with("all (test")
                 || tokens.starts_with("all(test"))
     })
