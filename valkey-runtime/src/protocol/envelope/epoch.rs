@@ -254,7 +254,10 @@ mod tests {
         fn epochs_round_trip(hard in 0..TOO_LARGE - (1 << 33), soft: Option<(u32, u32, u32, u32)>) {
             let soft = soft.map(|(due, after, start, length): (u32, u32, u32, u32)| {
                 let clock = hard + 1 + u64::from(after);
-                Soft { due: clock.min(due.into()), clock, start: start.into(), length: length.into() }
+                // As far as they are not taken for damage.
+                let (latest, longest) = (clock / 1000 + LATEST_START, LONGEST_SPREAD);
+                let (start, length) = (latest.min(start.into()), longest.min(length.into()));
+                Soft { due: clock.min(due.into()), clock, start, length }
             });
             let epoch = Epoch { hard, soft };
             prop_assert_eq!(Epoch::from_bytes(&epoch.to_bytes()), Some(epoch));
