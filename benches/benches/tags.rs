@@ -43,7 +43,7 @@ async fn main() {
             contender(&store, |store, id| async move {
                 let load = async || Err::<$of, _>("it is there");
                 let found = $of::get_or_load(&store, id, load).await.unwrap();
-                assert!(found.unwrap().active);
+                assert!(found.active);
             })
         };
     }
@@ -113,7 +113,11 @@ async fn invalidations(server: &Server, store: &Store) {
 }
 
 async fn invalidate(store: &Store, group: u64) {
-    Many::tags().group(group).invalidate(store).await.unwrap();
+    Many::cache_tags()
+        .group(group)
+        .invalidate(store)
+        .await
+        .unwrap();
 }
 
 fn median(times: &mut [Duration]) -> Duration {

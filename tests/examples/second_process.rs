@@ -153,11 +153,7 @@ async fn load(store: &Store, lines: &mut Lines<StdinLock<'_>>) {
         .strip_prefix("row ")
         .and_then(|value| value.parse().ok());
     tell.send(value.expect("row N")).expect("the loader waits");
-    let loaded = call
-        .await
-        .expect("no panic")
-        .expect("no error")
-        .expect("a row");
+    let loaded = call.await.expect("no panic").expect("no error");
     println!("loaded {}", loaded.value);
 }
 
@@ -172,8 +168,8 @@ async fn herd(store: &Store, tasks: usize, takes: Duration) {
                     tokio::time::sleep(takes).await;
                     Ok::<_, ()>(row(7))
                 };
-                let entry = Row::get_or_load_entry(&store, 1, Default::default(), load).await;
-                let entry = entry.expect("no error").expect("a row");
+                let entry = store.of::<Row>().load(1).entry().run(load).await;
+                let entry = entry.expect("no error");
                 (entry.source(), began.elapsed(), now_micros())
             })
         })
@@ -274,8 +270,14 @@ async fn hot(store: &Store, tasks: u64, millis: u64) {
                 }
                 Ok::<_, ()>(Hot { id: key })
             };
-            let entry = Hot::get_or_refresh_entry(&store, key, load).await;
-            let entry = entry.expect("no error").expect("a row");
+            let entry = store
+                .of::<Hot>()
+                .load(key)
+                .in_background()
+                .entry()
+                .revalidate(load)
+                .await;
+            let entry = entry.expect("no error");
             counts.calls.fetch_add(1, SeqCst);
             if warm && entry.source() != Source::Server {
                 counts.waited.fetch_add(1, SeqCst);
@@ -291,7 +293,11 @@ async fn hot(store: &Store, tasks: u64, millis: u64) {
 async fn stale(store: &Store) {
     for id in 0..KEYS {
         Fall { id }.set(store).await.expect("it is stored");
-        Fall::expire(store, id).await.expect("it is expired");
+        store
+            .of::<Fall>()
+            .mark_stale(id)
+            .await
+            .expect("it is expired");
     }
     println!("stale");
 }
@@ -307,10 +313,10 @@ async fn fall(store: &Store, tasks: u64, millis: u64) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 Err::<Fall, _>("no database")
             };
-            let entry = Fall::get_or_load_entry(&store, key, Default::default(), load).await;
+            let entry = store.of::<Fall>().load(key).entry().run(load).await;
             counts.calls.fetch_add(1, SeqCst);
             match entry {
-                Ok(Some(entry)) if entry.source() == Source::Stale => &counts.stale,
+                Ok(entry) if entry.source() == Source::Stale => &counts.stale,
                 Ok(_) => return,
                 Err(_) => &counts.failed,
             }

@@ -23,11 +23,11 @@ async fn is_found_again<T: Keyed + PartialEq + std::fmt::Debug>(value: T) {
     let store = Store::memory();
     value.set(&store).await.unwrap();
     assert_eq!(
-        T::get(&store, value.key()).await.unwrap().as_ref(),
+        T::get(&store, value.cache_key()).await.unwrap().as_ref(),
         Some(&value)
     );
     assert!(T::del(&store, value.cache_key()).await.unwrap());
-    assert_eq!(T::get(&store, value.key()).await.unwrap(), None);
+    assert_eq!(T::get(&store, value.cache_key()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn several_fields_are_a_tuple_in_order_of_declaration() {
         since: 1833,
         org: 7,
     };
-    assert_eq!(member.key(), ("ada", 7));
+    assert_eq!(member.cache_key(), ("ada", 7));
     assert_eq!(key_of(&member).await, "member:ada:7");
 
     let store = Store::memory();
@@ -483,13 +483,13 @@ async fn aliases_of_many_types() {
     let load = async |_| Ok(user.clone());
     let email = Email("ada@example.org".into());
     let found = Some(user.clone());
-    let loaded = User::get_or_load_by_email(&store, &email, find, load).await;
+    let loaded = User::load_by_email(&store, &email).run(find, load).await;
     assert_eq!(loaded.as_ref(), Ok(&found));
-    let loaded = User::get_or_load_by_both(&store, (1, "a:b"), find, load).await;
+    let loaded = User::load_by_both(&store, (1, "a:b")).run(find, load).await;
     assert_eq!(loaded.as_ref(), Ok(&found));
-    let loaded = User::get_or_load_by_store(&store, '%', find, load).await;
+    let loaded = User::load_by_store(&store, '%').run(find, load).await;
     assert_eq!(loaded.as_ref(), Ok(&found));
-    let loaded = User::get_or_load_by_type(&store, 301, find, load).await;
+    let loaded = User::load_by_type(&store, 301).run(find, load).await;
     assert_eq!(loaded.as_ref(), Ok(&found));
 
     assert_eq!(User::get_by_email(&store, &email).await.unwrap(), found);
@@ -514,7 +514,7 @@ async fn an_alias_of_a_value_without_its_key() {
         assert_eq!((day, currency.as_str()), (1, "eur"));
         Ok(rates.clone())
     };
-    let loaded = Rates::get_or_load_by_number(&store, 7, find, load).await;
+    let loaded = Rates::load_by_number(&store, 7).run(find, load).await;
     assert_eq!(loaded, Ok(Some(rates.clone())));
     assert_eq!(
         Rates::get_by_number(&store, 7).await.unwrap(),
@@ -544,7 +544,7 @@ async fn futures_of_look_ups_borrow_nothing_but_the_store() {
         let email = String::from("ada@example.org");
         let find = async || Ok::<_, ()>(Some(1));
         let load = async |_| Ok(None::<User>);
-        spawned(User::get_or_load_by_email(&STORE, &email, find, load))
+        spawned(User::load_by_email(&STORE, &email).run(find, load))
     };
     assert!(found.await.unwrap().is_none());
     assert!(loaded.await.unwrap().is_none());
@@ -575,7 +575,7 @@ async fn inherent_methods_do_not_get_in_the_way() {
     let users = store.of::<User>();
     users.set(&User { key: 1 }).await.unwrap();
     assert_eq!(users.get(1).await.unwrap(), Some(User { key: 1 }));
-    assert_eq!(<User as Cached>::key(&User { key: 3 }), 3);
+    assert_eq!(Keyed::cache_key(&User { key: 3 }), 3);
     is_found_again(User { key: 2 }).await;
 }
 

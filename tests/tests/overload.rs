@@ -18,9 +18,7 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use valkey_runtime::{
-    Cached, Clock, ErrorKind, LoadError, LoadLimits, LoadOptions, Loaded, Source, Store,
-};
+use valkey_runtime::{Cached, Clock, ErrorKind, LoadError, Loaded, Source, Store};
 use valkey_tests::Server;
 
 /// Tokio's time, which stands still while anybody has something to do.
@@ -83,7 +81,7 @@ macro_rules! slow {
                 sleep(Duration::from_millis($millis)).await;
                 Ok::<_, ()>($of { id })
             };
-            $of::get_or_load(store, id, load).await.unwrap().unwrap()
+            $of::get_or_load(store, id, load).await.unwrap()
         }
     };
 }
@@ -100,7 +98,7 @@ mod overload {
     async fn a_backlog_of_more_than_ten_seconds_is_worked_off() {
         let (store, began) = (memory().await, Instant::now());
         let mut calls = JoinSet::new();
-        while Hot::count(&store).await.unwrap() < 300 {
+        while store.of::<Hot>().count().await.unwrap() < 300 {
             for id in 0..300 {
                 let store = store.clone();
                 calls.spawn(async move { hot(&store, id).await });
@@ -123,7 +121,7 @@ mod overload {
     async fn a_cold_start_with_every_default_is_over_when_each_key_was_loaded_once() {
         let (store, began) = (memory().await, Instant::now());
         let mut calls = JoinSet::new();
-        while Default64::count(&store).await.unwrap() < 3000 {
+        while store.of::<Default64>().count().await.unwrap() < 3000 {
             for id in 0..3000 {
                 let store = store.clone();
                 calls.spawn(async move { default64(&store, id).await });
@@ -208,13 +206,21 @@ mod overload {
             })
             .await;
         }
-        let limits = LoadLimits::new().queue(seconds(0.2));
         let load = async || Ok::<_, ()>(Hot { id: 8 });
-        let queued = Hot::get_or_load_limited(&store, 8, limits, load).await;
+        let queued = store
+            .of::<Hot>()
+            .load(8)
+            .queue_timeout(seconds(0.2))
+            .run(load)
+            .await;
         assert_eq!(queued, Err(LoadError::Queue));
         let many = store.of::<Hot>();
         let load = async |_| Ok::<_, ()>([(20, Hot { id: 20 })]);
-        let queued = many.get_or_load_many_limited([20], limits, load).await;
+        let queued = many
+            .load_many([20])
+            .queue_timeout(seconds(0.2))
+            .run(load)
+            .await;
         assert_eq!(queued, Err(LoadError::Queue));
         others.join_all().await;
     }
@@ -267,7 +273,12 @@ mod hangs {
     async fn a_caller_with_limits_is_given_an_error_at_the_deadline_of_its_type() {
         let store = memory().await;
         let load = pending::<Result<One, ()>>;
-        let given = One::get_or_load_limited(&store, 1, LoadLimits::new(), load).await;
+        let given = store
+            .of::<One>()
+            .load(1)
+            .queue_timeout(seconds(3600.0))
+            .run(load)
+            .await;
         assert_eq!(given, Err(LoadError::Deadline));
     }
 
@@ -292,7 +303,7 @@ mod hangs {
         sleep(seconds(1.5)).await;
         let began = Instant::now();
         let served = Served::get_or_load(&store, 1, pending::<Result<Served, ()>>).await;
-        assert_eq!(served, Ok(Some(Served { id: 1 })));
+        assert_eq!(served, Ok(Served { id: 1 }));
         assert_eq!(began.elapsed(), seconds(2.0));
     }
 
@@ -312,13 +323,18 @@ mod hangs {
         for refreshes in [false, true] {
             let began = Instant::now();
             let served = match refreshes {
-                false => Served::get_or_load_entry(&store, 1, LoadOptions::new(), load).await,
+                false => store.of::<Served>().load(1).entry().run(load).await,
                 true => {
-                    Served::get_or_refresh_entry(&store, 1, async |_| Ok::<_, ()>(Served { id: 1 }))
+                    store
+                        .of::<Served>()
+                        .load(1)
+                        .in_background()
+                        .entry()
+                        .run(async || Ok::<_, ()>(Served { id: 1 }))
                         .await
                 }
             };
-            assert_eq!(served.unwrap().unwrap().source(), Source::Stale);
+            assert_eq!(served.unwrap().source(), Source::Stale);
             assert_eq!(began.elapsed(), Duration::from_millis(100));
         }
         let many =
@@ -356,12 +372,12 @@ mod hangs {
             let waits = timeout(Duration::from_millis(1), &mut queued).await;
             assert!(waits.is_err());
         }
-        assert_eq!(row(&other, 105).await, Ok(Some(Row { id: 105 })));
+        assert_eq!(row(&other, 105).await, Ok(Row { id: 105 }));
         assert_eq!(other.stats().waited(), 0, "there is no lease to wait for");
         assert!(Row::exists(&other, 105).await.unwrap(), "it is stored");
         // Once its turn comes it looks once more, and loads nothing.
         hung.abort_all();
-        assert_eq!(queued.await, Ok(Some(Row { id: 105 })));
+        assert_eq!(queued.await, Ok(Row { id: 105 }));
         assert_eq!(one.stats().loads(), 4);
     }
 }
@@ -414,7 +430,7 @@ mod unpolled {
             let taken = began.elapsed();
             assert!(taken < seconds(2.5), "key {id}: {taken:?}");
             // It goes on when it is polled, and has what it loads for itself.
-            assert_eq!(left.await, Ok(Some(One { id: 1 })));
+            assert_eq!(left.await, Ok(One { id: 1 }));
             One::del(&store, 1).await.unwrap();
         }
         assert_eq!(store.stats().stalled_loads(), 2);
@@ -473,7 +489,7 @@ mod nested {
                 }
                 Ok::<_, ()>(One { id })
             };
-            One::get_or_load(store, id, load).await.unwrap().unwrap()
+            One::get_or_load(store, id, load).await.unwrap()
         })
     }
 
@@ -485,11 +501,11 @@ mod nested {
             join_all((100..200).map(|id| one(&store, id))).await;
             Ok::<_, ()>(One { id: 1000 })
         });
-        assert!(children.await.unwrap().is_some());
+        assert!(children.await.is_ok());
         let of_itself = One::get_or_load(&store, 2000, async || {
             One::get_or_load(&store, 2000, async || Ok::<_, ()>(One { id: 2000 })).await
         });
-        assert!(of_itself.await.unwrap().is_some());
+        assert!(of_itself.await.is_ok());
         assert_eq!(began.elapsed(), Duration::from_millis(20));
         assert_eq!(store.stats().loads_beside_turns(), 0);
     }
@@ -546,11 +562,15 @@ mod nested {
                     tokio::task::yield_now().await;
                     Ok::<_, ()>(One { id: 1 })
                 });
-                Ok::<_, ()>(inner.await?.map(|one| Right { id: one.id }))
+                Ok::<_, ()>(Right {
+                    id: inner.await?.id,
+                })
             });
-            Ok::<_, ()>(inner.await?.map(|right| Left { id: right.id }))
+            Ok::<_, ()>(Left {
+                id: inner.await?.id,
+            })
         });
-        assert_eq!(given.await.unwrap().unwrap().id, 1);
+        assert_eq!(given.await.unwrap().id, 1);
     }
 
     #[tokio::test]
@@ -568,11 +588,11 @@ mod nested {
                 let loader = size_of_val(&large::<$bytes>());
                 let most = 2 * loader + 2048;
                 let load = One::get_or_load(&store, 1, large::<$bytes>);
-                let refresh = One::get_or_refresh(&store, 1, |_| large::<$bytes>());
+                let refresh = store.of::<One>().load(1).in_background().run(|| large::<$bytes>());
                 let update = One::update(&store, 1, large::<$bytes>);
                 for (what, size) in [
                     ("get_or_load", size_of_val(&load)),
-                    ("get_or_refresh", size_of_val(&refresh)),
+                    ("a load in the background", size_of_val(&refresh)),
                     ("update", size_of_val(&update)),
                 ] {
                     assert!(size <= most, "{what} of a loader of {loader}: {size}");
@@ -612,8 +632,13 @@ mod failures {
                 #[expect(unreachable_code, reason = "says what it would give")]
                 Ok::<_, ()>(Page { id: 1 })
             };
-            let page = Page::get_or_refresh(&store, 1, load).await;
-            assert_eq!(page, Ok(Some(Page { id: 1 })));
+            let page = store
+                .of::<Page>()
+                .load(1)
+                .in_background()
+                .revalidate(load)
+                .await;
+            assert_eq!(page, Ok(Page { id: 1 }));
             sleep(Duration::from_millis(millis)).await;
         };
         for _ in 0..100 {
@@ -659,8 +684,8 @@ mod failures {
             #[expect(unreachable_code, reason = "says what it would give")]
             Ok::<_, ()>(Page { id: 1 })
         };
-        let page = Page::get_or_load_entry(&store, 1, LoadOptions::new(), load).await;
-        assert_eq!(page.unwrap().unwrap().source(), Source::Stale);
+        let page = store.of::<Page>().load(1).entry().run(load).await;
+        assert_eq!(page.unwrap().source(), Source::Stale);
     }
 
     #[derive(Debug, Serialize, Deserialize, Cached)]
@@ -689,7 +714,7 @@ mod failures {
                 let bytes = vec![7; 2 << 10];
                 Ok::<_, ()>(Large { id: 1, bytes })
             };
-            Large::get_or_load(&store, 1, load).await.unwrap().unwrap()
+            Large::get_or_load(&store, 1, load).await.unwrap()
         };
         for given in join_all((0..500).map(|_| call())).await {
             assert_eq!(given.bytes.len(), 2 << 10);
@@ -713,7 +738,7 @@ mod failures {
                 let path = OsString::from_vec(vec![b'/', 0xff]).into();
                 Ok::<_, ()>(File { id: 1, path })
             };
-            File::get_or_load(&store, 1, load).await.unwrap().unwrap()
+            File::get_or_load(&store, 1, load).await.unwrap()
         };
         for given in join_all((0..500).map(|_| call())).await {
             assert!(given.path.to_str().is_none());
@@ -749,7 +774,7 @@ mod ends {
                 Ok::<_, ()>(Default64 { id })
             };
             let given = Default64::get_or_load(&store, id, load).await;
-            assert_eq!(given, Ok(Some(Default64 { id })));
+            assert_eq!(given, Ok(Default64 { id }));
             let load = async |ids: Vec<u64>| {
                 sleep(seconds(takes)).await;
                 Ok::<_, ()>(ids.into_iter().map(|id| (id, Default64 { id })))
@@ -795,8 +820,12 @@ mod ends {
         let store = memory().await;
         Aging { id: 1 }.set(&store).await.unwrap();
         sleep(seconds(2.0)).await;
-        let hit = Aging::get_or_refresh(&store, 1, async |_| Err::<Aging, _>("no database"));
-        assert_eq!(hit.await, Ok(Some(Aging { id: 1 })));
+        let hit = store
+            .of::<Aging>()
+            .load(1)
+            .in_background()
+            .run(async || Err::<Aging, _>("no database"));
+        assert_eq!(hit.await, Ok(Aging { id: 1 }));
         sleep(seconds(1.0)).await;
         let stats = store.stats();
         assert_eq!(
@@ -814,18 +843,15 @@ mod ends {
             store.set_enabled(false);
             Ok::<_, ()>(stale.unwrap().unchanged())
         };
-        let given = Aging::get_or_revalidate(&store, 1, load).await;
+        let given = store.of::<Aging>().load(1).revalidate(load).await;
         assert_eq!(given, Ok(Some(Aging { id: 1 })));
         store.set_enabled(true);
-        let only = LoadOptions::new().only_if_cached();
-        let load = async || Ok::<_, ()>(None::<Aging>);
-        let given = Aging::get_or_load_with(&store, 1, only, load).await;
-        assert_eq!(given, Ok(None));
+        assert_eq!(Aging::get(&store, 1).await.unwrap(), None);
         let load = async |stale: Option<valkey_runtime::Stale<Aging>>| {
             assert!(stale.is_none(), "nothing is left");
             Ok::<_, ()>(Loaded::<Aging>::absent())
         };
-        Aging::get_or_revalidate(&store, 1, load).await.unwrap();
+        store.of::<Aging>().load(1).revalidate(load).await.unwrap();
     }
 }
 
@@ -852,14 +878,17 @@ mod absences {
             let absent = || Loaded::absent().ttl(short);
             let load = async || Ok::<_, ()>(absent());
             let _: Option<Named> = Named::get_or_load(&store, id, load).await.unwrap();
-            let options = LoadOptions::new().ttl(short);
             let load = async || Ok::<_, ()>(None::<Named>);
-            Named::get_or_load_with(&store, id + 10, options, load)
+            store
+                .of::<Named>()
+                .load(id + 10)
+                .ttl(short)
+                .run(load)
                 .await
                 .unwrap();
         }
         let found = async |id| {
-            let load = async || Ok::<_, ()>(named(id));
+            let load = async || Ok::<_, ()>(Some(named(id)));
             Named::get_or_load(&store, id, load)
                 .await
                 .unwrap()
@@ -881,10 +910,6 @@ mod absences {
             for at_the_call in [false, true] {
                 let loads = store.stats().loads();
                 for _ in 0..2 {
-                    let mut options = LoadOptions::new();
-                    if at_the_call {
-                        options = options.ttl(Duration::ZERO);
-                    }
                     let load = async || {
                         let loaded = found.clone().map_or(Loaded::absent(), Loaded::value);
                         Ok::<_, ()>(match at_the_call {
@@ -892,7 +917,11 @@ mod absences {
                             false => loaded.ttl(Duration::ZERO),
                         })
                     };
-                    let given = Named::get_or_load_with(&store, 1, options, load).await;
+                    let named = store.of::<Named>().load(1);
+                    let given = match at_the_call {
+                        true => named.ttl(Duration::ZERO).run(load).await,
+                        false => named.run(load).await,
+                    };
                     assert_eq!(given, Ok(found.clone()));
                 }
                 assert_eq!(store.stats().loads(), loads + 2);
@@ -914,7 +943,7 @@ mod absences {
                 Ok::<_, ()>(None)
             };
             let load = async |id| Ok::<_, ()>(named(id));
-            Named::get_or_load_by_name(&store, "nobody", find, load).await
+            Named::load_by_name(&store, "nobody").run(find, load).await
         };
         let given = join_all((0..100).map(|_| call())).await;
         assert!(given.iter().all(|given| *given == Ok(None)));

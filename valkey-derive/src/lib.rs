@@ -57,7 +57,7 @@ use crate::errors::Errors;
 /// | `stale_if_error = "1h"` | | how long after its TTL a value is kept and, where the loader fails, served; by default not at all. Not with `ttl = "never"` |
 /// | `retry_after = "5s"` | `"5s"` | with `stale_if_error` or `refresh_ahead`: how long after a failed load nothing is loaded, and the value that is there is served; at most a day |
 /// | `refresh_ahead = "80%"` | | once so much of its life is over, from 1 to 99 percent, a value that is read is loaded anew in the background, once; by default not at all. Not with `ttl = "never"` |
-/// | `load_timeout = "200ms"` | | with `stale_if_error`: how long a caller waits for a load that another runs, or in `get_or_refresh` its own, before it is given the stale value, if there is one; by default until the load is over |
+/// | `load_timeout = "200ms"` | | with `stale_if_error`: how long a caller waits for a load that another runs, or with `in_background` its own, before it is given the stale value, if there is one; by default until the load is over |
 /// | `load_deadline = "30s"` | `30s` | how long a loader may run: then its load has failed, and its turn, its lease and those who wait for it are free |
 /// | `sliding` | | with `max_age`: a hit extends the life of an entry by its TTL. Not with `ttl = "never"` |
 /// | `max_age = "7d"` | | with `sliding`: how long an entry lives at most, however often it is read. Not shorter than the `ttl` |
@@ -65,11 +65,11 @@ use crate::errors::Errors;
 /// | `hold = "500ms"` | | how long a guard stays after a write or a deletion: as long as the replicas may lag that loaders read from |
 /// | `max_loads = 64` | `64` | the most loads of this type that run at a time in this process |
 /// | `key = Type` | | the key is not part of the value: values are stored by `set_at(&store, key)` |
-/// | `alias = "email"` | | values are found by this field too: the struct gets the methods `get_by_email` and `get_or_load_by_email`. May be written for several fields |
+/// | `alias = "email"` | | values are found by this field too: the struct gets the methods `get_by_email` and `load_by_email`. May be written for several fields |
 /// | `tag = "org:{org_id}"` | | what entries are invalidated by, together with others: the text, with the fields that stand in braces written as in a key. May be written several times |
 /// | `tags = path::to::function` | | also what this function gives, from `&Self`: an iterator or a collection of texts, `String`s or `Tag`s |
 /// | `tags` | | also what a loader says, by `Loaded::tags`. To be written for a type that has no other tags |
-/// | `clear` | | all entries of the type can be invalidated at once: `User::clear(&store)` |
+/// | `clear` | | all entries of the type can be invalidated at once: `store.of::<User>().clear()` |
 /// | `validate` | | values are validated before they are stored and after they are read, by the type's `Validate` of garde or validator: with that feature of `valkey_runtime` |
 /// | `validate = path::to::function` | | the same by this function, from `&Self` to `Result<(), Invalid>`, or to what either `Validate` gives. So a type that has both says which: `validate = garde::Validate::validate` |
 /// | `crate = "path"` | `"::valkey_runtime"` | where the runtime is found, if it is re-exported by another crate, or the dependency has another name: `crate = "cache"` for `cache = { package = "valkey-runtime" }` |
@@ -112,9 +112,9 @@ use crate::errors::Errors;
 ///     team: Option<String>,
 /// }
 ///
-/// User::tags().org(42).invalidate(&store).await?;      // org:42
-/// User::tags().org_team(42, "a").invalidate(&store).await?;
-/// User::clear(&store).await?;
+/// User::cache_tags().org(42).invalidate(&store).await?;      // org:42
+/// User::cache_tags().org_team(42, "a").invalidate(&store).await?;
+/// store.of::<User>().clear().await?;
 /// ```
 ///
 /// `tags()` has a function for each tag, which takes the fields in the braces. It is named after the texts around them, so

@@ -41,9 +41,7 @@ pub use crate::base::shown_keys::KeyTracing;
 pub use crate::base::ttl::{Ttl, TtlError};
 pub use crate::config::Builder;
 pub use crate::core::entry::{Entry, Source};
-pub use crate::core::options::{
-    LoadError, LoadLimits, LoadOptions, NeverSure, SetOptions, SureIf, UpdateOptions, UpdateReport,
-};
+pub use crate::core::options::{LoadError, SetOptions, UpdateReport};
 pub use crate::core::store::Store;
 pub use crate::key::limit_key::LimitKey;
 pub use crate::key::part::{KeyFrom, KeyPart, OwnKey};
@@ -64,7 +62,7 @@ pub use crate::schema::invalidation::{
 };
 pub use crate::schema::keys::KeyOf;
 pub use crate::schema::keys::ReadKeyOf;
-pub use crate::schema::loaded::{IntoLoaded, Loaded, Stale};
+pub use crate::schema::loaded::{IntoLoaded, IntoRow, Loaded, Stale};
 pub use crate::schema::policy::{OnCorrupt, Policy};
 pub use crate::schema::prefix::PrefixPart;
 pub use crate::verbs::scan::{Purged, Scan, ScanOptions};
@@ -72,10 +70,27 @@ pub use crate::verbs::update::Guard;
 #[cfg(feature = "derive")]
 pub use valkey_derive::{Cached, KeyPart};
 
+/// Loads of one key, of many keys and by an alias: the builder that [`Handle::load`] returns, and its choices.
+pub mod load {
+    pub use crate::api::alias::ByAlias;
+    pub use crate::api::choices::{
+        Bypass, EndsWithCall, Fresh, InBackground, InCall, Keeps, Limit, Limited, MayOutlive,
+        Normal, Output, Timed, Unchosen, Unlimited, Untouched, Value, WithEntry,
+    };
+    pub use crate::api::load::{Load, Many, One};
+}
+
+/// Guarded writes: the builder that [`Handle::update`] returns, and its choices.
+pub mod update {
+    pub use crate::api::choices::{Invalidate, NeverSure, SureIf, Through, Unwritten};
+    pub use crate::api::update::Update;
+}
+
 /// What generated code names. Not part of the public interface: it may change in any release.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::api::alias::{AliasField, AliasRef, Aliased, get_by, get_or_load_by};
+    pub use crate::api::alias::{AliasField, AliasRef, Aliased, ByAlias, get_by, load_by};
+    pub use crate::api::load::Load;
     pub use crate::key::part::{HashTag, KeyPart, KeyWith, Newtype, With, WithResult};
     pub use crate::key::writer::KeyWriter;
     pub use crate::schema::cloning::{Cloning, clones};
@@ -84,14 +99,13 @@ pub mod __private {
     pub use crate::schema::rules::{Rules, validated};
     pub use crate::schema::validation::validators;
     pub use crate::{
-        BestEffort, CachedType, Clearable, IntoLoaded, Invalid, KeyOf, Keyed, LimitKey, OnCorrupt,
-        Policy, Result, Store, Strict, Tag, TagWriter, Tagged, Ttl,
+        BestEffort, CachedType, Clearable, Invalid, Keyed, LimitKey, OnCorrupt, Policy, Result,
+        Store, Strict, Tag, TagWriter, Tagged, Ttl,
     };
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
     pub use std::default::Default;
     pub use std::future::Future;
     pub use std::marker::{PhantomData, Send, Sync};
-    pub use std::ops::FnMut;
     pub use std::option::Option;
 }

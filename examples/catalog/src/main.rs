@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use valkey_runtime::{Builder, Cached, ManualClock, Random, Store, UpdateOptions};
+use valkey_runtime::{Builder, Cached, ManualClock, Random, Store};
 
 use database::{Database, Row};
 use report::Report;
@@ -176,7 +176,13 @@ impl Shop {
     async fn stock(&self, product: u32) -> Option<u32> {
         let database = self.database.clone();
         let load = move |_| async move { database.stock(product).await };
-        let Ok(found) = Stock::get_or_refresh(&self.store, product, load).await;
+        let Ok(found) = self
+            .store
+            .of::<Stock>()
+            .load(product)
+            .in_background()
+            .revalidate(load)
+            .await;
         found.map(|stock| stock.pieces)
     }
 
@@ -198,8 +204,12 @@ impl Shop {
             cents: 9_990,
             pieces: 12,
         };
-        let options = UpdateOptions::new().invalidating([Product::tags().category(&row.category)]);
-        Product::update_with(&self.store, id, options, || self.database.insert(row)).await?;
+        self.store
+            .of::<Product>()
+            .update(id)
+            .invalidating([Product::cache_tags().category(&row.category)])
+            .run(|| self.database.insert(row))
+            .await?;
         Ok(())
     }
 
@@ -211,7 +221,10 @@ impl Shop {
             }
         };
         self.database.change(rename).await;
-        Product::tags().supplier(from).invalidate(&self.store).await
+        Product::cache_tags()
+            .supplier(from)
+            .invalidate(&self.store)
+            .await
     }
 
     /// Nobody need see the new prices at the same moment, and the database need not be asked for all of them at once.
@@ -219,7 +232,7 @@ impl Shop {
         self.database
             .change(|row| row.cents += row.cents / 20)
             .await;
-        self.store.expire_tag_over("prices", NIGHT).await
+        self.store.mark_tag_stale_over("prices", NIGHT).await
     }
 
     /// Waits until the loads in the background are over.

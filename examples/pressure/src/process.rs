@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Entry, LoadOptions, Source, Store};
+use valkey_runtime::{Cached, CachedType, Entry, Source, Store};
 
 use crate::ARTICLES;
 use crate::database::{Database, Down};
@@ -104,29 +104,19 @@ impl Application for Process {
                     let cents = database.price(article).await?;
                     Ok::<_, Down>(Price { article, cents })
                 };
-                let options = LoadOptions::new();
-                answer(Price::get_or_load_entry(store, article, options, load).await)
+                answer(store.of::<Price>().load(article).entry().run(load).await)
             }
             Way::Refresh => {
-                let load = move |_| async move {
-                    let cents = database.price(article).await?;
-                    Ok::<_, Down>(HotPrice { article, cents })
-                };
-                answer(HotPrice::get_or_refresh_entry(store, article, load).await)
+                let price = |article, cents| HotPrice { article, cents };
+                in_background(store, database, article, price).await
             }
             Way::OrStale => {
-                let load = move |_| async move {
-                    let cents = database.price(article).await?;
-                    Ok::<_, Down>(KeptPrice { article, cents })
-                };
-                answer(KeptPrice::get_or_refresh_entry(store, article, load).await)
+                let price = |article, cents| KeptPrice { article, cents };
+                in_background(store, database, article, price).await
             }
             Way::RefreshOrStale => {
-                let load = move |_| async move {
-                    let cents = database.price(article).await?;
-                    Ok::<_, Down>(SurePrice { article, cents })
-                };
-                answer(SurePrice::get_or_refresh_entry(store, article, load).await)
+                let price = |article, cents| SurePrice { article, cents };
+                in_background(store, database, article, price).await
             }
         }
     }
@@ -163,13 +153,31 @@ impl Process {
     }
 }
 
-fn answer<T>(found: Result<Option<Entry<T>>, Down>) -> Answer {
+/// A load that may outlive its call.
+async fn in_background<T>(
+    store: &Store,
+    database: Arc<Database>,
+    article: u32,
+    price: fn(u32, u64) -> T,
+) -> Answer
+where
+    T: for<'k> CachedType<Key<'k> = u32>,
+{
+    let load = store.of::<T>().load(article).in_background().entry();
+    let loaded = load.run(move || async move {
+        let cents = database.price(article).await?;
+        Ok::<_, Down>(price(article, cents))
+    });
+    answer(loaded.await)
+}
+
+fn answer<T>(found: Result<Entry<T>, Down>) -> Answer {
     match found {
-        Ok(Some(entry)) => match entry.source() {
+        Ok(entry) => match entry.source() {
             Source::Server => Answer::Hit,
             Source::Stale => Answer::Stale,
             _ => Answer::Loaded,
         },
-        Ok(None) | Err(Down) => Answer::Error,
+        Err(Down) => Answer::Error,
     }
 }

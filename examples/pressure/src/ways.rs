@@ -23,12 +23,12 @@ pub(crate) const WAYS: &[(&str, Way)] = &[
         "get_or_load: one load a key, whatever the process",
         Way::Load,
     ),
-    ("get_or_refresh, with refresh_ahead", Way::Refresh),
+    ("in_background, with refresh_ahead", Way::Refresh),
     (
-        "get_or_refresh, with stale_if_error and load_timeout",
+        "in_background, with stale_if_error and load_timeout",
         Way::OrStale,
     ),
-    ("get_or_refresh, with all of these", Way::RefreshOrStale),
+    ("in_background, with all of these", Way::RefreshOrStale),
 ];
 
 /// What a caller was given.

@@ -110,7 +110,7 @@ async fn store_and_read(store: &Store, airports: &[Airport]) -> Result<()> {
 
 async fn expiry(store: &Store, airport: &Airport, clock: Option<&ManualClock>) -> Result<()> {
     heading("Expiry: an entry lives as long as its type says, or the call that stores it");
-    let left = Airport::ttl(store, "ANC").await?;
+    let left = store.of::<Airport>().ttl("ANC").await?;
     let says = format!(
         "{}, an hour less up to 5 %: not all expire at once",
         or("none", left)
@@ -121,7 +121,7 @@ async fn expiry(store: &Store, airport: &Airport, clock: Option<&ManualClock>) -
     airport.set_with(store, briefly).await?;
     line("set ANC, with a TTL of 300 ms", "stored");
     for when in ["ttl ANC", "ttl ANC, 200 ms later", "ttl ANC, 400 ms later"] {
-        let left = Airport::ttl(store, "ANC").await?;
+        let left = store.of::<Airport>().ttl("ANC").await?;
         line(when, or("none: it has expired", left));
         pass(Duration::from_millis(200), clock).await;
     }

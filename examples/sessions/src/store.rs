@@ -69,7 +69,8 @@ impl ValkeySessions {
     /// True if it was stored.
     async fn set(&self, record: &Record, options: SetOptions) -> Result<bool> {
         let (data, ends) = (record.data.clone(), record.expiry_date);
-        let stored = Session { data, ends }.set_at_with(self.store()?, &key(&record.id), options);
+        let sessions = self.store()?.of::<Session>();
+        let stored = sessions.set_at_with(&key(&record.id), &Session { data, ends }, options);
         stored.await.map_err(failed)
     }
 }

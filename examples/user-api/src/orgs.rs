@@ -6,7 +6,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use sqlx::sqlite::SqlitePool;
-use valkey_runtime::{Cached, Store, UpdateOptions};
+use valkey_runtime::{Cached, Store};
 
 use crate::users::User;
 use crate::valid::Valid;
@@ -66,10 +66,13 @@ pub(crate) async fn rename(
     Path(id): Path<i64>,
     Valid(Rename { name }): Valid<Rename>,
 ) -> Result<Json<Org>> {
-    let options = UpdateOptions::new()
+    let org = store
+        .of::<Org>()
+        .update(id)
         .unwritten_if(Error::is_refusal)
-        .invalidating([User::tags().org(id)]);
-    let org = Org::update_with(&store, id, options, || orgs.rename(id, &name)).await?;
+        .invalidating([User::cache_tags().org(id)])
+        .run(|| orgs.rename(id, &name))
+        .await?;
     Ok(Json(org))
 }
 

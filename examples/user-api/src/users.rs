@@ -8,7 +8,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use valkey_runtime::{Cached, LoadOptions, Store, UpdateOptions};
+use valkey_runtime::{Cached, Store};
 
 use crate::error::or_later;
 use crate::orgs::Page;
@@ -74,7 +74,7 @@ pub(crate) async fn show(
     request: HeaderMap,
 ) -> Result<Response> {
     let load = || users.find(id);
-    let user = User::get_or_load_entry(&store, id, LoadOptions::new(), load).await?;
+    let user = store.of::<User>().load(id).entry().run(load).await?;
     Ok(caching::answer(&user.ok_or(Error::NotFound)?, &request))
 }
 
@@ -85,7 +85,9 @@ pub(crate) async fn show_by_email(
     Query(ByEmail { email }): Query<ByEmail>,
 ) -> Result<Json<User>> {
     let (look_up, load) = (|| users.id_by_email(&email), |id| users.find(id));
-    let user = User::get_or_load_by_email(&store, &email, look_up, load).await?;
+    let user = User::load_by_email(&store, &email)
+        .run(look_up, load)
+        .await?;
     user.map(Json).ok_or(Error::NotFound)
 }
 
@@ -96,7 +98,12 @@ pub(crate) async fn create(
     Valid(user): Valid<NewUser>,
 ) -> Result<(StatusCode, Json<User>)> {
     let user = users.create(&user).await?;
-    or_later(Page::tags().members(user.org_id).invalidate(&store).await);
+    or_later(
+        Page::cache_tags()
+            .members(user.org_id)
+            .invalidate(&store)
+            .await,
+    );
     Ok((StatusCode::CREATED, Json(user)))
 }
 
@@ -107,8 +114,12 @@ pub(crate) async fn replace(
     Path(id): Path<i64>,
     Valid(profile): Valid<Profile>,
 ) -> Result<Json<User>> {
-    let options = UpdateOptions::new().unwritten_if(Error::is_refusal);
-    let user = User::update_with(&store, id, options, || users.replace(id, &profile)).await?;
+    let user = store
+        .of::<User>()
+        .update(id)
+        .unwritten_if(Error::is_refusal)
+        .run(|| users.replace(id, &profile))
+        .await?;
     Ok(Json(user))
 }
 
@@ -118,9 +129,13 @@ pub(crate) async fn remove(
     State(users): State<Users>,
     Path(id): Path<i64>,
 ) -> Result<StatusCode> {
-    let options = UpdateOptions::new().unwritten_if(Error::is_refusal);
-    let org = User::update_with(&store, id, options, || users.remove(id)).await?;
-    or_later(Page::tags().members(org).invalidate(&store).await);
+    let org = store
+        .of::<User>()
+        .update(id)
+        .unwritten_if(Error::is_refusal)
+        .run(|| users.remove(id))
+        .await?;
+    or_later(Page::cache_tags().members(org).invalidate(&store).await);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -131,9 +146,13 @@ pub(crate) async fn transfer(
     Path(id): Path<i64>,
     Json(transfer): Json<Transfer>,
 ) -> Result<Json<User>> {
-    let tags = [transfer.from, transfer.to].map(|org| Page::tags().members(org));
-    let options = UpdateOptions::new().invalidating(tags);
-    let guard = User::guard_with(&store, id, options).await?;
+    let tags = [transfer.from, transfer.to].map(|org| Page::cache_tags().members(org));
+    let guard = store
+        .of::<User>()
+        .update(id)
+        .invalidating(tags)
+        .guard()
+        .await?;
 
     let mut tx = users.db.begin().await?;
     let moved = match Users::transfer(&mut tx, id, &transfer).await {

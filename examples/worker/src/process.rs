@@ -104,8 +104,10 @@ impl Worker {
             Ok::<_, io::Error>(Model { id, weights })
         };
         let model = Model::get_or_load(&self.store, id, load).await?;
-        let weights = model.map(|model| model.weights).unwrap_or_default();
-        assert_eq!(weights, [id; 4], "the model is the one that was asked for");
+        assert_eq!(
+            model.weights, [id; 4],
+            "the model is the one that was asked for"
+        );
         Ok(())
     }
 

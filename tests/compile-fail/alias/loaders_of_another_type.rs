@@ -15,7 +15,7 @@ async fn find_user(id: u64) -> Result<Option<User>, ()> {
 }
 
 async fn find(store: &Store, email: &str) -> Result<Option<User>, ()> {
-    User::get_or_load_by_email(store, email, || find_user(1), find_user).await
+    User::load_by_email(store, email).run(|| find_user(1), find_user).await
 }
 
 fn main() {}

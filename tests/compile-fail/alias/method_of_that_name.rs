@@ -16,7 +16,7 @@ impl User {
         None
     }
 
-    fn get_or_load_by_name(_: &str) -> Option<Self> {
+    fn load_by_name(_: &str) -> Option<Self> {
         None
     }
 }

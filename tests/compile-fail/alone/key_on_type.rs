@@ -13,7 +13,7 @@ async fn use_it(store: &Store, user: User) -> valkey_runtime::Result<()> {
     let _: Option<User> = User::get(store, 42).await?;
     let _: Vec<Option<User>> = User::get_many(store, [42]).await?;
     let _: bool = store.of::<User>().del(42).await?;
-    let _ = user.key();
+    let _ = valkey_runtime::Keyed::cache_key(&user);
     Ok(())
 }
 

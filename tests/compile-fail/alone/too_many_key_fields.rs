@@ -25,7 +25,7 @@ async fn use_it(store: &Store, user: User) -> valkey_runtime::Result<()> {
     let _: Option<User> = User::get(store, (1, 2, 3, 4, 5, 6, 7)).await?;
     let _: Vec<Option<User>> = User::get_many(store, [(1, 2, 3, 4, 5, 6, 7)]).await?;
     let _: bool = store.of::<User>().del((1, 2, 3, 4, 5, 6, 7)).await?;
-    let _ = user.key();
+    let _ = valkey_runtime::Keyed::cache_key(&user);
     Ok(())
 }
 

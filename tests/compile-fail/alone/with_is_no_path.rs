@@ -17,7 +17,7 @@ async fn use_it(store: &Store, user: User) -> valkey_runtime::Result<()> {
         .of::<User>()
         .del(&std::net::Ipv4Addr::LOCALHOST.into())
         .await?;
-    let _ = user.key();
+    let _ = valkey_runtime::Keyed::cache_key(&user);
     Ok(())
 }
 

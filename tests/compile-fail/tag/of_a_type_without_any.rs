@@ -18,7 +18,7 @@ struct Org {
 async fn clear(store: &Store) -> valkey_runtime::Result<()> {
     let _ = Loaded::value(User { id: 1 }).tags(["a"]);
     let _ = Loaded::value(Org { id: 1 }).tags(["a"]);
-    Org::clear(store).await
+    store.of::<Org>().clear().await
 }
 
 fn main() {}

@@ -11,7 +11,7 @@ struct User {
 }
 
 fn main() {
-    let _ = User::tags().org("42");
-    let _ = User::tags().org(42, 7);
-    let _ = User::tags().team(42);
+    let _ = User::cache_tags().org("42");
+    let _ = User::cache_tags().org(42, 7);
+    let _ = User::cache_tags().team(42);
 }

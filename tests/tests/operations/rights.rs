@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use valkey_runtime::{
-    Cached, Error, ErrorKind, Invalidation, RateLimiter, SetOptions, Store, Ttl, UpdateOptions,
-};
+use valkey_runtime::{Cached, Error, ErrorKind, Invalidation, RateLimiter, SetOptions, Store, Ttl};
 use valkey_tests::Server;
 use valkey_tests::resp::Value;
 
@@ -107,7 +105,7 @@ async fn everything(store: &Store) {
     user(1).set(store).await.unwrap();
     assert_eq!(User::get(store, 1).await.unwrap(), Some(user(1)));
     assert!(User::exists(store, 1).await.unwrap());
-    assert!(User::ttl(store, 1).await.unwrap().is_some());
+    assert!(store.of::<User>().ttl(1).await.unwrap().is_some());
     assert!(User::touch(store, 1).await.unwrap());
     let first = SetOptions::new().if_absent();
     assert!(user(2).set_with(store, first).await.unwrap());
@@ -119,7 +117,7 @@ async fn everything(store: &Store) {
         User::get_many(store, [3, 9]).await.unwrap(),
         [Some(user(3)), None]
     );
-    assert!(User::expire(store, 4).await.unwrap());
+    assert!(store.of::<User>().mark_stale(4).await.unwrap());
     assert_eq!(User::del_many(store, [3, 4]).await.unwrap(), 1);
     let results = store.batch().set(&user(5)).del::<User>(6).send().await;
     results.all().unwrap();
@@ -128,11 +126,11 @@ async fn everything(store: &Store) {
 
     // Loads, stored and found again.
     let loaded = User::get_or_load(store, 20, async || Ok::<_, ()>(user(20))).await;
-    assert_eq!(loaded, Ok(Some(user(20))));
+    assert_eq!(loaded, Ok(user(20)));
     assert_eq!(User::get(store, 20).await.unwrap(), Some(user(20)));
     let absent = User::get_or_load(store, 21, async || Ok::<Option<User>, ()>(None)).await;
     assert_eq!(absent, Ok(None));
-    let known = User::get_or_load(store, 21, async || Err::<User, _>(())).await;
+    let known = User::get_or_load(store, 21, async || Err::<Option<User>, _>(())).await;
     assert_eq!(known, Ok(None));
     let many = User::get_or_load_many(store, [22, 23], async |ids: Vec<u64>| {
         Ok::<_, ()>(ids.into_iter().map(|id| (id, user(id))).collect::<Vec<_>>())
@@ -154,14 +152,12 @@ async fn everything(store: &Store) {
     User::get_or_load(store, 24, async || Ok::<_, ()>(user(24)))
         .await
         .unwrap();
-    assert!(User::expire(store, 24).await.unwrap());
+    assert!(store.of::<User>().mark_stale(24).await.unwrap());
     let served = User::get_or_load(store, 24, async || Err::<User, _>(())).await;
-    assert_eq!(served, Ok(Some(user(24))));
+    assert_eq!(served, Ok(user(24)));
 
     // By another field.
-    let by_email = User::get_or_load_by_email(
-        store,
-        "20@example.org",
+    let by_email = User::load_by_email(store, "20@example.org").run(
         async || Ok::<_, ()>(Some(20)),
         async |id| Ok(Some(user(id))),
     );
@@ -178,7 +174,7 @@ async fn everything(store: &Store) {
         .await
         .unwrap();
     assert_eq!(User::get(store, 25).await.unwrap(), Some(user(25)));
-    let guard = User::guard(store, 25).await.unwrap();
+    let guard = store.of::<User>().update(25).guard().await.unwrap();
     assert!(guard.is_placed() && guard.still_held().await.unwrap());
     assert!(guard.release().await.unwrap());
 
@@ -190,15 +186,18 @@ async fn everything(store: &Store) {
     store.invalidate_tag("org:7").await.unwrap();
     assert_eq!(Doc::get(store, 1).await.unwrap(), None);
     load().await.unwrap();
-    let options = UpdateOptions::new().invalidating([Doc::tags().org(7)]);
-    Doc::update_with(store, 2, options, async || Ok::<_, ()>(()))
+    store
+        .of::<Doc>()
+        .update(2)
+        .invalidating([Doc::cache_tags().org(7)])
+        .run(async || Ok::<_, ()>(()))
         .await
         .unwrap();
     assert_eq!(Doc::get(store, 1).await.unwrap(), None);
     load().await.unwrap();
     assert!(Doc::touch(store, 1).await.unwrap());
     doc.set(store).await.unwrap();
-    Doc::clear(store).await.unwrap();
+    store.of::<Doc>().clear().await.unwrap();
     assert_eq!(Doc::get(store, 1).await.unwrap(), None);
 
     // Limits.
@@ -214,10 +213,10 @@ async fn everything(store: &Store) {
     limiter.reset(store, "x").await.unwrap();
 
     // All there are.
-    assert!(User::count(store).await.unwrap() > 0);
-    let scanned: Vec<_> = User::scan(store).try_collect().await.unwrap();
+    assert!(store.of::<User>().count().await.unwrap() > 0);
+    let scanned: Vec<_> = store.of::<User>().scan().try_collect().await.unwrap();
     assert!(!scanned.is_empty());
-    assert!(User::purge(store).await.unwrap() > 0);
+    assert!(store.of::<User>().purge().await.unwrap() > 0);
     assert_eq!(store.undelivered(), 0);
     assert_eq!(store.stats().errors_total(), 0, "{}", store.stats());
     assert_eq!(store.stats().unguarded_writes(), 0);
@@ -340,7 +339,7 @@ async fn without_time_every_script_fails_as_denied_and_says_so_once() {
     user(1).set(&store).await.unwrap();
     assert_eq!(User::get(&store, 1).await.unwrap(), Some(user(1)));
     is_denied(&User::del(&store, 1).await.unwrap_err(), "time");
-    is_denied(&User::expire(&store, 1).await.unwrap_err(), "time");
+    is_denied(&store.of::<User>().mark_stale(1).await.unwrap_err(), "time");
     is_denied(&store.invalidate_tag("x").await.unwrap_err(), "time");
     let limiter = RateLimiter::builder("api").quota(1, Duration::from_secs(60));
     let decision = limiter.build().unwrap().check(&store, "x").await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, ManualClock, Store, UpdateOptions, UpdateReport};
+use valkey_runtime::{Cached, ManualClock, Store, UpdateReport};
 
 use crate::log::Log;
 
@@ -90,10 +90,14 @@ async fn a_call_is_told_whether_its_write_was_guarded_and_its_end_confirmed() {
     let (store, _) = memory().await;
     let report = UpdateReport::new();
     let told = || (report.was_guarded(), report.is_confirmed());
-    let options = || UpdateOptions::new().report(&report);
     assert_eq!(told(), (false, false));
-    let update =
-        |write: Result<(), ()>| User::update_with(&store, 1, options(), async move || write);
+    let update = |write: Result<(), ()>| {
+        store
+            .of::<User>()
+            .update(1)
+            .report(&report)
+            .run(async move || write)
+    };
 
     update(Ok(())).await.unwrap();
     assert_eq!(told(), (true, true));
@@ -110,7 +114,11 @@ async fn a_call_is_told_whether_its_write_was_guarded_and_its_end_confirmed() {
         store.faults().recover();
         Ok::<_, ()>(())
     };
-    User::update_with(&store, 2, options(), write)
+    store
+        .of::<User>()
+        .update(2)
+        .report(&report)
+        .run(write)
         .await
         .unwrap();
     assert_eq!(told(), (false, true));
@@ -119,7 +127,11 @@ async fn a_call_is_told_whether_its_write_was_guarded_and_its_end_confirmed() {
         store.faults().take_down();
         Ok::<_, ()>(())
     };
-    User::write_through_with(&store, &User { id: 3 }, options(), write)
+    store
+        .of::<User>()
+        .write_through(&User { id: 3 })
+        .report(&report)
+        .run(write)
         .await
         .unwrap();
     assert_eq!(told(), (true, false));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Store, UpdateError, UpdateOptions};
+use valkey_runtime::{Cached, Store, UpdateError};
 
 use crate::history::{Floor, History, Process, Read, Register, Why};
 
@@ -244,7 +244,7 @@ impl World {
             let version = self.load(register, rng).await?;
             Ok::<_, Unavailable>(Account { id, version })
         };
-        if let Ok(Some(account)) = Account::get_or_load(store, id, load).await {
+        if let Ok(account) = Account::get_or_load(store, id, load).await {
             let given = account.version;
             self.given(Read { given, ..read });
         }
@@ -317,7 +317,7 @@ impl World {
             let shelf = id % SHELVES;
             Ok::<_, Unavailable>(Item { id, shelf, version })
         };
-        if let Ok(Some(item)) = Item::get_or_load(&self.stores[process], id, load).await {
+        if let Ok(item) = Item::get_or_load(&self.stores[process], id, load).await {
             let given = item.version;
             self.given(Read { given, ..read });
         }
@@ -365,7 +365,12 @@ impl World {
     /// Whether its guard was there until the end is told by `release`.
     async fn guard_account(&self, process: Process, id: u64, rng: &mut Rng) {
         let register = Register::Account(id);
-        let Ok(guard) = Account::guard(&self.stores[process], id).await else {
+        let Ok(guard) = self.stores[process]
+            .of::<Account>()
+            .update(id)
+            .guard()
+            .await
+        else {
             return self.failed();
         };
         pause(rng).await;
@@ -428,9 +433,11 @@ impl World {
             version: before + 1,
         };
         // Who comes second has written nothing.
-        let options = UpdateOptions::new().unwritten_if(|_: &()| true);
-        let written =
-            Account::write_through_with(&self.stores[process], &account, options, async || {
+        let written = self.stores[process]
+            .of::<Account>()
+            .write_through(&account)
+            .unwritten_if(|_: &()| true)
+            .run(async || {
                 pause(rng).await;
                 let written =
                     self.row(register)
@@ -465,7 +472,7 @@ impl World {
     async fn write_shelf(&self, process: Process, rng: &mut Rng) {
         let shelf = rng.u64(0..SHELVES);
         let (store, register) = (&self.stores[process], Register::Shelf(shelf));
-        let tag = Item::tags().shelf(shelf);
+        let tag = Item::cache_tags().shelf(shelf);
         match rng.u8(0..4) {
             0..2 => {
                 let version = self.commit(register);
@@ -479,20 +486,23 @@ impl World {
                 }
             }
             2 => {
-                let options = UpdateOptions::new().invalidating([tag]);
                 let id = shelf + SHELVES * rng.u64(0..ITEMS / SHELVES);
-                let written = Item::update_with(store, id, options, async || {
-                    pause(rng).await;
-                    let version = self.committed(register);
-                    pause(rng).await;
-                    Ok::<_, ()>(version)
-                });
+                let written = store
+                    .of::<Item>()
+                    .update(id)
+                    .invalidating([tag])
+                    .run(async || {
+                        pause(rng).await;
+                        let version = self.committed(register);
+                        pause(rng).await;
+                        Ok::<_, ()>(version)
+                    });
                 let version = written.await.unwrap();
                 self.ended(process, register, version, Why::End);
             }
             _ => {
                 let version = self.commit(register);
-                match Item::clear(store).await {
+                match store.of::<Item>().clear().await {
                     Ok(()) => self.raise(register, version, None, Why::Tag),
                     Err(_) => {
                         self.failed();

@@ -121,13 +121,17 @@ impl Users {
 
     async fn by_email(&self, store: &Store, email: &str) -> Option<User> {
         let find = || self.find(|user| user.email == email);
-        let found = User::get_or_load_by_email(store, email, find, |id| self.load(id)).await;
+        let found = User::load_by_email(store, email)
+            .run(find, |id| self.load(id))
+            .await;
         found.unwrap()
     }
 
     async fn by_nick(&self, store: &Store, nick: &str) -> Option<User> {
         let find = || self.find(|user| user.nick.as_deref().map(lower) == Some(lower(nick)));
-        let found = User::get_or_load_by_nick(store, nick, find, |id| self.load(id)).await;
+        let found = User::load_by_nick(store, nick)
+            .run(find, |id| self.load(id))
+            .await;
         found.unwrap()
     }
 
@@ -222,11 +226,11 @@ async fn types_share_no_alias(on: On) {
         assert_eq!((&name, team), (&member.name, member.team));
         Ok::<_, ()>(member.clone())
     };
-    let found = Member::get_or_load_by_email(&store, &ada.email, key, load);
+    let found = Member::load_by_email(&store, &ada.email).run(key, load);
     assert_eq!(found.await, Ok(Some(member.clone())));
     assert_eq!(by_email().await, Some(member.clone()));
     assert_eq!(by_number().await, None, "it is another alias");
-    let found = Member::get_or_load_by_number(&store, 1, key, load);
+    let found = Member::load_by_number(&store, 1).run(key, load);
     assert_eq!(found.await, Ok(Some(member.clone())));
     assert_eq!(by_number().await, Some(member));
     assert_eq!(cached(&store, &ada.email).await, Some(ada));
@@ -314,7 +318,9 @@ async fn a_second_look_up_is_final(on: On) {
     let other = "ADA@example.org";
     let found = async || {
         let find = || users.find(|user| user.email.eq_ignore_ascii_case(other));
-        User::get_or_load_by_email(&store, other, find, |id| users.load(id)).await
+        User::load_by_email(&store, other)
+            .run(find, |id| users.load(id))
+            .await
     };
     assert_eq!((found().await, users.take()), (Ok(None), (2, 0)));
     // What the second one found was stored as by any other.
@@ -349,7 +355,7 @@ async fn nothing_is_found_by_none(on: On) {
     // Even if someone says that this is the one.
     for nick in ["", "None", "null"] {
         let find = async || Ok(Some(1));
-        let found = User::get_or_load_by_nick(&store, nick, find, |id| users.load(id));
+        let found = User::load_by_nick(&store, nick).run(find, |id| users.load(id));
         assert_eq!(found.await, Ok(None));
         assert_eq!(User::get_by_nick(&store, nick).await.unwrap(), None);
     }
@@ -462,12 +468,14 @@ async fn who_comes_after_a_write_is_not_told_that_there_is_nothing(on: On) {
 async fn errors_are_those_of_the_look_up_and_of_the_load(on: On) {
     let (store, users) = (on.store("alias-errors").await, Users::of([]));
     let find = async || Err("no index");
-    let found = User::get_or_load_by_email(&store, "ada@example.org", find, |id| users.load(id));
+    let found = User::load_by_email(&store, "ada@example.org").run(find, |id| users.load(id));
     assert_eq!(found.await, Err("no index"));
     let load = async |_| Err::<Option<User>, _>("no table");
     let found = async || {
         let find = async || Ok(Some(1));
-        User::get_or_load_by_email(&store, "ada@example.org", find, load).await
+        User::load_by_email(&store, "ada@example.org")
+            .run(find, load)
+            .await
     };
     assert_eq!(found().await, Err("no table"));
     assert_eq!(found().await, Err("no table"));

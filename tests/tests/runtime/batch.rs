@@ -125,35 +125,41 @@ async fn items_of_several_types_are_carried_out(on: On) {
     ] {
         assert_eq!(name(&store, id).await.as_deref(), expected, "{id}");
     }
-    let Some(Ttl::After(left)) = User::ttl(&store, 5).await.unwrap() else {
+    let Some(Ttl::After(left)) = store.of::<User>().ttl(5).await.unwrap() else {
         panic!("it has a TTL");
     };
     assert!(left > Duration::from_secs(3000), "{left:?}");
 
     let org = SetOptions::new().if_present().ttl(Duration::from_secs(60));
     let mut batch = store.batch();
-    batch.del::<User>(1).del::<Org>((7, "us")).expire::<User>(2);
+    batch
+        .del::<User>(1)
+        .del::<Org>((7, "us"))
+        .mark_stale::<User>(2);
     batch.set_at_with::<Org>((7, "eu"), &Org { seats: 6 }, org);
     let answers = batch.send().await.all().unwrap();
     assert_eq!(answers, [true, false, true, true]);
     assert_eq!((name(&store, 1).await, name(&store, 2).await), (None, None));
     let seats = Org::get(&store, (7, "eu")).await.unwrap();
     assert_eq!(seats, Some(Org { seats: 6 }));
-    assert_ne!(Org::ttl(&store, (7, "eu")).await.unwrap(), Some(Ttl::Never));
+    assert_ne!(
+        store.of::<Org>().ttl((7, "eu")).await.unwrap(),
+        Some(Ttl::Never)
+    );
 }
 
-/// The policies of the types hold: one keeps a value after `expire`, one a guard after a deletion.
+/// The policies of the types hold: one keeps a value after `mark_stale`, one a guard after a deletion.
 async fn a_value_that_is_to_be_served_stale_is_kept_by_expire(on: On) {
     let store = on.store("batch-policies").await;
     let mut batch = store.batch();
     batch.set(&Kept { id: 1 }).set(&Held { id: 1 });
     batch.send().await.all().unwrap();
     let mut batch = store.batch();
-    batch.expire::<Kept>(1).del::<Held>(1);
+    batch.mark_stale::<Kept>(1).del::<Held>(1);
     assert_eq!(batch.send().await.all().unwrap(), [true, true]);
     let fails = async || Err::<Kept, _>("no database");
     let kept = Kept::get_or_load(&store, 1, fails).await;
-    assert_eq!(kept, Ok(Some(Kept { id: 1 })));
+    assert_eq!(kept, Ok(Kept { id: 1 }));
     let loads = async || Ok::<_, ()>(Held { id: 1 });
     Held::get_or_load(&store, 1, loads).await.unwrap();
     assert_eq!(Held::get(&store, 1).await.unwrap(), None, "it is guarded");
@@ -193,7 +199,7 @@ async fn a_tag_is_invalidated_with_the_rest(on: On) {
     batch.set(&user(1, "Ada")).invalidate_tag("team:1");
     batch.del::<User>(2).set(&member(11));
     batch
-        .invalidate_tag(Member::tags().team(2))
+        .invalidate_tag(Member::cache_tags().team(2))
         .set(&member(31));
     let answers = batch.send().await.all().unwrap();
     assert_eq!(answers, [true, true, false, true, true, true]);
@@ -379,7 +385,7 @@ async fn it_is_sent_in_one_round_trip() {
     let mut batch = store.batch();
     for id in 0..50 {
         batch.set(&user(id, "Ada")).del::<Org>((7, "eu"));
-        batch.expire::<Kept>(id);
+        batch.mark_stale::<Kept>(id);
     }
     let errors = kinds(batch.send().await);
     assert_eq!(errors, vec![Err(ErrorKind::Timeout); 150]);
@@ -468,7 +474,10 @@ async fn what_was_not_delivered_is_deleted_later() {
     batch.send().await.all().unwrap();
     proxy.refuse();
     proxy.cut();
-    batch.set(&user(1, "Alan")).del::<User>(2).expire::<User>(3);
+    batch
+        .set(&user(1, "Alan"))
+        .del::<User>(2)
+        .mark_stale::<User>(3);
     batch.invalidate_tag("team:1").set(&member(11));
     let lost = kinds(batch.send().await);
     assert_eq!(lost, [Err(ErrorKind::Connection); 5]);

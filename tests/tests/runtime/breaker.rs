@@ -477,7 +477,7 @@ async fn a_key_whose_deletion_waits_is_a_miss_that_asks_nothing() {
     assert_eq!(get(&store).await.unwrap(), None);
     assert_eq!(User::get_many(&store, [1, 1]).await.unwrap(), [None, None]);
     assert!(!User::exists(&store, 1).await.unwrap());
-    assert_eq!(User::ttl(&store, 1).await.unwrap(), None::<Ttl>);
+    assert_eq!(store.of::<User>().ttl(1).await.unwrap(), None::<Ttl>);
     assert!(!User::touch(&store, 1).await.unwrap());
     let if_present = SetOptions::new().if_present();
     assert!(!user(1, 9).set_with(&store, if_present).await.unwrap());
@@ -515,7 +515,7 @@ async fn a_stale_value_whose_deletion_waits_is_not_served() {
     let server = Reluctant::holding(b"\xcf\0\0\0\0\0\0\0\0\xcf\0\0\0\0\0\0\0\0");
     let store = server.store().await;
     let fails = async || Kept::get_or_load(&store, 1, async || Err::<Kept, _>("no database")).await;
-    assert_eq!(fails().await, Ok(Some(Kept { id: 1, row: 1 })));
+    assert_eq!(fails().await, Ok(Kept { id: 1, row: 1 }));
     Kept::del(&store, 1).await.unwrap_err();
     assert_eq!(fails().await, Err("no database"));
     server.take(&store).await;
@@ -555,8 +555,8 @@ async fn what_is_dropped_half_way_is_kept() {
     let store = connect(&proxy.url()).await;
     let soon = Duration::from_millis(20);
     user(3, 1).set(&store).await.unwrap();
-    let guard = User::guard(&store, 4).await.unwrap();
-    let held = User::guard(&store, 5).await.unwrap();
+    let guard = store.of::<User>().update(4).guard().await.unwrap();
+    let held = store.of::<User>().update(5).guard().await.unwrap();
     proxy.stall();
     let del = tokio::time::timeout(soon, User::del(&store, 1));
     let set = tokio::time::timeout(soon, async { user(2, 1).set(&store).await });

@@ -66,7 +66,7 @@ suite! { crate::close => nothing_is_left after_it_every_verb_fails }
 async fn nothing_is_left(on: On) {
     let store = on.store("close-nothing-left").await;
     User { id: 1 }.set(&store).await.unwrap();
-    let guard = User::guard(&store, 2).await.unwrap();
+    let guard = store.of::<User>().update(2).guard().await.unwrap();
     assert!(guard.is_placed());
     assert_eq!(store.stats().background_running(), 1, "it is renewed");
     assert!(tasks() > 0);
@@ -89,10 +89,10 @@ async fn after_it_every_verb_fails(on: On) {
     store.clone().close().await;
 
     assert_closed(User::get(&store, 1).await);
-    assert_closed(User::get_entry(&store, 1).await);
+    assert_closed(store.of::<User>().get_entry(1).await);
     assert_closed(User::get_many(&store, [1, 2]).await);
     assert_closed(User::exists(&store, 1).await);
-    assert_closed(User::ttl(&store, 1).await);
+    assert_closed(store.of::<User>().ttl(1).await);
     assert_closed(User::touch(&store, 1).await);
     assert_closed(User { id: 1 }.set(&store).await);
     let if_absent = SetOptions::new().if_absent();

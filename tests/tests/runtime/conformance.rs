@@ -102,7 +102,7 @@ async fn what_is_not_there_is_a_miss(on: On) {
     let store = on.store("not-there").await;
     assert_eq!(User::get(&store, 42).await.unwrap(), None);
     assert!(!User::exists(&store, 42).await.unwrap());
-    assert_eq!(User::ttl(&store, 42).await.unwrap(), None);
+    assert_eq!(store.of::<User>().ttl(42).await.unwrap(), None);
     assert!(!User::touch(&store, 42).await.unwrap());
 }
 
@@ -173,26 +173,26 @@ fn about(ttl: Option<Ttl>, seconds: u64) -> bool {
 async fn a_life_can_be_asked_for_and_begun_anew(on: On) {
     let store = on.store("life").await;
     user(1).set(&store).await.unwrap();
-    assert!(about(User::ttl(&store, 1).await.unwrap(), 300));
+    assert!(about(store.of::<User>().ttl(1).await.unwrap(), 300));
 
     user(1)
         .set_with(&store, SetOptions::new().ttl(Duration::from_secs(60)))
         .await
         .unwrap();
-    assert!(about(User::ttl(&store, 1).await.unwrap(), 60));
+    assert!(about(store.of::<User>().ttl(1).await.unwrap(), 60));
     assert!(User::touch(&store, 1).await.unwrap());
-    assert!(about(User::ttl(&store, 1).await.unwrap(), 300));
+    assert!(about(store.of::<User>().ttl(1).await.unwrap(), 300));
 
     user(1)
         .set_with(&store, SetOptions::new().ttl(Ttl::Never))
         .await
         .unwrap();
-    assert_eq!(User::ttl(&store, 1).await.unwrap(), Some(Ttl::Never));
+    assert_eq!(store.of::<User>().ttl(1).await.unwrap(), Some(Ttl::Never));
     user(1)
         .set_with(&store, SetOptions::new().ttl(Ttl::Never).if_present())
         .await
         .unwrap();
-    assert_eq!(User::ttl(&store, 1).await.unwrap(), Some(Ttl::Never));
+    assert_eq!(store.of::<User>().ttl(1).await.unwrap(), Some(Ttl::Never));
 
     let error = user(1)
         .set_with(&store, SetOptions::new().ttl(Duration::ZERO))
@@ -316,8 +316,9 @@ async fn keys_of_every_shape(on: On) {
         Some(&page)
     );
     assert!(
-        !page
-            .set_at_with(&store, "/über?x=1", SetOptions::new().if_absent())
+        !store
+            .of::<Page>()
+            .set_at_with("/über?x=1", &page, SetOptions::new().if_absent())
             .await
             .unwrap()
     );
@@ -339,7 +340,7 @@ async fn an_older_version_is_a_miss_and_is_replaced(on: On) {
     .unwrap();
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
     assert!(!User::exists(&store, 1).await.unwrap());
-    assert_eq!(User::ttl(&store, 1).await.unwrap(), None);
+    assert_eq!(store.of::<User>().ttl(1).await.unwrap(), None);
     assert!(!User::touch(&store, 1).await.unwrap());
     assert!(
         !user(1)
@@ -606,13 +607,13 @@ async fn an_environment_variable_overrides_the_ttl_of_a_type() {
         let store = tuned(said).await;
         Tuned { id: 1 }.set(&store).await.unwrap();
         assert!(
-            about(Tuned::ttl(&store, 1).await.unwrap(), seconds),
+            about(store.of::<Tuned>().ttl(1).await.unwrap(), seconds),
             "{said:?}"
         );
     }
     let store = tuned(Some("never")).await;
     Tuned { id: 1 }.set(&store).await.unwrap();
-    assert_eq!(Tuned::ttl(&store, 1).await.unwrap(), Some(Ttl::Never));
+    assert_eq!(store.of::<Tuned>().ttl(1).await.unwrap(), Some(Ttl::Never));
 }
 
 #[tokio::test]
@@ -624,7 +625,7 @@ async fn a_malformed_variable_shows_at_the_first_use_of_its_type() {
             Tuned::exists(&store, 1).await.unwrap_err(),
             Tuned { id: 1 }.set(&store).await.unwrap_err(),
             Tuned::get_many(&store, [1]).await.unwrap_err(),
-            Tuned::ttl(&store, 1).await.unwrap_err(),
+            store.of::<Tuned>().ttl(1).await.unwrap_err(),
             Tuned::touch(&store, 1).await.unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Config);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Loaded, Source, Stale, Store, UpdateOptions};
+use valkey_runtime::{Cached, Loaded, Source, Stale, Store};
 use valkey_tests::Server;
 
 use crate::database::{Database, PATIENCE, User, all_given, settle, until, user};
@@ -104,8 +104,14 @@ async fn a_hit_of_a_type_with_everything_costs_one_round_trip() {
     let (relay, store) = counted("count-everything").await;
     let load = async || {
         let load = |_| async { Ok::<_, ()>(Everything { id: 1, row: 7 }) };
-        let entry = Everything::get_or_refresh_entry(&store, 1, load).await;
-        entry.unwrap().unwrap().source()
+        let entry = store
+            .of::<Everything>()
+            .load(1)
+            .in_background()
+            .entry()
+            .revalidate(load)
+            .await;
+        entry.unwrap().source()
     };
     assert_eq!(load().await, Source::Loaded);
     assert_eq!(
@@ -117,12 +123,12 @@ async fn a_hit_of_a_type_with_everything_costs_one_round_trip() {
     assert_eq!(relay.take(), counts([("read", 2)]));
     assert_eq!(store.stats().background_running(), 0);
     // Where it is stale, and unchanged.
-    assert!(Everything::expire(&store, 1).await.unwrap());
-    assert_eq!(relay.take(), counts([("expire", 1)]));
+    assert!(store.of::<Everything>().mark_stale(1).await.unwrap());
+    assert_eq!(relay.take(), counts([("mark_stale", 1)]));
     let unchanged = async |stale: Option<Stale<Everything>>| {
         Ok::<_, ()>(stale.map_or_else(Loaded::absent, Stale::unchanged))
     };
-    let found = Everything::get_or_revalidate(&store, 1, unchanged).await;
+    let found = store.of::<Everything>().load(1).revalidate(unchanged).await;
     assert!(found.unwrap().is_some());
     let three = counts([("read", 1), ("claim", 1), ("confirm", 1)]);
     assert_eq!(relay.take(), three);
@@ -231,8 +237,11 @@ async fn tags_cost_a_hit_nothing_or_one_round_trip() {
 
     store.invalidate_tag("a:7").await.unwrap();
     assert_eq!(relay.take(), counts([("advance", 1), ("raise", 1)]));
-    let options = UpdateOptions::new().invalidating(["a:9"]);
-    let updated = FiveTags::update_with(&store, 3, options, async || Ok::<_, ()>(()));
+    let updated = store
+        .of::<FiveTags>()
+        .update(3)
+        .invalidating(["a:9"])
+        .run(async || Ok::<_, ()>(()));
     updated.await.unwrap();
     let guarded = [("enter", 2), ("advance", 2), ("leave", 2)];
     assert_eq!(relay.take(), counts(guarded));
@@ -252,7 +261,7 @@ async fn a_value_is_found_by_an_alias_in_two_round_trips() {
     let load = async |row: u32, now: u32, found: Option<u64>| {
         let find = async || Ok::<_, ()>(found);
         let load = async |id| Ok(Some(ByRow { id, row: now }));
-        let found = ByRow::get_or_load_by_row(&store, row, find, load).await;
+        let found = ByRow::load_by_row(&store, row).run(find, load).await;
         found.unwrap().map(|found| found.row)
     };
     assert_eq!(load(7, 7, Some(1)).await, Some(7));
@@ -280,9 +289,9 @@ async fn a_batch_costs_a_command_an_item() {
     let (relay, store) = counted("count-batch").await;
     let mut batch = store.batch();
     batch.set(&user(7)).set(&User { id: 2, row: 7 });
-    batch.del::<User>(3).del::<Limited>(3).expire::<User>(4);
+    batch.del::<User>(3).del::<Limited>(3).mark_stale::<User>(4);
     assert_eq!(batch.send().await.all().unwrap().len(), 5);
-    let sent = counts([("set", 2), ("delete", 2), ("expire", 1)]);
+    let sent = counts([("set", 2), ("delete", 2), ("mark_stale", 1)]);
     assert_eq!(relay.take(), sent);
     assert!(store.batch().send().await.is_empty());
     assert_eq!(relay.take(), counts([]));
@@ -320,7 +329,7 @@ async fn a_guarded_write_costs_two_round_trips() {
 
 async fn a_load_of_a_guarded_key_costs_one_round_trip() {
     let (relay, store) = counted("count-guarded").await;
-    let guard = User::guard(&store, 1).await.unwrap();
+    let guard = store.of::<User>().update(1).guard().await.unwrap();
     relay.take();
     load(&store, 1, Ok(Some(7))).await.unwrap();
     assert_eq!(relay.take(), counts([("read", 1)]));
@@ -408,7 +417,7 @@ async fn a_server_that_is_dead_is_no_herd_on_the_database() {
 async fn a_key_that_is_guarded_is_no_herd_on_the_database() {
     let store = open(&BEHIND.url(), "count-guard").await;
     let other = open(&BEHIND.url(), "count-guard").await;
-    let guard = User::guard(&other, 1).await.unwrap();
+    let guard = other.of::<User>().update(1).guard().await.unwrap();
     let database = Database::closed(7);
     let first = database.calls(&store, TASKS / 2);
     database.begun(1).await;

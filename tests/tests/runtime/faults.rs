@@ -80,7 +80,7 @@ async fn a_server_that_is_not_there() {
     }
     for error in [
         fails(User::get_many(&store, [1])).await,
-        fails(User::ttl(&store, 1)).await,
+        fails(store.of::<User>().ttl(1)).await,
         fails(store.ping()).await,
         fails(ada(1).set(&store)).await,
         fails(User::set_many(&store, &[ada(1)])).await,
@@ -502,7 +502,7 @@ async fn what_a_server_says_has_a_kind() {
         for error in [
             fails(User::get(&store, 1)).await,
             fails(User::exists(&store, 1)).await,
-            fails(User::ttl(&store, 1)).await,
+            fails(store.of::<User>().ttl(1)).await,
             fails(ada(1).set_with(&store, SetOptions::new().if_absent())).await,
             fails(ada(1).set(&store)).await,
             fails(User::del(&store, 1)).await,

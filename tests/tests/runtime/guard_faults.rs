@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use valkey_runtime::testing::{Fault, Request};
-use valkey_runtime::{Cached, ErrorKind, RateLimiter, Store, Tag, UpdateError, UpdateOptions};
+use valkey_runtime::{Cached, ErrorKind, RateLimiter, Store, Tag, UpdateError};
 use valkey_tests::resp::Value;
 
 use crate::database::until;
@@ -91,10 +91,6 @@ async fn given(store: &Store, row: u32) -> u32 {
     given.unwrap().unwrap().row
 }
 
-fn invalidating(tag: &str) -> UpdateOptions {
-    UpdateOptions::new().invalidating([tag])
-}
-
 /// The guard is lost during the write, and another process stores the row that it still finds.
 async fn a_write_whose_clock_is_not_advanced_ends_the_guard_of_its_key(on: On) {
     let (store, other) = two(on, "ends").await;
@@ -105,10 +101,23 @@ async fn a_write_whose_clock_is_not_advanced_ends_the_guard_of_its_key(on: On) {
             store.faults().fail_all(clock_stands());
             Ok::<_, ()>(())
         };
-        let options = invalidating("x");
         let written = match through {
-            false => Page::update_with(&store, 1, options, write).await,
-            true => Page::write_through_with(&store, &page(1, 2), options, write).await,
+            false => {
+                store
+                    .of::<Page>()
+                    .update(1)
+                    .invalidating(["x"])
+                    .run(write)
+                    .await
+            }
+            true => {
+                store
+                    .of::<Page>()
+                    .write_through(&page(1, 2))
+                    .invalidating(["x"])
+                    .run(write)
+                    .await
+            }
         };
         assert!(written.is_ok(), "through: {through}");
         assert_eq!(
@@ -135,7 +144,11 @@ async fn what_is_written_through_is_stored_though_the_clock_is_not_advanced(on: 
         store.faults().fail_all(clock_stands());
         Ok::<_, ()>(())
     };
-    let written = Page::write_through_with(&store, &page(1, 2), invalidating("x"), write);
+    let written = store
+        .of::<Page>()
+        .write_through(&page(1, 2))
+        .invalidating(["x"])
+        .run(write);
     written.await.unwrap();
     assert_eq!(Page::get(&other, 1).await.unwrap(), Some(page(1, 2)));
     assert_eq!(store.undelivered(), 1, "the tag's");
@@ -193,10 +206,23 @@ async fn an_end_that_is_dropped_half_way_leaves_deletions_of_all_its_keys(on: On
                     tell.send(held).unwrap();
                     Ok::<_, ()>(())
                 };
-                let options = invalidating("x");
                 match through {
-                    false => Page::update_with(&store, 1, options, write).await,
-                    true => Page::write_through_with(&store, &page(1, 2), options, write).await,
+                    false => {
+                        store
+                            .of::<Page>()
+                            .update(1)
+                            .invalidating(["x"])
+                            .run(write)
+                            .await
+                    }
+                    true => {
+                        store
+                            .of::<Page>()
+                            .write_through(&page(1, 2))
+                            .invalidating(["x"])
+                            .run(write)
+                            .await
+                    }
                 }
             }
         });
@@ -225,7 +251,11 @@ async fn an_end_that_is_dropped_half_way_leaves_deletions_of_all_its_keys(on: On
 async fn tags_whose_clock_was_not_advanced_are_not_guarded(on: On) {
     let (store, _) = two(on, "unguarded").await;
     store.faults().fail_all(clock_stands());
-    let guard = Page::guard_with(&store, 1, invalidating("x"))
+    let guard = store
+        .of::<Page>()
+        .update(1)
+        .invalidating(["x"])
+        .guard()
         .await
         .unwrap();
     assert!(!guard.is_placed());
@@ -233,7 +263,11 @@ async fn tags_whose_clock_was_not_advanced_are_not_guarded(on: On) {
     assert!(guard.release().await.is_err(), "the clock stands still");
     delivered(&store).await;
 
-    let guard = Page::guard_with(&store, 1, invalidating("x"))
+    let guard = store
+        .of::<Page>()
+        .update(1)
+        .invalidating(["x"])
+        .guard()
         .await
         .unwrap();
     assert!(guard.is_placed());
@@ -246,7 +280,7 @@ async fn a_guard_that_was_not_placed_is_made_up_for_when_it_is_dropped(on: On) {
     let (store, other) = two(on, "unplaced").await;
     let unplaced = Fault::error(ErrorKind::Timeout).on(Request::Guard);
     store.faults().fail_next(unplaced);
-    let guard = Page::guard(&store, 1).await.unwrap();
+    let guard = store.of::<Page>().update(1).guard().await.unwrap();
     assert!(!guard.is_placed());
     assert_eq!(store.undelivered(), 1);
     until("it is delivered", async || store.undelivered() == 0).await;
@@ -257,11 +291,11 @@ async fn a_guard_that_was_not_placed_is_made_up_for_when_it_is_dropped(on: On) {
     assert_eq!(Page::get(&other, 1).await.unwrap(), None);
 
     // One that was placed runs out, and one that was ended is over.
-    let guard = Page::guard(&store, 1).await.unwrap();
+    let guard = store.of::<Page>().update(1).guard().await.unwrap();
     assert!(guard.is_placed());
     drop(guard);
     assert_eq!(store.undelivered(), 0);
-    let guard = Page::guard(&store, 2).await.unwrap();
+    let guard = store.of::<Page>().update(2).guard().await.unwrap();
     assert!(guard.release().await.unwrap());
     assert_eq!(store.undelivered(), 0);
 }
@@ -276,9 +310,14 @@ async fn a_strict_write_that_is_refused_leaves_nothing(on: On) {
         };
         let fault = Fault::error(ErrorKind::Timeout).on(request);
         store.faults().fail_next(fault.at(fails));
-        let options = invalidating("x").strict();
         let never = async || -> Result<(), ()> { panic!("it is refused") };
-        let refused = Page::update_with(&store, 1, options, never).await;
+        let refused = store
+            .of::<Page>()
+            .update(1)
+            .invalidating(["x"])
+            .strict()
+            .run(never)
+            .await;
         let Err(UpdateError::Refused(error)) = refused else {
             panic!("{fails}: {refused:?}")
         };
@@ -303,7 +342,7 @@ async fn a_strict_write_that_is_refused_leaves_nothing(on: On) {
 
 async fn a_guard_says_whether_it_is_held(on: On) {
     let (store, other) = two(on, "held").await;
-    let guard = Page::guard(&store, 1).await.unwrap();
+    let guard = store.of::<Page>().update(1).guard().await.unwrap();
     assert!(guard.still_held().await.unwrap());
     let away = Fault::error(ErrorKind::Connection).on(Request::Guard);
     store.faults().fail_next(away);
@@ -316,7 +355,11 @@ async fn a_guard_says_whether_it_is_held(on: On) {
     assert_eq!(Page::get(&other, 1).await.unwrap(), None, "it is deleted");
 
     // All of it is, or it is not.
-    let guard = Page::guard_with(&store, 1, invalidating("x"))
+    let guard = store
+        .of::<Page>()
+        .update(1)
+        .invalidating(["x"])
+        .guard()
         .await
         .unwrap();
     page(1, 1).set(&other).await.unwrap();
@@ -324,7 +367,7 @@ async fn a_guard_says_whether_it_is_held(on: On) {
     assert!(!guard.abandon().await.unwrap());
     let unplaced = Fault::error(ErrorKind::Timeout).on(Request::Guard);
     store.faults().fail_next(unplaced);
-    let guard = Page::guard(&store, 3).await.unwrap();
+    let guard = store.of::<Page>().update(3).guard().await.unwrap();
     assert!(!guard.still_held().await.unwrap(), "it never was");
     assert!(!guard.release().await.unwrap());
 }
@@ -332,7 +375,11 @@ async fn a_guard_says_whether_it_is_held(on: On) {
 /// Its end is not confirmed: the key's deletion is kept, and so are those of the tags.
 async fn a_guard_that_was_lost_is_not_left_without_a_deletion(on: On) {
     let (store, other) = two(on, "lost").await;
-    let guard = Page::guard_with(&store, 1, invalidating("x"))
+    let guard = store
+        .of::<Page>()
+        .update(1)
+        .invalidating(["x"])
+        .guard()
         .await
         .unwrap();
     page(1, 1).set(&other).await.unwrap();
@@ -346,7 +393,7 @@ async fn a_guard_that_was_lost_is_not_left_without_a_deletion(on: On) {
     assert_eq!(Page::get(&other, 1).await.unwrap(), None);
 
     // Nothing is for one whose write was abandoned but for what was asked.
-    let guard = Page::guard(&store, 1).await.unwrap();
+    let guard = store.of::<Page>().update(1).guard().await.unwrap();
     assert!(guard.abandon().await.unwrap());
     assert_eq!(store.undelivered(), 0);
 }
@@ -354,7 +401,7 @@ async fn a_guard_that_was_lost_is_not_left_without_a_deletion(on: On) {
 async fn a_write_through_that_another_writer_shared_stores_nothing(on: On) {
     let (store, other) = two(on, "shared").await;
     let write = async || {
-        let guard = Page::guard(&other, 1).await.unwrap();
+        let guard = other.of::<Page>().update(1).guard().await.unwrap();
         assert!(guard.release().await.unwrap());
         Ok::<_, ()>(())
     };
@@ -380,11 +427,17 @@ async fn an_expiry_of_a_type_with_a_hold_leaves_a_guard(on: On) {
         Held::exists(&store, 1).await.unwrap()
     };
     assert!(load().await);
-    assert!(Held::expire(&store, 1).await.unwrap());
+    assert!(store.of::<Held>().mark_stale(1).await.unwrap());
     assert!(!load().await, "it is held");
     row().set(&store).await.unwrap();
     assert_eq!(
-        store.batch().expire::<Held>(1).send().await.all().unwrap(),
+        store
+            .batch()
+            .mark_stale::<Held>(1)
+            .send()
+            .await
+            .all()
+            .unwrap(),
         [true]
     );
     assert!(!load().await, "it is held");
@@ -397,7 +450,7 @@ async fn a_batch_that_was_sent_keeps_nothing(on: On) {
     batch
         .set(&page(2, 1))
         .del::<Page>(1)
-        .expire::<Held>(3)
+        .mark_stale::<Held>(3)
         .invalidate_tag("x");
     batch.send().await.all().unwrap();
     let stats = store.stats();
@@ -474,25 +527,41 @@ fn is_held(left: Option<Duration>) {
 async fn a_tag_is_held_for_the_longest_that_anyone_asks_for() {
     let (store, _) = two(On::Plain, "tag-hold").await;
     let write = async || Ok::<_, ()>(());
-    let by_text = || invalidating("x");
-    Held::update_with(&store, 1, by_text(), write)
+    store
+        .of::<Held>()
+        .update(1)
+        .invalidating(["x"])
+        .run(write)
         .await
         .unwrap();
     is_held(left_at("tag-hold", "x"));
-    let of_held: Tag = Held::tags().of(7);
-    let options = || UpdateOptions::new().invalidating([of_held.clone()]);
-    Page::update_with(&store, 1, options(), write)
+    let of_held: Tag = Held::cache_tags().of(7);
+    store
+        .of::<Page>()
+        .update(1)
+        .invalidating([of_held.clone()])
+        .run(write)
         .await
         .unwrap();
     is_held(left_at("tag-hold", "of:7"));
-    let options = invalidating("y").hold(HOLD);
-    Page::update_with(&store, 1, options, write).await.unwrap();
+    store
+        .of::<Page>()
+        .update(1)
+        .invalidating(["y"])
+        .hold(HOLD)
+        .run(write)
+        .await
+        .unwrap();
     is_held(left_at("tag-hold", "y"));
-    Page::update_with(&store, 1, invalidating("z"), write)
+    store
+        .of::<Page>()
+        .update(1)
+        .invalidating(["z"])
+        .run(write)
         .await
         .unwrap();
     assert_eq!(left_at("tag-hold", "z"), None);
-    Held::tags().of(8).invalidate(&store).await.unwrap();
+    Held::cache_tags().of(8).invalidate(&store).await.unwrap();
     is_held(left_at("tag-hold", "of:8"));
 }
 
@@ -504,28 +573,38 @@ async fn a_tag_whose_clock_was_not_advanced_is_held_when_it_is_delivered() {
         store.faults().fail_all(clock_stands());
         Ok::<_, ()>(())
     };
-    let options = invalidating("end");
-    Held::update_with(&store, 1, options, stands).await.unwrap();
+    store
+        .of::<Held>()
+        .update(1)
+        .invalidating(["end"])
+        .run(stands)
+        .await
+        .unwrap();
     delivered(&store).await;
     is_held(left_at(namespace, "end"));
 
     // From its beginning on.
     store.faults().fail_all(clock_stands());
     let write = async || Ok::<_, ()>(());
-    let options = invalidating("begin");
-    Held::update_with(&store, 1, options, write).await.unwrap();
+    store
+        .of::<Held>()
+        .update(1)
+        .invalidating(["begin"])
+        .run(write)
+        .await
+        .unwrap();
     delivered(&store).await;
     is_held(left_at(namespace, "begin"));
 
     stands().await.unwrap();
     let mut batch = store.batch();
-    batch.invalidate_tag(Held::tags().of(1));
+    batch.invalidate_tag(Held::cache_tags().of(1));
     assert!(batch.send().await.all().is_err());
     delivered(&store).await;
     is_held(left_at(namespace, "of:1"));
 
     stands().await.unwrap();
-    assert!(Held::tags().of(2).invalidate(&store).await.is_err());
+    assert!(Held::cache_tags().of(2).invalidate(&store).await.is_err());
     delivered(&store).await;
     is_held(left_at(namespace, "of:2"));
 }
@@ -546,7 +625,11 @@ async fn a_tag_that_was_lost_is_invalidated_though_the_clock_was_not_advanced() 
         store.faults().fail_all(clock_stands());
         Ok::<_, ()>(())
     };
-    Page::update_with(&store, 1, invalidating("x"), write)
+    store
+        .of::<Page>()
+        .update(1)
+        .invalidating(["x"])
+        .run(write)
         .await
         .unwrap();
     assert_eq!(store.undelivered(), 1);
@@ -581,8 +664,14 @@ async fn a_list_in_place_of_the_clock_and_of_an_epoch_gives_way() {
             assert_eq!(loaded(2).await, None, "{key}: it is guarded");
             Ok::<_, ()>(())
         };
-        let options = invalidating("x").strict();
-        Page::update_with(&store, 7, options, write).await.unwrap();
+        store
+            .of::<Page>()
+            .update(7)
+            .invalidating(["x"])
+            .strict()
+            .run(write)
+            .await
+            .unwrap();
         assert_eq!(loaded(3).await, Some(3), "{key}");
         plant(key);
         let mut batch = store.batch();

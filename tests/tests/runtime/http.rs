@@ -21,7 +21,7 @@ use tower::{Layer, Service, ServiceExt};
 use valkey_runtime::http::{
     CacheHeaders, ForwardedAddress, HeaderKey, PeerAddress, RateLimitLayer, WithoutAddress,
 };
-use valkey_runtime::{Cached, Hashed, LoadOptions, ManualClock, RateLimiter, Store};
+use valkey_runtime::{Cached, Hashed, ManualClock, RateLimiter, Store};
 
 use crate::database::settle;
 use crate::faults::Log;
@@ -545,8 +545,8 @@ pub(crate) async fn an_entry_tells_where_it_came_from(on: On) {
     let row = |row| Row { id: 1, row };
     let load = async |loaded: Result<u32, &'static str>| {
         let load = async || loaded.map(row);
-        let entry = Row::get_or_load_entry(&store, 1, LoadOptions::default(), load).await;
-        CacheHeaders::public(&entry.unwrap().unwrap())
+        let entry = store.of::<Row>().load(1).entry().run(load).await;
+        CacheHeaders::public(&entry.unwrap())
     };
     let loaded = load(Ok(7)).await;
     let map = loaded.to_map();
@@ -587,7 +587,7 @@ pub(crate) async fn an_entry_tells_where_it_came_from(on: On) {
     let other = load(Ok(8)).await;
     assert!(!other.are_known_by(&request));
 
-    Row::expire(&store, 1).await.unwrap();
+    store.of::<Row>().mark_stale(1).await.unwrap();
     let stale = load(Err("no database")).await.to_map();
     assert_eq!(text(&stale, "cache-status"), "valkey; fwd=stale");
     assert_eq!(
@@ -603,8 +603,8 @@ pub(crate) async fn an_entry_tells_where_it_came_from(on: On) {
             gate.acquire().await.unwrap().forget();
             Ok::<_, &str>(row(9))
         };
-        let entry = Row::get_or_load_entry(&store, 1, LoadOptions::default(), load).await;
-        CacheHeaders::private(&entry.unwrap().unwrap()).to_map()
+        let entry = store.of::<Row>().load(1).entry().run(load).await;
+        CacheHeaders::private(&entry.unwrap()).to_map()
     };
     let open = async {
         settle(&store).await;

@@ -549,9 +549,7 @@ async fn aliases_are_passed_by(on: On) {
         id: 1,
         email: "ada@example.org".into(),
     };
-    let loaded = Person::get_or_load_by_email(
-        &store,
-        &ada.email,
+    let loaded = Person::load_by_email(&store, &ada.email).run(
         async || Ok::<_, ()>(Some(1)),
         async |_| Ok(Some(ada.clone())),
     );
@@ -588,14 +586,18 @@ async fn tags_and_types_are_told(on: On) {
     let [Invalidation::Tag(tag)] = &items[..] else {
         panic!("{items:?}")
     };
-    assert_eq!(tag.as_str(), Member::tags().org(42).as_str());
-    Member::tags().org(7).invalidate(&store).await.unwrap();
+    assert_eq!(tag.as_str(), Member::cache_tags().org(42).as_str());
+    Member::cache_tags()
+        .org(7)
+        .invalidate(&store)
+        .await
+        .unwrap();
     let items = next_but_users(&store).await;
     let [Invalidation::Tag(tag)] = &items[..] else {
         panic!("{items:?}")
     };
     assert_eq!(tag.as_str(), "org:7");
-    Member::clear(&store).await.unwrap();
+    store.of::<Member>().clear().await.unwrap();
     let items = next_but_users(&store).await;
     let [Invalidation::Type(ty)] = &items[..] else {
         panic!("{items:?}")
@@ -680,7 +682,15 @@ fn with_a_replica(cluster: &Cluster) -> [&Server; 3] {
     for node in [one, primary, replica] {
         say(node, &["CLUSTER", "DELSLOTSRANGE", range[0], range[1]]);
     }
-    say(primary, &["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]);
+    // A message that was under way may still name the old owner.
+    eventually("the second has the slots of the last", || {
+        let add = ["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]];
+        let has = primary.command(&add).text().as_deref() == Some("OK");
+        if !has {
+            primary.command(&["CLUSTER", "DELSLOTSRANGE", range[0], range[1]]);
+        }
+        has
+    });
     primary.command(&["CLUSTER", "BUMPEPOCH"]);
     let id = primary.command(&["CLUSTER", "MYID"]).text().unwrap();
     eventually("the slots are known to have moved", || {

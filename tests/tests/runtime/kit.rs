@@ -118,7 +118,7 @@ async fn a_fault_strikes_what_it_is_meant_for(on: On) {
     assert_eq!(faults.pending(), 0);
     assert_eq!(User::get(&store, 42).await.unwrap(), None);
     faults.fail_next(Fault::error(ErrorKind::Timeout).on(Request::Guard));
-    let guard = User::guard(&store, 42).await.unwrap();
+    let guard = store.of::<User>().update(42).guard().await.unwrap();
     assert!(!guard.is_placed());
     assert!(!guard.abandon().await.unwrap(), "there was none");
 }
@@ -140,7 +140,7 @@ async fn a_bulk_request_fails_as_one(on: On) {
     store
         .faults()
         .fail_next(Fault::error(ErrorKind::Timeout).on(Request::Read));
-    assert!(User::count(&store).await.is_err());
+    assert!(store.of::<User>().count().await.is_err());
 }
 
 async fn a_lost_reply_is_that_of_a_request_carried_out(on: On) {
@@ -247,7 +247,7 @@ async fn what_is_called_is_recorded(on: On) {
     assert_eq!(call.keys(), ["user:42", "user:7"]);
     assert_eq!(call.outcome(), Outcome::Count(1));
 
-    User::count(&store).await.unwrap();
+    store.of::<User>().count().await.unwrap();
     User::del(&store, 42).await.unwrap();
     User::del(&store, 42).await.unwrap();
     store.invalidate_tag("users").await.unwrap();
@@ -384,10 +384,10 @@ async fn the_clock_of_a_store_moves_all_that_has_a_time() {
     assert!(!Member::exists(&store, 1).await.unwrap());
     clock.advance(Duration::from_secs(60));
     member.set(&store).await.unwrap();
-    let entry = Member::get_entry(&store, 1).await.unwrap().unwrap();
+    let entry = store.of::<Member>().get_entry(1).await.unwrap().unwrap();
     assert_eq!(entry.age(), Duration::ZERO);
     clock.advance(Duration::from_secs(42));
-    let entry = Member::get_entry(&store, 1).await.unwrap().unwrap();
+    let entry = store.of::<Member>().get_entry(1).await.unwrap().unwrap();
     assert_eq!(entry.age(), Duration::from_secs(42));
 }
 
@@ -526,7 +526,7 @@ async fn what_goes_on_in_the_background_is_over_once_settled(on: On) {
     assert_eq!(store.undelivered(), 0);
     assert_eq!(Session::get(&store, 1).await.unwrap(), None);
     // What a test holds is not waited for.
-    let guard = Session::guard(&store, 2).await.unwrap();
+    let guard = store.of::<Session>().update(2).guard().await.unwrap();
     let stream = store.invalidations().await.unwrap();
     store.settled().await;
     assert!(
@@ -549,7 +549,13 @@ async fn a_load_beside_its_caller_is_over_once_settled() {
         }
         Ok::<_, &str>(Some(Session { id: 1 }))
     };
-    Session::get_or_refresh(&store, 1, load).await.unwrap();
+    store
+        .of::<Session>()
+        .load(1)
+        .in_background()
+        .revalidate(load)
+        .await
+        .unwrap();
     assert!(store.stats().background_running() > 0);
     store.settled().await;
     let stats = store.stats();

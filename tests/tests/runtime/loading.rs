@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Barrier, Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use valkey_runtime::{Cached, Store, UpdateError, UpdateOptions};
+use valkey_runtime::{Cached, Store, UpdateError};
 
 use crate::database::{undisturbed, until};
 use crate::stores::On;
@@ -151,7 +151,7 @@ async fn a_miss_is_loaded_and_stored(on: On) {
     let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(7)))).await;
     assert_eq!(loaded, Ok(Some(row(7))));
     assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(7)));
-    assert!(User::ttl(&store, 1).await.unwrap().is_some());
+    assert!(store.of::<User>().ttl(1).await.unwrap().is_some());
     let stats = store.stats();
     assert_eq!(
         (stats.loads(), stats.misses(), stats.errors_total()),
@@ -221,11 +221,11 @@ async fn a_load_that_began_before_a_deletion_is_not_stored(on: On) {
 async fn a_load_that_began_before_an_expiry_on_demand_is_not_stored(on: On) {
     let store = on.store("load-expire").await;
     let load = Load::begin(&store).await;
-    assert!(!User::expire(&store, 1).await.unwrap());
+    assert!(!store.of::<User>().mark_stale(1).await.unwrap());
     load.end(Ok(Some(row(7)))).await.unwrap();
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
     row(8).set(&store).await.unwrap();
-    assert!(User::expire(&store, 1).await.unwrap());
+    assert!(store.of::<User>().mark_stale(1).await.unwrap());
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
 }
 
@@ -266,7 +266,7 @@ async fn the_same_process_misses_again_and_the_older_load_is_not_stored(on: On) 
 
 async fn a_load_during_a_guard_is_given_and_not_stored(on: On) {
     let store = on.store("load-guard").await;
-    let guard = User::guard(&store, 1).await.unwrap();
+    let guard = store.of::<User>().update(1).guard().await.unwrap();
     assert!(guard.is_placed());
     let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(row(7)))).await;
     assert_eq!(loaded, Ok(Some(row(7))));
@@ -502,12 +502,13 @@ const SHORT: Duration = Duration::from_millis(600);
 async fn an_update_whose_write_fails_leaves_its_guard(on: On) {
     let store = on.store("update-fails").await;
     let guarded = undisturbed(&store, SHORT / 2, async || {
-        let options = UpdateOptions::new().guard_life(SHORT);
-        let failed = User::update_with(&store, 1, options, async || {
-            Err::<(), _>("it may still commit")
-        });
+        let failed = store
+            .of::<User>()
+            .update(1)
+            .guard_life(SHORT)
+            .run(async || Err::<(), _>("it may still commit"));
         let failed = failed.await.unwrap_err();
-        assert!(matches!(failed, UpdateError::Write("it may still commit")));
+        assert_eq!(failed, "it may still commit");
         is_guarded(&store).await
     });
     assert!(guarded.await);
@@ -516,9 +517,12 @@ async fn an_update_whose_write_fails_leaves_its_guard(on: On) {
 
 async fn an_update_that_is_sure_of_nothing_written_ends_its_guard(on: On) {
     let store = on.store("update-sure").await;
-    let options = UpdateOptions::new().unwritten_if(|error: &&str| error.starts_with("duplicate"));
-    let failed =
-        User::update_with(&store, 1, options, async || Err::<(), _>("duplicate key")).await;
+    let failed = store
+        .of::<User>()
+        .update(1)
+        .unwritten_if(|error: &&str| error.starts_with("duplicate"))
+        .run(async || Err::<(), _>("duplicate key"))
+        .await;
     assert!(failed.is_err());
     assert!(!is_guarded(&store).await);
 }
@@ -529,12 +533,15 @@ async fn a_dropped_update_leaves_its_guard(on: On) {
         let (writing, written) = oneshot::channel();
         let other = store.clone();
         let update = tokio::spawn(async move {
-            let options = UpdateOptions::new().guard_life(SHORT);
-            User::update_with(&other, 1, options, async || {
-                writing.send(()).unwrap();
-                std::future::pending::<Result<(), ()>>().await
-            })
-            .await
+            other
+                .of::<User>()
+                .update(1)
+                .guard_life(SHORT)
+                .run(async || {
+                    writing.send(()).unwrap();
+                    std::future::pending::<Result<(), ()>>().await
+                })
+                .await
         });
         written.await.unwrap();
         update.abort();
@@ -547,7 +554,7 @@ async fn a_dropped_update_leaves_its_guard(on: On) {
 
 async fn nested_guards_end_one_after_the_other(on: On) {
     let store = on.store("guard-nested").await;
-    let outer = User::guard(&store, 1).await.unwrap();
+    let outer = store.of::<User>().update(1).guard().await.unwrap();
     User::update(&store, 1, async || Ok::<_, ()>(()))
         .await
         .unwrap();
@@ -561,8 +568,13 @@ async fn a_guard_object_is_held_until_released(on: On) {
     let store = on.store("guard-object").await;
     // It is renewed each third of its life.
     let held = undisturbed(&store, SHORT / 2, async || {
-        let options = UpdateOptions::new().guard_life(SHORT);
-        let guard = User::guard_with(&store, 1, options).await.unwrap();
+        let guard = store
+            .of::<User>()
+            .update(1)
+            .guard_life(SHORT)
+            .guard()
+            .await
+            .unwrap();
         tokio::time::sleep(SHORT * 3 / 2).await;
         let held = guard.still_held().await.unwrap();
         let guarded = is_guarded(&store).await;
@@ -570,7 +582,10 @@ async fn a_guard_object_is_held_until_released(on: On) {
         [held, guarded, released, is_guarded(&store).await]
     });
     assert_eq!(held.await, [true, true, true, false]);
-    User::guard(&store, 1)
+    store
+        .of::<User>()
+        .update(1)
+        .guard()
         .await
         .unwrap()
         .abandon()
@@ -581,7 +596,7 @@ async fn a_guard_object_is_held_until_released(on: On) {
 
 async fn a_guard_that_ran_out_says_so(on: On) {
     let store = on.store("guard-out").await;
-    let guard = User::guard(&store, 1).await.unwrap();
+    let guard = store.of::<User>().update(1).guard().await.unwrap();
     // As an eviction would, or a restart.
     row(6).set(&store).await.unwrap();
     assert!(!guard.still_held().await.unwrap());
@@ -618,7 +633,7 @@ async fn a_write_through_is_stored(on: On) {
         Ok(3)
     );
     assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(8)));
-    assert!(User::ttl(&store, 1).await.unwrap().is_some());
+    assert!(store.of::<User>().ttl(1).await.unwrap().is_some());
     let failed = User::write_through(&store, &row(9), async || {
         Err::<(), _>("it may still commit")
     })
@@ -650,19 +665,26 @@ async fn a_deletion_during_a_write_through_is_not_overwritten(on: On) {
 
 async fn options_of_a_write_through_and_of_many(on: On) {
     let store = on.store("through-options").await;
-    let options = UpdateOptions::new().strict().ttl(Duration::from_secs(1000));
-    User::write_through_with(&store, &row(8), options, async || Ok::<_, ()>(()))
+    store
+        .of::<User>()
+        .write_through(&row(8))
+        .strict()
+        .ttl(Duration::from_secs(1000))
+        .run(async || Ok::<_, ()>(()))
         .await
         .unwrap();
-    let left = User::ttl(&store, 1).await.unwrap();
+    let left = store.of::<User>().ttl(1).await.unwrap();
     assert!(
         matches!(left, Some(valkey_runtime::Ttl::After(left)) if left > Duration::from_secs(900)),
         "{left:?}"
     );
-    let options = UpdateOptions::new().unwritten_if(|_: &&str| true);
-    let failed =
-        User::update_many_with(&store, [1, 2], options, async || Err::<(), _>("duplicate")).await;
-    assert!(matches!(failed, Err(UpdateError::Write("duplicate"))));
+    let failed = store
+        .of::<User>()
+        .update_many([1, 2])
+        .unwritten_if(|_: &&str| true)
+        .run(async || Err::<(), _>("duplicate"))
+        .await;
+    assert_eq!(failed, Err("duplicate"));
     assert!(!is_guarded(&store).await);
 }
 
@@ -730,7 +752,7 @@ async fn many_missing_keys_are_loaded_by_one_call(on: On) {
     assert_eq!(loaded.unwrap().unwrap().row, 8);
     assert!(User::exists(&store, 4).await.unwrap());
     assert_eq!(
-        User::get_or_load_many(&store, [0u64; 0], async |_| Ok::<_, ()>(vec![])).await,
+        User::get_or_load_many(&store, [0u64; 0], async |_| Ok::<Vec<User>, ()>(vec![])).await,
         Ok(vec![])
     );
 }
@@ -821,7 +843,7 @@ async fn of_many_those_that_another_process_loads_are_not_stored(on: On) {
 async fn many_that_fail_give_their_leases_back(on: On) {
     let store = on.store("many-fail").await;
     let failed =
-        User::get_or_load_many(&store, 1..=3, async |_| Err::<Vec<_>, _>("no database")).await;
+        User::get_or_load_many(&store, 1..=3, async |_| Err::<Vec<User>, _>("no database")).await;
     assert_eq!(failed, Err("no database"));
     let found =
         User::get_or_load_many(&store, 1..=3, async |missing| Ok::<_, ()>(users(&missing))).await;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::mpsc;
-use valkey_runtime::{Builder, Cached, Clock, ErrorKind, Store, UpdateError, UpdateOptions};
+use valkey_runtime::{Builder, Cached, Clock, ErrorKind, Store, UpdateError};
 use valkey_tests::resp::Value;
 use valkey_tests::{FakeServer, Proxy, Reply, Server};
 
@@ -441,9 +441,8 @@ async fn a_strict_write_without_a_server_is_refused_and_nothing_is_written() {
         StrictUser::update(&store, 1, write).await,
         ErrorKind::Connection,
     );
-    let options = UpdateOptions::new().strict();
     is_refused(
-        User::update_with(&store, 1, options, write).await,
+        store.of::<User>().update(1).strict().run(write).await,
         ErrorKind::Connection,
     );
     let through = StrictUser { id: 1, row: 7 };
@@ -455,11 +454,19 @@ async fn a_strict_write_without_a_server_is_refused_and_nothing_is_written() {
         StrictUser::update_many(&store, &[1, 2], write).await,
         ErrorKind::Connection,
     );
-    let error = StrictUser::guard(&store, 1).await.unwrap_err();
+    let error = store
+        .of::<StrictUser>()
+        .update(1)
+        .guard()
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection);
     // Unless the call says otherwise.
-    let options = UpdateOptions::new().best_effort();
-    StrictUser::update_with(&store, 1, options, async || Ok::<_, ()>(()))
+    store
+        .of::<StrictUser>()
+        .update(1)
+        .best_effort()
+        .run(async || Ok::<_, ()>(()))
         .await
         .unwrap();
 }
@@ -506,7 +513,7 @@ async fn a_guard_without_a_server_that_is_dropped_has_its_deletion_delivered_lat
     proxy.refuse();
     proxy.cut();
     is_down(&store).await;
-    let guard = User::guard(&store, 1).await.unwrap();
+    let guard = store.of::<User>().update(1).guard().await.unwrap();
     assert!(!guard.is_placed());
     drop(guard);
     assert_eq!(store.undelivered(), 1, "the write may have been committed");
@@ -549,7 +556,7 @@ async fn a_server_at_its_memory_limit_still_guards_and_invalidates() {
     assert_eq!(during.await, Ok(None));
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
     for id in [1, 2] {
-        let guard = StrictUser::guard(&store, id).await.unwrap();
+        let guard = store.of::<StrictUser>().update(id).guard().await.unwrap();
         assert!(guard.is_placed() && guard.still_held().await.unwrap());
         assert!(guard.release().await.unwrap());
     }

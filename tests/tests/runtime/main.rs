@@ -6,6 +6,7 @@ mod stores;
 mod alias;
 mod batch;
 mod breaker;
+mod builder;
 mod close;
 mod conformance;
 mod counting;

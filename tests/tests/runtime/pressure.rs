@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use valkey_runtime::{
-    Cached, LoadError, LoadLimits, LoadOptions, Loaded, ManualClock, SetOptions, Source, Store, Ttl,
-};
+use valkey_runtime::{Cached, LoadError, Loaded, ManualClock, SetOptions, Source, Store, Ttl};
 
 use crate::stores::On;
 
@@ -25,7 +23,6 @@ suite! {
     a_fresh_load_replaces_what_is_there
     a_fresh_load_spares_a_guard_and_a_newer_version
     a_bypass_leaves_the_cache_alone
-    only_if_cached_loads_nothing
     while_it_is_off_nothing_is_read_or_stored_and_nothing_old_is_left
     ttls_are_jittered_and_never_longer
     a_ttl_of_a_call_is_not_jittered
@@ -96,7 +93,7 @@ async fn an_absence_is_no_value(on: On) {
     load(&store, None).await;
     assert_eq!(Item::get(&store, 1).await.unwrap(), None);
     assert!(!Item::exists(&store, 1).await.unwrap());
-    assert_eq!(Item::ttl(&store, 1).await.unwrap(), None);
+    assert_eq!(store.of::<Item>().ttl(1).await.unwrap(), None);
     assert!(!Item::touch(&store, 1).await.unwrap());
     assert!(!Item::del(&store, 1).await.unwrap());
     load(&store, None).await;
@@ -160,7 +157,7 @@ async fn a_type_without_ttl_absent_loads_over_an_absence(on: On) {
 async fn a_bare_value_is_a_loaders_answer(on: On) {
     let store = on.store("bare").await;
     let loaded = Item::get_or_load(&store, 1, async || Ok::<_, ()>(row(7))).await;
-    assert_eq!(loaded, Ok(Some(row(7))));
+    assert_eq!(loaded, Ok(row(7)));
     assert_eq!(Item::get(&store, 1).await.unwrap(), Some(row(7)));
 }
 
@@ -183,7 +180,7 @@ async fn a_loader_decides_how_long_its_value_is_kept(on: On) {
             Ok::<_, ()>(Loaded::value(row(7)).ttl(ttl))
         });
         assert_eq!(loaded.await, Ok(Some(row(7))));
-        let seconds = seconds(Item::ttl(&store, 1).await.unwrap());
+        let seconds = seconds(store.of::<Item>().ttl(1).await.unwrap());
         assert!(
             seconds == kept || (kept < 100 && (30..=kept).contains(&seconds)),
             "{seconds}"
@@ -224,25 +221,30 @@ async fn a_loader_decides_that_its_value_is_not_kept(on: On) {
 
 async fn a_call_decides_how_long_what_it_loads_is_kept(on: On) {
     let store = on.store("call-ttl").await;
-    let options = LoadOptions::new().ttl(Duration::from_secs(40));
-    Item::get_or_load_with(&store, 1, options, async || Ok::<_, ()>(row(7)))
+    store
+        .of::<Item>()
+        .load(1)
+        .ttl(Duration::from_secs(40))
+        .run(async || Ok::<_, ()>(row(7)))
         .await
         .unwrap();
-    assert!((30..=40).contains(&seconds(Item::ttl(&store, 1).await.unwrap())));
+    assert!((30..=40).contains(&seconds(store.of::<Item>().ttl(1).await.unwrap())));
 }
 
 async fn a_fresh_load_replaces_what_is_there(on: On) {
     let store = on.store("fresh").await;
     row(7).set(&store).await.unwrap();
     let fresh = || {
-        Item::get_or_load_with(&store, 1, LoadOptions::new().fresh(), async || {
-            Ok::<_, ()>(row(8))
-        })
+        store
+            .of::<Item>()
+            .load(1)
+            .fresh()
+            .run(async || Ok::<_, ()>(row(8)))
     };
-    assert_eq!(fresh().await, Ok(Some(row(8))));
+    assert_eq!(fresh().await, Ok(row(8)));
     assert_eq!(Item::get(&store, 1).await.unwrap(), Some(row(8)));
     Item::del(&store, 1).await.unwrap();
-    assert_eq!(fresh().await, Ok(Some(row(8))));
+    assert_eq!(fresh().await, Ok(row(8)));
     assert_eq!(Item::get(&store, 1).await.unwrap(), Some(row(8)));
 
     // A load that began before is not stored after it.
@@ -251,21 +253,29 @@ async fn a_fresh_load_replaces_what_is_there(on: On) {
         fresh().await.unwrap();
         Ok::<_, ()>(row(6))
     });
-    assert_eq!(older.await, Ok(Some(row(6))));
+    assert_eq!(older.await, Ok(row(6)));
     assert_eq!(Item::get(&store, 1).await.unwrap(), Some(row(8)));
 }
 
 async fn a_fresh_load_spares_a_guard_and_a_newer_version(on: On) {
     let store = on.store("fresh-spares").await;
-    let fresh = LoadOptions::new().fresh();
     row(7).set(&store).await.unwrap();
-    Older::get_or_load_with(&store, 1, fresh, async || Ok::<_, ()>(Older { id: 1 }))
+    store
+        .of::<Older>()
+        .load(1)
+        .fresh()
+        .run(async || Ok::<_, ()>(Older { id: 1 }))
         .await
         .unwrap();
     assert_eq!(Item::get(&store, 1).await.unwrap(), Some(row(7)));
-    let guard = Item::guard(&store, 1).await.unwrap();
-    let loaded = Item::get_or_load_with(&store, 1, fresh, async || Ok::<_, ()>(row(8))).await;
-    assert_eq!(loaded, Ok(Some(row(8))));
+    let guard = store.of::<Item>().update(1).guard().await.unwrap();
+    let loaded = store
+        .of::<Item>()
+        .load(1)
+        .fresh()
+        .run(async || Ok::<_, ()>(row(8)))
+        .await;
+    assert_eq!(loaded, Ok(row(8)));
     assert!(guard.still_held().await.unwrap());
     guard.release().await.unwrap();
     assert_eq!(Item::get(&store, 1).await.unwrap(), None);
@@ -274,21 +284,14 @@ async fn a_fresh_load_spares_a_guard_and_a_newer_version(on: On) {
 async fn a_bypass_leaves_the_cache_alone(on: On) {
     let store = on.store("bypass").await;
     row(7).set(&store).await.unwrap();
-    let bypass = LoadOptions::new().bypass();
-    let loaded = Item::get_or_load_with(&store, 1, bypass, async || Ok::<_, ()>(row(8))).await;
-    assert_eq!(loaded, Ok(Some(row(8))));
+    let loaded = store
+        .of::<Item>()
+        .load(1)
+        .bypass()
+        .run(async || Ok::<_, ()>(row(8)))
+        .await;
+    assert_eq!(loaded, Ok(row(8)));
     assert_eq!(Item::get(&store, 1).await.unwrap(), Some(row(7)));
-}
-
-async fn only_if_cached_loads_nothing(on: On) {
-    let store = on.store("only-cached").await;
-    let cached = || {
-        let load = async || -> Result<Item, ()> { panic!("it must not load") };
-        Item::get_or_load_with(&store, 1, LoadOptions::new().only_if_cached(), load)
-    };
-    assert_eq!(cached().await, Ok(None));
-    row(7).set(&store).await.unwrap();
-    assert_eq!(cached().await, Ok(Some(row(7))));
 }
 
 async fn while_it_is_off_nothing_is_read_or_stored_and_nothing_old_is_left(on: On) {
@@ -304,7 +307,7 @@ async fn while_it_is_off_nothing_is_read_or_stored_and_nothing_old_is_left(on: O
     assert_eq!(Item::get(&store, 1).await.unwrap(), None);
     assert_eq!(Item::get_many(&store, [1, 2]).await.unwrap(), [None, None]);
     assert!(!Item::exists(&store, 1).await.unwrap());
-    assert_eq!(Item::ttl(&store, 1).await.unwrap(), None);
+    assert_eq!(store.of::<Item>().ttl(1).await.unwrap(), None);
     assert!(!Item::touch(&store, 1).await.unwrap());
     // Each of these would have stored something, and leaves nothing.
     Item { id: 1, row: 8 }.set(&store).await.unwrap();
@@ -318,7 +321,7 @@ async fn while_it_is_off_nothing_is_read_or_stored_and_nothing_old_is_left(on: O
             .unwrap()
     );
     let loaded = Item::get_or_load(&store, 4, async || Ok::<_, ()>(Item { id: 4, row: 8 })).await;
-    assert_eq!(loaded.unwrap().unwrap().row, 8);
+    assert_eq!(loaded.unwrap().row, 8);
     let loaded = Item::get_or_load_many(&store, [5], async |_| {
         Ok::<_, ()>(vec![(5, Item { id: 5, row: 8 })])
     })
@@ -357,7 +360,7 @@ async fn ttls_are_jittered_and_never_longer(on: On) {
     }
     let mut seen = Vec::new();
     for id in 0..40 {
-        seen.push(seconds(Jittered::ttl(&store, id).await.unwrap()));
+        seen.push(seconds(store.of::<Jittered>().ttl(id).await.unwrap()));
     }
     assert!(
         seen.iter().all(|seconds| (70..=100).contains(seconds)),
@@ -375,16 +378,21 @@ async fn a_ttl_of_a_call_is_not_jittered(on: On) {
             .set_with(&store, SetOptions::new().ttl(Duration::from_secs(1000)))
             .await
             .unwrap();
-        assert!(seconds(Jittered::ttl(&store, id).await.unwrap()) > 990);
+        assert!(seconds(store.of::<Jittered>().ttl(id).await.unwrap()) > 990);
     }
 }
 
 async fn an_entry_tells_where_it_comes_from(on: On) {
     let store = on.store("entry").await;
-    assert!(Item::get_entry(&store, 1).await.unwrap().is_none());
-    let options = LoadOptions::new();
-    let load = || Item::get_or_load_entry(&store, 1, options, async || Ok::<_, ()>(row(7)));
-    let loaded = load().await.unwrap().unwrap();
+    assert!(store.of::<Item>().get_entry(1).await.unwrap().is_none());
+    let load = || {
+        store
+            .of::<Item>()
+            .load(1)
+            .entry()
+            .run(async || Ok::<_, ()>(row(7)))
+    };
+    let loaded = load().await.unwrap();
     assert_eq!(
         (loaded.source(), loaded.row, loaded.version()),
         (Source::Loaded, 7, 2)
@@ -393,12 +401,12 @@ async fn an_entry_tells_where_it_comes_from(on: On) {
         loaded.expires_in(),
         Some(Ttl::After(Duration::from_secs(300)))
     );
-    let found = load().await.unwrap().unwrap();
+    let found = load().await.unwrap();
     assert_eq!(
         (found.source(), found.stamp()),
         (Source::Server, loaded.stamp())
     );
-    let seen = Item::get_entry(&store, 1).await.unwrap().unwrap();
+    let seen = store.of::<Item>().get_entry(1).await.unwrap().unwrap();
     assert_eq!(
         (seen.source(), seen.stamp()),
         (Source::Server, loaded.stamp())
@@ -411,17 +419,25 @@ async fn an_entry_tells_where_it_comes_from(on: On) {
     assert!(seen.age() < Duration::from_secs(20), "{:?}", seen.age());
     row(8).set(&store).await.unwrap();
     assert_ne!(
-        Item::get_entry(&store, 1).await.unwrap().unwrap().stamp(),
+        store
+            .of::<Item>()
+            .get_entry(1)
+            .await
+            .unwrap()
+            .unwrap()
+            .stamp(),
         loaded.stamp()
     );
 
-    let aside = Item::get_or_load_entry(&store, 2, options, async || {
-        Ok::<_, ()>(Loaded::value(row(9)).dont_store())
-    });
+    let aside = store
+        .of::<Item>()
+        .load(2)
+        .entry()
+        .run(async || Ok::<_, ()>(Loaded::value(row(9)).dont_store()));
     assert_eq!(aside.await.unwrap().unwrap().expires_in(), None);
-    let guard = Item::guard(&store, 1).await.unwrap();
+    let guard = store.of::<Item>().update(1).guard().await.unwrap();
     assert_eq!(
-        load().await.unwrap().unwrap().expires_in(),
+        load().await.unwrap().expires_in(),
         None,
         "it was not stored"
     );
@@ -430,9 +446,13 @@ async fn an_entry_tells_where_it_comes_from(on: On) {
 
 async fn a_hung_load_ends_at_its_deadline_and_frees_what_it_held(on: On) {
     let store = on.store("deadline").await;
-    let limits = LoadLimits::new().deadline(Duration::from_millis(20));
-    let hung =
-        || Item::get_or_load_limited(&store, 1, limits, std::future::pending::<Result<Item, ()>>);
+    let hung = || {
+        store
+            .of::<Item>()
+            .load(1)
+            .timeout(Duration::from_millis(20))
+            .run(std::future::pending::<Result<Item, ()>>)
+    };
     let (first, second) = tokio::join!(hung(), hung());
     assert_eq!(
         (first, second),
@@ -445,11 +465,20 @@ async fn a_hung_load_ends_at_its_deadline_and_frees_what_it_held(on: On) {
         "its lease was free"
     );
     Item::del(&store, 1).await.unwrap();
-    let quick = Item::get_or_load_limited(&store, 1, limits, async || Ok::<_, ()>(row(8))).await;
-    assert_eq!(quick, Ok(Some(row(8))));
+    let quick = store
+        .of::<Item>()
+        .load(1)
+        .timeout(Duration::from_millis(20))
+        .run(async || Ok::<_, ()>(row(8)))
+        .await;
+    assert_eq!(quick, Ok(row(8)));
     Item::del(&store, 1).await.unwrap();
-    let failed =
-        Item::get_or_load_limited(&store, 1, limits, async || Err::<Item, _>("no database")).await;
+    let failed = store
+        .of::<Item>()
+        .load(1)
+        .timeout(Duration::from_millis(20))
+        .run(async || Err::<Item, _>("no database"))
+        .await;
     assert_eq!(failed, Err(LoadError::Load("no database")));
 }
 
@@ -475,13 +504,17 @@ async fn a_caller_queues_no_longer_than_it_says(on: On) {
         })
     };
     running.notified().await;
-    let limits = LoadLimits::new().queue(Duration::from_millis(10));
-    let second =
-        || Single::get_or_load_limited(&store, 2, limits, async || Ok::<_, ()>(Single { id: 2 }));
+    let second = || {
+        store
+            .of::<Single>()
+            .load(2)
+            .queue_timeout(Duration::from_millis(10))
+            .run(async || Ok::<_, ()>(Single { id: 2 }))
+    };
     assert_eq!(second().await, Err(LoadError::Queue));
     end.notify_one();
     first.await.unwrap().unwrap();
-    assert_eq!(second().await, Ok(Some(Single { id: 2 })));
+    assert_eq!(second().await, Ok(Single { id: 2 }));
     assert_eq!(
         Single::get(&store, 2).await.unwrap(),
         Some(Single { id: 2 })

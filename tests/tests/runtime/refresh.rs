@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use valkey_runtime::{
-    Cached, LoadOptions, Loaded, ManualClock, SetOptions, Source, Stale, Store, Ttl,
-};
+use valkey_runtime::{Cached, Loaded, ManualClock, SetOptions, Source, Stale, Store, Ttl};
 
 use valkey_tests::resp::Value;
 
@@ -124,7 +122,7 @@ fn page(row: u32) -> Page {
 async fn with_stale_page(on: On, namespace: &str, row: u32) -> Store {
     let store = on.store(namespace).await;
     page(row).set(&store).await.unwrap();
-    assert!(Page::expire(&store, 1).await.unwrap());
+    assert!(store.of::<Page>().mark_stale(1).await.unwrap());
     store
 }
 
@@ -186,9 +184,12 @@ impl Loads {
     async fn hot(self: &Arc<Self>, store: &Store, row: u32) -> u32 {
         let loads = self.clone();
         let load = move |_| loads.load(Ok::<_, ()>(Hot { id: 1, row }));
-        Hot::get_or_refresh(store, 1, load)
+        store
+            .of::<Hot>()
+            .load(1)
+            .in_background()
+            .revalidate(load)
             .await
-            .unwrap()
             .unwrap()
             .row
     }
@@ -196,9 +197,13 @@ impl Loads {
     async fn slow(self: &Arc<Self>, store: &Store, row: u32) -> (u32, Source) {
         let loads = self.clone();
         let load = move |_| loads.load(Ok::<_, ()>(Slow { id: 1, row }));
-        let entry = Slow::get_or_refresh_entry(store, 1, load)
+        let entry = store
+            .of::<Slow>()
+            .load(1)
+            .in_background()
+            .entry()
+            .revalidate(load)
             .await
-            .unwrap()
             .unwrap();
         (entry.row, entry.source())
     }
@@ -215,18 +220,18 @@ async fn until_row(store: &Store, row: u32) {
 async fn an_expired_value_is_no_value(on: On) {
     let store = with_stale_page(on, "stale-none", 1).await;
     assert_eq!(Page::get(&store, 1).await.unwrap(), None);
-    assert_eq!(Page::get_entry(&store, 1).await.unwrap(), None);
+    assert_eq!(store.of::<Page>().get_entry(1).await.unwrap(), None);
     assert_eq!(Page::get_many(&store, [1]).await.unwrap(), [None]);
     assert!(!Page::exists(&store, 1).await.unwrap());
-    assert_eq!(Page::ttl(&store, 1).await.unwrap(), None);
+    assert_eq!(store.of::<Page>().ttl(1).await.unwrap(), None);
     assert!(!Page::touch(&store, 1).await.unwrap());
-    assert!(!Page::expire(&store, 1).await.unwrap());
+    assert!(!store.of::<Page>().mark_stale(1).await.unwrap());
     assert!(!Page::del(&store, 1).await.unwrap());
 }
 
 async fn a_stale_value_is_served_where_the_loader_fails(on: On) {
     let store = with_stale_page(on, "stale-served", 1).await;
-    let entry = Page::get_or_load_entry(&store, 1, LoadOptions::new(), async || FAILS);
+    let entry = store.of::<Page>().load(1).entry().run(async || FAILS);
     let entry = entry.await.unwrap().unwrap();
     assert_eq!((entry.row, entry.source()), (1, Source::Stale));
     let stats = store.stats();
@@ -242,9 +247,12 @@ async fn a_stale_value_is_served_where_the_loader_fails(on: On) {
     );
     assert_eq!(Page::get(&store, 1).await.unwrap(), None);
     // But for who wants it fresh.
-    let fresh = LoadOptions::new().fresh();
-    let loaded = Page::get_or_load_with(&store, 1, fresh, async || Ok::<_, ()>(page(2)));
-    assert_eq!(loaded.await, Ok(Some(page(2))));
+    let loaded = store
+        .of::<Page>()
+        .load(1)
+        .fresh()
+        .run(async || Ok::<_, ()>(page(2)));
+    assert_eq!(loaded.await, Ok(page(2)));
     assert_eq!(Page::get(&store, 1).await.unwrap(), Some(page(2)));
 }
 
@@ -252,11 +260,7 @@ async fn a_failed_load_is_tried_again_after_a_pause(on: On) {
     let store = with_stale_page(on, "stale-again", 1).await;
     let load = async |given: Result<u32, ()>| {
         let load = async || given.map(|row| Eager { id: 1, row });
-        Eager::get_or_load(&store, 1, load)
-            .await
-            .unwrap()
-            .unwrap()
-            .row
+        Eager::get_or_load(&store, 1, load).await.unwrap().row
     };
     assert_eq!(load(Err(())).await, 1);
     until("the next try", async || load(Ok(2)).await == 2).await;
@@ -288,7 +292,7 @@ async fn many_are_served_stale_values_where_their_loader_fails(on: On) {
     let pages: Vec<_> = (1..=3).map(|id| Page { id, row: 7 }).collect();
     Page::set_many(&store, &pages).await.unwrap();
     for id in [1, 2] {
-        assert!(Page::expire(&store, id).await.unwrap());
+        assert!(store.of::<Page>().mark_stale(id).await.unwrap());
     }
     let load = async |_| Err::<Vec<(u64, Page)>, _>("no database");
     let found = Page::get_or_load_many(&store, 1..=3, load).await.unwrap();
@@ -305,7 +309,7 @@ async fn many_stale_values_are_loaded_anew(on: On) {
     let pages = |row| [1, 2, 3].map(|id| Page { id, row });
     Page::set_many(&store, &pages(1)).await.unwrap();
     for id in [1, 2] {
-        assert!(Page::expire(&store, id).await.unwrap());
+        assert!(store.of::<Page>().mark_stale(id).await.unwrap());
     }
     let load = async |ids: Vec<u64>| {
         let pages = ids.into_iter().map(|id| (id, Page { id, row: 2 }));
@@ -323,7 +327,7 @@ async fn what_is_written_through_is_fresh(on: On) {
     let store = with_stale_page(on, "stale-through", 1).await;
     let written = Page::write_through(&store, &page(2), async || Ok::<_, ()>(()));
     written.await.unwrap();
-    let entry = Page::get_entry(&store, 1).await.unwrap().unwrap();
+    let entry = store.of::<Page>().get_entry(1).await.unwrap().unwrap();
     assert_eq!(entry.row, 2);
     assert!(seconds(entry.expires_in()) > 10);
 }
@@ -364,19 +368,19 @@ async fn a_stale_absence_is_never_served(on: On) {
     let absent = async || Ok::<Option<Page>, &str>(None);
     assert_eq!(Page::get_or_load(&store, 1, absent).await, Ok(None));
     assert_eq!(Page::get_or_load(&store, 1, async || FAILS).await, Ok(None));
-    Page::expire(&store, 1).await.unwrap();
+    store.of::<Page>().mark_stale(1).await.unwrap();
     assert_eq!(Page::get_or_load(&store, 1, async || FAILS).await, FAILS);
 }
 
 async fn what_is_unchanged_lives_anew(on: On) {
     let store = with_stale_page(on, "stale-unchanged", 1).await;
-    let entry = async || Page::get_entry(&store, 1).await.unwrap();
+    let entry = async || store.of::<Page>().get_entry(1).await.unwrap();
     let load = async |stale: Option<Stale<Page>>| {
         let stale = stale.expect("the value that is there");
         assert_eq!(*stale, page(1));
         Ok::<_, ()>(stale.unchanged())
     };
-    let loaded = Page::get_or_revalidate(&store, 1, load).await;
+    let loaded = store.of::<Page>().load(1).revalidate(load).await;
     assert_eq!(loaded, Ok(Some(page(1))));
     let fresh = entry().await.unwrap();
     assert_eq!(fresh.row, 1);
@@ -387,21 +391,21 @@ async fn what_is_unchanged_lives_anew(on: On) {
         assert!(stale.is_none());
         Ok::<_, ()>(page(2))
     };
-    let loaded = Page::get_or_revalidate(&store, 1, load).await;
-    assert_eq!(loaded, Ok(Some(page(2))));
+    let loaded = store.of::<Page>().load(1).revalidate(load).await;
+    assert_eq!(loaded, Ok(page(2)));
 }
 
 async fn what_a_loader_serves_is_not_loaded_for_a_while(on: On) {
     let store = with_stale_page(on, "stale-serves", 1).await;
     let load = async |stale: Option<Stale<Page>>| stale.map(Stale::serve).ok_or("no database");
-    let loaded = Page::get_or_revalidate(&store, 1, load).await;
+    let loaded = store.of::<Page>().load(1).revalidate(load).await;
     assert_eq!(loaded, Ok(Some(page(1))));
     let unused = async |_| panic!("it is not loaded") as Result<Option<Page>, &str>;
-    let loaded = Page::get_or_revalidate(&store, 1, unused).await;
+    let loaded = store.of::<Page>().load(1).revalidate(unused).await;
     assert_eq!(loaded, Ok(Some(page(1))));
     assert_eq!((store.stats().stale(), store.stats().loads()), (2, 1));
     Page::del(&store, 1).await.unwrap();
-    let loaded = Page::get_or_revalidate(&store, 1, load).await;
+    let loaded = store.of::<Page>().load(1).revalidate(load).await;
     assert_eq!(loaded, Err("no database"));
 }
 
@@ -423,10 +427,10 @@ async fn what_a_load_does_not_find_is_not_kept(on: On) {
 async fn a_load_that_an_expiry_overtook_is_not_stored(on: On) {
     let store = with_stale_page(on, "stale-overtaken", 1).await;
     let load = async || {
-        Page::expire(&store, 1).await.unwrap();
+        store.of::<Page>().mark_stale(1).await.unwrap();
         Ok::<_, ()>(page(2))
     };
-    assert_eq!(Page::get_or_load(&store, 1, load).await, Ok(Some(page(2))));
+    assert_eq!(Page::get_or_load(&store, 1, load).await, Ok(page(2)));
     assert_eq!(store.stats().refused_fills(), 1);
     assert_eq!(Page::get(&store, 1).await.unwrap(), None);
     // What was there is there still, for the worst.
@@ -496,9 +500,12 @@ async fn a_failed_refresh_is_tried_again_after_a_pause(on: On) {
     let failing = async |store: &Store| {
         let loads = loads.clone();
         let load = move |_| loads.load(Err::<Hot, _>("no database"));
-        Hot::get_or_refresh(store, 1, load)
+        store
+            .of::<Hot>()
+            .load(1)
+            .in_background()
+            .revalidate(load)
             .await
-            .unwrap()
             .unwrap()
             .row
     };
@@ -597,7 +604,7 @@ async fn a_slow_load_goes_on_beside_its_caller(on: On) {
     until_row(&store, 2).await;
     assert_eq!(loads.count(), 1);
     // One that is not slow is waited for.
-    Page::expire(&store, 1).await.unwrap();
+    store.of::<Page>().mark_stale(1).await.unwrap();
     let (row, source) = Loads::open().slow(&store, 4).await;
     assert!((row, source) == (4, Source::Loaded) || (row, source) == (2, Source::Stale));
     until_row(&store, 4).await;
@@ -624,7 +631,7 @@ async fn who_waits_for_a_slow_load_is_served_the_stale_value(on: On) {
     // The claim of a loader that has no turn runs out after a second.
     let followed = undisturbed(&store, Duration::from_millis(600), async || {
         page(1).set(&store).await.unwrap();
-        assert!(Page::expire(&store, 1).await.unwrap());
+        assert!(store.of::<Page>().mark_stale(1).await.unwrap());
         served_while_another_loads(&store, &other).await
     });
     assert_eq!(followed.await, (1, 1));
@@ -646,7 +653,7 @@ async fn served_while_another_loads(store: &Store, other: &Store) -> (u32, u32) 
         // It is not loaded.
         let unused = async || Ok::<_, ()>(Slow { id: 1, row: 3 });
         let served = Slow::get_or_load(store, 1, unused).await;
-        served.unwrap().unwrap().row
+        served.unwrap().row
     };
     let followed = async { (follow(store).await, follow(other).await) };
     let followed = tokio::select! {
@@ -654,7 +661,7 @@ async fn served_while_another_loads(store: &Store, other: &Store) -> (u32, u32) 
         followed = followed => followed,
     };
     loads.let_go();
-    assert_eq!(leader.await.unwrap().unwrap().row, 2);
+    assert_eq!(leader.await.unwrap().row, 2);
     followed
 }
 
@@ -662,7 +669,7 @@ async fn served_while_another_loads(store: &Store, other: &Store) -> (u32, u32) 
 async fn hit(store: &Store) -> u64 {
     assert!(Session::get(store, 1).await.unwrap().is_some());
     store.settled().await;
-    seconds(Session::ttl(store, 1).await.unwrap())
+    seconds(store.of::<Session>().ttl(1).await.unwrap())
 }
 
 async fn a_hit_extends_a_sliding_life(on: On) {
@@ -700,11 +707,11 @@ async fn hits_extend_a_sliding_life_once_an_eighth(on: On) {
     // Of the 20 s an eighth is not over.
     let (before, after, running) = undisturbed(&store, Duration::from_secs(1), async || {
         Session { id: 1 }.set(&store).await.unwrap();
-        let before = Session::get_entry(&store, 1).await.unwrap().unwrap();
+        let before = store.of::<Session>().get_entry(1).await.unwrap().unwrap();
         for _ in 0..50 {
             Session::get(&store, 1).await.unwrap();
         }
-        let after = Session::get_entry(&store, 1).await.unwrap().unwrap();
+        let after = store.of::<Session>().get_entry(1).await.unwrap().unwrap();
         (before, after, running(&store))
     })
     .await;
@@ -718,10 +725,10 @@ async fn a_touch_extends_freshness(on: On) {
     page(1).set(&store).await.unwrap();
     if on == On::Memory {
         clock.advance(Duration::from_secs(15));
-        assert_eq!(seconds(Page::ttl(&store, 1).await.unwrap()), 5);
+        assert_eq!(seconds(store.of::<Page>().ttl(1).await.unwrap()), 5);
     }
     assert!(Page::touch(&store, 1).await.unwrap());
-    let left = seconds(Page::ttl(&store, 1).await.unwrap());
+    let left = seconds(store.of::<Page>().ttl(1).await.unwrap());
     assert!((11..=25).contains(&left), "{left}");
 }
 
@@ -735,11 +742,11 @@ async fn that_a_loader_borrows_is_said_once() {
         Hot::get_or_load(&store, 1, unused).await.unwrap()
     };
     hit().await;
-    assert!(!log.text().contains("get_or_refresh"), "{}", log.text());
+    assert!(!log.text().contains("in_background"), "{}", log.text());
     clock.advance(Duration::from_secs(17));
     for _ in 0..3 {
         hit().await;
     }
     let text = log.text();
-    assert_eq!(text.matches("get_or_refresh").count(), 1, "{text}");
+    assert_eq!(text.matches("in_background").count(), 1, "{text}");
 }

@@ -90,7 +90,7 @@ fn purpose(command: &[&[u8]]) -> &'static str {
             "raise"
         }
         (b"EVAL" | b"EVALSHA", [b"", b"0"]) => "delete",
-        (b"EVAL" | b"EVALSHA", [b"expire", _keep]) => "expire",
+        (b"EVAL" | b"EVALSHA", [b"mark_stale", _keep]) => "mark_stale",
         (b"EVAL" | b"EVALSHA", [token, b"0"]) if token.len() == 8 => "leave",
         (b"EVAL" | b"EVALSHA", [token, _life]) if token.len() == 8 => "enter",
         (b"EVAL" | b"EVALSHA", [_token, _life, b"nothing" | b"stamp" | b"any", ..]) => "lease",

@@ -48,7 +48,7 @@ async fn fill(store: &Store, ids: std::ops::Range<u64>) {
 }
 
 async fn ids(store: &Store) -> Vec<u64> {
-    let found: Vec<(u64, User)> = User::scan(store).try_collect().await.unwrap();
+    let found: Vec<(u64, User)> = store.of::<User>().scan().try_collect().await.unwrap();
     assert!(found.iter().all(|(id, user)| *id == user.id));
     let mut ids: Vec<_> = found.into_iter().map(|(id, _)| id).collect();
     ids.sort_unstable();
@@ -58,24 +58,27 @@ async fn ids(store: &Store) -> Vec<u64> {
 async fn three_thousand_are_counted_scanned_and_purged(on: On) {
     let store = on.store("scan-3000").await;
     fill(&store, 0..3000).await;
-    assert_eq!(User::count(&store).await.unwrap(), 3000);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 3000);
     assert_eq!(ids(&store).await, (0..3000).collect::<Vec<_>>());
     let mut said = Vec::new();
-    let removed = User::purge_with(&store, |purged| said.push(purged)).await;
+    let removed = store
+        .of::<User>()
+        .purge_with(|purged| said.push(purged))
+        .await;
     assert_eq!(removed.unwrap(), 3000);
     let counts: Vec<_> = said.iter().map(Purged::values).collect();
     assert!(counts.len() >= 3 && counts.is_sorted(), "{counts:?}");
     let last = said.last().unwrap();
     assert_eq!((last.keys(), last.values()), (3000, 3000));
-    assert_eq!(User::count(&store).await.unwrap(), 0);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 0);
     assert_eq!(User::get(&store, 7).await.unwrap(), None);
 }
 
 async fn nothing_is_a_scan_of_nothing(on: On) {
     let store = on.store("scan-nothing").await;
-    assert_eq!(User::count(&store).await.unwrap(), 0);
-    assert!(User::scan(&store).next().await.is_none());
-    assert_eq!(User::purge(&store).await.unwrap(), 0);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 0);
+    assert!(store.of::<User>().scan().next().await.is_none());
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 0);
 }
 
 async fn a_scan_is_bounded(on: On) {
@@ -83,7 +86,7 @@ async fn a_scan_is_bounded(on: On) {
     fill(&store, 0..100).await;
     for (page, limit) in [(1, 5), (7, 50), (1000, 99), (3, usize::MAX), (0, 0)] {
         let options = ScanOptions::new().page(page).limit(limit);
-        let scan = User::scan_with(&store, options);
+        let scan = store.of::<User>().scan_with(options);
         pin_mut!(scan);
         // As a `Stream`, by the methods that all of them have.
         let found = StreamExt::map(scan, |found| found.unwrap().0);
@@ -125,12 +128,12 @@ async fn only_what_get_would_give_is_there(on: On) {
         Thing { id }.set(&store).await.unwrap();
     }
     Thing { id: 10 }.set(&store).await.unwrap();
-    assert!(Thing::expire(&store, 10).await.unwrap());
+    assert!(store.of::<Thing>().mark_stale(10).await.unwrap());
     let none = Thing::get_or_load(&store, 11, async || Ok::<_, ()>(None)).await;
     assert_eq!(none, Ok(None));
     OldThing { id: 12 }.set(&store).await.unwrap();
     NewThing { id: 13 }.set(&store).await.unwrap();
-    let guard = Thing::guard(&store, 14).await.unwrap();
+    let guard = store.of::<Thing>().update(14).guard().await.unwrap();
     let begun = Arc::new(Notify::new());
     let lease = tokio::spawn({
         let (store, begun) = (store.clone(), begun.clone());
@@ -148,26 +151,26 @@ async fn only_what_get_would_give_is_there(on: On) {
     })
     .await;
 
-    let mut found: Vec<(u64, Thing)> = Thing::scan(&store).try_collect().await.unwrap();
+    let mut found: Vec<(u64, Thing)> = store.of::<Thing>().scan().try_collect().await.unwrap();
     found.sort_unstable_by_key(|(id, _)| *id);
     assert_eq!(found, [0, 1, 2].map(|id| (id, Thing { id })));
-    assert_eq!(Thing::count(&store).await.unwrap(), 3);
-    assert_eq!(OldThing::count(&store).await.unwrap(), 1);
-    assert_eq!(NewThing::count(&store).await.unwrap(), 1);
+    assert_eq!(store.of::<Thing>().count().await.unwrap(), 3);
+    assert_eq!(store.of::<OldThing>().count().await.unwrap(), 1);
+    assert_eq!(store.of::<NewThing>().count().await.unwrap(), 1);
     for id in 0..20 {
         let there = id < 3;
         assert_eq!(Thing::exists(&store, id).await.unwrap(), there, "{id}");
         assert_eq!(
-            Thing::ttl(&store, id).await.unwrap().is_some(),
+            store.of::<Thing>().ttl(id).await.unwrap().is_some(),
             there,
             "{id}"
         );
     }
 
     // All of it goes, as by `del`, but for the guard.
-    let removed = Thing::purge(&store).await.unwrap();
+    let removed = store.of::<Thing>().purge().await.unwrap();
     assert_eq!(removed, 5, "the values of all versions");
-    assert_eq!(NewThing::count(&store).await.unwrap(), 0);
+    assert_eq!(store.of::<NewThing>().count().await.unwrap(), 0);
     if on != On::Memory {
         for id in [0, 1, 2, 10, 11, 12, 13, 15, 16] {
             let key = format!("scan-own:thing:{id}");
@@ -211,7 +214,7 @@ async fn fill_all(store: &Store) {
 
 /// How many of each there are.
 async fn all(store: &Store) -> [u64; 10] {
-    macro_rules! counts { ($($of:ident)*) => { [$($of::count(store).await.unwrap()),*] } }
+    macro_rules! counts { ($($of:ident)*) => { [$(store.of::<$of>().count().await.unwrap()),*] } }
     counts! { User Star Question Class Range Escape Not Users Use Upper }
 }
 
@@ -219,9 +222,9 @@ async fn similar_prefixes_are_others(on: On) {
     let store = on.store("scan-similar").await;
     fill_all(&store).await;
     assert_eq!(all(&store).await, [1; 10]);
-    assert_eq!(User::purge(&store).await.unwrap(), 1);
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 1);
     assert_eq!(all(&store).await, [0, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
-    assert_eq!(Use::purge(&store).await.unwrap(), 1);
+    assert_eq!(store.of::<Use>().purge().await.unwrap(), 1);
     assert_eq!(all(&store).await, [0, 1, 1, 1, 1, 1, 1, 1, 0, 1]);
 }
 
@@ -243,12 +246,18 @@ async fn generic_types_are_others(on: On) {
     let of = PhantomData::<Thing>;
     Page { items, of }.set_at(&store, 1).await.unwrap();
     user(1).set(&store).await.unwrap();
-    let (id, page) = Page::<User>::scan(&store).next().await.unwrap().unwrap();
+    let (id, page) = store
+        .of::<Page<User>>()
+        .scan()
+        .next()
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((id, page.items), (1, vec![1, 2]));
-    assert_eq!(Page::<User>::purge(&store).await.unwrap(), 1);
-    assert_eq!(Page::<User>::count(&store).await.unwrap(), 0);
-    assert_eq!(Page::<Thing>::count(&store).await.unwrap(), 1);
-    assert_eq!(User::count(&store).await.unwrap(), 1);
+    assert_eq!(store.of::<Page<User>>().purge().await.unwrap(), 1);
+    assert_eq!(store.of::<Page<User>>().count().await.unwrap(), 0);
+    assert_eq!(store.of::<Page<Thing>>().count().await.unwrap(), 1);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 1);
 }
 
 /// What has no prefix lies where aliases lie: `namespace::prefix:name:value`.
@@ -288,13 +297,13 @@ async fn aliases_go_with_their_type(on: On) {
         Alias::exists(&store, key).await.unwrap()
     };
     let mut last = Purged::default();
-    let removed = User::purge_with(&store, |purged| last = purged).await;
+    let removed = store.of::<User>().purge_with(|purged| last = purged).await;
     assert_eq!((removed.unwrap(), last.values(), last.keys()), (1, 1, 2));
     assert_eq!(all(&store).await, [0, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
     for prefix in aliases {
         assert_eq!(there(prefix).await, prefix != "user", "{prefix}");
     }
-    assert_eq!(Percent::purge(&store).await.unwrap(), 1);
+    assert_eq!(store.of::<Percent>().purge().await.unwrap(), 1);
     for prefix in aliases {
         let gone = ["user", "100%"].contains(&prefix);
         assert_eq!(there(prefix).await, !gone, "{prefix}");
@@ -302,9 +311,15 @@ async fn aliases_go_with_their_type(on: On) {
 
     // No type of the derive's is without a prefix.
     for error in [
-        Alias::count(&store).await.unwrap_err(),
-        Alias::purge(&store).await.unwrap_err(),
-        Alias::scan(&store).next().await.unwrap().unwrap_err(),
+        store.of::<Alias>().count().await.unwrap_err(),
+        store.of::<Alias>().purge().await.unwrap_err(),
+        store
+            .of::<Alias>()
+            .scan()
+            .next()
+            .await
+            .unwrap()
+            .unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Config);
     }
@@ -329,12 +344,12 @@ async fn without_a_namespace_no_namespace_is_touched(on: On) {
         Lonely(7).set_at(store, 7).await.unwrap();
         Alias(7).set_at(store, alias).await.unwrap();
     }
-    assert_eq!(Lonely::count(&nowhere).await.unwrap(), 1);
-    let found = Lonely::scan(&nowhere).try_collect::<Vec<_>>().await;
+    assert_eq!(nowhere.of::<Lonely>().count().await.unwrap(), 1);
+    let found = nowhere.of::<Lonely>().scan().try_collect::<Vec<_>>().await;
     assert_eq!(found.unwrap().len(), 1);
-    assert_eq!(Lonely::purge(&nowhere).await.unwrap(), 1);
+    assert_eq!(nowhere.of::<Lonely>().purge().await.unwrap(), 1);
     assert!(!Alias::exists(&nowhere, alias).await.unwrap());
-    assert_eq!(Lonely::count(&store).await.unwrap(), 1);
+    assert_eq!(store.of::<Lonely>().count().await.unwrap(), 1);
     assert!(Alias::exists(&store, alias).await.unwrap());
 }
 
@@ -343,8 +358,8 @@ async fn globs_in_a_prefix_stand_for_themselves(on: On) {
     macro_rules! purged {
         ($($of:ident $at:literal)*) => {$(
             fill_all(&store).await;
-            assert_eq!($of::scan(&store).next().await.unwrap().unwrap().0, 7);
-            assert_eq!($of::purge(&store).await.unwrap(), 1, stringify!($of));
+            assert_eq!(store.of::<$of>().scan().next().await.unwrap().unwrap().0, 7);
+            assert_eq!(store.of::<$of>().purge().await.unwrap(), 1, stringify!($of));
             let mut left = [1; 10];
             left[$at] = 0;
             assert_eq!(all(&store).await, left, stringify!($of));
@@ -383,7 +398,7 @@ async fn a_namespace_is_purged_and_no_other(on: On) {
         Use(4711).set_at(other, 4711).await.unwrap();
     }
     fill_all(&store).await;
-    let guard = User::guard(&store, 99).await.unwrap();
+    let guard = store.of::<User>().update(99).guard().await.unwrap();
     let mut said = Vec::new();
     let removed = store.purge_with(|purged| said.push(purged)).await.unwrap();
     assert_eq!(removed, 10);
@@ -418,9 +433,9 @@ async fn lists_and_strangers_are_left_alone(on: On) {
         on.raw(&["DEL", key]);
         on.raw(&["RPUSH", key, "a", "b"]);
     }
-    assert_eq!(User::count(&store).await.unwrap(), 9);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 9);
     assert_eq!(ids(&store).await.len(), 9);
-    assert_eq!(User::purge(&store).await.unwrap(), 9);
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 9);
     for key in strange {
         let value = Value::Bulk(b"a stranger's".to_vec());
         assert_eq!(on.raw(&["GET", key]), value, "{key}");
@@ -434,8 +449,8 @@ async fn lists_and_strangers_are_left_alone(on: On) {
 
 async fn guards_stay(on: On) {
     let store = on.store("scan-guards").await;
-    let guard = User::guard(&store, 1).await.unwrap();
-    assert_eq!(User::purge(&store).await.unwrap(), 0);
+    let guard = store.of::<User>().update(1).guard().await.unwrap();
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 0);
     assert!(guard.still_held().await.unwrap());
     let load = async || Ok::<_, ()>(user(1));
     User::get_or_load(&store, 1, load).await.unwrap();
@@ -444,7 +459,7 @@ async fn guards_stay(on: On) {
     // As after a `del`, a writer who is under way stores nothing.
     let row = user(2);
     let write = async || {
-        User::purge(&store).await.unwrap();
+        store.of::<User>().purge().await.unwrap();
         Ok::<_, ()>(())
     };
     User::write_through(&store, &row, write).await.unwrap();
@@ -461,7 +476,7 @@ struct Lagging {
 async fn a_purge_leaves_the_guard_that_a_deletion_does(on: On) {
     let store = on.store("scan-hold").await;
     Lagging { id: 1 }.set(&store).await.unwrap();
-    assert_eq!(Lagging::purge(&store).await.unwrap(), 1);
+    assert_eq!(store.of::<Lagging>().purge().await.unwrap(), 1);
     for (id, stored) in [(1, false), (2, true)] {
         let load = async || Ok::<_, ()>(Lagging { id });
         Lagging::get_or_load(&store, id, load).await.unwrap();
@@ -474,7 +489,7 @@ async fn what_loads_when_a_purge_begins_is_not_stored(on: On) {
     let database = Database::closed(1);
     let calls = database.calls(&store, 1);
     database.begun(1).await;
-    User::purge(&store).await.unwrap();
+    store.of::<User>().purge().await.unwrap();
     database.let_go();
     crate::database::all_given(calls, 1).await;
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
@@ -484,7 +499,7 @@ async fn what_loads_when_a_purge_begins_is_not_stored(on: On) {
 async fn entries_that_come_and_go_are_no_trouble(on: On) {
     let store = on.store("scan-come-and-go").await;
     fill(&store, 0..1000).await;
-    let mut scan = User::scan_with(&store, ScanOptions::new().page(20));
+    let mut scan = store.of::<User>().scan_with(ScanOptions::new().page(20));
     let mut found = BTreeSet::new();
     let mut step = 0;
     while let Some(item) = scan.next().await {
@@ -504,7 +519,7 @@ async fn entries_that_come_and_go_are_no_trouble(on: On) {
     let left: BTreeSet<_> = ids(&store).await.into_iter().collect();
     assert!((0..500).all(|id| left.contains(&id)));
     let most = left.len() as u64;
-    assert_eq!(User::count(&store).await.unwrap(), most);
+    assert_eq!(store.of::<User>().count().await.unwrap(), most);
 }
 
 #[derive(Serialize, Deserialize, KeyPart, Clone, PartialEq, Debug)]
@@ -549,14 +564,14 @@ async fn keys_are_given_as_they_were_written(on: On) {
     for (id, org) in orgs.into_iter().enumerate() {
         member(org, -(id as i32)).set(&store).await.unwrap();
     }
-    let found: Vec<(_, Member)> = Member::scan(&store).try_collect().await.unwrap();
+    let found: Vec<(_, Member)> = store.of::<Member>().scan().try_collect().await.unwrap();
     assert_eq!(found.len(), orgs.len());
     for ((org, id, color), member) in found {
         assert_eq!((org, id), (member.org, member.id));
         assert_eq!(color, "red:ish", "what a function wrote is its text");
     }
     Single(5).set(&store).await.unwrap();
-    let ((), single) = Single::scan(&store).next().await.unwrap().unwrap();
+    let ((), single) = store.of::<Single>().scan().next().await.unwrap().unwrap();
     assert_eq!(single, Single(5));
 }
 
@@ -572,12 +587,16 @@ async fn keys_that_no_look_up_asks_for_are_not_given(on: On) {
         let named = Named { row: 1 };
         named.set_at(&store, key).await.unwrap();
     }
-    let named: BTreeMap<String, Named> = Named::scan(&store).try_collect().await.unwrap();
+    let named: BTreeMap<String, Named> = store.of::<Named>().scan().try_collect().await.unwrap();
     let keys: Vec<_> = named.into_keys().collect();
     assert_eq!(keys, ["+7", "007", "7:8", "x"]);
     // They are no numbers.
-    assert!(User::scan(&store).next().await.is_none());
-    assert_eq!(User::purge(&store).await.unwrap(), 4, "gone all the same");
+    assert!(store.of::<User>().scan().next().await.is_none());
+    assert_eq!(
+        store.of::<User>().purge().await.unwrap(),
+        4,
+        "gone all the same"
+    );
 }
 
 #[derive(Debug, Serialize, Deserialize, Cached)]
@@ -604,7 +623,7 @@ async fn corrupt_entries_are_skipped_or_given_as_errors(on: On) {
         Impostor { id, row }.set(&store).await.unwrap();
     }
     let mut errors = Vec::new();
-    let (mut scan, mut values) = (Strict::scan(&store), 0);
+    let (mut scan, mut values) = (store.of::<Strict>().scan(), 0);
     while let Some(found) = scan.next().await {
         match found {
             Ok(_) => values += 1,
@@ -622,13 +641,13 @@ async fn corrupt_entries_are_skipped_or_given_as_errors(on: On) {
     }
     assert_eq!(store.stats().corrupt(), 2);
     assert_eq!(
-        User::count(&store).await.unwrap(),
+        store.of::<User>().count().await.unwrap(),
         10,
         "as far as headers tell"
     );
     // Where the type does not keep them, a scan takes them away as a read does.
     assert_eq!(ids(&store).await, [0, 1, 2, 5, 6, 7, 8, 9]);
-    assert_eq!(User::count(&store).await.unwrap(), 8);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 8);
 }
 
 #[derive(Debug, Serialize, Deserialize, Cached)]
@@ -642,13 +661,16 @@ async fn a_scan_is_no_use_of_what_it_gives(on: On) {
     let store = on.store("scan-no-use").await;
     let short = SetOptions::new().ttl(Duration::from_secs(20));
     Sliding { id: 1 }.set_with(&store, short).await.unwrap();
-    let found: Vec<_> = Sliding::scan(&store).try_collect().await.unwrap();
-    assert_eq!((found.len(), Sliding::count(&store).await.unwrap()), (1, 1));
+    let found: Vec<_> = store.of::<Sliding>().scan().try_collect().await.unwrap();
+    assert_eq!(
+        (found.len(), store.of::<Sliding>().count().await.unwrap()),
+        (1, 1)
+    );
     for _ in 0..5 {
         store.ping().await.unwrap();
         tokio::task::yield_now().await;
     }
-    let left = Sliding::ttl(&store, 1).await.unwrap().unwrap();
+    let left = store.of::<Sliding>().ttl(1).await.unwrap().unwrap();
     assert!(
         matches!(left, Ttl::After(left) if left <= Duration::from_secs(20)),
         "{left}"
@@ -661,18 +683,18 @@ async fn a_store_that_is_off_has_nothing_and_purges(on: On) {
     let store = on.store("scan-off").await;
     fill(&store, 0..3).await;
     store.set_enabled(false);
-    assert_eq!(User::count(&store).await.unwrap(), 0);
-    assert!(User::scan(&store).next().await.is_none());
-    assert_eq!(User::purge(&store).await.unwrap(), 3);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 0);
+    assert!(store.of::<User>().scan().next().await.is_none());
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 3);
     store.set_enabled(true);
-    assert_eq!(User::count(&store).await.unwrap(), 0);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 0);
 }
 
 async fn a_closed_store_says_so(on: On) {
     let store = on.store("scan-closed").await;
     fill(&store, 0..500).await;
     let options = ScanOptions::new().page(50);
-    let mut scan = User::scan_with(&store, options);
+    let mut scan = store.of::<User>().scan_with(options);
     scan.next().await.unwrap().unwrap();
     store.close().await;
     let mut last = None;
@@ -682,8 +704,8 @@ async fn a_closed_store_says_so(on: On) {
     assert_eq!(last.unwrap().unwrap_err().kind(), ErrorKind::Closed);
     assert!(scan.next().await.is_none(), "over");
     for error in [
-        User::count(&store).await.unwrap_err(),
-        User::purge(&store).await.unwrap_err(),
+        store.of::<User>().count().await.unwrap_err(),
+        store.of::<User>().purge().await.unwrap_err(),
         store.purge().await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Closed);
@@ -701,7 +723,7 @@ async fn no_value_is_transferred_to_be_counted() {
     let store = patient(&server.url()).await;
     fill(&store, 0..3000).await;
     server.reset_command_counts();
-    assert_eq!(User::count(&store).await.unwrap(), 3000);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 3000);
     let counts = server.command_counts();
     let of = |name| counts.get(name).copied().unwrap_or(0);
     assert_eq!(
@@ -718,7 +740,7 @@ async fn a_scan_reads_by_the_page_and_a_dropped_one_no_more() {
     fill(&store, 0..3000).await;
     server.reset_command_counts();
     let asked = || (server.command_count("scan"), server.command_count("mget"));
-    let mut scan = User::scan_with(&store, ScanOptions::new().page(100));
+    let mut scan = store.of::<User>().scan_with(ScanOptions::new().page(100));
     assert_eq!(asked(), (0, 0), "not before it is polled");
     for _ in 0..10 {
         scan.next().await.unwrap().unwrap();
@@ -728,7 +750,7 @@ async fn a_scan_reads_by_the_page_and_a_dropped_one_no_more() {
     drop(scan);
     store.ping().await.unwrap();
     assert_eq!(asked(), few);
-    let all: Vec<_> = User::scan(&store).try_collect().await.unwrap();
+    let all: Vec<_> = store.of::<User>().scan().try_collect().await.unwrap();
     assert_eq!(all.len(), 3000);
     let (scans, reads) = asked();
     assert!(
@@ -749,7 +771,7 @@ async fn all_nodes_of_a_cluster_are_asked() {
             .collect::<Vec<_>>()
     };
     let before = scans();
-    assert_eq!(User::count(&store).await.unwrap(), 300);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 300);
     let after = scans();
     assert!(
         before
@@ -792,7 +814,9 @@ async fn keys_whose_slot_moves_meanwhile_are_found() {
         }
     }
     nodes.iter().for_each(Server::reset_command_counts);
-    let mut scan = Member::scan_with(&store, ScanOptions::new().page(1000));
+    let mut scan = store
+        .of::<Member>()
+        .scan_with(ScanOptions::new().page(1000));
     let mut found = BTreeSet::new();
     let (first, _) = scan.next().await.unwrap().unwrap();
     found.insert((first.0.0, first.1));
@@ -810,8 +834,8 @@ async fn keys_whose_slot_moves_meanwhile_are_found() {
         found.insert((org.0, id));
     }
     assert_eq!(found.len(), 3 * EACH as usize, "from {from} to {to}");
-    assert_eq!(Member::count(&store).await.unwrap(), 3 * EACH as u64);
-    assert_eq!(Member::purge(&store).await.unwrap(), 3 * EACH as u64);
+    assert_eq!(store.of::<Member>().count().await.unwrap(), 3 * EACH as u64);
+    assert_eq!(store.of::<Member>().purge().await.unwrap(), 3 * EACH as u64);
 }
 
 fn move_slot(nodes: &[Server], slot: &str, from: usize, to: usize) {
@@ -863,10 +887,10 @@ async fn thousands_of_keys_cost_few_round_trips() {
     let store = patient(&server.url()).await;
     fill(&store, 0..5000).await;
     let before = reads(&server);
-    assert_eq!(User::count(&store).await.unwrap(), 5000);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 5000);
     assert_eq!(ids(&store).await.len(), 5000);
     let between = reads(&server);
-    assert_eq!(User::purge(&store).await.unwrap(), 5000);
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 5000);
     let costs = (between - before, reads(&server) - between);
     assert!(costs.0 <= 200 && costs.1 <= 200, "{costs:?}");
 }
@@ -879,7 +903,7 @@ async fn a_silent_server_is_an_error_in_time() {
     let store = store.command_timeout(Duration::from_secs(2));
     let store = store.connect().await.unwrap();
     fill(&store, 0..1000).await;
-    let mut scan = User::scan_with(&store, ScanOptions::new().page(50));
+    let mut scan = store.of::<User>().scan_with(ScanOptions::new().page(50));
     scan.next().await.unwrap().unwrap();
     proxy.stall();
     let mut last = None;
@@ -888,7 +912,7 @@ async fn a_silent_server_is_an_error_in_time() {
     }
     let error = last.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    User::count(&store).await.unwrap_err();
+    store.of::<User>().count().await.unwrap_err();
     store.purge().await.unwrap_err();
 }
 
@@ -908,7 +932,7 @@ async fn a_node_that_was_started_anew_is_asked_again() {
         .unwrap();
     let has_keys = |node: &&Server| node.command(&["DBSIZE"]) == Value::Integer(900);
     let node = cluster.nodes().iter().find(has_keys).unwrap();
-    let mut scan = Member::scan_with(&store, ScanOptions::new().page(20));
+    let mut scan = store.of::<Member>().scan_with(ScanOptions::new().page(20));
     let mut found = BTreeSet::new();
     for _ in 0..300 {
         let ((_, id, _), _) = scan.next().await.unwrap().unwrap();
@@ -935,7 +959,7 @@ async fn a_user_who_may_not_ask_scans_a_cluster() {
     let store = store.command_timeout(PATIENCE).connect().await.unwrap();
     fill(&store, 0..100).await;
     assert_eq!(ids(&store).await.len(), 100);
-    assert_eq!(User::purge(&store).await.unwrap(), 100);
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 100);
 }
 
 #[tokio::test]
@@ -945,7 +969,7 @@ async fn a_server_that_is_away_is_an_error() {
     let store = patient(&proxy.url()).await;
     fill(&store, 0..1000).await;
     let options = ScanOptions::new().page(50);
-    let mut scan = User::scan_with(&store, options);
+    let mut scan = store.of::<User>().scan_with(options);
     scan.next().await.unwrap().unwrap();
     proxy.cut();
     // Another connection may be another server's, of which the scan would not have seen all.
@@ -963,12 +987,14 @@ async fn a_server_that_is_away_is_an_error() {
 
     proxy.refuse();
     proxy.cut();
-    User::count(&store).await.unwrap_err();
-    User::purge(&store).await.unwrap_err();
-    let refused = User::count(&store).await.unwrap_err();
+    store.of::<User>().count().await.unwrap_err();
+    store.of::<User>().purge().await.unwrap_err();
+    let refused = store.of::<User>().count().await.unwrap_err();
     assert!(refused.is_refused(), "the breaker is open: {refused}");
     assert!(
-        User::scan(&store)
+        store
+            .of::<User>()
+            .scan()
             .next()
             .await
             .unwrap()
@@ -977,7 +1003,7 @@ async fn a_server_that_is_away_is_an_error() {
     );
     proxy.accept();
     until("connected again", async || store.ping().await.is_ok()).await;
-    assert_eq!(User::purge(&store).await.unwrap(), 1000);
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 1000);
 }
 
 /// What is kept of a deletion that was lost is the type and the time. A purge ends that.
@@ -999,14 +1025,14 @@ async fn after_a_purge_a_type_whose_deletions_were_lost_is_read_again() {
     User::del_many(&store, 100..10_100).await.unwrap_err();
     User::del(&store, 1).await.unwrap_err();
     assert_eq!(store.stats().lost_deletions(), 1);
-    User::purge(&store).await.unwrap_err();
+    store.of::<User>().purge().await.unwrap_err();
     proxy.accept();
     until("all is delivered", async || store.undelivered() == 0).await;
 
     let gone = async || {
         let read = User::get(&store, 1).await.unwrap();
-        let count = User::count(&store).await.unwrap();
-        let scanned = User::scan(&store).next().await.is_some();
+        let count = store.of::<User>().count().await.unwrap();
+        let scanned = store.of::<User>().scan().next().await.is_some();
         (read, count, scanned)
     };
     assert_eq!(
@@ -1015,9 +1041,9 @@ async fn after_a_purge_a_type_whose_deletions_were_lost_is_read_again() {
         "a purge in vain settles nothing"
     );
     // Nor does another type's.
-    assert_eq!(Thing::purge(&store).await.unwrap(), 0);
+    assert_eq!(store.of::<Thing>().purge().await.unwrap(), 0);
     assert_eq!(gone().await, (None, 0, false));
-    assert_eq!(User::purge(&store).await.unwrap(), 2);
+    assert_eq!(store.of::<User>().purge().await.unwrap(), 2);
     assert_eq!(gone().await, (None, 0, false));
     // It can't be from before any more, whatever its stamp says.
     put();
@@ -1040,10 +1066,10 @@ async fn what_is_kept_is_not_there_and_a_purge_delivers_it() {
     server.command(&rule.split(' ').collect::<Vec<_>>());
     User::del(&store, 1).await.unwrap_err();
     assert_eq!(store.undelivered(), 1);
-    assert_eq!(User::count(&store).await.unwrap(), 2);
+    assert_eq!(store.of::<User>().count().await.unwrap(), 2);
     assert_eq!(ids(&store).await, [0, 2]);
-    User::purge(&store).await.unwrap_err();
+    store.of::<User>().purge().await.unwrap_err();
     server.command(&["ACL", "SETUSER", "default", "allkeys"]);
-    User::purge(&store).await.unwrap();
+    store.of::<User>().purge().await.unwrap();
     assert_eq!(store.undelivered(), 0, "settled");
 }

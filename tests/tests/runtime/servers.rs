@@ -153,7 +153,7 @@ async fn an_entry_of_another_key_is_corrupt() {
             assert_eq!(User::get_many(&store, [1]).await.unwrap(), [None]);
             assert!(is_gone());
             put();
-            assert!(User::get_entry(&store, 1).await.unwrap().is_none());
+            assert!(store.of::<User>().get_entry(1).await.unwrap().is_none());
             assert_eq!(store.stats().corrupt(), corrupt + 3);
             put();
             let error = Strict::get(&store, 1).await.unwrap_err();
@@ -164,7 +164,7 @@ async fn an_entry_of_another_key_is_corrupt() {
 
             put();
             assert!(!User::exists(&store, 1).await.unwrap());
-            assert_eq!(User::ttl(&store, 1).await.unwrap(), None);
+            assert_eq!(store.of::<User>().ttl(1).await.unwrap(), None);
             assert!(!User::touch(&store, 1).await.unwrap());
             let only = SetOptions::new();
             assert!(!ada(1).set_with(&store, only.if_present()).await.unwrap());
@@ -180,10 +180,11 @@ async fn an_entry_of_another_key_is_corrupt() {
             assert_eq!(found, Ok(Some(ada(1))));
 
             put();
-            let scanned: HashMap<u64, User> = User::scan(&store).try_collect().await.unwrap();
+            let scanned: HashMap<u64, User> =
+                store.of::<User>().scan().try_collect().await.unwrap();
             assert_eq!(scanned, HashMap::from([(2, ada(2))]), "{on:?}: {from}");
             put();
-            assert_eq!(User::count(&store).await.unwrap(), 1);
+            assert_eq!(store.of::<User>().count().await.unwrap(), 1);
             on.raw(&["DEL", "copied:user:1"]);
         }
     }
@@ -224,7 +225,7 @@ async fn a_list_is_left_where_it_is() {
             ErrorKind::Corrupt
         );
         assert!(!User::exists(&store, 1).await.unwrap());
-        assert_eq!(User::ttl(&store, 1).await.unwrap(), None);
+        assert_eq!(store.of::<User>().ttl(1).await.unwrap(), None);
         assert!(!User::touch(&store, 1).await.unwrap());
         assert!(
             !ada(1)

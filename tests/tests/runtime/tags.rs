@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use valkey_runtime::{
-    Cached, LoadOptions, Loaded, ManualClock, SetOptions, Source, Stale, Store, UpdateOptions,
-};
+use valkey_runtime::{Cached, Loaded, ManualClock, SetOptions, Source, Stale, Store};
 
 use valkey_tests::resp::Value;
 
@@ -125,17 +123,21 @@ pub(crate) async fn what_carries_an_invalidated_tag_is_not_there(on: On) {
         assert_eq!(db.loads(), loads, "{on:?} {tag}: a hit");
         assert!(User::exists(&store, 1).await.unwrap(), "{on:?} {tag}");
         assert!(
-            User::ttl(&store, 1).await.unwrap().is_some(),
+            store.of::<User>().ttl(1).await.unwrap().is_some(),
             "{on:?} {tag}"
         );
-        assert!(User::get_entry(&store, 1).await.unwrap().is_some());
+        assert!(store.of::<User>().get_entry(1).await.unwrap().is_some());
 
         store.invalidate_tag(tag).await.unwrap();
         assert_eq!(User::get(&store, 1).await.unwrap(), None, "{on:?} {tag}");
         assert_eq!(User::get_many(&store, [1]).await.unwrap(), [None]);
         assert!(!User::exists(&store, 1).await.unwrap(), "{on:?} {tag}");
-        assert_eq!(User::ttl(&store, 1).await.unwrap(), None, "{on:?} {tag}");
-        assert!(User::get_entry(&store, 1).await.unwrap().is_none());
+        assert_eq!(
+            store.of::<User>().ttl(1).await.unwrap(),
+            None,
+            "{on:?} {tag}"
+        );
+        assert!(store.of::<User>().get_entry(1).await.unwrap().is_none());
         assert_eq!(User::exists(&store, 2).await.unwrap(), tag != "users");
 
         assert_eq!(given(&store, &db, user(1, 42, 3)).await, 3, "{on:?} {tag}");
@@ -144,13 +146,17 @@ pub(crate) async fn what_carries_an_invalidated_tag_is_not_there(on: On) {
         User::del(&store, 1).await.unwrap();
     }
     user(1, 42, 1).set(&store).await.unwrap();
-    User::tags().org(41).invalidate(&store).await.unwrap();
-    User::tags().shard(2).invalidate(&store).await.unwrap();
+    User::cache_tags().org(41).invalidate(&store).await.unwrap();
+    User::cache_tags()
+        .shard(2)
+        .invalidate(&store)
+        .await
+        .unwrap();
     assert!(User::exists(&store, 1).await.unwrap(), "{on:?}: others'");
-    User::tags().org(42).invalidate(&store).await.unwrap();
+    User::cache_tags().org(42).invalidate(&store).await.unwrap();
     assert!(!User::exists(&store, 1).await.unwrap(), "{on:?}");
     user(1, 42, 1).set(&store).await.unwrap();
-    let tags = [User::tags().org(42), User::tags().org(43)];
+    let tags = [User::cache_tags().org(42), User::cache_tags().org(43)];
     store.invalidate_tags(tags).await.unwrap();
     assert!(!User::exists(&store, 1).await.unwrap(), "{on:?}");
     assert_eq!(store.stats().errors_total(), 0, "{on:?}");
@@ -174,7 +180,11 @@ pub(crate) async fn a_tag_is_one_across_types(on: On) {
     invoice.set(&store).await.unwrap();
     user(1, 42, 1).set(&store).await.unwrap();
     assert!(Invoice::exists(&store, (42, "a:b")).await.unwrap());
-    Invoice::tags().org(42).invalidate(&store).await.unwrap();
+    Invoice::cache_tags()
+        .org(42)
+        .invalidate(&store)
+        .await
+        .unwrap();
     assert!(!Invoice::exists(&store, (42, "a:b")).await.unwrap());
     assert!(!User::exists(&store, 1).await.unwrap(), "{on:?}");
 }
@@ -221,10 +231,18 @@ pub(crate) async fn tags_that_are_computed_or_said_by_the_loader_count_too(on: O
 pub(crate) async fn none_is_no_tag(on: On) {
     let store = on.store("tags-none").await;
     post(None, &[]).set(&store).await.unwrap();
-    Post::tags().author("Ada").invalidate(&store).await.unwrap();
+    Post::cache_tags()
+        .author("Ada")
+        .invalidate(&store)
+        .await
+        .unwrap();
     assert!(Post::exists(&store, 1).await.unwrap(), "{on:?}");
     post(Some("Ada"), &[]).set(&store).await.unwrap();
-    Post::tags().author("Ada").invalidate(&store).await.unwrap();
+    Post::cache_tags()
+        .author("Ada")
+        .invalidate(&store)
+        .await
+        .unwrap();
     assert!(!Post::exists(&store, 1).await.unwrap(), "{on:?}");
 }
 
@@ -233,7 +251,7 @@ pub(crate) async fn a_type_is_cleared_at_once(on: On) {
     user(1, 1, 1).set(&store).await.unwrap();
     user(2, 2, 2).set(&store).await.unwrap();
     post(None, &[]).set(&store).await.unwrap();
-    User::clear(&store).await.unwrap();
+    store.of::<User>().clear().await.unwrap();
     let found = User::get_many(&store, [1, 2]).await.unwrap();
     assert_eq!(found, [None, None], "{on:?}");
     assert!(Post::exists(&store, 1).await.unwrap(), "{on:?}");
@@ -377,8 +395,10 @@ pub(crate) async fn who_joined_a_load_is_not_given_what_was_not_stored(on: On) {
 pub(crate) async fn an_absence_has_the_tags_that_follow_from_the_key(on: On) {
     let store = on.store("tags-absence").await;
     let absent = async |store: &Store| {
-        let options = LoadOptions::new();
-        let found = User::get_or_load_with(store, 1, options, async || Ok::<_, ()>(None::<User>));
+        let found = store
+            .of::<User>()
+            .load(1)
+            .run(async || Ok::<_, ()>(None::<User>));
         assert!(found.await.unwrap().is_none(), "{on:?}");
     };
     for tag in ["users", "shard:1"] {
@@ -454,21 +474,23 @@ pub(crate) async fn what_expires_is_served_if_its_loader_fails(on: On) {
     let failing = async || Err::<Option<Kept>, _>("no database");
     kept(1).set(&store).await.unwrap();
     user(1, 42, 1).set(&store).await.unwrap();
-    store.expire_tag("org:42").await.unwrap();
+    store.mark_tag_stale("org:42").await.unwrap();
     assert_eq!(Kept::get(&store, 1).await.unwrap(), None, "{on:?}");
     assert_eq!(User::get(&store, 1).await.unwrap(), None, "{on:?}");
-    let served = Kept::get_or_load_entry(&store, 1, LoadOptions::new(), failing);
+    let served = store.of::<Kept>().load(1).entry().run(failing);
     let served = served.await.unwrap().unwrap();
     assert_eq!((served.source(), served.row), (Source::Stale, 1), "{on:?}");
 
-    let loaded = Kept::get_or_load_with(&store, 1, LoadOptions::new().fresh(), async || {
-        Ok::<_, ()>(Some(kept(2)))
-    });
+    let loaded = store
+        .of::<Kept>()
+        .load(1)
+        .fresh()
+        .run(async || Ok::<_, ()>(Some(kept(2))));
     assert_eq!(loaded.await.unwrap(), Some(kept(2)), "{on:?}");
     assert_eq!(Kept::get(&store, 1).await.unwrap(), Some(kept(2)), "{on:?}");
 
     // What is a miss counts as none.
-    Kept::tags().org(42).expire(&store).await.unwrap();
+    Kept::cache_tags().org(42).mark_stale(&store).await.unwrap();
     let set = kept(3)
         .set_with(&store, SetOptions::new().if_absent())
         .await;
@@ -476,8 +498,8 @@ pub(crate) async fn what_expires_is_served_if_its_loader_fails(on: On) {
     assert_eq!(Kept::get(&store, 1).await.unwrap(), Some(kept(3)), "{on:?}");
 
     // A hard invalidation wins.
-    Kept::tags().org(42).expire(&store).await.unwrap();
-    Kept::tags().org(42).invalidate(&store).await.unwrap();
+    Kept::cache_tags().org(42).mark_stale(&store).await.unwrap();
+    Kept::cache_tags().org(42).invalidate(&store).await.unwrap();
     let served = Kept::get_or_load(&store, 1, failing).await;
     assert_eq!(served, Err("no database"), "{on:?}");
 }
@@ -485,16 +507,19 @@ pub(crate) async fn what_expires_is_served_if_its_loader_fails(on: On) {
 pub(crate) async fn what_is_found_unchanged_has_the_clock_of_its_load(on: On) {
     let store = on.store("tags-unchanged").await;
     let revalidated = async |row| {
-        let loaded = Kept::get_or_revalidate(&store, 1, async |stale: Option<Stale<Kept>>| {
-            Ok::<_, ()>(match stale {
-                Some(stale) => stale.unchanged(),
-                None => Loaded::value(kept(row)),
-            })
-        });
+        let loaded = store
+            .of::<Kept>()
+            .load(1)
+            .revalidate(async |stale: Option<Stale<Kept>>| {
+                Ok::<_, ()>(match stale {
+                    Some(stale) => stale.unchanged(),
+                    None => Loaded::value(kept(row)),
+                })
+            });
         loaded.await.unwrap().unwrap().row
     };
     kept(1).set(&store).await.unwrap();
-    store.expire_tag("org:42").await.unwrap();
+    store.mark_tag_stale("org:42").await.unwrap();
     assert_eq!(revalidated(2).await, 1, "{on:?}");
     assert_eq!(Kept::get(&store, 1).await.unwrap(), Some(kept(1)), "{on:?}");
     store.invalidate_tag("org:42").await.unwrap();
@@ -549,23 +574,31 @@ pub(crate) async fn nothing_is_stored_or_read_while_a_tag_is_guarded(on: On) {
     let db = Database::new();
     user(1, 42, 1).set(&store).await.unwrap();
     user(2, 42, 1).set(&store).await.unwrap();
-    let options = UpdateOptions::new().invalidating([User::tags().org(42)]);
-    let updated = User::update_with(&store, 1, options, async || {
-        assert_eq!(User::get(&store, 2).await.unwrap(), None, "{on:?}");
-        assert_eq!(given(&store, &db, user(2, 42, 1)).await, 1, "{on:?}");
-        assert_eq!(User::get(&store, 2).await.unwrap(), None, "{on:?}");
-        user(2, 42, 1).set(&store).await.unwrap();
-        assert_eq!(User::get(&store, 2).await.unwrap(), None, "{on:?}");
-        Ok::<_, ()>(())
-    });
+    let updated = store
+        .of::<User>()
+        .update(1)
+        .invalidating([User::cache_tags().org(42)])
+        .run(async || {
+            assert_eq!(User::get(&store, 2).await.unwrap(), None, "{on:?}");
+            assert_eq!(given(&store, &db, user(2, 42, 1)).await, 1, "{on:?}");
+            assert_eq!(User::get(&store, 2).await.unwrap(), None, "{on:?}");
+            user(2, 42, 1).set(&store).await.unwrap();
+            assert_eq!(User::get(&store, 2).await.unwrap(), None, "{on:?}");
+            Ok::<_, ()>(())
+        });
     updated.await.unwrap();
     assert_eq!(User::get(&store, 1).await.unwrap(), None, "{on:?}");
     assert_eq!(given(&store, &db, user(2, 42, 2)).await, 2, "{on:?}");
     assert_eq!(given(&store, &db, user(2, 42, 3)).await, 2, "{on:?}");
 
     // On the guard object too.
-    let options = UpdateOptions::new().invalidating(["org:42"]);
-    let guard = User::guard_with(&store, 1, options).await.unwrap();
+    let guard = store
+        .of::<User>()
+        .update(1)
+        .invalidating(["org:42"])
+        .guard()
+        .await
+        .unwrap();
     assert!(guard.still_held().await.unwrap(), "{on:?}");
     assert_eq!(given(&store, &db, user(2, 42, 3)).await, 3, "{on:?}");
     assert_eq!(
@@ -582,8 +615,15 @@ pub(crate) async fn a_guard_of_a_dead_writer_stays(on: On) {
     let store = on.store("tags-dead").await;
     let db = Database::new();
     user(2, 42, 1).set(&store).await.unwrap();
-    let options = UpdateOptions::new().invalidating(["org:42"]);
-    drop(User::guard_with(&store, 1, options).await.unwrap());
+    drop(
+        store
+            .of::<User>()
+            .update(1)
+            .invalidating(["org:42"])
+            .guard()
+            .await
+            .unwrap(),
+    );
     assert_eq!(given(&store, &db, user(2, 42, 2)).await, 2, "{on:?}");
     assert_eq!(given(&store, &db, user(2, 42, 3)).await, 3, "{on:?}");
     if on != On::Memory {
@@ -614,9 +654,12 @@ pub(crate) async fn a_write_through_that_invalidates_its_own_tag_stores_nothing(
     let write = async || Ok::<_, ()>(());
     for (tag, stored) in [("org:42", false), ("org:41", true)] {
         user(2, 41, 1).set(&store).await.unwrap();
-        let options = UpdateOptions::new().invalidating([tag]);
         let row = user(1, 42, 2);
-        User::write_through_with(&store, &row, options, write)
+        store
+            .of::<User>()
+            .write_through(&row)
+            .invalidating([tag])
+            .run(write)
             .await
             .unwrap();
         assert_eq!(User::exists(&store, 1).await.unwrap(), stored, "{on:?}");
@@ -637,13 +680,20 @@ pub(crate) async fn an_invalidation_after_a_hold_leaves_a_guard(on: On) {
     let row = Lagging { id: 1, org_id: 42 };
     row.set(&store).await.unwrap();
     assert!(Lagging::exists(&store, 1).await.unwrap(), "{on:?}");
-    Lagging::tags().org(42).invalidate(&store).await.unwrap();
+    Lagging::cache_tags()
+        .org(42)
+        .invalidate(&store)
+        .await
+        .unwrap();
     assert!(!Lagging::exists(&store, 1).await.unwrap(), "{on:?}");
     row.set(&store).await.unwrap();
     assert!(!Lagging::exists(&store, 1).await.unwrap(), "{on:?}: held");
     // So does the guarded update of another type.
-    let options = UpdateOptions::new().invalidating([Lagging::tags().org(43)]);
-    let updated = User::update_with(&store, 1, options, async || Ok::<_, ()>(()));
+    let updated = store
+        .of::<User>()
+        .update(1)
+        .invalidating([Lagging::cache_tags().org(43)])
+        .run(async || Ok::<_, ()>(()));
     updated.await.unwrap();
     user(1, 43, 1).set(&store).await.unwrap();
     assert!(!User::exists(&store, 1).await.unwrap(), "{on:?}: held");
@@ -657,37 +707,36 @@ pub(crate) async fn what_is_scanned_and_counted_is_valid(on: On) {
     let store = on.store("tags-scan").await;
     let users: Vec<User> = (0..100).map(|id| user(id, id % 4, 1)).collect();
     User::set_many(&store, &users).await.unwrap();
-    assert_eq!(User::count(&store).await.unwrap(), 100, "{on:?}");
+    assert_eq!(store.of::<User>().count().await.unwrap(), 100, "{on:?}");
     store.invalidate_tag("org:1").await.unwrap();
-    assert_eq!(User::count(&store).await.unwrap(), 75, "{on:?}");
-    assert_eq!(Untagged::count(&store).await.unwrap(), 75, "{on:?}");
-    let scanned: Vec<(u64, User)> = User::scan(&store).try_collect().await.unwrap();
+    assert_eq!(store.of::<User>().count().await.unwrap(), 75, "{on:?}");
+    assert_eq!(store.of::<Untagged>().count().await.unwrap(), 75, "{on:?}");
+    let scanned: Vec<(u64, User)> = store.of::<User>().scan().try_collect().await.unwrap();
     assert_eq!(scanned.len(), 75, "{on:?}");
     assert!(scanned.iter().all(|(_, user)| user.org_id != 1), "{on:?}");
-    User::purge(&store).await.unwrap();
-    assert_eq!(User::count(&store).await.unwrap(), 0, "{on:?}");
+    store.of::<User>().purge().await.unwrap();
+    assert_eq!(store.of::<User>().count().await.unwrap(), 0, "{on:?}");
     // The epochs are left.
     user(2, 2, 2).set(&store).await.unwrap();
     store.purge().await.unwrap();
-    assert_eq!(User::count(&store).await.unwrap(), 0, "{on:?}");
+    assert_eq!(store.of::<User>().count().await.unwrap(), 0, "{on:?}");
     user(2, 2, 2).set(&store).await.unwrap();
-    assert_eq!(User::count(&store).await.unwrap(), 1, "{on:?}");
+    assert_eq!(store.of::<User>().count().await.unwrap(), 1, "{on:?}");
 }
 
 pub(crate) async fn what_is_to_fall_due_is_there_until_it_does(on: On) {
     let store = on.store("tags-spread").await;
     let hour = Duration::from_secs(3600);
     kept(1).set(&store).await.unwrap();
-    store.expire_tag_over("org:42", hour).await.unwrap();
+    store.mark_tag_stale_over("org:42", hour).await.unwrap();
     let load = async || Ok::<_, ()>(Some(kept(2)));
-    let options = LoadOptions::new().fresh();
-    let loaded = Kept::get_or_load_with(&store, 1, options, load).await;
+    let loaded = store.of::<Kept>().load(1).fresh().run(load).await;
     assert_eq!(loaded, Ok(Some(kept(2))), "{on:?}");
     // It began after that, and is to fall due by the next one only.
     assert_eq!(Kept::get(&store, 1).await.unwrap(), Some(kept(2)), "{on:?}");
-    Kept::tags()
+    Kept::cache_tags()
         .org(42)
-        .expire_over(&store, Duration::ZERO)
+        .mark_stale_over(&store, Duration::ZERO)
         .await
         .unwrap();
     assert_eq!(Kept::get(&store, 1).await.unwrap(), None, "{on:?}");
@@ -707,9 +756,9 @@ async fn entries_fall_due_one_by_one() {
     let spread = Duration::from_secs(100);
     User::set_many(&store, &users).await.unwrap();
     clock.advance(Duration::from_secs(1));
-    User::tags()
+    User::cache_tags()
         .org(42)
-        .expire_over(&store, spread)
+        .mark_stale_over(&store, spread)
         .await
         .unwrap();
     assert!(left().await > USERS * 98 / 100, "nearly none at once");
@@ -721,9 +770,9 @@ async fn entries_fall_due_one_by_one() {
     // What another has left falls due at once, and what was stored since one by one.
     User::set_many(&store, &users[..USERS / 2]).await.unwrap();
     clock.advance(Duration::from_secs(1));
-    User::tags()
+    User::cache_tags()
         .org(42)
-        .expire_over(&store, spread)
+        .mark_stale_over(&store, spread)
         .await
         .unwrap();
     let now = left().await;

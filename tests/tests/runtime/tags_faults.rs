@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Store, UpdateError, UpdateOptions};
+use valkey_runtime::{Cached, Store, UpdateError};
 use valkey_tests::resp::Value;
 use valkey_tests::{Proxy, Server};
 
@@ -65,7 +65,7 @@ async fn an_invalidation_that_is_not_delivered_is_kept_and_nothing_is_read_under
         proxy.cut();
         let told = match expire {
             false => store.invalidate_tag("org:42").await,
-            true => store.expire_tag("org:42").await,
+            true => store.mark_tag_stale("org:42").await,
         };
         assert!(told.is_err(), "the caller is told");
         assert_eq!(store.undelivered(), 1);
@@ -133,11 +133,20 @@ async fn an_update_whose_tags_cannot_be_guarded_goes_on_or_is_refused() {
         written.store(true, SeqCst);
         Ok::<_, ()>(())
     };
-    let options = || UpdateOptions::new().invalidating(["org:42"]);
-    let refused = User::update_with(&store, 1, options().strict(), write).await;
+    let refused = store
+        .of::<User>()
+        .update(1)
+        .invalidating(["org:42"])
+        .strict()
+        .run(write)
+        .await;
     assert!(matches!(refused, Err(UpdateError::Refused(_))));
     assert!(!written.load(SeqCst));
-    User::update_with(&store, 1, options(), write)
+    store
+        .of::<User>()
+        .update(1)
+        .invalidating(["org:42"])
+        .run(write)
         .await
         .unwrap();
     assert!(written.load(SeqCst));
@@ -151,12 +160,15 @@ async fn an_update_whose_tags_cannot_be_guarded_goes_on_or_is_refused() {
 async fn an_update_whose_end_is_not_confirmed_leaves_its_guards() {
     let (server, proxy, store, other) = parted().await;
     user(2, 1).set(&other).await.unwrap();
-    let options = UpdateOptions::new().invalidating(["org:42"]);
-    let updated = User::update_with(&store, 1, options, async || {
-        proxy.refuse();
-        proxy.cut();
-        Ok::<_, ()>(())
-    });
+    let updated = store
+        .of::<User>()
+        .update(1)
+        .invalidating(["org:42"])
+        .run(async || {
+            proxy.refuse();
+            proxy.cut();
+            Ok::<_, ()>(())
+        });
     updated.await.unwrap();
     assert_eq!(given(&other, 2, 2).await, 2);
     assert_eq!(given(&other, 2, 3).await, 3, "guarded");

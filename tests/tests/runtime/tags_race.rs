@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Loaded, Store, UpdateOptions};
+use valkey_runtime::{Cached, Loaded, Store};
 use valkey_tests::Server;
 use valkey_tests::resp::Value;
 
@@ -99,7 +99,7 @@ impl Database {
     /// Commits and invalidates, or both under a guard.
     async fn write(&self, store: &Store, org: u64, how: u64) {
         let commit = || self.org(org).row.fetch_add(1, SeqCst) + 1;
-        let org_tag = User::tags().org(org);
+        let org_tag = User::cache_tags().org(org);
         let row = match how % 3 {
             0 => {
                 let row = commit();
@@ -114,11 +114,15 @@ impl Database {
                 row
             }
             _ => {
-                let options = UpdateOptions::new().invalidating([org_tag]);
-                let updated = User::update_with(store, org, options, async || {
-                    tokio::task::yield_now().await;
-                    Ok::<_, ()>(commit())
-                });
+                let updated =
+                    store
+                        .of::<User>()
+                        .update(org)
+                        .invalidating([org_tag])
+                        .run(async || {
+                            tokio::task::yield_now().await;
+                            Ok::<_, ()>(commit())
+                        });
                 updated.await.unwrap()
             }
         };

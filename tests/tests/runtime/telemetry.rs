@@ -69,7 +69,7 @@ async fn what_is_done_is_counted_type_by_type(on: On) {
     load(&store, 3, Ok(Some(user(3)))).await;
     load(&store, 4, Ok(None)).await;
     User::get_or_load(&store, 4, async || {
-        Err::<User, _>("it is known that there is none")
+        Err::<Option<User>, _>("it is known that there is none")
     })
     .await
     .unwrap();
@@ -143,7 +143,7 @@ async fn who_joins_and_who_waits_for_another_process_is_counted() {
     assert!(
         [led, joined, waited]
             .iter()
-            .all(|given| *given == Ok(Some(user(1))))
+            .all(|given| *given == Ok(user(1)))
     );
     let counted = stores.map(|store| {
         let stats = store.stats();
@@ -338,18 +338,22 @@ async fn a_load_beside_its_caller_is_a_trace_that_follows_from_it() {
     let _recorded = recording.begin();
     let loaded = Arc::new(Notify::new());
     let ending = loaded.clone();
-    Ahead::get_or_refresh(&store, 1, move |_| async move {
-        ending.notify_one();
-        Ok::<_, ()>(Ahead { id: 1 })
-    })
-    .await
-    .unwrap();
+    store
+        .of::<Ahead>()
+        .load(1)
+        .in_background()
+        .run(move || async move {
+            ending.notify_one();
+            Ok::<_, ()>(Ahead { id: 1 })
+        })
+        .await
+        .unwrap();
     loaded.notified().await;
     let spans = recording.take();
     let [call, load] = &spans[..] else {
         panic!("{spans:?}");
     };
-    assert_eq!(call.field("otel.name"), Some("get_or_refresh ahead"));
+    assert_eq!(call.field("otel.name"), Some("get_or_load ahead"));
     assert_eq!(
         (load.name, load.parent, load.follows),
         ("load", None, Some(0))
@@ -399,7 +403,7 @@ async fn tell_all(store: &Store) -> String {
     Secret::get_or_load(store, SECRET, async || Ok::<_, ()>(row()))
         .await
         .unwrap();
-    let guard = Secret::guard(store, SECRET).await.unwrap();
+    let guard = store.of::<Secret>().update(SECRET).guard().await.unwrap();
     let shown = format!("{guard:?}");
     guard.release().await.unwrap();
     Secret::update(store, SECRET, update).await.unwrap();
@@ -408,7 +412,7 @@ async fn tell_all(store: &Store) -> String {
     told.push(Secret::get_many(store, [SECRET, "x"]).await.err());
     told.push(Secret::del(store, SECRET).await.err());
     told.push(Secret::del_many(store, [SECRET, "x"]).await.err());
-    drop(Secret::guard(store, SECRET).await.unwrap());
+    drop(store.of::<Secret>().update(SECRET).guard().await.unwrap());
     told.push(row().set(store).await.err());
     told.extend(
         store
@@ -520,11 +524,11 @@ async fn an_alias_is_a_secret_wherever_keys_are_shown() {
                 email: email.into(),
             }))
         };
-        let by_email = Public::get_or_load_by_email(&store, email, found, load);
+        let by_email = Public::load_by_email(&store, email).run(found, load);
         by_email.await.unwrap().unwrap();
         store.faults().fail_all(ErrorKind::Timeout);
         let told = Public::get_by_email(&store, email).await.unwrap_err();
-        let by_email = Public::get_or_load_by_email(&store, email, found, load);
+        let by_email = Public::load_by_email(&store, email).run(found, load);
         by_email.await.unwrap().unwrap();
         drop(recorded);
         let text = format!("{told} {told:?} {}", recording.text());

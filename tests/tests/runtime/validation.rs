@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use valkey_runtime::{
-    Cached, Error, ErrorKind, Invalid, LoadOptions, Loaded, SetOptions, Source, Stale, Store,
-    UpdateOptions,
-};
+use valkey_runtime::{Cached, Error, ErrorKind, Invalid, Loaded, SetOptions, Source, Stale, Store};
 use valkey_tests::resp::Value;
 
 use crate::database::until;
@@ -208,7 +205,7 @@ async fn with_bad<const N: usize>(on: On, namespace: &str, ids: [u64; N]) -> Sto
 async fn with_stale<const N: usize>(on: On, namespace: &str, ids: [u64; N]) -> Store {
     let store = with_bad(on, namespace, ids).await;
     for id in ids {
-        assert!(Anything::expire(&store, id).await.unwrap());
+        assert!(store.of::<Anything>().mark_stale(id).await.unwrap());
     }
     store
 }
@@ -252,7 +249,7 @@ async fn an_invalid_value_is_not_stored(on: On) {
                     bad.set(&$store).await.unwrap_err(),
                     bad.set_with(&$store, SetOptions::new().if_absent()).await.unwrap_err(),
                     bad.set_at(&$store, 1).await.unwrap_err(),
-                    bad.set_at_with(&$store, 1, SetOptions::new()).await.unwrap_err(),
+                    $store.of::<$of>().set_at_with(1, &bad, SetOptions::new()).await.unwrap_err(),
                     $store.of::<$of>().set(&bad).await.unwrap_err(),
                 ] {
                     is_refusal(&error);
@@ -312,13 +309,16 @@ async fn what_is_written_through_and_invalid_is_deleted(on: On) {
     let written = User::write_through(&store, &bad, async || Ok::<_, ()>(7)).await;
     assert_eq!(written, Ok(7));
     assert!(!is_there(&store, 1).await);
-    let options = UpdateOptions::new();
-    let written = User::write_through_with(&store, &bad, options, async || Ok::<_, ()>(8)).await;
+    let written = store
+        .of::<User>()
+        .write_through(&bad)
+        .run(async || Ok::<_, ()>(8))
+        .await;
     assert_eq!(written.unwrap(), 8);
     assert_eq!(counted(&store), (0, 2));
     // The guard is gone: what is loaded now is stored.
     let load = async || Ok::<_, ()>(person!(User 1, "Ada"));
-    assert!(User::get_or_load(&store, 1, load).await.unwrap().is_some());
+    assert!(User::get_or_load(&store, 1, load).await.is_ok());
     assert!(is_there(&store, 1).await);
 }
 
@@ -329,7 +329,7 @@ async fn an_invalid_entry_is_a_miss_and_is_removed(on: On) {
         "as far as the header tells"
     );
     assert_eq!(User::get(&store, 1).await.unwrap(), None);
-    assert_eq!(User::get_entry(&store, 2).await.unwrap(), None);
+    assert_eq!(store.of::<User>().get_entry(2).await.unwrap(), None);
     assert_eq!(User::get_many(&store, [3, 4]).await.unwrap(), [None, None]);
     assert_eq!(Validator::get(&store, 5).await.unwrap(), None);
     assert_eq!(Function::get(&store, 6).await.unwrap(), None);
@@ -344,20 +344,21 @@ async fn an_invalid_entry_is_loaded_anew(on: On) {
     let store = with_bad(on, "valid-anew", [1, 2, 3]).await;
     let ada = |id| person!(User id, "Ada");
     let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(ada(1))).await;
-    assert_eq!(loaded, Ok(Some(ada(1))));
+    assert_eq!(loaded, Ok(ada(1)));
     let load = async |ids: Vec<u64>| {
         Ok::<_, ()>(ids.into_iter().map(|id| (id, ada(id))).collect::<Vec<_>>())
     };
     let loaded = User::get_or_load_many(&store, [1, 2], load).await;
     assert_eq!(loaded, Ok(vec![Some(ada(1)), Some(ada(2))]));
-    let refreshed =
-        User::get_or_refresh(&store, 3, move |_| async move { Ok::<_, ()>(ada(3)) }).await;
-    assert_eq!(refreshed, Ok(Some(ada(3))));
-    let only = LoadOptions::new().only_if_cached();
+    let refreshed = store
+        .of::<User>()
+        .load(3)
+        .in_background()
+        .run(move || async move { Ok::<_, ()>(ada(3)) })
+        .await;
+    assert_eq!(refreshed, Ok(ada(3)));
     for id in [1, 2, 3] {
-        let cached =
-            User::get_or_load_with(&store, id, only, async || Err::<User, _>("it is there"));
-        assert_eq!(cached.await, Ok(Some(ada(id))));
+        assert_eq!(User::get(&store, id).await.unwrap(), Some(ada(id)));
     }
     assert_eq!((counted(&store), store.stats().loads()), ((3, 0), 3));
 }
@@ -366,12 +367,7 @@ async fn invalid_entries_are_kept_where_the_type_says_so(on: On) {
     let store = with_bad(on, "valid-keep", [1]).await;
     assert_eq!(Keeping::get(&store, 1).await.unwrap(), None);
     let load = async || Ok::<_, ()>(person!(Keeping 1, "Ada"));
-    assert!(
-        Keeping::get_or_load(&store, 1, load)
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(Keeping::get_or_load(&store, 1, load).await.is_ok());
     assert!(is_there(&store, 1).await);
     assert_eq!(counted(&store), (2, 0));
 }
@@ -385,15 +381,10 @@ async fn invalid_entries_are_errors_where_the_type_says_so(on: On) {
         (Some("get"), Some("valid-strict:user:1"))
     );
     is_refusal(&Strict::get_many(&store, [2]).await.unwrap_err());
-    is_refusal(&Strict::get_entry(&store, 3).await.unwrap_err());
+    is_refusal(&store.of::<Strict>().get_entry(3).await.unwrap_err());
     // A verb that loads has the loader's errors alone.
     let load = async || Ok::<_, ()>(person!(Strict 4, "Ada"));
-    assert!(
-        Strict::get_or_load(&store, 4, load)
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(Strict::get_or_load(&store, 4, load).await.is_ok());
     for id in [1, 2, 3] {
         assert_eq!(
             Strict::get(&store, id).await.unwrap(),
@@ -407,7 +398,7 @@ async fn invalid_entries_are_errors_where_the_type_says_so(on: On) {
 async fn a_scan_skips_invalid_entries_or_gives_them_as_errors(on: On) {
     let store = with_bad(on, "valid-scan", [1, 2]).await;
     person!(User 3, "Ada").set(&store).await.unwrap();
-    let mut scan = Strict::scan(&store);
+    let mut scan = store.of::<Strict>().scan();
     let (mut found, mut errors) = (BTreeSet::new(), BTreeSet::new());
     while let Some(item) = scan.next().await {
         match item {
@@ -420,7 +411,7 @@ async fn a_scan_skips_invalid_entries_or_gives_them_as_errors(on: On) {
     }
     assert_eq!((found, errors.len()), ([3].into(), 2));
     Anything::set_many(&store, &bad([1, 2])).await.unwrap();
-    let found: HashMap<u64, User> = User::scan(&store).try_collect().await.unwrap();
+    let found: HashMap<u64, User> = store.of::<User>().scan().try_collect().await.unwrap();
     assert_eq!(found, [(3, person!(User 3, "Ada"))].into());
     assert!(!is_there(&store, 1).await && !is_there(&store, 2).await);
 }
@@ -434,7 +425,9 @@ async fn a_value_that_is_found_by_an_alias_is_validated(on: On) {
     };
     let find = async || {
         let (key, row) = (async || Ok::<_, ()>(Some(1)), async |_| Ok(mailed("Ada")));
-        Mailed::get_or_load_by_email(&store, "ada@example.org", key, row).await
+        Mailed::load_by_email(&store, "ada@example.org")
+            .run(key, row)
+            .await
     };
     assert_eq!(find().await, Ok(Some(mailed("Ada"))));
     #[derive(Serialize, Deserialize, Cached)]
@@ -474,7 +467,7 @@ async fn a_loaded_value_that_is_invalid_is_for_its_caller_alone(on: On) {
     ];
     for loaded in loads {
         let load = async || Ok::<_, ()>(loaded);
-        let entry = User::get_or_load_entry(&store, 1, LoadOptions::new(), load).await;
+        let entry = store.of::<User>().load(1).entry().run(load).await;
         let entry = entry.unwrap().unwrap();
         assert_eq!((entry.source(), entry.expires_in()), (Source::Loaded, None));
         assert_eq!(entry.into_value(), bad);
@@ -484,17 +477,16 @@ async fn a_loaded_value_that_is_invalid_is_for_its_caller_alone(on: On) {
             "the lease was given back"
         );
     }
-    let fresh = LoadOptions::new().fresh();
     let load = async || Ok::<_, ()>(bad.clone());
     assert_eq!(
-        User::get_or_load_with(&store, 1, fresh, load).await,
-        Ok(Some(bad.clone()))
+        store.of::<User>().load(1).fresh().run(load).await,
+        Ok(bad.clone())
     );
-    let refreshed = User::get_or_refresh(&store, 1, {
+    let refreshed = store.of::<User>().load(1).in_background().revalidate({
         let bad = bad.clone();
         move |_| async move { Ok::<_, ()>(bad) }
     });
-    assert_eq!(refreshed.await, Ok(Some(bad)));
+    assert_eq!(refreshed.await, Ok(bad));
     assert!(!is_there(&store, 1).await);
     assert_eq!((counted(&store), store.stats().loads()), ((0, 4), 4));
     assert_eq!(
@@ -526,7 +518,7 @@ async fn whoever_shares_a_load_is_given_what_is_invalid(on: On) {
     .await;
     gate.add_permits(1);
     for call in calls {
-        assert_eq!(call.await.unwrap(), Ok(Some(person!(User 1, SECRET))));
+        assert_eq!(call.await.unwrap(), Ok(person!(User 1, SECRET)));
     }
     let (loads, stats) = (begun.available_permits() as u64, store.stats());
     assert_eq!((stats.loads(), stats.shared()), (loads, 20 - loads));
@@ -560,13 +552,10 @@ async fn an_invalid_value_of_many_is_not_stored(on: On) {
 async fn a_load_that_gives_what_is_invalid_removes_what_it_claimed(on: On) {
     let store = on.store("valid-claim").await;
     person!(Lasting 1, "Ada").set(&store).await.unwrap();
-    assert!(Lasting::expire(&store, 1).await.unwrap());
+    assert!(store.of::<Lasting>().mark_stale(1).await.unwrap());
     let bad = person!(Lasting 1, SECRET);
     let load = async || Ok::<_, ()>(bad.clone());
-    assert_eq!(
-        Lasting::get_or_load(&store, 1, load).await,
-        Ok(Some(bad.clone()))
-    );
+    assert_eq!(Lasting::get_or_load(&store, 1, load).await, Ok(bad.clone()));
     assert!(is_empty(on, "valid-claim:user:1").await);
     // There is nothing to be served any more.
     let failed = Lasting::get_or_load(&store, 1, async || Err::<Lasting, _>("no database"));
@@ -612,14 +601,14 @@ async fn an_invalid_value_is_not_served_while_nobody_loads(on: On) {
     for id in [1, 2] {
         let failed = Anything::get_or_load(&store, id, async || Err::<Anything, _>("no database"));
         assert_eq!(
-            failed.await.unwrap().unwrap().name,
+            failed.await.unwrap().name,
             SECRET,
             "it is served from now on"
         );
     }
     let ada = |id| person!(Lasting id, "Ada");
     let loaded = Lasting::get_or_load(&store, 1, async || Ok::<_, ()>(ada(1)));
-    assert_eq!(loaded.await, Ok(Some(ada(1))));
+    assert_eq!(loaded.await, Ok(ada(1)));
     let load = async |ids: Vec<u64>| {
         Ok::<_, ()>(ids.into_iter().map(|id| (id, ada(id))).collect::<Vec<_>>())
     };
@@ -631,7 +620,7 @@ async fn an_invalid_value_is_not_served_while_nobody_loads(on: On) {
 async fn many_are_not_served_invalid_values(on: On) {
     let store = with_stale(on, "valid-stale-many", [1]).await;
     person!(Lasting 2, "Ada").set(&store).await.unwrap();
-    assert!(Lasting::expire(&store, 2).await.unwrap());
+    assert!(store.of::<Lasting>().mark_stale(2).await.unwrap());
     let fails = async |_| Err::<Vec<(u64, Lasting)>, _>("no database");
     let failed = Lasting::get_or_load_many(&store, [1, 2], fails).await;
     assert_eq!(failed, Err("no database"));
@@ -651,8 +640,13 @@ async fn an_invalid_value_is_not_served_before_a_slow_load_is_over(on: On) {
         tokio::time::sleep(Duration::from_millis(10)).await;
         Ok::<_, ()>(person!(Lasting 1, "Ada"))
     };
-    let loaded = Lasting::get_or_refresh(&store, 1, load).await;
-    assert_eq!(loaded, Ok(Some(person!(Lasting 1, "Ada"))));
+    let loaded = store
+        .of::<Lasting>()
+        .load(1)
+        .in_background()
+        .revalidate(load)
+        .await;
+    assert_eq!(loaded, Ok(person!(Lasting 1, "Ada")));
     assert_eq!(
         Lasting::get(&store, 1).await.unwrap(),
         Some(person!(Lasting 1, "Ada"))
@@ -665,8 +659,8 @@ async fn an_invalid_value_is_not_shown_to_a_loader(on: On) {
         assert!(stale.is_none());
         Ok::<_, ()>(person!(Lasting 1, "Ada"))
     };
-    let loaded = Lasting::get_or_revalidate(&store, 1, load).await;
-    assert_eq!(loaded, Ok(Some(person!(Lasting 1, "Ada"))));
+    let loaded = store.of::<Lasting>().load(1).revalidate(load).await;
+    assert_eq!(loaded, Ok(person!(Lasting 1, "Ada")));
 }
 
 async fn a_valid_value_with_tags_is_stored_and_an_invalid_one_is_not(on: On) {
@@ -677,13 +671,13 @@ async fn a_valid_value_with_tags_is_stored_and_an_invalid_one_is_not(on: On) {
     };
     let load =
         async |team| Member::get_or_load(&store, 1, async || Ok::<_, ()>(member(team))).await;
-    assert_eq!(load(SECRET).await, Ok(Some(member(SECRET))));
+    assert_eq!(load(SECRET).await, Ok(member(SECRET)));
     assert!(is_empty(on, "valid-tags:user:1").await);
     assert_eq!(
         member(SECRET).set(&store).await.unwrap_err().kind(),
         ErrorKind::Invalid
     );
-    assert_eq!(load("red").await, Ok(Some(member("red"))));
+    assert_eq!(load("red").await, Ok(member("red")));
     assert_eq!(Member::get(&store, 1).await.unwrap(), Some(member("red")));
     assert_eq!(counted(&store), (0, 2));
 }
@@ -763,7 +757,7 @@ async fn no_value_gets_into_an_error_or_the_log() {
             assert_eq!(broken, [$($broken),*]);
             text += &format!("{error} {error:?} {:?}", error.invalid());
             let loaded = quoting::$of::get_or_load(&store, 1, async || Ok::<_, ()>(value.clone()));
-            assert!(loaded.await.unwrap().is_some());
+            loaded.await.unwrap();
             anything.set(&store).await.unwrap();
             assert!(quoting::$of::get(&store, 1).await.unwrap().is_none());
             let written = quoting::$of::write_through(&store, &value, async || Ok::<_, ()>(()));

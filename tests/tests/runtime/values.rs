@@ -65,15 +65,13 @@ async fn a_value_that_no_read_gives_is_not_stored() {
             loads.fetch_add(1, SeqCst);
             Ok::<_, ()>(Some(login(1)))
         };
-        let entry = Login::get_or_load_entry(&store, 1, Default::default(), load).await;
+        let entry = store.of::<Login>().load(1).entry().run(load).await;
         let entry = entry.unwrap().unwrap();
         assert_eq!((entry.source(), entry.expires_in()), (Source::Loaded, None));
         assert_eq!(*entry, value);
     }
     assert_eq!(loads.load(SeqCst), 3);
-    let found = Login::get_or_load_by_name(
-        &store,
-        "ada",
+    let found = Login::load_by_name(&store, "ada").run(
         async || Ok::<_, ()>(Some(1)),
         async |id| Ok(Some(login(id))),
     );

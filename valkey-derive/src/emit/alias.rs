@@ -62,14 +62,13 @@ fn look_ups(number: usize, alias: &Alias, model: &Cached) -> TokenStream {
     let (vis, name, ty) = (beginning_at(span, &model.vis), &alias.name, &alias.ty);
     let number = Literal::usize_unsuffixed(number);
     let method = |verb: &str| Ident::new(&format!("{verb}_by_{name}"), span);
-    let (get, get_or_load) = (method("get"), method("get_or_load"));
+    let (get, load) = (method("get"), method("load"));
     let about_get = format!(
-        " Reads the value whose `{name}` this is, if its key has been looked up by [`{get_or_load}`](Self::{get_or_load}). \
-         `None` is a miss."
+        " Reads the value with this `{name}`, if its key is cached: [`{load}`](Self::{load}) looks it up. `None` is a miss."
     );
     let about_load = format!(
-        " Reads the value whose `{name}` this is. Where its key is not known it is looked up by `find_key`, and where the \
-         value under that key is not cached it is loaded by `load`, as by `get_or_load`. Both may be called twice."
+        " Begins a load of the value with this `{name}`: `{load}(&store, …).run(find_key, load)`. Where its key is \
+         not cached, `find_key` looks it up; where the value is not cached, `load` loads it. Both may be called twice."
     );
     let params = model
         .generics
@@ -94,26 +93,11 @@ fn look_ups(number: usize, alias: &Alias, model: &Cached) -> TokenStream {
         }
 
         #[doc = #about_load]
-        #[doc = ""]
-        #[doc = " # Errors"]
-        #[doc = " Those of `find_key` and of `load`."]
-        #vis fn #get_or_load<'s, __L, __E, __K, __Finding, __F, __Loading>(
+        #vis fn #load<'s>(
             store: &'s __rt::Store,
             value: __rt::AliasRef<'_, #ty>,
-            find_key: __K,
-            load: __F,
-        ) -> impl __rt::Future<Output = __rt::Result<__rt::Option<Self>, __E>>
-            + __rt::Send
-            + use<'s, #params __L, __E, __K, __Finding, __F, __Loading>
-        where
-            __L: __rt::IntoLoaded<Self> + __rt::Send,
-            __E: __rt::Send,
-            __K: __rt::FnMut() -> __Finding + __rt::Send,
-            __Finding: __rt::Future<Output = __rt::Result<__rt::Option<__rt::KeyOf<Self>>, __E>> + __rt::Send,
-            __F: __rt::FnMut(__rt::KeyOf<Self>) -> __Loading + __rt::Send,
-            __Loading: __rt::Future<Output = __rt::Result<__L, __E>> + __rt::Send,
-        {
-            __rt::get_or_load_by::<Self, #number, __L, __E, __K, __Finding, __F, __Loading>(store, value, find_key, load)
+        ) -> __rt::Load<'s, Self, __rt::ByAlias<Self, #number>> {
+            __rt::load_by::<Self, #number>(store, value)
         }
     }
 }

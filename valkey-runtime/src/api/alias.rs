@@ -8,16 +8,21 @@
 //! other. But nothing invalidates it: it may name a key whose value is another by now. So the value is read under its own
 //! key, as ever, and its field compared; what does not match is as if the entry were not there.
 
+use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::api::choices::{InBackground, InCall, Limit, Output, Value};
 use crate::api::handle::Handle;
+use crate::api::load::{Load, Settings};
 use crate::base::error::Result;
+use crate::base::lock::lock;
 use crate::base::ttl::Ttl;
-use crate::core::options::LoadOptions;
 use crate::core::store::Store;
 use crate::key::part::{KeyPart, OwnKey};
 use crate::key::tag::Place;
@@ -29,7 +34,8 @@ use crate::schema::loaded::IntoLoaded;
 use crate::schema::loaded::Loaded;
 use crate::schema::policy::Policy;
 use crate::verbs::loading;
-use crate::verbs::loading::driver::Limits;
+use crate::verbs::loading::loader::{Loader, once};
+use crate::verbs::loading::work::{Background, Loads};
 
 /// A type whose values are found by this field too. `#[cached(alias = "…")]` implements it, for each alias with its number.
 #[doc(hidden)]
@@ -161,59 +167,198 @@ pub fn get_by<'s, T: Aliased<NUMBER>, const NUMBER: usize>(
     }
 }
 
-/// What `get_or_load_by_…` does.
+/// A load of a value by one of its aliases. See [`Load`].
+pub struct ByAlias<T, const NUMBER: usize> {
+    /// The key of the alias entry.
+    alias: Vec<u8>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T, const NUMBER: usize> fmt::Debug for ByAlias<T, NUMBER> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An alias may be a secret: an e-mail address, a token.
+        f.debug_struct("ByAlias").finish_non_exhaustive()
+    }
+}
+
+/// What `load_by_…` does.
 #[doc(hidden)]
-pub fn get_or_load_by<'s, T, const NUMBER: usize, L, E, K, Finding, F, Fut>(
+pub fn load_by<'s, T: Aliased<NUMBER>, const NUMBER: usize>(
     store: &'s Store,
     value: AliasRef<'_, T::Field>,
-    mut find_key: K,
-    mut load: F,
-) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, NUMBER, L, E, K, Finding, F, Fut>
+) -> Load<'s, T, ByAlias<T, NUMBER>> {
+    let alias = store.of::<By<T, NUMBER>>().bytes(value);
+    let of = PhantomData;
+    Load::new(store.of(), ByAlias { alias, of })
+}
+
+impl<'s, T, const NUMBER: usize, M, O, X> Load<'s, T, ByAlias<T, NUMBER>, M, O, X, InCall>
 where
     T: Aliased<NUMBER>,
-    L: IntoLoaded<T> + Send,
-    E: Send,
-    K: FnMut() -> Finding + Send,
-    Finding: Future<Output = Result<Option<KeyOf<T>>, E>> + Send,
-    F: FnMut(KeyOf<T>) -> Fut + Send,
-    Fut: Future<Output = Result<L, E>> + Send,
+    O: Output,
+    X: Limit,
 {
-    let aliases: Handle<'s, By<T, NUMBER>> = store.of();
-    let alias = aliases.bytes(value);
-    async move {
-        // What is there, or is looked up by another, may be from before the value changed. So where it leads to no value of
-        // this alias the key is looked up once more, by this call alone, and what that leads to is the answer.
-        for options in [LoadOptions::new(), LoadOptions::new().fresh()] {
-            let find = |_| {
-                let finding = find_key();
-                async { Ok(found::<T, NUMBER>(finding.await?)) }
-            };
-            let looked_up = loading::get_or_load(
-                store,
-                alias.clone().into(),
-                options,
-                Limits::NONE,
-                false,
-                find,
-            )
-            .await?;
-            let Some((By(key), _)) = looked_up else {
-                return Ok(None);
-            };
-            let key = T::OwnedKey::of_owned(&key);
-            let load = || load(T::OwnedKey::own(key));
-            let value = store.of::<T>().get_or_load(key, load).await?;
-            if let Some(value) = value.filter(|value| is_of(value, &alias, aliases)) {
-                return Ok(Some(value));
-            }
+    /// Loads the value of this alias. Where its key is not known `find_key` looks it up. Where the value under that key is not
+    /// cached `load` loads it. Both may be called twice.
+    ///
+    /// # Errors
+    /// Those of `find_key` and of `load`, or with a timeout [`LoadError`](crate::LoadError).
+    pub fn run<L, E, K, Finding, F, Fut>(
+        self,
+        find_key: K,
+        load: F,
+    ) -> impl Future<Output = Result<Option<O::Of<T>>, X::Error<E>>>
+    + Send
+    + use<'s, T, NUMBER, M, O, X, L, E, K, Finding, F, Fut>
+    where
+        L: IntoLoaded<T> + Send,
+        E: Send,
+        K: FnMut() -> Finding + Send,
+        Finding: Future<Output = Result<Option<KeyOf<T>>, E>> + Send,
+        F: FnMut(KeyOf<T>) -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        let (settings, store) = (self.settings(), self.handle.store);
+        let alias = self.keys.alias;
+        async move {
+            let (timeout, in_background) = (settings.timeout, false);
+            let (find_key, load) = (Arc::new(Mutex::new(find_key)), Arc::new(Mutex::new(load)));
+            let find = || Loads::InCall(finding::<T, NUMBER, X, _, _, _>(&find_key, timeout));
+            let load = |key| Loads::InCall(loading_of::<T, X, _, _, _, _>(&load, key, timeout));
+            look_up::<T, NUMBER, O, X, E>(store, alias, settings, in_background, find, load).await
         }
-        tracing::debug!(
-            "db.collection.name" = T::PREFIX,
-            alias = T::NAME,
-            "the key that was found is of no such value: if the database takes several for one, `alias(with = …)` has to"
-        );
-        Ok(None)
     }
+}
+
+impl<'s, T, const NUMBER: usize, M, O, X> Load<'s, T, ByAlias<T, NUMBER>, M, O, X, InBackground>
+where
+    T: Aliased<NUMBER>,
+    O: Output,
+    X: Limit,
+{
+    /// Loads the value of this alias. Where its key is not known `find_key` looks it up. Where the value under that key is not
+    /// cached `load` loads it. Both may be called twice, and borrow nothing.
+    ///
+    /// # Errors
+    /// Those of `find_key` and of `load`, or with a timeout [`LoadError`](crate::LoadError).
+    pub fn run<L, E, K, Finding, F, Fut>(
+        self,
+        find_key: K,
+        load: F,
+    ) -> impl Future<Output = Result<Option<O::Of<T>>, X::Error<E>>>
+    + Send
+    + use<'s, T, NUMBER, M, O, X, L, E, K, Finding, F, Fut>
+    where
+        L: IntoLoaded<T> + Send + 'static,
+        E: Send + 'static,
+        X::Error<E>: 'static,
+        K: FnMut() -> Finding + Send + 'static,
+        Finding: Future<Output = Result<Option<KeyOf<T>>, E>> + Send + 'static,
+        F: FnMut(KeyOf<T>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+    {
+        let (settings, store) = (self.settings(), self.handle.store);
+        let alias = self.keys.alias;
+        async move {
+            let (timeout, in_background) = (settings.timeout, true);
+            let (find_key, load) = (Arc::new(Mutex::new(find_key)), Arc::new(Mutex::new(load)));
+            let find = || {
+                Loads::InBackground(Background::new(finding::<T, NUMBER, X, _, _, _>(
+                    &find_key, timeout,
+                )))
+            };
+            let load = |key| {
+                Loads::InBackground(Background::new(loading_of::<T, X, _, _, _, _>(
+                    &load, key, timeout,
+                )))
+            };
+            look_up::<T, NUMBER, O, X, E>(store, alias, settings, in_background, find, load).await
+        }
+    }
+}
+
+/// The loader of an alias entry. It may be called twice in a look-up, so it is shared.
+fn finding<'l, T, const NUMBER: usize, X, E, K, Finding>(
+    find_key: &Arc<Mutex<K>>,
+    timeout: Option<Duration>,
+) -> Loader<'l, By<T, NUMBER>, X::Error<E>>
+where
+    T: Aliased<NUMBER>,
+    X: Limit,
+    E: Send + 'l,
+    K: FnMut() -> Finding + Send + 'l,
+    Finding: Future<Output = Result<Option<KeyOf<T>>, E>> + Send + 'l,
+{
+    let find_key = find_key.clone();
+    once(move |_| {
+        let finding = lock(&find_key)();
+        X::within(
+            timeout,
+            async move { Ok(found::<T, NUMBER>(finding.await?)) },
+        )
+    })
+}
+
+/// The loader of the value under a key.
+fn loading_of<'l, T, X, L, E, F, Fut>(
+    load: &Arc<Mutex<F>>,
+    key: KeyOf<T>,
+    timeout: Option<Duration>,
+) -> Loader<'l, T, X::Error<E>>
+where
+    T: CachedType<OwnedKey: OwnKey>,
+    X: Limit,
+    L: IntoLoaded<T> + Send + 'l,
+    E: Send + 'l,
+    F: FnMut(KeyOf<T>) -> Fut + Send + 'l,
+    Fut: Future<Output = Result<L, E>> + Send + 'l,
+{
+    let load = load.clone();
+    once(move |_| X::within(timeout, lock(&load)(key)))
+}
+
+async fn look_up<'l, T, const NUMBER: usize, O, X, E>(
+    store: &Store,
+    alias: Vec<u8>,
+    settings: Settings,
+    in_background: bool,
+    find: impl Fn() -> Loads<'l, By<T, NUMBER>, X::Error<E>> + Send + Sync,
+    load: impl Fn(KeyOf<T>) -> Loads<'l, T, X::Error<E>> + Send + Sync,
+) -> Result<Option<O::Of<T>>, X::Error<E>>
+where
+    T: Aliased<NUMBER>,
+    O: Output,
+    X: Limit,
+    E: Send,
+    X::Error<E>: 'l,
+{
+    let (aliases, values) = (store.of::<By<T, NUMBER>>(), store.of::<T>());
+    let limits = || X::limits::<E>(settings.queue_timeout);
+    // A cached alias, or one that another call looks up, may be from before the value changed. So where it leads to no value of
+    // this alias the key is looked up once more, by this call alone, and the value under that key is the answer.
+    for settings_of_alias in [settings, settings.fresh()] {
+        let options = settings_of_alias.options_of_many::<Value>(in_background);
+        let place = alias.clone().into();
+        let looking = loading::get_or_load(store, place, options, limits(), &find);
+        let Some((By(key), _)) = looking.await? else {
+            return Ok(None);
+        };
+        let place = values.place(T::OwnedKey::of_owned(&key));
+        let options = settings.options_of_many::<O>(in_background);
+        let loading = loading::get_or_load(store, place, options, limits(), || load(key));
+        if let Some((value, origin)) = loading.await?
+            && is_of(&value, &alias, aliases)
+        {
+            return Ok(Some(O::of(value, origin, store.inner())));
+        }
+    }
+    tracing::debug!(
+        "db.collection.name" = T::PREFIX,
+        alias = T::NAME,
+        "the key found for an alias leads to a value with another alias: where the database takes several spellings for one, \
+         use `alias(with = …)`"
+    );
+    Ok(None)
 }
 
 /// That there is no key is for those who asked before this look-up began. A value that gets this alias invalidates no entry of it,

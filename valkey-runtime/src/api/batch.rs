@@ -97,7 +97,7 @@ enum Item {
         key: Vec<u8>,
         of: Arc<Type>,
     },
-    Expire {
+    MarkStale {
         key: Vec<u8>,
         of: Arc<Type>,
     },
@@ -128,7 +128,7 @@ impl<'s> Batch<'s> {
         self.set_at_with(key, value, SetOptions::new())
     }
 
-    /// As [`Cached::set_at_with`](crate::Cached::set_at_with).
+    /// As [`Handle::set_at_with`](crate::Handle::set_at_with).
     pub fn set_at_with<T: CachedType>(
         &mut self,
         key: T::Key<'_>,
@@ -153,11 +153,11 @@ impl<'s> Batch<'s> {
         self.add(Item::Del { key, of })
     }
 
-    /// As [`Cached::expire`](crate::Cached::expire).
-    pub fn expire<T: CachedType>(&mut self, key: T::Key<'_>) -> &mut Self {
+    /// As [`Handle::mark_stale`](crate::Handle::mark_stale).
+    pub fn mark_stale<T: CachedType>(&mut self, key: T::Key<'_>) -> &mut Self {
         let key = self.store.of::<T>().bytes(key);
         let of = self.store.inner().types.of::<T>().clone();
-        self.add(Item::Expire { key, of })
+        self.add(Item::MarkStale { key, of })
     }
 
     /// As [`Store::invalidate_tag`]. The answer is `true`.
@@ -246,7 +246,7 @@ impl Item {
         match self {
             Item::Set { place, .. } => ("set", &place.key),
             Item::Del { key, .. } => ("del", key),
-            Item::Expire { key, .. } => ("expire", key),
+            Item::MarkStale { key, .. } => ("mark_stale", key),
             Item::Tag { epoch, .. } => ("invalidate_tag", epoch),
         }
     }
@@ -254,7 +254,7 @@ impl Item {
     /// Whose it is; a tag is of no type.
     fn of(&self) -> Option<&Type> {
         match self {
-            Item::Set { of, .. } | Item::Del { of, .. } | Item::Expire { of, .. } => Some(of),
+            Item::Set { of, .. } | Item::Del { of, .. } | Item::MarkStale { of, .. } => Some(of),
             Item::Tag { .. } => None,
         }
     }
@@ -263,7 +263,7 @@ impl Item {
     fn hold(&self) -> Option<u64> {
         match self {
             Item::Set { .. } => None,
-            Item::Del { of, .. } | Item::Expire { of, .. } => {
+            Item::Del { of, .. } | Item::MarkStale { of, .. } => {
                 Some(of.meta().policy.hold_millis.into())
             }
             Item::Tag { hold_millis, .. } => Some(hold_of_tags(u64::from(*hold_millis))),
@@ -288,7 +288,7 @@ impl Item {
                 return Ok(inner.storing(sealed, *condition, &admission?, of.meta()));
             }
             Item::Del { of, .. } => Some(Write::Apply(inner.deletion(of.meta()))),
-            Item::Expire { of, .. } => Some(Write::Apply(inner.expiry(of.meta()))),
+            Item::MarkStale { of, .. } => Some(Write::Apply(inner.expiry(of.meta()))),
             Item::Tag { hold_millis, .. } => {
                 let (clock, token) = (clock.clone()?, inner.random.next_u64());
                 let verb = Invalidation::Dead.verb(clock, *hold_millis, token);
@@ -300,7 +300,7 @@ impl Item {
     fn answer(&self, write: &Write<'_>, done: bool) -> bool {
         match self {
             Item::Set { of, .. } => has_stored(write, done, of),
-            Item::Del { .. } | Item::Expire { .. } => done,
+            Item::Del { .. } | Item::MarkStale { .. } => done,
             Item::Tag { .. } => true,
         }
     }

@@ -6,21 +6,13 @@
 use std::future::Future;
 
 use crate::base::error::Result;
-use crate::base::ttl::Ttl;
-use crate::core::entry::Entry;
-use crate::core::options::Unwritten;
-use crate::core::options::{LoadError, LoadLimits, LoadOptions, SetOptions, UpdateOptions};
+use crate::core::options::SetOptions;
 use crate::core::store::Store;
 use crate::key::part::{KeyFrom, OwnKey};
-use crate::key::read::ReadKey;
-use crate::schema::cached_type::Clearable;
 use crate::schema::cached_type::{CachedType, Keyed};
-use crate::schema::guarding::{Guarding, UpdateError};
+use crate::schema::guarding::Guarding;
 use crate::schema::keys::KeyOf;
-use crate::schema::loaded::IntoLoaded;
-use crate::schema::loaded::Stale;
-use crate::verbs::scan::{Purged, Scan, ScanOptions};
-use crate::verbs::update::Guard;
+use crate::schema::loaded::{IntoLoaded, IntoRow};
 
 /// A type whose values are cached. Get it with `#[derive(Cached)]`.
 ///
@@ -73,8 +65,7 @@ use crate::verbs::update::Guard;
     note = "add `#[derive(Cached)]` to `{Self}`, beside serde's `Serialize` and `Deserialize`"
 )]
 pub trait Cached: CachedType {
-    /// The type's tags: a function for each template, named after its texts. (Where an application's own `tags` hides this:
-    /// `<User as Cached>::tags()`.)
+    /// The type's tags: a function for each template, named after its texts.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -88,44 +79,12 @@ pub trait Cached: CachedType {
     ///     team: String,
     /// }
     ///
-    /// assert_eq!(User::tags().org(42).as_str(), "org:42");
-    /// assert_eq!(User::tags().org_team(42, "a:b").as_str(), "org:42:team:a%3Ab");
-    /// assert_eq!(User::tags().users().as_str(), "users");
+    /// assert_eq!(User::cache_tags().org(42).as_str(), "org:42");
+    /// assert_eq!(User::cache_tags().org_team(42, "a:b").as_str(), "org:42:team:a%3Ab");
+    /// assert_eq!(User::cache_tags().users().as_str(), "users");
     /// ```
-    fn tags() -> Self::Tags {
+    fn cache_tags() -> Self::Tags {
         Self::Tags::default()
-    }
-
-    /// Invalidates all entries of the type, however many, in two round trips.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use valkey_runtime::{Cached, Store};
-    /// #[derive(Serialize, Deserialize, Cached)]
-    /// #[cached(clear)]
-    /// struct Rate {
-    ///     #[cached(key)]
-    ///     currency: String,
-    ///     rate: u64,
-    /// }
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> valkey_runtime::Result<()> {
-    /// let store = Store::memory();
-    /// Rate { currency: "CHF".into(), rate: 94 }.set(&store).await?;
-    /// Rate::clear(&store).await?;
-    /// assert!(Rate::get(&store, "CHF").await?.is_none());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Store::invalidate_tag`].
-    fn clear<'s>(store: &'s Store) -> impl Future<Output = Result<()>> + Send + use<'s, Self>
-    where
-        Self: Clearable,
-    {
-        store.of::<Self>().clear()
     }
 
     /// Reads the value under `key`. `None` is a miss.
@@ -209,30 +168,6 @@ pub trait Cached: CachedType {
         store.of::<Self>().del_many(keys)
     }
 
-    /// Invalidates the value under `key` softly: no read gives it any more, and no load that has begun is stored, as after
-    /// [`del`](Self::del); but where a type keeps expired values to fall back on (`stale_if_error`), this one is kept for
-    /// that. Where the type has a `hold` it is a [`del`](Self::del). True if a value was there.
-    ///
-    /// # Errors
-    /// When the server could not be asked.
-    fn expire<'s>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-    ) -> impl Future<Output = Result<bool>> + Send + use<'s, Self> {
-        store.of::<Self>().expire(key)
-    }
-
-    /// How long the value under `key` will still live; `None` where [`get`](Self::get) would give none.
-    ///
-    /// # Errors
-    /// When the server could not be asked.
-    fn ttl<'s>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-    ) -> impl Future<Output = Result<Option<Ttl>>> + Send + use<'s, Self> {
-        store.of::<Self>().ttl(key)
-    }
-
     /// Starts the life of the value under `key` anew, with the type's TTL. True if there was one.
     ///
     /// # Errors
@@ -242,166 +177,6 @@ pub trait Cached: CachedType {
         key: Self::Key<'_>,
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, Self> {
         store.of::<Self>().touch(key)
-    }
-
-    /// All keys and values of this type, in no order: those that [`get`](Self::get) would give.
-    ///
-    /// Goes through the keys of the server, of all primaries of a cluster, page by page, so the server is never held up for long
-    /// and nothing is asked after the scan is dropped. The cost is that of all keys of the database, whosever they are.
-    ///
-    /// An entry that is there all the while is given at least once; one that comes or goes meanwhile, perhaps. Once, that is,
-    /// but where the server's table shrinks meanwhile, or a cluster changes: a node that was given slots by resharding or a
-    /// failover, or was started anew, is asked once more. (Whether one was is asked by `INFO server`, of those whose user may.)
-    ///
-    /// A key is given as it was written, `u64`, `String`, or a tuple; a part that a function writes
-    /// (`#[cached(key(with = "…"))]`) as its text. What is given is counted as no hit, and its life not extended.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use valkey_runtime::{Cached, Store};
-    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
-    /// # struct User { #[cached(key)] id: u64, name: String }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> valkey_runtime::Result<()> {
-    /// # let store = Store::memory();
-    /// # User { id: 1, name: "Ada".into() }.set(&store).await?;
-    /// # User { id: 2, name: "Alan".into() }.set(&store).await?;
-    /// let mut users = User::scan(&store);
-    /// while let Some(found) = users.next().await {
-    ///     let (id, user): (u64, User) = found?;
-    ///     println!("{id}: {}", user.name);
-    /// }
-    ///
-    /// let by_id: std::collections::HashMap<u64, User> = User::scan(&store).try_collect().await?;
-    /// assert_eq!(by_id[&2].name, "Alan");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The scan gives them as items. When a server could not be asked, or the connection was lost between two pages, that is
-    /// the last one; a scan is not taken up again but begun anew. With `on_corrupt = "error"` each corrupt entry is one, and the
-    /// scan goes on.
-    fn scan(store: &Store) -> Scan<'_, Self>
-    where
-        Self::OwnedKey: ReadKey,
-    {
-        store.of::<Self>().scan()
-    }
-
-    /// As [`scan`](Self::scan), with bounds.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use valkey_runtime::{Cached, ScanOptions, Store};
-    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
-    /// # struct User { #[cached(key)] id: u64 }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> valkey_runtime::Result<()> {
-    /// # let store = Store::memory();
-    /// # User::set_many(&store, &[User { id: 1 }, User { id: 2 }, User { id: 3 }]).await?;
-    /// let some = User::scan_with(&store, ScanOptions::new().page(50).limit(2));
-    /// let some: Vec<(u64, User)> = some.try_collect().await?;
-    /// assert_eq!(some.len(), 2);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`scan`](Self::scan).
-    fn scan_with(store: &Store, options: ScanOptions) -> Scan<'_, Self>
-    where
-        Self::OwnedKey: ReadKey,
-    {
-        store.of::<Self>().scan_with(options)
-    }
-
-    /// How many values [`get`](Self::get) would give, as far as the entries' headers tell. No value is transferred.
-    ///
-    /// Finds entries as a [`scan`](Self::scan) does, so one may count twice where the server's table shrinks or a cluster's
-    /// slots move meanwhile.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use valkey_runtime::{Cached, Store};
-    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
-    /// # struct User { #[cached(key)] id: u64 }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> valkey_runtime::Result<()> {
-    /// # let store = Store::memory();
-    /// User { id: 1 }.set(&store).await?;
-    /// assert_eq!(User::count(&store).await?, 1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// When a server could not be asked, or the connection was lost between two pages.
-    fn count<'s>(store: &'s Store) -> impl Future<Output = Result<u64>> + Send + use<'s, Self> {
-        store.of::<Self>().count()
-    }
-
-    /// Deletes all entries of this type, each as [`del`](Self::del) does; the answer is how many values there were.
-    ///
-    /// All that lies under keys with the type's prefix goes, of whatever version, and the type's aliases, but for guards, and
-    /// other types of the server's, such as lists. Other types' keys stay, and those of other namespaces. (A store without a
-    /// namespace must share its database with no namespace that is named like a prefix of its types: their keys are the same.)
-    /// What is there when the purge begins is gone when it returns `Ok`, and no load that began before is stored; what comes
-    /// meanwhile may stay. It asks as a [`scan`](Self::scan) does.
-    ///
-    /// Where deletions of the type were [lost](crate::observe::stats::Stats::lost_deletions), its older entries are not read by this store
-    /// until a purge that began after that has returned `Ok`.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use valkey_runtime::{Cached, Store};
-    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
-    /// # struct User { #[cached(key)] id: u64 }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> valkey_runtime::Result<()> {
-    /// # let store = Store::memory();
-    /// User::set_many(&store, &[User { id: 1 }, User { id: 2 }]).await?;
-    /// assert_eq!(User::purge(&store).await?, 2);
-    /// assert_eq!(User::count(&store).await?, 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// When a server did not confirm a deletion, or could not be asked for keys, or the connection was lost between two pages.
-    /// What was deleted before is; the deletions of that page are [kept](Store::undelivered). To be done whole it is called again.
-    fn purge<'s>(store: &'s Store) -> impl Future<Output = Result<u64>> + Send + use<'s, Self> {
-        store.of::<Self>().purge()
-    }
-
-    /// As [`purge`](Self::purge), and says after each page of at most about 1,000 keys how far it has come. How far it still has
-    /// to go no server tells.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use valkey_runtime::{Cached, Store};
-    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
-    /// # struct User { #[cached(key)] id: u64 }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> valkey_runtime::Result<()> {
-    /// # let store = Store::memory();
-    /// # User { id: 1 }.set(&store).await?;
-    /// let progress = |purged: valkey_runtime::Purged| println!("{} users are gone", purged.values());
-    /// assert_eq!(User::purge_with(&store, progress).await?, 1);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`purge`](Self::purge).
-    fn purge_with<'s, F>(
-        store: &'s Store,
-        progress: F,
-    ) -> impl Future<Output = Result<u64>> + Send + use<'s, Self, F>
-    where
-        F: FnMut(Purged) + Send,
-    {
-        store.of::<Self>().purge_with(progress)
     }
 
     /// Reads the value under `key`; where there is none, loads it and stores what was loaded.
@@ -449,192 +224,14 @@ pub trait Cached: CachedType {
         store: &'s Store,
         key: Self::Key<'_>,
         load: F,
-    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
+    ) -> impl Future<Output = Result<L::Given<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
     where
         L: IntoLoaded<Self> + Send,
         E: Send,
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        store.of::<Self>().get_or_load(key, load)
-    }
-
-    /// As [`get_or_load`](Self::get_or_load), with options of this call.
-    ///
-    /// # Errors
-    /// The loader's.
-    fn get_or_load_with<'s, L, E, F, Fut>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-        options: LoadOptions,
-        load: F,
-    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
-    where
-        L: IntoLoaded<Self> + Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
-    {
-        store.of::<Self>().get_or_load_with(key, options, load)
-    }
-
-    /// As [`get_or_load`](Self::get_or_load), with a loader that sees the value which it is to take the place of, where there
-    /// is one whose time is over: see [`Stale`], which it may answer with.
-    ///
-    /// # Errors
-    /// The loader's.
-    fn get_or_revalidate<'s, L, E, F, Fut>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-        load: F,
-    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
-    where
-        L: IntoLoaded<Self> + Send,
-        E: Send,
-        F: FnOnce(Option<Stale<Self>>) -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
-    {
-        store.of::<Self>().get_or_revalidate(key, load)
-    }
-
-    /// As [`get_or_revalidate`](Self::get_or_revalidate), for types with `refresh_ahead` or `load_timeout`: the load may go on
-    /// beside its caller, which has its answer, and so the loader borrows nothing.
-    ///
-    /// With `refresh_ahead = "80%"` the first hit after four fifths of a value's life has it loaded anew in the background,
-    /// once, whatever the number of callers and processes. With `load_timeout = "200ms"` a caller waits so long for a load and is
-    /// then given the value whose time is over, where there is one (`stale_if_error`); the load goes on, for at most 10 s.
-    /// What goes on ends with [`Store::close`].
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use valkey_runtime::{Cached, Store};
-    /// #[derive(Serialize, Deserialize, Cached)]
-    /// #[cached(ttl = "1m", refresh_ahead = "80%", stale_if_error = "1h", load_timeout = "200ms")]
-    /// struct Price {
-    ///     #[cached(key)]
-    ///     article: u32,
-    ///     cents: u64,
-    /// }
-    ///
-    /// # #[derive(Debug)]
-    /// # struct DbError;
-    /// # #[derive(Clone)]
-    /// # struct Db;
-    /// # impl Db {
-    /// #     async fn find_price(&self, article: u32) -> Result<Option<Price>, DbError> {
-    /// #         Ok(Some(Price { article, cents: 990 }))
-    /// #     }
-    /// # }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), DbError> {
-    /// # let (store, db) = (Store::memory(), Db);
-    /// let db = db.clone();
-    /// let price = Price::get_or_refresh(&store, 7, |_| async move { db.find_price(7).await }).await?;
-    /// assert_eq!(price.unwrap().cents, 990);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The loader's.
-    fn get_or_refresh<'s, L, E, F, Fut>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-        load: F,
-    ) -> impl Future<Output = Result<Option<Self>, E>> + Send + use<'s, Self, L, E, F, Fut>
-    where
-        L: IntoLoaded<Self> + Send + 'static,
-        E: Send + 'static,
-        F: FnOnce(Option<Stale<Self>>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<L, E>> + Send + 'static,
-    {
-        store.of::<Self>().get_or_refresh(key, load)
-    }
-
-    /// As [`get_or_refresh`](Self::get_or_refresh), with what is known of the entry: see [`Entry`].
-    ///
-    /// # Errors
-    /// The loader's.
-    fn get_or_refresh_entry<'s, L, E, F, Fut>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-        load: F,
-    ) -> impl Future<Output = Result<Option<Entry<Self>>, E>> + Send + use<'s, Self, L, E, F, Fut>
-    where
-        L: IntoLoaded<Self> + Send + 'static,
-        E: Send + 'static,
-        F: FnOnce(Option<Stale<Self>>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<L, E>> + Send + 'static,
-    {
-        store.of::<Self>().get_or_refresh_entry(key, load)
-    }
-
-    /// As [`get_or_load`](Self::get_or_load), with limits of time: on the load, and on the wait for a turn to load where more
-    /// than the type's `max_loads` run. A load that passes its deadline is ended, and what it held is free at once: the next
-    /// caller loads.
-    ///
-    /// ```
-    /// # use serde::{Deserialize, Serialize};
-    /// # use valkey_runtime::{Cached, Store};
-    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
-    /// # struct User { #[cached(key)] id: u64 }
-    /// use std::time::Duration;
-    /// use valkey_runtime::{LoadError, LoadLimits};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// # let store = Store::memory();
-    /// let limits = LoadLimits::new().deadline(Duration::from_millis(20));
-    /// let hung = User::get_or_load_limited(&store, 42, limits, std::future::pending::<Result<User, ()>>).await;
-    /// assert!(matches!(hung, Err(LoadError::Deadline)));
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`LoadError`]: the loader's, or which limit was passed.
-    fn get_or_load_limited<'s, L, E, F, Fut>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-        limits: LoadLimits,
-        load: F,
-    ) -> impl Future<Output = Result<Option<Self>, LoadError<E>>> + Send + use<'s, Self, L, E, F, Fut>
-    where
-        L: IntoLoaded<Self> + Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
-    {
-        store.of::<Self>().get_or_load_limited(key, limits, load)
-    }
-
-    /// As [`get`](Self::get), with what is known of the entry: see [`Entry`].
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    fn get_entry<'s>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-    ) -> impl Future<Output = Result<Option<Entry<Self>>>> + Send + use<'s, Self> {
-        store.of::<Self>().get_entry(key)
-    }
-
-    /// As [`get_or_load_with`](Self::get_or_load_with), with what is known of the entry: see [`Entry`].
-    ///
-    /// # Errors
-    /// The loader's.
-    fn get_or_load_entry<'s, L, E, F, Fut>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-        options: LoadOptions,
-        load: F,
-    ) -> impl Future<Output = Result<Option<Entry<Self>>, E>> + Send + use<'s, Self, L, E, F, Fut>
-    where
-        L: IntoLoaded<Self> + Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
-    {
-        store.of::<Self>().get_or_load_entry(key, options, load)
+        store.of::<Self>().load(key).run(load)
     }
 
     /// Reads many values in one go, and loads those that are missing by one call of the loader; the answer is in the order of
@@ -669,20 +266,20 @@ pub trait Cached: CachedType {
     ///
     /// # Errors
     /// The loader's.
-    fn get_or_load_many<'s, I, L, E, F, Fut>(
+    fn get_or_load_many<'s, I, R, E, F, Fut>(
         store: &'s Store,
         keys: I,
         load_missing: F,
-    ) -> impl Future<Output = Result<Vec<Option<Self>>, E>> + Send + use<'s, Self, I, L, E, F, Fut>
+    ) -> impl Future<Output = Result<Vec<Option<Self>>, E>> + Send + use<'s, Self, I, R, E, F, Fut>
     where
         I: IntoIterator,
         Self::OwnedKey: KeyFrom<I::Item> + OwnKey,
-        L: IntoIterator<Item = (KeyOf<Self>, Self)>,
+        R: IntoIterator<Item: IntoRow<Self>>,
         E: Send,
         F: FnMut(Vec<KeyOf<Self>>) -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
     {
-        store.of::<Self>().get_or_load_many(keys, load_missing)
+        store.of::<Self>().load_many(keys).run(load_missing)
     }
 
     /// Writes a row under a guard: once it is committed no reader is given the old one, in whatever process, even if this one
@@ -727,27 +324,7 @@ pub trait Cached: CachedType {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        store.of::<Self>().update(key, write)
-    }
-
-    /// As [`update`](Self::update), with options of this call.
-    ///
-    /// # Errors
-    /// [`UpdateError`]: the write's own, or, if strict, that it was refused.
-    fn update_with<'s, R, E, P, F, Fut>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-        options: UpdateOptions<P>,
-        write: F,
-    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, Self, R, E, P, F, Fut>
-    where
-        R: Send,
-        E: Send,
-        P: Unwritten<E>,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
-    {
-        store.of::<Self>().update_with(key, options, write)
+        store.of::<Self>().update(key).run(write)
     }
 
     /// As [`update`](Self::update), for a write that concerns several keys.
@@ -769,29 +346,7 @@ pub trait Cached: CachedType {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        store.of::<Self>().update_many(keys, write)
-    }
-
-    /// As [`update_many`](Self::update_many), with options of this call.
-    ///
-    /// # Errors
-    /// As [`update_with`](Self::update_with).
-    fn update_many_with<'s, I, R, E, P, F, Fut>(
-        store: &'s Store,
-        keys: I,
-        options: UpdateOptions<P>,
-        write: F,
-    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, Self, I, R, E, P, F, Fut>
-    where
-        I: IntoIterator,
-        Self::OwnedKey: KeyFrom<I::Item>,
-        P: Unwritten<E>,
-        R: Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
-    {
-        store.of::<Self>().update_many_with(keys, options, write)
+        store.of::<Self>().update_many(keys).run(write)
     }
 
     /// As [`update`](Self::update), and stores the new value, if nobody else wrote or deleted it meanwhile.
@@ -829,86 +384,7 @@ pub trait Cached: CachedType {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        store.of::<Self>().write_through(value, write)
-    }
-
-    /// As [`write_through`](Self::write_through), with options of this call.
-    ///
-    /// # Errors
-    /// As [`update_with`](Self::update_with).
-    fn write_through_with<'s, R, E, P, F, Fut>(
-        store: &'s Store,
-        value: &Self,
-        options: UpdateOptions<P>,
-        write: F,
-    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, Self, R, E, P, F, Fut>
-    where
-        Self: Keyed,
-        P: Unwritten<E>,
-        R: Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
-    {
-        store.of::<Self>().write_through_with(value, options, write)
-    }
-
-    /// Places a guard, for a write that is committed elsewhere; see [`Guard`].
-    ///
-    /// # Errors
-    /// For a type with `#[cached(strict)]`, when the guard can't be placed. Without, the guard tells by
-    /// [`is_placed`](Guard::is_placed).
-    fn guard<'s>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-    ) -> impl Future<Output = Result<Guard>> + Send + use<'s, Self> {
-        store.of::<Self>().guard(key)
-    }
-
-    /// As [`guard`](Self::guard), with options of this call.
-    ///
-    /// # Errors
-    /// As there.
-    fn guard_with<'s>(
-        store: &'s Store,
-        key: Self::Key<'_>,
-        options: UpdateOptions,
-    ) -> impl Future<Output = Result<Guard>> + Send + use<'s, Self> {
-        store.of::<Self>().guard_with(key, options)
-    }
-
-    /// Stores the value under `key`: for types whose key is not part of the value.
-    ///
-    /// # Errors
-    /// When the value breaks rules of its type, can't be encoded or is too large, and when the server refused it or did not
-    /// confirm it. In the latter case a deletion of the key is [kept](Store::undelivered), since nobody knows what is there.
-    fn set_at<'s>(
-        &self,
-        store: &'s Store,
-        key: Self::Key<'_>,
-    ) -> impl Future<Output = Result<()>> + Send + use<'s, Self> {
-        store.of::<Self>().set_at(key, self)
-    }
-
-    /// As [`set_at`](Self::set_at), with a TTL or a condition of this call. True if the value was stored.
-    ///
-    /// # Errors
-    /// As [`set_at`](Self::set_at).
-    fn set_at_with<'s>(
-        &self,
-        store: &'s Store,
-        key: Self::Key<'_>,
-        options: SetOptions,
-    ) -> impl Future<Output = Result<bool>> + Send + use<'s, Self> {
-        store.of::<Self>().set_at_with(key, self, options)
-    }
-
-    /// The key of this value.
-    fn key(&self) -> Self::Key<'_>
-    where
-        Self: Keyed,
-    {
-        self.cache_key()
+        store.of::<Self>().write_through(value).run(write)
     }
 
     /// Stores the value under its own key. The last writer wins.
@@ -953,6 +429,19 @@ pub trait Cached: CachedType {
         Self: Keyed,
     {
         store.of::<Self>().set_with(self, options)
+    }
+
+    /// Stores the value under `key`: for types whose key is not part of the value.
+    ///
+    /// # Errors
+    /// When the value breaks rules of its type, can't be encoded or is too large, and when the server refused it or did not
+    /// confirm it. In the latter case a deletion of the key is [kept](Store::undelivered), since nobody knows what is there.
+    fn set_at<'s>(
+        &self,
+        store: &'s Store,
+        key: Self::Key<'_>,
+    ) -> impl Future<Output = Result<()>> + Send + use<'s, Self> {
+        store.of::<Self>().set_at(key, self)
     }
 
     /// Stores many values, each under its own key.

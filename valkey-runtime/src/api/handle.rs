@@ -2,21 +2,19 @@
 //!
 //! Keys and values become bytes when a method is called, so that its future borrows nothing but the store.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::ttl::Ttl;
 use crate::core::entry::{Entry, Source};
-use crate::core::options::{LoadError, LoadLimits, SetOptions};
+use crate::core::options::SetOptions;
 use crate::core::store::Store;
 use crate::core::types::Type;
-use crate::key::part::{KeyFrom, KeyPart, OwnKey};
+use crate::key::part::{KeyFrom, KeyPart};
 use crate::key::read::ReadKey;
 use crate::key::tag::Place;
 use crate::key::writer::KeyWriter;
@@ -25,12 +23,8 @@ use crate::observe::trace::{row, rows, traced};
 use crate::schema::cached_type::CachedType;
 use crate::schema::cached_type::Clearable;
 use crate::schema::cached_type::Keyed;
-use crate::schema::keys::KeyOf;
-use crate::schema::loaded::Stale;
 use crate::value::codec;
 use crate::verbs::Sealed;
-use crate::verbs::loading::driver::Limits;
-use crate::verbs::raw::Raw;
 use crate::verbs::scan;
 use crate::verbs::scan::{Purged, Scan, ScanOptions};
 
@@ -86,9 +80,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     }
 
     pub(crate) fn bytes(&self, key: T::Key<'_>) -> Vec<u8> {
-        let mut out = KeyWriter::new(&self.store.inner().namespace, T::PREFIX);
-        <T::OwnedKey as KeyPart>::write(key, &mut out);
-        out.into_bytes()
+        key_bytes::<T>(&self.store.inner().namespace, key)
     }
 
     /// The same, with the tags that follow from the key alone.
@@ -140,10 +132,31 @@ impl<'s, T: CachedType> Handle<'s, T> {
         inner.seal(key, value, inner.stamp(), ttl, tags, self.of())
     }
 
-    /// See [`Cached::clear`](crate::Cached::clear).
+    /// Invalidates all entries of the type, however many, in two round trips.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(clear)]
+    /// struct Rate {
+    ///     #[cached(key)]
+    ///     currency: String,
+    ///     rate: u64,
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::memory();
+    /// Rate { currency: "CHF".into(), rate: 94 }.set(&store).await?;
+    /// store.of::<Rate>().clear().await?;
+    /// assert!(Rate::get(&store, "CHF").await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As there.
+    /// As [`Store::invalidate_tag`].
     pub fn clear(self) -> impl Future<Output = Result<()>> + Send + use<'s, T>
     where
         T: Clearable,
@@ -263,23 +276,28 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::expire`](crate::Cached::expire).
+    /// Invalidates the value under `key` softly: no read gives it any more, and no load that has begun is stored, as after
+    /// [`del`](Self::del); but where a type keeps expired values to fall back on (`stale_if_error`), this one is kept for
+    /// that. Where the type has a `hold` it is a [`del`](Self::del). True if a value was there.
     ///
     /// # Errors
-    /// As there.
-    pub fn expire(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
+    /// When the server could not be asked.
+    pub fn mark_stale(
+        self,
+        key: T::Key<'_>,
+    ) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, key) = (self.store.inner(), self.bytes(key));
         async move {
             let of = self.of();
-            let span = inner.span("expire", Some(of), About::Key(&key));
-            traced!(span, inner.expire(&key, of), Ending::of)
+            let span = inner.span("mark_stale", Some(of), About::Key(&key));
+            traced!(span, inner.mark_stale(&key, of), Ending::of)
         }
     }
 
-    /// See [`Cached::ttl`](crate::Cached::ttl).
+    /// How long the value under `key` will still live; `None` where [`get`](Self::get) would give none.
     ///
     /// # Errors
-    /// As there.
+    /// When the server could not be asked.
     pub fn ttl(
         self,
         key: T::Key<'_>,
@@ -305,7 +323,44 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::scan`](crate::Cached::scan).
+    /// All keys and values of this type, in no order: those that [`get`](Self::get) would give.
+    ///
+    /// Goes through the keys of the server, of all primaries of a cluster, page by page, so the server is never held up for long
+    /// and nothing is asked after the scan is dropped. The cost is that of all keys of the database, whosever they are.
+    ///
+    /// An entry that is there all the while is given at least once; one that comes or goes meanwhile, perhaps. Once, that is,
+    /// but where the server's table shrinks meanwhile, or a cluster changes: a node that was given slots by resharding or a
+    /// failover, or was started anew, is asked once more. (Whether one was is asked by `INFO server`, of those whose user may.)
+    ///
+    /// A key is given as it was written, `u64`, `String`, or a tuple; a part that a function writes
+    /// (`#[cached(key(with = "…"))]`) as its text. What is given is counted as no hit, and its life not extended.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64, name: String }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # User { id: 1, name: "Ada".into() }.set(&store).await?;
+    /// # User { id: 2, name: "Alan".into() }.set(&store).await?;
+    /// let mut users = store.of::<User>().scan();
+    /// while let Some(found) = users.next().await {
+    ///     let (id, user): (u64, User) = found?;
+    ///     println!("{id}: {}", user.name);
+    /// }
+    ///
+    /// let by_id: std::collections::HashMap<u64, User> = store.of::<User>().scan().try_collect().await?;
+    /// assert_eq!(by_id[&2].name, "Alan");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The scan gives them as items. When a server could not be asked, or the connection was lost between two pages, that is
+    /// the last one; a scan is not taken up again but begun anew. With `on_corrupt = "error"` each corrupt entry is one, and the
+    /// scan goes on.
     pub fn scan(self) -> Scan<'s, T>
     where
         T::OwnedKey: ReadKey,
@@ -313,7 +368,26 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.scan_with(ScanOptions::new())
     }
 
-    /// See [`Cached::scan_with`](crate::Cached::scan_with).
+    /// As [`scan`](Self::scan), with bounds.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, ScanOptions, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # User::set_many(&store, &[User { id: 1 }, User { id: 2 }, User { id: 3 }]).await?;
+    /// let some = store.of::<User>().scan_with(ScanOptions::new().page(50).limit(2));
+    /// let some: Vec<(u64, User)> = some.try_collect().await?;
+    /// assert_eq!(some.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
     pub fn scan_with(self, options: ScanOptions) -> Scan<'s, T>
     where
         T::OwnedKey: ReadKey,
@@ -321,10 +395,27 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Scan::new(self.store.inner(), options)
     }
 
-    /// See [`Cached::count`](crate::Cached::count).
+    /// How many values [`get`](Self::get) would give, as far as the entries' headers tell. No value is transferred.
+    ///
+    /// Finds entries as a [`scan`](Self::scan) does, so one may count twice where the server's table shrinks or a cluster's
+    /// slots move meanwhile.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// User { id: 1 }.set(&store).await?;
+    /// assert_eq!(store.of::<User>().count().await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As there.
+    /// When a server could not be asked, or the connection was lost between two pages.
     pub fn count(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
         let inner = self.store.inner();
         async move {
@@ -334,18 +425,59 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::purge`](crate::Cached::purge).
+    /// Deletes all entries of this type, each as [`del`](Self::del) does; the answer is how many values there were.
+    ///
+    /// All that lies under keys with the type's prefix goes, of whatever version, and the type's aliases, but for guards, and
+    /// other types of the server's, such as lists. Other types' keys stay, and those of other namespaces. (A store without a
+    /// namespace must share its database with no namespace that is named like a prefix of its types: their keys are the same.)
+    /// What is there when the purge begins is gone when it returns `Ok`, and no load that began before is stored; what comes
+    /// meanwhile may stay. It asks as a [`scan`](Self::scan) does.
+    ///
+    /// Where deletions of the type were [lost](crate::observe::stats::Stats::lost_deletions), its older entries are not read by this store
+    /// until a purge that began after that has returned `Ok`.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// User::set_many(&store, &[User { id: 1 }, User { id: 2 }]).await?;
+    /// assert_eq!(store.of::<User>().purge().await?, 2);
+    /// assert_eq!(store.of::<User>().count().await?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As there.
+    /// When a server did not confirm a deletion, or could not be asked for keys, or the connection was lost between two pages.
+    /// What was deleted before is; the deletions of that page are [kept](Store::undelivered). To be done whole it is called again.
     pub fn purge(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
         self.purge_with(|_| {})
     }
 
-    /// See [`Cached::purge_with`](crate::Cached::purge_with).
+    /// As [`purge`](Self::purge), and says after each page of at most about 1,000 keys how far it has come. How far it still has
+    /// to go no server tells.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # User { id: 1 }.set(&store).await?;
+    /// let progress = |purged: valkey_runtime::Purged| println!("{} users are gone", purged.values());
+    /// assert_eq!(store.of::<User>().purge_with(progress).await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As there.
+    /// As [`purge`](Self::purge).
     pub fn purge_with<F>(
         self,
         mut progress: F,
@@ -367,10 +499,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::get_entry`](crate::Cached::get_entry).
+    /// As [`get`](Self::get), with what is known of the entry: see [`Entry`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`get`](Self::get).
     pub fn get_entry(
         self,
         key: T::Key<'_>,
@@ -410,10 +542,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
         async move { storing.await.map(drop) }
     }
 
-    /// See [`Cached::set_at_with`](crate::Cached::set_at_with).
+    /// As [`set_at`](Self::set_at), with a TTL or a condition of this call. True if the value was stored.
     ///
     /// # Errors
-    /// As there.
+    /// As [`set_at`](Self::set_at).
     pub fn set_at_with(
         self,
         key: T::Key<'_>,
@@ -488,13 +620,6 @@ impl<'s, T: CachedType> Handle<'s, T> {
     }
 }
 
-pub(crate) fn own_again<T: CachedType>(key: &KeyOf<T>) -> KeyOf<T>
-where
-    T::OwnedKey: OwnKey,
-{
-    T::OwnedKey::own(T::OwnedKey::of_owned(key))
-}
-
 impl<T: CachedType> fmt::Debug for Handle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle")
@@ -504,72 +629,9 @@ impl<T: CachedType> fmt::Debug for Handle<'_, T> {
     }
 }
 
-/// What a loader is shown of the entry that it is to refresh.
-pub(crate) fn stale<T: CachedType>(raw: Option<Raw>) -> Option<Stale<T>> {
-    Some(Stale::new(codec::read(raw?.payload()).ok()?))
-}
-
-/// The keys of a bulk load.
-pub(crate) struct Asked<T: CachedType>
-where
-    T::OwnedKey: OwnKey,
-{
-    /// Each key once.
-    pub(crate) once: Vec<Place>,
-    pub(crate) owned: Vec<KeyOf<T>>,
-    pub(crate) known: HashMap<Vec<u8>, usize>,
-    /// Which of them each place of the answer is.
-    pub(crate) order: Vec<usize>,
-}
-
-impl<T: CachedType> Asked<T>
-where
-    T::OwnedKey: OwnKey,
-{
-    pub(crate) fn new<I>(handle: Handle<'_, T>, keys: I) -> Self
-    where
-        I: IntoIterator,
-        T::OwnedKey: KeyFrom<I::Item>,
-    {
-        let mut asked = Self {
-            once: Vec::new(),
-            owned: Vec::new(),
-            known: HashMap::new(),
-            order: Vec::new(),
-        };
-        for item in keys {
-            let key = <T::OwnedKey as KeyFrom<I::Item>>::key_from(&item);
-            let place = handle.place(key);
-            let (once, owned) = (&mut asked.once, &mut asked.owned);
-            let at = *asked.known.entry(place.key.clone()).or_insert_with(|| {
-                once.push(place);
-                owned.push(<T::OwnedKey as OwnKey>::own(key));
-                owned.len() - 1
-            });
-            asked.order.push(at);
-        }
-        asked
-    }
-}
-
-pub(crate) fn limits_of<E>(limits: LoadLimits) -> Limits<LoadError<E>> {
-    Limits {
-        queue: limits
-            .queue
-            .map(|longest| (longest, (|| LoadError::Queue) as fn() -> LoadError<E>)),
-        late: Some(|| LoadError::Deadline),
-    }
-}
-
-pub(crate) async fn limited<R, E>(
-    deadline: Option<Duration>,
-    loading: impl Future<Output = Result<R, E>>,
-) -> Result<R, LoadError<E>> {
-    match deadline {
-        None => loading.await.map_err(LoadError::Load),
-        Some(deadline) => match tokio::time::timeout(deadline, loading).await {
-            Ok(loaded) => loaded.map_err(LoadError::Load),
-            Err(_) => Err(LoadError::Deadline),
-        },
-    }
+/// The bytes of a key.
+pub(crate) fn key_bytes<T: CachedType>(namespace: &str, key: T::Key<'_>) -> Vec<u8> {
+    let mut out = KeyWriter::new(namespace, T::PREFIX);
+    <T::OwnedKey as KeyPart>::write(key, &mut out);
+    out.into_bytes()
 }

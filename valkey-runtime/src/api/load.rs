@@ -1,306 +1,678 @@
-//! Loads of a type.
+//! Loads of a type: one builder for one key, many keys and look-ups by an alias.
+//!
+//! The choices are types, so that a combination that makes no sense does not compile, and the answer has the type that
+//! follows from them.
 
-use crate::api::handle::{Asked, Handle, limited, limits_of, own_again, stale};
-use crate::base::error::Result;
-use crate::core::entry::Entry;
-use crate::core::options::{LoadError, LoadLimits, LoadOptions};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::api::choices::{
+    Bypass, EndsWithCall, Fresh, InBackground, InCall, Keeps, Limit, Limited, MayOutlive, Normal,
+    Output, Unchosen, Unlimited, Untouched, Value, WithEntry,
+};
+use crate::api::handle::{Handle, key_bytes};
+use crate::base::lock::lock;
+use crate::base::ttl::Ttl;
+use crate::core::entry::Origin;
+use crate::core::options::{LoadMode, LoadOptions};
+use crate::core::store::Store;
 use crate::key::part::{KeyFrom, OwnKey};
+use crate::key::tag::Place;
 use crate::schema::cached_type::CachedType;
 use crate::schema::keys::KeyOf;
-use crate::schema::loaded::IntoLoaded;
-use crate::schema::loaded::Stale;
+use crate::schema::loaded::{IntoLoaded, IntoRow, Loaded, Stale};
+use crate::value::codec;
 use crate::verbs::loading;
-use crate::verbs::loading::driver::Limits;
-use std::future::Future;
+use crate::verbs::loading::driver::Answers;
+use crate::verbs::loading::loader::{many, once};
+use crate::verbs::loading::work::{Background, Loads};
+use crate::verbs::raw::Raw;
+
+/// A load of one key. See [`Handle::load`].
+#[derive(Debug)]
+pub struct One(pub(crate) Place);
+
+/// A load of many keys. See [`Handle::load_many`].
+pub struct Many<T: CachedType<OwnedKey: OwnKey>>(Asked<T>);
+
+/// A load that has not begun, and how it is to go: from [`Handle::load`], [`Handle::load_many`], or the method `load_by_…` of
+/// a type with an alias.
+///
+/// Each method makes one choice, and they can be combined:
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use valkey_runtime::{Cached, Store};
+/// # #[derive(Serialize, Deserialize, Cached, Debug)]
+/// # struct User { #[cached(key)] id: u64, name: String }
+/// # #[derive(Clone)]
+/// # struct Db;
+/// # impl Db {
+/// #     async fn find(&self, id: u64) -> Result<Option<User>, std::io::Error> {
+/// #         Ok(Some(User { id, name: "Ada".into() }))
+/// #     }
+/// # }
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (store, db) = (Store::memory(), Db);
+/// let users = store.of::<User>();
+/// let load = users.load(42).fresh().timeout(Duration::from_secs(2)).entry();
+/// let user = load.run(|| db.find(42)).await?.expect("it was loaded");
+/// println!("{}, stored for {:?}", user.name, user.expires_in());
+///
+/// // The loader owns what it uses, so the load may go on after the call has returned.
+/// let user = users.load(42).in_background().run(move || async move { db.find(42).await });
+/// assert_eq!(user.await?.unwrap().name, "Ada");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// | choice | default | effect |
+/// |---|---|---|
+/// | [`fresh`](Self::fresh) | a cached value is the answer | loads and stores, whatever is cached |
+/// | [`bypass`](Self::bypass) | | loads, and neither reads nor changes the cache |
+/// | [`ttl`](Self::ttl) | the type's TTL | how long the loaded value is stored |
+/// | [`timeout`](Self::timeout) | none | ends a loader that runs for longer (hard timeout) |
+/// | [`queue_timeout`](Self::queue_timeout) | none | ends the wait for a turn to load |
+/// | [`in_background`](Self::in_background) | the load ends with its call | refresh-ahead, and a soft timeout (`load_timeout`) |
+/// | [`entry`](Self::entry) | the value | the value with its age, source and remaining TTL |
+///
+/// The only error is the loader's own, or with a timeout [`LoadError`](crate::LoadError): when the cache is down, slow or full,
+/// the loader's value is returned, and the failure is logged and counted.
+#[must_use = "nothing is loaded before `run`"]
+pub struct Load<'s, T: CachedType, K, M = Normal, O = Value, X = Unlimited, B = InCall> {
+    pub(crate) handle: Handle<'s, T>,
+    pub(crate) keys: K,
+    mode: LoadMode,
+    ttl: Option<Ttl>,
+    timeout: Option<Duration>,
+    queue_timeout: Option<Duration>,
+    choices: PhantomData<fn() -> (M, O, X, B)>,
+}
 
 impl<'s, T: CachedType> Handle<'s, T> {
-    /// See [`Cached::get_or_load`](crate::Cached::get_or_load).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn get_or_load<L, E, F, Fut>(
-        self,
-        key: T::Key<'_>,
-        load: F,
-    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, L, E, F, Fut>
-    where
-        L: IntoLoaded<T> + Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
-    {
-        self.get_or_load_with(key, LoadOptions::new(), load)
+    /// Begins a load of the value under a key: see [`Load`].
+    pub fn load(self, key: T::Key<'_>) -> Load<'s, T, One> {
+        Load::new(self, One(self.place(key)))
     }
 
-    /// See [`Cached::get_or_load_with`](crate::Cached::get_or_load_with).
+    /// Begins a load of the values under many keys: see [`Load`]. A key may come several times.
     ///
-    /// # Errors
-    /// As there.
-    pub fn get_or_load_with<L, E, F, Fut>(
-        self,
-        key: T::Key<'_>,
-        options: LoadOptions,
-        load: F,
-    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, L, E, F, Fut>
+    /// The loader is given the missing keys, at most 1,000 at a time, and returns rows: values whose key is one of their fields,
+    /// or pairs of key and value. A key without a row has no value. Keys that another call of this process loads at the
+    /// moment are waited for. Keys that another process loads are loaded here too, and not stored.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached, Debug, PartialEq)]
+    /// # struct User { #[cached(key)] id: u64, name: String }
+    /// # #[derive(Debug)]
+    /// # struct DbError;
+    /// # struct Db;
+    /// # impl Db {
+    /// #     async fn find_all(&self, ids: Vec<u64>) -> Result<Vec<User>, DbError> {
+    /// #         Ok(ids.into_iter().filter(|id| id % 2 == 1).map(|id| User { id, name: "Ada".into() }).collect())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), DbError> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let load = store.of::<User>().load_many([1, 2, 3]).entry();
+    /// let users = load.run(|missing| db.find_all(missing)).await?;
+    /// assert!(users[0].is_some() && users[1].is_none() && users[2].is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn load_many<I>(self, keys: I) -> Load<'s, T, Many<T>>
     where
-        L: IntoLoaded<T> + Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item> + OwnKey,
     {
-        let place = self.place(key);
-        async move {
-            let load = |_| load();
-            let limits = Limits::NONE;
-            let loading = loading::get_or_load(self.store, place, options, limits, false, load);
-            Ok(loading.await?.map(|(value, _)| value))
+        Load::new(self, Many(Asked::new(self, keys)))
+    }
+}
+
+impl<'s, T: CachedType, K> Load<'s, T, K> {
+    pub(crate) fn new(handle: Handle<'s, T>, keys: K) -> Self {
+        Self {
+            handle,
+            keys,
+            mode: LoadMode::Normal,
+            ttl: None,
+            timeout: None,
+            queue_timeout: None,
+            choices: PhantomData,
+        }
+    }
+}
+
+impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
+    fn chosen<N, P, Y, C>(self) -> Load<'s, T, K, N, P, Y, C> {
+        let Self {
+            handle,
+            keys,
+            mode,
+            ttl,
+            timeout,
+            queue_timeout,
+            choices: _,
+        } = self;
+        Load {
+            handle,
+            keys,
+            mode,
+            ttl,
+            timeout,
+            queue_timeout,
+            choices: PhantomData,
         }
     }
 
-    /// See [`Cached::get_or_revalidate`](crate::Cached::get_or_revalidate).
+    /// Ignores a cached value: always loads, and stores the result. A load that began earlier is not joined, and its result not
+    /// stored.
+    pub fn fresh(mut self) -> Load<'s, T, K, Fresh, O, X, B>
+    where
+        M: Unchosen,
+    {
+        self.mode = LoadMode::Fresh;
+        self.chosen()
+    }
+
+    /// Loads, and neither reads nor changes the cache. The load is counted and timed.
+    pub fn bypass(mut self) -> Load<'s, T, K, Bypass, O, X, InCall>
+    where
+        M: Untouched,
+        B: EndsWithCall,
+    {
+        self.mode = LoadMode::Bypass;
+        self.chosen()
+    }
+
+    /// The TTL of the loaded value, in place of the type's. A TTL that the loader sets comes first.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Load<'s, T, K, M::Kept, O, X, B>
+    where
+        M: Keeps,
+    {
+        self.ttl = Some(ttl.into());
+        self.chosen()
+    }
+
+    /// Ends a loader that runs for longer than this (hard timeout): the call fails with
+    /// [`LoadError::Deadline`](crate::LoadError::Deadline), unless a stale value may serve (`stale_if_error`). The next caller
+    /// loads again.
+    pub fn timeout(mut self, timeout: Duration) -> Load<'s, T, K, M, O, Limited, B> {
+        self.timeout = Some(timeout);
+        self.chosen()
+    }
+
+    /// Ends the wait for a turn to load, where the type's `max_loads` are running: the call fails with
+    /// [`LoadError::Queue`](crate::LoadError::Queue).
+    pub fn queue_timeout(mut self, longest: Duration) -> Load<'s, T, K, M, O, Limited, B> {
+        self.queue_timeout = Some(longest);
+        self.chosen()
+    }
+
+    /// Lets the load go on after the call has returned: the loader borrows nothing. For types with `refresh_ahead` or
+    /// `load_timeout`.
+    ///
+    /// With `refresh_ahead = "80%"` the first hit after four fifths of a value's life loads it again in the background, once,
+    /// whatever the number of callers and processes. With `load_timeout = "200ms"` (soft timeout) a caller waits that long for
+    /// a load, and then returns the stale value, where there is one (`stale_if_error`); the load goes on, for at most
+    /// `load_deadline` and 10 s. It ends with [`Store::close`](crate::Store::close). A call for many keys returns stale
+    /// values only where each key that it waits for has one.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(ttl = "1m", refresh_ahead = "80%", stale_if_error = "1h", load_timeout = "200ms")]
+    /// struct Price {
+    ///     #[cached(key)]
+    ///     article: u32,
+    ///     cents: u64,
+    /// }
+    ///
+    /// # #[derive(Debug)]
+    /// # struct DbError;
+    /// # #[derive(Clone)]
+    /// # struct Db;
+    /// # impl Db {
+    /// #     async fn find_price(&self, article: u32) -> Result<Option<Price>, DbError> {
+    /// #         Ok(Some(Price { article, cents: 990 }))
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), DbError> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let db = db.clone();
+    /// let load = store.of::<Price>().load(7).in_background();
+    /// let price = load.run(move || async move { db.find_price(7).await }).await?;
+    /// assert_eq!(price.unwrap().cents, 990);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn in_background(self) -> Load<'s, T, K, M, O, X, InBackground>
+    where
+        M: MayOutlive,
+    {
+        self.chosen()
+    }
+
+    /// Returns the value with its age, source and remaining TTL: see [`Entry`](crate::Entry). For many keys it costs a command
+    /// a key in place of one for all.
+    pub fn entry(self) -> Load<'s, T, K, M, WithEntry, X, B> {
+        self.chosen()
+    }
+}
+
+impl<'s, T: CachedType, K, M, O: Output, X: Limit, B> Load<'s, T, K, M, O, X, B> {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            mode: self.mode,
+            ttl: self.ttl,
+            timeout: self.timeout,
+            queue_timeout: self.queue_timeout,
+        }
+    }
+}
+
+impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall> {
+    /// Loads: reads the value, and where there is none calls the loader and stores what it returns.
+    ///
+    /// The loader returns an `Option`, a value, or a [`Loaded`], which says how the value is to be stored. Where it always has a
+    /// value (`Result<T, E>`), so has the call.
     ///
     /// # Errors
-    /// As there.
-    pub fn get_or_revalidate<L, E, F, Fut>(
+    /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
+    pub fn run<L, E, F, Fut>(
         self,
-        key: T::Key<'_>,
         load: F,
-    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, L, E, F, Fut>
+    ) -> impl Future<Output = Result<L::Given<O::Of<T>>, X::Error<E>>>
+    + Send
+    + use<'s, T, M, O, X, L, E, F, Fut>
+    where
+        L: IntoLoaded<T> + Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<L, E>> + Send,
+    {
+        self.revalidate(move |_| load())
+    }
+
+    /// As [`run`](Self::run), with a loader that is given the stale value which it may replace, where there is one: see
+    /// [`Stale`], which it may answer with.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn revalidate<L, E, F, Fut>(
+        self,
+        load: F,
+    ) -> impl Future<Output = Result<L::Given<O::Of<T>>, X::Error<E>>>
+    + Send
+    + use<'s, T, M, O, X, L, E, F, Fut>
     where
         L: IntoLoaded<T> + Send,
         E: Send,
         F: FnOnce(Option<Stale<T>>) -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        let (place, options) = (self.place(key), LoadOptions::new());
+        let (settings, handle, One(place)) = (self.settings(), self.handle, self.keys);
         async move {
-            let load = |raw| load(stale(raw));
-            let limits = Limits::NONE;
-            let loading = loading::get_or_load(self.store, place, options, limits, false, load);
-            Ok(loading.await?.map(|(value, _)| value))
+            let timeout = settings.timeout;
+            let load = move |raw| X::within(timeout, load(stale(raw)));
+            let loads = move || Loads::InCall(once(load));
+            let options = settings.options::<O, L, T>(false);
+            let limits = X::limits(settings.queue_timeout);
+            let found = loading::get_or_load(handle.store, place, options, limits, loads).await?;
+            let inner = handle.store.inner();
+            Ok(L::given(
+                found.map(|(value, origin)| O::of(value, origin, inner)),
+            ))
         }
     }
+}
 
-    /// See [`Cached::get_or_refresh`](crate::Cached::get_or_refresh).
+impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InBackground> {
+    /// Loads: reads the value, and where there is none calls the loader and stores what it returns. The loader borrows nothing.
     ///
     /// # Errors
-    /// As there.
-    pub fn get_or_refresh<L, E, F, Fut>(
+    /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
+    pub fn run<L, E, F, Fut>(
         self,
-        key: T::Key<'_>,
         load: F,
-    ) -> impl Future<Output = Result<Option<T>, E>> + Send + use<'s, T, L, E, F, Fut>
+    ) -> impl Future<Output = Result<L::Given<O::Of<T>>, X::Error<E>>>
+    + Send
+    + use<'s, T, M, O, X, L, E, F, Fut>
     where
         L: IntoLoaded<T> + Send + 'static,
         E: Send + 'static,
-        F: FnOnce(Option<Stale<T>>) -> Fut + Send + 'static,
+        X::Error<E>: 'static,
+        F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        let place = self.place(key);
-        async move {
-            let load = |raw| load(stale(raw));
-            let loading = loading::get_or_refresh(self.store, place, load);
-            Ok(loading.await?.map(|(value, _)| value))
-        }
+        self.revalidate(move |_| load())
     }
 
-    /// See [`Cached::get_or_refresh_entry`](crate::Cached::get_or_refresh_entry).
+    /// As [`run`](Self::run), with a loader that is given the stale value which it may replace, where there is one: see
+    /// [`Stale`], which it may answer with.
     ///
     /// # Errors
-    /// As there.
-    pub fn get_or_refresh_entry<L, E, F, Fut>(
+    /// As [`run`](Self::run).
+    pub fn revalidate<L, E, F, Fut>(
         self,
-        key: T::Key<'_>,
         load: F,
-    ) -> impl Future<Output = Result<Option<Entry<T>>, E>> + Send + use<'s, T, L, E, F, Fut>
+    ) -> impl Future<Output = Result<L::Given<O::Of<T>>, X::Error<E>>>
+    + Send
+    + use<'s, T, M, O, X, L, E, F, Fut>
     where
         L: IntoLoaded<T> + Send + 'static,
         E: Send + 'static,
+        X::Error<E>: 'static,
         F: FnOnce(Option<Stale<T>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        let (inner, place) = (self.store.inner(), self.place(key));
+        let (settings, handle, One(place)) = (self.settings(), self.handle, self.keys);
         async move {
-            let load = |raw| load(stale(raw));
-            let found = loading::get_or_refresh(self.store, place, load).await?;
-            let now = || inner.gateway.now_micros();
-            Ok(found.map(|(value, origin)| origin.entry(value, T::VERSION, now())))
+            let timeout = settings.timeout;
+            let load = move |raw| X::within(timeout, load(stale(raw)));
+            let loads = move || Loads::InBackground(Background::new(once(load)));
+            let options = settings.options::<O, L, T>(true);
+            let limits = X::limits(settings.queue_timeout);
+            let found = loading::get_or_load(handle.store, place, options, limits, loads).await?;
+            let inner = handle.store.inner();
+            Ok(L::given(
+                found.map(|(value, origin)| O::of(value, origin, inner)),
+            ))
         }
     }
+}
 
-    /// See [`Cached::get_or_load_limited`](crate::Cached::get_or_load_limited).
+impl<'s, T, M, O, X> Load<'s, T, Many<T>, M, O, X, InCall>
+where
+    T: CachedType<OwnedKey: OwnKey>,
+    O: Output,
+    X: Limit,
+{
+    /// Loads: reads the values, and calls the loader with the keys that have none. The answer is in the order of the keys.
     ///
     /// # Errors
-    /// As there.
-    pub fn get_or_load_limited<L, E, F, Fut>(
+    /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
+    pub fn run<I, E, F, Fut>(
         self,
-        key: T::Key<'_>,
-        limits: LoadLimits,
-        load: F,
-    ) -> impl Future<Output = Result<Option<T>, LoadError<E>>> + Send + use<'s, T, L, E, F, Fut>
-    where
-        L: IntoLoaded<T> + Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
-    {
-        let (place, options) = (self.place(key), LoadOptions::new());
-        async move {
-            let load = move |_| limited(limits.deadline, load());
-            let limits = limits_of(limits);
-            let loading = loading::get_or_load(self.store, place, options, limits, false, load);
-            Ok(loading.await?.map(|(value, _)| value))
-        }
-    }
-
-    /// See [`Cached::get_or_load_entry`](crate::Cached::get_or_load_entry).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn get_or_load_entry<L, E, F, Fut>(
-        self,
-        key: T::Key<'_>,
-        options: LoadOptions,
-        load: F,
-    ) -> impl Future<Output = Result<Option<Entry<T>>, E>> + Send + use<'s, T, L, E, F, Fut>
-    where
-        L: IntoLoaded<T> + Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
-    {
-        let inner = self.store.inner();
-        let place = self.place(key);
-        let loading =
-            loading::get_or_load(self.store, place, options, Limits::NONE, true, |_| load());
-        async move {
-            let found = loading.await?;
-            Ok(found
-                .map(|(value, origin)| origin.entry(value, T::VERSION, inner.gateway.now_micros())))
-        }
-    }
-
-    /// See [`Cached::get_or_load_many`](crate::Cached::get_or_load_many).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn get_or_load_many<I, L, E, F, Fut>(
-        self,
-        keys: I,
         load_missing: F,
-    ) -> impl Future<Output = Result<Vec<Option<T>>, E>> + Send + use<'s, T, I, L, E, F, Fut>
+    ) -> impl Future<Output = Result<Vec<Option<O::Of<T>>>, X::Error<E>>>
+    + Send
+    + use<'s, T, M, O, X, I, E, F, Fut>
     where
-        I: IntoIterator,
-        T::OwnedKey: KeyFrom<I::Item> + OwnKey,
-        L: IntoIterator<Item = (KeyOf<T>, T)>,
+        I: IntoIterator<Item: IntoRow<T>>,
         E: Send,
         F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
+        Fut: Future<Output = Result<I, E>> + Send,
     {
-        self.get_or_load_many_with(keys, LoadOptions::new(), load_missing)
+        let (settings, handle, Many(asked)) = (self.settings(), self.handle, self.keys);
+        async move {
+            let rows = Rows::<T, X, F>::new(handle, &asked, settings.timeout, load_missing);
+            let again = rows.clone();
+            let load = Loads::InCall(many(move |ats| rows.load(ats)));
+            let options = settings.options_of_many::<O>(false);
+            let limits = X::limits(settings.queue_timeout);
+            let store = handle.store;
+            let answers =
+                loading::get_or_load_many(store, asked.once, options, limits, load).await?;
+            in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
+        }
     }
+}
 
-    /// As [`get_or_load_many`](Self::get_or_load_many), with options for this call.
+impl<'s, T, M, O, X> Load<'s, T, Many<T>, M, O, X, InBackground>
+where
+    T: CachedType<OwnedKey: OwnKey>,
+    O: Output,
+    X: Limit,
+{
+    /// Loads: reads the values, and calls the loader with the keys that have none. The answer is in the order of the keys. The
+    /// loader borrows nothing.
     ///
     /// # Errors
-    /// As there.
-    pub fn get_or_load_many_with<I, L, E, F, Fut>(
+    /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
+    pub fn run<I, E, F, Fut>(
         self,
-        keys: I,
-        options: LoadOptions,
         load_missing: F,
-    ) -> impl Future<Output = Result<Vec<Option<T>>, E>> + Send + use<'s, T, I, L, E, F, Fut>
+    ) -> impl Future<Output = Result<Vec<Option<O::Of<T>>>, X::Error<E>>>
+    + Send
+    + use<'s, T, M, O, X, I, E, F, Fut>
     where
-        I: IntoIterator,
-        T::OwnedKey: KeyFrom<I::Item> + OwnKey,
-        L: IntoIterator<Item = (KeyOf<T>, T)>,
-        E: Send,
-        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
+        I: IntoIterator<Item: IntoRow<T>> + 'static,
+        E: Send + 'static,
+        X::Error<E>: 'static,
+        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<I, E>> + Send + 'static,
     {
-        let asked = Asked::new(self, keys);
-        self.loaded_many(asked, options, Limits::NONE, load_missing)
+        let (settings, handle, Many(asked)) = (self.settings(), self.handle, self.keys);
+        async move {
+            let rows = Rows::<T, X, F>::new(handle, &asked, settings.timeout, load_missing);
+            let again = rows.clone();
+            let load = Background::new(many(move |ats| rows.load(ats)));
+            let load = Loads::InBackground(load);
+            let options = settings.options_of_many::<O>(true);
+            let limits = X::limits(settings.queue_timeout);
+            let store = handle.store;
+            let answers =
+                loading::get_or_load_many(store, asked.once, options, limits, load).await?;
+            in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
+        }
+    }
+}
+
+/// The choices of a load that are no types.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    mode: LoadMode,
+    ttl: Option<Ttl>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) queue_timeout: Option<Duration>,
+}
+
+impl Settings {
+    pub(crate) fn options<O: Output, L: IntoLoaded<T>, T>(
+        &self,
+        in_background: bool,
+    ) -> LoadOptions {
+        LoadOptions {
+            needs_value: L::ALWAYS,
+            ..self.options_of_many::<O>(in_background)
+        }
     }
 
-    /// As [`get_or_load_many`](Self::get_or_load_many), with limits of time: on each run of the loader, and on the wait for a
-    /// turn. See [`Cached::get_or_load_limited`](crate::Cached::get_or_load_limited).
-    ///
-    /// # Errors
-    /// [`LoadError`]: the loader's, or which limit was passed.
-    pub fn get_or_load_many_limited<I, L, E, F, Fut>(
-        self,
-        keys: I,
-        limits: LoadLimits,
-        mut load_missing: F,
-    ) -> impl Future<Output = Result<Vec<Option<T>>, LoadError<E>>> + Send + use<'s, T, I, L, E, F, Fut>
-    where
-        I: IntoIterator,
-        T::OwnedKey: KeyFrom<I::Item> + OwnKey,
-        L: IntoIterator<Item = (KeyOf<T>, T)>,
-        E: Send,
-        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
-    {
-        let asked = Asked::new(self, keys);
-        let load = move |keys| limited(limits.deadline, load_missing(keys));
-        self.loaded_many(asked, LoadOptions::new(), limits_of(limits), load)
+    pub(crate) fn options_of_many<O: Output>(&self, in_background: bool) -> LoadOptions {
+        LoadOptions {
+            mode: self.mode,
+            ttl: self.ttl,
+            with_ttl: O::WITH_TTL,
+            in_background,
+            needs_value: false,
+        }
     }
 
-    pub(crate) async fn loaded_many<L, E, F, Fut>(
-        self,
-        asked: Asked<T>,
-        options: LoadOptions,
-        limits: Limits<E>,
-        mut load_missing: F,
-    ) -> Result<Vec<Option<T>>, E>
+    /// The same, whatever is cached.
+    pub(crate) fn fresh(self) -> Self {
+        Self {
+            mode: match self.mode {
+                LoadMode::Normal | LoadMode::Fresh => LoadMode::Fresh,
+                LoadMode::Bypass => LoadMode::Bypass,
+            },
+            ..self
+        }
+    }
+}
+
+/// The stale value, as its loader sees it.
+fn stale<T: CachedType>(raw: Option<Raw>) -> Option<Stale<T>> {
+    Some(Stale::new(codec::read(raw?.payload()).ok()?))
+}
+
+/// The keys of a bulk load.
+pub(crate) struct Asked<T: CachedType<OwnedKey: OwnKey>> {
+    /// Each key once.
+    once: Vec<Place>,
+    known: Arc<Known<T>>,
+    /// Which of them each position of the answer is.
+    order: Vec<usize>,
+}
+
+/// The keys as their loader is given them, and their positions by their bytes.
+struct Known<T: CachedType<OwnedKey: OwnKey>> {
+    owned: Vec<KeyOf<T>>,
+    positions: HashMap<Vec<u8>, usize>,
+}
+
+impl<T: CachedType<OwnedKey: OwnKey>> Asked<T> {
+    fn new<I>(handle: Handle<'_, T>, keys: I) -> Self
     where
-        T::OwnedKey: OwnKey,
-        L: IntoIterator<Item = (KeyOf<T>, T)>,
+        I: IntoIterator,
+        T::OwnedKey: KeyFrom<I::Item>,
+    {
+        let (mut once, mut owned, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        let mut positions = HashMap::new();
+        for item in keys {
+            let key = <T::OwnedKey as KeyFrom<I::Item>>::key_from(&item);
+            let place = handle.place(key);
+            let at = *positions.entry(place.key.clone()).or_insert_with(|| {
+                once.push(place);
+                owned.push(<T::OwnedKey as OwnKey>::own(key));
+                owned.len() - 1
+            });
+            order.push(at);
+        }
+        let known = Arc::new(Known { owned, positions });
+        Self { once, known, order }
+    }
+}
+
+/// The loader of a bulk load, by positions. It is shared by the drivers that call it.
+struct Rows<T: CachedType<OwnedKey: OwnKey>, X, F> {
+    load: Arc<Mutex<F>>,
+    known: Arc<Known<T>>,
+    /// Of the store, for the keys that the loader returns.
+    namespace: Arc<str>,
+    timeout: Option<Duration>,
+    limit: PhantomData<fn() -> X>,
+}
+
+impl<T: CachedType<OwnedKey: OwnKey>, X, F> Clone for Rows<T, X, F> {
+    fn clone(&self) -> Self {
+        Self {
+            load: self.load.clone(),
+            known: self.known.clone(),
+            namespace: self.namespace.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<T: CachedType<OwnedKey: OwnKey>, X: Limit, F> Rows<T, X, F> {
+    fn new(handle: Handle<'_, T>, asked: &Asked<T>, timeout: Option<Duration>, load: F) -> Self {
+        Self {
+            load: Arc::new(Mutex::new(load)),
+            known: asked.known.clone(),
+            namespace: handle.store.inner().namespace.clone(),
+            timeout,
+            limit: PhantomData,
+        }
+    }
+
+    fn load<I, E, Fut>(
+        &self,
+        ats: Vec<usize>,
+    ) -> impl Future<Output = Result<Vec<(usize, Loaded<T>)>, X::Error<E>>>
+    + Send
+    + use<T, X, F, I, E, Fut>
+    where
+        I: IntoIterator<Item: IntoRow<T>>,
         E: Send,
         F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
-        Fut: Future<Output = Result<L, E>> + Send,
+        Fut: Future<Output = Result<I, E>> + Send,
     {
-        let Asked {
-            once,
-            owned,
-            known,
-            order,
-        } = asked;
-        let (owned, known) = (&owned, &known);
-        let mut load = |ats: Vec<usize>| {
-            let keys = ats.iter().map(|at| own_again::<T>(&owned[*at])).collect();
-            let loading = load_missing(keys);
-            async move {
-                let given = loading.await?;
-                // A key that was not asked for is nobody's.
-                let at =
-                    |key: &KeyOf<T>| known.get(&self.bytes(T::OwnedKey::of_owned(key))).copied();
-                let given = given
-                    .into_iter()
-                    .filter_map(|(key, value)| Some((at(&key)?, value)));
-                Ok(given.collect::<Vec<_>>())
+        let own =
+            |at: usize| <T::OwnedKey as OwnKey>::own(T::OwnedKey::of_owned(&self.known.owned[at]));
+        // The lock is held while the future is made, not while it runs.
+        let loading = lock(&self.load)(ats.into_iter().map(own).collect());
+        let (known, namespace) = (self.known.clone(), self.namespace.clone());
+        let loading = async move {
+            let rows = loading.await?.into_iter().filter_map(|row| {
+                let (key, loaded) = row.into_row();
+                let bytes = key_bytes::<T>(&namespace, T::OwnedKey::of_owned(&key));
+                // A row of a key that was not asked for has no place in the answer.
+                Some((*known.positions.get(&bytes)?, loaded))
+            });
+            Ok(rows.collect())
+        };
+        X::within(self.timeout, loading)
+    }
+}
+
+/// The answers in the order of the keys. A key that came several times has its value several times.
+async fn in_order<T, O, E, Load, Loading>(
+    store: &Store,
+    order: Vec<usize>,
+    mut answers: Answers<T>,
+    load: Load,
+) -> Result<Vec<Option<O::Of<T>>>, E>
+where
+    T: CachedType,
+    O: Output,
+    E: Send,
+    Load: Fn(usize) -> Loading + Send,
+    Loading: Future<Output = Result<Vec<(usize, Loaded<T>)>, E>> + Send,
+{
+    let mut last = vec![0; answers.len()];
+    for (position, at) in order.iter().enumerate() {
+        last[*at] = position;
+    }
+    let mut values = Vec::with_capacity(order.len());
+    for (position, at) in order.into_iter().enumerate() {
+        let given: Option<(T, Origin)> = match &answers[at] {
+            _ if last[at] == position => {
+                answers[at].take().map(|given| (given.value, given.origin))
+            }
+            None => None,
+            Some(given) => {
+                let origin = given.origin;
+                let value = match given.again() {
+                    Some(value) => Some(value),
+                    // A value that is neither `Clone` nor stored can't be in two places: it is loaded once more.
+                    None => load(at).await?.pop().and_then(|(_, loaded)| loaded.value),
+                };
+                value.map(|value| (value, origin))
             }
         };
-        let loader = loading::many(&mut load);
-        let loading = loading::get_or_load_many(self.store, once, options, limits, loader);
-        let mut answers = loading.await?;
-        let mut last = vec![0; answers.len()];
-        order
-            .iter()
-            .enumerate()
-            .for_each(|(place, at)| last[*at] = place);
-        let mut values = Vec::with_capacity(order.len());
-        for (place, at) in order.into_iter().enumerate() {
-            values.push(match &answers[at] {
-                _ if last[at] == place => answers[at].take().map(|given| given.value),
-                None => None,
-                Some(given) => match given.again() {
-                    Some(value) => Some(value),
-                    // Neither cloned nor encoded can it be in two places.
-                    None => load(vec![at]).await?.pop().map(|(_, value)| value),
-                },
-            });
-        }
-        Ok(values)
+        let inner = store.inner();
+        values.push(given.map(|(value, origin)| O::of(value, origin, inner)));
+    }
+    Ok(values)
+}
+
+impl<T: CachedType, K, M, O, X, B> fmt::Debug for Load<'_, T, K, M, O, X, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Load")
+            .field("prefix", &T::PREFIX)
+            .field("mode", &self.mode)
+            .field("ttl", &self.ttl)
+            .field("timeout", &self.timeout)
+            .field("queue_timeout", &self.queue_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: CachedType<OwnedKey: OwnKey>> fmt::Debug for Many<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Many").field(&self.0.order.len()).finish()
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod alias;
 pub(crate) mod batch;
 pub(crate) mod cached;
+pub(crate) mod choices;
 pub(crate) mod handle;
 pub(crate) mod load;
 pub(crate) mod store;

@@ -131,7 +131,7 @@ impl Store {
 
     /// Deletes all keys of the store's namespace, whatever their type and version; the answer is how many values there were.
     ///
-    /// As [`Cached::purge`](crate::Cached::purge) of each type, with one difference: the guards that types with a `hold` leave after a deletion are
+    /// As [`Handle::purge`](crate::Handle::purge) of each type, with one difference: the guards that types with a `hold` leave after a deletion are
     /// not left, since the types are not known.
     ///
     /// A namespace holds no colon, so no other's keys begin like its own. Only a store without a namespace can have keys there:
@@ -156,12 +156,12 @@ impl Store {
     ///
     /// # Errors
     /// Of kind [`Config`](crate::base::error::ErrorKind::Config) on a store without a namespace: it would take everybody's keys. Else as
-    /// [`Cached::purge`](crate::Cached::purge).
+    /// [`Handle::purge`](crate::Handle::purge).
     pub async fn purge(&self) -> Result<u64> {
         self.purge_with(|_| {}).await
     }
 
-    /// As [`purge`](Self::purge), and says after each page how far it has come, as [`Cached::purge_with`](crate::Cached::purge_with) does.
+    /// As [`purge`](Self::purge), and says after each page how far it has come, as [`Handle::purge_with`](crate::Handle::purge_with) does.
     ///
     /// # Errors
     /// As [`purge`](Self::purge).

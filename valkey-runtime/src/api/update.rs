@@ -1,188 +1,291 @@
-//! Guarded writes of a type.
+//! Guarded writes of a type: one builder for updates, write-through and guards.
 
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::api::choices::{Invalidate, NeverSure, SureIf, Through, Unwritten};
 use crate::api::handle::Handle;
 use crate::base::error::Result;
-use crate::core::options::Unwritten;
-use crate::core::options::UpdateOptions;
+use crate::base::ttl::Ttl;
+use crate::core::options::{UpdateOptions, UpdateReport};
 use crate::key::part::KeyFrom;
+use crate::key::tag::Tag;
 use crate::observe::answer::Ending;
 use crate::observe::trace::{about, traced};
-use crate::schema::cached_type::CachedType;
-use crate::schema::cached_type::Keyed;
-use crate::schema::guarding::Strict;
-use crate::schema::guarding::{Guarding, UpdateError};
+use crate::schema::cached_type::{CachedType, Keyed};
+use crate::schema::guarding::{BestEffort, Guarding, Strict};
 use crate::verbs::Sealed;
-use crate::verbs::update as guard;
-use crate::verbs::update::Guard;
-use std::future::Future;
+use crate::verbs::update::{Guard, update};
+
+/// A write to the database that has not begun, and how it is to be guarded: from [`Handle::update`], [`Handle::update_many`]
+/// or [`Handle::write_through`].
+///
+/// Once the write is committed no reader is given the old row, in whatever process, even if this one crashes half-way. A guard
+/// is at each key before the write begins, and stays while it runs: values that others load meanwhile are returned to them
+/// and not stored. After `Ok` the guard ends, and the entry is gone, or holds the new value (write-through). After an error, or
+/// if the call is dropped, the write may still be committed: then the guard is left to run out, within 10 s.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use valkey_runtime::{Cached, Store};
+/// # #[derive(Serialize, Deserialize, Cached)]
+/// # #[cached(tag = "org:{org_id}")]
+/// # struct User { #[cached(key)] id: u64, org_id: u64 }
+/// # #[derive(Debug)]
+/// # enum DbError { UniqueViolation, Other }
+/// # impl std::fmt::Display for DbError {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") }
+/// # }
+/// # impl std::error::Error for DbError {}
+/// # struct Db;
+/// # impl Db { async fn move_user(&self, _: u64, _: u64) -> Result<(), DbError> { Ok(()) } }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (store, db) = (Store::memory(), Db);
+/// let update = store.of::<User>().update(1);
+/// let update = update.strict().invalidating([User::cache_tags().org(7), User::cache_tags().org(42)]);
+/// let update = update.unwritten_if(|error: &DbError| matches!(error, DbError::UniqueViolation));
+/// update.run(|| db.move_user(1, 42)).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// | choice | default | effect |
+/// |---|---|---|
+/// | [`strict`](Self::strict), [`best_effort`](Self::best_effort) | the type's | whether the write is refused where its guard can't be placed |
+/// | [`invalidating`](Self::invalidating) | no tags | invalidates tags with the write |
+/// | [`hold`](Self::hold) | the type's `hold` | how long the guard stays after the write |
+/// | [`guard_life`](Self::guard_life) | 10 s | how long a guard lasts that is not renewed |
+/// | [`unwritten_if`](Self::unwritten_if) | no error | after which errors the guard ends at once |
+/// | [`report`](Self::report) | none | says whether the write was guarded, and its end confirmed |
+/// | [`ttl`](Update::ttl) | the type's TTL | of the value that a write-through stores |
+#[must_use = "nothing is written before `run`"]
+pub struct Update<'s, T: CachedType, S = Invalidate, G = <T as CachedType>::Guarding, P = NeverSure>
+{
+    handle: Handle<'s, T>,
+    keys: Vec<Vec<u8>>,
+    stored: S,
+    ttl: Option<Ttl>,
+    options: UpdateOptions,
+    unwritten: P,
+    guarding: PhantomData<fn() -> G>,
+}
 
 impl<'s, T: CachedType> Handle<'s, T> {
-    /// See [`Cached::update`](crate::Cached::update).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn update<R, E, F, Fut>(
-        self,
-        key: T::Key<'_>,
-        write: F,
-    ) -> impl Future<Output = Result<R, <T::Guarding as Guarding>::Error<E>>>
-    + Send
-    + use<'s, T, R, E, F, Fut>
-    where
-        R: Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
-    {
-        self.guarded::<T::Guarding, _, _, _, _, _>(
-            vec![self.bytes(key)],
-            UpdateOptions::new(),
-            None,
-            write,
-        )
+    /// Begins a write that changes the value under a key: see [`Update`].
+    pub fn update(self, key: T::Key<'_>) -> Update<'s, T> {
+        Update::new(self, vec![self.bytes(key)], Invalidate)
     }
 
-    /// See [`Cached::update_with`](crate::Cached::update_with).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn update_with<R, E, P, F, Fut>(
-        self,
-        key: T::Key<'_>,
-        options: UpdateOptions<P>,
-        write: F,
-    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, T, R, E, P, F, Fut>
-    where
-        P: Unwritten<E>,
-        R: Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
-    {
-        self.guarded::<Strict, _, _, _, _, _>(vec![self.bytes(key)], options, None, write)
-    }
-
-    /// See [`Cached::update_many`](crate::Cached::update_many).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn update_many<I, R, E, F, Fut>(
-        self,
-        keys: I,
-        write: F,
-    ) -> impl Future<Output = Result<R, <T::Guarding as Guarding>::Error<E>>>
-    + Send
-    + use<'s, T, I, R, E, F, Fut>
+    /// Begins a write that changes the values under several keys: see [`Update`].
+    pub fn update_many<I>(self, keys: I) -> Update<'s, T>
     where
         I: IntoIterator,
         T::OwnedKey: KeyFrom<I::Item>,
-        R: Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
     {
-        self.guarded::<T::Guarding, _, _, _, _, _>(
-            self.bytes_of_all(keys),
-            UpdateOptions::new(),
-            None,
-            write,
-        )
+        Update::new(self, self.bytes_of_all(keys), Invalidate)
     }
 
-    /// See [`Cached::write_through`](crate::Cached::write_through).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_through<R, E, F, Fut>(
-        self,
-        value: &T,
-        write: F,
-    ) -> impl Future<Output = Result<R, <T::Guarding as Guarding>::Error<E>>>
-    + Send
-    + use<'s, T, R, E, F, Fut>
+    /// Begins a write of this value that is cached once it is written, unless another call wrote or deleted it meanwhile
+    /// (write-through): see [`Update`]. A value that can't be stored is logged and counted, and its entry deleted.
+    pub fn write_through<'v>(self, value: &'v T) -> Update<'s, T, Through<'v, T>>
     where
         T: Keyed,
-        R: Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
     {
-        self.write_through_at(value.cache_key(), value, write)
-    }
-
-    /// See [`Cached::write_through_with`](crate::Cached::write_through_with).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_through_with<R, E, P, F, Fut>(
-        self,
-        value: &T,
-        options: UpdateOptions<P>,
-        write: F,
-    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, T, R, E, P, F, Fut>
-    where
-        T: Keyed,
-        P: Unwritten<E>,
-        R: Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
-    {
-        let keys = vec![self.bytes(value.cache_key())];
-        let sealed = Some(self.sealed(&keys[0], value, options.ttl));
-        self.guarded::<Strict, _, _, _, _, _>(keys, options, sealed, write)
-    }
-
-    /// See [`Cached::update_many_with`](crate::Cached::update_many_with).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn update_many_with<I, R, E, P, F, Fut>(
-        self,
-        keys: I,
-        options: UpdateOptions<P>,
-        write: F,
-    ) -> impl Future<Output = Result<R, UpdateError<E>>> + Send + use<'s, T, I, R, E, P, F, Fut>
-    where
-        I: IntoIterator,
-        T::OwnedKey: KeyFrom<I::Item>,
-        P: Unwritten<E>,
-        R: Send,
-        E: Send,
-        F: FnOnce() -> Fut + Send,
-        Fut: Future<Output = Result<R, E>> + Send,
-    {
-        self.guarded::<Strict, _, _, _, _, _>(self.bytes_of_all(keys), options, None, write)
+        self.write_through_at(value.cache_key(), value)
     }
 
     /// As [`write_through`](Self::write_through), for types whose key is not part of the value.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_through_at<R, E, F, Fut>(
+    pub fn write_through_at<'v>(
         self,
         key: T::Key<'_>,
-        value: &T,
-        write: F,
-    ) -> impl Future<Output = Result<R, <T::Guarding as Guarding>::Error<E>>>
-    + Send
-    + use<'s, T, R, E, F, Fut>
+        value: &'v T,
+    ) -> Update<'s, T, Through<'v, T>> {
+        Update::new(self, vec![self.bytes(key)], Through(value))
+    }
+}
+
+impl<'s, T: CachedType, S> Update<'s, T, S> {
+    fn new(handle: Handle<'s, T>, keys: Vec<Vec<u8>>, stored: S) -> Self {
+        Self {
+            handle,
+            keys,
+            stored,
+            ttl: None,
+            options: UpdateOptions::default(),
+            unwritten: NeverSure,
+            guarding: PhantomData,
+        }
+    }
+}
+
+impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
+    fn with<H, Q>(self, unwritten: impl FnOnce(P) -> Q) -> Update<'s, T, S, H, Q> {
+        Update {
+            handle: self.handle,
+            keys: self.keys,
+            stored: self.stored,
+            ttl: self.ttl,
+            options: self.options,
+            unwritten: unwritten(self.unwritten),
+            guarding: PhantomData,
+        }
+    }
+
+    /// Refuses the write where its guard can't be placed. The error is an [`UpdateError`](crate::UpdateError).
+    pub fn strict(self) -> Update<'s, T, S, Strict, P> {
+        self.with(|same| same)
+    }
+
+    /// Writes also where the guard can't be placed: the deletion of the entry is then queued and delivered later. The error is
+    /// the write's own.
+    pub fn best_effort(self) -> Update<'s, T, S, BestEffort, P> {
+        self.with(|same| same)
+    }
+
+    /// How long the guard stays after the write: for loaders that read from a replica which lags behind. At most a day.
+    pub fn hold(mut self, hold: Duration) -> Self {
+        self.options.hold = Some(hold);
+        self
+    }
+
+    /// How long the guard lasts after its last renewal, if its process dies or its call is dropped: 10 ms to a day, default
+    /// 10 s. It is renewed every third of this time. Set it to at least one and a half times the database's own limit for a
+    /// statement: then no write is committed after its guard has run out.
+    pub fn guard_life(mut self, life: Duration) -> Self {
+        self.options.guard_life = Some(life);
+        self
+    }
+
+    /// Invalidates tags with the write. While it runs, no entry with one of these tags is read or stored; after it, none that was
+    /// stored or loaded before. It costs two round trips more, and a guard at each tag. If the writer dies these guards keep
+    /// entries under the tags from being cached for up to 18 s.
+    ///
+    /// A write-through that invalidates a tag of its own value stores nothing.
+    pub fn invalidating<I>(mut self, tags: I) -> Self
     where
+        I: IntoIterator,
+        I::Item: Into<Tag>,
+    {
+        self.options.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Writes into this report whether the write was guarded, and its end confirmed. For a write that is not `strict` it is the
+    /// only way to know.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store, UpdateReport};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # struct Db;
+    /// # impl Db { async fn rename(&self, _: u64, _: &str) -> Result<(), std::io::Error> { Ok(()) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let report = UpdateReport::new();
+    /// let update = store.of::<User>().update(42).report(&report);
+    /// update.run(|| db.rename(42, "Grace")).await?;
+    /// assert!(report.was_guarded() && report.is_confirmed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn report(mut self, report: &UpdateReport) -> Self {
+        self.options.report = Some(report.clone());
+        self
+    }
+
+    /// After which errors of the write it is certain that nothing was written: the guard then ends at once. After other errors it
+    /// is left to run out.
+    pub fn unwritten_if<E, F: Fn(&E) -> bool + Send>(
+        self,
+        is_sure: F,
+    ) -> Update<'s, T, S, G, SureIf<F>> {
+        self.with(|_| SureIf(is_sure))
+    }
+}
+
+impl<'s, T: CachedType, G: Guarding, P> Update<'s, T, Invalidate, G, P> {
+    /// Writes the row.
+    ///
+    /// # Errors
+    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's, or that it was refused.
+    pub fn run<R, E, F, Fut>(
+        self,
+        write: F,
+    ) -> impl Future<Output = Result<R, G::Error<E>>> + Send + use<'s, T, G, P, R, E, F, Fut>
+    where
+        P: Unwritten<E>,
         R: Send,
         E: Send,
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        let keys = vec![self.bytes(key)];
-        let sealed = Some(self.sealed(&keys[0], value, None));
-        self.guarded::<T::Guarding, _, _, _, _, _>(keys, UpdateOptions::new(), sealed, write)
+        self.handle.guarded::<G, _, _, _, _, _>(
+            self.keys,
+            self.options,
+            None,
+            self.unwritten,
+            write,
+        )
+    }
+}
+
+impl<'s, T: CachedType, G: Guarding> Update<'s, T, Invalidate, G> {
+    /// Places guards at the keys, for a write that is committed elsewhere: see [`Guard`].
+    ///
+    /// # Errors
+    /// If strict, when a guard can't be placed. If not, [`Guard::is_placed`] says whether all are.
+    pub fn guard(self) -> impl Future<Output = Result<Guard>> + Send + use<'s, T, G> {
+        let (handle, keys, options) = (self.handle, self.keys, self.options);
+        async move {
+            let (store, of) = (handle.store, handle.of());
+            let span = store.inner().span("guard", Some(of), about(&keys));
+            let placing = Guard::place(store, keys, G::STRICT, options, false, of);
+            traced!(span, placing, Ending::of)
+        }
+    }
+}
+
+impl<'s, 'v, T: CachedType, G: Guarding, P> Update<'s, T, Through<'v, T>, G, P> {
+    /// The TTL of the value that is stored, in place of the type's.
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
     }
 
-    pub(crate) fn guarded<G, R, E, P, F, Fut>(
+    /// Writes the row, and caches the value.
+    ///
+    /// # Errors
+    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's, or that it was refused.
+    pub fn run<R, E, F, Fut>(
+        self,
+        write: F,
+    ) -> impl Future<Output = Result<R, G::Error<E>>> + Send + use<'s, T, G, P, R, E, F, Fut>
+    where
+        P: Unwritten<E>,
+        R: Send,
+        E: Send,
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<R, E>> + Send,
+    {
+        let Through(value) = self.stored;
+        let sealed = self.handle.sealed(&self.keys[0], value, self.ttl);
+        let (handle, sealed) = (self.handle, Some(sealed));
+        handle.guarded::<G, _, _, _, _, _>(self.keys, self.options, sealed, self.unwritten, write)
+    }
+}
+
+impl<'s, T: CachedType> Handle<'s, T> {
+    fn guarded<G, R, E, P, F, Fut>(
         self,
         keys: Vec<Vec<u8>>,
-        options: UpdateOptions<P>,
+        options: UpdateOptions,
         through: Option<Result<Sealed>>,
+        unwritten: P,
         write: F,
     ) -> impl Future<Output = Result<R, G::Error<E>>> + Send + use<'s, T, G, R, E, P, F, Fut>
     where
@@ -193,44 +296,25 @@ impl<'s, T: CachedType> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        let strict = options.strict.unwrap_or(T::Guarding::STRICT);
         async move {
             // Boxed, so that what is around an update does not grow with it: it is several round trips.
             let write = || Box::pin(write());
+            let is_sure = move |error: &E| unwritten.is_sure(error);
             let (store, of) = (self.store, self.of());
             let updating =
-                guard::update::<R, E, G, P, _, _>(store, keys, strict, options, of, through, write);
+                update::<G, _, _, _, _, _>(store, keys, options, of, through, is_sure, write);
             Box::pin(updating).await
         }
     }
+}
 
-    /// See [`Cached::guard`](crate::Cached::guard).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn guard(self, key: T::Key<'_>) -> impl Future<Output = Result<Guard>> + Send + use<'s, T> {
-        self.guard_with(key, UpdateOptions::new())
-    }
-
-    /// See [`Cached::guard_with`](crate::Cached::guard_with).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn guard_with(
-        self,
-        key: T::Key<'_>,
-        options: UpdateOptions,
-    ) -> impl Future<Output = Result<Guard>> + Send + use<'s, T> {
-        let (store, keys) = (self.store, vec![self.bytes(key)]);
-        let strict = options.strict.unwrap_or(T::Guarding::STRICT);
-        async move {
-            let of = self.of();
-            let span = store.inner().span("guard", Some(of), about(&keys));
-            traced!(
-                span,
-                Guard::place(store, keys, strict, options, false, of),
-                Ending::of
-            )
-        }
+impl<T: CachedType, S, G: Guarding, P> fmt::Debug for Update<'_, T, S, G, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Update")
+            .field("prefix", &T::PREFIX)
+            .field("keys", &self.keys.len())
+            .field("strict", &G::STRICT)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

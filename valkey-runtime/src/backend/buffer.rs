@@ -1,7 +1,7 @@
 //! What a subscriber has not read yet.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use crate::schema::invalidation::Invalidation;
@@ -75,7 +75,7 @@ impl Buffer {
 
     /// A panic under this lock leaves it whole.
     fn lock(&self) -> MutexGuard<'_, Unread> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::base::lock::lock(&self.0)
     }
 }
 

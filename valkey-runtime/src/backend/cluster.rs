@@ -31,6 +31,7 @@ use crate::backend::seams::{Deadlines, Lapse, Seams, after};
 use crate::backend::slots::{Heard, Keys, Redirect, Slots, epoch, slot};
 use crate::backend::target::Host;
 use crate::base::error::{Error, ErrorKind};
+use crate::base::lock::lock;
 use crate::protocol::breaker::{BreakerState, micros};
 
 /// The least time between two questions who has the slots that are asked beside commands.
@@ -268,7 +269,7 @@ impl<L: NodeLink> Shared<L> {
     }
 
     fn others(&self) -> MutexGuard<'_, HashMap<Host, Arc<Node<L>>>> {
-        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.others)
     }
 
     /// The node at an address.
@@ -712,7 +713,7 @@ impl<L: NodeLink> Node<L> {
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.heard)
     }
 }
 

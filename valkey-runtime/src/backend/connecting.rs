@@ -1,12 +1,11 @@
 //! Connecting, and staying connected.
 
 use crate::backend::limits;
-use crate::backend::link::{
-    Connector, Down, Shared, Wire, lock, on_disconnect, time_command, time_of,
-};
+use crate::backend::link::{Connector, Down, Shared, Wire, on_disconnect, time_command, time_of};
 use crate::backend::rights;
 use crate::backend::seams::{Deadlines, Lapse, after};
 use crate::base::error::{Error, ErrorKind};
+use crate::base::lock::lock;
 use crate::base::runtime;
 use crate::base::tasks::{BEAT, Claim, MOMENT};
 use crate::base::warnings::{Detail, Topic};

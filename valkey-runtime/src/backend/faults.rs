@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
 use crate::backend::write::Write;
 use crate::base::error::{Error, ErrorKind};
+use crate::base::lock::lock;
 use crate::protocol::transition::{Placing, Verb};
 use crate::schema::cached_type::CachedType;
 
@@ -43,7 +44,7 @@ pub enum Request {
     Read,
     /// To store: a `set`, what was loaded or written through, a `touch`.
     Store,
-    /// To invalidate: `del`, `expire`, tags, `purge`; what is wrong or waited for the server.
+    /// To invalidate: `del`, `mark_stale`, tags, `purge`; what is wrong or waited for the server.
     Delete,
     /// A load's lease: to ask for it, to keep it, to give it back.
     Lease,
@@ -69,7 +70,7 @@ impl Request {
             | Verb::Fill { .. }
             | Verb::Confirm { .. }
             | Verb::StoreThrough { .. } => Request::Store,
-            Verb::Delete(_) | Verb::Expire { .. } | Verb::Raise(_) | Verb::RemoveIfSame(_) => {
+            Verb::Delete(_) | Verb::MarkStale { .. } | Verb::Raise(_) | Verb::RemoveIfSame(_) => {
                 Request::Delete
             }
             Verb::RenewLease { .. } | Verb::Discard(_) | Verb::Release { .. } => Request::Lease,
@@ -434,7 +435,7 @@ impl Faults {
     }
 
     fn armed(&self) -> MutexGuard<'_, Vec<Armed>> {
-        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.armed)
     }
 }
 
@@ -660,7 +661,7 @@ mod tests {
         sends! {
             Read: User::get(&store, 1);
             Read: User::exists(&store, 1);
-            Read: User::ttl(&store, 1);
+            Read: store.of::<User>().ttl(1);
             Read: User::get_or_load(&store, 1, load);
             Read: store.ping();
             Store: User { id: 1 }.set(&store);
@@ -668,11 +669,11 @@ mod tests {
             Store: User::touch(&store, 1);
             Store: User::get_or_load(&store, 2, async || Ok::<_, ()>(User { id: 2 }));
             Delete: User::del(&store, 1);
-            Delete: User::expire(&store, 1);
+            Delete: store.of::<User>().mark_stale(1);
             Delete: store.invalidate_tag("users");
             Lease: User::get_or_load(&store, 3, load);
             Guard: User::update(&store, 1, async || Ok::<_, ()>(()));
-            Guard: User::guard(&store, 1);
+            Guard: store.of::<User>().update(1).guard();
             Limit: limiter.check(&store, 1);
             Limit: limiter.peek(&store, 1);
             Limit: limiter.reset(&store, 1);

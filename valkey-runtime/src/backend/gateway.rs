@@ -618,7 +618,7 @@ pub(crate) fn placed(key: &[u8], found: Found) -> Found {
 pub(crate) fn deletes(verb: &Verb<'_>) -> Option<u64> {
     match verb {
         Verb::Delete(hold) => Some(hold.map_or(0, |hold| hold.life)),
-        Verb::Expire { .. } | Verb::Raise(_) => Some(0),
+        Verb::MarkStale { .. } | Verb::Raise(_) => Some(0),
         Verb::Leave { hold, .. } | Verb::StoreThrough { hold, .. } => Some(*hold),
         _ => None,
     }
@@ -782,7 +782,7 @@ mod tests {
         for (verb, hold) in [
             (Verb::Delete(None), Some(0)),
             (Verb::Delete(Some(hold)), Some(300)),
-            (Verb::Expire { keep: 100 }, Some(0)),
+            (Verb::MarkStale { keep: 100 }, Some(0)),
             (Verb::Raise(raise), Some(0)),
             (Verb::Leave { token, hold: 0 }, Some(0)),
             (Verb::Leave { token, hold: 100 }, Some(100)),

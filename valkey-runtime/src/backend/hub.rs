@@ -1,7 +1,7 @@
 //! Tells all subscribers of a store.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
@@ -108,9 +108,7 @@ impl Hub {
 
     /// A panic under this lock leaves it whole.
     fn lock(&self) -> MutexGuard<'_, Subscribers> {
-        self.subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        crate::base::lock::lock(&self.subscribers)
     }
 }
 

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use redis::{Cmd, Value};
 
 use crate::base::error::{Error, ErrorKind};
+use crate::base::lock::lock;
 
 /// What a command has besides the value: names, a key, a few numbers.
 const BESIDES: u64 = 64 << 10;
@@ -251,8 +252,7 @@ impl Limits {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock leaves it whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

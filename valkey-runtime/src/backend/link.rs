@@ -14,7 +14,7 @@
 use crate::backend::seams::{Deadlines, Lapse, Seams, after};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -633,11 +633,6 @@ fn is_answer(error: &RedisError) -> bool {
         ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Tls
     );
     !silence && !error.is_timeout()
-}
-
-/// A panic under these locks leaves what they hold whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for an answer until then.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use quick_cache::sync::{self, Cache};
@@ -298,9 +298,7 @@ impl Memory {
     /// A panic under this lock leaves nothing half done: the cache is changed in one call.
     fn lock(&self, key: &[u8]) -> MutexGuard<'_, ()> {
         let at = self.hasher.hash_one(key) as usize % LOCKS;
-        self.locks[at]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        crate::base::lock::lock(&self.locks[at])
     }
 }
 

@@ -89,9 +89,9 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
             };
             command
         }
-        Verb::Expire { keep } => {
+        Verb::MarkStale { keep } => {
             let mut command = DELETE.command(call, key, 16);
-            command.arg("expire").arg(*keep);
+            command.arg("mark_stale").arg(*keep);
             command
         }
         Verb::Touch(Touch {

@@ -3,13 +3,14 @@
 use crate::backend::gateway::{Gateway, acts_on_what_is_read, deletes, lost_at, placed};
 use crate::backend::write::Write;
 use crate::base::error::Error;
+use crate::base::lock::lock;
 use crate::protocol::envelope::Kind;
 use crate::protocol::found::Found;
 use crate::protocol::outbox::{Fate, MOST, Moment, Purge, Undelivered, outdated};
 use crate::protocol::scope::Scope;
 use crate::protocol::transition::Verb;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 impl Gateway {
     /// How many deletions wait.
@@ -211,11 +212,7 @@ impl Gateway {
     }
 
     pub(crate) fn with<R>(&self, step: impl FnOnce(&mut Undelivered) -> R) -> R {
-        // A panic under this lock leaves the set whole.
-        let mut undelivered = self
-            .undelivered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut undelivered = lock(&self.undelivered);
         let result = step(&mut undelivered);
         self.watched.store(undelivered.watched(), Ordering::Relaxed);
         result

@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub(crate) mod counters;
 pub(crate) mod error;
 pub(crate) mod invalid;
+pub(crate) mod lock;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod paused;
 pub(crate) mod peer;

@@ -6,10 +6,11 @@
 //! [statistics](crate::core::store::Store::stats) are asked for, or when it is closed or dropped: there is no task that waits for that.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::base::clock::Clock;
 use crate::base::error::ErrorKind;
+use crate::base::lock::lock;
 
 /// How long lines of one topic are counted before their number is logged, in microseconds.
 const WINDOW: u64 = 60_000_000;
@@ -112,8 +113,7 @@ impl Warnings {
 
     fn with<R>(&self, step: impl FnOnce(&mut Counts, u64) -> R) -> R {
         let now = self.clock.now_micros();
-        // A panic under this lock leaves the counts whole.
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         step(&mut counts, now)
     }
 }

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::base::lock::lock;
 use crate::protocol::lease::{LEASE_LIFE, RENEWAL};
 use crate::protocol::turns::TurnId;
 
@@ -95,14 +96,11 @@ pub(crate) struct Signal {
 
 impl Signal {
     pub(crate) fn lead_by(&self, caller: &Arc<Caller>) {
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(caller.clone());
+        *lock(&self.leader) = Some(caller.clone());
     }
 
     pub(crate) fn leader(&self) -> Option<Arc<Caller>> {
-        self.leader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.leader).clone()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::base::ttl::Ttl;
 /// # async fn main() -> valkey_runtime::Result<()> {
 /// # let store = Store::memory();
 /// User { id: 42, name: "Ada".into() }.set(&store).await?;
-/// let user = User::get_entry(&store, 42).await?.unwrap();
+/// let user = store.of::<User>().get_entry(42).await?.unwrap();
 /// assert_eq!((user.source(), user.name.as_str()), (Source::Server, "Ada"));
 /// let etag = format!("\"{:x}\"", user.stamp());
 /// # let _ = etag;

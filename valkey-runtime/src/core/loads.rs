@@ -4,12 +4,13 @@
 //! claimed, so that whatever was deleted or written meanwhile is never overwritten by what was loaded before.
 //! `docs/guides/consistency.md` has the races step by step.
 
+use crate::base::lock::lock;
 #[cfg(test)]
 use crate::model::schedule;
 use crate::protocol::lease::LEASE_LIFE;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -79,8 +80,7 @@ impl TypeLoads {
     pub(crate) fn with<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {
         #[cfg(test)]
         schedule::switch();
-        // A panic in a step is a defect of it, and leaves at worst a flight that nobody ends.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let result = step(&mut state);
         let (woken, granted) = (state.flights.take_wakes(), state.turns.take_granted());
         drop(state);

@@ -1,7 +1,8 @@
 //! The counts that were published last.
 
+use crate::base::lock::lock;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// What a counter was last told: by its name, and the type and the value of its other label, if it has them.
 #[derive(Default)]
@@ -10,8 +11,7 @@ pub(crate) struct Published(Mutex<HashMap<(&'static str, String, &'static str), 
 impl Published {
     /// What has come since.
     pub(crate) fn since(&self, name: &'static str, of: &str, label: &'static str, now: u64) -> u64 {
-        // A panic under this lock leaves the map whole.
-        let mut published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut published = lock(&self.0);
         let last = published.entry((name, of.to_owned(), label)).or_default();
         // Another call may have published a later snapshot meanwhile.
         let more = now.saturating_sub(*last);

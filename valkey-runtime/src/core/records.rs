@@ -1,8 +1,9 @@
 //! The logs that tests keep of the calls of a store.
 
+use crate::base::lock::lock;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 pub(crate) type Log = Mutex<Vec<Call>>;
 
@@ -21,21 +22,16 @@ impl Records {
     }
 
     pub(crate) fn add(&self, log: Arc<Log>) {
-        let mut logs = locked(&self.logs);
+        let mut logs = lock(&self.logs);
         logs.push(log);
         self.count.store(logs.len(), Ordering::SeqCst);
     }
 
     pub(crate) fn remove(&self, log: &Arc<Log>) {
-        let mut logs = locked(&self.logs);
+        let mut logs = lock(&self.logs);
         logs.retain(|other| !Arc::ptr_eq(other, log));
         self.count.store(logs.len(), Ordering::SeqCst);
     }
-}
-
-/// A panic under such a lock leaves what it guards whole.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A verb that was called. It is equal to its text: `get_or_load user:42: loaded`.

@@ -46,7 +46,7 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) gateway: Arc<Gateway>,
     /// Empty, or ending in `:`.
-    pub(crate) namespace: String,
+    pub(crate) namespace: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) enabled: AtomicBool,
     pub(crate) random: Arc<dyn Random>,
@@ -102,7 +102,7 @@ impl Store {
             inner: Arc::new(Inner {
                 background: gateway.background().clone(),
                 gateway,
-                namespace,
+                namespace: namespace.into(),
                 limits,
                 enabled: AtomicBool::new(enabled),
                 random,

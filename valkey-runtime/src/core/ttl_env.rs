@@ -25,7 +25,6 @@ impl Overrides {
 
     /// The TTL that the variable says; `None` where it is unset or empty.
     pub(crate) fn ttl(&self, variable: &'static str) -> Result<Option<Ttl>> {
-        // A panic under this lock leaves the map whole.
         if let Some(known) = self
             .known
             .read()

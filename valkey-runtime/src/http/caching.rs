@@ -29,7 +29,7 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// # async fn main() -> valkey_runtime::Result<()> {
 /// # let store = Store::memory();
 /// # User { id: 42 }.set(&store).await?;
-/// let user = User::get_entry(&store, 42).await?.unwrap();
+/// let user = store.of::<User>().get_entry(42).await?.unwrap();
 /// let headers = CacheHeaders::private(&user).to_map();
 /// assert!(headers["cache-status"].to_str().unwrap().starts_with("valkey; hit; ttl="));
 /// assert!(headers["cache-control"].to_str().unwrap().starts_with("private, max-age="));

@@ -14,7 +14,7 @@
 //! use axum::routing::get;
 //! use serde::{Deserialize, Serialize};
 //! use valkey_runtime::http::{CacheHeaders, ForwardedAddress, HeaderKey, PeerAddress, RateLimitLayer};
-//! use valkey_runtime::{Cached, LoadOptions, RateLimiter, Store};
+//! use valkey_runtime::{Cached, RateLimiter, Store};
 //!
 //! #[derive(Serialize, Deserialize, Cached)]
 //! #[cached(prefix = "user", ttl = "5m")]
@@ -32,8 +32,7 @@
 //! }
 //!
 //! async fn show(State(store): State<Store>, State(db): State<Db>, Path(id): Path<u64>, request: HeaderMap) -> Response {
-//!     let options = LoadOptions::default();
-//!     match User::get_or_load_entry(&store, id, options, || db.find_user(id)).await {
+//!     match store.of::<User>().load(id).entry().run(|| db.find_user(id)).await {
 //!         Ok(Some(user)) => {
 //!             let headers = CacheHeaders::private(&user);
 //!             if headers.are_known_by(&request) {

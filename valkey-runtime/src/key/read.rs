@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::key::part::{HashTag, KeyPart, KeyWith, Newtype, With};
 use crate::key::writer::KeyWriter;
 
-/// A key that can be read back from its bytes, as a [scan](crate::Cached::scan) does.
+/// A key that can be read back from its bytes, as a [scan](crate::Handle::scan) does.
 ///
 /// Implemented for all keys that this library knows, and for newtypes of these that derive `KeyPart`. A part that is written
 /// by a function, `#[cached(key(with = "…"))]`, is read as its text: a `String`. Who implements [`KeyPart`] by hand

@@ -26,7 +26,7 @@ pub(crate) const SPACE: &str = "::";
 
 /// A name that entries are marked with, to be invalidated together: `org:42`.
 ///
-/// A type says its tags by `#[cached(tag = "org:{org_id}")]`. [`Cached::tags`](crate::Cached::tags) has a function for each,
+/// A type says its tags by `#[cached(tag = "org:{org_id}")]`. [`Cached::cache_tags`](crate::Cached::cache_tags) has a function for each,
 /// which takes what stands in the braces; that of another type, or another number of them, does not compile. Across types a tag
 /// is its text: whatever carries it is meant.
 ///

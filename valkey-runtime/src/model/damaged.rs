@@ -529,7 +529,13 @@ async fn a_guard_that_was_left_over_does_not_keep_a_value_from_being_set() {
         };
         case.plant(&case.key(), guard([1, u64::MAX])).await;
         let if_absent = SetOptions::new().if_absent();
-        assert!(Row(1, 1).set_at_with(&store, 1, if_absent).await.unwrap());
+        assert!(
+            store
+                .of::<Row>()
+                .set_at_with(1, &Row(1, 1), if_absent)
+                .await
+                .unwrap()
+        );
         assert_eq!(case.found().await, Some(1));
         assert_eq!(store.stats().errors(ErrorKind::Server), 0);
     })

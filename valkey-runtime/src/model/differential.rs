@@ -46,7 +46,7 @@ enum Step {
     SetIfAbsent(u16, Vec<u8>, Option<u64>, Option<u64>),
     SetIfPresent(u16, Vec<u8>, Option<u64>, Option<u64>),
     Delete(Option<Hold>),
-    Expire(u64),
+    MarkStale(u64),
     Touch(Touch),
     Raise(Raise),
     Extend(Option<u64>),
@@ -253,7 +253,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
             .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfPresent(v, bytes, ttl, stamp)),
         2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
-        2 => prop_oneof![Just(0u64), Just(30_000), Just(300_000)].prop_map(Step::Expire),
+        2 => prop_oneof![Just(0u64), Just(30_000), Just(300_000)].prop_map(Step::MarkStale),
         3 => touches().prop_map(Step::Touch),
         2 => (0..8u64, prop_oneof![Just(None), Just(Some(0)), Just(Some(9000))])
             .prop_map(|(clock, over)| Step::Raise(Raise { clock: some_clock() + clock, over })),
@@ -350,7 +350,7 @@ impl<'b> Side<'b> {
                 Verb::SetIfPresent(put(*version, bytes, *ttl), *stamp)
             }
             Step::Delete(hold) => Verb::Delete(*hold),
-            Step::Expire(keep) => Verb::Expire { keep: *keep },
+            Step::MarkStale(keep) => Verb::MarkStale { keep: *keep },
             Step::Touch(touch) => Verb::Touch(*touch),
             Step::Raise(raise) => Verb::Raise(*raise),
             Step::Extend(life) => {
@@ -620,7 +620,7 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         Verb::SetIfPresent(put, None),
         Verb::Delete(None),
         Verb::Delete(Some(hold)),
-        Verb::Expire { keep: 1000 },
+        Verb::MarkStale { keep: 1000 },
         Verb::Touch(touch),
         Verb::RemoveIfSame(Fingerprint::of(b"x")),
         Verb::RemoveIfSame(Fingerprint::of(b"")),

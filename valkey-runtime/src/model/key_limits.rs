@@ -48,10 +48,11 @@ where
             value.set_at(&store, key.key_ref()).await.unwrap();
             let found = Under::<K>::get(&store, key.key_ref()).await.unwrap();
             prop_assert_eq!(found, Some(value));
-            let scanned: Vec<(K, Under<K>)> = Under::scan(&store).try_collect().await.unwrap();
+            let scanned: Vec<(K, Under<K>)> =
+                store.of::<Under<K>>().scan().try_collect().await.unwrap();
             prop_assert_eq!(scanned.len(), 1);
             prop_assert_eq!(&scanned[0].0, &key);
-            prop_assert_eq!(Under::<K>::count(&store).await.unwrap(), 1);
+            prop_assert_eq!(store.of::<Under<K>>().count().await.unwrap(), 1);
             prop_assert!(Under::<K>::del(&store, key.key_ref()).await.unwrap());
             Ok(())
         })

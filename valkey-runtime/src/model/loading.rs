@@ -328,7 +328,7 @@ impl Budget {
 
 mod tests {
     use super::Flaw::{Deadlock, Herd, IdleLease, Leak, StaleRead};
-    use super::Kind::{Delete, Expire, Through, Update};
+    use super::Kind::{Delete, MarkStale, Through, Update};
     use super::*;
 
     #[test]
@@ -616,7 +616,7 @@ mod tests {
     #[test]
     fn stale_values_a_soft_expiry_and_callers_that_go_or_wait_no_longer() {
         holds(Setup {
-            writers: &[Expire],
+            writers: &[MarkStale],
             budget: Budget {
                 drops: 2,
                 timeouts: 1,
@@ -631,7 +631,7 @@ mod tests {
     #[test]
     fn a_stale_value_whose_claim_is_inherited() {
         holds(Setup {
-            writers: &[Expire],
+            writers: &[MarkStale],
             budget: Budget {
                 drops: 1,
                 failed_loads: 1,
@@ -644,7 +644,7 @@ mod tests {
     #[test]
     fn a_refresh_a_deletion_and_a_soft_expiry() {
         holds(Setup {
-            writers: &[Delete, Expire],
+            writers: &[Delete, MarkStale],
             ..REFRESHING
         });
     }
@@ -664,7 +664,7 @@ mod tests {
     #[test]
     fn a_refresh_in_another_process_and_a_request_that_is_run_again() {
         holds(Setup {
-            writers: &[Expire],
+            writers: &[MarkStale],
             budget: Budget {
                 lost_replies: 1,
                 resends: 1,
@@ -691,7 +691,7 @@ mod tests {
     #[test]
     fn a_stale_value_of_a_row_that_is_deleted() {
         holds(Setup {
-            writers: &[Expire],
+            writers: &[MarkStale],
             absent: Some(1),
             budget: Budget {
                 failed_loads: 1,
@@ -755,11 +755,11 @@ mod tests {
     #[test]
     fn each_departure_from_the_rules_of_claims_is_found() {
         let expiry = Setup {
-            writers: &[Expire],
+            writers: &[MarkStale],
             ..TIMED
         };
         let refresh = Setup {
-            writers: &[Expire],
+            writers: &[MarkStale],
             ..REFRESHING
         };
         let loss = Setup {
@@ -889,20 +889,20 @@ mod tests {
                 ..setup
             })
         };
-        for writers in [&[Update], &[Through], &[Delete], &[Expire]] {
+        for writers in [&[Update], &[Through], &[Delete], &[MarkStale]] {
             on(TIMED, writers, everything);
         }
-        on(TIMED, &[Update, Expire], resend);
+        on(TIMED, &[Update, MarkStale], resend);
         on(TIMED, &[Through, Delete], resend);
-        on(REFRESHING, &[Expire], everything);
+        on(REFRESHING, &[MarkStale], everything);
         on(REFRESHING, &[Update], everything);
-        on(REFRESHING_APART, &[Expire], everything);
+        on(REFRESHING_APART, &[MarkStale], everything);
         let in_two = Setup {
             processes: &[&[REFRESH, V1], &[V1]],
             ..TIMED
         };
-        on(in_two, &[Expire, Delete], NOTHING);
-        on(in_two, &[Expire], drop_and_failure);
+        on(in_two, &[MarkStale, Delete], NOTHING);
+        on(in_two, &[MarkStale], drop_and_failure);
         on(in_two, &[Update], failure);
         on(TIMED_THREE, &[Update], drop_and_failure);
         let twice = Budget {
@@ -920,12 +920,12 @@ mod tests {
             processes: &[&[REFRESH, V1, V1]],
             ..TIMED
         };
-        on(and_two, &[Expire], drop_and_failure);
+        on(and_two, &[MarkStale], drop_and_failure);
         let fresh = Setup {
             processes: &[&[REFRESH, FRESH], &[V1]],
             ..TIMED
         };
-        on(fresh, &[Expire], NOTHING);
+        on(fresh, &[MarkStale], NOTHING);
         let versions = Setup {
             processes: &[&[V2, V2], &[REFRESH]],
             ..TIMED

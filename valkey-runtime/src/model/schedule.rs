@@ -236,9 +236,13 @@ impl World {
     }
 
     async fn update_invalidating(self) {
-        let options = UpdateOptions::new().invalidating(["tag"]);
         let write = || self.clone().commit_after(1);
-        let updated = TaggedRow::update_with(self.store(), 7, options, write);
+        let updated = self
+            .store()
+            .of::<TaggedRow>()
+            .update(7)
+            .invalidating(["tag"])
+            .run(write);
         updated.await.unwrap();
     }
 

@@ -333,8 +333,8 @@ fn values() -> String {
             verb("`del`", Verb::Delete(None)),
             verb("`del` with a hold", Verb::Delete(Some(hold))),
             verb(
-                "`expire`, with `stale_if_error`",
-                Verb::Expire { keep: LIFE },
+                "`mark_stale`, with `stale_if_error`",
+                Verb::MarkStale { keep: LIFE },
             ),
             verb(
                 "remove the rubbish that was read",

@@ -2,8 +2,9 @@
 //!
 //! The seam is where spans are made of verbs ([`crate::observe::trace`]).
 
+use crate::base::lock::lock;
 use crate::core::records::{Call, Outcome};
-use crate::core::records::{Log, Records, locked};
+use crate::core::records::{Log, Records};
 use std::fmt;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ impl Store {
 /// It is the verbs that are recorded, as they are called, and not the commands that are sent for them: these depend on the release
 /// and on the backend, and are counted by [`TestServer::command_counts`](crate::testing::server::TestServer::command_counts). A verb is
 /// there once it has ended, so in the order of their ends; one whose future was dropped is not there. The variants of a verb have
-/// its name: `get_or_load_with` is a `get_or_load`. A look-up by alias is that of the alias, and then that of the value. The items of
+/// its name: each load of one key is a `get_or_load`, each of many a `get_or_load_many`. A look-up by alias is that of the alias, and then that of the value. The items of
 /// a batch are calls each, and so is each page of a scan.
 #[must_use = "it ends when it is dropped"]
 pub struct Record {
@@ -69,7 +70,7 @@ impl Record {
     /// Where there were more than 100,000, which is what a record holds.
     #[track_caller]
     pub fn take(&self) -> Vec<Call> {
-        let calls = std::mem::take(&mut *locked(&self.log));
+        let calls = std::mem::take(&mut *lock(&self.log));
         assert!(calls.len() <= MOST, "more calls than a record holds");
         calls
     }
@@ -83,7 +84,7 @@ impl Drop for Record {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Record").field(&*locked(&self.log)).finish()
+        f.debug_tuple("Record").field(&*lock(&self.log)).finish()
     }
 }
 
@@ -127,8 +128,8 @@ impl Pending {
 
     pub(crate) fn end(mut self, ending: Ending) {
         self.call.outcome = Outcome::of(self.call.verb, ending);
-        for log in &*locked(&self.records.logs) {
-            let mut log = locked(log);
+        for log in &*lock(&self.records.logs) {
+            let mut log = lock(log);
             // One more than it may hold says that there were more.
             if log.len() <= MOST {
                 log.push(self.call.clone());

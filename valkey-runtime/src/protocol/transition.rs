@@ -30,7 +30,7 @@ pub(crate) enum Verb<'a> {
     Delete(Option<Hold>),
     /// As a deletion; but a value that says until when it is fresh stays, not fresh any more and claimed by nobody, for at
     /// most so many milliseconds.
-    Expire { keep: u64 },
+    MarkStale { keep: u64 },
     /// Starts the life of a value of this version anew.
     Touch(Touch),
     /// Raises the epoch of a tag. Where it is not known a fill's mark is taken away, and a guard stays. True if it was known.
@@ -266,7 +266,7 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
         }
         Verb::Delete(hold) => delete(entry, *hold, now),
-        Verb::Expire { keep } => match timed_value(entry) {
+        Verb::MarkStale { keep } => match timed_value(entry) {
             Some((header, timing)) if *keep > 0 => {
                 let was_fresh = timing.is_fresh(now / 1000);
                 let header = Header {
@@ -1043,7 +1043,7 @@ mod tests {
 
     #[test]
     fn what_is_expired_by_hand_is_kept_for_a_while_and_claimed_by_nobody() {
-        let expire = |entry: &[u8], keep| apply(Some(entry), &Verb::Expire { keep }, NOW);
+        let expire = |entry: &[u8], keep| apply(Some(entry), &Verb::MarkStale { keep }, NOW);
         let (expired, life) = rewritten(expire(&timed(MILLIS + 9, 5, 50), 700));
         assert_eq!(expired.stamp, STAMP + 1);
         assert_eq!(expired.timing, Some(Timing::fresh_until(0)));

@@ -63,7 +63,7 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
     #[doc(hidden)]
     const TAGGED: bool = false;
 
-    /// What [`tags`](crate::Cached::tags) gives.
+    /// What [`tags`](crate::Cached::cache_tags) gives.
     type Tags: Default;
 
     /// Writes the tags of a value.
@@ -104,7 +104,7 @@ pub trait Keyed: CachedType {
 )]
 pub trait Tagged: crate::schema::cached_type::CachedType {}
 
-/// A type that can be [cleared](crate::Cached::clear): one with `#[cached(clear)]`.
+/// A type that can be [cleared](crate::Handle::clear): one with `#[cached(clear)]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be cleared at once",
     label = "`{Self}` does not say that it can be cleared",

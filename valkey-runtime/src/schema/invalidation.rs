@@ -94,7 +94,7 @@ impl InvalidatedKey {
         self.prefix() == T::PREFIX
     }
 
-    /// The key, if it is one of this type: `u64`, `String`, `(u64, String)`, as a [scan](crate::Cached::scan) gives it.
+    /// The key, if it is one of this type: `u64`, `String`, `(u64, String)`, as a [scan](crate::Handle::scan) gives it.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -156,7 +156,7 @@ impl InvalidatedKey {
 }
 
 impl InvalidatedTag {
-    /// The tag itself, as [`Tag::as_str`](crate::key::tag::Tag::as_str): to compare it with `User::tags().org(42).as_str()`.
+    /// The tag itself, as [`Tag::as_str`](crate::key::tag::Tag::as_str): to compare it with `User::cache_tags().org(42).as_str()`.
     pub fn as_str(&self) -> &str {
         as_text(&self.0)
     }

@@ -3,8 +3,10 @@
 use std::ops::Deref;
 
 use crate::base::ttl::Ttl;
+use crate::key::part::OwnKey;
 use crate::key::tag::Tag;
-use crate::schema::cached_type::Tagged;
+use crate::schema::cached_type::{CachedType, Keyed, Tagged};
+use crate::schema::keys::KeyOf;
 
 /// What a loader found, and what is to become of it: for loaders that decide by the value.
 ///
@@ -138,17 +140,42 @@ impl<T> Loaded<T> {
     label = "what this loader gives is not a `{T}`"
 )]
 pub trait IntoLoaded<T> {
-    /// What was loaded.
+    /// The answer of a call whose loader returns this: `V` where the loader always has a value, and else `Option<V>`. `V` is
+    /// the value, or its [`Entry`](crate::Entry).
+    type Given<V>;
+
+    /// Whether the loader always has a value.
+    #[doc(hidden)]
+    const ALWAYS: bool;
+
+    /// The loaded value, and how it is to be stored.
     fn into_loaded(self) -> Loaded<T>;
+
+    #[doc(hidden)]
+    fn given<V>(found: Option<V>) -> Self::Given<V>;
 }
 
 impl<T> IntoLoaded<T> for Loaded<T> {
+    type Given<V> = Option<V>;
+    const ALWAYS: bool = false;
+
+    fn given<V>(found: Option<V>) -> Option<V> {
+        found
+    }
+
     fn into_loaded(self) -> Loaded<T> {
         self
     }
 }
 
 impl<T> IntoLoaded<T> for Option<T> {
+    type Given<V> = Option<V>;
+    const ALWAYS: bool = false;
+
+    fn given<V>(found: Option<V>) -> Option<V> {
+        found
+    }
+
     fn into_loaded(self) -> Loaded<T> {
         Loaded {
             value: self,
@@ -159,9 +186,49 @@ impl<T> IntoLoaded<T> for Option<T> {
     }
 }
 
-impl<T: crate::schema::cached_type::CachedType> IntoLoaded<T> for T {
+impl<T: CachedType> IntoLoaded<T> for T {
+    type Given<V> = V;
+    const ALWAYS: bool = true;
+
+    fn given<V>(found: Option<V>) -> V {
+        match found {
+            Some(value) => value,
+            None => unreachable!(
+                "a call that needs a value takes no \"not found\" from others, and its loader has one"
+            ),
+        }
+    }
+
     fn into_loaded(self) -> Loaded<T> {
         Loaded::value(self)
+    }
+}
+
+/// A row of a bulk load: a value whose key is one of its fields, or a pair of key and value. The value may be a
+/// [`Loaded<T>`], which says how it is to be stored, and an `Option`.
+#[diagnostic::on_unimplemented(
+    message = "a bulk loader returns rows of `{T}`: values, or pairs of key and value, not `{Self}`",
+    label = "not a row of `{T}`",
+    note = "where the key is not a field of the value, return pairs: `(key, value)`"
+)]
+pub trait IntoRow<T: CachedType<OwnedKey: OwnKey>> {
+    /// The key, and the loaded value.
+    fn into_row(self) -> (KeyOf<T>, Loaded<T>);
+}
+
+impl<T, L> IntoRow<T> for (KeyOf<T>, L)
+where
+    T: CachedType<OwnedKey: OwnKey>,
+    L: IntoLoaded<T>,
+{
+    fn into_row(self) -> (KeyOf<T>, Loaded<T>) {
+        (self.0, self.1.into_loaded())
+    }
+}
+
+impl<T: Keyed<OwnedKey: OwnKey>> IntoRow<T> for T {
+    fn into_row(self) -> (KeyOf<T>, Loaded<T>) {
+        (T::OwnedKey::own(self.cache_key()), Loaded::value(self))
     }
 }
 
@@ -193,7 +260,8 @@ impl<T: crate::schema::cached_type::CachedType> IntoLoaded<T> for T {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), HttpError> {
 /// # let store = Store::memory();
-/// let page = Page::get_or_revalidate(&store, "/", async |stale: Option<Stale<Page>>| {
+/// let load = store.of::<Page>().load("/");
+/// let page = load.revalidate(async |stale: Option<Stale<Page>>| {
 ///     let etag = stale.as_ref().map(|page| page.etag.as_str());
 ///     Ok::<_, HttpError>(match (fetch("/", etag).await?, stale) {
 ///         (Response::Page(page), _) => Loaded::value(page),

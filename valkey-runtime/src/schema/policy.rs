@@ -167,7 +167,7 @@ impl Policy {
         self
     }
 
-    /// How many milliseconds a caller waits for a load that another runs, or in [`get_or_refresh`](crate::Cached::get_or_refresh)
+    /// How many milliseconds a caller waits for a load that another runs, or with [`in_background`](crate::load::Load::in_background)
     /// its own, before it is given the stale value, where there is one. Default until the load is over.
     pub const fn load_timeout_millis(mut self, timeout: u64) -> Self {
         self.load_timeout_millis = timeout;

@@ -1,5 +1,6 @@
 //! A private, real `valkey-server`.
 
+use crate::base::lock::lock;
 use crate::testing::connected::connected;
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::config::Builder;
 use crate::core::store::Store;
@@ -372,8 +373,7 @@ impl TestServer {
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
-        // A test that panicked left a process or none, and both will do.
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.process)
     }
 
     fn try_command<A: AsRef<[u8]>>(&self, command: &[A]) -> io::Result<Value> {

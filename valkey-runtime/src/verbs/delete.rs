@@ -25,7 +25,7 @@ impl Inner {
     pub(crate) fn expiry(&self, meta: &Meta) -> Verb<'static> {
         let keep = meta.policy.stale_if_error_millis;
         match meta.policy.hold_millis {
-            0 => Verb::Expire { keep },
+            0 => Verb::MarkStale { keep },
             _ => self.deletion(meta),
         }
     }
@@ -35,8 +35,9 @@ impl Inner {
     }
 
     /// As [`del`](Self::del), but a value is kept that is to be served where its loader fails.
-    pub(crate) async fn expire(&self, key: &[u8], of: &Type) -> Result<bool> {
-        self.apply("expire", key, &self.expiry(of.meta()), of).await
+    pub(crate) async fn mark_stale(&self, key: &[u8], of: &Type) -> Result<bool> {
+        self.apply("mark_stale", key, &self.expiry(of.meta()), of)
+            .await
     }
 
     pub(crate) async fn del_many(&self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {

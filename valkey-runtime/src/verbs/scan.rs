@@ -86,7 +86,7 @@ impl Default for ScanOptions {
     }
 }
 
-/// The keys and values of a type, from [`Cached::scan`](crate::Cached::scan): a [`Stream`](https://docs.rs/futures-core/0.3), and with the two
+/// The keys and values of a type, from [`Handle::scan`](crate::Handle::scan): a [`Stream`](https://docs.rs/futures-core/0.3), and with the two
 /// methods that most programs need of one.
 ///
 /// It asks for a page when it is polled and its last page is given, and for nothing once it is dropped.

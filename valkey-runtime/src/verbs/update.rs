@@ -16,7 +16,7 @@ use crate::base::counters::Count;
 use crate::base::error::Result;
 use crate::base::error::{Error, ErrorKind};
 use crate::core::meta::Meta;
-use crate::core::options::{Unwritten, UpdateOptions};
+use crate::core::options::UpdateOptions;
 use crate::core::store::Store;
 use crate::core::types::Type;
 use crate::observe::answer::{Ending, Tells};
@@ -52,7 +52,7 @@ pub(crate) const TAG_GUARD_LIFE: u64 = 18_000;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> valkey_runtime::Result<()> {
 /// # let (store, tx) = (Store::memory(), Transaction);
-/// let guard = User::guard(&store, 42).await?;
+/// let guard = store.of::<User>().update(42).guard().await?;
 /// // … write the row within `tx` …
 /// if !guard.still_held().await? {
 ///     // The server was away for too long, or has evicted it: others may have stored the old row.
@@ -465,19 +465,19 @@ async fn renew(store: Store, of: Arc<Type>, keys: Vec<Vec<u8>>, token: u64, life
     }
 }
 
-/// See [`Cached::update`](crate::Cached::update). What an update does but for how it fails, which its caller says.
-pub(crate) async fn update<R, E, G, P, F, Fut>(
+/// Writes a row under a guard. How it fails its caller says, by `G`. `is_sure`: this error means that nothing was written.
+pub(crate) async fn update<G, R, E, S, F, Fut>(
     store: &Store,
     keys: Vec<Vec<u8>>,
-    strict: bool,
-    options: UpdateOptions<P>,
+    options: UpdateOptions,
     of: &Arc<Type>,
     through: Option<Result<Sealed>>,
+    is_sure: S,
     write: F,
 ) -> Result<R, G::Error<E>>
 where
     G: Guarding,
-    P: Unwritten<E>,
+    S: Fn(&E) -> bool,
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<R, E>>,
 {
@@ -486,30 +486,29 @@ where
         Some(_) => "write_through",
     };
     let span = store.inner().span(operation, Some(of), about(&keys));
-    let updating = guarded::<R, E, G, P, F, Fut>(store, keys, strict, options, of, through, write);
+    let updating = guarded::<G, _, _, _, _, _>(store, keys, options, of, through, is_sure, write);
     traced!(span, updating, |written| Ending::of_foreign(written))
 }
 
-async fn guarded<R, E, G, P, F, Fut>(
+async fn guarded<G, R, E, S, F, Fut>(
     store: &Store,
     keys: Vec<Vec<u8>>,
-    strict: bool,
-    options: UpdateOptions<P>,
+    options: UpdateOptions,
     of: &Arc<Type>,
     through: Option<Result<Sealed>>,
+    is_sure: S,
     write: F,
 ) -> Result<R, G::Error<E>>
 where
     G: Guarding,
-    P: Unwritten<E>,
+    S: Fn(&E) -> bool,
     F: FnOnce() -> Fut,
     Fut: Future<Output = Result<R, E>>,
 {
-    let (options, unwritten) = options.split();
     let stores = matches!(through, Some(Ok(_)));
     let report = options.report.clone().unwrap_or_default();
     report.tell(false, false);
-    let guard = match Guard::place(store, keys, strict, options, stores, of).await {
+    let guard = match Guard::place(store, keys, G::STRICT, options, stores, of).await {
         Ok(guard) => Some(guard),
         Err(error) => {
             G::refused(error)?;
@@ -519,10 +518,7 @@ where
     let written = write().await;
     let guarded = guard.as_ref().is_some_and(Guard::is_placed);
     report.tell(guarded, false);
-    let sure = written
-        .as_ref()
-        .err()
-        .is_some_and(|error| unwritten.is_sure(error));
+    let sure = written.as_ref().err().is_some_and(is_sure);
     match guard {
         Some(guard) if written.is_ok() => {
             let confirmed = end(guard, through, of).await;
@@ -578,9 +574,16 @@ mod tests {
         const DAY: Duration = Duration::from_secs(86_400);
         const MILLI: Duration = Duration::from_millis(1);
         let times = |options: UpdateOptions| times(&options, &Meta::of::<User>());
-        let life = |life| times(UpdateOptions::new().guard_life(life)).map(|(life, _)| life);
-        let hold = |hold| times(UpdateOptions::new().hold(hold)).map(|(_, hold)| hold);
-        assert_eq!(times(UpdateOptions::new()).unwrap(), (10_000, 0));
+        let of = UpdateOptions::default;
+        let life = |life| {
+            let guard_life = Some(life);
+            times(UpdateOptions { guard_life, ..of() }).map(|(life, _)| life)
+        };
+        let hold = |hold| {
+            let hold = Some(hold);
+            times(UpdateOptions { hold, ..of() }).map(|(_, hold)| hold)
+        };
+        assert_eq!(times(of()).unwrap(), (10_000, 0));
         assert_eq!(life(10 * MILLI).unwrap(), 10);
         assert_eq!(
             (life(DAY).unwrap(), hold(DAY).unwrap()),

@@ -14,7 +14,7 @@ use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use valkey_runtime::http::{CacheHeaders, PeerAddress, RateLimitLayer};
-use valkey_runtime::{Cached, ErrorKind, LoadOptions, RateLimiter, Store};
+use valkey_runtime::{Cached, ErrorKind, RateLimiter, Store};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", ttl = "5m", version = 2, tag = "org:{org_id}")]
@@ -116,9 +116,8 @@ async fn show_to_browsers(
     Path(id): Path<u64>,
     request: HeaderMap,
 ) -> Result<Response, DbError> {
-    let options = LoadOptions::default();
     let load = || app.db.find_user(id);
-    let Some(user) = User::get_or_load_entry(&app.store, id, options, load).await? else {
+    let Some(user) = app.store.of::<User>().load(id).entry().run(load).await? else {
         return Ok(StatusCode::NOT_FOUND.into_response());
     };
     let headers = CacheHeaders::private(&user);
@@ -160,7 +159,7 @@ async fn the_verbs_do_what_the_wrapper_did() -> valkey_runtime::Result<()> {
     assert_eq!((found, there, gone), (Some(ada()), true, true));
 
     user.set(&store).await?;
-    User::tags().org(7).invalidate(&store).await?;
+    User::cache_tags().org(7).invalidate(&store).await?;
     assert_eq!(tolerant(store.clone()).await?, None);
     user.set(&store).await?;
     assert_eq!(tolerant(store.clone()).await?, Some(ada()));

@@ -94,7 +94,7 @@ pub(crate) enum Request {
         row: Row,
     },
     Delete,
-    Expire,
+    MarkStale,
 }
 
 impl Request {
@@ -159,13 +159,13 @@ impl Request {
             }
             Request::Leave { token } => make(&Verb::Leave { token, hold: 0 }),
             Request::Delete if setup.mutation == Some(Mutation::SoftDeletion) => {
-                make(&Verb::Expire { keep: LIFE });
+                make(&Verb::MarkStale { keep: LIFE });
             }
             Request::Delete => make(&Verb::Delete(None)),
-            Request::Expire if setup.mutation == Some(Mutation::ClaimOutlivesExpiry) => {
+            Request::MarkStale if setup.mutation == Some(Mutation::ClaimOutlivesExpiry) => {
                 Entry::is_no_longer_fresh(entry);
             }
-            Request::Expire => make(&Verb::Expire { keep: LIFE }),
+            Request::MarkStale => make(&Verb::MarkStale { keep: LIFE }),
         }
     }
 
@@ -267,7 +267,7 @@ impl Request {
             | Request::Enter { .. }
             | Request::Leave { .. }
             | Request::Delete
-            | Request::Expire => {}
+            | Request::MarkStale => {}
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Kind {
     /// A plain write, then a deletion.
     Delete,
     /// A plain write, then a soft expiry.
-    Expire,
+    MarkStale,
 }
 
 /// Its token is its number.
@@ -46,7 +46,7 @@ impl Writer {
     pub(crate) fn new(kind: Kind) -> Self {
         let phase = match kind {
             Kind::Update | Kind::Through => Phase::Entering,
-            Kind::Delete | Kind::Expire => Phase::Ready { stamp: 0 },
+            Kind::Delete | Kind::MarkStale => Phase::Ready { stamp: 0 },
         };
         Self { kind, phase }
     }
@@ -161,7 +161,7 @@ impl World {
                 Request::StoreThrough { guard, row }
             }
             Kind::Delete => Request::Delete,
-            Kind::Expire => Request::Expire,
+            Kind::MarkStale => Request::MarkStale,
         };
         self.writers[at].phase = Phase::Leaving(request, row);
     }
@@ -170,7 +170,7 @@ impl World {
     fn returns(&mut self, at: usize, row: Row) {
         let least = match self.writers[at].kind {
             Kind::Update | Kind::Through | Kind::Delete => &mut self.floor,
-            Kind::Expire => &mut self.soft,
+            Kind::MarkStale => &mut self.soft,
         };
         *least = row.max(*least);
         self.dies(at);

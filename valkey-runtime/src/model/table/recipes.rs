@@ -28,7 +28,7 @@ async fn rename(store: &Store, db: &Db, id: u64, name: &str) -> Result<(), DbErr
 }
 
 async fn rename_in_transaction(store: &Store, db: &Db, id: u64, name: &str) -> Result<(), Failed> {
-    let guard = User::guard(store, id).await?;
+    let guard = store.of::<User>().update(id).guard().await?;
     let mut tx = db.begin().await?;
     tx.rename_user(id, name).await?;
     if !guard.still_held().await? {
@@ -68,9 +68,9 @@ async fn take_name(
     id: u64,
     name: &str,
 ) -> Result<(), UpdateError<DbError>> {
-    let options =
-        UpdateOptions::new().unwritten_if(|error: &DbError| matches!(error, DbError::NameTaken));
-    User::update_with(store, id, options, || db.rename_user(id, name)).await
+    let update = store.of::<User>().update(id).strict();
+    let update = update.unwritten_if(|error: &DbError| matches!(error, DbError::NameTaken));
+    update.run(|| db.rename_user(id, name)).await
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]

@@ -26,15 +26,17 @@ impl Driver {
             epochs: self.ones[*one].epochs.clone(),
         });
         let places: Vec<_> = places.collect();
-        let sights = inner.look_each(&places, &self.of).await;
+        let sights = inner.look_many(&places, &self.of).await;
         for ((one, ()), sight) in looking.into_iter().zip(sights) {
             let seen = self.examine(one, sight, answers).await;
             let found = matches!(seen, Seen::Hit(_) | Seen::Absent);
             let patient = self.is_patient(one, &seen);
+            let absent = matches!(seen, Seen::Absent);
             self.step(one, |call, flights, _| {
                 call.looked(flights, sent, seen, patient)
             });
             self.ones[one].done = found;
+            self.reject_absence(one, absent);
         }
     }
 
@@ -67,15 +69,26 @@ impl Driver {
             let found = matches!(seen, Seen::Hit(_) | Seen::Absent);
             let patient = self.is_patient(one, &seen);
             let request = self.ones[one].request;
+            let absent = matches!(seen, Seen::Absent);
             self.step(one, |call, flights, now| {
                 call.asked(flights, now, request, seen, patient)
             });
             self.ones[one].done = found;
+            self.reject_absence(one, absent);
         }
         true
     }
 
-    /// Takes the leases of a call that takes nothing that is there.
+    /// A call whose loader always gives a value takes no "not found" from others: it loads by itself, and replaces that.
+    pub(crate) fn reject_absence(&mut self, one: usize, absent: bool) {
+        if absent && self.options.needs_value {
+            self.ones[one].done = false;
+            self.ones[one].fresh = true;
+            self.step(one, |call, _, _| call.goes_alone());
+        }
+    }
+
+    /// Takes the leases of calls that take nothing that is there.
     pub(crate) async fn take_leases(&mut self, chunk: &[(usize, ())]) {
         if !self.store.inner().is_enabled() {
             chunk

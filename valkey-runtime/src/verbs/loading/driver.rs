@@ -4,8 +4,6 @@
 //! first, by one run of the loader for at most [`CHUNK`] keys. Only then do they wait for keys that others load, and for
 //! all of them at once, so that two such drivers never wait for each other.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +14,7 @@ use crate::base::error::Result;
 use crate::core::caller::{Caller, Observed, Within};
 use crate::core::entry::Origin;
 use crate::core::loads::{Key, TypeFlights};
+use crate::core::options::LoadOptions;
 use crate::core::shared::Shared;
 use crate::core::store::Store;
 use crate::core::types::Type;
@@ -27,90 +26,14 @@ use crate::protocol::lease::{LEASE_LIFE, millis};
 use crate::protocol::transition::{Placing, Rejected};
 use crate::protocol::turns::TurnId;
 use crate::schema::cached_type::CachedType;
-use crate::schema::loaded::Loaded;
 use crate::value::codec;
+use crate::verbs::loading::loader::Limits;
 use crate::verbs::loading::run::{Request, give_back};
 use crate::verbs::loading::sight::Sight;
 use crate::verbs::raw::Raw;
 
 /// The most keys that a loader is given at a time.
-const CHUNK: usize = 1000;
-
-/// A key that a loader is to load, by its place among those of its call; and the value that it is to refresh, if there is
-/// one.
-pub(crate) struct Wanted {
-    pub(crate) at: usize,
-    pub(crate) kept: Option<Raw>,
-}
-
-/// A loader: it gives what it finds, each with its place. The type of its future ends here, so that what is around it grows no
-/// further with it.
-pub(crate) type Loader<'l, T, E> = Box<dyn FnMut(Vec<Wanted>) -> Loading<'l, T, E> + Send + 'l>;
-
-pub(crate) type Loading<'l, T, E> =
-    Pin<Box<dyn Future<Output = Result<Vec<(usize, Loaded<T>)>, E>> + Send + 'l>>;
-
-/// A loader that runs once, for the one key of its call.
-pub(crate) fn once<'l, T, L, E, F, Fut>(load: F) -> Loader<'l, T, E>
-where
-    T: CachedType,
-    L: crate::schema::loaded::IntoLoaded<T>,
-    F: FnOnce(Option<Raw>) -> Fut + Send + 'l,
-    Fut: Future<Output = Result<L, E>> + Send + 'l,
-{
-    let mut load = Some(load);
-    Box::new(move |wanted| {
-        // A key is done once it was loaded, so no driver runs the loader of one key twice.
-        let once = load.take().zip(wanted.into_iter().next());
-        Box::pin(async move {
-            let Some((load, Wanted { at, kept })) = once else {
-                unreachable!("the one key of a call is loaded once");
-            };
-            Ok(vec![(at, load(kept).await?.into_loaded())])
-        })
-    })
-}
-
-/// A loader of many keys, by their places.
-pub(crate) fn many<'l, T, E, F, Fut>(mut load: F) -> Loader<'l, T, E>
-where
-    T: CachedType,
-    F: FnMut(Vec<usize>) -> Fut + Send + 'l,
-    Fut: Future<Output = Result<Vec<(usize, T)>, E>> + Send + 'l,
-{
-    Box::new(move |wanted| {
-        let loading = load(wanted.into_iter().map(|wanted| wanted.at).collect());
-        Box::pin(async move {
-            let loaded = loading.await?.into_iter();
-            Ok(loaded
-                .map(|(at, value)| (at, Loaded::value(value)))
-                .collect())
-        })
-    })
-}
-
-/// What the callers of a verb have their limits end in. Without an error of that kind a call goes on.
-pub(crate) struct Limits<E> {
-    /// For how long the turn may let it wait.
-    pub(crate) queue: Option<(Duration, fn() -> E)>,
-    /// The type's `load_deadline` is over.
-    pub(crate) late: Option<fn() -> E>,
-}
-
-impl<E> Clone for Limits<E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<E> Copy for Limits<E> {}
-
-impl<E> Limits<E> {
-    pub(crate) const NONE: Self = Self {
-        queue: None,
-        late: None,
-    };
-}
+pub(crate) const CHUNK: usize = 1000;
 
 /// What a call gives of a key, by its place: the value, and what is known of its entry.
 pub(crate) type Answers<T> = Vec<Option<Given<T>>>;
@@ -177,8 +100,7 @@ pub(crate) struct Driver {
     /// For how long it waited for its turn.
     pub(crate) queued: Duration,
     pub(crate) began: Instant,
-    /// Takes nothing that is there.
-    fresh: bool,
+    pub(crate) options: LoadOptions,
     /// A loader runs.
     pub(crate) loading: bool,
 }
@@ -207,12 +129,14 @@ pub(crate) struct One {
     pub(crate) leader: Option<(FlightId, Observed, Option<Instant>)>,
     /// The flight that others know it leads.
     led: Option<FlightId>,
+    /// It takes nothing that is cached.
+    pub(crate) fresh: bool,
     /// Its answer is known.
     pub(crate) done: bool,
 }
 
 impl Driver {
-    pub(crate) fn new(store: &Store, of: &Arc<Type>, fresh: bool) -> Self {
+    pub(crate) fn new(store: &Store, of: &Arc<Type>, options: LoadOptions) -> Self {
         Self {
             store: store.clone(),
             of: of.clone(),
@@ -222,7 +146,7 @@ impl Driver {
             turn: None,
             queued: Duration::ZERO,
             began: Instant::now(),
-            fresh,
+            options,
             loading: false,
         }
     }
@@ -247,13 +171,14 @@ impl Driver {
     pub(crate) fn add_fresh(&mut self, at: usize, place: Place, began: Moment) {
         let call = Call::new(place.key.as_slice().into(), began);
         let one = self.push(at, call, place);
+        self.ones[one].fresh = true;
         self.step(one, |call, _, _| call.goes_alone());
     }
 
-    /// A key whose value the caller has, and would have the next one of. False where a load of the key is under way.
-    pub(crate) fn add_refresh(&mut self, place: Place, began: Moment, raw: &Raw) -> bool {
+    /// A key whose value the caller has, and that is to be loaded again, unless a load of it is under way.
+    pub(crate) fn add_refresh(&mut self, at: usize, place: Place, began: Moment, raw: &Raw) {
         let call = Call::new(place.key.as_slice().into(), began);
-        let one = self.push(0, call, place);
+        let one = self.push(at, call, place);
         let stamp = raw.header.stamp;
         let mut leads = false;
         self.step(one, |call, flights, _| {
@@ -261,7 +186,9 @@ impl Driver {
             leads = step.is_some();
             step.unwrap_or(Step::Turn)
         });
-        leads
+        if !leads {
+            self.ones.pop();
+        }
     }
 
     fn push(&mut self, at: usize, call: Call<Key>, place: Place) -> usize {
@@ -278,6 +205,7 @@ impl Driver {
             looks: None,
             leader: None,
             led: None,
+            fresh: false,
             done: false,
         });
         self.ones.len() - 1
@@ -381,10 +309,12 @@ impl Driver {
         answers: &mut Answers<T>,
     ) {
         let chunk = &wanting[..wanting.len().min(CHUNK)];
-        if self.fresh {
-            return self.take_leases(chunk).await;
+        let (fresh, chunk): (Vec<_>, Vec<_>) =
+            chunk.iter().partition(|(one, ())| self.ones[*one].fresh);
+        if !fresh.is_empty() {
+            self.take_leases(&fresh).await;
         }
-        for (one, ()) in chunk {
+        for (one, ()) in &chunk {
             self.step(*one, |call, flights, now| {
                 call.at_turn(flights, now, waited)
             });

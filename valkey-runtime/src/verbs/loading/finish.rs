@@ -2,7 +2,6 @@
 
 use crate::backend::write::Write;
 use crate::base::counters::Count;
-use crate::base::ttl::Ttl;
 use crate::core::entry::{Origin, Source};
 use crate::core::shared::Shared;
 use crate::protocol::call::Loaded as Ended;
@@ -23,9 +22,9 @@ impl Driver {
         which: Vec<usize>,
         begun: Vec<Begun>,
         values: Vec<(usize, Loaded<T>)>,
-        ttl: Option<Ttl>,
         answers: &mut Answers<T>,
     ) {
+        let ttl = self.options.ttl;
         let mut values: HashMap<_, _> = values.into_iter().collect();
         let mut ends = Vec::with_capacity(which.len());
         for (one, begun) in which.into_iter().zip(begun) {

@@ -29,6 +29,10 @@ impl Driver {
                 // Who shares it has read it, or loaded it: then it is the answer of that load, even if it is invalid.
                 Share::Value(shared) => self.given(&shared),
                 Share::Stale(shared) => self.given_stale(one, &shared).await,
+                Share::Nothing if self.options.needs_value => {
+                    self.reject_absence(one, true);
+                    continue;
+                }
                 Share::Nothing => {
                     self.of.counters().count(Count::Shared);
                     self.ones[one].done = true;

@@ -3,7 +3,6 @@
 use crate::base::counters::Count;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
-use crate::base::ttl::Ttl;
 use crate::base::warnings::Detail;
 use crate::core::caller::{Panic, Running, Within};
 use crate::protocol::call::Step;
@@ -11,10 +10,9 @@ use crate::protocol::lease::{LEASE_LIFE, LONGEST_LOAD, RENEWAL, millis};
 use crate::protocol::transition::Verb;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
-use crate::verbs::loading::driver::{
-    Answers, Driver, Failed, Given, Limits, Loader, One, Turned, Wanted,
-};
+use crate::verbs::loading::driver::{Answers, Driver, Failed, Given, One, Turned};
 use crate::verbs::loading::end::{Begun, Clock, End};
+use crate::verbs::loading::loader::{Limits, Loader, Wanted};
 use crate::verbs::loading::run::run_loader;
 use crate::verbs::raw::Raw;
 use std::panic::resume_unwind;
@@ -31,18 +29,26 @@ impl Driver {
         cause: Span,
         load: &mut Loader<'_, T, E>,
     ) {
-        let mut answers = vec![None];
+        let last = self.ones.iter().map(|one| one.at).max().unwrap_or(0);
+        let mut answers: Answers<T> = (0..=last).map(|_| None).collect();
         let waited = match self.take_turn(Some(LONGEST_LOAD)).await {
             Turned::Come { waited } => waited,
             Turned::Overdue | Turned::Full => return,
         };
-        self.step(0, |call, flights, now| call.at_turn(flights, now, waited));
+        for one in 0..self.ones.len() {
+            self.step(one, |call, flights, now| call.at_turn(flights, now, waited));
+        }
         self.ask(&mut answers).await;
-        if let Step::Load(Some(_)) = self.ones[0].step {
-            self.of.counters().count(Count::Refresh);
-            // How it failed is nobody's concern; that it did is counted.
+        // A key whose lease another has is theirs to load.
+        let leased = self.at_step(|step| matches!(step, Step::Load(Some(_))).then_some(()));
+        for one in 0..self.ones.len() {
+            self.ones[one].done |= !leased.contains(&(one, ()));
+        }
+        if !leased.is_empty() {
+            self.of.counters().add(Count::Refresh, leased.len());
+            // A failure is counted and logged, and no caller waits for it.
             let _ = self
-                .load(&mut answers, None, &Limits::NONE, Some(&cause), load)
+                .load(&mut answers, &Limits::NONE, Some(&cause), load)
                 .await;
         }
     }
@@ -52,7 +58,6 @@ impl Driver {
     pub(crate) async fn load<T: CachedType, E: Send>(
         &mut self,
         answers: &mut Answers<T>,
-        ttl: Option<Ttl>,
         limits: &Limits<E>,
         beside: Option<&Span>,
         load: &mut Loader<'_, T, E>,
@@ -95,7 +100,7 @@ impl Driver {
                 self.say_if_not_kept(started.elapsed(), longest_poll);
                 match outcome {
                     Ok(Ok(values)) => {
-                        self.store_each(which, begun, values, ttl, answers).await;
+                        self.store_each(which, begun, values, answers).await;
                         Ok(())
                     }
                     Ok(Err(error)) => match self.serve(&which, answers).await {

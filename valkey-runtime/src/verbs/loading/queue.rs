@@ -2,14 +2,14 @@
 
 use crate::base::counters::Count;
 use crate::base::warnings::Detail;
+use crate::core::entry::Source;
 use crate::protocol::call::Step;
 use crate::protocol::lease::LEASE_LIFE;
 use crate::protocol::share::Share;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
-use crate::verbs::loading::driver::{Driver, Turn, Turned};
+use crate::verbs::loading::driver::{Driver, Given, Turn, Turned};
 use crate::verbs::loading::run::give_back;
-use crate::verbs::raw::Raw;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,11 +146,22 @@ impl Driver {
         (0..self.ones.len()).any(|one| !self.ones[one].done && self.may_be_overtaken(one))
     }
 
-    /// The value of the first key that may serve before its load is over.
-    pub(crate) fn overtaking<T: CachedType>(&self) -> Option<(T, Raw)> {
-        let kept = self.ones.first()?.kept.as_ref();
-        let kept = kept.filter(|_| self.may_be_overtaken(0))?;
-        Some((codec::read(kept.payload()).ok()?, kept.clone()))
+    /// The stale values of all keys that have no answer yet, with their positions. `None` unless each has one that may serve
+    /// before its load is over.
+    pub(crate) fn overtaking<T: CachedType>(&self) -> Option<Vec<(usize, Given<T>)>> {
+        let inner = self.store.inner();
+        let open = (0..self.ones.len()).filter(|one| !self.ones[*one].done);
+        let stale = open.map(|one| {
+            let kept = self.ones[one].kept.as_ref();
+            let kept = kept.filter(|_| self.may_be_overtaken(one))?;
+            let given = Given {
+                value: codec::read(kept.payload()).ok()?,
+                origin: kept.origin(Source::Stale, None, inner),
+                entry: Some(kept.clone()),
+            };
+            Some((self.ones[one].at, given))
+        });
+        stale.collect()
     }
 
     /// The calls have waited for as long as their type lets those who have a value that may serve.

@@ -16,6 +16,10 @@ use crate::protocol::transition::{Rejected, is_left_over};
 use crate::value::codec::Refusal;
 use crate::verbs::raw::Raw;
 use crate::verbs::ttl_left;
+use futures_util::future::join_all;
+
+/// How many keys are asked for at once, each by commands of its own.
+const CHUNK: usize = 1000;
 
 /// What was seen, as far as loading is concerned.
 pub(crate) enum Sight {
@@ -37,8 +41,28 @@ impl Inner {
         self.sight(&place.key, found, None, of).await
     }
 
-    /// The same of many.
-    pub(crate) async fn look_each(&self, places: &[Place], of: &Type) -> Vec<Sight> {
+    /// The same of many, with how long each entry will stay in the store where the caller asks for that.
+    pub(crate) async fn look_each(
+        &self,
+        places: &[Place],
+        with_ttl: bool,
+        of: &Type,
+    ) -> Vec<(Sight, Option<Ttl>)> {
+        if !with_ttl {
+            let sights = self.look_many(places, of).await;
+            return sights.into_iter().map(|sight| (sight, None)).collect();
+        }
+        // One command cannot read values and lives of many keys, so each key is asked for by itself, all at once.
+        let mut sights = Vec::with_capacity(places.len());
+        for chunk in places.chunks(CHUNK) {
+            let looking = chunk.iter().map(|place| self.look_with_ttl(place, of));
+            sights.extend(join_all(looking).await);
+        }
+        sights
+    }
+
+    /// As [`look`](Self::look), of many.
+    pub(crate) async fn look_many(&self, places: &[Place], of: &Type) -> Vec<Sight> {
         if let [place] = places {
             return vec![self.look(place, of).await];
         }
@@ -70,6 +94,8 @@ impl Inner {
         let meta = of.meta();
         let key = &*place.key;
         match self.ttl_override(meta) {
+            // Entries of such a type say themselves until when they are fresh.
+            Ok(_) if meta.policy.is_timed() => (self.look(place, of).await, None),
             Ok(_) if self.is_enabled() => match Box::pin(self.gateway.get_and_ttl(key)).await {
                 Ok((found, left)) => {
                     let found = self.checked(found, &place.epochs, meta).await;

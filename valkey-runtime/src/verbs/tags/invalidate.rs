@@ -22,20 +22,20 @@ impl Tag {
         store.invalidate_tag(self).await
     }
 
-    /// Has all entries that carry this tag be fresh no more. See [`Store::expire_tag`].
+    /// Has all entries that carry this tag be fresh no more. See [`Store::mark_tag_stale`].
     ///
     /// # Errors
     /// As there.
-    pub async fn expire(&self, store: &Store) -> Result<()> {
-        store.expire_tag(self).await
+    pub async fn mark_stale(&self, store: &Store) -> Result<()> {
+        store.mark_tag_stale(self).await
     }
 
-    /// The same one by one, over this time. See [`Store::expire_tag_over`].
+    /// The same one by one, over this time. See [`Store::mark_tag_stale_over`].
     ///
     /// # Errors
     /// As there.
-    pub async fn expire_over(&self, store: &Store, time: Duration) -> Result<()> {
-        store.expire_tag_over(self, time).await
+    pub async fn mark_stale_over(&self, store: &Store, time: Duration) -> Result<()> {
+        store.mark_tag_stale_over(self, time).await
     }
 }
 
@@ -92,7 +92,7 @@ impl Store {
     /// assert!(User::get(&store, 2).await?.is_some());
     ///
     /// // The same where the type is known, and checked.
-    /// User::tags().org(7).invalidate(&store).await?;
+    /// User::cache_tags().org(7).invalidate(&store).await?;
     /// assert!(User::get(&store, 2).await?.is_none());
     /// # Ok(())
     /// # }
@@ -129,14 +129,14 @@ impl Store {
     ///
     /// # Errors
     /// As [`invalidate_tag`](Self::invalidate_tag). What is delivered later is an invalidation.
-    pub fn expire_tag<N: Into<Tag>>(
+    pub fn mark_tag_stale<N: Into<Tag>>(
         &self,
         tag: N,
     ) -> impl Future<Output = Result<()>> + Send + use<'_, N> {
-        self.invalidation("expire_tag", [tag], Invalidation::Due(0))
+        self.invalidation("mark_tag_stale", [tag], Invalidation::Due(0))
     }
 
-    /// As [`expire_tag`](Self::expire_tag), but the entries fall due one after the other over this time, each at a moment of its
+    /// As [`mark_tag_stale`](Self::mark_tag_stale), but the entries fall due one after the other over this time, each at a moment of its
     /// own, so that a million of them are not missed at once. What an earlier call had left falls due at once.
     ///
     /// ```
@@ -145,21 +145,21 @@ impl Store {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> valkey_runtime::Result<()> {
     /// # let store = Store::memory();
-    /// store.expire_tag_over("catalog", Duration::from_secs(30)).await?;
+    /// store.mark_tag_stale_over("catalog", Duration::from_secs(30)).await?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     /// As there.
-    pub fn expire_tag_over<N: Into<Tag>>(
+    pub fn mark_tag_stale_over<N: Into<Tag>>(
         &self,
         tag: N,
         time: Duration,
     ) -> impl Future<Output = Result<()>> + Send + use<'_, N> {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let over = millis.min(LONGEST_SPREAD);
-        self.invalidation("expire_tag", [tag], Invalidation::Due(over))
+        self.invalidation("mark_tag_stale", [tag], Invalidation::Due(over))
     }
 
     fn invalidation<I>(
@@ -186,7 +186,7 @@ impl Store {
         }
     }
 
-    /// See [`Cached::clear`](crate::Cached::clear).
+    /// See [`Handle::clear`](crate::Handle::clear).
     pub(crate) async fn clear(&self, prefix: &str, hold_millis: u32) -> Result<()> {
         let mut writer: TagWriter<'_> = self.inner().tag_writer();
         writer.of_type(prefix);

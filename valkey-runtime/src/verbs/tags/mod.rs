@@ -17,7 +17,7 @@ impl Inner {
 
     /// Where the epoch lies that an entry names so.
     pub(crate) fn epoch_named(&self, name: &str) -> Vec<u8> {
-        [&self.namespace, SPACE, name].concat().into_bytes()
+        [&*self.namespace, SPACE, name].concat().into_bytes()
     }
 
     /// The epoch of a tag.
