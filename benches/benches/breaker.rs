@@ -1,5 +1,6 @@
-//! What a server that is down costs: `get_or_load` and `get` once the breaker is open, with the server killed, and with it
-//! stopped so that connections stay open and nothing is answered. And how soon the store is back when the server is.
+//! The cost of a server that is down: `get_or_load` and `get` with an open breaker, with the server
+//! killed, and with it stopped, so that connections stay open without answers. Also the time until
+//! the store recovers after the server.
 //!
 //! ```text
 //! cargo bench -p benches --bench breaker
@@ -30,7 +31,7 @@ fn ada(id: u64) -> User {
 
 const CALLS: u64 = 50_000;
 
-/// The times of many calls, one after the other.
+/// The sorted times of many calls in sequence.
 async fn timed(mut call: impl AsyncFnMut(u64)) -> Vec<Duration> {
     let mut times = Vec::new();
     for id in 0..CALLS {
@@ -90,7 +91,7 @@ async fn measure(how: &str, store: &Store) {
     print("get of a key whose deletion is kept", &gets.await);
 }
 
-/// How long it takes for the breaker to open, asked by one caller after the other.
+/// The time until the breaker opens, with one call after the other.
 async fn open(store: &Store) -> Duration {
     let started = Instant::now();
     while !User::get(store, 1).await.is_err_and(|e| e.is_refused()) {}

@@ -1,5 +1,6 @@
-//! What the typed verbs cost over the client underneath: `get` and `set` of a struct of about 200 bytes, against the same
-//! bytes through the bare redis crate, and against what one would write by hand with redis and rmp-serde.
+//! The cost of the typed verbs over the client underneath, for `get` and `set` of a struct of about
+//! 200 bytes. They are compared with the same bytes through the redis crate, and with handwritten
+//! code that uses redis and rmp-serde.
 //!
 //! ```text
 //! cargo bench -p benches --bench overhead
@@ -18,7 +19,7 @@ use valkey_tests::Server;
 
 benches::user!(User: prefix = "user");
 
-/// As long as a store's entries live, so that the commands are the same.
+/// The TTL of a store's entries, so that the commands are the same.
 const TTL_MILLIS: u64 = 300_000;
 
 fn bare(connection: &MultiplexedConnection, bytes: &Arc<Vec<u8>>, write: bool) -> Contender {

@@ -1,5 +1,5 @@
-//! What tags cost: a hit with none, with one that follows from the key, and with five, over a hit of a plain type; and an
-//! invalidation, of one entry and of a million.
+//! The cost of tags: a hit without tags, with one and five tags from the key, and with one from the
+//! value. Also an invalidation of one entry and of a million.
 //!
 //! ```text
 //! cargo bench -p benches --bench tags
@@ -19,7 +19,7 @@ benches::user!(OneTag: prefix = "one", ttl = "1h", tag = "user:{id}");
 benches::user!(FiveTags: prefix = "five", ttl = "1h", tag = "user:{id}", tag = "users", tag = "a", tag = "b", tag = "c");
 benches::user!(OfTheValue: prefix = "value", ttl = "1h", tag = "city:{city}");
 
-/// One of a million.
+/// One entry of a million.
 #[derive(Serialize, Deserialize, Cached)]
 #[cached(prefix = "many", ttl = "1h", tag = "group:{group}")]
 struct Many {
@@ -62,7 +62,7 @@ async fn main() {
     invalidations(&server, &store).await;
 }
 
-/// Group 0 has a million entries, and each of the others one.
+/// Group 0 has a million entries, and each other group has one.
 async fn invalidations(server: &Server, store: &Store) {
     const ROUNDS: u64 = 201;
     let fill = async |ids: std::ops::Range<u64>, group: fn(u64) -> u64| {

@@ -1,14 +1,15 @@
-//! What telemetry costs, in instructions a `get` that is a hit: a store in the process, which is the hardest case, and one over
-//! a server, where the client's side counts.
+//! The cost of telemetry, in instructions per hit of `get`. In the process the relative cost is
+//! highest; on a server only the client's side counts.
 //!
 //! ```text
 //! cargo bench -p benches --bench telemetry
 //! ```
 //!
-//! Counts by callgrind, so valgrind has to be there. Each contender is run twice, with few and with many operations, and the
-//! difference divided: what a program does at its beginning cancels out. To compare with another build of the runtime, give the
-//! path of its executable of this bench (`cargo bench --no-run` prints it): `BEFORE=… cargo bench …`. Then that is what the others
-//! are compared with.
+//! callgrind counts the instructions, so valgrind must be installed. Each contender runs twice,
+//! with few and with many operations. The difference is divided by the difference of the
+//! operations, so that the cost of the start cancels out. To compare with another build of the
+//! runtime, give the path of its executable of this bench (`cargo bench --no-run` prints it):
+//! `BEFORE=… cargo bench …`. It is then the reference of the others.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -25,7 +26,8 @@ use valkey_tests::Server;
 
 benches::user!(User: prefix = "user");
 
-/// What a process is told to do: where, with what telemetry, how often.
+/// The variable with the task of a process: the mode of telemetry, the number of reads, and the
+/// URL.
 const TASK: &str = "TELEMETRY_TASK";
 
 const FEW: u64 = 200;
@@ -45,7 +47,7 @@ fn main() {
     }
 }
 
-/// The contender, in a process of its own.
+/// Runs a contender, in a process of its own.
 fn work(task: &str) {
     let mut words = task.splitn(3, ' ');
     let (mode, count) = (words.next().unwrap(), words.next().unwrap());
@@ -102,7 +104,7 @@ fn compare() {
     }
 }
 
-/// How many instructions a program carries out for a task.
+/// The number of instructions that a program executes for a task.
 fn instructions(program: &PathBuf, task: &str) -> f64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -120,7 +122,7 @@ fn instructions(program: &PathBuf, task: &str) -> f64 {
         .expect("callgrind tells how many")
 }
 
-/// Keeps counters and gauges as numbers, as those do that make a text of them.
+/// Keeps counters and gauges as numbers, like recorders that render them as text.
 struct Numbers;
 
 impl Recorder for Numbers {

@@ -1,7 +1,9 @@
-//! Contenders measured by turns: on a machine whose clock nobody can trust, a ratio within one run is what counts.
+//! Compares contenders in alternation. Absolute figures of a machine vary, so only the ratio within
+//! one run counts.
 //!
-//! Each round runs every contender once, for a fixed number of operations, in an order that rotates. A contender's figure
-//! is the median over the rounds of its throughput divided by that of the first one in the same round.
+//! Each round runs every contender once, for a fixed number of operations, in a rotating order. The
+//! figure of a contender is the median over the rounds of its throughput divided by that of the
+//! first contender in the same round.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -15,12 +17,12 @@ pub use tasks::{Contender, KEYS, contender, race};
 #[derive(Debug)]
 pub struct Rounds {
     names: Vec<&'static str>,
-    /// By contender, then by round: operations a second.
+    /// By contender, then by round, in operations per second.
     throughput: Vec<Vec<f64>>,
 }
 
 impl Rounds {
-    /// A table for these contenders; the first is what the others are compared with.
+    /// An empty table for these contenders. The first is the reference of the others.
     pub fn new(names: &[&'static str]) -> Self {
         Self {
             names: names.to_vec(),
@@ -34,12 +36,13 @@ impl Rounds {
         (0..count).map(move |at| (at + round) % count)
     }
 
-    /// Takes down that a contender did so many operations in this time.
+    /// Records the operations of a contender and their time.
     pub fn add(&mut self, contender: usize, operations: usize, time: Duration) {
         self.throughput[contender].push(operations as f64 / time.as_secs_f64());
     }
 
-    /// Prints a line a contender: its ratio to the first, with the middle half of the rounds, and its throughput.
+    /// Prints a line per contender: the median ratio to the first, the middle half of the ratios,
+    /// and the median throughput.
     pub fn print(&self, title: &str) {
         println!("\n{title}");
         println!(
@@ -74,7 +77,7 @@ fn quartiles(values: &mut [f64]) -> (f64, f64, f64) {
     (at(0.25), at(0.5), at(0.75))
 }
 
-/// Runs something and tells how long it took.
+/// Runs a future and measures its time.
 pub async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     let started = Instant::now();
     (work.await, started.elapsed())

@@ -4,14 +4,14 @@ use std::pin::Pin;
 
 use crate::{Rounds, timed};
 
-/// How many keys they read.
+/// The number of keys that they read.
 pub const KEYS: u64 = 1000;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-/// Does so many reads, beginning with this key.
+/// Makes that many reads (second argument), starting with that key (first argument).
 pub type Contender = Box<dyn Fn(u64, u64) -> Work>;
 
-/// One that reads keys in turn from something that can be cloned: a store.
+/// A contender that reads keys in turn from a store that can be cloned.
 pub fn contender<S, F, Fut>(store: &S, read: F) -> Contender
 where
     S: Clone + Send + Sync + 'static,
@@ -29,7 +29,8 @@ where
     })
 }
 
-/// Has each of them do so many reads by so many tasks, for so many rounds, and prints how they compare.
+/// Lets each contender make that many reads in that many tasks, for that many rounds, and prints
+/// the comparison.
 pub async fn race(
     title: &str,
     names: &[&'static str],
@@ -57,7 +58,7 @@ async fn run(contender: &Contender, tasks: u64, reads: u64) {
     }
 }
 
-/// A type of that name with these attributes, of about 200 bytes as MessagePack.
+/// A type with that name and these attributes, of about 200 bytes as MessagePack.
 #[macro_export]
 macro_rules! user {
     ($name:ident: $($attribute:tt)*) => {

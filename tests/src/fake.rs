@@ -1,4 +1,4 @@
-//! A server that answers by script.
+//! A server with scripted answers.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
@@ -10,18 +10,17 @@ use std::time::Duration;
 use crate::listen::{Acceptor, listen};
 use crate::{Port, resp};
 
-/// What a [`FakeServer`] does with a command.
+/// The reaction of a [`FakeServer`] to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// These bytes go out as they are, well-formed or not.
+    /// Sends these bytes unchanged, well-formed or not.
     Raw(Vec<u8>),
-    /// An error with its code: `LOADING server is loading the dataset in
-    /// memory`.
+    /// Sends an error with its code: `LOADING server is loading the dataset in memory`.
     Error(String),
-    /// No answer, neither to this command nor, as replies have an order, to
-    /// any later one of this connection. It stays open.
+    /// Sends no answer to this command, nor to any later one on this connection, as replies are
+    /// ordered. The connection stays open.
     Nothing,
-    /// The connection is closed.
+    /// Closes the connection.
     Close,
 }
 
@@ -31,7 +30,7 @@ impl Reply {
         Self::raw("+OK\r\n")
     }
 
-    /// The absence of a value, in the third version of the protocol.
+    /// The null reply of protocol version 3.
     pub fn null() -> Self {
         Self::raw("_\r\n")
     }
@@ -61,8 +60,7 @@ impl Reply {
     }
 }
 
-/// A server on 127.0.0.1 that answers as a closure tells it, and remembers
-/// what it was asked.
+/// A server on 127.0.0.1 that answers by a closure, and records the commands that it receives.
 ///
 /// ```
 /// use valkey_tests::{FakeServer, Reply};
@@ -77,7 +75,7 @@ impl Reply {
 pub struct FakeServer {
     port: Port,
     shared: Arc<Shared>,
-    /// `None` only while this is dropped.
+    /// `None` only during the drop.
     acceptor: Option<Acceptor>,
 }
 
@@ -96,19 +94,18 @@ struct State {
 }
 
 impl FakeServer {
-    /// Answers what clients say when they connect (see [`handshake`]) as a
-    /// real server does, and any other command by `answer`.
+    /// Starts a server that answers the [`handshake`] of clients as a real server does, and all
+    /// other commands by `answer`.
     ///
-    /// `answer` is called on the thread of the connection. While it blocks,
-    /// that connection waits and others go on: a test can hold back a reply
-    /// until it says so.
+    /// `answer` runs on the thread of the connection. While it blocks, only that connection waits.
+    /// So a test can hold back a reply.
     ///
     /// [`handshake`]: FakeServer::handshake
     pub fn start(answer: impl Fn(&[Vec<u8>]) -> Reply + Send + Sync + 'static) -> Self {
         Self::scripted(move |command| Self::handshake(command).unwrap_or_else(|| answer(command)))
     }
 
-    /// Answers every command by `answer`, those of the handshake too.
+    /// Starts a server that answers every command by `answer`, including those of the handshake.
     pub fn scripted(answer: impl Fn(&[Vec<u8>]) -> Reply + Send + Sync + 'static) -> Self {
         let port = Port::free();
         let shared = Arc::new(Shared {
@@ -123,7 +120,7 @@ impl FakeServer {
             }
             let shared = Arc::clone(&accepting);
             thread::spawn(move || {
-                // Whatever went wrong, the client is the one to notice.
+                // After any error the client will notice the closed connection.
                 let _ = shared.serve(&stream);
                 let _ = stream.shutdown(Shutdown::Both);
             });
@@ -135,9 +132,8 @@ impl FakeServer {
         }
     }
 
-    /// The reply of an ordinary server, without password, to `HELLO`, `AUTH`,
-    /// `SELECT`, `PING`, `CLIENT SETINFO` and `CLIENT SETNAME`; `None` for any
-    /// other command.
+    /// The reply of an ordinary server without a password to `HELLO`, `AUTH`, `SELECT`, `PING`,
+    /// `CLIENT SETINFO` and `CLIENT SETNAME`. `None` for all other commands.
     pub fn handshake(command: &[Vec<u8>]) -> Option<Reply> {
         match name(command).as_str() {
             "HELLO" => Some(hello(command)),
@@ -147,7 +143,7 @@ impl FakeServer {
         }
     }
 
-    /// Its port on 127.0.0.1.
+    /// The server's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
@@ -157,25 +153,24 @@ impl FakeServer {
         (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
 
-    /// Where a store finds it.
+    /// The URL of the server for a store.
     pub fn url(&self) -> String {
         format!("valkey://127.0.0.1:{}/", self.port.number())
     }
 
-    /// All commands received so far, with those of the handshake, but for what a store asks of rights and limits when it
-    /// connects.
+    /// All commands received so far, including the handshake. Not included are a store's queries of
+    /// rights and limits when it connects.
     pub fn commands(&self) -> Vec<Vec<Vec<u8>>> {
         self.shared.state().commands.clone()
     }
 
-    /// How often a command was received; `name` is upper-case, that of a
-    /// subcommand of `CLIENT`, `CLUSTER`, `CONFIG` or `SCRIPT` has two words.
+    /// The number of times a command was received. `name` is in upper case, with two words for
+    /// subcommands of `CLIENT`, `CLUSTER`, `CONFIG` and `SCRIPT`.
     pub fn count(&self, name: &str) -> usize {
         self.shared.state().count(name)
     }
 
-    /// How often each command was received, by the names of
-    /// [`FakeServer::count`].
+    /// The number of times each command was received, by the names of [`FakeServer::count`].
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for command in &self.shared.state().commands {
@@ -184,8 +179,8 @@ impl FakeServer {
         counts
     }
 
-    /// Waits until a command was received `times` in all; `false` if it was
-    /// not within `timeout`.
+    /// Waits until a command was received `times` in total. Returns `false` if it was not within
+    /// `timeout`.
     pub fn wait_for(&self, name: &str, times: usize, timeout: Duration) -> bool {
         let (state, _) = self
             .shared
@@ -200,10 +195,10 @@ impl FakeServer {
 
 impl Drop for FakeServer {
     fn drop(&mut self) {
-        // First, so that no connection is added to those that are closed.
+        // First, so that no connection is added while they are closed.
         self.acceptor = None;
-        // Connections of threads that wait for a command; one whose closure
-        // blocks ends by itself when that returns.
+        // Ends threads that wait for a command. A thread whose closure blocks ends when that
+        // returns.
         for connection in self.shared.state().connections.drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
@@ -258,8 +253,8 @@ impl State {
     }
 }
 
-/// Whether it is what a store asks when it connects, of rights and limits: a script without keys, or `CONFIG GET`. A fake server has
-/// nothing to say to that, and does not remember it.
+/// Whether the command is a store's query of rights and limits at a connection: a script without
+/// keys, or `CONFIG GET`. A fake server answers it with an empty array and does not record it.
 fn is_about_the_server(command: &[Vec<u8>]) -> bool {
     match name(command).as_str() {
         "EVAL" | "EVALSHA" => command.get(2).is_some_and(|keys| keys == b"0"),
@@ -282,7 +277,7 @@ fn name(command: &[Vec<u8>]) -> String {
 }
 
 fn hello(command: &[Vec<u8>]) -> Reply {
-    // The same pairs, a map in version 3 of the protocol and an array in 2.
+    // The same pairs: a map in protocol version 3, an array in version 2.
     let (start, protocol) = match command.get(1).map(Vec::as_slice) {
         Some(b"3") => ("%7\r\n", 3),
         _ => ("*14\r\n", 2),

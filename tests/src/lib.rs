@@ -1,14 +1,12 @@
-//! What the tests share: real servers, a scripted one, and a network that
-//! fails on demand.
+//! The shared parts of the tests: real servers, a scripted server, and a network that fails on
+//! demand.
 //!
-//! - [`Server`] and [`Cluster`] are those of the runtime's own test kit.
-//! - [`FakeServer`] answers what a test tells it to, for the replies that a
-//!   real server gives too rarely.
-//! - [`Proxy`] stands between a client and a server and cuts, stalls or loses
-//!   what passes.
+//! - [`Server`] and [`Cluster`] are those of the runtime's test kit.
+//! - [`FakeServer`] gives the answers of a script, for replies that a real server gives too rarely.
+//! - [`Proxy`] forwards between a client and a server; it cuts, stalls or loses their data.
 //!
-//! All of it runs on threads and blocking sockets, so that a test is free in its
-//! choice of async runtime and a stuck runtime can't stall what it is tested with.
+//! They use threads and blocking sockets: a test may use any async runtime, and a stuck runtime
+//! can't stall the kit.
 //!
 //! ```no_run
 //! use valkey_tests::{Proxy, Server};

@@ -1,4 +1,4 @@
-//! Listening on a port, and accepting connections on a thread that can be told to stop.
+//! Listens on a port, and accepts connections on a thread that can be stopped.
 
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::{Backoff, Port};
 
-/// Listens on a port that is ours.
+/// Listens on a port that this process has reserved.
 pub(crate) fn listen(port: &Port) -> TcpListener {
     let mut backoff = Backoff::default();
     loop {
@@ -23,7 +23,7 @@ pub(crate) fn listen(port: &Port) -> TcpListener {
     }
 }
 
-/// Hands the connections of a listener to a function, until dropped.
+/// Passes the connections of a listener to a function, until dropped.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     port: u16,
@@ -32,7 +32,7 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// `accepted` is called on the accepting thread and must not block.
+    /// Calls `accepted` on the accepting thread; it must not block.
     pub(crate) fn start(
         listener: TcpListener,
         port: u16,
@@ -45,14 +45,15 @@ impl Acceptor {
                 if stopped.load(Ordering::SeqCst) {
                     break;
                 }
-                // A client that gave up before it was accepted is no matter.
+                // A client that disconnected before it was accepted is ignored.
                 if let Ok(stream) = stream {
-                    // Neither a cut nor a reply may wait for more to send.
+                    // Neither a cut nor a reply may wait for more data.
                     let _ = stream.set_nodelay(true);
                     accepted(stream);
                 }
             }
-            // To close it is not enough: a process that another test starts has it too, until it runs its program.
+            // Closing is not enough: a child process that another test starts also has it, until it
+            // executes its program.
             let _ = TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both);
         });
         Self {
@@ -67,7 +68,7 @@ impl Drop for Acceptor {
     /// The port refuses connections when this returns.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the thread; if it can't be reached it has ended.
+        // Wakes the thread. If the connection fails, the thread has ended.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -10,12 +10,11 @@ use std::time::Duration;
 use crate::Port;
 use crate::listen::{Acceptor, listen};
 
-/// A TCP proxy on 127.0.0.1. It forwards to one server and does harm when
-/// told to; it does not look at what it forwards, so TLS passes too.
+/// A TCP proxy on 127.0.0.1. It forwards to one server, and fails on demand. It does not inspect
+/// its data, so TLS passes too.
 ///
-/// A new proxy forwards everything. [`stall`](Self::stall) and
-/// [`refuse`](Self::refuse) last until they are taken back,
-/// [`cut`](Self::cut) is over when it returns.
+/// A new proxy forwards everything. [`stall`](Self::stall) and [`refuse`](Self::refuse) last until
+/// they are revoked; [`cut`](Self::cut) ends when it returns.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
@@ -39,16 +38,16 @@ struct State {
     open: HashMap<usize, Link>,
 }
 
-/// What becomes of a reply and the connection that it is lost on.
+/// The effect of a lost reply on its connection.
 #[derive(Debug, Clone, Copy)]
 enum Loss {
-    /// Cut in place of the reply.
+    /// The connection is cut in place of the reply.
     Cut,
-    /// Silent from the reply on.
+    /// The connection is silent from the reply on.
     Mute,
 }
 
-/// One connection of a client and its continuation to the server.
+/// A client's connection to the proxy, and its continuation to the server.
 #[derive(Debug)]
 struct Link {
     client: TcpStream,
@@ -62,7 +61,7 @@ enum Direction {
 }
 
 impl Proxy {
-    /// A proxy to the server at `upstream`.
+    /// Starts a proxy to the server at `upstream`.
     pub fn to(upstream: SocketAddr) -> Self {
         let port = Port::free();
         let shared = Arc::new(Shared {
@@ -83,19 +82,19 @@ impl Proxy {
         }
     }
 
-    /// Its port on 127.0.0.1.
+    /// The proxy's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// Where a store finds a plain server through it. For others there is
+    /// The URL of a plain server through the proxy. For other servers use
     /// [`Server::url_at`](crate::Server::url_at).
     pub fn url(&self) -> String {
         format!("valkey://127.0.0.1:{}/", self.port.number())
     }
 
-    /// Forwards new connections to another server: the way a fixed address leads
-    /// to the new primary after a failover. Those that exist go on as they are.
+    /// Forwards new connections to another server, as a fixed address points to the new primary
+    /// after a failover. Existing connections stay as they are.
     pub fn lead_to(&self, upstream: SocketAddr) {
         self.shared.state().upstream = upstream;
     }
@@ -109,21 +108,20 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// Stops forwarding, in both directions. Connections stay open and new
-    /// ones are accepted, but nothing arrives until [`resume`](Self::resume):
-    /// the way a network fails of which a packet filter drops everything.
+    /// Stops forwarding in both directions. Connections stay open and new ones are accepted, but no
+    /// data arrives until [`resume`](Self::resume). This simulates a packet filter that drops
+    /// everything.
     pub fn stall(&self) {
         self.shared.state().stalled = true;
     }
 
-    /// Goes on forwarding; what has come in since [`stall`](Self::stall)
-    /// arrives.
+    /// Resumes forwarding. Data received since [`stall`](Self::stall) arrives.
     pub fn resume(&self) {
         self.shared.state().stalled = false;
         self.shared.changed.notify_all();
     }
 
-    /// Refuses new connections. Those that exist go on, and the port stays this proxy's.
+    /// Refuses new connections. Existing ones stay, and the port stays reserved for this proxy.
     pub fn refuse(&self) {
         *self.acceptor() = None;
     }
@@ -132,7 +130,7 @@ impl Proxy {
     ///
     /// # Panics
     ///
-    /// When that is taken, by a program that was bound to it all the same.
+    /// If the port is taken by a program that was bound to it nevertheless.
     pub fn accept(&self) {
         let mut acceptor = self.acceptor();
         if acceptor.is_some() {
@@ -142,27 +140,25 @@ impl Proxy {
         *acceptor = Some(self.shared.accept(listener, self.port.number()));
     }
 
-    /// Cuts the connection on which the server next says something, in place
-    /// of what it says: the command was carried out, and its client can't
-    /// know.
+    /// Cuts the next connection on which the server replies, in place of the reply. The command was
+    /// then executed, and the client can't know.
     pub fn cut_at_next_reply(&self) {
         self.shared.state().next_reply = Some(Loss::Cut);
     }
 
-    /// Drops what the server next says and everything after it on the same
-    /// connection, which stays open: the command was carried out, and its
-    /// client waits in vain.
+    /// Drops the server's next reply, and all further data on that connection, which stays open.
+    /// The command was then executed, and the client waits in vain.
     pub fn drop_next_reply(&self) {
         self.shared.state().next_reply = Some(Loss::Mute);
     }
 
-    /// How many connections it has accepted in all.
+    /// The number of connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.shared.state().accepted
     }
 
-    /// Waits until it has accepted this many connections in all; `false` if it
-    /// has not within `timeout`.
+    /// Waits until this many connections were accepted in total. Returns `false` if they were not
+    /// within `timeout`.
     pub fn wait_for_accepted(&self, connections: usize, timeout: Duration) -> bool {
         let (state, _) = self
             .shared
@@ -194,13 +190,13 @@ impl Shared {
     fn accept(self: &Arc<Self>, listener: TcpListener, port: u16) -> Acceptor {
         let shared = Arc::clone(self);
         Acceptor::start(listener, port, move |client| {
-            // With no server behind it, the client finds its connection closed.
+            // If the server can't be reached, the client's connection is closed.
             let _ = shared.open(client);
         })
     }
 
     fn open(self: &Arc<Self>, client: TcpStream) -> io::Result<()> {
-        // On this machine, connecting blocks for no time worth mentioning.
+        // On this machine, connecting takes no noticeable time.
         let upstream = self.state().upstream;
         let server = TcpStream::connect(upstream)?;
         server.set_nodelay(true)?;
@@ -218,7 +214,7 @@ impl Shared {
         ] {
             let shared = Arc::clone(self);
             thread::spawn(move || {
-                // An error is an end of the connection like any other.
+                // An error ends the connection like any other end.
                 let _ = shared.forward(id, &link, direction);
                 link.cut();
                 shared.state().open.remove(&id);
@@ -276,7 +272,7 @@ impl Link {
     }
 
     fn cut(&self) {
-        // An end that is closed already needs no cutting.
+        // Cutting a closed end does nothing.
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.server.shutdown(Shutdown::Both);
     }

@@ -1,8 +1,8 @@
-//! The arguments of `#[cached(…)]`: names, some with a value, some with a list of arguments of their own.
+//! The arguments of `#[cached(…)]`: names, some with a value, some with a list of arguments.
 //!
-//! Which names there are, and where, is said once: in [`Place::names`]. Whatever can be wrong with a name is dealt with
-//! here (unknown, misspelt, misplaced, repeated), and so is a value of the wrong form. What a value means is not known
-//! here.
+//! [`Place::names`] alone lists the names of each place. This module reports every mistake in a
+//! name (unknown, misspelt, misplaced, repeated) and values of the wrong form. It does not know the
+//! meaning of values.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -13,12 +13,12 @@ use syn::{Attribute, Ident, Meta, Token, parenthesized, token};
 use crate::errors::Errors;
 use crate::suggest::nearest;
 
-/// Where arguments are written.
+/// The place of arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Above a type with `#[derive(Cached)]`.
     Type,
-    /// Above a field of one.
+    /// Above a field of such a type.
     Field,
     /// In the `key(…)` above a field.
     Key,
@@ -26,12 +26,12 @@ pub(crate) enum Place {
     Alias,
     /// Above a type with `#[derive(KeyPart)]`.
     Newtype,
-    /// Above a field of one.
+    /// Above a field of such a type.
     NewtypeField,
 }
 
 impl Place {
-    /// The names that are known there, each with an example for the messages.
+    /// The names known at this place, each with an example for messages.
     fn names(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Place::Type => &[
@@ -125,7 +125,7 @@ impl Place {
         }
     }
 
-    /// Where else this name is known, with an example.
+    /// Another place that knows this name, with an example.
     fn elsewhere(name: &str) -> Option<(Place, &'static str)> {
         Place::CACHED
             .into_iter()
@@ -136,7 +136,7 @@ impl Place {
     const CACHED: [Place; 3] = [Place::Field, Place::Key, Place::Type];
 }
 
-/// What other caches call otherwise.
+/// Suggestions for names of other caches.
 fn by_another_name(name: &str) -> Option<&'static str> {
     Some(match name {
         "stale_while_revalidate" | "swr" => {
@@ -159,14 +159,14 @@ enum Value {
     List(TokenStream),
 }
 
-/// `name = value`, where it matters that it was written, even if not what.
+/// `name = value`, for attributes whose presence matters even if the value is malformed.
 pub(crate) struct Named<T> {
     pub(crate) name: Ident,
-    /// `None` where the value is not understood, or there need not be one.
+    /// `None` if the value is malformed, or missing where it is optional.
     pub(crate) value: Option<T>,
 }
 
-/// The arguments at one place, taken out one by one.
+/// The arguments at one place, to be taken one by one.
 pub(crate) struct Args<'e> {
     place: Place,
     args: Vec<Arg>,
@@ -206,7 +206,7 @@ impl<'e> Args<'e> {
         self.named_value(name)?.value
     }
 
-    /// Takes `name = value` together with its name, which is there even if the value is not understood.
+    /// Takes `name = value` with its name, even if the value is malformed.
     pub(crate) fn named_value<T: Parse>(&mut self, name: &str) -> Option<Named<T>> {
         let arg = self.take(name)?;
         let value = match &arg.value {
@@ -230,7 +230,7 @@ impl<'e> Args<'e> {
         })
     }
 
-    /// Takes each `name = value`, of a name that may be written several times.
+    /// Takes all `name = value` of a name that may be repeated.
     pub(crate) fn values<T: Parse>(&mut self, name: &str) -> Vec<T> {
         let (of_name, others) = std::mem::take(&mut self.args)
             .into_iter()
@@ -244,7 +244,7 @@ impl<'e> Args<'e> {
         values
     }
 
-    /// Takes a name that stands alone, which has no value then, or with one; of a value that is not understood nothing.
+    /// Takes a name, alone or with a value. Returns `None` if the value is malformed.
     pub(crate) fn flag_or_value<T: Parse>(&mut self, name: &str) -> Option<Named<T>> {
         let alone = |arg: &Arg| arg.name == name && matches!(arg.value, Value::None);
         if self.args.iter().any(alone) {
@@ -254,7 +254,7 @@ impl<'e> Args<'e> {
         self.named_value(name).filter(|named| named.value.is_some())
     }
 
-    /// Takes a name that stands alone.
+    /// Takes a name without a value.
     pub(crate) fn flag(&mut self, name: &str) -> Option<Ident> {
         let arg = self.take(name)?;
         if !matches!(arg.value, Value::None) {
@@ -264,12 +264,12 @@ impl<'e> Args<'e> {
         Some(arg.name)
     }
 
-    /// Takes a name that stands alone or with a list of arguments, and gives these.
+    /// Takes a name, alone or with a list of arguments, and returns the list.
     pub(crate) fn list(&mut self, name: &str, place: Place) -> Option<Args<'_>> {
         Some(self.named_list(name, place)?.1)
     }
 
-    /// The same together with its name.
+    /// As [`list`](Self::list), with the name.
     pub(crate) fn named_list(&mut self, name: &str, place: Place) -> Option<(Ident, Args<'_>)> {
         let arg = self.take(name)?;
         if let Value::Assigned(_) = arg.value {
@@ -293,7 +293,7 @@ impl<'e> Args<'e> {
         Some((arg.name, args))
     }
 
-    /// Takes the first argument of this name; any other is a repetition.
+    /// Takes the first argument of this name; all others are repetitions.
     fn take(&mut self, name: &str) -> Option<Arg> {
         debug_assert!(
             self.place.example(name).is_some(),
@@ -329,9 +329,9 @@ impl<'e> Args<'e> {
         }
     }
 
-    /// Says what is wrong with a name that is not known here. One that is misspelt is kept as what was probably meant,
-    /// and one that belongs in the `key(…)` or the `alias(…)` of this field is put there: a slip must not change the type of
-    /// the key, and with it whether the code that uses the cached type compiles.
+    /// Reports a name that is unknown here. A misspelt name is replaced by the probable one. A name
+    /// that belongs in the `key(…)` or `alias(…)` of this field is moved there. A slip must not
+    /// change the type of the key, as code that uses the cached type would then not compile.
     fn resolve(&mut self, mut arg: Arg) {
         let name = arg.name.to_string();
         let on = self.place.on();
@@ -373,7 +373,8 @@ impl<'e> Args<'e> {
         }
     }
 
-    /// Where else this name is known, with an example. Beside an `alias` what both may have is the alias's.
+    /// Another place that knows this name, with an example. Beside an `alias`, a name that keys and
+    /// aliases share belongs to the alias.
     fn elsewhere(&self, name: &str) -> Option<(Place, &'static str)> {
         let has = |name: &str| self.args.iter().any(|arg| arg.name == name);
         let of_alias = Place::Alias
@@ -401,7 +402,7 @@ impl<'e> Args<'e> {
 }
 
 impl Arg {
-    /// Where a wrong value is: at the name, if there is none.
+    /// The position of a wrong value, or of the name if there is no value.
     fn at(&self) -> &dyn ToTokens {
         match &self.value {
             Value::Assigned(tokens) | Value::List(tokens) if !tokens.is_empty() => tokens,
@@ -445,8 +446,8 @@ impl ToTokens for Arg {
     }
 }
 
-/// Splits at the commas that are not within angle brackets (as in `key = Id<A, B>`), before anything is parsed: so a
-/// mistake in one argument does not hide the others. A comma that is missing is noted and taken as written.
+/// Splits at the commas outside of angle brackets (as in `key = Id<A, B>`), before parsing. So a
+/// mistake in one argument does not hide others. A missing comma is reported and assumed.
 fn split(list: TokenStream, errors: &mut Errors) -> Vec<TokenStream> {
     let mut items = Vec::new();
     let mut item: Vec<TokenTree> = Vec::new();
@@ -483,7 +484,8 @@ fn is_arrow(item: &[TokenTree]) -> bool {
     matches!(item.last(), Some(TokenTree::Punct(punct)) if punct.as_char() == '-')
 }
 
-/// Whether no name can follow these tokens within one argument: they are a name alone, or end in a literal or a list.
+/// Whether these tokens are a complete argument, after which no name can follow: a single name, or
+/// an end in a literal or a list.
 fn is_complete(item: &[TokenTree]) -> bool {
     match item {
         [TokenTree::Ident(_)] => true,

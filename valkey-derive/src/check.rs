@@ -1,8 +1,8 @@
-//! Second stage: what is wrong with what was written, and what it means.
+//! Second stage: finds the mistakes in the written form, and determines its meaning.
 //!
-//! Each rule is a function from what was written to what it means; after a mistake, which it notes, it gives what was
-//! probably meant. A new attribute has its rule in [`values`] and its place in [`cached`]; what it needs of others, or can't
-//! stand beside, is a rule in [`together`].
+//! Each rule is a function from the written form to its meaning. After a mistake it reports it and
+//! returns the probable meaning. A new attribute has its rule in [`values`] and its place in
+//! [`cached`]. Its relations to other attributes are rules in [`together`].
 
 mod alias;
 mod key;
@@ -22,7 +22,8 @@ use crate::model::{self, Policy, Validation};
 use crate::syntax::{self, Body, Field};
 use crate::types::{is_float, is_phantom, is_str, mentions_lifetime, shown, ungrouped};
 
-/// `None` if no implementation could compile: the type does not own its data, or is a union.
+/// Returns `None` if no implementation could compile: the type does not own its data, or is a
+/// union.
 pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<model::Cached> {
     let fields = fields(&written, errors)?;
     let owned = owns_its_data(fields, &written.generics, errors);
@@ -99,7 +100,7 @@ fn fields<'w>(written: &'w syntax::Cached, errors: &mut Errors) -> Option<&'w [F
     }
 }
 
-/// Data that is borrowed would be borrowed from the bytes of the entry, which do not outlive the read.
+/// Borrowed data would refer to the bytes of the entry, which do not outlive the read.
 fn owns_its_data(fields: &[Field], generics: &Generics, errors: &mut Errors) -> bool {
     let lifetimes: Vec<&Ident> = generics
         .lifetimes()
@@ -128,7 +129,8 @@ fn owns_its_data(fields: &[Field], generics: &Generics, errors: &mut Errors) -> 
     owned
 }
 
-/// Whether serde would fill the field with a reference into the bytes. What it does not read may refer to statics.
+/// Whether serde would fill the field with a reference into the bytes. A field that serde does not
+/// read may refer to statics.
 fn borrows(field: &Field) -> bool {
     let unread = ["skip", "skip_deserializing", "deserialize_with", "with"];
     matches!(ungrouped(&field.ty), Type::Reference(_)) && field.serde(&unread).is_none()
@@ -149,7 +151,7 @@ fn owned_form(ty: &Type) -> String {
     }
 }
 
-/// `None` if no implementation could compile: the type does not own its data.
+/// Returns `None` if no implementation could compile: the type does not own its data.
 pub(crate) fn newtype(written: syntax::Newtype, errors: &mut Errors) -> Option<model::Newtype> {
     let markers = match &written.body {
         Body::Struct(fields) => {
@@ -161,7 +163,7 @@ pub(crate) fn newtype(written: syntax::Newtype, errors: &mut Errors) -> Option<m
     let model = model::Newtype {
         runtime: values::runtime(written.runtime.as_ref(), &written.ident, errors),
         field: content(written.body, &written.ident, errors).filter(|(_, ty)| {
-            // The trait would refuse a float in its turn.
+            // The trait would also reject a float, with a second error.
             let float = is_float(ty);
             if float {
                 errors.push(ty, key::FLOAT);
@@ -180,7 +182,7 @@ pub(crate) fn newtype(written: syntax::Newtype, errors: &mut Errors) -> Option<m
     Some(model)
 }
 
-/// The one field of a newtype.
+/// The only field of a newtype.
 fn content(
     body: Body<syntax::NewtypeField>,
     name: &Ident,
@@ -188,7 +190,7 @@ fn content(
 ) -> Option<(syn::Member, Type)> {
     let (at, instead) = match body {
         Body::Struct(fields) => {
-            // A marker for the type system is no content: `struct Id<T>(u64, PhantomData<T>)`.
+            // A marker for the type system is not content: `struct Id<T>(u64, PhantomData<T>)`.
             let mut contents = fields.into_iter().filter(|field| !is_phantom(&field.ty));
             match (contents.next(), contents.next()) {
                 (Some(field), None) => return Some((field.member, field.ty)),

@@ -1,8 +1,9 @@
-//! Last stage: from what a type means to tokens.
+//! Last stage: emits tokens for a model.
 //!
-//! Only constants, types and one-line methods are emitted; whatever can be a generic function is one, in the runtime.
-//! All of it stands in an anonymous constant, so that the names it needs (`__rt`) are seen by nobody else. What is
-//! said about the type of a key stands where its field's type stands, so that the compiler points there.
+//! It emits only constants, types and one-line methods. All code that can be generic is in the
+//! runtime. The output is in an anonymous constant, so that its helper names (`__rt`) are hidden.
+//! Requirements on the type of a key carry the span of the field's type, so that the compiler
+//! points there.
 
 mod alias;
 mod tags;
@@ -88,7 +89,7 @@ pub(crate) fn newtype(model: &Newtype) -> TokenStream {
     within(&model.runtime, quote!(#newtype #limited))
 }
 
-/// Puts the implementations where the names that they use are known, and theirs are not.
+/// Wraps the implementations in a scope with the names that they use.
 fn within(runtime: &Path, implementations: TokenStream) -> TokenStream {
     quote! {
         const _: () = {
@@ -98,7 +99,7 @@ fn within(runtime: &Path, implementations: TokenStream) -> TokenStream {
     }
 }
 
-/// What the traits are implemented for.
+/// The type for which the traits are implemented.
 #[derive(Clone)]
 struct Target {
     ty: TokenStream,
@@ -109,7 +110,8 @@ struct Target {
 impl Target {
     fn cached(model: &Cached) -> Self {
         let mut target = Target::new(&model.ident, &model.generics);
-        // Of a type without parameters the compiler says itself, and better, what it lacks.
+        // For a type without parameters, the compiler's own messages about missing traits are
+        // better.
         if target.is_generic() {
             for param in model.generics.type_params() {
                 let param = &param.ident;
@@ -149,7 +151,7 @@ impl Target {
         target
     }
 
-    /// The struct that has a function for each tag.
+    /// The struct with a function for each tag.
     fn tags() -> Self {
         Target::new(
             &Ident::new("__Tags", Span::call_site()),
@@ -174,8 +176,8 @@ impl Target {
         self.generics.make_where_clause().predicates.push(bound);
     }
 
-    /// Says that a type is a `KeyPart`, unless it plainly is. Where it is not, this makes one error, at the type, of what
-    /// would be one for every mention of the key.
+    /// Requires a type to be a `KeyPart`, unless it plainly is one. A type that is not then causes
+    /// one error, at the type, and not one for every use of the key.
     fn require_key_part(&mut self, ty: &Type) {
         match ungrouped(ty) {
             Type::Tuple(tuple) => tuple
@@ -190,15 +192,15 @@ impl Target {
         }
     }
 
-    /// The same of the type of an alias.
+    /// As [`require_key_part`](Self::require_key_part), for the type of an alias.
     fn require_alias_field(&mut self, ty: &Type) {
         if !is_plain_alias(ty) {
             self.require_of(ty, "__AliasField");
         }
     }
 
-    /// All of the bound has the type's place in the source, so that the type is underlined and nothing else. As it seems to be
-    /// the user's own, it is one name: a path might be longer than the user's lints allow.
+    /// The whole bound has the span of the type, so that only the type is underlined. It counts as
+    /// the user's code, so it is a single name: a path might violate the user's lints.
     fn require_of(&mut self, ty: &Type, name: &str) {
         let end = ty
             .to_token_stream()
@@ -248,7 +250,7 @@ fn constants(model: &Cached) -> TokenStream {
     }
 }
 
-/// Which trait of the value has its rules is for the compiler to find: see `Rules` in the runtime.
+/// Without a function the compiler finds the trait with the rules: see `Rules` in the runtime.
 fn validate(validation: &Validation) -> TokenStream {
     let fields = &validation.fields;
     let body = match &validation.function {
@@ -265,7 +267,8 @@ fn validate(validation: &Validation) -> TokenStream {
     }
 }
 
-/// The prefix; of a generic type with the names of its parameters, so that two instantiations share no keys.
+/// The prefix, for a generic type with the names of its parameters, so that two instantiations
+/// share no keys.
 fn prefix(model: &Cached) -> TokenStream {
     let base = &model.prefix;
     if model.generics.params.is_empty() {
@@ -304,7 +307,7 @@ fn ttl(ttl: Ttl) -> TokenStream {
     }
 }
 
-/// Nothing where the policy is the default one.
+/// Nothing for the default policy.
 fn policy(policy: &Policy) -> Option<TokenStream> {
     let mut choices = TokenStream::new();
     if policy.on_corrupt == OnCorrupt::Error {
@@ -352,7 +355,7 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
     (!choices.is_empty()).then(|| quote!(const POLICY: __rt::Policy = __rt::Policy::new()#choices;))
 }
 
-/// The key as it is owned and as look-ups take it.
+/// The owned and the borrowed type of the key.
 fn key_types(model: &Cached) -> TokenStream {
     let (types, owned, borrowed) = match &model.key.form {
         KeyForm::Fields(fields) => (
@@ -367,7 +370,8 @@ fn key_types(model: &Cached) -> TokenStream {
     } else {
         quote!(__rt::ImpossibleKey<Self>)
     };
-    // A type that is less visible than the cached type is refused here; it is one of those that are not plain.
+    // The compiler reports a type that is less visible than the cached type here. It is one of
+    // those that are not plain.
     let suspect = types.iter().find(|ty| !is_plain_key(ty)).or(types.first());
     let span = suspect.map_or_else(Span::call_site, at);
     quote_spanned! {span=>
@@ -400,7 +404,7 @@ fn borrowed(field: &KeyField) -> TokenStream {
     }
 }
 
-/// What look-ups take for a type; for one that can't be a key, something that reads as if it could.
+/// The type of a look-up's argument. For an invalid key type it is a plausible one.
 fn looked_up(ty: &Type) -> TokenStream {
     match ungrouped(ty) {
         Type::Tuple(tuple) if tuple.elems.iter().any(is_float) => {
@@ -430,7 +434,7 @@ fn tuple(fields: &[KeyField], part: impl Fn(&KeyField) -> TokenStream) -> TokenS
     }
 }
 
-/// How a field `key(with = "path")` is written.
+/// Implements `KeyWith` for a field with `key(with = "path")`.
 fn key_with(field: &KeyField, target: &Target) -> Option<TokenStream> {
     let with = field.with.as_ref()?;
     let (ty, number) = (&field.ty, Literal::usize_unsuffixed(with.number));
@@ -441,12 +445,12 @@ fn key_with(field: &KeyField, target: &Target) -> Option<TokenStream> {
     Some(target.implement(quote!(__rt::KeyWith<#ty, #number>), body))
 }
 
-/// The place of these tokens in the source, with the names of generated code.
+/// The source position of these tokens, with the name resolution of generated code.
 fn at(tokens: &impl ToTokens) -> Span {
     located(tokens.span())
 }
 
-/// This place in the source, with the names of generated code.
+/// This source position, with the name resolution of generated code.
 fn located(span: Span) -> Span {
     Span::call_site().located_at(span)
 }

@@ -1,7 +1,7 @@
-//! Mistakes, collected.
+//! Collects the mistakes in an annotation.
 //!
-//! No stage stops at the first mistake: it is noted here, at its own token, and the stage goes on with something
-//! plausible. So one compile shows everything that is wrong with a type.
+//! No stage stops at the first mistake. It reports it here, at its token, and continues with a
+//! plausible value. So one compilation shows all mistakes of a type.
 
 use std::fmt::Display;
 
@@ -12,12 +12,12 @@ use quote::ToTokens;
 pub(crate) struct Errors(Vec<syn::Error>);
 
 impl Errors {
-    /// Notes a mistake. The message says what is wrong and what to write instead.
+    /// Reports a mistake. The message says what is wrong and what to write instead.
     pub(crate) fn push(&mut self, at: impl ToTokens, message: impl Display) {
         self.0.push(syn::Error::new_spanned(at, message));
     }
 
-    /// Notes what syn found.
+    /// Reports an error of syn.
     pub(crate) fn push_error(&mut self, error: syn::Error) {
         self.0.push(error);
     }

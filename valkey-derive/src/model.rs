@@ -1,7 +1,7 @@
-//! What an annotated type means: the input of the last stage.
+//! The meaning of an annotated type: the input of the last stage.
 //!
-//! A model can always be emitted. Where something was wrong it holds something plausible, so that the only errors that
-//! the user sees are those about the annotation.
+//! A model can always be emitted. After a mistake it contains something plausible, so that the user
+//! sees only errors about the annotation.
 
 use proc_macro2::Span;
 use syn::{ExprPath, Generics, Ident, Member, Path, Type, Visibility};
@@ -15,12 +15,12 @@ pub(crate) struct Cached {
     pub(crate) generics: Generics,
     /// The path of `valkey_runtime`.
     pub(crate) runtime: Path,
-    /// The whole prefix; for a generic type the part before the names of its parameters.
+    /// The whole prefix, or for a generic type the part before the names of its parameters.
     pub(crate) prefix: String,
     pub(crate) ttl: Ttl,
     pub(crate) version: u16,
     pub(crate) policy: Policy,
-    /// Whether a write is refused whose guard can't be placed.
+    /// Whether a write whose guard can't be placed is refused.
     pub(crate) strict: bool,
     pub(crate) key: Key,
     pub(crate) aliases: Vec<Alias>,
@@ -28,29 +28,29 @@ pub(crate) struct Cached {
     pub(crate) validation: Option<Validation>,
 }
 
-/// What values are validated by.
+/// The validator of values.
 pub(crate) struct Validation {
-    /// `None` where it is found by the type's traits.
+    /// `None` if the compiler finds it by the type's traits.
     pub(crate) function: Option<ExprPath>,
-    /// The names of the fields, as they stand in the struct.
+    /// The names of the fields in the struct.
     pub(crate) fields: Vec<String>,
-    /// Where it is said.
+    /// The position of the attribute.
     pub(crate) span: Span,
 }
 
-/// What entries are invalidated by.
+/// The sources of an entry's tags.
 #[derive(Default)]
 pub(crate) struct Tags {
     pub(crate) templates: Vec<Template>,
-    /// The function that computes more of them.
+    /// The function that computes further tags.
     pub(crate) function: Option<ExprPath>,
-    /// Whether loaders say more of them.
+    /// Whether loaders set further tags.
     pub(crate) at_call: bool,
-    /// Whether the type is one.
+    /// Whether the type has a tag for all its entries.
     pub(crate) clear: bool,
 }
 
-/// One tag, of which the function is named after its texts.
+/// One tag. Its function is named after its texts.
 pub(crate) struct Template {
     pub(crate) function: Ident,
     pub(crate) written: String,
@@ -65,7 +65,7 @@ pub(crate) enum Piece {
 pub(crate) struct TagField {
     pub(crate) member: Member,
     pub(crate) ty: Type,
-    /// Its place among the fields of the key, if it is one.
+    /// Its position among the fields of the key, if it is one of them.
     pub(crate) in_key: Option<usize>,
 }
 
@@ -84,7 +84,7 @@ impl Template {
     }
 }
 
-/// What differs from the runtime's `Policy::new()`.
+/// The differences from the runtime's `Policy::new()`.
 #[derive(Default)]
 pub(crate) struct Policy {
     pub(crate) on_corrupt: OnCorrupt,
@@ -98,7 +98,7 @@ pub(crate) struct Policy {
     pub(crate) refresh_ahead_percent: Option<u8>,
     pub(crate) load_timeout_millis: Option<u64>,
     pub(crate) load_deadline_millis: Option<u64>,
-    /// The ceiling of a life that hits extend; `None` where they don't.
+    /// The longest life of a sliding entry; `None` if hits do not extend it.
     pub(crate) max_age_millis: Option<u64>,
     pub(crate) hold_millis: Option<u32>,
     pub(crate) max_loads: Option<u16>,
@@ -113,14 +113,15 @@ pub(crate) enum OnCorrupt {
 
 pub(crate) struct Key {
     pub(crate) form: KeyForm,
-    /// False after a mistake in the types: nothing can write such a key, but look-ups can still name it.
+    /// False after a mistake in the types: no value can write such a key, but look-ups can still
+    /// name it.
     pub(crate) possible: bool,
 }
 
 pub(crate) enum KeyForm {
-    /// The key is in the value: in these fields, in order. No field at all makes a singleton.
+    /// The key is in the value: in these fields, in order. Without fields the type is a singleton.
     Fields(Vec<KeyField>),
-    /// The key is of this type and is not part of the value.
+    /// The key has this type and is not part of the value.
     Apart(Box<Type>),
 }
 
@@ -131,23 +132,24 @@ pub(crate) struct KeyField {
     pub(crate) hash_tag: bool,
 }
 
-/// `key(with = "path")`: the field is written as what the function makes of it.
+/// `key(with = "path")`: the function's result is written in place of the field.
 pub(crate) struct With {
-    /// Which field of the key it is: several may be of one type and have different functions.
+    /// The position among the fields of the key, as several may have the same type and different
+    /// functions.
     pub(crate) number: usize,
     /// `None` after a mistake.
     pub(crate) function: Option<ExprPath>,
 }
 
-/// A field that values are found by besides their key.
+/// A field by which values are found besides their key.
 pub(crate) struct Alias {
     /// As in `get_by_email`.
     pub(crate) name: String,
     pub(crate) member: Member,
     pub(crate) ty: Type,
-    /// The function that it is normalised by.
+    /// The function that normalises it.
     pub(crate) with: Option<ExprPath>,
-    /// Where it is said to be one.
+    /// The position of the attribute.
     pub(crate) span: Span,
 }
 
@@ -158,6 +160,6 @@ pub(crate) struct Newtype {
     pub(crate) runtime: Path,
     /// The field that is written; `None` after a mistake.
     pub(crate) field: Option<(Member, Type)>,
-    /// Its markers for the type system.
+    /// The `PhantomData` fields.
     pub(crate) markers: Vec<Member>,
 }

@@ -1,28 +1,29 @@
-//! By what name the crate that is compiled depends on the runtime.
+//! The name under which the compiled crate depends on the runtime.
 //!
-//! What is emitted names `::valkey_runtime`. Where a manifest gives that crate another name the compiler would say no more than that
-//! it is not found; so the manifest is looked at, and the mistake says what to write.
+//! The emitted code names `::valkey_runtime`. If a manifest renames that crate, the compiler would
+//! only say that it is not found. So this module reads the manifest, and the error message says
+//! what to write.
 
 use std::fs;
 use std::path::Path;
 
 const RUNTIME: &str = "valkey-runtime";
 
-/// The other name, where there is one, and the crate's own is not there as well.
+/// The other name, if the manifest has only that one.
 pub(crate) fn renamed() -> Option<String> {
     let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
     let manifest = fs::read_to_string(Path::new(&folder).join("Cargo.toml")).ok()?;
     name_in(&manifest)
 }
 
-/// Reads no more of TOML than what dependencies are written in.
+/// Reads only the parts of TOML that declare dependencies.
 fn name_in(manifest: &str) -> Option<String> {
     let (mut section, mut found) = (String::new(), None);
     for line in manifest.lines().map(str::trim) {
         if let Some(header) = line.strip_prefix('[') {
             section = header.split(']').next().unwrap_or_default().to_owned();
         }
-        // `[dependencies]`, also of a target; or `[dependencies.cache]`.
+        // `[dependencies]`, also of a target, or `[dependencies.cache]`.
         let (table, own) = match section.rsplit_once('.') {
             Some((table, name)) if is_dependencies(table) => (table, Some(unquoted(name))),
             _ => (&*section, None),
@@ -117,7 +118,7 @@ mod tests {
         }
     }
 
-    /// The crate that these tests are of has the runtime under its own name, if at all.
+    /// The crate under test depends on the runtime under its own name, if at all.
     #[test]
     fn this_crate_renames_nothing() {
         assert_eq!(renamed(), None);

@@ -1,6 +1,6 @@
-//! "Did you mean": the known word that is nearest to a misspelt one.
+//! "Did you mean": the known word that is most similar to a misspelt one.
 
-/// The nearest of `known`, if it is near enough that it may have been meant: about one slip in three letters.
+/// The nearest of `known`, if it is near enough: about one slip in three letters.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let word = word.to_lowercase();
     let allowed = (word.chars().count() / 3).max(1);
@@ -12,7 +12,8 @@ pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// How many slips (a letter too many, missing, wrong, or two swapped) lie between two words.
+/// The number of slips (an extra, missing or wrong letter, or two swapped) between two words: the
+/// optimal string alignment distance.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     // `rows[i][j]`: the distance between the first `i` letters of `a` and the first `j` of `b`.

@@ -1,7 +1,7 @@
-//! First stage: what was written.
+//! First stage: reads the written form.
 //!
-//! Reads tokens into attributes and fields, without judging what they mean. A new attribute has its name in [`Place`] and
-//! its form here.
+//! It reads tokens into attributes and fields without judging their meaning. A new attribute has
+//! its name in [`Place`] and its form here.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
@@ -39,19 +39,19 @@ pub(crate) struct Cached {
     pub(crate) strict: bool,
     pub(crate) hold: Option<LitStr>,
     pub(crate) max_loads: Option<Lit>,
-    /// The key is of this type, and is not part of the value.
+    /// The type of a key that is not part of the value.
     pub(crate) key: Option<Named<Type>>,
     /// Names of fields.
     pub(crate) aliases: Vec<LitStr>,
     /// Templates over fields.
     pub(crate) tags: Vec<LitStr>,
-    /// The function that computes tags, if it is one; else they are said at the call.
+    /// The function that computes tags, if one is named; otherwise loaders set them.
     pub(crate) other_tags: Option<Named<FunctionPath>>,
     pub(crate) clear: bool,
-    /// The function that validates, if it is one; else it is found by the type's traits.
+    /// The function that validates, if one is named; otherwise the type's traits decide.
     pub(crate) validate: Option<Named<FunctionPath>>,
     pub(crate) runtime: Option<LitStr>,
-    /// What is in its `#[serde(…)]`.
+    /// The items of its `#[serde(…)]`.
     pub(crate) serde: Vec<Serde>,
 }
 
@@ -66,11 +66,11 @@ pub(crate) struct Field {
     pub(crate) ty: Type,
     pub(crate) key: Option<Key>,
     pub(crate) alias: Option<Alias>,
-    /// What is in its `#[serde(…)]`.
+    /// The items of its `#[serde(…)]`.
     pub(crate) serde: Vec<Serde>,
 }
 
-/// One of several in a `#[serde(…)]`: `skip`, `default = "path"`, `rename(serialize = "name")`.
+/// One item of a `#[serde(…)]`: `skip`, `default = "path"`, `rename(serialize = "name")`.
 pub(crate) struct Serde {
     pub(crate) name: Ident,
     rest: Vec<TokenTree>,
@@ -88,7 +88,7 @@ pub(crate) struct Alias {
     pub(crate) with: Option<LitStr>,
 }
 
-/// The path of a function, which may stand in quotes.
+/// The path of a function, with or without quotes.
 pub(crate) struct FunctionPath(pub(crate) ExprPath);
 
 impl Parse for FunctionPath {
@@ -176,13 +176,13 @@ impl Field {
         }
     }
 
-    /// The first of `names` that is in the field's `#[serde(…)]`.
+    /// The first of these `names` in the field's `#[serde(…)]`.
     pub(crate) fn serde(&self, names: &[&str]) -> Option<&Ident> {
         serde_named(&self.serde, names).map(|item| &item.name)
     }
 }
 
-/// The first of `names` that is in a `#[serde(…)]`.
+/// The first of these `names` in a `#[serde(…)]`.
 pub(crate) fn serde_named<'s>(serde: &'s [Serde], names: &[&str]) -> Option<&'s Serde> {
     serde
         .iter()
@@ -201,7 +201,7 @@ impl Serde {
         }
     }
 
-    /// What is in `name(…)`.
+    /// The items in `name(…)`.
     pub(crate) fn items(&self) -> Option<Vec<Serde>> {
         match self.rest.as_slice() {
             [TokenTree::Group(group)] => Some(items_of(group.stream())),
@@ -215,7 +215,7 @@ impl Newtype {
         Newtype {
             runtime: Args::of(&input.attrs, Place::Newtype, errors).value("crate"),
             body: Body::read(input.data, |member, field| {
-                // There is nothing to take: it only notes what should not be there.
+                // No argument is valid here: this only reports misplaced ones.
                 Args::of(&field.attrs, Place::NewtypeField, errors);
                 NewtypeField {
                     member,
@@ -247,8 +247,8 @@ impl<F> Body<F> {
     }
 }
 
-/// What is at the top level of all `#[serde(…)]`: `skip`, `default`, `rename = "name"`. Whether it is written rightly is for
-/// serde to say.
+/// The top-level items of all `#[serde(…)]`: `skip`, `default`, `rename = "name"`. serde itself
+/// checks their form.
 fn serde_items(attrs: &[Attribute]) -> Vec<Serde> {
     let of_serde = attrs.iter().filter(|attr| attr.path().is_ident("serde"));
     let lists = of_serde.filter_map(|attr| attr.meta.require_list().ok());

@@ -1,10 +1,10 @@
-//! What the macros make of a type, as text. How messages look in place, and whether what is emitted compiles and works,
-//! is tested in the package `valkey-tests`.
+//! The output of the macros, as text. The package `valkey-tests` checks how messages look in place,
+//! and whether the output compiles and works.
 
 use proc_macro2::TokenStream;
 use syn::DeriveInput;
 
-/// The implementations as `rustfmt` would write them, and the messages of the mistakes before them.
+/// The implementations as `rustfmt` would format them, and the error messages before them.
 fn expanded(derive: impl Fn(DeriveInput) -> TokenStream, source: &str) -> (String, Vec<String>) {
     let input: DeriveInput = syn::parse_str(source).unwrap();
     let mut file: syn::File = syn::parse2(derive(input)).unwrap();
@@ -160,7 +160,8 @@ fn what_becomes_of_old_values_is_a_part_of_the_policy() {
     assert!(code.contains(expected), "{code}");
 }
 
-/// Whatever is wrong, what is emitted passes the checks of the runtime's `Policy`: a second error would stand elsewhere.
+/// After any mistake the output still passes the checks of the runtime's `Policy`. Otherwise a
+/// second error would appear elsewhere.
 #[test]
 fn one_slip_gives_one_message() {
     for slip in [
@@ -475,7 +476,7 @@ fn what_would_move_the_fields_of_a_tuple_is_a_mistake() {
     assert_eq!(mistakes(newtype), [""; 0]);
 }
 
-/// Each of these is a mistake, at least one is said, and implementations are there nevertheless.
+/// Each of these gives at least one message, and implementations nevertheless.
 #[test]
 fn no_attribute_is_too_odd() {
     for odd in [
@@ -601,7 +602,7 @@ fn macros_may_pass_types_and_literals_in() {
     );
 }
 
-/// As `macro_rules` passes what it has parsed.
+/// Tokens in the form in which `macro_rules` passes a parsed fragment.
 fn invisible(text: &str) -> proc_macro2::Group {
     proc_macro2::Group::new(proc_macro2::Delimiter::None, text.parse().unwrap())
 }
@@ -644,7 +645,7 @@ fn an_alias_takes_a_trait_and_two_methods() {
 ";
     assert!(code.contains(expected), "{code}");
     assert!(code.contains("pub(crate) fn load_by_email<'s>("));
-    // The two, the field of the alias, the key, and the clone.
+    // The two methods, the field of the alias, the key, and the clone.
     assert_eq!(code.matches(" fn ").count(), 5);
 }
 
@@ -695,7 +696,7 @@ fn an_alias_may_be_of_any_type_of_key_and_normalised() {
     }
 }
 
-/// Each of these is one mistake, and the look-ups are there nevertheless.
+/// Each of these gives one message, and the look-ups nevertheless.
 #[test]
 fn one_slip_in_an_alias_gives_one_message() {
     for (above, of_email) in [
@@ -851,7 +852,7 @@ fn tags_of_the_key_are_written_once_and_those_of_the_value_beside_it() {
 #[test]
 fn tags_take_no_more_than_there_is_to_say() {
     for (source, parts) in [
-        // Its loaders say them.
+        // Loaders set the tags.
         (
             "#[cached(tags)] struct User(#[cached(key)] u64);",
             &[
@@ -860,7 +861,7 @@ fn tags_take_no_more_than_there_is_to_say() {
                 "__rt::Tagged for User {}",
             ][..],
         ),
-        // The key is of a foreign type.
+        // The key has a foreign type.
         (
             r#"#[cached(tag = "at:{0}")] struct Page(#[cached(key(with = "Url::as_str"))] Url);"#,
             &[
@@ -868,7 +869,8 @@ fn tags_take_no_more_than_there_is_to_say() {
                 "<__rt::With<Url, Page, 0> as __rt::KeyPart>::write(__key0, __out);",
             ],
         ),
-        // It is not in the value, which says by itself what follows from none.
+        // The key is not in the value. So `write_tags` itself writes the tags that contain no
+        // field.
         (
             r#"#[cached(key = u64, tag = "rates")] struct Rates(u64);"#,
             &[

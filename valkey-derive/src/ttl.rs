@@ -1,25 +1,26 @@
-//! Times to live as they are written in an annotation.
+//! Times to live, as written in an annotation.
 //!
-//! The grammar and the limits are those of `Ttl::from_str` in the runtime, which reads the same texts from environment
-//! variables; the derive can't call it, since the runtime depends on the derive.
+//! The grammar and the limits are those of `Ttl::from_str` in the runtime, which reads the same
+//! texts from environment variables. The derive can't call it, since the runtime depends on the
+//! derive.
 
 use std::fmt;
 
-/// How long entries live.
+/// The time to live of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ttl {
     Never,
     Millis(u64),
 }
 
-/// Where the annotation names no time.
+/// The TTL of an annotation without one.
 impl Default for Ttl {
     fn default() -> Self {
         Ttl::Millis(5 * 60_000)
     }
 }
 
-/// Why a text is not a time to live.
+/// The reason why a text is not a TTL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TtlMistake {
     Malformed,
@@ -27,7 +28,7 @@ pub(crate) enum TtlMistake {
     TooLong,
 }
 
-/// Each unit in milliseconds, in the order in which they are written.
+/// The units in milliseconds, in the order in which they are written.
 const UNITS: [(&str, u64); 5] = [
     ("d", 24 * 60 * 60_000),
     ("h", 60 * 60_000),
@@ -36,10 +37,10 @@ const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
 ];
 
-/// A hundred years: longer is a mistake, or `never`.
+/// A hundred years. A longer time is a mistake, or means `never`.
 const LONGEST: u64 = 100 * 365 * 24 * 60 * 60_000;
 
-/// Reads `never`, a number of seconds, or numbers with units in falling order.
+/// Parses `never`, a number of seconds, or numbers with units in falling order.
 pub(crate) fn parse(text: &str) -> Result<Ttl, TtlMistake> {
     if text == "never" {
         return Ok(Ttl::Never);

@@ -1,10 +1,10 @@
-//! What can be told of a type by its tokens.
+//! Properties of a type that its tokens show.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{GenericArgument, GenericParam, Generics, Ident, PathArguments, Type};
 
-/// The type without the invisible group that a `$ty` of a macro puts around it, and without parentheses.
+/// The type without parentheses, and without the invisible group that a macro's `$ty` adds.
 pub(crate) fn ungrouped(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => ungrouped(&group.elem),
@@ -13,7 +13,7 @@ pub(crate) fn ungrouped(ty: &Type) -> &Type {
     }
 }
 
-/// The type's name, if it is a single one: without a path and without parameters.
+/// The type's name, if it is a single identifier without parameters.
 fn name(ty: &Type) -> Option<&Ident> {
     match ungrouped(ty) {
         Type::Path(path) => path.path.get_ident(),
@@ -21,7 +21,8 @@ fn name(ty: &Type) -> Option<&Ident> {
     }
 }
 
-/// A float that is named as one. Behind an alias the trait `KeyPart` finds it.
+/// Whether the type is a float, by its name. The trait `KeyPart` detects floats behind a type
+/// alias.
 pub(crate) fn is_float(ty: &Type) -> bool {
     name(ty).is_some_and(|name| name == "f32" || name == "f64")
 }
@@ -30,7 +31,7 @@ pub(crate) fn is_str(ty: &Type) -> bool {
     name(ty).is_some_and(|name| name == "str")
 }
 
-/// The types that are keys without a doubt, by their usual names.
+/// Whether the type certainly is a key, by its usual name.
 pub(crate) fn is_plain_key(ty: &Type) -> bool {
     const NAMES: [&str; 15] = [
         "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize",
@@ -39,7 +40,7 @@ pub(crate) fn is_plain_key(ty: &Type) -> bool {
     name(ty).is_some_and(|name| NAMES.iter().any(|plain| name == plain))
 }
 
-/// The same of aliases: such a type, or an `Option` of it.
+/// As [`is_plain_key`], for aliases: such a type, or an `Option` of it.
 pub(crate) fn is_plain_alias(ty: &Type) -> bool {
     let last = match ungrouped(ty) {
         Type::Path(path) => path.path.segments.last(),
@@ -62,7 +63,7 @@ pub(crate) fn is_phantom(ty: &Type) -> bool {
     last.is_some_and(|segment| segment.ident == "PhantomData")
 }
 
-/// The type as a person would write it, for messages.
+/// The type as a user would write it, for messages.
 pub(crate) fn shown(ty: &Type) -> String {
     let mut text = ty.to_token_stream().to_string();
     for (wide, narrow) in [
@@ -79,7 +80,7 @@ pub(crate) fn shown(ty: &Type) -> String {
     text
 }
 
-/// The first type or const parameter that is named in the type.
+/// The first type or const parameter that the type mentions.
 pub(crate) fn mentioned_param<'g>(ty: &Type, generics: &'g Generics) -> Option<&'g Ident> {
     let params = || {
         generics.params.iter().filter_map(|param| match param {
@@ -92,13 +93,13 @@ pub(crate) fn mentioned_param<'g>(ty: &Type, generics: &'g Generics) -> Option<&
         .find_map(|name| params().find(|param| **param == name))
 }
 
-/// Whether one of these lifetimes is named in the type.
+/// Whether the type mentions one of these lifetimes.
 pub(crate) fn mentions_lifetime(ty: &Type, lifetimes: &[&Ident]) -> bool {
     named_in(ty, |before| before == Some('\''))
         .any(|name| lifetimes.iter().any(|lifetime| **lifetime == name))
 }
 
-/// The names in the type that stand after such a character.
+/// The names in the type that follow such a character.
 fn named_in(ty: &Type, after: impl Fn(Option<char>) -> bool) -> impl Iterator<Item = Ident> {
     let mut before = None;
     flat(ty.to_token_stream())
@@ -114,7 +115,7 @@ fn named_in(ty: &Type, after: impl Fn(Option<char>) -> bool) -> impl Iterator<It
         })
 }
 
-/// The tokens without the groups around them.
+/// The tokens without their groups.
 fn flat(tokens: TokenStream) -> Vec<TokenTree> {
     tokens
         .into_iter()

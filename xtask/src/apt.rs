@@ -1,9 +1,9 @@
-//! Packages of Debian 12 and its backports, installed from the mirror that the
-//! machine already uses.
+//! Packages of Debian 12 and its backports, installed from the mirror that the machine already
+//! uses.
 //!
-//! The machine's own configuration is read and never written: apt is pointed
-//! at a sources list, package lists and a cache of ours in a temporary folder,
-//! which is removed afterwards. What stays are the installed packages.
+//! The machine's own configuration is read and never written. apt gets a sources list, package
+//! lists and a cache in a temporary folder, which is removed afterwards. Only the installed
+//! packages remain.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ pub(crate) fn install(packages: &[&str]) -> Result {
     install_of(RELEASE, packages)
 }
 
-/// The same from its backports.
+/// Installs `packages` of the backports of Debian 12, with their dependencies.
 pub(crate) fn install_from_backports(packages: &[&str]) -> Result {
     install_of(BACKPORTS, packages)
 }
@@ -38,8 +38,8 @@ fn install_of(suite: &str, packages: &[&str]) -> Result {
         return Err(format!("no entry of apt's sources has the suite `{RELEASE}`").into());
     }
     let scratch = Scratch::new()?;
-    // A third party's repository may use Debian's suite names too, but only
-    // Debian's mirror has backports: the first entry that answers is it.
+    // A third party's repository may use Debian's suite names too, but only Debian's mirror has
+    // backports. So the first entry that answers is the right one.
     let mut failure = "apt has no sources".into();
     for list in &lists {
         match scratch.install(list, suite, packages) {
@@ -94,7 +94,7 @@ impl Format {
     }
 }
 
-/// Every sources file that apt reads on this machine.
+/// All sources files that apt reads on this machine.
 fn machine_sources() -> Result<Vec<Sources>> {
     let mut paths = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
@@ -113,8 +113,8 @@ fn machine_sources() -> Result<Vec<Sources>> {
     Ok(sources)
 }
 
-/// For each entry that serves `bookworm`, a sources file with that suite and
-/// its backports; the mirror, its keys and options are the entry's own.
+/// For each entry that serves `bookworm`: a sources file with that suite and its backports, and the
+/// entry's own mirror, keys and options.
 fn debian_sources(machine: &[Sources]) -> Vec<Sources> {
     machine
         .iter()
@@ -139,7 +139,7 @@ fn with_backports_one_line(text: &str) -> Vec<String> {
             if !rest.starts_with([' ', '\t', '[']) {
                 return None;
             }
-            // The options may hold spaces, so they are cut off as a whole.
+            // The options may contain spaces, so they are split off as a whole.
             let rest = rest.trim_start();
             let (options, entry) = match rest.strip_prefix('[') {
                 Some(bracketed) => {
@@ -203,8 +203,8 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Result<Self> {
-        // apt will trust what it finds there, so nobody else may have made it:
-        // mktemp's business, and every Debian has it.
+        // apt trusts the files there, so no other user may have created the folder. mktemp ensures
+        // that, and every Debian has it.
         let output = Command::new("mktemp")
             .args(["--directory", "--tmpdir", "valkey-xtask.XXXXXX"])
             .stderr(Stdio::inherit())
@@ -214,7 +214,7 @@ impl Scratch {
         }
         let folder = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
         let scratch = Self { folder };
-        // apt downloads as a user of its own.
+        // apt downloads as a user of its own, which must be able to read the folder.
         fs::set_permissions(&scratch.folder, Permissions::from_mode(0o755))?;
         fs::create_dir_all(scratch.folder.join("lists/partial"))?;
         fs::create_dir_all(scratch.folder.join("cache/archives/partial"))?;
@@ -248,8 +248,8 @@ impl Scratch {
             .arg(format!("Dir::Cache={}/cache", self.folder.display()))
             .args(["-o", "DPkg::Lock::Timeout=120"])
             .env("DEBIAN_FRONTEND", "noninteractive")
-            // Both keep the packages' scripts from starting a service, the
-            // one under systemd, the other under System V's init.
+            // Both prevent the packages' scripts from starting a service: the first under systemd,
+            // the second under System V's init.
             .env("SYSTEMD_OFFLINE", "1")
             .env("RUNLEVEL", "1")
             .stdin(Stdio::null());
@@ -259,7 +259,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nothing better can be done about a folder that can't be removed.
+        // If the folder can't be removed, it stays.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

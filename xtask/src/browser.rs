@@ -1,5 +1,4 @@
-//! Chromium and curl for the tests of examples/user-api: found, or installed
-//! where that is possible.
+//! Chromium and curl for the tests of examples/user-api: found, or installed if possible.
 
 use std::process::{Command, Stdio};
 
@@ -10,7 +9,7 @@ The tests of examples/user-api need `chromium` and `curl` on the path. On Debian
     apt-get install chromium curl
 Elsewhere install your system's packages.";
 
-/// Makes sure that the tests find both.
+/// Ensures that the tests find both.
 pub(crate) fn ensure() -> Result {
     let programs = ["chromium", "curl"];
     let missing: Vec<_> = programs

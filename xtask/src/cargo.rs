@@ -1,5 +1,5 @@
-//! Cargo, as the chores call it: from the root of the workspace, with the
-//! environment a person's own shell would give it.
+//! Cargo as the chores call it: from the root of the workspace, with the environment of a user's
+//! shell.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -20,9 +20,8 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).stdin(Stdio::null());
     for (name, _) in env::vars_os() {
-        // `cargo run` describes the package xtask in these variables. Build
-        // scripts that watch them (ring's does) would run again each time a
-        // chore's cargo follows one typed in a shell.
+        // `cargo run` describes the package xtask in these variables. Build scripts that watch them
+        // (ring's does) would run again whenever chores and shell commands alternate.
         let name = name.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             command.env_remove(&*name);
@@ -43,7 +42,7 @@ pub(crate) fn run(command: &mut Command) -> Result {
     }
 }
 
-/// The features of the workspace member `package`, but for `default`.
+/// The features of the workspace member `package`, except `default`.
 pub(crate) fn features(package: &str) -> Result<Vec<String>> {
     let packages = packages()?;
     let features = packages
@@ -87,7 +86,7 @@ fn packages() -> Result<Vec<serde_json::Value>> {
     }
 }
 
-/// The command as one would type it.
+/// The command as it would be typed.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut shown = String::from("`");

@@ -1,17 +1,18 @@
-//! `cargo xtask check`: what can be checked without a server, for the loop of somebody who changes the code.
+//! `cargo xtask check`: all checks that need no server, for frequent use while coding.
 //!
-//! It is a part of [`test`](crate::test), with the same features, so that what it has built is not built again there.
+//! It is a part of [`test`](crate::test), with the same features, so that `test` reuses what it has
+//! built.
 
 use std::process::ExitCode;
 
 use crate::{Result, cargo};
 
-/// Tests of the runtime's own that start a server.
+/// Tests of the runtime itself that start a server.
 const WITH_SERVER: [&str; 3] = ["model::damaged", "model::differential", "testing::"];
-/// Tests from outside that start none.
+/// Test binaries of `valkey-tests` that start none.
 const WITHOUT_SERVER: [&str; 3] = ["derive", "overload", "tidy"];
 
-/// Formatting, lints, and all tests that need no server. The first failure ends it.
+/// Runs the formatter, the lints, and all tests that need no server. It ends at the first failure.
 pub(crate) fn run() -> Result<ExitCode> {
     cargo::run(cargo::cargo().args(["fmt", "--all", "--check"]))?;
     let lints = [

@@ -1,8 +1,7 @@
-//! `cargo xtask deny`: cargo-deny over the lock file, as `.cargo/deny.toml`
-//! configures it.
+//! `cargo xtask deny`: runs cargo-deny on the lock file, as `.cargo/deny.toml` configures it.
 //!
-//! It is no part of `cargo xtask test`: it needs a tool that is not part of
-//! Rust, and the advisories come from the network and change without a commit.
+//! It is not part of `cargo xtask test`. It needs a tool that is not part of Rust, and the
+//! advisories come from the network and change without a commit.
 
 use std::process::{ExitCode, Stdio};
 

@@ -1,4 +1,4 @@
-//! Test commands, run beside each other, and what their results add up to.
+//! Runs test commands in two parallel lanes, and sums up their results.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -6,12 +6,10 @@ use std::thread;
 
 use crate::{Result, cargo};
 
-/// Runs the commands of each lane one after another, and the two lanes at the
-/// same time. What the first one prints is passed through, what the second one
-/// does is shown after it.
+/// Runs the commands of each lane in sequence, and the two lanes in parallel. The output of the
+/// first lane is passed through; that of the second follows it.
 ///
-/// All commands are run, whatever becomes of those before; the error is that of
-/// the first that failed.
+/// All commands run, even after a failure. The error is that of the first command that failed.
 pub(crate) fn run([first, second]: [Vec<Command>; 2], tally: &mut Tally) -> Result {
     let (first, (second, shown)) = thread::scope(|scope| {
         let beside = scope.spawn(|| {
@@ -46,8 +44,8 @@ fn lane(commands: Vec<Command>, output: &mut impl Write) -> Lane {
         let shown = cargo::shown(&command);
         let tests = tests.map_err(|error| format!("{shown}: {error}"));
         if tests.is_err() {
-            // A test binary that dies prints no result, nor does one that can't be
-            // built; yet nobody may read "0 failed" below a failure.
+            // A test binary that crashes prints no result, nor does one that can't be built. Still
+            // "0 failed" must not appear below a failure.
             lane.tally.failed = lane.tally.failed.max(1);
         }
         lane.outcome = lane.outcome.and(tests);
@@ -55,7 +53,7 @@ fn lane(commands: Vec<Command>, output: &mut impl Write) -> Lane {
     lane
 }
 
-/// Runs a command, writes what it prints, and counts the results in it.
+/// Runs a command, passes its output on, and counts the results in it.
 fn tests(command: &mut Command, tally: &mut Tally, output: &mut impl Write) -> io::Result<()> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let mut printed = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -72,7 +70,7 @@ fn tests(command: &mut Command, tally: &mut Tally, output: &mut impl Write) -> i
     }
 }
 
-/// How many tests passed and failed.
+/// The number of tests that passed and failed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     passed: u64,
@@ -80,8 +78,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Counts a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`;
-    /// other lines say nothing.
+    /// Counts a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …`; ignores other lines.
     fn add(&mut self, line: &str) {
         let Some(result) = line.trim().strip_prefix("test result: ") else {
             return;

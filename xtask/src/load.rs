@@ -1,8 +1,8 @@
-//! `cargo xtask load`: how many requests a second examples/user-api answers with
-//! its cache on Valkey, in its process, and without one.
+//! `cargo xtask load`: measures the requests per second of examples/user-api with its cache on
+//! Valkey, with its cache in its process, and without a cache.
 //!
-//! The machine's speed says little to others, so what is printed are ratios. The
-//! ways take turns, in rounds, so that a busy moment meets all of them.
+//! Absolute figures depend on the machine, so it prints ratios. The variants alternate in rounds,
+//! so that a busy moment affects all of them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -18,7 +18,7 @@ const CONNECTIONS: u32 = 32;
 
 const REMEDY: &str = "install `wrk` and `valkey-server`: both are packages of Debian's";
 
-/// What wrk asks for: of 1,200 users, or of twenty organisations' first pages.
+/// The requests of wrk: one of 1,200 users, or the first page of one of twenty organisations.
 const ASKED: [(&str, &str); 2] = [
     ("GET /users/{id}", r#""/users/" .. math.random(1200)"#),
     (
@@ -91,7 +91,7 @@ fn measure(folder: &Path) -> Result {
     Ok(())
 }
 
-/// Requests a second. An answer that is none of 2xx is an error.
+/// The requests per second. An answer other than 2xx is an error.
 fn wrk(script: &Path, address: &str) -> Result<f64> {
     let output = Command::new("wrk")
         .args([
@@ -120,7 +120,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The example, with a database of its own.
+/// The example service, with a database of its own.
 struct Service {
     address: String,
     _running: Running,
@@ -136,7 +136,7 @@ impl Service {
             .env("DATABASE_URL", database)
             .env("ADDRESS", "127.0.0.1:0")
             .env("API_LIMIT", "off")
-            // Not a line for each request.
+            // Without a log line per request.
             .env("LOG", "user_api=info,user_api::telemetry=warn")
             .env("TOKIO_WORKER_THREADS", "2")
             .envs(variables.iter().copied());
@@ -153,11 +153,11 @@ impl Service {
     }
 }
 
-/// A program that is killed when this is dropped.
+/// A program that is killed when this value is dropped.
 struct Running(Child);
 
 impl Running {
-    /// Starts it, and waits for a line with this text, which is given too.
+    /// Starts it, waits for a line with this text, and returns that line too.
     fn start(command: &mut Command, ready: &str) -> Result<(Self, String)> {
         let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| {
             format!("{} can't be run ({error}): {REMEDY}", cargo::shown(command))

@@ -1,8 +1,7 @@
 //! The chores of this workspace, reached by the alias `cargo xtask`.
 //!
-//! They are written in Rust so that nothing but a Rust toolchain is needed to
-//! run them. Each chore is a module with one entry point; this file only picks
-//! one.
+//! They are written in Rust, so that they need only a Rust toolchain. Each chore is a module with
+//! one entry point; this file selects one.
 
 #![allow(
     clippy::print_stdout,
@@ -23,7 +22,7 @@ mod valkey;
 
 use std::process::ExitCode;
 
-/// What a chore gives back; the error is a message for a person.
+/// The result of a chore. The error is a message for the user.
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 struct Chore {

@@ -1,12 +1,13 @@
-//! `cargo xtask mutants`: whether the tests notice what is broken on purpose.
+//! `cargo xtask mutants`: whether the tests notice deliberate errors (mutation testing).
 //!
-//! `cargo-mutants` changes one function or operator at a time, and runs the tests that should see it: the unit tests of the
-//! crate, and the runtime suite in the process and on a plain server (the derive's tests for the derive). There are thousands of
-//! mutants and each costs a build, so a run takes an even sample of them: `--sample` says how many, and `--shard` which of the
-//! samples, so that several runs go through all.
+//! `cargo-mutants` changes one function or operator at a time, and runs the tests that should
+//! notice. For the runtime these are its unit tests and its suite, in the process and on a plain
+//! server; for the derive its own tests. There are thousands of mutants, and each costs a build, so
+//! a run takes an even sample. `--sample` gives its size, and `--shard` its number, so that several
+//! runs cover all mutants.
 //!
-//! What was missed is listed. A mutant that changes nothing that can be seen belongs into `.cargo/mutants.toml`, with its
-//! reason.
+//! Missed mutants are listed. A mutant without a visible effect belongs in `.cargo/mutants.toml`,
+//! with its reason.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,18 +16,18 @@ use std::process::{Command, ExitCode};
 
 use crate::{Result, cargo, valkey};
 
-/// How many mutants are tried in all.
+/// The default number of mutants in a run.
 const SAMPLE: usize = 40;
-/// Seconds for the tests of one mutant: several times what they take.
+/// Seconds for the tests of one mutant: several times their normal duration.
 const TIMEOUT: &str = "300";
 const BUILD_TIMEOUT: &str = "1200";
 
-/// Files whose mutants the same tests should see.
+/// Files whose mutants the same tests should notice.
 struct Group {
     name: &'static str,
     package: &'static str,
     files: &'static [&'static str],
-    /// What `cargo test` is asked to run.
+    /// The arguments of `cargo test`.
     tests: &'static [&'static str],
 }
 
@@ -65,27 +66,27 @@ const GROUPS: [Group; 2] = [
     },
 ];
 
-/// What came of the mutants of a run.
+/// The results of a run.
 #[derive(Debug, Default, PartialEq)]
 struct Found {
     caught: usize,
-    /// Their tests took too long, which the tests noticed so.
+    /// Mutants whose tests took too long; they count as noticed.
     timeouts: usize,
-    /// They do not compile.
+    /// Mutants that do not compile.
     unviable: usize,
     missed: Vec<String>,
 }
 
-/// What a run was asked for.
+/// The arguments of a run.
 #[derive(Debug, PartialEq)]
 struct Asked {
     sample: usize,
-    /// Which sample.
+    /// The number of the sample.
     shard: usize,
     only: Option<String>,
 }
 
-/// Tries a sample of mutants and prints what was missed.
+/// Tries a sample of mutants and prints those that were missed.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let asked = Asked::parse(arguments)?;
     valkey::ensure()?;
@@ -102,7 +103,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         counts.insert(group.name, list(&tool, group)?);
     }
     let all: usize = counts.values().sum();
-    // The same part of each group.
+    // The same shard of each group.
     let shards = all.div_ceil(asked.sample).max(1);
     let shard = asked.shard % shards;
     println!("{all} mutants, of which sample {shard} of {shards} is tried");
@@ -145,7 +146,7 @@ impl Asked {
     }
 }
 
-/// `cargo-mutants`, installed if it is not there.
+/// `cargo-mutants`, installed if it is missing.
 fn tool() -> Result<PathBuf> {
     let folder = cargo::root().join("target/tools");
     let tool = folder.join("bin/cargo-mutants");
@@ -167,7 +168,7 @@ fn mutants(tool: &Path, group: &Group) -> Command {
     command
 }
 
-/// How many mutants a group has.
+/// The number of mutants in a group.
 fn list(tool: &Path, group: &Group) -> Result<usize> {
     let output = mutants(tool, group).arg("--list").output()?;
     if !output.status.success() {
@@ -191,7 +192,7 @@ fn try_all(tool: &Path, group: &Group, shard: usize, shards: usize) -> Result<Fo
         .args(["--test-package", "valkey-tests"])
         .arg("--")
         .args(group.tests)
-        // Kept from run to run, so that dependencies are built once.
+        // Kept between runs, so that dependencies are built once.
         .env(
             "CARGO_TARGET_DIR",
             cargo::root().join("target/mutants/build"),
@@ -208,7 +209,7 @@ fn try_all(tool: &Path, group: &Group, shard: usize, shards: usize) -> Result<Fo
 }
 
 impl Found {
-    /// From the lists that are left in a folder.
+    /// Reads the lists that a run leaves in a folder.
     fn read(folder: &Path) -> Result<Self> {
         let lines = |name: &str| -> Result<Vec<String>> {
             let text = fs::read_to_string(folder.join(name))?;

@@ -1,10 +1,8 @@
-//! `cargo xtask soak`: the checks that take minutes, which a change need not
-//! wait for.
+//! `cargo xtask soak`: the checks that take minutes, for which a change need not wait.
 //!
-//! They are unit tests that are compiled only with `--cfg soak`, so that
-//! nothing is skipped where they do not run: there, they do not exist. Tests
-//! with several processes, and the check of registers, are the same as ever,
-//! and last longer.
+//! They are unit tests that are compiled only with `--cfg soak`, so that other runs show no skipped
+//! tests. The tests with several processes, and the check of registers, are those of `test` with
+//! longer runs.
 
 use std::process::ExitCode;
 
@@ -19,7 +17,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         cargo
             .env("RUSTFLAGS", "--cfg soak")
             .envs(server.iter().map(|server| ("VALKEY_SERVER", server)))
-            // Other flags than a shell's cargo has: they would build over each other.
+            // These flags differ from those of a shell's cargo. A shared folder would be rebuilt
+            // each time.
             .args([command, "--release", "--target-dir", "target/soak"])
             .args(args);
         cargo

@@ -1,8 +1,7 @@
 //! `cargo xtask test`: everything that a change must pass, in one command.
 //!
-//! The cheap steps come first and the first failure ends the run. Steps that
-//! look at the whole workspace use the same features, so that each dependency
-//! is built once for checking and once for running.
+//! Cheap steps come first, and the first failure ends the run. Steps over the whole workspace use
+//! the same features, so that each dependency is built once for checking and once for running.
 
 use std::env;
 use std::num::NonZero;
@@ -13,20 +12,19 @@ use std::time::{Duration, Instant};
 use crate::lanes::{self, Tally};
 use crate::{Result, browser, cargo, valkey};
 
-/// The crate whose features are compiled one by one.
+/// The crate whose features are checked one by one.
 const RUNTIME: &str = "valkey-runtime";
 
-/// The benchmarks bring the peers they are measured against; building those is
-/// left to `cargo bench`.
+/// Without the benchmarks, whose dependencies include the peers they are compared with. `cargo
+/// bench` builds those.
 const WORKSPACE: [&str; 4] = ["--workspace", "--exclude", "benches", "--all-features"];
 
-/// Runs all steps, prints what each took and the counts of the tests.
+/// Runs all steps, and prints their times and the counts of the tests.
 pub(crate) fn run() -> Result<ExitCode> {
     let mut report = Report::default();
     let outcome = steps(&mut report);
     report.print_times();
-    // Not left to the caller: the counts are the last line of all, also after a
-    // failure.
+    // Handled here, so that the counts are the last line, also after a failure.
     let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -70,9 +68,9 @@ fn steps(report: &mut Report) -> Result {
     })
 }
 
-/// Compiles the runtime without features and with each of them alone. Clippy
-/// rather than `check`, because it shares what the step before has built and
-/// turns the warnings of an unfortunate combination into errors.
+/// Checks the runtime without features and with each of them alone. It uses clippy and not `check`,
+/// because clippy reuses what the previous step has built, and turns warnings about a feature
+/// combination into errors.
 fn each_feature_alone() -> Result {
     let alone = |feature: Option<&str>| {
         println!("{RUNTIME} with {}", feature.unwrap_or("no features"));
@@ -91,15 +89,14 @@ fn each_feature_alone() -> Result {
     Ok(())
 }
 
-/// The test that waits for the compiler, for as long as the others wait for
-/// servers and for time to pass.
+/// The test that mostly runs the compiler, while the others mostly wait for servers and timers.
 const COMPILER: &str = "compile";
 
-/// What runs all tests, in two lanes that go on beside each other.
+/// The commands for all tests, in two parallel lanes.
 fn test_commands() -> Result<[Vec<Command>; 2]> {
     let command = |arguments: &[String]| {
         let mut cargo = cargo_test();
-        // All binaries are run, so that one failure does not hide another.
+        // All binaries run, so that one failure does not hide another.
         cargo.args(WORKSPACE).arg("--no-fail-fast").args(arguments);
         cargo
     };
@@ -114,8 +111,7 @@ fn test_commands() -> Result<[Vec<Command>; 2]> {
     Ok([vec![command(&others)], compiling])
 }
 
-/// `cargo test` as the tests should see it: with the server that was asked for,
-/// and without the settings of an application on this machine.
+/// `cargo test` with the requested server, and without settings for an application on this machine.
 fn cargo_test() -> Command {
     let mut cargo = cargo::cargo();
     cargo.arg("test");
@@ -127,7 +123,7 @@ fn cargo_test() -> Command {
     if let Some(server) = valkey::server_for_tests() {
         cargo.env("VALKEY_SERVER", server);
     }
-    // Most of them wait for servers, and not for the processor.
+    // Most tests wait for servers and not for the processor.
     if env::var_os("RUST_TEST_THREADS").is_none() {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         cargo.env("RUST_TEST_THREADS", (3 * processors).to_string());
@@ -135,7 +131,7 @@ fn cargo_test() -> Command {
     cargo
 }
 
-/// What was done so far.
+/// The steps so far.
 #[derive(Default)]
 struct Report {
     steps: Vec<Step>,

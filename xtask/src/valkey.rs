@@ -1,9 +1,7 @@
-//! A real Valkey server for the tests: found, or installed where that is
-//! possible.
+//! A real Valkey server for the tests: found, or installed if possible.
 //!
-//! `VALKEY_SERVER` names the binary to use; without it `valkey-server` is
-//! looked up on the path, and installed on Debian 12. The runtime's test kit
-//! finds its binaries by the same rules.
+//! `VALKEY_SERVER` names the binary. Without it, `valkey-server` is looked for on the path, and
+//! installed on Debian 12. The runtime's test kit finds its binaries by the same rules.
 
 use std::env;
 use std::ffi::OsString;
@@ -23,10 +21,10 @@ On Debian 12 add the suite bookworm-backports to apt's sources and, as root, run
     apt-get install -t bookworm-backports valkey-server valkey-tools
 Elsewhere install your system's package `valkey`.";
 
-/// Makes sure that the tests find a server, and says which.
+/// Ensures that the tests find a server, and prints its version.
 pub(crate) fn ensure() -> Result {
     if let Some(server) = env::var_os("VALKEY_SERVER").filter(|path| !path.is_empty()) {
-        // Asked for by name: no other server will do.
+        // Requested by name: no other server is used instead.
         let found = probe(&server, &cli_beside(Path::new(&server)))
             .map_err(|problem| format!("VALKEY_SERVER: {problem}\n{REMEDY}"))?;
         println!("{found}, from VALKEY_SERVER");
@@ -49,11 +47,11 @@ pub(crate) fn ensure() -> Result {
     Ok(())
 }
 
-/// `VALKEY_SERVER` as it must reach the tests, which run in other folders.
+/// The value of `VALKEY_SERVER` for the tests, which run in other folders.
 pub(crate) fn server_for_tests() -> Option<PathBuf> {
     let server = PathBuf::from(env::var_os("VALKEY_SERVER").filter(|path| !path.is_empty())?);
-    // A bare name is looked up on the path, wherever one is. Links are not
-    // followed: Debian's binary decides by its name what program it is.
+    // A bare name is looked up on the path from any folder. Links are not followed: Debian's binary
+    // chooses its program by its name.
     if server.components().count() == 1 {
         return Some(server);
     }
@@ -73,7 +71,7 @@ fn probe_path() -> std::result::Result<String, String> {
     probe(&"valkey-server".into(), &"valkey-cli".into())
 }
 
-/// Asks both programs for their versions; `Ok` is the server's.
+/// Runs both programs for their versions, and returns the server's.
 fn probe(server: &OsString, cli: &OsString) -> std::result::Result<String, String> {
     let name = server.to_string_lossy();
     let said = version_of(server)?;

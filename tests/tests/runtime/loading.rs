@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Barrier, Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use valkey_runtime::{Cached, Store, UpdateError};
+use valkey_runtime::{Cached, Store};
 
 use crate::database::{undisturbed, until};
 use crate::stores::On;

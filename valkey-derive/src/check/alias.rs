@@ -1,4 +1,4 @@
-//! Rules for aliases: the fields that values are found by besides their key.
+//! Rules for aliases: the fields by which values are found besides their key.
 
 use proc_macro2::Span;
 use syn::ext::IdentExt;
@@ -10,7 +10,7 @@ use crate::model::{Alias, Key, KeyForm};
 use crate::suggest::nearest;
 use crate::syntax::Field;
 
-/// The aliases that are named above the type, and those that are marked, in the order of the fields.
+/// The aliases named above the type and the fields marked as such, in the order of the fields.
 pub(crate) fn aliases(
     named: &[LitStr],
     fields: &[Field],
@@ -52,12 +52,12 @@ pub(crate) fn aliases(
     }
     match key.possible {
         true => aliases,
-        // Nothing could hold such a key.
+        // No value could contain such a key.
         false => Vec::new(),
     }
 }
 
-/// The fields that are named, each once.
+/// The fields with these names, each once.
 fn of_fields<'f, 'n>(
     named: &'n [LitStr],
     fields: &'f [Field],
@@ -100,7 +100,7 @@ fn of_fields<'f, 'n>(
     found
 }
 
-/// The field that is meant; of a raw name the one without `r#`.
+/// The field with the most similar name; for a raw name the one without `r#`.
 pub(super) fn nearest_name<'n>(written: &str, names: &'n [String]) -> Option<&'n str> {
     let bare = written.strip_prefix("r#");
     let known = bare.and_then(|bare| names.iter().find(|name| *name == bare));
@@ -109,7 +109,7 @@ pub(super) fn nearest_name<'n>(written: &str, names: &'n [String]) -> Option<&'n
         .or_else(|| nearest(written, names.iter().map(String::as_str)))
 }
 
-/// An alias of a type's only value, or one that is the key, leads to nothing else.
+/// Rejects an alias of a type with a single value, and an alias that is the key.
 fn is_needed(field: &Field, span: Span, key: &Key, errors: &mut Errors) {
     let KeyForm::Fields(parts) = &key.form else {
         return;
@@ -127,9 +127,9 @@ fn is_needed(field: &Field, span: Span, key: &Key, errors: &mut Errors) {
     errors.push(at(span), message);
 }
 
-/// What is compared is the field of the value that is read.
+/// The alias is compared with the field of the value that is read.
 fn stays_in_the_value(field: &Field, errors: &mut Errors) {
-    // Of a field of the key it is said already.
+    // For a field of the key this is already reported.
     if let Some(skip) = skipped(field).filter(|_| field.key.is_none()) {
         let message = format!(
             "values are compared by their alias, but with `{skip}` it is lost when a value is read back: leave `{skip}` out, \

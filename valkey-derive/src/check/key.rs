@@ -1,4 +1,4 @@
-//! Rules for the key: which fields or which type it is made of, and whether that can be one.
+//! Rules for the key: its fields or its type, and whether these can form a key.
 
 use syn::{ExprPath, Generics, Ident, LitStr, Member, Type, parse_quote};
 
@@ -8,7 +8,7 @@ use crate::model::{Key, KeyField, KeyForm, With};
 use crate::syntax::Field;
 use crate::types::{is_float, is_str, mentioned_param, shown, ungrouped};
 
-/// As many parts as the tuples have that are keys to the runtime.
+/// The length of the longest tuple that implements the runtime's `KeyPart`.
 const MOST_FIELDS: usize = 6;
 
 pub(crate) const FLOAT: &str = "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string";
@@ -32,7 +32,7 @@ pub(crate) fn key(
     }
 }
 
-/// `key = Type`.
+/// The key of `key = Type`.
 fn key_apart(
     apart: &Named<Type>,
     fields: &[Field],
@@ -40,7 +40,7 @@ fn key_apart(
     errors: &mut Errors,
 ) -> Key {
     let Some(ty) = &apart.value else {
-        // It is said already that this is no type. Nearly always the key is a field of this name.
+        // The invalid type is already reported. Nearly always the key is a field of this name.
         return in_fields(named(fields, "id").into_iter().collect(), generics, errors);
     };
     if let Some(field) = field_of_this_name(ty, fields) {
@@ -59,7 +59,7 @@ fn key_apart(
     }
 }
 
-/// `key` on these fields; a singleton if there are none.
+/// The key of fields marked `key`, or that of a singleton if there are none.
 fn in_fields(fields: Vec<&Field>, generics: &Generics, errors: &mut Errors) -> Key {
     let mut possible = fields.len() <= MOST_FIELDS;
     if let Some(field) = fields.get(MOST_FIELDS) {
@@ -106,7 +106,7 @@ fn one_hash_tag(fields: &[&Field], errors: &mut Errors) {
     }
 }
 
-/// A field of the key is written with the value and must be read back with it.
+/// A field of the key is stored with the value and must be read back with it.
 fn stays_in_the_value(field: &Field, errors: &mut Errors) {
     if let Some(skip) = skipped(field) {
         let message = format!(
@@ -118,7 +118,7 @@ fn stays_in_the_value(field: &Field, errors: &mut Errors) {
     }
 }
 
-/// What of serde's keeps the field out of an entry.
+/// serde's attribute that keeps the field out of an entry.
 pub(super) fn skipped(field: &Field) -> Option<&Ident> {
     field.serde(&["skip", "skip_serializing", "skip_deserializing"])
 }
@@ -132,10 +132,10 @@ pub(super) fn function(path: &LitStr, errors: &mut Errors) -> Option<ExprPath> {
     function
 }
 
-/// Whether a type can be that of a key, as far as its name tells.
+/// Whether a type can be a key, judged by its name.
 fn can_be_key(ty: &Type, generics: &Generics, errors: &mut Errors) -> bool {
     match ungrouped(ty) {
-        // Each part is looked at, even after one that can't be.
+        // Check each part, even after an invalid one.
         Type::Tuple(tuple) => {
             let impossible = tuple
                 .elems
@@ -162,7 +162,8 @@ fn depends_on_no_param(ty: &Type, generics: &Generics, errors: &mut Errors) -> b
     false
 }
 
-/// The owned form of a type of which look-ups take a reference: written by habit where the type itself is expected.
+/// The owned form of a borrowed type. Such types are often written by habit, as look-ups take
+/// references.
 fn owned(ty: &Type, errors: &mut Errors) -> Type {
     let owned: Type = match ungrouped(ty) {
         Type::Reference(reference) if !is_str(&reference.elem) => (*reference.elem).clone(),
@@ -187,7 +188,7 @@ fn owned(ty: &Type, errors: &mut Errors) -> Type {
     owned
 }
 
-/// The field whose name was written where a type is expected.
+/// The field whose name was written in place of a type.
 fn field_of_this_name<'f>(ty: &Type, fields: &'f [Field]) -> Option<&'f Field> {
     match ungrouped(ty) {
         Type::Path(path) => named(fields, &path.path.get_ident()?.to_string()),

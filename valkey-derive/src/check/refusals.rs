@@ -1,11 +1,11 @@
-//! Each refusal with its exact text, and beside it what is only just taken.
+//! Each error message with its exact text, and the outermost values that are accepted.
 
 mod table;
 
 use crate::tests::{mistakes, mistakes_of_newtype};
 use table::{ARGUMENTS, NEWTYPES, TYPES};
 
-/// With these arguments above the type.
+/// The messages for these arguments above the type.
 fn above(arguments: &str) -> Vec<String> {
     mistakes(&format!(
         "#[cached({arguments})] struct User {{ #[cached(key)] id: u64, name: String }}"

@@ -1,7 +1,8 @@
-//! Rules for serde's attributes: a value is read back as it was written.
+//! Rules for serde's attributes: a value must be read back as it was written.
 //!
-//! serde takes attributes that let a type write what it does not read. Such a value would be stored and never read. What these
-//! rules can't see, as attributes of types in fields, the runtime finds when it reads the first value back.
+//! serde accepts attributes by which a type writes values that it can't read. Such a value would be
+//! stored and never read. These rules do not see attributes of field types. The runtime detects
+//! those when it reads back the first value.
 
 use syn::{Member, Type};
 
@@ -9,7 +10,7 @@ use crate::errors::Errors;
 use crate::syntax::{Cached, Field, Serde, serde_named};
 use crate::types::ungrouped;
 
-/// Attributes by which serde does not go by the fields.
+/// Attributes by which serde ignores the fields.
 const ELSEWHERE: [&str; 5] = ["from", "try_from", "into", "remote", "transparent"];
 
 pub(super) fn round_trips(written: &Cached, fields: &[Field], errors: &mut Errors) {
@@ -30,7 +31,7 @@ pub(super) fn round_trips(written: &Cached, fields: &[Field], errors: &mut Error
                 let name = renames_all.is_none().then(|| name.to_string());
                 is_read_by_its_name(field, name.as_deref(), errors);
             }
-            // A newtype is written as what is in it.
+            // A newtype is written as its content.
             Member::Unnamed(_) if fields.len() == 1 => {}
             Member::Unnamed(_) => {
                 keeps_its_place(field, at + 1 == fields.len(), all_have_defaults, errors);
@@ -39,7 +40,8 @@ pub(super) fn round_trips(written: &Cached, fields: &[Field], errors: &mut Error
     }
 }
 
-/// What is left out has to be made up for. A key, and what is part of a tag, may not be left out at all, which is said there.
+/// An omitted field needs a default. A field of a key or a tag must not be omitted at all; its own
+/// rule reports that.
 fn is_written_or_has_a_default(field: &Field, all_have_defaults: bool, errors: &mut Errors) {
     if field.key.is_some()
         || all_have_defaults
@@ -70,7 +72,7 @@ fn is_written_or_has_a_default(field: &Field, all_have_defaults: bool, errors: &
     errors.push(skip, message);
 }
 
-/// What is written and not read is an unknown field.
+/// A field that is written but not read is an unknown field to the reader.
 fn is_known(field: &Field, denies: bool, errors: &mut Errors) {
     let Some(skip) = field.serde(&["skip_deserializing"]) else {
         return;
@@ -82,7 +84,7 @@ fn is_known(field: &Field, denies: bool, errors: &mut Errors) {
     }
 }
 
-/// `name` is the field's, if that is its name to serde.
+/// `name` is the field's name, if serde uses it.
 fn is_read_by_its_name(field: &Field, name: Option<&str>, errors: &mut Errors) {
     let Some(rename) = serde_named(&field.serde, &["rename"]) else {
         return;
@@ -100,7 +102,7 @@ fn is_read_by_its_name(field: &Field, name: Option<&str>, errors: &mut Errors) {
     let read = read.as_deref().or(name);
     let is_read = match written {
         Some(written) => read == Some(written) || aliases.iter().any(|alias| alias == written),
-        // By a rule for all fields, and not known here.
+        // A rule for all fields decides the name, which is unknown here.
         None => !aliases.is_empty(),
     };
     if !is_read {
@@ -119,7 +121,7 @@ fn is_read_by_its_name(field: &Field, name: Option<&str>, errors: &mut Errors) {
     }
 }
 
-/// The names that `rename(…)` gives to what is written, and to what is read; `None` if it is one for both.
+/// The names of `rename(…)` for writing and for reading; `None` if one name serves both.
 fn names(rename: &Serde) -> Option<(Option<String>, Option<String>)> {
     let items = rename.items()?;
     let of = |name| serde_named(&items, &[name]).and_then(Serde::text);
@@ -140,7 +142,7 @@ fn renamed_alike(rename_all: &Serde, errors: &mut Errors) {
     }
 }
 
-/// The fields of a tuple are told apart by their places.
+/// serde identifies the fields of a tuple by their positions.
 fn keeps_its_place(field: &Field, last: bool, all_have_defaults: bool, errors: &mut Errors) {
     let skip = [
         "skip_serializing",

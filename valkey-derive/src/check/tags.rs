@@ -1,4 +1,4 @@
-//! Rules for tags: templates over fields, and what else entries are invalidated by.
+//! Rules for tags: templates over fields, and the other sources of tags.
 
 use syn::ext::IdentExt;
 use syn::{Ident, LitStr, Member};
@@ -35,7 +35,7 @@ pub(crate) fn tags(
             templates.push(template);
         }
     }
-    // Nothing could hold such a key.
+    // No value could contain such a key.
     if !key.possible {
         templates.clear();
     }
@@ -49,7 +49,7 @@ pub(crate) fn tags(
     }
 }
 
-/// `None` if nothing of it can be used.
+/// Returns `None` if no part of the template is usable.
 fn template(
     tag: &LitStr,
     written: &syntax::Cached,
@@ -161,7 +161,7 @@ fn tag_field(
     })
 }
 
-/// The function of a tag is named after its texts: `org:{org_id}:team:{team}` is `org_team`.
+/// The function of a tag is named after its texts: `org_team` for `org:{org_id}:team:{team}`.
 fn function(pieces: &[Piece], tag: &LitStr, errors: &mut Errors) -> Option<Ident> {
     let texts = pieces.iter().filter_map(|piece| match piece {
         Piece::Text(text) => Some(text.as_str()),

@@ -1,7 +1,8 @@
 //! Rules for attributes that need or exclude each other.
 //!
-//! Whether the value of each is well written is said in [`values`](super::values). One that is not counts as written, and
-//! what it might mean is compared with nothing here, so that a slip in one attribute is not said of another as well.
+//! [`values`](super::values) checks the value of each attribute. A malformed value counts as
+//! written, but is not compared with others here, so that a slip in one attribute causes no message
+//! about another.
 
 use syn::{Ident, Lit, LitStr};
 
@@ -17,7 +18,7 @@ pub(crate) fn attributes(written: &Cached, errors: &mut Errors) {
     slides_to_a_ceiling(written, errors);
 }
 
-/// What goes by the end of a life needs one.
+/// Attributes that depend on the end of an entry's life need a TTL.
 fn expires(written: &Cached, errors: &mut Errors) {
     let Some(Lit::Str(ttl)) = value(&written.ttl) else {
         return;
@@ -46,12 +47,12 @@ fn expires(written: &Cached, errors: &mut Errors) {
     errors.push(ttl, message);
 }
 
-/// What is said of stale values needs some.
+/// Attributes about stale values need `stale_if_error`.
 fn has_stale_values(written: &Cached, errors: &mut Errors) {
     if written.stale_if_error.is_some() {
         return;
     }
-    // A refresh that fails is tried again after a pause, too.
+    // The pause also applies to failed refreshes.
     let retry_after = written.retry_after.as_ref();
     let retry_after = retry_after.filter(|_| written.refresh_ahead.is_none());
     let about_them = [retry_after, written.load_timeout.as_ref()];
@@ -102,7 +103,7 @@ fn is_within_the_ceiling(ttl: Option<&Named<Lit>>, max_age: &Named<LitStr>, erro
             ttl::parse(&text.value()),
             format!("`ttl = \"{}\"`,", text.value()),
         ),
-        // It is said already that this is no TTL.
+        // The invalid TTL is already reported.
         Some(_) => return,
     };
     let Some(max_age) = &max_age.value else {
@@ -118,7 +119,7 @@ fn is_within_the_ceiling(ttl: Option<&Named<Lit>>, max_age: &Named<LitStr>, erro
     }
 }
 
-/// `` `a` and `b` ``.
+/// Lists names as `` `a` and `b` ``.
 fn listed(names: &[impl ToString]) -> String {
     let names: Vec<String> = names
         .iter()

@@ -1,4 +1,5 @@
-//! Rules for single attributes: each takes what was written, if it was, and gives what it means, or the default.
+//! Rules for single attributes: each takes the written value, if any, and returns its meaning or
+//! the default.
 
 use quote::ToTokens;
 use syn::ext::IdentExt;
@@ -32,7 +33,7 @@ pub(crate) fn runtime(written: Option<&LitStr>, name: &Ident, errors: &mut Error
     path.unwrap_or_else(|| parse_quote!(::valkey_runtime))
 }
 
-/// Where the dependency has another name, and nothing says so.
+/// The path for a renamed dependency without a `crate` attribute, which is an error.
 fn under_another_name(renamed: &str, name: &Ident, errors: &mut Errors) -> Path {
     let message = format!(
         "this crate depends on `valkey-runtime` under the name `{renamed}`: write `#[cached(crate = \"{renamed}\")]`"
@@ -90,7 +91,7 @@ fn prefix_mistake(prefix: &str, default: &str) -> Option<String> {
     }
 }
 
-/// `HTTPServer` → `http-server`, `UserV2` → `user-v2`.
+/// Converts a name: `HTTPServer` → `http-server`, `UserV2` → `user-v2`.
 fn kebab_case(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
     let mut kebab = String::new();
@@ -123,7 +124,7 @@ pub(crate) fn ttl(written: Option<&Lit>, errors: &mut Errors) -> Ttl {
     })
 }
 
-/// `300` or `5m` without quotes.
+/// The text of a TTL such as `300` or `5m` without quotes.
 fn unquoted_ttl(written: &Lit, errors: &mut Errors) -> String {
     let mut text = written.to_token_stream().to_string();
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -176,9 +177,9 @@ pub(crate) fn ttl_env(written: Option<&LitStr>, errors: &mut Errors) -> Option<S
     None
 }
 
-/// In percent.
+/// The jitter in percent.
 pub(crate) fn jitter(written: Option<&LitStr>, errors: &mut Errors) -> Option<u8> {
-    /// What a TTL is shortened by at most: beyond, it would not be one.
+    /// A TTL reduced by more than half would be meaningless.
     const MOST: u8 = 50;
     let written = written?;
     if let Some(percent @ ..=MOST) = percent(written) {
@@ -191,7 +192,7 @@ pub(crate) fn jitter(written: Option<&LitStr>, errors: &mut Errors) -> Option<u8
     None
 }
 
-/// In milliseconds.
+/// The TTL of absences in milliseconds.
 pub(crate) fn ttl_absent(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
     match ttl::parse(&written.value()) {
@@ -211,7 +212,7 @@ pub(crate) fn ttl_absent(written: Option<&LitStr>, errors: &mut Errors) -> Optio
     }
 }
 
-/// In milliseconds.
+/// The time in milliseconds for which stale values are kept.
 pub(crate) fn stale_if_error(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
     let message = match ttl::parse(&written.value()) {
@@ -228,7 +229,7 @@ pub(crate) fn stale_if_error(written: Option<&LitStr>, errors: &mut Errors) -> O
     None
 }
 
-/// In milliseconds.
+/// The pause after a failed load in milliseconds.
 pub(crate) fn retry_after(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
     if let Ok(Ttl::Millis(millis @ ..=DAY)) = ttl::parse(&written.value()) {
@@ -242,7 +243,7 @@ pub(crate) fn retry_after(written: Option<&LitStr>, errors: &mut Errors) -> Opti
     None
 }
 
-/// In percent.
+/// The percentage of an entry's life before a refresh.
 pub(crate) fn refresh_ahead(written: Option<&LitStr>, errors: &mut Errors) -> Option<u8> {
     let written = written?;
     if let Some(percent @ 1..=99) = percent(written) {
@@ -256,7 +257,7 @@ pub(crate) fn refresh_ahead(written: Option<&LitStr>, errors: &mut Errors) -> Op
     None
 }
 
-/// In milliseconds.
+/// The soft timeout in milliseconds.
 pub(crate) fn load_timeout(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
     let message = match ttl::parse(&written.value()) {
@@ -274,7 +275,7 @@ pub(crate) fn load_timeout(written: Option<&LitStr>, errors: &mut Errors) -> Opt
     None
 }
 
-/// In milliseconds.
+/// The hard timeout in milliseconds.
 pub(crate) fn load_deadline(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
     if let Ok(Ttl::Millis(millis)) = ttl::parse(&written.value()) {
@@ -288,7 +289,7 @@ pub(crate) fn load_deadline(written: Option<&LitStr>, errors: &mut Errors) -> Op
     None
 }
 
-/// In milliseconds.
+/// The longest life of a sliding entry in milliseconds.
 pub(crate) fn max_age(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
     let message = match ttl::parse(&written.value()) {
@@ -306,10 +307,10 @@ pub(crate) fn max_age(written: Option<&LitStr>, errors: &mut Errors) -> Option<u
     None
 }
 
-/// In milliseconds.
+/// The hold of a guard in milliseconds.
 pub(crate) fn hold(written: Option<&LitStr>, errors: &mut Errors) -> Option<u32> {
     let written = written?;
-    // A guard is not held longer than a day: nothing would be cached for so long after each write.
+    // A guard stays for at most a day: in that time nothing is cached after a write.
     if let Ok(Ttl::Millis(millis @ ..=DAY)) = ttl::parse(&written.value()) {
         return u32::try_from(millis).ok();
     }
@@ -356,7 +357,7 @@ pub(crate) fn on_corrupt(written: Option<&LitStr>, errors: &mut Errors) -> OnCor
     OnCorrupt::default()
 }
 
-/// `80%`.
+/// Parses a percentage such as `80%`.
 fn percent(written: &LitStr) -> Option<u8> {
     written.value().strip_suffix('%')?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What is emitted for tags.
+//! Emits the code for tags.
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -7,7 +7,7 @@ use syn::{Ident, Member};
 use super::{Target, at};
 use crate::model::{Cached, KeyField, KeyForm, Piece, TagField, Template};
 
-/// In the implementation of `Cached`.
+/// The items in the implementation of `CachedType`.
 pub(super) fn items(model: &Cached) -> TokenStream {
     let tags = &model.tags;
     let name = match tags.templates.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn items(model: &Cached) -> TokenStream {
     let keyed = matches!(model.key.form, KeyForm::Fields(_));
     let of_key = of_key.map(|of_key| match keyed {
         true => quote!(Self::write_key_tags(__rt::Keyed::cache_key(self), __tags);),
-        // Nothing of it is said by the key.
+        // The key is not in the value, so no tag contains a part of it.
         false => of_key,
     });
     let of_value = from_value.iter().map(|template| of_value(template, model));
@@ -55,7 +55,7 @@ pub(super) fn items(model: &Cached) -> TokenStream {
     }
 }
 
-/// The key, with names for those of its parts that stand in these tags.
+/// A pattern for the key that names the parts used in these tags.
 fn key_pattern(tags: &[&Template], model: &Cached) -> TokenStream {
     let fields = tags.iter().flat_map(|tag| tag.fields());
     let used: Vec<usize> = fields.filter_map(|field| field.in_key).collect();
@@ -72,7 +72,7 @@ fn key_pattern(tags: &[&Template], model: &Cached) -> TokenStream {
     }
 }
 
-/// Beside it.
+/// The items beside the implementation of `CachedType`.
 pub(super) fn beside(model: &Cached, target: &Target) -> TokenStream {
     let tags = &model.tags;
     if tags.is_empty() {
@@ -100,7 +100,7 @@ pub(super) fn beside(model: &Cached, target: &Target) -> TokenStream {
     quote!(#tagged #clearable #functions)
 }
 
-/// A tag that does not follow from the key; none where an `Option` in it is `None`.
+/// Writes a tag that does not follow from the key. It is left out if an `Option` in it is `None`.
 fn of_value(template: &Template, model: &Cached) -> TokenStream {
     let optional: Vec<&TagField> = template
         .fields()
@@ -126,7 +126,7 @@ fn of_value(template: &Template, model: &Cached) -> TokenStream {
     })
 }
 
-/// Writes the pieces of a template, with each field as it is found there.
+/// Writes the pieces of a template. `found` gives the expression of each field.
 fn written(
     template: &Template,
     model: &Cached,
@@ -142,7 +142,7 @@ fn written(
     quote!(#(#pieces)*)
 }
 
-/// What writes a field.
+/// The type that writes a field.
 fn part(field: &TagField, model: &Cached) -> TokenStream {
     let ty = &field.ty;
     match field.in_key.map(|at| (at, with(at, model))) {
@@ -201,7 +201,7 @@ fn key_name(at: usize) -> Ident {
     format_ident!("__key{at}")
 }
 
-/// How a field is called where it stands by itself.
+/// The name of a field as a parameter or variable.
 fn part_name(member: &Member) -> Ident {
     match member {
         Member::Named(name) => name.clone(),

@@ -1,4 +1,4 @@
-//! Whose address a request comes from: of the peer, or of whom trusted proxies name.
+//! The address of a request: that of its peer, or the one that trusted proxies name.
 
 use crate::http::request_key::WithoutAddress;
 use std::fmt;
@@ -14,17 +14,19 @@ use crate::http::fields::is_tchar;
 use crate::http::request_key::{Counted, RequestKey};
 use crate::limit::key::Subnet;
 
-/// What requests without an address share, where they share a limit.
+/// The address that requests without one share.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Counts by the address of the peer, as a [`Subnet`]: of IPv6 by the /64.
+/// Counts by the address of the peer, as a [`Subnet`]: an IPv6 address by its /64.
 ///
-/// An address is no part of a request: the server puts it into the extensions, if it is set up to, and each framework as a type of
-/// its own. [`in_extension`](Self::in_extension) names that type.
+/// A request has no address of its own. The server puts it into the extensions, if it is set up to,
+/// and each framework uses its own type. [`in_extension`](Self::in_extension) names that type.
 ///
-/// A request without an address is a mistake in the set-up, and mostly one of all requests. There is one warning of it, it is counted
-/// ([`Stats::requests_without_address`](crate::observe::stats::Stats::requests_without_address)), and the layer does what [`WithoutAddress`]
-/// says: by default it refuses, so that the first request shows the mistake.
+/// A missing address is a mistake in the set-up, and usually affects all requests. It is logged
+/// once and counted
+/// ([`Stats::requests_without_address`](crate::observe::stats::Stats::requests_without_address)).
+/// [`WithoutAddress`] decides about the request: by default it is refused, so that the first
+/// request shows the mistake.
 #[derive(Clone)]
 pub struct PeerAddress {
     find: Arc<Find>,
@@ -36,8 +38,9 @@ pub struct PeerAddress {
 type Find = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
 
 impl PeerAddress {
-    /// Of requests with a [`SocketAddr`] or an [`IpAddr`] among their extensions, as a service may put there itself. No server
-    /// that is known does: axum's `ConnectInfo<SocketAddr>` is a type of axum's, and can only be found by that type.
+    /// Finds a [`SocketAddr`] or an [`IpAddr`] in the extensions, which a service may put there
+    /// itself. No known server does: axum's `ConnectInfo<SocketAddr>` is axum's own type, and is
+    /// found only by that type.
     #[deprecated(
         note = "finds no address of axum's and most other servers': write `in_extension`, with the type that the server puts there"
     )]
@@ -45,7 +48,7 @@ impl PeerAddress {
         Self::default()
     }
 
-    /// Of requests with an extension of this type, as the framework has it.
+    /// Finds the address in an extension of this type, which the framework defines.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -56,21 +59,23 @@ impl PeerAddress {
     /// # let _ = peer;
     /// ```
     ///
-    /// axum puts it there if it is started with `into_make_service_with_connect_info::<SocketAddr>()`.
+    /// axum adds it if it is started with `into_make_service_with_connect_info::<SocketAddr>()`.
     pub fn in_extension<E: Send + Sync + 'static>(
         address: impl Fn(&E) -> IpAddr + Send + Sync + 'static,
     ) -> Self {
         Self::by(move |extensions| extensions.get::<E>().map(&address))
     }
 
-    /// What becomes of requests without an address. On a Unix socket, say, no peer has one.
+    /// Sets the policy for requests without an address. The peer on a Unix socket, for example, has
+    /// none.
     #[must_use]
     pub fn without_address(mut self, policy: WithoutAddress) -> Self {
         self.without = policy;
         self
     }
 
-    /// Takes that many bits of an address of IPv4, and of IPv6, for whom to count: 32 and 64, unless this is called.
+    /// Sets how many leading bits of an IPv4 and of an IPv6 address are counted: 32 and 64 by
+    /// default.
     #[must_use]
     pub fn prefix_lengths(mut self, v4: u8, v6: u8) -> Self {
         self.lengths = [v4, v6];
@@ -86,7 +91,7 @@ impl PeerAddress {
         }
     }
 
-    /// For whom a request counts: for whom the peer stands, as far as there is one.
+    /// The key of a request: the client behind its peer, if the peer has an address.
     fn counted(&self, request: &Parts, client: impl FnOnce(IpAddr) -> IpAddr) -> Counted<Subnet> {
         let peer = (self.find)(&request.extensions);
         let [v4, v6] = self.lengths;
@@ -116,7 +121,7 @@ impl PeerAddress {
     }
 }
 
-/// Looks for a [`SocketAddr`] or an [`IpAddr`]: for a service that puts one into the extensions itself.
+/// Finds a [`SocketAddr`] or an [`IpAddr`], for a service that puts one into the extensions itself.
 impl Default for PeerAddress {
     fn default() -> Self {
         Self::by(|extensions| {
@@ -138,7 +143,8 @@ impl fmt::Debug for PeerAddress {
 impl RequestKey for PeerAddress {
     type Key = Subnet;
 
-    /// Of a request without an address what such requests share; `None` where they are not limited. To refuse one is for the layer.
+    /// For a request without an address: the key that such requests share, or `None` if they are
+    /// not limited. The layer refuses requests, not this method.
     fn key(&self, request: &Parts) -> Option<Subnet> {
         self.count(request).into_key()
     }
@@ -148,11 +154,12 @@ impl RequestKey for PeerAddress {
     }
 }
 
-/// Counts by the address of the client behind proxies, as they name it in a header field.
+/// Counts by the address of the client behind proxies, from a header field that they write.
 ///
-/// Anybody can write such a field. So what it says is believed only as far as those are trusted who wrote it: where the peer is a
-/// trusted proxy it wrote the last address; if that is a trusted proxy too, it wrote the one before. The first that is not
-/// trusted is the client. Where nothing more is told, or it can't be read, that is the last proxy itself.
+/// Any client can write such a field, so an address is believed only if a trusted proxy wrote it.
+/// If the peer is a trusted proxy, it wrote the last address; if that is a trusted proxy too, it
+/// wrote the one before. The first address that is not trusted is the client. If the list ends
+/// first, or can't be read, the last proxy counts as the client.
 ///
 /// ```
 /// use std::net::SocketAddr;
@@ -168,8 +175,9 @@ impl RequestKey for PeerAddress {
 /// # }
 /// ```
 ///
-/// Where a peer has no address nobody is trusted, and the [policy](PeerAddress::without_address) says what becomes of the request. A
-/// proxy that comes by a Unix socket has none: with [`WithoutAddress::Shared`] it stands for 0.0.0.0, which may be trusted.
+/// If the peer has no address, no address is believed, and the
+/// [policy](PeerAddress::without_address) decides about the request. A proxy on a Unix socket has
+/// none. With [`WithoutAddress::Shared`] it counts as 0.0.0.0, which may be trusted.
 #[derive(Clone, Debug)]
 pub struct ForwardedAddress {
     peer: PeerAddress,
@@ -178,12 +186,12 @@ pub struct ForwardedAddress {
 }
 
 impl ForwardedAddress {
-    /// By `Forwarded`, the field of RFC 7239.
+    /// Uses `Forwarded`, the field of RFC 7239.
     pub fn forwarded(peer: PeerAddress, trusted: impl IntoIterator<Item = Subnet>) -> Self {
         Self::by(peer, FORWARDED, trusted)
     }
 
-    /// By `X-Forwarded-For`, which most proxies write: addresses with commas between them.
+    /// Uses `X-Forwarded-For`, which most proxies write: addresses separated by commas.
     pub fn x_forwarded_for(peer: PeerAddress, trusted: impl IntoIterator<Item = Subnet>) -> Self {
         Self::by(peer, HeaderName::from_static("x-forwarded-for"), trusted)
     }
@@ -198,7 +206,7 @@ impl ForwardedAddress {
 
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
-        // A field that is there more than once is one list.
+        // Several fields of one name form one list.
         let mut lines = headers.get_all(&self.field).iter().rev();
         let mut named = Vec::new();
         while self.trusted.iter().any(|proxy| proxy.contains(client)) {
@@ -223,7 +231,7 @@ impl ForwardedAddress {
 impl RequestKey for ForwardedAddress {
     type Key = Subnet;
 
-    /// As that of [`PeerAddress`].
+    /// As for [`PeerAddress`].
     fn key(&self, request: &Parts) -> Option<Subnet> {
         self.count(request).into_key()
     }
@@ -234,7 +242,8 @@ impl RequestKey for ForwardedAddress {
     }
 }
 
-/// With a port or without; of IPv6 in brackets or without. `None` of a name, of `unknown`, and of what is hidden.
+/// Parses an address with or without a port, IPv6 with or without brackets. `None` for a name,
+/// `unknown`, and an obfuscated identifier.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
@@ -243,8 +252,8 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.unwrap_or(text).parse().ok().or_else(socket)
 }
 
-/// The addresses of a line of RFC 7239, each `None` where it is not told. A line that is not well-formed tells nothing: a
-/// quotation mark that somebody left open would swallow what a proxy wrote behind it.
+/// The addresses in a line of RFC 7239, `None` for each unknown one. A malformed line is unknown as
+/// a whole: an unclosed quotation mark would hide the part that a proxy appended.
 fn forwarded(line: &str) -> Vec<Option<IpAddr>> {
     elements(line).unwrap_or_else(|| vec![None])
 }
@@ -256,7 +265,7 @@ fn elements(line: &str) -> Option<Vec<Option<IpAddr>>> {
         rest = rest.trim_start_matches([' ', '\t']);
         match rest.chars().next() {
             None | Some(',') => {
-                // Empty elements of a list count for nothing.
+                // Empty list elements are ignored.
                 if element.pairs > 0 {
                     elements.push(element.node.take());
                 }
@@ -289,7 +298,8 @@ struct Element {
     node: Option<IpAddr>,
 }
 
-/// Name, value and what comes after. Colons and brackets need quotation marks, and are taken without them too.
+/// The name, the value and the rest. Colons and brackets need quotation marks, but are accepted
+/// without them.
 fn pair(text: &str) -> Option<(&str, String, &str)> {
     let (name, rest) = text.split_once('=')?;
     if name.is_empty() || !name.bytes().all(is_tchar) {
@@ -399,7 +409,7 @@ mod tests {
         let by = ForwardedAddress::x_forwarded_for(PeerAddress::default(), trusted());
         let name = "x-forwarded-for";
         for (peer, lines, client) in [
-            // A client that writes it itself.
+            // A client that writes the field itself.
             ("203.0.113.7", &[(name, "198.51.100.1")][..], "203.0.113.7"),
             ("10.0.0.1", &[(name, "203.0.113.7")], "203.0.113.7"),
             (
@@ -430,7 +440,7 @@ mod tests {
                 &[(name, "::ffff:203.0.113.7")],
                 "203.0.113.7",
             ),
-            // Nothing more is told, or it can't be read.
+            // The list ends, or can't be read.
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &[(name, "")], "10.0.0.1"),
             ("10.0.0.1", &[(name, "10.0.0.3, 10.0.0.2")], "10.0.0.3"),
@@ -449,7 +459,7 @@ mod tests {
     fn forwarded_is_believed_as_far_as_its_writers_are_trusted() {
         let by = ForwardedAddress::forwarded(PeerAddress::default(), trusted());
         for (line, client) in [
-            // RFC 7239, 4 and 6 and 7.
+            // RFC 7239, sections 4, 6 and 7.
             (r#"for="_gazonk""#, "10.0.0.1"),
             (r#"For="[2001:db8:cafe::17]:4711""#, "2001:db8:cafe::/64"),
             ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
@@ -460,7 +470,7 @@ mod tests {
             ),
             (r#"for="192.0.2.43:47011""#, "192.0.2.43"),
             ("for=unknown", "10.0.0.1"),
-            // Proxies, and what is not to the letter.
+            // Proxies, and deviations from the grammar.
             (
                 "for=192.0.2.43, for=198.51.100.17;by=10.0.0.2, for=10.0.0.2",
                 "198.51.100.17",
@@ -471,7 +481,7 @@ mod tests {
             (r#"for="192.0.2.4\3""#, "192.0.2.43"),
             ("for=192.0.2.43, proto=https", "10.0.0.1"),
             ("", "10.0.0.1"),
-            // Somebody who would have his own address swallowed, or another's believed.
+            // A client that tries to hide its own address, or to pass off another as its own.
             (r#"for="192.0.2.43, for=198.51.100.17"#, "10.0.0.1"),
             (r#"for="192.0.2.43, for="[2001:db8::1]:80""#, "10.0.0.1"),
             (r#"for="192.0.2.43\, for="198.51.100.17""#, "10.0.0.1"),

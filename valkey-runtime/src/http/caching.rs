@@ -1,4 +1,4 @@
-//! What an entry tells of itself in header fields.
+//! The header fields of a response, derived from its entry.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::http::fields::TokenOrQuoted;
 use crate::schema::cached_type::CachedType;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-/// What is told of an entry that does not expire.
+/// The freshness that is reported for an entry that does not expire.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// The header fields that are known of an [`Entry`]: `ETag`, `Age`, `Cache-Control` and `Cache-Status`.
+/// The header fields of an [`Entry`]: `ETag`, `Age`, `Cache-Control` and `Cache-Status`.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -37,26 +37,27 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// # }
 /// ```
 ///
-/// | field | what it says |
+/// | field | content |
 /// |---|---|
 /// | `ETag` | the entry's stamp, as a weak tag |
-/// | `Age` | whole seconds since it was stored, where it came out of the store |
-/// | `Cache-Control` | `private` or `public`; in `max-age` how long it was or will be fresh in all; `stale-if-error`, where the type says so; `no-cache` where it is not stored |
-/// | `Cache-Status` | of RFC 9211: `hit` with what is left as `ttl`; `fwd=uri-miss` where it was loaded, with `stored` or `collapsed`; `fwd=stale` where its time is over and its load failed |
+/// | `Age` | whole seconds since the entry was stored, if it came from the store |
+/// | `Cache-Control` | `private` or `public`; `max-age` with the entry's whole time of freshness; `stale-if-error`, if the type has it; `no-cache` if it is not stored |
+/// | `Cache-Status` | of RFC 9211: `hit` with the remaining `ttl`; `fwd=uri-miss` after a load, with `stored` or `collapsed`; `fwd=stale` for a stale value whose load failed |
 ///
-/// The tag is weak: a stamp says that the value is the same, and not that what was made of it is, to the byte. A value that is loaded again has
-/// another tag, even if the row is the same. Whoever changes what is made of a value, by a release, a language or a format, says so
-/// by [`variant`](Self::variant).
+/// The tag is weak: equal stamps mean equal values, but not responses that are equal to the byte. A
+/// value that is loaded again has another tag, even if the row is the same. If the response also
+/// depends on a release, a language or a format, add that with [`variant`](Self::variant).
 ///
-/// Who has a copy counts `Age` and subtracts it from `max-age`. So a copy is fresh for as long as the entry is; but nobody
-/// tells it of an invalidation, and it may outlive the entry for that long. [`at_most`](Self::at_most) bounds it: `Duration::ZERO`
-/// has each use of a copy ask again, which costs no body while the value is the same.
+/// An HTTP cache subtracts `Age` from `max-age`, so its copy is fresh for as long as the entry. It
+/// gets no invalidations, so its copy may outlive the entry for that time.
+/// [`at_most`](Self::at_most) bounds this: with `Duration::ZERO` the cache revalidates its copy
+/// before each use, which costs no body while the value is the same.
 #[derive(Clone, Debug)]
 pub struct CacheHeaders {
     source: Source,
     stamp: u64,
     age: Duration,
-    /// How long it is fresh, where it is stored.
+    /// The remaining freshness, if the entry is stored.
     left: Option<Duration>,
     stale_if_error: Duration,
     at_most: Duration,
@@ -66,7 +67,7 @@ pub struct CacheHeaders {
 }
 
 impl CacheHeaders {
-    /// Of an entry that is for this client alone.
+    /// The fields of an entry for this client alone.
     pub fn private<T: CachedType>(entry: &Entry<T>) -> Self {
         let stale_if_error = Duration::from_millis(T::POLICY.stale_if_error_millis);
         Self::new(
@@ -78,7 +79,7 @@ impl CacheHeaders {
         )
     }
 
-    /// Of an entry that caches between may give to others.
+    /// The fields of an entry that shared caches may give to other clients.
     pub fn public<T: CachedType>(entry: &Entry<T>) -> Self {
         Self {
             public: true,
@@ -109,29 +110,32 @@ impl CacheHeaders {
         }
     }
 
-    /// The name of the cache in `Cache-Status`, where several tell of themselves; `valkey` unless this is called.
+    /// Sets the name of this cache in `Cache-Status`, to tell several caches apart; `valkey` by
+    /// default.
     #[must_use]
     pub fn cache_name(mut self, name: impl Into<String>) -> Self {
         self.cache = name.into();
         self
     }
 
-    /// What the response depends on besides the value: format, language, release. It is part of the tag.
+    /// Names the properties of the response besides the value, such as format, language and
+    /// release. They become part of the tag.
     #[must_use]
     pub fn variant(mut self, variant: impl Into<String>) -> Self {
         self.variant = variant.into();
         self
     }
 
-    /// Bounds how long a copy is fresh, and how long it may be served if there is an error.
+    /// Bounds the freshness of a copy, and the time for which it may be served after an error.
     #[must_use]
     pub fn at_most(mut self, time: Duration) -> Self {
         self.at_most = time;
         self
     }
 
-    /// Whether a client that sent this has the value: by `If-None-Match`, as RFC 9110 compares weak tags. The answer to a `GET` is
-    /// then 304, with [the fields](Self::to_map) and without a body.
+    /// Whether the client has this value, by the `If-None-Match` of its request and the weak
+    /// comparison of RFC 9110. Answer a `GET` then with 304, [these fields](Self::to_map) and no
+    /// body.
     pub fn are_known_by(&self, request: &HeaderMap) -> bool {
         let tag = self.opaque_tag();
         let lines = request.get_all(IF_NONE_MATCH).iter();
@@ -139,11 +143,11 @@ impl CacheHeaders {
         lines.any(|line| line.trim() == "*" || tags(line).any(|known| known == tag))
     }
 
-    /// The fields.
+    /// The fields as a map.
     pub fn to_map(&self) -> HeaderMap {
         let mut map = HeaderMap::with_capacity(4);
         let mut insert = |name, text: String| {
-            // All of it is printable ASCII, of which a value can always be made.
+            // The text is printable ASCII, which is always a valid value.
             if let Ok(value) = HeaderValue::try_from(text) {
                 map.insert(name, value);
             }
@@ -172,7 +176,7 @@ impl CacheHeaders {
         tag
     }
 
-    /// In seconds. What was loaded for this request has no age to be told: it comes from its origin.
+    /// The `Age` in seconds. A value loaded for this request has none: it comes from its origin.
     fn told_age(&self) -> Option<u64> {
         match self.source {
             Source::Server | Source::Stale => Some(self.age.as_secs()),
@@ -213,7 +217,7 @@ impl CacheHeaders {
 
 /// The opaque parts of the tags in a list.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
-    // A tag may hold a comma, and no quotation mark: what is between each two of these is one.
+    // A tag may contain a comma, but no quotation mark: each tag is the text between two of them.
     list.split('"').skip(1).step_by(2)
 }
 
@@ -310,7 +314,7 @@ mod tests {
         }
     }
 
-    /// Of RFC 9211, 3: those of a cache like this one.
+    /// The examples of RFC 9211, section 3, that apply to this cache.
     #[test]
     fn a_status_is_written_as_in_the_examples_of_its_rfc() {
         for (source, expires, status) in [

@@ -1,4 +1,5 @@
-//! The text of header fields: strings and tokens of RFC 9651, and the fields of the draft on rate limits.
+//! The text of header fields: strings and tokens of RFC 9651, and the fields of the draft on rate
+//! limits.
 //!
 //! The draft is draft-ietf-httpapi-ratelimit-headers-11.
 
@@ -9,8 +10,9 @@ use http::HeaderValue;
 
 use crate::limit::{Decision, RateLimiter};
 
-/// A name as the field's string: printable ASCII is as it is, with quotation marks and backslashes escaped; all else is
-/// percent-encoded, since such a string can't hold it. It is a string of JSON as well.
+/// A name as a string of RFC 9651. Printable ASCII stays, with quotation marks and backslashes
+/// escaped. Other bytes are percent-encoded, as such a string can't hold them. The result is also a
+/// JSON string.
 pub(crate) struct Quoted<'t>(pub(crate) &'t str);
 
 impl fmt::Display for Quoted<'_> {
@@ -27,7 +29,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// A name as a token if it can be one, else as a string.
+/// A name as a token if possible, else as a string.
 pub(crate) struct TokenOrQuoted<'t>(pub(crate) &'t str);
 
 impl fmt::Display for TokenOrQuoted<'_> {
@@ -45,12 +47,13 @@ impl fmt::Display for TokenOrQuoted<'_> {
     }
 }
 
-/// RFC 9110, 5.6.2.
+/// A token character of RFC 9110, section 5.6.2.
 pub(crate) fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The item of a limit in `RateLimit-Policy`. A window that is no whole number of seconds can't be told.
+/// The item of a limit in `RateLimit-Policy`. The field has no form for a window with a fraction of
+/// a second, so it is left out.
 pub(crate) fn policy(limiter: &RateLimiter) -> String {
     let (quota, period) = limiter.quota();
     let mut item = format!("{};q={quota}", Quoted(limiter.name()));
@@ -60,19 +63,19 @@ pub(crate) fn policy(limiter: &RateLimiter) -> String {
     item
 }
 
-/// The item of a decision in `RateLimit`: what may still be taken, and the time within which no more can be. So the time of a
-/// refusal is never later than that of `Retry-After`, as the draft wants it.
+/// The item of a decision in `RateLimit`: the units that remain, and the time until there are more.
+/// So the time of a refusal is never later than its `Retry-After`, as the draft demands.
 pub(crate) fn limit(decision: &Decision) -> String {
     let (name, remaining) = (Quoted(decision.name()), decision.remaining());
     format!("{name};r={remaining};t={}", seconds(decision.more_after()))
 }
 
-/// Whole seconds, rounded up: who comes back then is not too early.
+/// Whole seconds, rounded up, so that a client that waits for them is not too early.
 pub(crate) fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// The items as one field. `None` where there are none.
+/// The items as one field, or `None` if there are none.
 pub(crate) fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> Option<HeaderValue> {
     let mut list = String::new();
     for item in items {
@@ -84,7 +87,7 @@ pub(crate) fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> Option<H
     if list.is_empty() {
         return None;
     }
-    // Of printable ASCII a value can always be made.
+    // Printable ASCII is always a valid value.
     HeaderValue::try_from(list).ok()
 }
 
@@ -112,7 +115,7 @@ mod tests {
         }
     }
 
-    /// The draft's own: 3, 3.2 and B.2.1.
+    /// The examples of the draft, sections 3, 3.2 and B.2.1.
     #[test]
     fn a_policy_is_written_as_in_the_examples_of_the_draft() {
         for (name, quota, period, item) in [

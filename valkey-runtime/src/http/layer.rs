@@ -1,4 +1,4 @@
-//! Rate limits before a service.
+//! Rate limits before an HTTP service.
 
 use crate::http::request_key::{Counted, RequestKey};
 use std::fmt;
@@ -37,18 +37,20 @@ where
     }
 }
 
-/// Counts by the value of a header field: a token, the key of an API. It is [`Hashed`], so that no secret lies in the server.
+/// Counts by the value of a header field, such as a token or an API key. It is [`Hashed`], so that
+/// the server stores no secret.
 ///
-/// The limit is not for requests without the field, nor does anybody look whether the value is one that was given out: whoever
-/// makes one up has a limit of its own. So another limit by address, or a check of the token before, has to stand beside it.
+/// The limit does not apply to requests without the field. The value is not verified: a client that
+/// invents one gets a limit of its own. So combine it with a limit by address, or check the token
+/// first.
 #[derive(Clone, Debug)]
 pub struct HeaderKey(HeaderName);
 
 impl HeaderKey {
-    /// Of the field of that name, in lower case.
+    /// Counts by the field of that name, in lower case.
     ///
     /// # Panics
-    /// Where there is no header field of such a name, as of one in upper case.
+    /// If the name is not a valid header name in lower case.
     pub const fn new(name: &'static str) -> Self {
         Self(HeaderName::from_static(name))
     }
@@ -62,25 +64,28 @@ impl RequestKey for HeaderKey {
     }
 }
 
-/// A layer that asks [limits](RateLimiter) whether a request may go on: several at once, in one round trip.
+/// A layer that checks [rate limits](RateLimiter) before each request: several at once, in one
+/// round trip.
 ///
-/// | the limits | the response |
+/// | decision | response |
 /// |---|---|
-/// | all allow it | the service's, with `RateLimit-Policy` and `RateLimit` |
-/// | one refuses | 429, with `Retry-After`, both of these, and a problem of type `quota-exceeded` that names it |
-/// | one is not known, and fails closed | 503, with `Retry-After` |
-/// | the request has no address, and a limit is [by address](crate::http::address::PeerAddress) | 500, unless [that](crate::http::request_key::WithoutAddress) says otherwise |
+/// | all limits allow it | the service's, with `RateLimit-Policy` and `RateLimit` |
+/// | one limit refuses | 429, with `Retry-After`, both of these, and a problem of type `quota-exceeded` that names it |
+/// | the state of one limit is unknown, and it fails closed | 503, with `Retry-After` |
+/// | the request has no address, and a limit is [by address](crate::http::address::PeerAddress) | 500, unless its [policy](crate::http::request_key::WithoutAddress) says otherwise |
 ///
-/// The fields are those of draft-ietf-httpapi-ratelimit-headers-11, which is no standard yet. `RateLimit-Policy` has an item for each limit
-/// that is for this request: `"api";q=100;w=60` is 100 in a minute. `RateLimit` has one for each that was asked: `"api";r=50;t=3`
-/// says that fifty are left, and that there are no more of them for three seconds. Where a limit is [known to
-/// refuse](RateLimiter#a-key-that-is-refused-again-and-again) the others are not asked. Of a burst that is not the quota only `r`
-/// tells.
+/// The fields are those of draft-ietf-httpapi-ratelimit-headers-11, which is not a standard yet.
+/// `RateLimit-Policy` has an item for each limit that applies to the request: `"api";q=100;w=60` is
+/// 100 in a minute. `RateLimit` has one for each limit that was checked: `"api";r=50;t=3` means
+/// that fifty remain, and that there are more in three seconds. If a limit is [known to
+/// refuse](RateLimiter#a-key-that-is-refused-again-and-again), the others are not checked. A burst
+/// that differs from the quota shows only in `r`.
 ///
-/// A request is counted whatever becomes of it after. A refused one never reaches the service, and its body is not read.
+/// A request is counted whatever its later result. A refused request never reaches the service, and
+/// its body is not read.
 ///
-/// The preflight of a browser and the probe of a health check are requests like others, and come from addresses that are limited. One line
-/// exempts them:
+/// Preflights of browsers and health checks are ordinary requests, and come from limited addresses.
+/// Exempt them:
 ///
 /// ```
 /// # use std::net::SocketAddr;
@@ -110,7 +115,7 @@ struct Limits {
     told: bool,
 }
 
-/// Whether a request is for no limit.
+/// Whether no limit applies to a request.
 type Exempt = dyn Fn(&Parts) -> bool + Send + Sync;
 
 struct Limit {
@@ -119,11 +124,11 @@ struct Limit {
     key: KeyOf,
 }
 
-/// The key that a request is counted under.
+/// Computes the key under which a request is counted.
 type KeyOf = Box<dyn Fn(&RateLimiter, &Parts) -> Counted<Vec<u8>> + Send + Sync>;
 
 impl RateLimitLayer {
-    /// A layer without a limit, for [`limit`](Self::limit).
+    /// Creates a layer without limits; add them with [`limit`](Self::limit).
     pub fn new(store: Store) -> Self {
         Self(Arc::new(Limits {
             store,
@@ -133,7 +138,7 @@ impl RateLimitLayer {
         }))
     }
 
-    /// Limits requests beside the limits that are there.
+    /// Adds a limit.
     #[must_use]
     pub fn limit(mut self, limiter: RateLimiter, key: impl RequestKey) -> Self {
         let limit = Limit {
@@ -148,14 +153,16 @@ impl RateLimitLayer {
         self
     }
 
-    /// Exempts requests of which this is true: they go on, no limit counts them, and nothing is written into their response.
+    /// Exempts requests for which the function returns true. They pass, no limit counts them, and
+    /// their responses get no fields.
     #[must_use]
     pub fn exempt(mut self, is: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.0).exempt.push(Arc::new(is));
         self
     }
 
-    /// Exempts the preflights of browsers: `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
+    /// Exempts the preflights of browsers: `OPTIONS` with `Origin` and
+    /// `Access-Control-Request-Method`.
     #[must_use]
     pub fn exempt_preflight(self) -> Self {
         self.exempt(|request| {
@@ -164,14 +171,16 @@ impl RateLimitLayer {
         })
     }
 
-    /// Exempts requests for these paths, such as that of a health check: for the whole path, and whatever the method.
+    /// Exempts requests for these paths, such as that of a health check. The whole path must match;
+    /// any method does.
     #[must_use]
     pub fn exempt_paths<P: Into<String>>(self, paths: impl IntoIterator<Item = P>) -> Self {
         let paths: Vec<String> = paths.into_iter().map(Into::into).collect();
         self.exempt(move |request| paths.iter().any(|path| path == request.uri.path()))
     }
 
-    /// Leaves `RateLimit-Policy` and `RateLimit` out of responses, so that nobody is told what there is to be had.
+    /// Leaves `RateLimit-Policy` and `RateLimit` out of responses, so that clients do not learn the
+    /// limits.
     #[must_use]
     pub fn untold(mut self) -> Self {
         Arc::make_mut(&mut self.0).told = false;
@@ -245,7 +254,8 @@ where
             let call = self.inner.call(request);
             return ResponseFuture::calling(call, Told::default());
         }
-        // The one that said it was ready is called, and the clone has to say so again.
+        // The service that reported readiness is the one to call; its clone must become ready
+        // again.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let (store, told) = (self.limits.0.store.clone(), self.limits.0.told);
@@ -258,7 +268,7 @@ where
     }
 }
 
-/// What a response is told of the limits.
+/// The header fields that a response gets.
 #[derive(Debug, Default)]
 struct Told {
     policy: Option<HeaderValue>,
@@ -297,7 +307,8 @@ async fn check(
 }
 
 impl Refusal {
-    /// What a limit refuses is refused for longer than what nobody knows of.
+    /// A limit that refuses takes precedence over one whose state is unknown. `Retry-After` is the
+    /// longest of all.
     fn of(decisions: &[Decision]) -> Option<Self> {
         let refused = decisions.iter().filter(|one| !one.is_allowed());
         let retry_after = refused.map(Decision::retry_after).max()?;
@@ -325,7 +336,7 @@ impl Refusal {
         })
     }
 
-    /// A mistake in the set-up of the service, which no client can do anything about.
+    /// A mistake in the set-up of the service, which a client can't correct.
     fn without_address() -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -348,7 +359,7 @@ impl Refusal {
 }
 
 impl Told {
-    /// Beside what a layer within has told: both fields are lists.
+    /// Appends to the fields of an inner layer: both fields are lists.
     fn append_to<R>(&mut self, response: &mut Response<R>) {
         let fields = [(POLICY, self.policy.take()), (LIMIT, self.limit.take())];
         for (name, value) in fields {
@@ -360,7 +371,7 @@ impl Told {
 }
 
 pin_project! {
-    /// The future of a [`RateLimitService`]: the limits are asked, and then the service.
+    /// The future of a [`RateLimitService`]: checks the limits, then calls the service.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, Q>
     where
@@ -371,7 +382,7 @@ pin_project! {
     }
 }
 
-/// In a box, since what a store does has no name.
+/// Boxed, since the store's future has no name.
 type Check = Pin<Box<dyn Future<Output = (Told, Option<Refusal>)> + Send>>;
 
 pin_project! {

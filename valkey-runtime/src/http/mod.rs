@@ -1,7 +1,9 @@
-//! HTTP: rate limits as a layer of tower, and header fields from entries. With the feature `tower`.
+//! HTTP: rate limits as a tower layer, and header fields from entries. Requires the feature
+//! `tower`.
 //!
-//! Nothing here is for one framework: a [`RateLimitLayer`] stands before any [`Service`](tower_service::Service) of requests, and
-//! [`CacheHeaders`] gives a [`HeaderMap`](::http::HeaderMap). With axum:
+//! This module depends on no framework: a [`RateLimitLayer`] wraps any
+//! [`Service`](tower_service::Service) of requests, and [`CacheHeaders`] gives a
+//! [`HeaderMap`](::http::HeaderMap). With axum:
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -86,9 +88,9 @@
 //! # }
 //! ```
 //!
-//! A server of axum tells the peer's address if it is started with
-//! `into_make_service_with_connect_info::<SocketAddr>()`. Where that is forgotten no request has an address: then all are refused with
-//! the status 500, and a warning says why. [`WithoutAddress`] has other choices.
+//! An axum server reports the peer's address if it is started with
+//! `into_make_service_with_connect_info::<SocketAddr>()`. Without it no request has an address: all
+//! are refused with the status 500, and a warning says why. [`WithoutAddress`] has other choices.
 
 pub(crate) mod address;
 pub(crate) mod caching;

@@ -1,9 +1,11 @@
-//! What a request is counted as.
+//! The key by which a request is counted.
 
 use crate::key::limit_key::LimitKey;
 use http::request::Parts;
 
-/// Whom a request is counted for: a closure, [`PeerAddress`](crate::http::address::PeerAddress), [`ForwardedAddress`](crate::http::address::ForwardedAddress) or
+/// The key by which a limit counts requests: a closure,
+/// [`PeerAddress`](crate::http::address::PeerAddress),
+/// [`ForwardedAddress`](crate::http::address::ForwardedAddress) or
 /// [`HeaderKey`](crate::http::HeaderKey).
 ///
 /// ```
@@ -25,28 +27,29 @@ use http::request::Parts;
 /// # }
 /// ```
 pub trait RequestKey: Send + Sync + 'static {
-    /// Whom the limit is for.
+    /// The subject of the limit.
     type Key: LimitKey;
 
-    /// Whom this request is counted for. `None` where the limit is not for it.
+    /// The key of this request, or `None` if the limit does not apply to it.
     fn key(&self, request: &Parts) -> Option<Self::Key>;
 
-    /// The same, of what has to have an address: whether the request has one. The layer asks this; by default it is as
-    /// [`key`](Self::key) says.
+    /// As [`key`](Self::key), but also reports a missing address. The layer calls this method; by
+    /// default it returns the result of [`key`](Self::key).
     fn count(&self, request: &Parts) -> Counted<Self::Key> {
         self.key(request).map_or(Counted::Not, Counted::For)
     }
 }
 
-/// Whom a request is counted for.
+/// The result of [`RequestKey::count`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Counted<K> {
-    /// For this one.
+    /// The request counts for this key.
     For(K),
-    /// For nobody: the limit is not for it.
+    /// The limit does not apply to the request.
     Not,
-    /// There is no address to count by. What becomes of it, and what all such requests share if they do.
+    /// The request has no address to count by. The policy for it, and the key that such requests
+    /// share under [`WithoutAddress::Shared`].
     WithoutAddress(WithoutAddress, K),
 }
 
@@ -70,15 +73,16 @@ impl<K> Counted<K> {
     }
 }
 
-/// What becomes of a request that has no address, where a limit is by address.
+/// The policy for requests without an address, under a limit by address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WithoutAddress {
-    /// It is refused, with the status 500. The default.
+    /// The request is refused with the status 500. The default.
     #[default]
     Refuse,
-    /// It goes on, and this limit does not count it.
+    /// The request is allowed, and this limit does not count it.
     Allow,
-    /// It is counted with all others that have none, as if they came from 0.0.0.0: one client can use up what there is for all.
+    /// The request shares one limit with all others without an address, as if all came from
+    /// 0.0.0.0. One client can then use up the limit for all of them.
     Shared,
 }

@@ -1,4 +1,4 @@
-//! Whom a limit is for: what can be written as part of a key, borrowed or owned.
+//! The subject of a limit: the types that can be part of its key, borrowed or owned.
 
 use crate::key::limit_key::LimitKey;
 use std::fmt;
@@ -56,8 +56,8 @@ tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5)
 }
 
-/// The network that an address counts with: of IPv6 the /64, which is what one customer is given at least, and of IPv4 the address
-/// alone. Whoever has a /64 has more addresses than any limit has keys.
+/// The network by which an address is counted: the /64 of an IPv6 address, and an IPv4 address
+/// alone. A customer gets a /64 at least, which has more addresses than any limit has keys.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -75,12 +75,13 @@ pub struct Subnet {
 }
 
 impl Subnet {
-    /// The address itself, or its /64. An IPv4 address that is written as one of IPv6 is taken for what it is.
+    /// The address itself, or its /64. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn of(address: impl Into<IpAddr>) -> Self {
         Self::with_lengths(address, 32, 64)
     }
 
-    /// With prefixes of so many bits, of an address of IPv4 and of IPv6. What is more than an address has is all of it.
+    /// The network of an address, with prefix lengths in bits for IPv4 and for IPv6. A length above
+    /// that of the address counts as its full length.
     pub fn with_lengths(address: impl Into<IpAddr>, v4: u8, v6: u8) -> Self {
         match address.into().to_canonical() {
             IpAddr::V4(address) => {
@@ -100,7 +101,7 @@ impl Subnet {
 }
 
 impl Subnet {
-    /// Whether the address lies there. An IPv4 address that is written as one of IPv6 is taken for what it is.
+    /// Whether the address is in this network. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.network.is_ipv4()
@@ -108,7 +109,7 @@ impl Subnet {
     }
 }
 
-/// An address, or an address and the length of the prefix: `10.0.0.0/8`, `fd00::/8`, `203.0.113.7`.
+/// Parses an address, or an address and a prefix length: `10.0.0.0/8`, `fd00::/8`, `203.0.113.7`.
 impl FromStr for Subnet {
     type Err = Error;
 
@@ -125,7 +126,8 @@ impl FromStr for Subnet {
             Ok(IpAddr::V4(address)) => {
                 within(32).map(|length| Self::with_lengths(address, length, 0))
             }
-            // The length of an IPv4 address in the clothes of IPv6 may be meant as one of either.
+            // The length of an IPv4-mapped address is ambiguous: it could be meant for either
+            // family.
             Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_none() => {
                 within(128).map(|length| Self::with_lengths(address, 0, length))
             }
@@ -149,8 +151,8 @@ impl fmt::Display for Subnet {
     }
 }
 
-/// Text that is not to be read in the server, nor in a log: of a password, a token or an e-mail address a limit needs no more than
-/// that it is the same. Forty hexadecimal digits of SHA-1, whatever its length.
+/// The SHA-1 hash of a text, as forty hexadecimal digits. It keeps passwords, tokens and e-mail
+/// addresses out of the server and the logs: a limit only has to compare them.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -168,7 +170,7 @@ impl fmt::Display for Subnet {
 pub struct Hashed(sha1_smol::Digest);
 
 impl Hashed {
-    /// Of text, or of any bytes.
+    /// The hash of a text, or of any bytes.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Self(sha1_smol::Sha1::from(bytes).digest())
     }

@@ -1,9 +1,10 @@
-//! Rate limiting: how much each client, user or address may take in a time.
+//! Rate limiting: a limit on the requests of each client, user or address in a period.
 //!
-//! [`rule`] has the algorithms, as pure functions; the in-process store runs them, and one script repeats them in the server, by
-//! the server's clock. [`refusals`] answers for the server where the answer is known. The state of a limit for a key is one
-//! string, `[namespace:]::limit:NAME:KEY`, beside the keys of the tags: no type's, so that no scan or purge meets it and nobody's
-//! copies depend on it.
+//! [`rate`](crate::protocol::rate) has the algorithms, as pure functions. The in-process store runs
+//! them, and one script repeats them in the server, by the server's clock. [`refusals`] repeats a
+//! known refusal without a command to the server. The state of a limit for a key is one string,
+//! `[namespace:]::limit:NAME:KEY`, beside the keys of the tags. It belongs to no type: no scan or
+//! purge finds it, and no near cache depends on it.
 
 pub(crate) mod key;
 
@@ -27,7 +28,7 @@ use crate::protocol::rate::Rule;
 use crate::protocol::rate::within;
 use crate::protocol::rate::{Act, Ask, Verdict};
 
-/// A limit on how much each key (a client, a user, an address) may take in a time.
+/// A rate limit: how much each key (a client, a user, an address) may take in a period.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,43 +51,49 @@ use crate::protocol::rate::{Act, Ask, Verdict};
 /// # }
 /// ```
 ///
-/// A check is one script on one key, so one round trip, and exact under any concurrency: of all processes together, no more is
-/// let through than the limit says. Time is the server's. The state of a key vanishes once it would say nothing any more.
+/// A check is one script on one key, and so one round trip. It is exact under any concurrency: all
+/// processes together never get more than it allows. The server's clock is used. The state of a key
+/// expires when the key has its full limit again.
 ///
-/// | algorithm | lets through | a state is |
+/// | algorithm | allows | state |
 /// |---|---|---|
-/// | GCRA (the default) | the burst at once, then one each period ÷ quota | a level, and when it was |
+/// | GCRA (the default) | the burst at once, then one each period ÷ quota | a level, and its time |
 /// | [`sliding_window`](RateLimiterBuilder::sliding_window) | about the quota in any period | two counts |
-/// | [`fixed_window`](RateLimiterBuilder::fixed_window) | the quota in each period of the clock, so up to twice that around its end | a count |
+/// | [`fixed_window`](RateLimiterBuilder::fixed_window) | the quota in each period of the clock, so up to twice the quota around a boundary | a count |
 ///
-/// GCRA is the generic cell rate algorithm of ITU-T I.371, in its form as a continuous-state leaky bucket: what is taken fills a
-/// bucket as large as the burst, which drains at the rate of the quota; what would make it run over is refused, and fills
-/// nothing. The sliding window is an estimate from two fixed ones: the count of the one before is weighted by the part of it
-/// that a period from now backwards still covers.
+/// GCRA is the generic cell rate algorithm of ITU-T I.371, in its form as a continuous-state leaky
+/// bucket. The bucket is as large as the burst and drains at the rate of the quota. A request fills
+/// it by its cost; a request that would overflow it is refused and fills nothing. The sliding
+/// window is an estimate from two fixed windows. The count of the previous one is weighted by the
+/// part of it that the last period still covers.
 ///
 /// # A server that does not answer
 ///
-/// By default a request is then let through, and [`fail_closed`](RateLimiterBuilder::fail_closed) refuses it; both are logged and
-/// [counted](crate::observe::stats::Stats::rate_limit_failures), and the decision [says so](Decision::failure). That goes for whatever hinders
-/// the answer: an open [breaker](Store::breaker), which costs microseconds; a store that was closed; and a server at its memory
-/// limit, which goes on counting keys that it has, and takes no new ones. A store that is [switched off](Store::set_enabled)
-/// caches nothing, and limits all the same.
+/// By default a request is then allowed, and [`fail_closed`](RateLimiterBuilder::fail_closed)
+/// refuses it. Both are logged and [counted](crate::observe::stats::Stats::rate_limit_failures),
+/// and the decision [has the error](Decision::failure). This holds for every cause: an open
+/// [breaker](Store::breaker), which costs microseconds; a closed store; and a server at its memory
+/// limit. The latter still counts existing keys and accepts no new ones. A store that is [switched
+/// off](Store::set_enabled) caches nothing, but still limits.
 ///
 /// # A key that is refused again and again
 ///
-/// A key that was refused is refused without asking the server until the time to retry, but for no longer than a second. A
-/// [`reset`](Self::reset) by this store is seen at once, but for checks that are under way; one by another process within that
-/// second.
+/// After a refusal, this store refuses requests for the key of at least that cost without a command
+/// to the server. It does so until the time to retry, for at most a second. A
+/// [`reset`](Self::reset) by this store takes effect at once, except for checks in progress. A
+/// reset by another process takes effect within that second.
 ///
 /// # What is not exact
 ///
-/// A request that got no answer may have been counted, and one that the client sends again (a cluster's does, after a lost
-/// connection) is counted twice: more is refused then, never more let through. More is let through where the server loses what
-/// it had: evicted states, a failover to a replica that lags behind, a flush. A state of more than ten seconds ahead of the server's
-/// time is damaged, and is as none; so where that time is set back further, a burst more is let through.
+/// A request without an answer may have been counted. A request that the client sends again, as a
+/// cluster client does after a lost connection, is counted twice. Both refuse more and never allow
+/// more. More is allowed if the server loses state: by eviction, a flush, or a failover to a
+/// replica that lags. A state more than ten seconds ahead of the server's time counts as damaged
+/// and is ignored. If the server's time is set back further, one more burst is allowed.
 ///
-/// A name has one rule: two limiters of the same name, algorithm and namespace count together, in this process and in others. Where
-/// a release changes a rule, what was taken before is taken over as if it were under the new one, at most a whole burst of it.
+/// A name has one rule: two limiters of the same name, algorithm and namespace count together, in
+/// this process and in others. If a release changes a rule, the counts so far are kept under the
+/// new rule, up to a whole burst of it.
 #[derive(Clone, Debug)]
 pub struct RateLimiter {
     name: Arc<str>,
@@ -114,7 +121,7 @@ enum Algorithm {
     Sliding,
 }
 
-/// What is asked of one limit for one key: an item of [`RateLimiter::check_all`].
+/// A request to one limit for one key: an item of [`RateLimiter::check_all`].
 #[derive(Clone, Debug)]
 #[must_use = "it is asked by `RateLimiter::check_all`"]
 pub struct LimitRequest<'l> {
@@ -124,7 +131,7 @@ pub struct LimitRequest<'l> {
     cost: u32,
 }
 
-/// What a limit says of a request.
+/// The decision of a limit on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it says whether the request is allowed"]
 pub struct Decision {
@@ -135,7 +142,7 @@ pub struct Decision {
 }
 
 impl RateLimiter {
-    /// A limiter of that name. GCRA, unless another algorithm is asked for.
+    /// Builds a limiter of that name. The default algorithm is GCRA.
     pub fn builder(name: impl Into<String>) -> RateLimiterBuilder {
         RateLimiterBuilder {
             name: name.into(),
@@ -146,21 +153,21 @@ impl RateLimiter {
         }
     }
 
-    /// The name, which is part of its keys in the server.
+    /// The name, which is part of the limiter's keys in the server.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// So much in a period, as it was built.
+    /// The quota and its period, as given to the builder.
     pub fn quota(&self) -> (u32, Duration) {
         (self.quota, self.period)
     }
 
-    /// Asks for one, which is counted if it is allowed.
+    /// Requests one unit, which is counted if it is allowed.
     ///
     /// # Errors
-    /// As [`check_n`](Self::check_n), which for a cost of 1 has none: that the store does not answer is
-    /// [said in the decision](Decision::failure).
+    /// As [`check_n`](Self::check_n), which has none for a cost of 1. If the store does not answer,
+    /// [the decision has the error](Decision::failure).
     pub fn check(
         &self,
         store: &Store,
@@ -169,7 +176,8 @@ impl RateLimiter {
         self.check_n(store, key, 1)
     }
 
-    /// As [`check`](Self::check), for a request that costs so much. All of it is counted, or nothing.
+    /// As [`check`](Self::check), for a request of that cost. Either the whole cost is counted, or
+    /// nothing.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -189,7 +197,8 @@ impl RateLimiter {
     /// ```
     ///
     /// # Errors
-    /// Of kind [`Config`](ErrorKind::Config) for a cost of 0, or above the [limit](Decision::limit): it could never be allowed.
+    /// [`Config`](ErrorKind::Config) for a cost of 0, or above the [limit](Decision::limit), which
+    /// could never be allowed.
     pub fn check_n(
         &self,
         store: &Store,
@@ -204,7 +213,8 @@ impl RateLimiter {
         }
     }
 
-    /// What [`check`](Self::check) would say, without counting anything. It is always asked of the server.
+    /// The decision that [`check`](Self::check) would give, without counting anything. It always
+    /// queries the server.
     ///
     /// # Errors
     /// As [`check`](Self::check).
@@ -221,10 +231,10 @@ impl RateLimiter {
         }
     }
 
-    /// Has the key begin anew, as if it had taken nothing.
+    /// Resets the key, as if it had taken nothing.
     ///
     /// # Errors
-    /// When the store did not answer.
+    /// Any error of the store, if it does not answer.
     pub fn reset(
         &self,
         store: &Store,
@@ -242,7 +252,7 @@ impl RateLimiter {
         }
     }
 
-    /// What takes nothing.
+    /// Sends a request that counts nothing.
     async fn ask_for(
         &self,
         inner: &Inner,
@@ -255,7 +265,7 @@ impl RateLimiter {
         traced!(span, inner.gateway.limit(key, &ask), Ending::of)
     }
 
-    /// What one is asked for by [`check_all`](Self::check_all), at a cost of 1.
+    /// A request for [`check_all`](Self::check_all), at a cost of 1.
     pub fn request(&self, key: impl LimitKey) -> LimitRequest<'_> {
         LimitRequest {
             limiter: self,
@@ -308,14 +318,15 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// The decision where it is known to be a refusal.
+    /// The decision, if the request is known to be refused.
     fn refused_before(&self, inner: &Inner, key: &[u8], cost: u32, now: u64) -> Option<Decision> {
         let verdict = inner.refusals.of(key, cost.into(), now)?;
         inner.counters.rate_limited_locally();
         Some(self.decision(verdict))
     }
 
-    /// The decision of a server that was asked at that time. A refusal is remembered.
+    /// The decision from the server's answer to a request sent at that time. A refusal is
+    /// remembered.
     fn answered(
         &self,
         inner: &Inner,
@@ -346,14 +357,15 @@ impl RateLimiter {
         }
     }
 
-    /// Says in which operation and at which key it happened. The name of the limit stands for a type.
+    /// Adds the operation and the key to an error. The name of the limit stands for a type.
     fn at(&self, inner: &Inner, operation: &'static str, key: &[u8], error: Error) -> Error {
         let keys = inner.types.keys().of_type(&self.name, false, false);
         error.at(operation, keys.told(key))
     }
 
-    /// Asks several limits at once, in one round trip. The request is allowed if all of them allow it; the decision is that of
-    /// the limit with the longest time to retry, or else of that with the least remaining.
+    /// Checks several limits at once, in one round trip. The request is allowed if all of them
+    /// allow it. The decision is that of the limit with the longest time to retry, or else of the
+    /// one with the least remaining.
     ///
     /// ```
     /// # use std::{net::Ipv4Addr, time::Duration};
@@ -375,11 +387,12 @@ impl RateLimiter {
     /// # }
     /// ```
     ///
-    /// Each limit decides by itself, as their keys may be on different nodes: a request that one refuses may have been counted by
-    /// the others. Where one is known to refuse, none is asked.
+    /// Each limit decides by itself, as their keys may be on different nodes. A request that one
+    /// limit refuses may have been counted by the others. If one limit is known to refuse, no
+    /// command is sent.
     ///
     /// # Errors
-    /// Of kind [`Config`](ErrorKind::Config) for a cost of 0, or above its limit, and where nothing is asked.
+    /// [`Config`](ErrorKind::Config) for a cost of 0, or above its limit, and if `asked` is empty.
     pub async fn check_all(store: &Store, asked: &[LimitRequest<'_>]) -> Result<Decision> {
         for LimitRequest { limiter, cost, .. } in asked {
             limiter.checked(*cost)?;
@@ -427,7 +440,8 @@ impl RateLimiter {
     }
 }
 
-/// The decisions of the server, in order; or that of the one limit that is known to refuse. The costs are in their bounds.
+/// The decisions of the server, in order, or the decision of one limit that is known to refuse. The
+/// costs are within their bounds.
 pub(crate) async fn decisions(inner: &Inner, asked: &[LimitRequest<'_>]) -> Vec<Decision> {
     let keys: Vec<_> = asked.iter().map(|request| request.key(inner)).collect();
     let ending = |all: &Vec<Decision>| Ending::of(&Ok(all.iter().all(Decision::is_allowed)));
@@ -467,7 +481,7 @@ async fn decided(inner: &Inner, asked: &[LimitRequest<'_>], keys: &[Vec<u8>]) ->
 
 #[cfg(feature = "tower")]
 impl<'l> LimitRequest<'l> {
-    /// One that was written before: what [`into_key`](Self::into_key) gave of this limiter.
+    /// A request with a key that [`into_key`](Self::into_key) of the same limiter returned.
     pub(crate) fn written(limiter: &'l RateLimiter, key: Vec<u8>) -> Self {
         let cost = 1;
         Self { limiter, key, cost }
@@ -479,7 +493,7 @@ impl<'l> LimitRequest<'l> {
 }
 
 impl LimitRequest<'_> {
-    /// What it costs.
+    /// Sets the cost.
     pub fn cost(mut self, cost: u32) -> Self {
         self.cost = cost;
         self
@@ -491,41 +505,43 @@ impl LimitRequest<'_> {
 }
 
 impl RateLimiterBuilder {
-    /// So much in a period. The quota is from 1 to 1 000 000, the period from 1 ms to 366 days.
+    /// Allows that many units in a period. The quota is from 1 to 1 000 000, the period from 1 ms
+    /// to 366 days.
     pub fn quota(mut self, quota: u32, period: Duration) -> Self {
         self.quota = Some((quota, period));
         self
     }
 
-    /// How much may be taken at once, from 1 to 1 000 000; the quota by default. For GCRA alone: a window's is its quota.
+    /// The units that may be taken at once, from 1 to 1 000 000; the quota by default. For GCRA
+    /// only: a window has no burst but its quota.
     pub fn burst(mut self, burst: u32) -> Self {
         self.burst = Some(burst);
         self
     }
 
-    /// Counts in a window that slides, as an estimate from two that do not.
+    /// Uses a sliding window, estimated from two fixed windows.
     pub fn sliding_window(mut self) -> Self {
         self.algorithm = Algorithm::Sliding;
         self
     }
 
-    /// Counts in periods of the server's clock: a period of a minute begins with each minute.
+    /// Uses fixed windows of the server's clock: a period of a minute begins with each minute.
     pub fn fixed_window(mut self) -> Self {
         self.algorithm = Algorithm::Fixed;
         self
     }
 
-    /// Refuses what a store that does not answer says nothing of, in place of letting it through.
+    /// Refuses requests while the store does not answer, instead of allowing them.
     pub fn fail_closed(mut self) -> Self {
         self.closed = true;
         self
     }
 
-    /// The limiter.
+    /// Builds the limiter.
     ///
     /// # Errors
-    /// Of kind [`Config`](ErrorKind::Config) where a number is out of its bounds, there is no name or no quota, or a window has a
-    /// burst.
+    /// [`Config`](ErrorKind::Config) if a number is out of bounds, if there is no name or no quota,
+    /// or if a window has a burst.
     pub fn build(self) -> Result<RateLimiter> {
         let wrong =
             |message: &str| Err(Error::config(format!("limiter {:?}: {message}", self.name)));
@@ -559,7 +575,7 @@ impl Tells for Decision {
 }
 
 impl Decision {
-    /// Whether the request may go on.
+    /// Whether the request is allowed.
     pub fn is_allowed(&self) -> bool {
         self.verdict.allowed
     }
@@ -574,34 +590,36 @@ impl Decision {
         self.limit
     }
 
-    /// What may still be taken at once, after this request.
+    /// The units that may still be taken at once, after this request.
     pub fn remaining(&self) -> u64 {
         self.verdict.remaining
     }
 
-    /// Until all of the limit is there again, if nothing is taken meanwhile.
+    /// The time until the whole limit is available again, if nothing else is taken.
     pub fn reset(&self) -> Duration {
         Duration::from_micros(self.verdict.reset)
     }
 
-    /// Until the same request may be allowed, if nothing is taken meanwhile. Zero if it is.
+    /// The time until the same request may be allowed, if nothing else is taken. Zero if it is
+    /// allowed.
     pub fn retry_after(&self) -> Duration {
         Duration::from_micros(self.verdict.retry_after)
     }
 
-    /// Until more than [`remaining`](Self::remaining) may be taken at once, if nothing is taken meanwhile. Zero if that is all
-    /// there is.
+    /// The time until more than [`remaining`](Self::remaining) may be taken at once, if nothing
+    /// else is taken. Zero if the whole limit remains.
     pub fn more_after(&self) -> Duration {
         Duration::from_micros(self.verdict.more_after)
     }
 
-    /// Whether the limit itself refuses.
+    /// Whether the limit itself refuses, and not [`fail_closed`](RateLimiterBuilder::fail_closed).
     pub(crate) fn is_refusal(&self) -> bool {
         !self.verdict.allowed && self.failure.is_none()
     }
 
-    /// Why the limit is not known, where the store gave no answer: the limiter then let the request through, or refused it, as it
-    /// was told to. (An HTTP service answers 503 to such a refusal, where it answers 429 to others.)
+    /// The kind of the error that left the state of the limit unknown, if the store did not answer.
+    /// The limiter then allowed or refused the request, as it was built to. (An HTTP service
+    /// answers such a refusal with 503, and others with 429.)
     pub fn failure(&self) -> Option<ErrorKind> {
         self.failure
     }

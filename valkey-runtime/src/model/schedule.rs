@@ -25,7 +25,6 @@ use shuttle::{Config, MaxSteps, Runner, future};
 
 use crate::base::clock::{ManualClock, Random};
 use crate::base::ttl::Ttl;
-use crate::core::options::UpdateOptions;
 use crate::core::store::Store;
 use crate::key::tag::TagWriter;
 use crate::protocol::transition::Verb;

@@ -1,12 +1,13 @@
-//! Whether a cached type can be cloned.
+//! Detects whether a cached type can be cloned.
 //!
-//! [`Cached`](crate::Cached) does not ask for `Clone`, and the derive can't see whether a type has it. So it calls `try_clone`
-//! through a reference, and the compiler takes the implementation that needs fewer of them, if that applies.
+//! [`Cached`](crate::Cached) does not require `Clone`, and the derive can't see whether a type has
+//! it. So it calls `try_clone` through a reference. The compiler chooses the implementation that
+//! needs fewer references, if it applies.
 
-/// What is to be cloned.
+/// The value to clone.
 pub struct Cloning<'v, T>(pub &'v T);
 
-/// The ways, of which the first that applies is taken.
+/// The implementations, of which the compiler chooses the first that applies.
 pub mod clones {
     use super::Cloning;
 
@@ -22,9 +23,9 @@ pub mod clones {
         }
     }
 
-    /// For all others.
+    /// For all other types.
     pub trait ByNothing<T> {
-        /// None.
+        /// Returns `None`.
         fn try_clone(&self) -> Option<T>;
     }
 

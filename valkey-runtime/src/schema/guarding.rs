@@ -1,30 +1,31 @@
-//! Whether a write goes on whose guard can not be placed.
+//! Whether a write proceeds if its guard can't be placed.
 
 use crate::base::error::Error;
 use crate::base::error::Result;
 use std::fmt;
 
-/// What becomes of a write whose guard can't be placed; an attribute of the type.
+/// The policy for a write whose guard can't be placed; an attribute of the type.
 ///
-/// [`BestEffort`], the default, writes all the same. [`Strict`] refuses.
+/// [`BestEffort`], the default, writes without a guard. [`Strict`] refuses the write.
 pub trait Guarding: 'static {
     /// Whether the write is refused.
     const STRICT: bool;
 
-    /// What an update fails with, where its write fails with `E`.
+    /// The error of an update whose write fails with `E`.
     type Error<E>;
 
-    /// The guard could not be placed, and nothing was written.
+    /// The result if the guard can't be placed; nothing was written.
     #[doc(hidden)]
     fn refused<E>(error: Error) -> Result<(), Self::Error<E>>;
 
-    /// The write failed.
+    /// The error if the write failed.
     #[doc(hidden)]
     fn failed<E>(error: E) -> Self::Error<E>;
 }
 
-/// The write goes on without its guard: the database goes first. The invalidation is kept and delivered when the server
-/// is back; until then others may be given the old row. The only error is the write's own.
+/// The write runs without its guard: the database takes precedence. The invalidation is kept and
+/// delivered when the server is back; until then other processes may read the old row. The only
+/// error is that of the write.
 #[derive(Debug)]
 pub enum BestEffort {}
 
@@ -58,13 +59,13 @@ impl Guarding for Strict {
     }
 }
 
-/// Why an update failed that may be refused.
+/// The error of an update that may be refused.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum UpdateError<E> {
     /// The guard could not be placed. Nothing was written.
     Refused(Error),
-    /// The write failed with this.
+    /// The write failed with this error.
     Write(E),
 }
 

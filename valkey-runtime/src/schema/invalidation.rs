@@ -1,4 +1,4 @@
-//! What a key that was changed says: whose copies are out of date.
+//! The meaning of a changed key: the copies that are out of date.
 
 use std::fmt;
 
@@ -12,25 +12,26 @@ use crate::key::writer::KeyWriter;
 use crate::schema::cached_type::CachedType;
 use crate::schema::keys::ReadKeyOf;
 
-/// Something of which copies may be out of date: an item of [`Invalidations`](crate::backend::invalidations::Invalidations).
+/// A change that makes copies outdated: an item of
+/// [`Invalidations`](crate::backend::invalidations::Invalidations).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Invalidation {
-    /// What lies under a key was changed: stored, deleted, or prepared to be loaded or written.
+    /// An entry changed: it was stored or deleted, or got a placeholder.
     Key(InvalidatedKey),
     /// A tag was invalidated.
     Tag(InvalidatedTag),
     /// A type was cleared.
     Type(InvalidatedType),
-    /// Anything may have been changed. Whoever keeps copies drops all of them.
+    /// Anything may have changed. Drop all copies.
     Gap,
 }
 
-/// A key under which something was changed.
+/// A key whose entry changed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct InvalidatedKey {
     whole: Bytes,
-    /// Where the prefix begins, and where the colon after it is.
+    /// The positions of the prefix and of the colon after it.
     prefix: (usize, usize),
 }
 
@@ -38,13 +39,13 @@ pub struct InvalidatedKey {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct InvalidatedTag(Bytes);
 
-/// A type of which all entries were invalidated at once.
+/// A type that was cleared.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct InvalidatedType(Bytes);
 
 impl Invalidation {
-    /// What a key of the server's says. `None` where that concerns nobody's copies: the clock of the tags, an alias, a key
-    /// that no type of the namespace has.
+    /// The change that a key of the server stands for. `None` if it concerns no copies: the tag
+    /// clock, an alias, or a key of no type of the namespace.
     pub(crate) fn of(key: Bytes, namespace: &str) -> Option<Self> {
         let rest = key.strip_prefix(namespace.as_bytes())?;
         match rest {
@@ -84,7 +85,7 @@ fn as_text(name: &[u8]) -> &str {
 }
 
 impl InvalidatedKey {
-    /// The prefix of the type whose key it is, as [`CachedType::PREFIX`].
+    /// The prefix of the key's type, as [`CachedType::PREFIX`].
     pub fn prefix(&self) -> &str {
         as_text(&self.whole[self.prefix.0..self.prefix.1])
     }
@@ -94,7 +95,8 @@ impl InvalidatedKey {
         self.prefix() == T::PREFIX
     }
 
-    /// The key, if it is one of this type: `u64`, `String`, `(u64, String)`, as a [scan](crate::Handle::scan) gives it.
+    /// The key, if it is one of this type: `u64`, `String`, `(u64, String)`, as a
+    /// [scan](crate::Handle::scan) returns it.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -121,7 +123,7 @@ impl InvalidatedKey {
             .then(|| key::read::read::<T::OwnedKey>(parts))?
     }
 
-    /// Whether it is this very key of the type.
+    /// Whether it is exactly this key of the type.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -149,14 +151,15 @@ impl InvalidatedKey {
         out.into_bytes() == self.as_bytes()
     }
 
-    /// The key as it lies in the server, without the namespace.
+    /// The key as stored in the server, without the namespace.
     pub fn as_bytes(&self) -> &[u8] {
         &self.whole[self.prefix.0..]
     }
 }
 
 impl InvalidatedTag {
-    /// The tag itself, as [`Tag::as_str`](crate::key::tag::Tag::as_str): to compare it with `User::cache_tags().org(42).as_str()`.
+    /// The text of the tag, as [`Tag::as_str`](crate::key::tag::Tag::as_str). Compare it with
+    /// `User::cache_tags().org(42).as_str()`.
     pub fn as_str(&self) -> &str {
         as_text(&self.0)
     }

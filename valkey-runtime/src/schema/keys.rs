@@ -7,10 +7,11 @@ use crate::key::read::ReadKey;
 use crate::key::writer::KeyWriter;
 use crate::schema::cached_type::CachedType;
 
-/// The key of a cached type as the loader of a bulk verb is given it: `u64`, `String`, `(u64, String)`.
+/// The key of a cached type as the loader of a bulk verb gets it: `u64`, `String`, `(u64, String)`.
 pub type KeyOf<T> = <<T as CachedType>::OwnedKey as OwnKey>::Owned;
 
-/// The key of a type whose annotation is refused because of its key: look-ups with it are no errors besides.
+/// The key of a type whose annotation is rejected because of its key. It prevents further errors at
+/// look-ups.
 #[doc(hidden)]
 pub struct ImpossibleKey<T>(PhantomData<T>);
 
@@ -31,5 +32,5 @@ impl<T: CachedType, X> KeyFrom<X> for ImpossibleKey<T> {
     }
 }
 
-/// The key of a cached type as a scan gives it: `u64`, `String`, `(u64, String)`.
+/// The key of a cached type as a scan returns it: `u64`, `String`, `(u64, String)`.
 pub type ReadKeyOf<T> = <<T as CachedType>::OwnedKey as ReadKey>::Read;

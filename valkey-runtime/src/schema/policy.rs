@@ -1,18 +1,19 @@
-//! What a type's annotation decides besides prefix, TTL and version.
+//! The choices of a type's annotation besides prefix, TTL and version.
 
-/// What a read makes of an entry that is not this type's: bytes that are no envelope, trailing or missing bytes, a value
-/// that its type refuses, or that breaks the type's rules.
+/// The result of reading a corrupt or invalid entry. It may have no envelope, trailing or missing
+/// bytes, or a value that its type or the type's rules reject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnCorrupt {
-    /// A miss; it is counted and logged. The default.
+    /// A miss, which is counted and logged. The default.
     #[default]
     Miss,
-    /// An error of kind [`Corrupt`](crate::base::error::ErrorKind::Corrupt), or [`Invalid`](crate::base::error::ErrorKind::Invalid).
+    /// An error of kind [`Corrupt`](crate::base::error::ErrorKind::Corrupt), or
+    /// [`Invalid`](crate::base::error::ErrorKind::Invalid).
     Error,
 }
 
-/// The choices of a type that are seldom made; `#[derive(Cached)]` fills it from the annotation.
+/// The less common choices of a type. `#[derive(Cached)]` fills it from the annotation.
 ///
 /// ```
 /// use valkey_runtime::{OnCorrupt, Policy};
@@ -29,21 +30,21 @@ pub struct Policy {
     pub(crate) max_loads: u16,
     pub(crate) hold_millis: u32,
     pub(crate) jitter_percent: u8,
-    /// Zero where absences are not kept.
+    /// Zero if absences are not cached.
     pub(crate) ttl_absent_millis: u64,
-    /// Zero where no stale value is kept.
+    /// Zero if no stale values are kept.
     pub(crate) stale_if_error_millis: u64,
     pub(crate) retry_after_millis: u64,
-    /// Zero where nothing is refreshed ahead of its expiry.
+    /// Zero if nothing is refreshed before its expiry.
     pub(crate) refresh_ahead_percent: u8,
-    /// Zero where callers wait until the load is over.
+    /// Zero if callers wait until the end of the load.
     pub(crate) load_timeout_millis: u64,
     pub(crate) load_deadline_millis: u64,
-    /// Zero where a hit does not extend an entry's life.
+    /// Zero if a hit does not extend an entry's life.
     pub(crate) max_age_millis: u64,
 }
 
-/// Longer than a hundred years is a mistake, as it is of a TTL.
+/// A time of more than a hundred years is a mistake, as for a TTL.
 const LONGEST_MILLIS: u64 = 100 * 365 * 86_400_000;
 
 impl Policy {
@@ -67,36 +68,38 @@ impl Policy {
         }
     }
 
-    /// What a read makes of a corrupt entry.
+    /// Sets the result of reading a corrupt entry.
     pub const fn on_corrupt(mut self, on_corrupt: OnCorrupt) -> Self {
         self.on_corrupt = on_corrupt;
         self
     }
 
-    /// Leaves corrupt entries in place. By default they are removed, if they are still the same bytes.
+    /// Leaves corrupt entries in place. By default they are removed, if their bytes are still the
+    /// same.
     pub const fn keep_corrupt(mut self) -> Self {
         self.keep_corrupt = true;
         self
     }
 
-    /// Shows the type's keys in log lines and the text of errors, where the store leaves that to its types
-    /// ([`KeyTracing::Hidden`](crate::base::shown_keys::KeyTracing::Hidden)). By default a hash is shown, since a key may be a secret.
+    /// Shows the type's keys in log lines and error texts, if the store leaves that to its types
+    /// ([`KeyTracing::Hidden`](crate::base::shown_keys::KeyTracing::Hidden)). By default a hash is
+    /// shown, since a key may be a secret.
     pub const fn show_keys(mut self) -> Self {
         self.show_keys = true;
         self
     }
 
-    /// An environment variable that overrides the TTL at run time: seconds, or `10m`.
+    /// Names an environment variable that overrides the TTL at run time: seconds, or `10m`.
     pub const fn ttl_env(mut self, variable: &'static str) -> Self {
         self.ttl_env = Some(variable);
         self
     }
 
-    /// How many milliseconds a guard stays after its write, and after a deletion: for loaders that read from a replica that
-    /// lags. Default none.
+    /// Sets the milliseconds for which a guard stays after a write or a deletion, for loaders that
+    /// read from a lagging replica. Default 0.
     ///
     /// # Panics
-    /// If it is over a day: nothing would be cached for so long after each write.
+    /// If it is over a day: after each write nothing would be cached for that time.
     pub const fn hold_millis(mut self, hold: u32) -> Self {
         assert!(
             hold <= 86_400_000,
@@ -106,8 +109,8 @@ impl Policy {
         self
     }
 
-    /// By how many percent at most the type's TTL is shortened, at random for each entry, so that what was stored at once does
-    /// not expire at once; default 5. A TTL of a call is taken as it is.
+    /// Sets the maximal reduction of the type's TTL in percent, random for each entry, so that
+    /// entries stored together do not expire together. Default 5. The TTL of a call is not reduced.
     ///
     /// # Panics
     /// If it is over 50.
@@ -117,13 +120,15 @@ impl Policy {
         self
     }
 
-    /// How many milliseconds it is remembered that a load found nothing. Default not at all.
+    /// Sets the milliseconds for which a "not found" result is cached (negative caching). Default
+    /// 0: never.
     pub const fn ttl_absent_millis(mut self, ttl: u64) -> Self {
         self.ttl_absent_millis = ttl;
         self
     }
 
-    /// How many milliseconds after its TTL a value is kept, and served where the loader fails. Default not at all.
+    /// Sets the milliseconds after its TTL for which a value is kept, to be served if the loader
+    /// fails (stale-if-error). Default 0: never.
     ///
     /// # Panics
     /// If it is over a hundred years.
@@ -136,7 +141,8 @@ impl Policy {
         self
     }
 
-    /// How many milliseconds after a failed load a stale value is served without another try; default 5000.
+    /// Sets the milliseconds after a failed load in which a stale value is served without another
+    /// load. Default 5000.
     ///
     /// # Panics
     /// If it is zero, or over a day.
@@ -153,8 +159,8 @@ impl Policy {
         self
     }
 
-    /// After how many percent of its life a value that is read is loaded anew in the background. Default never: it is loaded
-    /// when it has expired.
+    /// Sets the percentage of its life after which a read loads a value in the background
+    /// (refresh-ahead). Default 0: never before its expiry.
     ///
     /// # Panics
     /// If it is over 99: the life is over then.
@@ -167,17 +173,21 @@ impl Policy {
         self
     }
 
-    /// How many milliseconds a caller waits for a load that another runs, or with [`in_background`](crate::load::Load::in_background)
-    /// its own, before it is given the stale value, where there is one. Default until the load is over.
+    /// Sets the soft timeout, in milliseconds: after it a caller that waits for another caller's
+    /// load gets the stale value, if one exists. In
+    /// [`in_background`](crate::load::Load::in_background) it also applies to the caller's own load.
+    /// Default 0: wait until the end of the load.
     pub const fn load_timeout_millis(mut self, timeout: u64) -> Self {
         self.load_timeout_millis = timeout;
         self
     }
 
-    /// A hit extends the life of an entry by its TTL, but to no more than these milliseconds in all. Default not at all.
+    /// Extends the life of an entry by its TTL on each hit, up to this maximum in milliseconds
+    /// (sliding expiration). Default: not extended.
     ///
     /// # Panics
-    /// If it is zero or over a hundred years: an entry whose invalidation was lost could live for ever.
+    /// If it is zero or over a hundred years: an entry whose invalidation was lost could be served
+    /// without end.
     pub const fn sliding(mut self, max_age_millis: u64) -> Self {
         assert!(
             max_age_millis > 0 && max_age_millis <= LONGEST_MILLIS,
@@ -187,12 +197,12 @@ impl Policy {
         self
     }
 
-    /// Whether entries say until when they are fresh.
+    /// Whether entries have a freshness time in their header.
     pub(crate) const fn is_timed(&self) -> bool {
         self.stale_if_error_millis > 0 || self.refresh_ahead_percent > 0 || self.max_age_millis > 0
     }
 
-    /// The most loads of the type that run at a time in this process; default 64.
+    /// Sets the maximal number of concurrent loads of the type in this process. Default 64.
     ///
     /// # Panics
     /// If it is zero: nothing would ever be loaded.
@@ -207,8 +217,9 @@ impl Policy {
 }
 
 impl Policy {
-    /// How many milliseconds a loader may run; default 30 s. What takes longer is a failed load: its turn, its lease and those who
-    /// wait for it are free. A caller that can be given no error of ours goes on waiting for its own loader.
+    /// Sets the hard timeout of a load, in milliseconds. Default 30 000. After it the load counts
+    /// as failed and frees its turn, its lease and its waiters. A caller of a verb that can't
+    /// return the timeout as an error still waits for its own loader.
     ///
     /// # Panics
     /// If it is zero, or over a hundred years.

@@ -1,12 +1,14 @@
 //! Prefixes of generic types, joined at compile time: `Page<User>` has the prefix `page<user>`.
 //!
-//! The name of each type parameter is part of the prefix, so that two instantiations of one generic struct never share
-//! keys. The angle brackets and the comma can't occur in a prefix that is written by hand, so joining is injective.
+//! The name of each type parameter is part of the prefix, so that two instantiations of a generic
+//! struct never share keys. A prefix written by hand can't contain angle brackets or commas, so
+//! joining is injective.
 
-/// A type that can be a type parameter of a generic cached type: it gives its name to the prefix.
+/// A type that can be a type parameter of a generic cached type: it contributes its name to the
+/// prefix.
 ///
-/// Every cached type is one (by its prefix), and so are integers, `bool`, `char`, `String`, `Option` and `Vec` of such.
-/// For another type of your own, name it:
+/// Every cached type is one (by its prefix). So are integers, floats, `bool`, `char`, `String`,
+/// `()`, and `Option` and `Vec` of such types. For another type of your own, name it:
 ///
 /// ```
 /// struct Celsius(i32);
@@ -21,7 +23,8 @@
     note = "implement it: `impl PrefixPart for {Self} {{ const NAME: &'static str = \"…\"; }}`"
 )]
 pub trait PrefixPart {
-    /// The name, under the same rules as a prefix. It must not change while entries are stored under it.
+    /// The name, under the same rules as a prefix. It must not change while entries with it are
+    /// stored.
     const NAME: &'static str;
 }
 
@@ -56,7 +59,8 @@ impl<T: PrefixPart> PrefixPart for Vec<T> {
 /// The longest prefix that can be joined, in bytes.
 const LONGEST: usize = 255;
 
-/// Why a prefix or a namespace is not one: nothing of it may separate, group or match keys.
+/// The reason why a prefix or namespace is invalid. None of its characters may separate, group or
+/// match keys.
 pub(crate) const fn wrong(name: &str) -> Option<&'static str> {
     let bytes = name.as_bytes();
     if bytes.is_empty() {
@@ -75,7 +79,7 @@ pub(crate) const fn wrong(name: &str) -> Option<&'static str> {
     None
 }
 
-/// A prefix in the making, in constants. What the derive emits for a generic type.
+/// A prefix under construction, in constants. The derive uses it for generic types.
 #[doc(hidden)]
 pub struct Prefix {
     bytes: [u8; LONGEST],
@@ -103,8 +107,8 @@ impl Prefix {
         self.text(b",")
     }
 
-    /// The name of a type parameter. Checked here, since it may be written by hand: also that a comma in it belongs to
-    /// parameters of its own.
+    /// Appends the name of a type parameter. It is checked here, since it may be written by hand: a
+    /// comma in it must be inside its own angle brackets.
     pub const fn name(self, name: &str) -> Self {
         if let Some(why) = wrong(name) {
             panic!("{}", why);
@@ -129,7 +133,7 @@ impl Prefix {
         self.text(bytes)
     }
 
-    /// The value of a const parameter that is an integer, a `bool` or a `char` (by its number).
+    /// Appends the value of a const parameter: an integer, a `bool` or a `char` (by its number).
     pub const fn number(self, number: i128) -> Self {
         let mut digits = [0; 40];
         let (mut at, mut rest) = (digits.len(), number.unsigned_abs());

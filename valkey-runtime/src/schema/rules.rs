@@ -1,12 +1,12 @@
-//! What rules say of a value.
+//! The results of validation rules.
 
 use crate::base::invalid::Invalid;
 
-/// A rule that has no name, or one that may quote the value.
+/// The name of a rule that has none, or whose name might quote the value.
 #[cfg(any(feature = "garde", feature = "validator"))]
 pub(crate) const CUSTOM: &str = "custom";
 
-/// What a function that validates may give, of a value of type `T`.
+/// A result that a validating function of `T` may return.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a function that validates a `{T}` gives `Result<(), Invalid>`, not `{Self}`",
@@ -22,11 +22,12 @@ pub trait Verdict<T> {
         check()
     }
 
-    /// `fields` are the names of the type's own.
+    /// Converts the result. `fields` are the names of the type's own fields.
     fn judge(self, value: &T, fields: &[&'static str]) -> Result<(), Invalid>;
 }
 
-/// What the check comes to. Whatever rules of garde's it applies say their names, and not what they say to people.
+/// Runs the check and converts its result. While it runs, garde's messages are the names of the
+/// rules.
 pub fn validated<T, V: Verdict<T>>(
     value: &T,
     fields: &[&'static str],
@@ -35,7 +36,7 @@ pub fn validated<T, V: Verdict<T>>(
     V::of(check).judge(value, fields)
 }
 
-/// A value of which `#[cached(validate)]` does not say what it is validated by. That is found by what its type implements: the
-/// macro writes `(&&&Rules(self)).check(…)`, and the compiler takes the first of the traits in `validators` that has an
-/// implementation for as many references.
+/// A value whose `#[cached(validate)]` names no function. The traits of its type decide: the macro
+/// writes `(&&&Rules(self)).check(…)`, and the compiler chooses the first trait in `validators`
+/// with an implementation for that many references.
 pub struct Rules<'v, T>(pub &'v T);

@@ -1,9 +1,9 @@
-//! Whether a value keeps the rules of its type, and what is said of one that does not: fields and rules, and nothing of the
-//! value itself.
+//! Checks the rules of a type, and reports broken ones by field and rule, without any part of the
+//! value.
 //!
-//! The rules are garde's, validator's, or a function of the application's. What they say of a value becomes an [`Invalid`].
-//! Their messages are not passed on, since they may quote the value, and neither are keys of maps in it: a rule is a `'static`
-//! text, and a field is named by what the type says.
+//! The rules are those of garde or validator, or a function of the application. Their results
+//! become an [`Invalid`]. Messages and map keys are dropped, since they may quote the value. A rule
+//! is a `'static` text, and a field is named as in the type.
 
 use crate::base::invalid::Invalid;
 use crate::schema::rules::{Rules, Verdict};
@@ -15,7 +15,7 @@ pub(crate) mod by_validator;
 pub(crate) mod path;
 
 impl<T> Verdict<T> for Result<(), Invalid> {
-    /// A function of the application's may ask garde.
+    /// A function of the application may call garde.
     #[cfg(feature = "garde")]
     fn of(check: impl FnOnce() -> Self) -> Self {
         by_garde::naming_rules(check)
@@ -26,7 +26,7 @@ impl<T> Verdict<T> for Result<(), Invalid> {
     }
 }
 
-/// The traits of which one is taken.
+/// The traits among which the compiler chooses.
 pub mod validators {
     use super::{Invalid, Rules};
 
@@ -37,7 +37,7 @@ pub mod validators {
     #[cfg(feature = "validator")]
     pub use crate::schema::validation::by_validator::ByValidator;
 
-    /// The last resort, which says what is missing.
+    /// The fallback, whose error says that a validator is missing.
     #[doc(hidden)]
     pub trait ByNothing<T> {
         fn check(&self, fields: &[&'static str]) -> Result<(), Invalid>
@@ -55,7 +55,7 @@ pub mod validators {
     }
 }
 
-/// No type implements it.
+/// No type implements it. It carries the compiler's message.
 #[cfg_attr(
     not(any(feature = "garde", feature = "validator")),
     diagnostic::on_unimplemented(
@@ -82,7 +82,7 @@ pub trait HasRules {
 mod both {
     use super::{Invalid, Rules};
 
-    /// A type with rules of both kinds has to say which.
+    /// Rejects a type with rules of both crates, which must name one of them.
     #[doc(hidden)]
     pub trait ByBoth<T> {
         fn check(&self, fields: &[&'static str]) -> Result<(), Invalid>
@@ -99,7 +99,7 @@ mod both {
         }
     }
 
-    /// No type implements it.
+    /// No type implements it. It carries the compiler's message.
     #[diagnostic::on_unimplemented(
         message = "`{Self}` can be validated by garde and by validator",
         label = "which of the two?",

@@ -1,4 +1,4 @@
-//! A Valkey Cluster of three masters, and as many replicas where they are wanted.
+//! A Valkey cluster of three masters, with a replica of each if wanted.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +12,26 @@ use crate::testing::wait::eventually;
 /// The slots of a cluster, in three parts.
 const SLOTS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
 
-/// Three [`TestServer`]s that form a cluster: without replicas by
-/// [`TestServer::cluster`], with one each by
-/// [`TestServer::cluster_with_replicas`].
+/// Three [`TestServer`]s that form a cluster: without replicas by [`TestServer::cluster`], with one
+/// each by [`TestServer::cluster_with_replicas`].
 ///
-/// Ready about two seconds after its start: so long does a master wait before
-/// it takes writes, in case the cluster has something to tell it. Tests do
-/// well to share one.
+/// Its start takes about two seconds: a master waits that long before it accepts writes, to learn
+/// the state of the cluster. Tests should share one cluster.
 #[derive(Debug)]
 pub struct TestCluster {
     nodes: [TestServer; 3],
-    /// One of each, or none.
+    /// One of each master, or none at all.
     replicas: Vec<TestServer>,
 }
 
 impl TestServer {
-    /// Three masters that share the slots.
+    /// Starts three masters that share the slots.
     pub fn cluster() -> TestCluster {
         TestCluster::start()
     }
 
-    /// Three masters that share the slots, and a replica of each, which takes
-    /// its place when it fails.
+    /// Starts three masters that share the slots, and a replica of each, which replaces it when it
+    /// fails.
     pub fn cluster_with_replicas() -> TestCluster {
         TestCluster::start_with_replicas()
     }
@@ -41,8 +39,8 @@ impl TestServer {
 
 impl TestCluster {
     pub(crate) fn start() -> Self {
-        // Nobody could take the place of one that is lost. So long is one not taken for it
-        // that a machine has to be busy beyond measure.
+        // No replica could replace a lost master. The timeout is so long that a busy machine does
+        // not look like a lost node.
         Self::of_masters("30000")
     }
 
@@ -53,14 +51,13 @@ impl TestCluster {
         };
         for (epoch, (node, (first, last))) in cluster.nodes.iter().zip(SLOTS).enumerate() {
             expect_ok(node, &["CLUSTER", "ADDSLOTSRANGE", first, last]);
-            // Distinct from the beginning, or the nodes would first have to
-            // settle whose is which.
+            // Distinct from the beginning, or the nodes would first have to resolve the conflict.
             expect_ok(
                 node,
                 &["CLUSTER", "SET-CONFIG-EPOCH", &(epoch + 1).to_string()],
             );
         }
-        // Each pair is introduced: to wait for gossip takes a second longer.
+        // Each pair is introduced, as waiting for gossip takes a second longer.
         for (index, node) in cluster.nodes.iter().enumerate() {
             for other in &cluster.nodes[index + 1..] {
                 let port = other.port().to_string();
@@ -73,8 +70,8 @@ impl TestCluster {
     }
 
     pub(crate) fn start_with_replicas() -> Self {
-        // Low, so that a test sees a replica take over; not so low that a machine that is a
-        // little busy looks like a lost node.
+        // Low enough that a test sees a failover, and high enough that a slightly busy machine does
+        // not look like a lost node.
         const TIMEOUT: &str = "2000";
         let mut cluster = Self::of_masters(TIMEOUT);
         cluster.replicas = SLOTS.map(|_| node(TIMEOUT)).into();
@@ -105,15 +102,15 @@ impl TestCluster {
         &self.nodes
     }
 
-    /// The replica of each master, in the same order; none of a cluster without.
+    /// The replica of each master, in the same order; empty for a cluster without replicas.
     ///
-    /// While a master is [paused](TestServer::pause) or [killed](TestServer::kill),
-    /// its replica takes its place: after about three seconds.
+    /// About three seconds after a master is [paused](TestServer::pause) or
+    /// [killed](TestServer::kill), its replica replaces it.
     pub fn replicas(&self) -> &[TestServer] {
         &self.replicas
     }
 
-    /// Where a store finds the cluster: `valkey+cluster://`, all nodes named.
+    /// The URL of the cluster for a store: `valkey+cluster://` with all nodes.
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self
             .all()
@@ -122,35 +119,35 @@ impl TestCluster {
         format!("valkey+cluster://{}/", hosts.join(","))
     }
 
-    /// A store on the cluster.
+    /// Opens a store on the cluster.
     ///
     /// # Panics
     ///
-    /// When it can't be opened.
+    /// If the store can't be opened.
     pub async fn store(&self) -> Store {
         connected(self.store_builder()).await
     }
 
-    /// A store with a namespace, so that tests may share a cluster and no keys.
+    /// Opens a store with a namespace, so that tests share a cluster but no keys.
     ///
     /// # Panics
     ///
-    /// When it can't be opened, or the namespace is none.
+    /// If the store can't be opened, or the namespace is invalid.
     pub async fn store_in(&self, namespace: &str) -> Store {
         connected(self.store_builder().namespace(namespace)).await
     }
 
-    /// What [`TestCluster::store`] is opened by, for other settings beside.
+    /// The builder of [`TestCluster::store`], for further settings.
     pub fn store_builder(&self) -> Builder {
         Store::builder().url(&self.url())
     }
 
-    /// Waits until every node sees all slots served, as after a
-    /// [`TestServer::restart`] of one.
+    /// Waits until every node sees all slots served, for example after [`TestServer::restart`] of a
+    /// node.
     ///
     /// # Panics
     ///
-    /// When that does not happen within a minute.
+    /// If that does not happen within a minute.
     pub fn wait_until_ok(&self) {
         let known = format!("cluster_known_nodes:{}", self.all().count());
         eventually("every node of the cluster sees it whole", || {
@@ -180,7 +177,8 @@ impl TestCluster {
 fn node(timeout: &str) -> TestServer {
     let builder = TestServer::builder().cluster_node();
     let builder = builder.setting("cluster-node-timeout", timeout);
-    // A replica waits for others that may want the same, five seconds where it is not said otherwise.
+    // A master delays a replica's first synchronization to wait for other replicas, by five seconds
+    // by default.
     builder.setting("repl-diskless-sync-delay", "0").start()
 }
 

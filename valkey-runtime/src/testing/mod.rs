@@ -1,14 +1,17 @@
-//! The test kit, for applications as for the runtime's own tests. The page `docs/guides/testing.md` shows the tests of a service.
+//! The test kit, for applications and for the runtime's own tests. See `docs/guides/testing.md` for
+//! the tests of a service.
 //!
-//! [`Store::memory`] is a store in the process, and [`memory`] one with the clock that it goes by. [`Store::faults`] has requests of
-//! any store fail, or wait until the test lets them go on, and [`Store::record`] has what was called.
+//! [`Store::memory`] is a store in the process, and [`memory`] returns one with its clock.
+//! [`Store::faults`] makes requests of any store fail, or wait until the test releases them.
+//! [`Store::record`] records the calls.
 //!
-//! [`TestServer`] is a private `valkey-server` on a free port of this machine: plain, with TLS, or on a Unix socket;
-//! [`TestCluster`] is three of them, or six with replicas. [`ClosedPort`] is where no server is. All of it runs on threads and
-//! blocking sockets, so that a test is free in its choice of
-//! async runtime and a stuck runtime can't stall what it is tested with.
+//! [`TestServer`] is a private `valkey-server` on a free port of this machine: plain, with TLS, or
+//! on a Unix socket. [`TestCluster`] is three of them, or six with replicas. [`ClosedPort`] is a
+//! port that refuses connections. They use threads and blocking sockets: a test may use any async
+//! runtime, and a stuck runtime can't stall the kit.
 //!
-//! Servers may live in a `static`: they end with the process of the test, however that ends (see [`TestServer`]).
+//! Servers may be in a `static`: they end with the test process, however that ends (see
+//! [`TestServer`]).
 
 #[cfg(unix)]
 pub(crate) mod cluster;
@@ -46,7 +49,7 @@ pub use crate::testing::server::{TestServer, TestServerBuilder};
 #[cfg(unix)]
 pub use crate::testing::tls::Tls;
 
-/// An in-process store, and the clock that it goes by: nothing in it expires but by [`ManualClock::advance`].
+/// An in-process store and its clock: entries expire only by [`ManualClock::advance`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,9 +76,9 @@ pub use crate::testing::tls::Tls;
 /// # }
 /// ```
 ///
-/// A TTL is shortened by the jitter of its type, by up to 5 % unless that says otherwise: so a test looks well before the TTL is
-/// over, and after all of it. What waits in a task, as a caller for another's load does, goes by tokio's time
-/// (`#[tokio::test(start_paused = true)]`).
+/// The jitter of a type reduces its TTL, by up to 5 % by default. So check well before the end of
+/// the TTL, or after the whole TTL. Waits in a task, such as that for another caller's load, use
+/// tokio's time (`#[tokio::test(start_paused = true)]`).
 pub fn memory() -> (Store, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let store = Store::builder()
@@ -89,7 +92,7 @@ pub fn memory() -> (Store, Arc<ManualClock>) {
 }
 
 impl Store {
-    /// What goes wrong with this store, where a test wants something to.
+    /// The faults of this store, which a test injects.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -112,9 +115,10 @@ impl Store {
 }
 
 impl Store {
-    /// Returns once nothing runs in the background any more: no load beside its caller, no life that a hit extends, no deletion on
-    /// its way, no lease that is given back. With a server that is down that is once it is back. What lasts as long as somebody
-    /// holds it, the renewal of a guard and the connections of a stream, is not waited for.
+    /// Waits until all background work of this store has ended: detached loads, extensions of
+    /// sliding entries, deliveries of deletions, and releases of leases. If the server is down,
+    /// that is after its return. It does not wait for the renewal of a guard or the connections of
+    /// a stream, which last as long as their owner.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -144,7 +148,8 @@ impl Store {
     }
 }
 
-/// What the project's own harness is built of. Not part of the public interface: it may change in any release.
+/// The building blocks of the project's own test harness. Not part of the public API: they may
+/// change in any release.
 #[cfg(unix)]
 #[doc(hidden)]
 pub mod harness {
@@ -186,7 +191,7 @@ mod tests {
         TestServer::plain().store().await;
     }
 
-    /// The clock may be paused later.
+    /// The clock may also be paused after the store was opened.
     #[cfg(unix)]
     #[tokio::test]
     async fn a_deadline_that_passed_in_no_time_says_why() {
@@ -200,7 +205,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(error.to_string().contains(PAUSED), "{error}");
         tokio::time::resume();
-        // The deadline is that of the machine again.
+        // The deadline follows the machine's clock again.
         let store = builder.command_timeout(Duration::from_millis(10));
         let error = store.connect_lazy().unwrap().ping().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);

@@ -1,10 +1,8 @@
-//! Ports of this machine, held for as long as a test needs them.
+//! Ports of this machine, reserved for as long as a test needs them.
 //!
-//! They are taken from below the range that the system gives to outgoing
-//! connections. A port of that range may be in use as the near end of any
-//! connection when a server comes back to it; and a client that keeps trying a
-//! port of it while nothing listens there can, by TCP's simultaneous open,
-//! end up connected to itself.
+//! They are below the range that the system uses for outgoing connections. A port in that range may
+//! be the local end of a connection when a server returns to it. A client that keeps trying such a
+//! port while nothing listens can even connect to itself, by TCP's simultaneous open.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -13,13 +11,14 @@ use std::ops::Range;
 
 use tokio::net::TcpSocket;
 
-/// Linux gives 32768 and up to outgoing connections, other systems 49152.
+/// Outgoing connections use ports from 32768 on Linux, and from 49152 on other systems.
 const PORTS: Range<u16> = 10_000..32_000;
 
-/// A port of 127.0.0.1 that refuses connections for as long as this lives, for tests of a server that is not there.
+/// A port of 127.0.0.1 that refuses connections while this value exists, for tests without a
+/// server.
 ///
-/// It is held by a socket that does not listen, so no other program is given it meanwhile. A port that was free a moment ago
-/// may be taken by the time the test connects.
+/// A bound socket that does not listen reserves it, so no other program gets it. A port that is
+/// merely free may be taken before the test connects.
 ///
 /// ```
 /// use valkey_runtime::testing::ClosedPort;
@@ -43,7 +42,7 @@ impl ClosedPort {
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// If there is no free port.
     pub fn new() -> Self {
         let (held, number) = hold();
         Self {
@@ -52,7 +51,7 @@ impl ClosedPort {
         }
     }
 
-    /// Its number.
+    /// The port number.
     pub fn port(&self) -> u16 {
         self.number
     }
@@ -62,7 +61,7 @@ impl ClosedPort {
         (Ipv4Addr::LOCALHOST, self.number).into()
     }
 
-    /// Where a store finds nobody.
+    /// The URL of the port for a store.
     pub fn url(&self) -> String {
         format!("valkey://127.0.0.1:{}/", self.number)
     }
@@ -74,11 +73,13 @@ impl Default for ClosedPort {
     }
 }
 
-/// A port on which somebody of ours listens, now and then: a server that is killed and comes back, a proxy that refuses.
+/// A port on which the kit listens now and then, for a server that is killed and restarted, or a
+/// proxy that refuses.
 ///
-/// On Linux it is held in between as well: there a socket may listen beside one that is bound and does not listen, if both
-/// have `SO_REUSEADDR`. Our own socket gets that option after it was bound, so it is never bound beside another's. Elsewhere
-/// the port may be lost while nobody listens.
+/// On Linux it is also reserved in between. There a socket may listen beside one that is bound and
+/// does not listen, if both have `SO_REUSEADDR`. The reserving socket gets that option after
+/// binding, so it never shares a port with another program. On other systems the port may be lost
+/// while nothing listens.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -86,7 +87,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// A free port.
+    /// Reserves a free port.
     pub fn free() -> Self {
         let (held, number) = hold();
         Self {
@@ -95,21 +96,21 @@ impl Port {
         }
     }
 
-    /// Its number.
+    /// The port number.
     pub fn number(&self) -> u16 {
         self.number
     }
 
-    /// Listens on it, until the listener is dropped.
+    /// Listens on the port until the listener is dropped.
     pub fn listen(&self) -> io::Result<TcpListener> {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.number))
     }
 }
 
-/// A port that nobody else is bound to, and the socket that keeps it so.
+/// A port to which no other socket is bound, and the socket that reserves it.
 fn hold() -> (TcpSocket, u16) {
     for attempt in 0..1_000 {
-        // A hasher of the standard library is randomly keyed.
+        // Each hasher of the standard library has a random key.
         let random = RandomState::new().hash_one(attempt) % PORTS.len() as u64;
         let number = PORTS.start + random as u16;
         if let Ok(socket) = bind(number) {
@@ -154,7 +155,7 @@ mod tests {
             assert!(bind(port.number()).is_err());
             let listener = port.listen().unwrap();
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).unwrap();
-            // Its end of the connection stays, as that of a server that is killed does.
+            // This end of the connection remains in the system, as after the kill of a server.
             drop((listener.accept().unwrap(), stream, listener));
         }
     }

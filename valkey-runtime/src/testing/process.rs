@@ -1,10 +1,9 @@
-//! Processes and folders that end with the process of the test.
+//! Processes and folders that end with the test process.
 //!
-//! A test process may be killed, and its statics are never dropped, so no
-//! destructor can be relied on. Each process and folder is therefore watched
-//! by a shell which holds the reading end of a pipe. The writing end is held
-//! here; whatever happens to us, the system closes it, and the shell tidies
-//! up. The standard library opens pipes so that no other child inherits them.
+//! A test process may be killed, and its statics are never dropped, so destructors are not enough.
+//! A shell watches each process and folder. It holds the reading end of a pipe, and this process
+//! holds the writing end. However this process ends, the system closes that end, and the shell
+//! cleans up. The standard library opens pipes so that no other child inherits them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-/// Prints the folder's path, waits for the end of its input, removes it.
+/// Prints the folder's path, waits for the end of its input, and removes the folder.
 const KEEP_FOLDER: &str = r#"
 folder=$(mktemp -d "$1/valkey-runtime-test.XXXXXX") || exit
 echo "$folder"
@@ -21,12 +20,11 @@ cat >/dev/null
 rm -rf "$folder"
 "#;
 
-/// Runs `$1 $2` with output to `$3`, sends it each signal that is named on the
-/// input, kills it at the end of that, and exits when it has ended.
+/// Runs `$1 $2` with output to `$3`, sends it each signal named on the input, kills it at the end
+/// of the input, and exits when it has ended.
 ///
-/// The shell that waits for the process is its parent, so the process's id
-/// stays its own until that shell is done. A background job has no input;
-/// hence the detour by descriptor 3.
+/// The waiting shell is the parent of the process, so the process id is not reused before the shell
+/// ends. A background job has no input, hence the detour by descriptor 3.
 const WATCH_PROCESS: &str = r#"
 exec 3<&0
 "$1" "$2" </dev/null 3<&- >>"$3" 2>&1 &
@@ -45,13 +43,13 @@ kill "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// A temporary folder. It is removed when this is dropped or this process has
-/// ended, after the end of all processes started for it.
+/// A temporary folder. It is removed when this value is dropped or this process has ended, after
+/// the end of all processes started for it.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     keeper: Child,
-    /// `None` once the folder is given up.
+    /// `None` once the folder is released.
     held: Option<OwnedFd>,
 }
 
@@ -85,7 +83,7 @@ impl Folder {
         &self.path
     }
 
-    /// The pipe that keeps the folder, for a process that works in it.
+    /// Duplicates the pipe that keeps the folder, for a process that works in it.
     fn hold(&self) -> OwnedFd {
         self.held
             .as_ref()
@@ -97,14 +95,12 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         self.held = None;
-        // The folder is gone when this returns; if its keeper was killed,
-        // there is nobody to remove it.
+        // The folder is removed when this returns, unless its keeper was killed.
         let _ = self.keeper.wait();
     }
 }
 
-/// A running process. It is killed when this is dropped or this process has
-/// ended.
+/// A running process. It is killed when this value is dropped or this process has ended.
 #[derive(Debug)]
 pub(crate) struct Process {
     watcher: Child,
@@ -113,16 +109,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Runs `program argument`, its output going to `log` and its files to
-    /// `folder`.
+    /// Runs `program argument`, with its output in `log` and its files in `folder`.
     pub(crate) fn start(program: &Path, argument: &Path, log: &Path, folder: &Folder) -> Self {
         File::create(log).expect("a file can be made in the folder");
         let mut watcher = shell(WATCH_PROCESS)
             .args([program, argument, log])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Nothing is written there: a hold on the folder, until the
-            // process has ended.
+            // Carries no output: it keeps the folder until the process has ended.
             .stderr(folder.hold())
             .spawn()
             .expect("`sh` can be run");
@@ -133,7 +127,7 @@ impl Process {
         }
     }
 
-    /// Sends a signal (`STOP`, `CONT`); `false` if the process has ended.
+    /// Sends a signal (`STOP`, `CONT`). Returns `false` if the process has ended.
     pub(crate) fn signal(&mut self, name: &str) -> bool {
         let Some(signals) = &mut self.signals else {
             return false;
@@ -147,11 +141,11 @@ impl Process {
     /// Kills the process and waits for its end.
     pub(crate) fn kill(&mut self) {
         self.signals = None;
-        // An error would mean that it was waited for already.
+        // An error would mean that the shell was already waited for.
         let _ = self.watcher.wait();
     }
 
-    /// How the process ended, if it did.
+    /// The exit status, if the process has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.watcher
             .try_wait()
@@ -165,8 +159,8 @@ impl Drop for Process {
     }
 }
 
-/// A shell in a process group of its own, so that neither Ctrl-C nor a kill of
-/// our whole group keeps it from tidying up.
+/// A shell in its own process group, so that neither Ctrl-C nor a kill of this process group
+/// prevents its cleanup.
 fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
     command

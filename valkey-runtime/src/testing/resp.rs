@@ -1,8 +1,7 @@
-//! RESP, as much as the harness needs of it: requests as arrays of bulk
-//! strings, and the replies of protocol version 2.
+//! The part of RESP that the harness needs: requests as arrays of bulk strings, and replies of
+//! protocol version 2.
 //!
-//! A client of its own keeps what checks a server independent of what is
-//! checked.
+//! The harness has its own client, so that it does not depend on the code under test.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -21,15 +20,14 @@ pub enum Value {
     Integer(i64),
     /// A string of bytes.
     Bulk(Vec<u8>),
-    /// The absence of a value.
+    /// A missing value.
     Null,
-    /// Several replies in one.
+    /// An array of replies.
     Array(Vec<Value>),
 }
 
 impl Value {
-    /// The text of a status, an error or a string; lossy where it is not
-    /// UTF-8.
+    /// The text of a status, an error or a string. Bytes that are not UTF-8 are replaced.
     pub fn text(&self) -> Option<String> {
         match self {
             Value::Simple(text) | Value::Error(text) => Some(text.clone()),
@@ -39,7 +37,7 @@ impl Value {
     }
 }
 
-/// A command as it goes over the wire.
+/// Encodes a command for the wire.
 pub fn encode<A: AsRef<[u8]>>(command: &[A]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", command.len()).into_bytes();
     for argument in command {

@@ -22,11 +22,11 @@ const MISSING: &str = "\
 is not there: install Valkey (the packages `valkey-server` and `valkey-tools` of \
 Debian and Ubuntu, `valkey` elsewhere), or let VALKEY_SERVER name the server's binary";
 
-/// How often a start may lose the race for a free port.
+/// How many times a start may lose the race for a free port.
 const ATTEMPTS: u32 = 10;
 
-/// A `valkey-server` of this test process: on 127.0.0.1 and a free port,
-/// without persistence, its files in a temporary folder.
+/// A private `valkey-server` of this test process: on 127.0.0.1 and a free port, without
+/// persistence, with its files in a temporary folder.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -52,11 +52,12 @@ const ATTEMPTS: u32 = 10;
 /// # }
 /// ```
 ///
-/// It has `maxmemory-clients 256mb`, as a server of one's own should: see `docs/guides/invalidations.md`.
+/// It has the setting `maxmemory-clients 256mb`, which a production server should have too: see
+/// `docs/guides/invalidations.md`.
 ///
-/// The server is killed and its folder removed when this is dropped, and also
-/// when the process ends in any other way, a `SIGKILL` included: a shell
-/// watches over it. So a server may be shared by the tests of a binary:
+/// The server is killed and its folder removed when this value is dropped. A shell does the same if
+/// the process ends in any other way, even by `SIGKILL`. So the tests of a binary may share a
+/// server:
 ///
 /// ```no_run
 /// use std::sync::LazyLock;
@@ -65,25 +66,25 @@ const ATTEMPTS: u32 = 10;
 /// static SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::plain);
 /// ```
 ///
-/// The binary is the one that the environment variable `VALKEY_SERVER` names,
-/// or `valkey-server` on the path; `valkey-cli` is looked for beside the
-/// former, then on the path.
+/// The environment variable `VALKEY_SERVER` names the binary; the default is `valkey-server` on the
+/// path. `valkey-cli` is looked for beside the former, then on the path.
 ///
-/// Beside its port each server has a Unix socket, over which the harness
-/// speaks to it; that way it knows that the server is its own.
+/// Each server also has a Unix socket, which the harness uses. So it can't reach another program's
+/// server by mistake.
 #[derive(Debug)]
 pub struct TestServer {
-    // Declared before the folder: the process ends before its folder does.
+    // Declared before the folder, so that the process ends first.
     process: Mutex<Option<Process>>,
     transport: Transport,
     settings: Vec<(String, String)>,
-    /// Whether it bounds what it keeps for clients that do not read: servers of before Redis 7 have no setting for that.
+    /// Whether the server bounds its buffers for clients that do not read. Servers before Redis 7
+    /// have no setting for this.
     bounds_clients: bool,
     port: Port,
     folder: Folder,
 }
 
-/// A server to be started, by [`TestServer::builder`].
+/// Builds a [`TestServer`]. See [`TestServer::builder`].
 #[derive(Debug, Clone, Default)]
 pub struct TestServerBuilder {
     kind: Kind,
@@ -110,41 +111,40 @@ enum Transport {
 }
 
 impl TestServer {
-    /// A server that speaks plain TCP.
+    /// Starts a server with plain TCP.
     ///
     /// # Panics
     ///
-    /// When it does not start, with its log or with what to install; so do all
-    /// functions that start one.
+    /// If the server does not start, with its log or with the package to install. This applies to
+    /// all functions that start a server.
     pub fn plain() -> Self {
         Self::builder().start()
     }
 
-    /// A server that speaks TLS only, asks clients for a certificate, and has
-    /// one ACL user with a password, the default user being off. Its own
-    /// certificate is valid for `localhost` and 127.0.0.1. A
-    /// [`store`](TestServer::store) knows all that; for other clients see
+    /// Starts a server with TLS only, which requires a client certificate. It has one ACL user with
+    /// a password; the default user is off. Its certificate is valid for `localhost` and 127.0.0.1.
+    /// [`store`](TestServer::store) uses all of this; for other clients see
     /// [`TestServer::credentials`].
     pub fn tls() -> Self {
         Self::builder().tls().start()
     }
 
-    /// Like [`TestServer::tls`], but its certificate is valid for another host.
+    /// As [`TestServer::tls`], but with a certificate that is valid for another host.
     pub fn tls_of_another_host() -> Self {
         Self::builder().tls_of_another_host().start()
     }
 
-    /// A server on a Unix socket, without a port.
+    /// Starts a server on a Unix socket, without a port.
     pub fn unix() -> Self {
         Self::builder().unix().start()
     }
 
-    /// A server with settings of its own.
+    /// Builds a server with further settings.
     pub fn builder() -> TestServerBuilder {
         TestServerBuilder::default()
     }
 
-    /// The port of 127.0.0.1 on which it serves its clients.
+    /// The server's port on 127.0.0.1.
     ///
     /// # Panics
     ///
@@ -162,13 +162,13 @@ impl TestServer {
         (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
-    /// The Unix socket that every server has.
+    /// The path of the Unix socket that every server has.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("valkey.sock")
     }
 
-    /// Where a store finds the server, user and password included. The files
-    /// of TLS are no part of it: see [`TestServer::credentials`].
+    /// The URL of the server for a store, with user and password. TLS files are not part of it: see
+    /// [`TestServer::credentials`].
     pub fn url(&self) -> String {
         match &self.transport {
             Transport::Unix => format!("unix:{}", self.socket().display()),
@@ -176,8 +176,7 @@ impl TestServer {
         }
     }
 
-    /// [`TestServer::url`] with another port of 127.0.0.1: that of a proxy to
-    /// this server.
+    /// [`TestServer::url`] with another port of 127.0.0.1, such as that of a proxy to this server.
     pub fn url_at(&self, port: u16) -> String {
         match &self.transport {
             Transport::Tls(tls) => {
@@ -187,7 +186,7 @@ impl TestServer {
         }
     }
 
-    /// Certificates, user and password of a TLS server.
+    /// The certificates, user and password of a TLS server.
     ///
     /// # Panics
     ///
@@ -199,26 +198,25 @@ impl TestServer {
         }
     }
 
-    /// A store on the server: as its ACL user and with its client's certificate,
-    /// where it has these.
+    /// Opens a store on the server, with its ACL user and client certificate if it has these.
     ///
     /// # Panics
     ///
-    /// When it does not let the store in.
+    /// If the server refuses the store.
     pub async fn store(&self) -> Store {
         connected(self.store_builder()).await
     }
 
-    /// A store with a namespace, so that tests may share a server and no keys.
+    /// Opens a store with a namespace, so that tests share a server but no keys.
     ///
     /// # Panics
     ///
-    /// When the server does not let the store in, or the namespace is none.
+    /// If the server refuses the store, or the namespace is invalid.
     pub async fn store_in(&self, namespace: &str) -> Store {
         connected(self.store_builder().namespace(namespace)).await
     }
 
-    /// What [`TestServer::store`] is opened by, for other settings beside.
+    /// The builder of [`TestServer::store`], for further settings.
     pub fn store_builder(&self) -> Builder {
         let builder = Store::builder().url(&self.url());
         match &self.transport {
@@ -229,36 +227,35 @@ impl TestServer {
         }
     }
 
-    /// Deletes all keys, those of all databases.
+    /// Deletes all keys of all databases.
     ///
     /// # Panics
     ///
-    /// When the server can't be reached.
+    /// If the server can't be reached.
     pub fn flush(&self) {
         let reply = self.command(&["FLUSHALL", "SYNC"]);
         assert_eq!(reply, Value::Simple("OK".into()));
     }
 
-    /// Kills the server (`SIGKILL`) and waits for its end. Its port then
-    /// refuses connections, and is nobody else's, until [`TestServer::restart`].
+    /// Kills the server (`SIGKILL`) and waits for its end. Its port refuses connections, and stays
+    /// reserved, until [`TestServer::restart`].
     pub fn kill(&self) {
         *self.process() = None;
     }
 
-    /// Stops the server (`SIGSTOP`): connections stay open, and even new ones
-    /// succeed, but nothing is answered until [`TestServer::resume`].
+    /// Stops the server (`SIGSTOP`). Connections stay open, and new ones succeed, but nothing is
+    /// answered until [`TestServer::resume`].
     pub fn pause(&self) {
         self.signal("STOP");
     }
 
-    /// Lets a paused server go on.
+    /// Continues a paused server (`SIGCONT`).
     pub fn resume(&self) {
         self.signal("CONT");
     }
 
-    /// Starts the server again, on the same port and with the same settings,
-    /// killing it before if it still runs. It comes back empty; a node of a
-    /// cluster remembers the cluster.
+    /// Starts the server again, on the same port and with the same settings; kills it first if it
+    /// still runs. It is empty after that, but a cluster node still knows its cluster.
     pub fn restart(&self) {
         let mut process = self.process();
         *process = None;
@@ -269,29 +266,28 @@ impl TestServer {
         *process = Some(new);
     }
 
-    /// Gives the server a command, which may hold any bytes, and returns the
-    /// reply; an error is a value as any other.
+    /// Sends a command, which may contain any bytes, and returns the reply. An error reply is
+    /// returned as a value.
     ///
     /// # Panics
     ///
-    /// When the server can't be reached.
+    /// If the server can't be reached.
     #[track_caller]
     pub fn command<A: AsRef<[u8]>>(&self, command: &[A]) -> Value {
         self.try_command(command)
             .unwrap_or_else(|error| panic!("the server does not answer: {error}"))
     }
 
-    /// Runs `valkey-cli`, connected as a client of this server would be, and
-    /// returns what it prints, without the newline at the end.
+    /// Runs `valkey-cli`, connected as a client of this server, and returns its output without the
+    /// final newline.
     ///
     /// # Panics
     ///
-    /// When the server answers with an error; [`TestServer::command`] is for tests
-    /// that expect one.
+    /// If the server answers with an error. Use [`TestServer::command`] for an expected error.
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> String {
         let mut cli = valkey_cli();
-        // `-e` makes its exit status tell of error replies.
+        // `-e` sets the exit status on an error reply.
         cli.arg("-e");
         match &self.transport {
             Transport::Unix => {
@@ -300,7 +296,7 @@ impl TestServer {
             Transport::Tcp => {
                 cli.arg("-p").arg(self.port.number().to_string());
             }
-            // `-c` follows a key to its node.
+            // `-c` follows redirections to a key's node.
             Transport::ClusterNode { .. } => {
                 cli.args(["-c", "-p"]).arg(self.port.number().to_string());
             }
@@ -327,11 +323,11 @@ impl TestServer {
         text.trim_end_matches('\n').to_owned()
     }
 
-    /// How often each command was called since the start or the last
-    /// [`TestServer::reset_command_counts`], by its lower-case name
-    /// (`client|setinfo` for a subcommand). Commands that a script calls count
-    /// too, and so do those of this harness: `info`, `config|resetstat`,
-    /// `auth` and whatever [`TestServer::command`] and [`TestServer::cli`] were given.
+    /// The number of calls of each command since the start or the last
+    /// [`TestServer::reset_command_counts`], by its lower-case name (`client|setinfo` for a
+    /// subcommand). Commands called by scripts count too, as do those of the harness: `info`,
+    /// `config|resetstat`, `auth`, and those given to [`TestServer::command`] and
+    /// [`TestServer::cli`].
     pub fn command_counts(&self) -> BTreeMap<String, u64> {
         let info = self
             .command(&["INFO", "commandstats"])
@@ -346,17 +342,17 @@ impl TestServer {
             .collect()
     }
 
-    /// How often the command of this lower-case name was called.
+    /// The number of calls of the command with this lower-case name.
     pub fn command_count(&self, name: &str) -> u64 {
         self.command_counts().get(name).copied().unwrap_or(0)
     }
 
-    /// Sets all counts to zero, and all other statistics of the server.
+    /// Resets all counts, and all other statistics of the server, to zero.
     pub fn reset_command_counts(&self) {
         self.command(&["CONFIG", "RESETSTAT"]);
     }
 
-    /// The port of a cluster's node for the other nodes.
+    /// The cluster bus port of a cluster node.
     pub(crate) fn bus_port(&self) -> u16 {
         match &self.transport {
             Transport::ClusterNode { bus } => bus.number(),
@@ -395,7 +391,7 @@ impl TestServer {
         Process::start(&server_binary(), &configuration, &self.log(), &self.folder)
     }
 
-    /// `Err` with the server's log if it ended instead.
+    /// `Err` with the server's log, if the server has ended or does not become ready in time.
     fn wait_until_ready(&self, process: &mut Process) -> Result<(), String> {
         let mut backoff = Backoff::default();
         loop {
@@ -406,7 +402,7 @@ impl TestServer {
             }
             let ended = process.ended();
             if ended.is_some() || !backoff.pause() {
-                // What the shell says of a binary that is not there.
+                // The shell's exit codes for a binary that is missing or can't be run.
                 if ended.is_some_and(|status| matches!(status.code(), Some(126 | 127))) {
                     panic!("`{}` {MISSING}", server_binary().display());
                 }
@@ -416,7 +412,7 @@ impl TestServer {
     }
 
     fn configuration(&self) -> String {
-        // Debug formatting quotes a path much as this file format wants it.
+        // Debug formatting quotes a path nearly as this file format requires.
         let mut lines = vec![
             format!("dir {:?}", self.folder.path()),
             format!("unixsocket {:?}", self.socket()),
@@ -462,7 +458,7 @@ impl TestServer {
 }
 
 impl TestServerBuilder {
-    /// Speaks TLS only, as [`TestServer::tls`].
+    /// Uses TLS only, as [`TestServer::tls`].
     pub fn tls(mut self) -> Self {
         self.kind = Kind::Tls {
             names: &["localhost", "127.0.0.1"],
@@ -470,7 +466,7 @@ impl TestServerBuilder {
         self
     }
 
-    /// Speaks TLS only, as [`TestServer::tls_of_another_host`].
+    /// Uses TLS only, as [`TestServer::tls_of_another_host`].
     pub fn tls_of_another_host(mut self) -> Self {
         self.kind = Kind::Tls {
             names: &["another-host.test"],
@@ -499,7 +495,7 @@ impl TestServerBuilder {
     ///
     /// # Panics
     ///
-    /// When it does not start, with its log or with what to install.
+    /// If the server does not start, with its log or with the package to install.
     pub fn start(self) -> TestServer {
         let folder = Folder::new();
         let transport = match self.kind {
@@ -523,7 +519,7 @@ impl TestServerBuilder {
                     server.process = Mutex::new(Some(process));
                     return server;
                 }
-                // Somebody else's, who does not take free ports.
+                // Another program took the port without reserving it.
                 Err(log) if log.contains("Address already in use") => {
                     server.port = Port::free();
                     if let Transport::ClusterNode { bus } = &mut server.transport {
@@ -540,9 +536,7 @@ impl TestServerBuilder {
     }
 }
 
-/// `valkey-cli`, without arguments so far and without input.
-///
-/// [`TestServer::cli`] is all that most tests need of it.
+/// `valkey-cli` without arguments and without input. Most tests only need [`TestServer::cli`].
 pub fn valkey_cli() -> Command {
     let beside = server_binary().with_file_name("valkey-cli");
     let mut cli = if beside.is_file() {
@@ -554,7 +548,7 @@ pub fn valkey_cli() -> Command {
     cli
 }
 
-/// By the same rules as `xtask/src/valkey.rs`.
+/// Follows the same rules as `xtask/src/valkey.rs`.
 fn server_binary() -> PathBuf {
     std::env::var_os("VALKEY_SERVER")
         .filter(|path| !path.is_empty())

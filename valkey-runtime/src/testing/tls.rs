@@ -1,4 +1,4 @@
-//! Certificates for one TLS server, fresh for each.
+//! Certificates for one TLS server, new for each server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-/// What a client of a TLS server needs, and what it must be refused with. The
-/// paths are those of PEM files; they exist as long as the server.
+/// The credentials for a client of a TLS server, and others that the server must refuse. The paths
+/// are PEM files, which exist as long as the server.
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// The authority that signed the server's certificate and [`cert`](Self::cert).
@@ -18,9 +18,9 @@ pub struct Tls {
     pub cert: PathBuf,
     /// The private key of [`cert`](Self::cert).
     pub key: PathBuf,
-    /// Another authority, which signed nothing that the server knows.
+    /// Another authority, which the server does not trust.
     pub foreign_ca: PathBuf,
-    /// A client's certificate of that other authority.
+    /// A client certificate of that other authority.
     pub foreign_cert: PathBuf,
     /// The private key of [`foreign_cert`](Self::foreign_cert).
     pub foreign_key: PathBuf,

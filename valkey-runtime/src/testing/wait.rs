@@ -1,20 +1,18 @@
-//! Waiting for what can't announce itself.
+//! Waiting for events that send no notification.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything here may take before the test is given up. Generous: it
-/// is reached only when something is broken, and a busy machine is not.
+/// The longest wait of the kit before a test fails. It is long, so that only a defect reaches it,
+/// and not a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` holds, asking it every few milliseconds.
-///
-/// Only for what can't be awaited: the state of another process.
+/// Checks `condition` every few milliseconds until it holds. Use it only for conditions that can't
+/// be awaited, such as the state of another process.
 ///
 /// # Panics
 ///
-/// When it does not hold within a minute; `what` then says what was
-/// waited for.
+/// If the condition does not hold within a minute, with `what` in the message.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let mut backoff = Backoff::default();
@@ -39,7 +37,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Sleeps; `false`, at once, when the deadline has passed.
+    /// Sleeps. Returns `false` at once if the deadline has passed.
     pub fn pause(&mut self) -> bool {
         if self.started.elapsed() >= DEADLINE {
             return false;

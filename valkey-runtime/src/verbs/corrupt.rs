@@ -10,7 +10,8 @@ use crate::schema::policy::OnCorrupt;
 use crate::value::codec::Refusal;
 
 impl Inner {
-    /// Does with a corrupt entry, or one whose value is invalid, what its type wants: a miss or an error, removed or left.
+    /// Treats a corrupt or invalid entry as its type demands: as a miss or an error, removed or
+    /// left.
     pub(crate) async fn corrupt(
         &self,
         operation: &'static str,
@@ -29,7 +30,8 @@ impl Inner {
         }
     }
 
-    /// Counts and logs a corrupt entry, and removes it unless its type keeps such. True if nothing of it is left.
+    /// Counts and logs a corrupt entry, and removes it unless its type keeps such entries. Returns
+    /// whether it was removed.
     pub(crate) async fn note_corrupt(
         &self,
         operation: &'static str,

@@ -1,4 +1,4 @@
-//! Deleting entries, and marking them stale.
+//! Deleting entries, and making them stale.
 
 use crate::base::error::Error;
 use crate::base::error::Result;
@@ -9,19 +9,20 @@ use crate::protocol::transition::{Hold, Verb};
 use crate::verbs::all;
 
 impl Inner {
-    /// A deletion as the type has it: with a guard that stays a while, if its loaders may read what is old.
+    /// The deletion of the type: with a guard that stays for the hold, if the type's loaders may
+    /// read old rows.
     pub(crate) fn deletion(&self, meta: &Meta) -> Verb<'static> {
         self.deletion_with(u64::from(meta.policy.hold_millis))
     }
 
-    /// With a guard that stays for so many milliseconds, if that is any.
+    /// A deletion with a guard that lives for `life` milliseconds; without a guard for 0.
     pub(crate) fn deletion_with(&self, life: u64) -> Verb<'static> {
         let token = if life > 0 { self.random.next_u64() } else { 0 };
         let ours = false;
         Verb::Delete((life > 0).then_some(Hold { token, life, ours }))
     }
 
-    /// A soft one.
+    /// The soft invalidation of the type; a deletion, if the type has a hold.
     pub(crate) fn expiry(&self, meta: &Meta) -> Verb<'static> {
         let keep = meta.policy.stale_if_error_millis;
         match meta.policy.hold_millis {
@@ -34,10 +35,9 @@ impl Inner {
         self.apply("del", key, &self.deletion(of.meta()), of).await
     }
 
-    /// As [`del`](Self::del), but a value is kept that is to be served where its loader fails.
+    /// As [`del`](Self::del), but keeps the value as a fallback for a failing loader.
     pub(crate) async fn mark_stale(&self, key: &[u8], of: &Type) -> Result<bool> {
-        self.apply("mark_stale", key, &self.expiry(of.meta()), of)
-            .await
+        self.apply("mark_stale", key, &self.expiry(of.meta()), of).await
     }
 
     pub(crate) async fn del_many(&self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {

@@ -1,4 +1,4 @@
-//! A value becomes an entry: header, lifetime, bytes.
+//! Encodes a value as an entry: header, TTL, bytes.
 
 use crate::base::error::Error;
 use crate::base::error::Result;
@@ -14,7 +14,7 @@ use crate::value::codec;
 use crate::verbs::Sealed;
 
 impl Inner {
-    /// The entry of a value under a key, which lives as long as the call says, or the type.
+    /// Encodes the entry of a value at a key, with the TTL of the call, or else of the type.
     pub(crate) fn seal<T: CachedType>(
         &self,
         key: &[u8],
@@ -43,7 +43,7 @@ impl Inner {
         })
     }
 
-    /// The header of a value that is stored under a key now, and for how many milliseconds it is.
+    /// The header of a value that is stored at a key now, and its TTL in milliseconds.
     pub(crate) fn header(
         &self,
         key: &[u8],
@@ -68,7 +68,8 @@ impl Inner {
         Ok((Header { timing, ..header }, left))
     }
 
-    /// The TTL of an entry that is stored now, in milliseconds; `None` for never. The type's is jittered, a call's is not.
+    /// The TTL of an entry that is stored now, in milliseconds; `None` for never. Jitter applies to
+    /// the type's TTL, not to that of a call.
     pub(crate) fn ttl_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
         Ok(match self.life_of(meta, call)? {
             Some(millis) if call.is_none() => Some(self.jittered(millis, meta)),
@@ -76,7 +77,7 @@ impl Inner {
         })
     }
 
-    /// The same without jitter.
+    /// As [`ttl_of`](Self::ttl_of), without jitter.
     pub(crate) fn life_of(&self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
         let overridden = self.ttl_override(meta)?;
         let ttl = call.or(overridden).unwrap_or(meta.ttl);
@@ -84,7 +85,8 @@ impl Inner {
             .map_err(|why| Error::config(format!("the TTL {ttl} is {why}")))
     }
 
-    /// Shorter by up to the type's jitter: never longer, so that a TTL is what it says at the most.
+    /// Reduces a TTL by up to the type's jitter. It is never extended, so that the TTL stays the
+    /// maximum.
     pub(crate) fn jittered(&self, millis: u64, meta: &Meta) -> u64 {
         let most = millis / 100 * u64::from(meta.policy.jitter_percent);
         if most == 0 {
@@ -94,8 +96,8 @@ impl Inner {
         }
     }
 
-    /// What the environment says of the type's TTL. Each verb asks, so that a malformed variable shows at the first use;
-    /// but for deletions, which must not fail on account of a TTL.
+    /// The TTL of the type from the environment. Each verb checks it, so that a malformed variable
+    /// shows at the first use. Deletions do not, as they must not fail because of a TTL.
     pub(crate) fn ttl_override(&self, meta: &Meta) -> Result<Option<Ttl>> {
         meta.policy
             .ttl_env

@@ -1,7 +1,7 @@
-//! The verbs on bytes: what a handle's typed methods do once key and value are bytes.
+//! The verbs on bytes: they carry out a handle's typed methods once key and value are encoded.
 //!
-//! Nothing here depends on the type but through [`Meta`], so it is compiled once. Here is also where a failure gets its
-//! operation and key, and is counted.
+//! The code depends on the type only through [`Meta`], so it is compiled once. It also adds the
+//! operation and the key to a failure, and counts it.
 
 use crate::verbs::raw::Raw;
 pub(crate) mod corrupt;
@@ -38,16 +38,16 @@ use crate::protocol::envelope::{Head, Header, Standing};
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Placing, Verb};
 
-/// What a read makes of what it found.
+/// The result of a read.
 pub(crate) enum Seen {
     Value(Raw),
     Nothing,
-    /// Its bytes, where the server gives them, and what is wrong with them.
+    /// The bytes, if the server returns them, and the defect.
     Corrupt(Option<Bytes>, &'static str),
 }
 
-/// An entry that is ready to be stored, and for how many milliseconds; none for never. Of one with tags the clock is still to be
-/// [stamped](envelope::stamp_clock) on it, and its epochs looked at.
+/// An encoded entry, ready to be stored, and its TTL in milliseconds, `None` for never. With tags,
+/// the clock still has to be [stamped](envelope::stamp_clock) on it, and its epochs checked.
 pub(crate) struct Sealed {
     pub(crate) bytes: Vec<u8>,
     pub(crate) ttl: Option<u64>,
@@ -56,13 +56,13 @@ pub(crate) struct Sealed {
 }
 
 impl Inner {
-    /// Counts a failure of what is of no type, on its way to the caller.
+    /// Counts a failure that belongs to no type, and returns it for the caller.
     pub(crate) fn failed(&self, error: Error) -> Error {
         self.counters.error(error.kind());
         error
     }
 
-    /// The same where it may be of a type.
+    /// As [`failed`](Self::failed), for a failure that may belong to a type.
     pub(crate) fn failed_of(&self, of: Option<&Type>, error: Error) -> Error {
         match of {
             Some(of) => of.failed(error),
@@ -74,27 +74,27 @@ impl Inner {
         self.failed(self.at(operation, key, error))
     }
 
-    /// Says in which operation and at which key it happened.
+    /// Adds the operation and the key to an error.
     pub(crate) fn at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
         error.at(operation, self.types.keys().told(key))
     }
 
-    /// The server's time in milliseconds, as far as it is known.
+    /// The server's time in milliseconds, as estimated.
     pub(crate) fn now_millis(&self) -> u64 {
         self.gateway.now_micros() / 1000
     }
 
-    /// The stamp of what is made now.
+    /// The stamp for an entry created now.
     pub(crate) fn stamp(&self) -> u64 {
         self.gateway.now_micros() << 12 | self.random.next_u64() & 0xfff
     }
 
-    /// Counts and logs a failure of what is of no type, and that its caller is not told.
+    /// Counts and logs a failure that belongs to no type and is not returned to the caller.
     pub(crate) fn log_failure(&self, error: Error, what: &'static str) {
         self.failed(error).log(&self.warnings, None, what);
     }
 
-    /// The header of a value that `get` gives.
+    /// The header, if the entry is a value that `get` returns.
     pub(crate) fn own(&self, found: &Found, meta: &Meta) -> Option<Header> {
         let Found::Entry(head) = found else {
             return None;
@@ -135,7 +135,7 @@ pub(crate) fn all<A>(
     error::all(answers.collect())
 }
 
-/// A value that is to be set, of a type with tags.
+/// A `set` of a value of a type with tags.
 pub(crate) struct Setting<'s> {
     pub(crate) place: &'s Place,
     pub(crate) sealed: &'s mut Sealed,
@@ -143,21 +143,21 @@ pub(crate) struct Setting<'s> {
     pub(crate) meta: &'s Meta,
 }
 
-/// What its tags say of a value that is to be set.
+/// Whether the tags of a value allow a `set`.
 #[derive(Clone, Debug)]
 pub(crate) enum Admission {
-    /// It may be stored. If it is on a condition, by this.
+    /// The value may be stored. For a conditional `set`, with the entry that decides.
     Admitted(Option<Found>),
     /// It may be older than an invalidation.
     Overtaken,
 }
 
 impl Admission {
-    /// There are none.
+    /// For a value without tags.
     pub(crate) const UNTAGGED: Self = Admission::Admitted(None);
 }
 
-/// Whether a value is stored, once this is done. What is stored is counted.
+/// Whether a value was stored, given whether the write took effect. Counts its bytes.
 pub(crate) fn has_stored(write: &Write<'_>, done: bool, of: &Type) -> bool {
     let stored = done && !matches!(write, Write::Apply(Verb::Delete(_)));
     if stored {

@@ -1,4 +1,4 @@
-//! An entry as it was read.
+//! An undecoded entry.
 
 use crate::base::ttl::Ttl;
 use crate::core::entry::{Origin, Source};
@@ -10,12 +10,12 @@ use crate::protocol::envelope::{Head, Header};
 use crate::value::codec::{Limits, Payload};
 use bytes::Bytes;
 
-/// An entry that holds a value of the type's version, as far as its header tells.
+/// An entry with a value of the type's version, according to its header.
 #[derive(Clone)]
 pub(crate) struct Raw {
     pub(crate) bytes: Bytes,
     pub(crate) header: Header,
-    /// How many times its size its value may take in memory.
+    /// The memory that its value may take, as a multiple of its size.
     expansion: usize,
 }
 
@@ -28,7 +28,7 @@ impl Raw {
         }
     }
 
-    /// An entry that was written or looked at before.
+    /// An entry that was written or checked before.
     pub(crate) fn new(bytes: Bytes, limits: Limits) -> Self {
         let header = match envelope::head(&bytes) {
             Head::Known(header) => header,
@@ -41,7 +41,7 @@ impl Raw {
         &self.bytes
     }
 
-    /// `left` is how long its key will still live. Of an entry that says itself until when it is fresh, that counts.
+    /// `left` is the remaining life of the key. A freshness time in the header takes precedence.
     pub(crate) fn origin(&self, source: Source, left: Option<Ttl>, inner: &Inner) -> Origin {
         let expires = match self.header.timing {
             Some(timing) => Some(timing.left(inner.now_millis())),
@@ -54,7 +54,8 @@ impl Raw {
         }
     }
 
-    /// The same value with another header of the same key and version, if that and the tags are as long and these the same.
+    /// The same value with another header of the same key and version. `None` if the header's
+    /// length or the tags differ.
     pub(crate) fn with_header(
         &self,
         header: Header,
@@ -76,7 +77,7 @@ impl Raw {
         })
     }
 
-    /// Whether the lease is a claim on this very entry.
+    /// Whether the lease is a claim on exactly this entry.
     pub(crate) fn is_claimed_by(&self, lease: Option<Lease>) -> bool {
         let own = self.header.stamp;
         matches!(lease, Some(Lease::Claim { stamp, .. }) if stamp == own)

@@ -1,4 +1,4 @@
-//! Reading entries, and judging what is found.
+//! Reading entries, and judging them.
 
 use crate::base::counters::Count;
 use crate::base::error::Error;
@@ -30,7 +30,7 @@ impl Inner {
         self.examine("get", key, found, of).await
     }
 
-    /// As [`get`](Self::get), with how long it will still live.
+    /// As [`get`](Self::get), with the remaining life.
     pub(crate) async fn get_with_ttl(
         &self,
         place: &Place,
@@ -68,7 +68,8 @@ impl Inner {
         Ok(entries)
     }
 
-    /// What a read makes of what it found. A hit is counted by [`decoded`](Self::decoded), when it is one.
+    /// Turns the answer of the server into an entry, a miss or an error. [`decoded`](Self::decoded)
+    /// counts the hit, after decoding.
     pub(crate) async fn examine(
         &self,
         operation: &'static str,
@@ -90,7 +91,7 @@ impl Inner {
         }
     }
 
-    /// What there is for a read in what it found.
+    /// Judges the server's answer for a read, without side effects.
     pub(crate) fn seen(&self, found: Found, meta: &Meta) -> Seen {
         let bytes = match found {
             Found::Entry(bytes) => bytes,
@@ -115,7 +116,7 @@ impl Inner {
         }
     }
 
-    /// Takes note of what the codec and the type's rules made of an entry.
+    /// Counts the result of decoding and validation, and treats a corrupt entry.
     pub(crate) async fn decoded<T>(
         &self,
         operation: &'static str,
@@ -153,7 +154,8 @@ impl Inner {
         Ok(self.own(&found, meta).is_some())
     }
 
-    /// Of a type without tags only the head was read. What has some all the same is read whole, with its tags.
+    /// For a type without tags only the header was read. An entry with tags is then read again as a
+    /// whole, and its tags are checked.
     pub(crate) async fn if_tagged(&self, head: Found, place: &Place, meta: &Meta) -> Result<Found> {
         match &head {
             Found::Entry(bytes) if !meta.tagged && envelope::has_clock(bytes) => {

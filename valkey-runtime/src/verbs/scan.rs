@@ -1,10 +1,11 @@
 //! The verbs for all entries of a type: scan, count and purge; and the purge of a namespace.
 //!
-//! They go through the keys page by page, on every node, and do with each page what the bulk verbs do with keys that they are
-//! given. A scan is no use of what it gives: it is counted as no hit, and extends no life.
+//! They visit the keys page by page, on every node, and treat each page as the bulk verbs treat
+//! given keys. A scan does not use the values it returns: it counts no hits and extends no life.
 //!
-//! What lies beside a type's keys: `[namespace:]:prefix:…`, the other keys of its values (aliases), which hold no values
-//! and which only a purge takes; and `[namespace:]::…`, what the namespace knows of its tags, which nothing here takes.
+//! Two kinds of keys exist beside those of values. `[namespace:]:prefix:…` are aliases, which hold
+//! no values and which only a purge removes. `[namespace:]::…` is the namespace's data of tags and
+//! rate limits, which no verb here removes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,10 +35,10 @@ use crate::schema::policy::OnCorrupt;
 use crate::value::codec;
 use crate::verbs::{Seen, all};
 
-/// How many keys a server looks at for one page, where nothing of the values is transferred.
+/// The number of keys per page and server, if no values are transferred.
 const PAGE: usize = 1000;
 
-/// How a scan goes about.
+/// Options of a scan.
 ///
 /// ```
 /// use valkey_runtime::ScanOptions;
@@ -53,7 +54,7 @@ pub struct ScanOptions {
 }
 
 impl ScanOptions {
-    /// Pages of 250, no limit.
+    /// Pages of 250 keys, and no limit.
     pub const fn new() -> Self {
         Self {
             page: 250,
@@ -61,9 +62,9 @@ impl ScanOptions {
         }
     }
 
-    /// How many keys a server looks at for one page, and the most values that are read at a time: from 1 to 10,000. It is
-    /// smaller where values are large, since a page of them is in memory, and larger where most keys of the server are
-    /// others'.
+    /// Sets how many keys a server visits for one page, and the most values that are read at a
+    /// time: from 1 to 10,000. Choose fewer for large values, as a page of them is in memory.
+    /// Choose more if most keys of the server do not belong to the type.
     pub const fn page(mut self, keys: usize) -> Self {
         self.page = match keys {
             0 => 1,
@@ -73,7 +74,8 @@ impl ScanOptions {
         self
     }
 
-    /// The most items that are given. Then the scan ends, without a word of whether there are more.
+    /// Sets the most items of the scan. The scan then ends without reporting whether there are
+    /// more.
     pub const fn limit(mut self, items: usize) -> Self {
         self.limit = items;
         self
@@ -86,10 +88,10 @@ impl Default for ScanOptions {
     }
 }
 
-/// The keys and values of a type, from [`Handle::scan`](crate::Handle::scan): a [`Stream`](https://docs.rs/futures-core/0.3), and with the two
-/// methods that most programs need of one.
+/// The keys and values of a type, from [`Handle::scan`](crate::Handle::scan): a
+/// [`Stream`](https://docs.rs/futures-core/0.3), with the two methods that most programs need.
 ///
-/// It asks for a page when it is polled and its last page is given, and for nothing once it is dropped.
+/// It requests a page when it is polled and the last page is used up, and none after it is dropped.
 #[must_use = "a scan does nothing unless it is polled"]
 pub struct Scan<'s, T: CachedType>
 where
@@ -127,19 +129,19 @@ where
         }
     }
 
-    /// The next key and value; `None` after the last.
+    /// The next key and value, or `None` after the last.
     ///
     /// # Errors
-    /// When a server could not be asked: then the scan is over. And with `on_corrupt = "error"` for each corrupt entry, after
-    /// which the scan goes on.
+    /// If a server can't be queried; this ends the scan. With `on_corrupt = "error"` also for each
+    /// corrupt entry; the scan then continues.
     pub async fn next(&mut self) -> Option<Result<(ReadKeyOf<T>, T)>> {
         self.items.next().await
     }
 
-    /// All that is still to come, in a `Vec` or a `HashMap`.
+    /// Collects the remaining items in a `Vec` or a `HashMap`.
     ///
     /// # Errors
-    /// The first, as in [`next`](Self::next).
+    /// The first error, as in [`next`](Self::next).
     pub async fn try_collect<C>(self) -> Result<C>
     where
         C: Default + Extend<(ReadKeyOf<T>, T)>,
@@ -170,7 +172,7 @@ where
     }
 }
 
-/// How far a purge has come.
+/// The progress of a purge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
     keys: u64,
@@ -178,24 +180,24 @@ pub struct Purged {
 }
 
 impl Purged {
-    /// How many keys were dealt with: values, and what else lies there, such as leases, guards and aliases. A key that was found
-    /// twice is counted twice.
+    /// The number of keys visited: values, and other entries such as leases, guards and aliases. A
+    /// key that the server returned twice is counted twice.
     pub fn keys(&self) -> u64 {
         self.keys
     }
 
-    /// How many values were removed, of whatever version.
+    /// The number of values removed, of any version.
     pub fn values(&self) -> u64 {
         self.values
     }
 }
 
-/// What all keys of a type begin with.
+/// The beginning of all keys of a type.
 fn beginning(namespace: &str, prefix: &str) -> Vec<u8> {
     KeyWriter::new(namespace, prefix).into_bytes()
 }
 
-/// What all aliases of a type begin with.
+/// The beginning of all aliases of a type.
 fn beginning_of_aliases(namespace: &str, prefix: &str) -> Vec<u8> {
     let mut out = KeyWriter::new(namespace, "");
     out.part(prefix);
@@ -203,7 +205,7 @@ fn beginning_of_aliases(namespace: &str, prefix: &str) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// What the keys begin with that are a namespace's own.
+/// The beginning of a namespace's own keys.
 fn beginning_of_tags(namespace: &str) -> Vec<u8> {
     [namespace, tags::SPACE].concat().into_bytes()
 }
@@ -223,7 +225,7 @@ pub(crate) fn keys_and_aliases_of<T: CachedType>(inner: &Inner) -> Result<Scope>
     ]))
 }
 
-/// The derive gives each type a prefix; an implementation by hand may leave it empty.
+/// Checks that the prefix is not empty. The derive ensures this; an implementation by hand may not.
 fn named(prefix: &str) -> Result<&str> {
     match prefix {
         "" => Err(Error::config(
@@ -236,20 +238,20 @@ fn named(prefix: &str) -> Result<&str> {
 struct Pages<'s> {
     inner: &'s Inner,
     of: &'s Type,
-    /// How much of a key is its prefix.
+    /// The length of the prefix in a key.
     skip: usize,
-    /// An error where the type has none of its own.
+    /// An error if the type has no prefix.
     keys: Result<Keys<'s>>,
-    /// What is found and not read yet.
+    /// Keys of the page that are not read yet.
     found: VecDeque<Vec<u8>>,
     page: usize,
-    /// How many items may still be given.
+    /// The number of items that may still be returned.
     left: usize,
     over: bool,
 }
 
 impl Pages<'_> {
-    /// The items of the next page, which may be none. `None` after the last.
+    /// The items of the next page, possibly none. `None` after the last page.
     async fn next<T>(&mut self) -> Option<Vec<Result<(ReadKeyOf<T>, T)>>>
     where
         T: CachedType,
@@ -265,7 +267,7 @@ impl Pages<'_> {
         };
         let mut items = Vec::with_capacity(read.len());
         for (key, seen) in read {
-            // A key that no look-up asks for is none of the type's.
+            // A key that no look-up can produce does not belong to the type.
             let Some(parsed) = key::read::read::<T::OwnedKey>(&key[self.skip..]) else {
                 continue;
             };
@@ -292,7 +294,7 @@ impl Pages<'_> {
         Some(items)
     }
 
-    /// The next keys, and what is there for a read under them.
+    /// The next keys, with the result of a read for each.
     async fn read(&mut self) -> Result<Option<Vec<(Vec<u8>, Seen)>>> {
         let (inner, meta) = (self.inner, self.of.meta());
         if self.over || self.left == 0 || !inner.is_enabled() {
@@ -320,7 +322,7 @@ impl Pages<'_> {
 }
 
 impl Inner {
-    /// How many values `get` would give, as far as their headers tell.
+    /// The number of values that `get` would return, according to their headers.
     pub(crate) async fn count(&self, scope: Result<Scope>, of: &Type) -> Result<u64> {
         let meta = of.meta();
         let fail = |error: Error| of.failed(error.during("count"));
@@ -346,14 +348,15 @@ impl Inner {
                     _ => own += u64::from(self.own(&found, meta).is_some()),
                 }
             }
-            // Their tags are not all in what is read of them here.
+            // The headers read here do not contain all tags.
             let found = self.read_many(&tagged, meta).await.map_err(fail)?;
             let valid = found.iter().filter(|found| self.own(found, meta).is_some());
             count += own + valid.count() as u64;
         }
     }
 
-    /// Deletes all keys in the scope, which are those of a type or of all, with a guard that stays for `hold` milliseconds, and says after each page how far it is.
+    /// Deletes all keys in the scope, that of a type or of a namespace, with a guard for `hold`
+    /// milliseconds. Reports the progress after each page.
     pub(crate) async fn purge(
         &self,
         scope: Result<Scope>,
@@ -380,7 +383,7 @@ impl Inner {
         }
     }
 
-    /// How many values were there.
+    /// Returns the number of values that were removed.
     async fn delete_page(&self, keys: &[Vec<u8>], hold: u64) -> Result<u64> {
         let holds = self.gateway.holds_of(keys).into_iter().zip(keys);
         let verbs: Vec<_> = holds
@@ -397,12 +400,13 @@ impl Inner {
         Ok(values.count() as u64)
     }
 
-    /// Whether the key is no value's, but leads to one's.
+    /// Whether the key is an alias.
     fn is_alias(&self, key: &[u8]) -> bool {
         key.get(self.namespace.len()) == Some(&b':')
     }
 
-    /// All keys of the namespace but what it knows of its tags: to lose that would be harmless, and of no use.
+    /// Deletes all keys of the namespace except its data of tags and rate limits. Deleting the tag
+    /// data would be harmless, but useless.
     pub(crate) async fn purge_namespace(
         &self,
         progress: &mut (dyn FnMut(Purged) + Send),

@@ -44,8 +44,8 @@ impl Inner {
         self.apply("touch", key, &verb, of).await
     }
 
-    /// A hit extends the life of what slides, once an eighth of it is over: reads stay reads. That is done beside the way of
-    /// the reader.
+    /// Extends the life of a sliding entry after a hit, in the background. It does so only after an
+    /// eighth of the life, so that most hits cause no write.
     pub(crate) fn slide(&self, key: &[u8], entry: &Raw, of: &Arc<Type>) {
         let meta = of.meta();
         let header = &entry.header;

@@ -16,7 +16,7 @@ use crate::verbs::tags::fill::Bid;
 use crate::verbs::{Admission, Sealed, Setting, all, has_stored};
 
 impl Inner {
-    /// Stores what the codec made of a value. True if it was stored.
+    /// Stores an encoded value. Returns whether it was stored.
     pub(crate) async fn set(
         &self,
         place: &Place,
@@ -55,8 +55,8 @@ impl Inner {
         }
     }
 
-    /// What is done to store an entry, if anything is. While the store is off it is a deletion: what is there would be old
-    /// once the store is switched on again.
+    /// The write that stores an entry, if any. While the store is off it is a deletion: the present
+    /// entry would be outdated when the store is on again.
     pub(crate) fn storing<'s>(
         &self,
         sealed: &'s Sealed,
@@ -74,12 +74,12 @@ impl Inner {
             ttl,
         };
         Some(match (condition, admission) {
-            // What is there is older.
+            // The present entry is older.
             (Condition::Always, Admission::Overtaken) => Write::Apply(self.deletion(meta)),
             (_, Admission::Overtaken) => return None,
             (Condition::Always, Admission::Admitted(_)) => Write::Set { bytes, ttl },
             (Condition::IfAbsent, Admission::Admitted(seen)) => {
-                // What its tags make a miss counts as none.
+                // An entry outdated by its tags counts as absent.
                 let outdated = match seen {
                     Some(Found::Outdated(stamp)) => Some(*stamp),
                     Some(found @ Found::Entry(bytes)) if self.own(found, meta).is_none() => {
@@ -99,7 +99,7 @@ impl Inner {
         })
     }
 
-    /// What their tags say of values that are to be set. The clock is read once, and so is each epoch.
+    /// Checks the tags of values before a `set`. The clock and each epoch are read once.
     pub(crate) async fn admit(&self, settings: &mut [Setting<'_>]) -> Vec<Result<Admission>> {
         let keys: Vec<&[u8]> = settings.iter().map(|setting| &*setting.place.key).collect();
         let clock = match self.clock_of_set(&keys).await {
@@ -119,7 +119,8 @@ impl Inner {
         admissions
     }
 
-    /// Stamps the clock on what may be stored, and looks at what is there, if it is stored on a condition.
+    /// Stamps the clock on a value that may be stored. For a conditional `set`, also reads the
+    /// present entry.
     pub(crate) async fn admission(
         &self,
         setting: &mut Setting<'_>,
@@ -140,7 +141,8 @@ impl Inner {
         Ok(Admission::Admitted(seen))
     }
 
-    /// The clock when a `set` begins. Where it can't be had nothing is stored, and what is there may be old.
+    /// The clock at the beginning of a `set`. If it can't be read, nothing is stored. The present
+    /// entry may then be outdated, so a deletion goes to the outbox.
     pub(crate) async fn clock_of_set(&self, keys: &[&[u8]]) -> Result<u64> {
         self.gateway.clock().await.inspect_err(|error| {
             if error.is_transient() || error.is_refused() {
@@ -149,7 +151,7 @@ impl Inner {
         })
     }
 
-    /// Stores what the codec made of values; nothing, where it refused one of them.
+    /// Stores encoded values, or none of them if one could not be encoded.
     pub(crate) async fn set_many(
         &self,
         places: &[Place],

@@ -1,6 +1,6 @@
-//! What is said of which slips.
+//! The messages for each mistake.
 
-/// Above a type: the messages, and the arguments that each give them.
+/// For arguments above a type: the messages, and the arguments that cause each of them.
 pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     (
         &["the prefix is empty: write one, or leave `prefix` out for `user`"],
@@ -427,7 +427,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// Types: the messages, and the sources that each give them.
+/// For types: the messages, and the sources that cause each of them.
 pub(super) const TYPES: &[(&[&str], &[&str])] = &[
     (
         &[r#"no prefix can be made of this name: write one, as in `#[cached(prefix = "user")]`"#],
@@ -624,7 +624,7 @@ pub(super) const TYPES: &[(&[&str], &[&str])] = &[
     ),
 ];
 
-/// The same of newtypes.
+/// For newtypes: the messages, and the sources that cause each of them.
 pub(super) const NEWTYPES: &[(&[&str], &[&str])] = &[
     (
         &["only a struct with one field, as in `struct UserId(u64);`, can be made part of a key"],

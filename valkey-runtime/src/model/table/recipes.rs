@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::Cached;
-use crate::core::options::UpdateOptions;
 use crate::core::store::Store;
 use crate::schema::guarding::UpdateError;
 use crate::testing::port::ClosedPort;

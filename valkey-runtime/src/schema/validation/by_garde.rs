@@ -1,8 +1,9 @@
-//! Rules of garde's.
+//! Rules of garde.
 //!
-//! Its report has a path and a message for each rule that is broken, and no name of the rule. But it has the messages made by
-//! whoever speaks the language of the people that read them (`I18n`): here that is one who says the names of the rules. A
-//! message that is none of these is one of a function of the application's, and may say anything.
+//! garde reports a path and a message for each broken rule, but not the rule's name. Its messages
+//! come from a replaceable translation (`I18n`); this module supplies one whose messages are the
+//! rules' names. Any other message comes from a function of the application and may quote the
+//! value.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -49,20 +50,20 @@ impl<T: Serialize> Verdict<T> for Result<(), Report> {
     }
 }
 
-/// The rule with this name. What is given is the name and not the message, whatever that is.
+/// The rule with this name. Returns the static name and never the message.
 fn rule(message: &str) -> &'static str {
     let known = RULES.into_iter().find(|rule| *rule == message);
     known.unwrap_or(CUSTOM)
 }
 
-/// Does something while rules say their names.
+/// Runs a function while garde's messages are the names of the rules.
 pub(crate) fn naming_rules<R>(check: impl FnOnce() -> R) -> R {
     garde::i18n::with_i18n(Names, check)
 }
 
 struct Names;
 
-/// Each message is the name of its rule. Several may be of one.
+/// Makes each message the name of its rule. Several messages may belong to one rule.
 macro_rules! names {
     ($($method:ident($($argument:ty),*) => $rule:literal)*) => {
         const RULES: [&str; [$($rule),*].len()] = [$($rule),*];
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
     use crate::base::invalid::Violation;
 
-    /// In each of these a rule is broken by a value that must not be seen.
+    /// In each field a value that must not be shown breaks a rule.
     #[derive(Serialize, Validate)]
     #[serde(rename_all = "camelCase")]
     struct Sample {
@@ -207,7 +208,7 @@ mod tests {
             ("quoted", "custom"),
             ("two_homes[0].the_street", "length"),
             ("two_homes[1].the_street", "length"),
-            // serde writes it under another name.
+            // serde uses another name.
             ("two_homes[1].…", "length"),
         ];
         let expected = expected.map(|(field, rule)| (field.to_owned(), rule));
@@ -216,14 +217,14 @@ mod tests {
 
     #[test]
     fn nothing_of_the_value_is_named() {
-        // Whatever the value is, also where it looks like part of a path, a rule or a field's name.
+        // Also for values that look like part of a path, a rule or a field name.
         let same = broken(&sample("hunt"));
         for secret in [
             "a.b", "[0]", "x[", "é…", "r#x", ".", "length", "name", "the_stre", "",
         ] {
             let broken = broken(&sample(secret));
             let differs = broken.iter().filter(|one| !same.contains(one));
-            // That a message is the name of a rule is all that can be told of it.
+            // A message that equals the name of a rule reveals only that.
             let differs: Vec<_> = differs.filter(|(field, _)| field != "maybe[0]").collect();
             assert!(differs.is_empty(), "{secret}: {differs:?}");
         }

@@ -1,7 +1,7 @@
-//! Rules of validator's.
+//! Rules of validator.
 //!
-//! Its errors name each rule by a code, and hold the value besides. Codes and names of fields are texts of the program's, unless
-//! somebody made one: such a text may be anything.
+//! Its errors name each rule by a code, and also contain the value. Codes and field names are
+//! static texts of the program, unless they are built at run time: then they may contain data.
 
 use std::borrow::Cow;
 
@@ -31,10 +31,10 @@ impl<T> Verdict<T> for Result<(), ValidationErrors> {
     }
 }
 
-/// What validator calls the value as a whole.
+/// validator's name for the value as a whole.
 const WHOLE: &str = "__all__";
 
-/// In the order of the names, since the errors have none.
+/// Adds the errors in the order of their names, since they have no order.
 fn add(errors: &ValidationErrors, within: &str, invalid: &mut Invalid) {
     let mut fields: Vec<_> = errors.errors().iter().collect();
     fields.sort_unstable_by_key(|(name, _)| *name);

@@ -1,8 +1,9 @@
-//! A path into a value, as far as it is made of names and places, and not of data.
+//! A path into a value, shown only as far as it consists of field names and indexes, and not of
+//! data.
 //!
-//! garde writes names of fields and keys of maps alike. So the path is followed in the value, by its `Serialize`: a step that
-//! names a field of the struct that is there, or a place in the sequence that is there, is shown. What comes after any other
-//! step is not.
+//! garde writes field names and map keys in the same way. So this module follows the path in the
+//! value, through its `Serialize`. A step is shown if it names a field of the struct or an index of
+//! the sequence at that point. After any other step the rest is hidden.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -12,10 +13,11 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// Stands for what is not shown.
+/// Replaces a hidden part.
 const HIDDEN: &str = "…";
 
-/// The path as it may be shown. Its first step is one of `fields`, the type's own, whatever serde calls them.
+/// The path as it may be shown. Its first step must be one of `fields`, the type's own names,
+/// whatever names serde uses.
 pub(crate) fn shown<T: Serialize>(
     value: &T,
     fields: &[&'static str],
@@ -36,7 +38,7 @@ pub(crate) fn shown<T: Serialize>(
         return field;
     }
     let mut shown = Shown::default();
-    // Where it stops early there is no more to be shown.
+    // If it stops early, the rest is hidden.
     let _ = value.serialize(Walk {
         rest: path,
         shown: &mut shown,
@@ -64,7 +66,7 @@ impl<'p> Step<'p> {
     }
 }
 
-/// The first step of a path, and the others.
+/// Splits a path into its first step and the rest.
 fn step(path: &str) -> (Step<'_>, &str) {
     let next = |rest: &'_ str| rest.len() - rest.strip_prefix('.').unwrap_or(rest).len();
     if let Some((at, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) {
@@ -79,7 +81,7 @@ fn step(path: &str) -> (Step<'_>, &str) {
 #[derive(Default)]
 struct Shown {
     text: String,
-    /// Whether nothing is left out.
+    /// Whether no part is hidden.
     whole: bool,
 }
 
@@ -100,7 +102,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Goes on in the field with this name, if that is the next step.
+    /// Continues in the field with this name, if that is the next step.
     fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Stop> {
         let (Step::Name(wanted), rest) = step(self.rest) else {
             return Ok(());
@@ -120,7 +122,7 @@ impl Walk<'_> {
         Err(Stop)
     }
 
-    /// The same at this place.
+    /// Continues at this index, if that is the next step.
     fn at<T: Serialize + ?Sized>(&mut self, at: usize, value: &T) -> Result<(), Stop> {
         let (Step::At(wanted), rest) = step(self.rest) else {
             return Ok(());
@@ -137,14 +139,14 @@ impl Walk<'_> {
         Err(Stop)
     }
 
-    /// What there is one of may or may not be a step.
+    /// The single element of a newtype may or may not be a step of the path.
     fn only<T: Serialize + ?Sized>(mut self, value: &T) -> Result<(), Stop> {
         self.at(0, value)?;
         value.serialize(self)
     }
 }
 
-/// Whether serde may call a field so that the program calls `name`: by any of its conventions.
+/// Whether serde's name of a field may stand for `name`, under any of serde's naming conventions.
 fn is_same(name: &str, serdes: &str) -> bool {
     let letters = |name: &'_ str| {
         let letters = name.chars().filter(|letter| !matches!(letter, '_' | '-'));
@@ -153,7 +155,7 @@ fn is_same(name: &str, serdes: &str) -> bool {
     name == serdes || letters(name) == letters(serdes)
 }
 
-/// There is nothing more to be followed.
+/// The end of the walk: the path has been followed, or can't be followed further.
 #[derive(Debug)]
 struct Stop;
 
@@ -171,7 +173,7 @@ impl Error for Stop {
     }
 }
 
-/// What no path leads into.
+/// Values that contain no further step.
 macro_rules! ends {
     ($($method:ident($($argument:ty),*))*) => {
         $(
@@ -258,7 +260,7 @@ impl<'w> Serializer for Walk<'w> {
         self.serialize_seq(None)
     }
 
-    /// The next step may be one of its keys.
+    /// The next step may be a key of the map, which is data.
     fn serialize_map(self, _: Option<usize>) -> Result<Impossible<(), Stop>, Stop> {
         Err(Stop)
     }
@@ -278,7 +280,7 @@ impl<'w> Serializer for Walk<'w> {
     }
 }
 
-/// A sequence, whose places are counted.
+/// A sequence with a count of its elements.
 struct Places<'w> {
     walk: Walk<'w>,
     at: usize,

@@ -1,4 +1,5 @@
-//! Whether what was loaded may be stored: not if one of its tags was invalidated since the load began.
+//! Whether a loaded value may be stored: not if one of its tags was invalidated since the load
+//! began.
 
 use crate::base::error::Error;
 use crate::base::error::Result;
@@ -9,26 +10,27 @@ use crate::protocol::envelope::placeholder::{Lease, Name};
 use crate::protocol::settle::{Seen, Settling, Step};
 use crate::protocol::transition::{Fingerprint, Placing, Put, Rejected, Verb, epoch_life};
 
-/// How long a mark lives that is not settled.
+/// The life of a mark that is not settled.
 const MARK_MILLIS: u64 = 1000;
 
-/// What is to be stored under the epochs of its tags.
+/// A value to be stored under the epochs of its tags.
 #[derive(Clone, Copy)]
 pub(crate) struct Bid<'e> {
     pub(crate) epochs: &'e [Vec<u8>],
-    /// As it stood when its load began; none where that is not known.
+    /// The clock when its load began; `None` if it is unknown.
     pub(crate) clock: Option<u64>,
-    /// For how many milliseconds it is to live; none for ever.
+    /// The value's life in milliseconds; `None` for unlimited.
     pub(crate) life: Option<u64>,
 }
 
 impl Inner {
-    /// Whether none of its tags was invalidated since the load began.
+    /// Whether none of the value's tags was invalidated since the load began.
     pub(crate) async fn admits(&self, bid: Bid<'_>) -> bool {
         self.admit_each(&[bid]).await == [true]
     }
 
-    /// The same of each of many. An epoch that several have is looked at once, and lives on as long as the longest of them.
+    /// As [`admits`](Self::admits), for many values. A shared epoch is read once, and extended to
+    /// the longest of their lives.
     pub(crate) async fn admit_each(&self, bids: &[Bid<'_>]) -> Vec<bool> {
         let known = || bids.iter().filter(|bid| bid.clock.is_some());
         let mut epochs: Vec<&[u8]> = known()
@@ -54,8 +56,9 @@ impl Inner {
         bids.iter().map(admits).collect()
     }
 
-    /// The epochs of tags, which live on for at least so long; `None` for those that are not to be known. One that is missing is
-    /// made, between two looks at the clock: who has the first of them knows by it whether an invalidation came between.
+    /// The epochs of tags, extended to at least that life; `None` for those that can't be known. A
+    /// missing epoch is created between two reads of the clock. A load with the first of them then
+    /// knows whether an invalidation happened in between.
     async fn settled(&self, epochs: &[&[u8]], life: Option<u64>) -> Vec<Option<Epoch>> {
         match self.try_settled(epochs, life).await {
             Ok(settled) => settled,
@@ -112,9 +115,11 @@ impl Inner {
         }
     }
 
-    /// No epoch is above the clock, since that is advanced first. Where one is above the clock at which a load began, it was
-    /// invalidated meanwhile; or one of the two is damaged, and nothing would be stored under the tag any more. So the clock is
-    /// made to reach it. If that is absurdly far ahead, the epoch goes: the next load makes another.
+    /// No epoch is above the clock, since the clock is advanced first. If an epoch is above the
+    /// clock of a load's beginning, its tag was invalidated since, or one of the two is damaged. In
+    /// the latter case nothing could be stored under the tag any more. So the clock is raised to
+    /// the epoch. An epoch that is absurdly far ahead is removed, and the next load creates
+    /// another.
     async fn mend(&self, epochs: &[&[u8]], settled: &[Option<Epoch>], began: u64) {
         let newest = settled.iter().flatten().map(|epoch| epoch.newest()).max();
         let Some(newest) = newest.filter(|newest| *newest > began) else {
@@ -138,7 +143,7 @@ impl Inner {
         }
     }
 
-    /// Has the epochs of an entry's tags live on for as long as it, which is to live for so many milliseconds.
+    /// Extends the epochs of an entry's tags to the entry's life, in milliseconds.
     pub(crate) fn extensions(
         &self,
         entry: &[u8],

@@ -1,4 +1,4 @@
-//! What invalidates a tag: the clock is advanced, and then the epoch raised.
+//! Invalidation of tags: the clock is advanced, then the epoch is raised.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,41 +14,41 @@ use crate::protocol::lease::{LEASE_LIFE, LONGEST_LOAD, millis};
 use crate::protocol::transition::{Hold, Raise, Verb};
 
 impl Tag {
-    /// Invalidates all entries that carry this tag, of whatever type. See [`Store::invalidate_tag`].
+    /// Invalidates all entries with this tag, of any type. See [`Store::invalidate_tag`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Store::invalidate_tag`].
     pub async fn invalidate(&self, store: &Store) -> Result<()> {
         store.invalidate_tag(self).await
     }
 
-    /// Has all entries that carry this tag be fresh no more. See [`Store::mark_tag_stale`].
+    /// Makes all entries with this tag stale. See [`Store::mark_tag_stale`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Store::mark_tag_stale`].
     pub async fn mark_stale(&self, store: &Store) -> Result<()> {
         store.mark_tag_stale(self).await
     }
 
-    /// The same one by one, over this time. See [`Store::mark_tag_stale_over`].
+    /// Makes the entries stale one after the other, over this time. See [`Store::mark_tag_stale_over`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Store::mark_tag_stale_over`].
     pub async fn mark_stale_over(&self, store: &Store, time: Duration) -> Result<()> {
         store.mark_tag_stale_over(self, time).await
     }
 }
 
-/// What is to become of entries.
+/// The effect of an invalidation on entries.
 #[derive(Clone, Copy)]
 pub(crate) enum Invalidation {
     Dead,
-    /// Not fresh any more, over so many milliseconds.
+    /// Stale, spread over this number of milliseconds.
     Due(u64),
 }
 
 impl Invalidation {
-    /// What is done at an epoch, once the clock is advanced.
+    /// The command for an epoch, after the clock was advanced.
     pub(crate) fn verb(self, clock: u64, hold_millis: u32, token: u64) -> Verb<'static> {
         match (self, hold_millis) {
             (Invalidation::Due(over), _) => Verb::Raise(Raise {
@@ -56,7 +56,7 @@ impl Invalidation {
                 over: Some(over),
             }),
             (Invalidation::Dead, 0) => Verb::Raise(Raise { clock, over: None }),
-            // A load may begin before the hold is over, and end after it.
+            // A load may begin before the end of the hold, and end after it.
             (Invalidation::Dead, hold) => Verb::Delete(Some(Hold {
                 token,
                 life: hold_of_tags(hold.into()),
@@ -67,8 +67,8 @@ impl Invalidation {
 }
 
 impl Store {
-    /// Invalidates all entries that carry this tag, of whatever type and however many, in two round trips. A read that begins
-    /// after this has returned gives none of them, and nothing that was loaded before.
+    /// Invalidates all entries with this tag, of any type and in any number, in two round trips. A
+    /// read that begins after this call returns none of them, and no value loaded before the call.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -99,8 +99,8 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// When the server did not confirm it. The invalidation is then kept and delivered when the server is back; until then this
-    /// store reads nothing under the tag, and others may.
+    /// If the server did not confirm it. The invalidation is then kept and delivered when the
+    /// server is back. Until then this store reads nothing under the tag, but other processes may.
     pub fn invalidate_tag<N: Into<Tag>>(
         &self,
         tag: N,
@@ -108,10 +108,10 @@ impl Store {
         self.invalidate_tags([tag])
     }
 
-    /// As [`invalidate_tag`](Self::invalidate_tag), of several tags: in two round trips, too.
+    /// As [`invalidate_tag`](Self::invalidate_tag), for several tags: also in two round trips.
     ///
     /// # Errors
-    /// As there.
+    /// As [`invalidate_tag`](Self::invalidate_tag).
     pub fn invalidate_tags<I>(
         &self,
         tags: I,
@@ -123,12 +123,12 @@ impl Store {
         self.invalidation("invalidate_tag", tags, Invalidation::Dead)
     }
 
-    /// Has all entries that carry this tag be fresh no more, without taking them away. Where a type keeps values
-    /// (`stale_if_error`), they are served if their loader fails; everyone else finds nothing. What is loaded already when this
-    /// is called is not stored.
+    /// Makes all entries with this tag stale, without deleting them. If a type keeps stale values
+    /// (`stale_if_error`), they are returned when their loader fails; other reads miss. A load that
+    /// began before this call is not stored.
     ///
     /// # Errors
-    /// As [`invalidate_tag`](Self::invalidate_tag). What is delivered later is an invalidation.
+    /// As [`invalidate_tag`](Self::invalidate_tag). A later delivery is a hard invalidation.
     pub fn mark_tag_stale<N: Into<Tag>>(
         &self,
         tag: N,
@@ -136,8 +136,9 @@ impl Store {
         self.invalidation("mark_tag_stale", [tag], Invalidation::Due(0))
     }
 
-    /// As [`mark_tag_stale`](Self::mark_tag_stale), but the entries fall due one after the other over this time, each at a moment of its
-    /// own, so that a million of them are not missed at once. What an earlier call had left falls due at once.
+    /// As [`mark_tag_stale`](Self::mark_tag_stale), but spread over this time. Each entry becomes stale at
+    /// a moment of its own, so that a million entries are not missed at once. Entries that an
+    /// earlier, unfinished call has not reached yet become stale at once.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -151,7 +152,7 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// As there.
+    /// As [`mark_tag_stale`](Self::mark_tag_stale).
     pub fn mark_tag_stale_over<N: Into<Tag>>(
         &self,
         tag: N,
@@ -227,12 +228,12 @@ impl Inner {
     }
 }
 
-/// How long a guard stays at a tag, where loaders may read what is old for so many milliseconds: a load that begins within that
-/// time may end, and be stored, as long after.
+/// The life of a guard at a tag, for loaders that may read old rows for `hold` milliseconds. A load
+/// that begins within that time may end, and be stored, later.
 pub(crate) fn hold_of_tags(hold: u64) -> u64 {
     match hold {
         0 => 0,
-        // As long as its load may take, and its lease last.
+        // The longest time of a stored load, and the life of its lease.
         hold => hold + millis(LONGEST_LOAD + LEASE_LIFE),
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod invalidate;
 pub(crate) mod read;
 
 impl Inner {
-    /// Those that an entry carries which lie under these epochs.
+    /// The tags of an entry, given by their epochs' keys.
     pub(crate) fn tags_of(&self, epochs: Vec<Vec<u8>>) -> TagWriter<'_> {
         TagWriter {
             namespace: &self.namespace,
@@ -15,12 +15,12 @@ impl Inner {
         }
     }
 
-    /// Where the epoch lies that an entry names so.
+    /// The key of the epoch with this name in an entry.
     pub(crate) fn epoch_named(&self, name: &str) -> Vec<u8> {
         [&*self.namespace, SPACE, name].concat().into_bytes()
     }
 
-    /// The epoch of a tag.
+    /// The key of a tag's epoch.
     pub(crate) fn epoch_of(&self, tag: &Tag) -> Vec<u8> {
         let mut epoch = self.tag_writer().begin("tag:");
         epoch.text(tag.as_str());
@@ -31,7 +31,8 @@ impl Inner {
         TagWriter::new(&self.namespace)
     }
 
-    /// The clock as it stands, before a load begins. Without it nothing is stored, and the failure is counted.
+    /// The clock before a load begins. If it can't be read, the load is not stored, and the failure
+    /// is counted.
     pub(crate) async fn clock(&self) -> Option<u64> {
         match self.gateway.clock().await {
             Ok(clock) => Some(clock),

@@ -1,5 +1,5 @@
-//! What tags make of what a read finds: an entry that they have invalidated is [outdated](Found::Outdated), and one that they have
-//! had fall due does not say any more that it is fresh.
+//! Applies tags to the entries that a read finds. An entry that they have invalidated becomes
+//! [outdated](Found::Outdated), and one that they have made stale loses its freshness.
 
 use bytes::Bytes;
 
@@ -14,18 +14,18 @@ use crate::protocol::envelope::{Head, Header, Kind};
 use crate::protocol::found::Found;
 use crate::protocol::transition::LONGEST_AHEAD;
 
-/// Epochs as they were found after the call had begun, in the order of their keys.
+/// Epochs read after the call began, in the order of their keys.
 type Known<'k> = Vec<(&'k [u8], Found)>;
 
 impl Inner {
-    /// What lies under a key, as its tags let it be read.
+    /// Reads an entry, and applies its tags.
     pub(crate) async fn read(&self, place: &Place, meta: &Meta) -> Result<Found> {
         if place.epochs.is_empty() {
             let found = self.gateway.get(&place.key).await?;
             return self.checked(found, &place.epochs, meta).await;
         }
         let (found, epochs) = self.gateway.get_with(&place.key, &place.epochs).await?;
-        // There are few, and mostly they are all.
+        // There are few epochs, and usually they are all.
         let of_key = |name: &str| {
             let mut known = place.epochs.iter().zip(&epochs);
             let known = known.find(|(key, _)| name_of(key, self.space()) == name);
@@ -44,7 +44,8 @@ impl Inner {
         Ok(self.judged(found, &place.epochs, &known, meta))
     }
 
-    /// As [`read`](Self::read), of many: in one round trip more for all tags that do not follow from keys.
+    /// As [`read`](Self::read), for many keys. All tags that do not follow from the keys cost one
+    /// more round trip together.
     pub(crate) async fn read_many(&self, places: &[Place], meta: &Meta) -> Result<Vec<Found>> {
         if places.is_empty() {
             return Ok(Vec::new());
@@ -67,7 +68,7 @@ impl Inner {
             .collect())
     }
 
-    /// What was found, as its tags let it be read.
+    /// Applies tags to an entry that was read.
     pub(crate) async fn checked(
         &self,
         found: Found,
@@ -83,7 +84,7 @@ impl Inner {
         Ok(self.judged(found, required, &known, meta))
     }
 
-    /// The same of many, each with what is required of it.
+    /// As [`checked`](Self::checked), for many entries, each with its required tags.
     pub(crate) async fn checked_each<'r>(
         &self,
         found: Vec<Result<Found>>,
@@ -130,7 +131,8 @@ impl Inner {
         Ok(())
     }
 
-    /// What was found under the epoch of a tag. All their keys begin alike.
+    /// The answer for the epoch of a tag. All keys of epochs share a beginning, so their order is
+    /// that of the tags.
     fn find<'f>(&self, known: &'f [(&[u8], Found)], name: &str) -> Option<&'f Found> {
         let at = known.binary_search_by(|(key, _)| name_of(key, self.space()).cmp(name));
         known.get(at.ok()?).map(|(_, found)| found)
@@ -147,7 +149,8 @@ impl Inner {
         judgement.unwrap_or(found)
     }
 
-    /// What is found instead, if that is not what lies there. `epoch` tells what was found under that of a tag.
+    /// The replacement of an answer, if its tags demand one. `epoch` returns the answer for the
+    /// epoch of a tag.
     fn judge<'f>(
         &self,
         found: &Found,
@@ -158,25 +161,27 @@ impl Inner {
         let (bytes, header) = readable(found, meta)?;
         let outdated = Some(Found::Outdated(header.stamp));
         let Some(clock) = header.clock else {
-            // Written before the type had tags: nothing tells whether one was invalidated since.
+            // Written before the type had tags: it is unknown whether one was invalidated since.
             return outdated.filter(|_| meta.tagged);
         };
         if clock > (header.stamp >> 12).saturating_add(LONGEST_AHEAD) {
-            // Nobody loads under a clock that is so far ahead of time: it is damaged, and no invalidation would reach it.
+            // No load uses a clock that far ahead of time. It is damaged, and no invalidation would
+            // reach the entry.
             return outdated;
         }
         let fresh_until = match verdict(header.tags(bytes), epoch, clock, header.stamp) {
             Some(Verdict::Valid) => u64::MAX,
             Some(Verdict::FreshUntil(until)) => until,
             Some(Verdict::Dead) => return outdated,
-            // Its payload will not be found either; of an absence nobody looks for one.
+            // A value with damaged tags has no readable payload and is found corrupt later. An
+            // absence has no payload to check.
             None => return outdated.filter(|_| header.kind == Kind::Absence),
         };
         let carries = |key: &Vec<u8>| {
             let name = Some(name_of(key, self.space()));
             header.tags(bytes).any(|carried| carried == name)
         };
-        // Else it was written when the type had other tags.
+        // Otherwise the entry was written when the type had other tags.
         if !required.iter().all(carries) || self.gateway.has_lost_tags_since(header.stamp) {
             return outdated;
         }
@@ -196,7 +201,7 @@ fn keys(place: &Place) -> impl Iterator<Item = &[u8]> {
     place.epochs.iter().map(Vec::as_slice)
 }
 
-/// An entry that its reader may take for a value or an absence.
+/// An entry that its reader may accept as a value or an absence.
 fn readable<'f>(found: &'f Found, meta: &Meta) -> Option<(&'f [u8], Header)> {
     let Found::Entry(bytes) = found else {
         return None;
@@ -212,14 +217,14 @@ fn readable<'f>(found: &'f Found, meta: &Meta) -> Option<(&'f [u8], Header)> {
     }
 }
 
-/// Such an entry with tags, and its clock.
+/// As [`readable`], if the entry has tags; with its clock.
 fn tagged<'f>(found: &'f Found, meta: &Meta) -> Option<(&'f [u8], Header, u64)> {
     let (bytes, header) = readable(found, meta)?;
     Some((bytes, header, header.clock?))
 }
 
-/// What all tags of an entry with that clock and stamp make of it; `None` where they are damaged. One whose epoch is not known
-/// may have been invalidated.
+/// The verdict of all tags of an entry with that clock and stamp; `None` if the tags are damaged.
+/// An unknown epoch counts as invalidated.
 pub(crate) fn verdict<'f>(
     tags: envelope::tags::Tags<'_>,
     find: impl Fn(&str) -> Option<&'f Found>,
@@ -244,7 +249,7 @@ pub(crate) fn verdict<'f>(
     Some(all)
 }
 
-/// The entry as if it had been fresh no longer than that.
+/// The entry with its freshness limited to that time.
 fn due(entry: &[u8], header: Header, timing: Timing, until: u64) -> Bytes {
     let until = timing.until.min(until);
     let header = Header {
