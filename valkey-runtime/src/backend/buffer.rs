@@ -1,4 +1,4 @@
-//! What a subscriber has not read yet.
+//! The queue of changes that a subscriber has not read yet.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -6,17 +6,18 @@ use std::task::{Context, Poll, Waker};
 
 use crate::schema::invalidation::Invalidation;
 
-/// The most items that are kept for a subscriber who does not read them.
+/// The most items that are kept for a subscriber that does not read them.
 pub(crate) const MOST: usize = 8192;
 
-/// Bounded, and never waited for: more items than it takes are a gap.
+/// A bounded queue. No sender waits for a reader: an overflow becomes a gap.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer(Mutex<Unread>);
 
 #[derive(Debug, Default)]
 struct Unread {
     items: VecDeque<Invalidation>,
-    /// What comes before a gap is read, or came, is said by it. So nothing is kept beside it.
+    /// Stands for all items before it, and for those that come until it is read. So no items are
+    /// kept beside it.
     gap: bool,
     over: bool,
     reader: Option<Waker>,
@@ -36,7 +37,7 @@ impl Buffer {
         self.add(Unread::lose);
     }
 
-    /// Nothing comes any more. What has come is still read.
+    /// Ends the queue. Later items are dropped, earlier ones can still be read.
     pub(crate) fn end(&self) {
         self.add(|unread| unread.over = true);
     }
@@ -81,7 +82,7 @@ impl Buffer {
 
 impl Unread {
     fn lose(&mut self) {
-        // With its memory: it may never be as long again.
+        // This frees the memory too: the queue may never be as long again.
         self.items = VecDeque::new();
         self.gap = true;
     }

@@ -1,17 +1,21 @@
-//! A cluster: a connection and a breaker to each of its primaries, and who has which slot.
+//! A cluster: a connection and a breaker for each primary, and the owners of the slots.
 //!
-//! [`crate::backend::slots`] decides; here is who is asked, sent to, and sent to again. The client library has a cluster's client, which is not
-//! used. It hides which node a command goes to, so that one breaker is for all of them; and while it looks for the nodes it
-//! holds up all commands, for as long as one that hangs may take to connect.
+//! [`crate::backend::slots`] decides; this module asks, sends, and sends again. The client library
+//! has a client for clusters, which is not used. It hides the node that a command goes to, so all
+//! nodes would share one breaker. While it looks for the nodes, it holds up all commands, for as
+//! long as a hanging node may take to connect.
 //!
-//! - **Each node is a [`Link`] of its own**, with its deadline and its breaker. What one of them costs, its own keys cost alone.
-//! - **Who has the slots any node may say.** Several are asked at a time, and the first answer counts. So one that hangs holds up neither
-//!   a new store nor one that is open.
-//! - **They are asked again** when a node is silent, refuses, or sends us elsewhere; beside the commands, and at most each
-//!   [`PAUSE`]. A command that is sent elsewhere goes there at once.
-//! - **A primary that was not heard of for a second is believed once another node has confirmed it**, asked after the answer. Until
-//!   then it may have been replaced meanwhile, and not know of it. Any answer counts only if the slot is still its. A node that knows
-//!   less than others, by the epoch that grows with each failover, confirms nothing.
+//! - **Each node is a [`Link`] of its own**, with its deadline and its breaker. A failure of a node
+//!   costs only its own keys.
+//! - **Any node may report the owners of the slots.** Several are asked at a time, and the first
+//!   answer counts. So a hanging node holds up neither a new store nor an open one.
+//! - **They are asked again** when a node is silent, refuses, or redirects a command. This happens
+//!   beside the commands, and at most once each [`PAUSE`]. A redirected command goes to its new
+//!   node at once.
+//! - **A primary that was silent for a second is believed once another node has confirmed it**,
+//!   asked after the answer. Until then, it may have been replaced without knowing it. Any answer
+//!   counts only if the node still owns the slot. A node that knows less than others confirms
+//!   nothing: its epoch, which grows with each failover, is lower.
 //!
 //! Long because asking, redirecting and learning are one state, and each step needs the others.
 
@@ -34,23 +38,23 @@ use crate::base::error::{Error, ErrorKind};
 use crate::base::lock::lock;
 use crate::protocol::breaker::{BreakerState, micros};
 
-/// The least time between two questions who has the slots that are asked beside commands.
+/// The least time between two queries of the owners that run beside commands.
 const PAUSE: Duration = Duration::from_millis(250);
-/// When such a question is taken to have been dropped, with the runtime that it was asked in.
+/// The age at which such a query is assumed to be dropped, with its runtime.
 const OVERDUE: Duration = Duration::from_secs(1);
-/// How often one command is sent elsewhere.
+/// The most redirections of one command.
 const REDIRECTIONS: u32 = 8;
-/// How many nodes are asked at a time what any of them may answer.
+/// The number of nodes that are asked at a time, if any of them may answer.
 const AT_ONCE: usize = 3;
-/// How many nodes an error names.
+/// The most nodes that an error names.
 const NAMED: usize = 5;
 
-/// Makes the link to a node.
+/// Creates the link to a node.
 pub(crate) type Dial<L> = Box<dyn Fn(&Host) -> Result<L, Error> + Send + Sync>;
 
-/// The connection to one node, with a deadline and a breaker of its own.
+/// The connection to one node, with its own deadline and breaker.
 pub(crate) trait NodeLink: Send + Sync + 'static {
-    /// Waits until the node lets us in.
+    /// Waits until there is a connection to the node.
     fn ready(&self, until: Instant) -> impl Future<Output = Result<(), Error>> + Send;
     /// Waits until the breaker is closed.
     fn closed(&self) -> impl Future<Output = ()> + Send + use<Self>;
@@ -59,13 +63,13 @@ pub(crate) trait NodeLink: Send + Sync + 'static {
         command: &Cmd,
         left: Duration,
     ) -> impl Future<Output = Result<Value, Lapse>> + Send;
-    /// As `raw`, for a key that the node has only in part.
+    /// Like `raw`, for a key in a slot that is moving to the node.
     fn raw_asking(
         &self,
         command: &Cmd,
         left: Duration,
     ) -> impl Future<Output = Result<Value, Lapse>> + Send;
-    /// Why it is not asked.
+    /// The reason why commands to it are refused, if they are.
     fn why(&self) -> Option<Error>;
     fn silence(&self) -> Option<(u32, u64)>;
     fn told(&self, lapse: Lapse) -> Error;
@@ -85,24 +89,24 @@ struct Shared<L> {
     pub(crate) seams: Seams,
     began: Instant,
     known: RwLock<Arc<Known<L>>>,
-    /// Nodes without slots that are asked, or were sent to.
+    /// Nodes without slots that are asked about the cluster, or get commands.
     others: Mutex<HashMap<Host, Arc<Node<L>>>>,
-    /// Held by who asks who has the slots, so that one asks for all.
+    /// Held by the caller that queries the owners, so that one caller does it for all.
     asking: tokio::sync::Mutex<()>,
-    /// When that was last asked beside a command, and when the last such question was over.
+    /// The time of the last query beside a command, and the time when the last such query ended.
     asked_beside: AtomicU64,
     over: AtomicU64,
 }
 
-/// Who has the slots.
+/// The owners of the slots.
 struct Known<L> {
     slots: Slots,
-    /// The primaries, in their order.
+    /// The primaries, in the order of `slots.primaries`.
     nodes: Vec<Arc<Node<L>>>,
-    /// When that was asked, and whom.
+    /// The time of the query, and the node that answered.
     asked: u64,
     by: Option<Host>,
-    /// The most that any of them knew.
+    /// The highest epoch that any node has reported.
     epoch: Option<u64>,
 }
 
@@ -125,7 +129,7 @@ impl<L> Clone for Known<L> {
 }
 
 impl<L: NodeLink> Cluster<L> {
-    /// Nothing is connected yet.
+    /// A cluster without connections yet.
     pub(crate) fn new(seeds: Vec<Host>, dial: Dial<L>, deadlines: Deadlines, seams: Seams) -> Self {
         let known = Known {
             slots: Slots::none(),
@@ -148,7 +152,7 @@ impl<L: NodeLink> Cluster<L> {
         }))
     }
 
-    /// Learns who has the slots, and returns once one of these lets us in.
+    /// Learns the owners of the slots, and returns once there is a connection to one of them.
     pub(crate) async fn discover(&self, until: Instant) -> Result<(), Error> {
         let now = self.0.now();
         let known = self.0.refreshed(now, None, until, true).await?;
@@ -164,13 +168,13 @@ impl<L: NodeLink> Cluster<L> {
                 None => return Err(self.unreachable(&known, none_of(failures))),
             }
         }
-        // The others are waited for no longer than a command would be that they keep waiting.
+        // The others are waited for no longer than a command to them would wait.
         let until = until.min(after(self.0.deadlines.command));
         while let Ok(Some(_)) = timeout_at(until, waits.next()).await {}
         Ok(())
     }
 
-    /// What is said where none of the nodes that have slots lets us in.
+    /// The error if no owner of slots accepts a connection.
     fn unreachable(&self, known: &Known<L>, error: Error) -> Error {
         let Some(by) = &known.by else {
             return error;
@@ -186,20 +190,20 @@ impl<L: NodeLink> Cluster<L> {
         }
     }
 
-    /// The silences of the nodes that have slots, where all of them are silent.
+    /// The silences of the owners of slots, if all of them are silent.
     pub(crate) fn silence(&self) -> Option<Vec<(u32, u64)>> {
         let known = self.0.known();
         known.nodes.iter().map(|node| node.link.silence()).collect()
     }
 
-    /// Lets go of all connections.
+    /// Closes all links.
     pub(crate) fn close(&self) {
         let known = self.0.known();
         known.nodes.iter().for_each(|node| node.link.close());
         self.0.others().values().for_each(|node| node.link.close());
     }
 
-    /// Sends a command to whoever has its keys.
+    /// Sends a command to the owner of its keys.
     pub(crate) fn send<'c>(
         &'c self,
         command: &'c Cmd,
@@ -214,7 +218,7 @@ impl<L: NodeLink> Cluster<L> {
         })
     }
 
-    /// Sends a command to this very node.
+    /// Sends a command to exactly this node.
     pub(crate) fn send_to<'c>(
         &'c self,
         host: &'c Host,
@@ -230,7 +234,7 @@ impl<L: NodeLink> Cluster<L> {
         })
     }
 
-    /// Asks all nodes that have slots.
+    /// Sends a command to all owners of slots.
     pub(crate) fn send_to_primaries<'c>(
         &'c self,
         command: &'c Cmd,
@@ -247,7 +251,7 @@ impl<L: NodeLink> Cluster<L> {
         })
     }
 
-    /// Asks who has the slots.
+    /// Queries the owners of the slots.
     pub(crate) fn learn(&self, until: Instant) -> BoxFuture<'_, Result<(), Lapse>> {
         Box::pin(async move {
             let learnt = self.0.refreshed(self.0.now(), None, until, false).await;
@@ -257,7 +261,7 @@ impl<L: NodeLink> Cluster<L> {
 }
 
 impl<L: NodeLink> Shared<L> {
-    /// Microseconds since the beginning of this.
+    /// Microseconds since this was created.
     fn now(&self) -> u64 {
         micros(self.began.elapsed())
     }
@@ -290,7 +294,7 @@ impl<L: NodeLink> Shared<L> {
         Ok(node)
     }
 
-    /// Asks one node. With the answer comes since when the node's word is doubted, if it is.
+    /// Sends a command to one node. Also returns since when the node's word is doubted, if it is.
     async fn ask(
         &self,
         node: &Node<L>,
@@ -309,7 +313,7 @@ impl<L: NodeLink> Shared<L> {
         }
     }
 
-    /// Sends a command of one slot to the node that has it, and again where that says so.
+    /// Sends a command of one slot to the owner, and again after each redirection.
     async fn send_keyed(
         self: &Arc<Self>,
         command: &Cmd,
@@ -368,7 +372,8 @@ impl<L: NodeLink> Shared<L> {
                         return Err(lapse);
                     }
                 },
-                // As the client's own did: what got no answer is sent once more. Another node may have the slot by now.
+                // The client's own client for clusters does the same: a command without an answer
+                // is sent once more. Another node may own the slot by now.
                 Lapse::Lost(_) if again => {
                     again = false;
                     let half = Instant::now() + left(until) / 2;
@@ -384,7 +389,7 @@ impl<L: NodeLink> Shared<L> {
         Err(Lapse::Failed(Error::new(ErrorKind::Unavailable, why)))
     }
 
-    /// The node that has a slot.
+    /// The owner of a slot.
     async fn owner(self: &Arc<Self>, slot: u16, until: Instant) -> Result<Arc<Node<L>>, Lapse> {
         if let Some(node) = self.known().owner(slot) {
             return Ok(node);
@@ -398,7 +403,7 @@ impl<L: NodeLink> Shared<L> {
         })
     }
 
-    /// An `MGET` of keys in whatever slots.
+    /// An `MGET` of keys in any slots.
     async fn read_many(
         self: &Arc<Self>,
         command: &Cmd,
@@ -429,7 +434,8 @@ impl<L: NodeLink> Shared<L> {
         Ok(Value::Array(all))
     }
 
-    /// Keys of one slot. While that moves from one node to another some may be here and some there: then each is asked for alone.
+    /// Reads keys of one slot. While the slot moves, some keys may be on one node and some on
+    /// another: then each key is read alone.
     async fn read_part(
         self: &Arc<Self>,
         slot: u16,
@@ -456,7 +462,8 @@ impl<L: NodeLink> Shared<L> {
         }
     }
 
-    /// Sends a command without a key to a node that was heard of, and to another beside it: any answer will do.
+    /// Sends a command without a key to the nodes that were heard of last, two at a time: any
+    /// answer will do.
     async fn send_anywhere(&self, command: &Cmd, until: Instant) -> Result<Value, Lapse> {
         let mut nodes = self.known().nodes.clone();
         let last = |node: &Arc<Node<L>>| (node.is_asked(), node.heard().last());
@@ -477,8 +484,8 @@ impl<L: NodeLink> Shared<L> {
         Err(lapse.unwrap_or_else(|| Lapse::Failed(nobody())))
     }
 
-    /// Has another node confirm who has the slots, since this one's word is doubted. Where no other could have taken its place, as
-    /// far as is known, they need not answer.
+    /// Lets another node confirm the owners, because this node's word is doubted. If no node is
+    /// known that could have taken its place, no confirmation is required.
     async fn confirm(
         self: &Arc<Self>,
         node: &Node<L>,
@@ -505,7 +512,7 @@ impl<L: NodeLink> Shared<L> {
         Ok(())
     }
 
-    /// A slot is another node's, as its own says.
+    /// Records that a slot belongs to another node, by its former owner's redirection.
     fn moved(&self, slot: u16, to: Host) -> Result<(), Error> {
         let node = self.node(&to)?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -519,7 +526,7 @@ impl<L: NodeLink> Shared<L> {
         Ok(())
     }
 
-    /// Asks who has the slots, beside whoever noticed that it may have changed.
+    /// Queries the owners in the background, for a caller that noticed a possible change.
     async fn refresh_beside(self: &Arc<Self>) {
         let now = self.now();
         let last = self.asked_beside.load(Ordering::Relaxed);
@@ -541,13 +548,13 @@ impl<L: NodeLink> Shared<L> {
         };
         let dropped = self.over.load(Ordering::Relaxed) < last;
         match dropped && now.saturating_sub(last) > micros(OVERDUE) {
-            // The runtime of the last question does not poll it, so this one is not left to any.
+            // The runtime of the last query does not poll it, so this caller runs the query itself.
             true => ask.await,
             false => drop(self.seams.background.spawn(ask)),
         }
     }
 
-    /// Who has the slots, asked after `since`, and of another node than one.
+    /// The owners of the slots, as reported after `since`, and by another node than `but`.
     async fn refreshed(
         &self,
         since: u64,
@@ -566,7 +573,7 @@ impl<L: NodeLink> Shared<L> {
         }
         let nodes = self.candidates(&known, but)?;
         if nodes.is_empty() {
-            // There is no other, so none can have taken its place.
+            // There is no other node, so none can have taken its place.
             return Ok(known);
         }
         let asked = self.now();
@@ -584,7 +591,7 @@ impl<L: NodeLink> Shared<L> {
         loop {
             match timeout_at(until, answers.next()).await {
                 Ok(Some(Ok((slots, by, epoch)))) => {
-                    // One that stood still does not know what others know.
+                    // A node that stood still does not know what others know.
                     if epoch.is_some() && epoch < known.epoch {
                         let why = "it knows less of the cluster than others do";
                         let error = Error::new(ErrorKind::Unavailable, why).context(&by);
@@ -609,7 +616,7 @@ impl<L: NodeLink> Shared<L> {
         Err(alone(failures))
     }
 
-    /// Whom to ask: first who is likely to answer.
+    /// The nodes to ask, in the order in which they are likely to answer.
     fn candidates(&self, known: &Known<L>, but: Option<&Host>) -> Result<Vec<Arc<Node<L>>>, Error> {
         let nodes = known.nodes.iter().filter(|node| Some(&node.host) != but);
         let (mut likely, silent): (Vec<_>, Vec<_>) = nodes.cloned().partition(|n| n.is_asked());
@@ -650,7 +657,7 @@ impl<L: NodeLink> Shared<L> {
             self.ask(node, &asks_epoch, until),
             self.ask(node, &asks_slots, until)
         );
-        // A user may be denied the first: then it is not known how much the node knows.
+        // A user may lack the right to the first command: then the node's epoch is unknown.
         let epoch = said.ok().and_then(|said| epoch(&said));
         let answer = answer.map_err(|lapse| match lapse {
             Lapse::Said(_) => node.link.told(lapse).context(&node.host),
@@ -665,7 +672,8 @@ impl<L: NodeLink> Shared<L> {
         Ok((slots, node.host.clone(), epoch))
     }
 
-    /// Takes what a node said of who has the slots. Only who asks does, so it is newer than what was known.
+    /// Takes a node's report on the owners. Only the caller with the `asking` lock does so, so the
+    /// report is newer than `known`.
     fn learn(
         &self,
         slots: Slots,
@@ -717,7 +725,8 @@ impl<L: NodeLink> Node<L> {
     }
 }
 
-/// One that says more than that a node is not there, if there is one; else what there is to say of each.
+/// An error that says more than that a node is silent, if there is one; otherwise all errors in
+/// one.
 fn none_of(mut failures: Vec<Error>) -> Error {
     let is_silence =
         |error: &Error| matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout);
@@ -740,7 +749,7 @@ fn none_of(mut failures: Vec<Error>) -> Error {
     }
 }
 
-/// Whether some keys of a command are here and some there.
+/// Whether the keys of a command are partly on one node and partly on another.
 fn is_between(lapse: &Lapse) -> bool {
     let try_again = redis::ErrorKind::Server(ServerErrorKind::TryAgain);
     matches!(lapse, Lapse::Said(error) if error.kind() == try_again)

@@ -22,7 +22,7 @@ impl Shared {
         self.task.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Sees to it that there is an attempt to connect, and waits until it has ended, or until then.
+    /// Ensures that an attempt to connect runs, and waits for its end, at most until `until`.
     pub(crate) async fn see_to_connecting(self: &Arc<Self>, claim: Claim, until: Instant) {
         let attempt = async {
             let mut watch = self.breaker.subscribe();
@@ -30,16 +30,16 @@ impl Shared {
             if !changed && !self.pulse.lives(claim) {
                 self.take_over();
             }
-            // An error says that the link is gone.
+            // An error means that the link is gone.
             let _ = watch
                 .wait_for(|breaker| breaker.state() != BreakerState::HalfOpen)
                 .await;
         };
-        // Beyond that it is refused as it would have been.
+        // After that, the command is refused, as it would have been.
         let _ = tokio::time::timeout_at(until, attempt).await;
     }
 
-    /// Waits until there is a connection or commands are refused.
+    /// Waits until there is a connection, or until commands are refused.
     pub(crate) async fn connected(self: &Arc<Self>) -> Result<(Wire, u64), Arc<Down>> {
         let mut watch = self.breaker.subscribe();
         loop {
@@ -48,7 +48,8 @@ impl Shared {
                 Advice::Refuse(down) => return Err(down.clone()),
                 Advice::Wait => {}
             }
-            // Again after each change: the task that connects dies with the runtime that it was spawned in.
+            // Repeated after each change: the task that connects dies with the runtime in which it
+            // was spawned.
             self.step(Breaker::start);
             match tokio::time::timeout(BEAT, watch.changed()).await {
                 Ok(Ok(())) => {}
@@ -59,7 +60,7 @@ impl Shared {
         }
     }
 
-    /// Says which node of a cluster it is.
+    /// Adds the name of the node, in a cluster.
     pub(crate) fn named(&self, error: Error) -> Error {
         match &self.node {
             Some(node) => error.context(node),
@@ -67,7 +68,8 @@ impl Shared {
         }
     }
 
-    /// Says so where a connection that was lost belonged to another runtime: it ends with that.
+    /// Adds an explanation if a lost connection was made in another runtime: it ends with that
+    /// runtime.
     pub(crate) fn of_another_runtime(&self, generation: u64, error: Error) -> Error {
         let home = *lock(&self.home);
         match (home, runtime::current()) {
@@ -78,7 +80,7 @@ impl Shared {
         }
     }
 
-    /// Names what the user may not run, where the server does not.
+    /// Adds the commands that the user may not run, if the server does not name them.
     pub(crate) fn naming(&self, error: Error) -> Error {
         let denied = lock(&self.denied);
         match error.to_string().contains("to run the '") || denied.is_empty() {
@@ -96,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// As [`attempt`](Self::attempt), where the runtime lets a connection be made: tokio panics where it does not.
+    /// Like [`attempt`](Self::attempt), but fails in a runtime without I/O, where tokio panics.
     pub(crate) async fn attempt_here(self: &Arc<Self>) -> Result<(u64, Wire), Error> {
         runtime::fit()?;
         let here = runtime::current();
@@ -160,7 +162,7 @@ impl Shared {
             Err(error) if matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout) => {
                 return Err(error);
             }
-            // That is told with all else that the user may not do.
+            // This is reported together with all other missing rights.
             Err(error) if error.kind() == ErrorKind::Auth => {}
             Err(error) => self.warn("the server does not tell its time", Some(&error)),
         }
@@ -168,7 +170,8 @@ impl Shared {
         Ok((generation, wire))
     }
 
-    /// Learns what the user may not do, and how large a value may be. A server that does not say is asked all the same.
+    /// Learns which commands the user may not run, and how large a value may be. The server is used
+    /// even if it does not say.
     pub(crate) async fn ask_around(&self, wire: &Wire) {
         let command = self.deadlines.command;
         let [by_body, by_digest] = rights::commands(&self.namespace);
@@ -192,7 +195,7 @@ impl Shared {
                     Err(_) => return,
                 }
             }
-            // Each goes to some node.
+            // Each command goes to any node.
             Wire::Cluster(cluster) => {
                 for one in &commands {
                     let answer = Box::pin(cluster.send(one, after(command))).await;
@@ -226,7 +229,7 @@ impl Shared {
         *known = denied;
     }
 
-    /// The task that connects lives, unless another has taken its place.
+    /// Shows that the task that connects is alive, unless another has taken its place.
     pub(crate) fn beat(&self, task: u64) {
         if self.task.load(Ordering::Relaxed) == task {
             self.pulse.beat(self.seams.time.sent());

@@ -11,13 +11,15 @@ use crate::protocol::outbox::{Round, Undelivered};
 use crate::protocol::transition::{Hold, Verb};
 
 impl Gateway {
-    /// Sees to it that a task delivers. Outside of a runtime, as where a guard is dropped at the end of a program, nothing
-    /// can be sent; the next one who finds something withheld starts it.
+    /// Ensures that a task delivers. Outside of a runtime nothing can be sent, for example when a
+    /// guard is dropped at the end of a program. The next caller that finds a withheld key then
+    /// starts the task.
     pub(crate) fn deliver(&self) {
         self.start_delivery(true);
     }
 
-    /// Starts a task that delivers, if one is needed. `goes_on`: one that was started before does.
+    /// Starts a delivery task if one is needed. With `goes_on`, a task that was started earlier is
+    /// trusted to run; without it, that task is replaced.
     pub(crate) fn start_delivery(&self, goes_on: bool) {
         if let Some(number) = self.with(|undelivered| undelivered.next_delivery(goes_on)) {
             self.pulse.beat(self.backend.clock_micros());
@@ -27,7 +29,7 @@ impl Gateway {
         }
     }
 
-    /// A claim to see to the deliveries, where they should go on and do not.
+    /// A claim to take over the delivery, if it should run and shows no sign of life.
     pub(crate) fn claim(&self) -> Option<Claim> {
         if self.is_clear() || self.breaker() != BreakerState::Closed || !runtime::has_timers() {
             return None;
@@ -35,8 +37,9 @@ impl Gateway {
         self.pulse.claim(self.backend.clock_micros())
     }
 
-    /// Has a task of this runtime deliver in place of one that gave no sign of life, and waits a little: else a runtime that is
-    /// only driven by calls like this one would never get to it.
+    /// Starts a delivery task in this runtime, in place of one without signs of life, and waits for
+    /// it a little. Without the wait, a runtime that is driven only by calls like this one would
+    /// never run the task.
     pub(crate) async fn see_to_delivery(&self, claim: Claim) {
         let mut rounds = self.rounds.subscribe();
         if tokio::time::timeout(MOMENT, rounds.changed()).await.is_ok() {
@@ -46,12 +49,13 @@ impl Gateway {
             self.start_delivery(false);
         }
         if self.undelivered() > 0 {
-            // However that ends, the request goes on.
+            // The request goes on in any case.
             let _ = tokio::time::timeout(LONGEST_HELP, rounds.changed()).await;
         }
     }
 
-    /// Delivers as soon as the server is asked, until it takes nothing more.
+    /// Delivers once the breaker admits commands, until nothing is left or no remaining deletion is
+    /// confirmed.
     pub(crate) async fn deliver_once(&self) {
         if self.undelivered() == 0 {
             return;
@@ -70,7 +74,7 @@ impl Gateway {
         }
     }
 
-    /// Sends a few deletions. True if any of them was confirmed.
+    /// Sends one round of deletions. True if any of them was confirmed.
     pub(crate) async fn send(&self, mut round: Round) -> bool {
         let of_tags = |(key, _): &(Box<[u8]>, u64)| self.is_epoch(key);
         if round.keys.iter().any(of_tags)

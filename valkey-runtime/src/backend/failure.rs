@@ -1,7 +1,7 @@
-//! What the client and the server say of a failure, as an [`Error`] of ours.
+//! Translates failures of the client and of the server into our [`Error`].
 //!
-//! A server quotes the arguments of a command that it does not know, and an argument may be a value: such text is cut. Whatever
-//! words it quotes in, the password is cut from all text.
+//! A server quotes the arguments of an unknown command, and an argument may be a value: such text
+//! is cut. The password is cut from all text, however it is quoted.
 
 #[cfg(feature = "tls")]
 use std::{error::Error as _, io, sync::Arc};
@@ -13,12 +13,13 @@ use redis::{RedisError, ServerErrorKind};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::secret::Secret;
 
-/// What stands where the password stood.
+/// The replacement for the password.
 const CUT: &str = "***";
-/// A password that is shorter than this could be read from the places that it was cut from.
+/// The shortest password that is cut out of a text. A shorter one could be read from the places
+/// that it was cut from.
 const SHORT: usize = 4;
 
-/// Translates errors of the client, and knows what they must not say.
+/// Translates errors of the client, and knows the text that they must not show.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Words(Option<Secret>);
 
@@ -27,14 +28,14 @@ impl Words {
         Self(secret.filter(|secret| !secret.reveal().is_empty()))
     }
 
-    /// `deadline` is what a time-out is told with.
+    /// `deadline` is the time that the error of a timeout names.
     pub(crate) fn of(&self, error: RedisError, deadline: Duration) -> Error {
         if error.is_timeout() {
             return timed_out(deadline);
         }
         let kind = kind_of(&error);
         let text = match (error.code(), error.detail()) {
-            // As the server said it; the client's own text quotes the code.
+            // The server's own text. The client's text quotes the code.
             (Some(code), Some(detail)) => format!("{code} {detail}"),
             _ => error.to_string(),
         };
@@ -47,7 +48,7 @@ impl Words {
         }
     }
 
-    /// Of an error while a connection is made.
+    /// Translates an error of the handshake of a connection.
     pub(crate) fn of_handshake(&self, error: RedisError, deadline: Duration) -> Error {
         let closed = error.is_connection_dropped() && !error.is_connection_refusal();
         let old = is_without_resp3(&error);
@@ -65,7 +66,7 @@ impl Words {
         }
     }
 
-    /// The text without the password; `None` where it does not hold it.
+    /// The text without the password; `None` if the text does not contain it.
     fn cut_from(&self, text: &str) -> Option<String> {
         let secret = self.0.as_ref()?.reveal();
         let escaped = [
@@ -84,14 +85,14 @@ impl Words {
     }
 }
 
-/// What an answer says of the server that gave it.
+/// The state of a server, as its answer shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
-    /// It is one to ask.
+    /// The server is the right one.
     Here,
-    /// Another one is to be asked: this is a replica, or takes no writes.
+    /// Another server is the right one: this one is a replica, or takes no writes.
     Elsewhere,
-    /// It is loading its data.
+    /// The server is loading its data.
     Loading,
 }
 
@@ -112,7 +113,7 @@ pub(crate) fn timed_out(deadline: Duration) -> Error {
     Error::new(ErrorKind::Timeout, format!("no answer within {deadline:?}"))
 }
 
-/// A server that answers, but not what the command is documented to answer.
+/// The error for an answer of a type that the command is not documented to have.
 pub(crate) fn unexpected_answer() -> Error {
     Error::new(
         ErrorKind::Server,
@@ -133,7 +134,7 @@ pub(crate) fn kind_of(error: &RedisError) -> ErrorKind {
         redis::ErrorKind::Io
         | redis::ErrorKind::ClusterConnectionNotFound
         | redis::ErrorKind::Parse => ErrorKind::Connection,
-        // The client's own: nothing was answered, or what was does not fit together.
+        // The client's own errors: there was no answer, or its parts do not fit together.
         redis::ErrorKind::Client | redis::ErrorKind::UnexpectedReturnType => ErrorKind::Unavailable,
         redis::ErrorKind::Server(kind) => match kind {
             ServerErrorKind::BusyLoading => ErrorKind::Loading,
@@ -156,27 +157,27 @@ pub(crate) fn kind_of(error: &RedisError) -> ErrorKind {
     }
 }
 
-/// What a server says to settings that can't be right for it. It has no code for these.
+/// Whether the server rejects a setting that can't be right for it. It has no code for this.
 fn is_wrong_setting(error: &RedisError) -> bool {
     let said = error.detail().unwrap_or_default();
     said.contains("DB index is out of range") || said.contains("cluster support disabled")
 }
 
-/// Whether the user may not run a command that a script runs. A server says so with the code `ERR`, and one of Redis 7.0 does not
-/// name the command.
+/// Whether a script runs a command that the user may not run. A server answers this with the code
+/// `ERR`, and Redis 7.0 does not name the command.
 fn is_denied_in_script(error: &RedisError) -> bool {
     let said = error.detail().unwrap_or_default();
     said.contains("ACL failure in script") || said.contains("user executing the script can't")
 }
 
-/// Whether an argument is over `proto-max-bulk-len`. The server closes the connection with that.
+/// Whether an argument exceeds `proto-max-bulk-len`. The server also closes the connection.
 fn is_too_large(error: &RedisError) -> bool {
     let said = error.detail().unwrap_or_default();
     said.contains("invalid bulk length")
 }
 
-/// Whether a server says to the handshake that it does not know it. There are as many texts as servers and proxies, and all of
-/// them name the command or the protocol.
+/// Whether a server rejects the handshake as unknown. The texts differ between servers and proxies,
+/// but all of them name the command or the protocol.
 fn is_without_resp3(error: &RedisError) -> bool {
     if error.kind() == redis::ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO") {
         return true;
@@ -185,10 +186,10 @@ fn is_without_resp3(error: &RedisError) -> bool {
     error.code().is_some() && kind_of(error) == ErrorKind::Server && said.contains("hello")
 }
 
-/// Whether the failure is the TLS library's: what it says travels inside an I/O error.
+/// Whether the failure is the TLS library's, whose error is inside an I/O error.
 #[cfg(feature = "tls")]
 fn is_tls(error: &RedisError) -> bool {
-    // The client hands out its shared pointer as the source, not what it points to.
+    // The source is the client's shared pointer, and not the error inside it.
     let shared = error
         .source()
         .and_then(|source| source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>());
@@ -225,7 +226,7 @@ mod tests {
         Words::without(Some(Secret::new(password.to_owned())))
     }
 
-    /// All that an error shows of itself.
+    /// All text that an error shows.
     fn all_of(error: &Error) -> String {
         let mut all = format!("{error} {error:?}");
         let mut source = std::error::Error::source(error);
@@ -251,7 +252,7 @@ mod tests {
         }
     }
 
-    /// As the server says it, by the client's parser.
+    /// The error in a server's line, by the client's parser.
     fn parsed(line: &str) -> RedisError {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
         value.unwrap().extract_error().unwrap_err()

@@ -1,7 +1,8 @@
-//! Failures that a test injects between a store and what its entries lie in.
+//! Fault injection between a store and its entries.
 //!
-//! The seam is [`Gateway`](crate::backend::gateway::Gateway), through which every request goes: what is above it, the loads and guards and the
-//! deletions that wait, deals with an injected failure as with a server's own, and what is below it is any backend.
+//! The seam is [`Gateway`](crate::backend::gateway::Gateway), through which every request goes. The
+//! code above it (loads, guards, the outbox) treats an injected failure like a server's own. Below
+//! it is any backend.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,42 +16,44 @@ use crate::base::lock::lock;
 use crate::protocol::transition::{Placing, Verb};
 use crate::schema::cached_type::CachedType;
 
-/// What goes wrong with a store: from [`Store::faults`](crate::Store::faults), on any backend.
+/// Injects faults into a store, on any backend. Returned by
+/// [`Store::faults`](crate::Store::faults).
 ///
-/// A fault strikes a [request](Request): one step of a verb with the server, as a look, a lease or a deletion. A bulk verb is one
-/// request, and fails as one. What a store sends by itself, as a deletion that is tried again, are requests as well, so a test
-/// that means a certain one says so ([`Fault::on`], [`Fault::at`]). Where several faults would strike, the first does that was
-/// injected.
+/// A fault strikes a [request](Request): one step of a verb, such as a look, a lease or a deletion.
+/// A bulk verb is one request, and fails as a whole. A store also sends requests by itself, such as
+/// a repeated deletion. So a test that means a certain request says so ([`Fault::on`],
+/// [`Fault::at`]). If several faults match a request, the first injected one strikes.
 pub struct Faults {
     armed: Mutex<Vec<Armed>>,
-    /// How many there are, to be looked at without the lock.
+    /// The number of faults, readable without the lock.
     count: AtomicUsize,
     down: watch::Sender<bool>,
-    /// Whether requests to the process yield.
+    /// Whether requests to the in-process store yield.
     yielding: AtomicBool,
 }
 
 struct Armed {
     fault: Fault,
-    /// How often it still strikes; none for always.
+    /// The number of times that it still strikes; none for always.
     left: Option<usize>,
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Request {
-    /// To look at entries, as all reads do, and loads at first; to scan; to ping.
+    /// Looks at entries: all reads, and the first step of loads. Also scans and pings.
     Read,
-    /// To store: a `set`, what was loaded or written through, a `touch`.
+    /// Stores: a `set`, a loaded or written-through value, a `touch`.
     Store,
-    /// To invalidate: `del`, `mark_stale`, tags, `purge`; what is wrong or waited for the server.
+    /// Invalidates: `del`, `mark_stale`, tags, `purge`; also removes corrupt entries and delivers the
+    /// outbox.
     Delete,
-    /// A load's lease: to ask for it, to keep it, to give it back.
+    /// Requests, renews or gives back a load's lease.
     Lease,
-    /// A writer's guard: to place it, to keep it, to take it away.
+    /// Places, renews or removes a writer's guard.
     Guard,
-    /// A rate limit: to check it, to look at it, to reset it.
+    /// Checks, peeks at or resets a rate limit.
     Limit,
 }
 
@@ -86,7 +89,7 @@ impl Request {
         }
     }
 
-    /// Requests of this kind for each of some keys.
+    /// One request of this kind for each key.
     pub(crate) fn each<K: AsRef<[u8]>>(
         self,
         keys: &[K],
@@ -95,7 +98,7 @@ impl Request {
     }
 }
 
-/// What is to go wrong, and with which requests: with all of them, unless it is told otherwise.
+/// A fault, and the requests that it strikes. By default it strikes all of them.
 ///
 /// ```
 /// use valkey_runtime::testing::{Fault, Request};
@@ -128,10 +131,10 @@ enum At {
 }
 
 impl Fault {
-    /// The request fails with this kind of error, and is not carried out.
+    /// The request fails with an error of this kind, and is not carried out.
     ///
     /// # Panics
-    /// For a kind that no server gives: those that are about values, about the configuration and about closed stores.
+    /// If no server causes this kind: for kinds about values, the configuration or closed stores.
     #[track_caller]
     pub fn error(kind: ErrorKind) -> Self {
         let of_a_server = !matches!(
@@ -147,7 +150,8 @@ impl Fault {
         Self::new(What::Fails(kind))
     }
 
-    /// The request is carried out, but its answer does not arrive: an error of kind [`Timeout`](ErrorKind::Timeout).
+    /// The request is carried out, but its answer is lost: an error of kind
+    /// [`Timeout`](ErrorKind::Timeout).
     pub fn lost_reply() -> Self {
         Self::new(What::LosesReply)
     }
@@ -157,19 +161,20 @@ impl Fault {
         Self { what, on, at }
     }
 
-    /// Only requests of this kind.
+    /// Strikes only requests of this kind.
     pub fn on(mut self, request: Request) -> Self {
         self.on = Some(request);
         self
     }
 
-    /// Only requests for this key, without the store's namespace: `user:42`. Of a bulk request it may be any of its keys.
+    /// Strikes only requests for this key, without the store's namespace: `user:42`. A bulk request
+    /// matches by any of its keys.
     pub fn at(mut self, key: impl Into<String>) -> Self {
         self.at = Some(At::Key(key.into()));
         self
     }
 
-    /// Only requests for keys of this type.
+    /// Strikes only requests for keys of this type.
     pub fn of<T: CachedType>(mut self) -> Self {
         self.at = Some(At::Prefix(T::PREFIX));
         self
@@ -188,7 +193,7 @@ impl Fault {
         here && self.on.is_none_or(|wanted| wanted == request)
     }
 
-    /// A request as this has it.
+    /// Runs a request with this fault.
     pub(crate) async fn around<T>(
         self,
         request: impl Future<Output = Result<T, Error>>,
@@ -212,7 +217,7 @@ impl Fault {
                     }
                     reached
                 });
-                // An error would say that nobody can release it any more, and we have it.
+                // An error would mean that nobody can release it, but the sender is here.
                 let _ = stage
                     .subscribe()
                     .wait_for(|stage| *stage == Stage::Released)
@@ -224,7 +229,7 @@ impl Fault {
 }
 
 impl From<ErrorKind> for Fault {
-    /// As [`Fault::error`].
+    /// The same as [`Fault::error`].
     #[track_caller]
     fn from(kind: ErrorKind) -> Self {
         Self::error(kind)
@@ -241,13 +246,13 @@ impl Faults {
         }
     }
 
-    /// The next request fails so.
+    /// Makes the next matching request fail.
     #[track_caller]
     pub fn fail_next(&self, fault: impl Into<Fault>) {
         self.arm(fault.into(), Some(1));
     }
 
-    /// The next requests fail so, that many.
+    /// Makes the next `times` matching requests fail.
     #[track_caller]
     pub fn fail_times(&self, times: usize, fault: impl Into<Fault>) {
         if times > 0 {
@@ -255,14 +260,16 @@ impl Faults {
         }
     }
 
-    /// All requests fail so, until [`recover`](Self::recover).
+    /// Makes all matching requests fail, until [`recover`](Self::recover).
     #[track_caller]
     pub fn fail_all(&self, fault: impl Into<Fault>) {
         self.arm(fault.into(), None);
     }
 
-    /// The server is down: every request fails at once with an error of kind [`Connection`](ErrorKind::Connection) that
-    /// [is refused](crate::base::error::Error::is_refused), and the [breaker](crate::Store::breaker) is open, until [`recover`](Self::recover).
+    /// Simulates a server that is down, until [`recover`](Self::recover). Every request fails at
+    /// once with an error of kind [`Connection`](ErrorKind::Connection) that [is
+    /// refused](crate::base::error::Error::is_refused), and the [breaker](crate::Store::breaker) is
+    /// open.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -294,8 +301,8 @@ impl Faults {
         self.down.send_replace(true);
     }
 
-    /// Nothing goes wrong any more: what was injected and did not strike yet never will. Deletions that waited for the server are
-    /// delivered.
+    /// Removes all faults, including those that have not struck yet. Held requests stay held.
+    /// Undelivered deletions are delivered.
     pub fn recover(&self) {
         let mut armed = self.armed();
         armed.retain(|armed| matches!(armed.fault.what, What::Waits(_)));
@@ -304,8 +311,8 @@ impl Faults {
         self.down.send_replace(false);
     }
 
-    /// The next request of this kind waits until it is released: so a test has something else happen in between, without a
-    /// pause of any length.
+    /// Holds the next request of this kind until it is released. So a test can make something else
+    /// happen in between, without a guessed pause.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -336,9 +343,9 @@ impl Faults {
         Held(stage)
     }
 
-    /// Whether each request to a store in the process lets other tasks have their turn first, as one to a server does. It does
-    /// unless this says otherwise: so that a test finds what happens between a read and the write that follows from it. Off, all
-    /// requests to the process are answered at once.
+    /// Sets whether each request to an in-process store lets other tasks run first, as a request to
+    /// a server does. By default it does, so a test finds what can happen between a read and the
+    /// write that depends on it. If it is off, the in-process store answers all requests at once.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -376,8 +383,8 @@ impl Faults {
         self.yielding.load(Ordering::Relaxed)
     }
 
-    /// How often the faults that were injected have still to strike: nought once a test has seen all that it asked for. Those
-    /// that last until [`recover`](Self::recover) do not count.
+    /// Returns how many times the injected faults have still to strike: 0 once a test has seen all
+    /// of them. Faults that last until [`recover`](Self::recover) do not count.
     pub fn pending(&self) -> usize {
         self.armed().iter().filter_map(|armed| armed.left).sum()
     }
@@ -388,7 +395,7 @@ impl Faults {
         self.count.store(armed.len(), Ordering::SeqCst);
     }
 
-    /// What goes wrong with this request, if anything does.
+    /// The fault that strikes this request, if any.
     #[inline]
     pub(crate) fn next<'k, R>(&self, namespace: &str, requests: impl Fn() -> R) -> Option<Fault>
     where
@@ -425,11 +432,11 @@ impl Faults {
         *self.down.borrow()
     }
 
-    /// Returns once the server is not down, or nobody has the store any more. The future keeps nothing alive.
+    /// Returns once the server is up, or the store is dropped. The future keeps nothing alive.
     pub(crate) fn up(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut down = self.down.subscribe();
         async move {
-            // An error says that the store is gone.
+            // An error means that the store is gone.
             let _ = down.wait_for(|down| !down).await;
         }
     }
@@ -454,7 +461,7 @@ impl fmt::Debug for Faults {
     }
 }
 
-/// A request that waits, or will, by [`Faults::hold_next`]. Dropped, it is released.
+/// A request that [`Faults::hold_next`] holds or will hold. Dropping this releases it.
 #[derive(Debug)]
 #[must_use = "a request is released when this is dropped"]
 pub struct Held(Arc<watch::Sender<Stage>>);
@@ -467,9 +474,9 @@ enum Stage {
 }
 
 impl Held {
-    /// Returns once a request waits here.
+    /// Returns once a request is held here.
     pub async fn reached(&self) {
-        // An error would say that the sender is gone, and we have it.
+        // An error would mean that the sender is gone, but it is here.
         let _ = self
             .0
             .subscribe()
@@ -516,7 +523,7 @@ mod tests {
         format!("shop:{text}").into_bytes()
     }
 
-    /// What strikes first of what strikes.
+    /// The fault that strikes first.
     fn next(faults: &Faults, request: Request, at: &str) -> Option<What> {
         let key = key(at);
         let fault = faults.next("shop:", || [(request, key.as_slice())]);
@@ -536,7 +543,7 @@ mod tests {
             assert!(error.is_refused(), "{error}");
             assert_eq!(error.kind(), ErrorKind::Connection);
         }
-        // One that failed otherwise would have been struck off, and one that was held would wait.
+        // A request that failed otherwise would have used up its fault, and a held one would wait.
         assert_eq!(faults.pending(), 2);
         assert!(faults.is_down());
         faults.recover();

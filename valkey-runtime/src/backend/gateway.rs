@@ -1,10 +1,13 @@
-//! The backend as the verbs see it: what this process has invalidated it does not read, whether or not the server knows.
+//! The backend as the verbs see it. A process does not read what it has invalidated, whether or not
+//! the server knows.
 //!
-//! All that goes to a backend goes through here. A deletion that fails, the end of a guard that is not confirmed, a `set`
-//! that may or may not have been carried out, any of these dropped half-way: their keys are kept, as deletions, and delivered
-//! when the server is back, by one task, in bounded rounds. Always as a deletion: a late one can do no harm, a late store can. Until then a read
-//! of such a key asks nothing and is told [`Found::Withheld`]: a miss, of which nothing is stored. That is cheap while
-//! nothing is kept, which is nearly always: one look at a number.
+//! Every request to a backend goes through here. Some requests leave a key in doubt: a failed
+//! deletion, an unconfirmed end of a guard, a `set` with an unknown outcome, or any of these
+//! dropped half-way. Their keys go into the outbox as deletions. One task delivers them in bounded
+//! rounds when the server is back. They are always delivered as deletions: a late deletion is
+//! harmless, a late store is not. Until then, a read of such a key sends nothing and returns
+//! [`Found::Withheld`]: a miss, under which nothing is stored. While the outbox is empty, which it
+//! nearly always is, this costs one look at a number.
 //!
 //! Long because it has one method for each request of a backend.
 
@@ -41,13 +44,14 @@ use crate::protocol::rate::{Ask, Verdict};
 use crate::protocol::scope::Scope;
 use crate::protocol::transition::{Placing, Verb};
 
-/// How long the end of a store is waited for that has no deadlines of its own.
+/// The longest wait for the end of a store without deadlines of its own.
 const LONGEST_END: Duration = Duration::from_secs(1);
-/// How long a request waits for the deliveries that it has started.
+/// The longest wait of a request for the deliveries that it has started.
 pub(crate) const LONGEST_HELP: Duration = Duration::from_millis(200);
 
-/// Asks the backend. Where the test kit is, also whether a test wants that to go wrong: `$requests` is what it is asked for. And
-/// others have their turn before an answer in the process, as they have while a server is asked.
+/// Sends a request to the backend. With the test kit, a fault may strike it; `$requests` describes
+/// the request. The in-process store then also lets other tasks run first, as a round trip to a
+/// server would.
 #[cfg(any(test, feature = "testing"))]
 macro_rules! ask {
     ($front:expr, $requests:expr, $answer:expr) => {{
@@ -69,8 +73,8 @@ macro_rules! ask {
     };
 }
 
-/// What each request begins with: an error once the store is closed; and where deletions wait whose delivery does not go on, since
-/// its runtime ended or stands still, this caller sees to it.
+/// The beginning of each request. Fails once the store is closed. If deletions wait and their
+/// delivery has stopped, because its runtime ended or stands still, this caller takes it over.
 macro_rules! enter {
     ($front:expr) => {
         $front.open()?;
@@ -87,18 +91,18 @@ pub(crate) struct Gateway {
     pub(crate) backend: Backend,
     #[cfg(any(test, feature = "testing"))]
     pub(crate) faults: Faults,
-    /// What all keys begin with: empty, or ending in `:`.
+    /// The text with which all keys begin: empty, or ending in `:`.
     pub(crate) namespace: Box<str>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) background: Background,
     pub(crate) undelivered: Mutex<Undelivered>,
-    /// [`Undelivered::watched`], to be looked at without the lock. Relaxed: who has been told of a deletion that was kept,
-    /// by whatever means, sees the number that was there before.
+    /// [`Undelivered::watched`], readable without the lock. Relaxed is enough: a caller that has
+    /// learned of a kept deletion by any means sees the number that was stored with it.
     pub(crate) watched: AtomicUsize,
-    /// Whether the task lives that delivers.
+    /// Whether the task that delivers is alive.
     pub(crate) pulse: Pulse,
-    /// Told after each round of deliveries.
+    /// Notified after each round of deliveries.
     pub(crate) rounds: watch::Sender<()>,
 }
 
@@ -126,7 +130,7 @@ impl Gateway {
         })
     }
 
-    /// The backend itself, for what is not about keys.
+    /// The backend itself, for requests without keys.
     pub(crate) fn backend(&self) -> &Backend {
         &self.backend
     }
@@ -137,13 +141,13 @@ impl Gateway {
         &self.faults
     }
 
-    /// Whether a request to the process lets others have their turn.
+    /// Whether a request to the in-process store lets other tasks run first.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn yields(&self) -> bool {
         matches!(self.backend, Backend::Memory(_)) && self.faults.are_to_yield()
     }
 
-    /// An answer, which says why where a test has stopped the time.
+    /// Adds the reason to an error, if a test has paused the time.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn explained<A>(&self, answer: Result<A, Error>) -> Result<A, Error> {
         answer.map_err(|error| match self.backend {
@@ -163,13 +167,14 @@ impl Gateway {
         self.backend.breaker()
     }
 
-    /// Asks the server whether it is there.
+    /// Checks that the server answers.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         enter!(self);
         ask!(self, [(Request::Read, &[][..])], self.backend.ping())
     }
 
-    /// Returns once requests are not refused, or never will be sent again. The future keeps nothing alive.
+    /// Returns once the breaker admits requests, or the store is closed for good. The future keeps
+    /// nothing alive.
     fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let closed = self.backend.closed();
         #[cfg(any(test, feature = "testing"))]
@@ -187,7 +192,7 @@ impl Gateway {
         &self.background
     }
 
-    /// An error once the store is closed.
+    /// Fails once the store is closed.
     pub(crate) fn open(&self) -> Result<(), Error> {
         match self.background.is_closed() {
             false => Ok(()),
@@ -197,7 +202,8 @@ impl Gateway {
 
     /// See [`Store::close`](crate::core::store::Store::close).
     pub(crate) async fn close(&self) {
-        // What is not done by then is given up, as where a runtime stands still that a task is in.
+        // Work that is not done by then is given up, for example a task in a runtime that stands
+        // still.
         let limit = self.backend.operation_timeout().unwrap_or(LONGEST_END);
         if self.open().is_ok() {
             let last = async {
@@ -205,7 +211,8 @@ impl Gateway {
                 tokio::join!(self.deliver_once(), self.background.settled())
             };
             within(limit, last).await;
-            // Before the tasks end, one of which may connect: who waits for that is told.
+            // Before the tasks end: one of them may connect, and callers that wait for it get an
+            // error.
             self.backend.close();
         }
         let first = self.background.cancel();
@@ -244,7 +251,7 @@ impl Gateway {
         Ok(self.judged(key, lost, found))
     }
 
-    /// What is under a key, and under others in order, in one request: what is asked for with one key.
+    /// Reads a key, and others in order, in one request: a caller needs them together.
     pub(crate) async fn get_with(
         self: &Arc<Self>,
         key: &[u8],
@@ -376,7 +383,7 @@ impl Gateway {
         answer
     }
 
-    /// One verb for all keys.
+    /// Applies one verb to all keys.
     pub(crate) async fn apply_many(
         self: &Arc<Self>,
         keys: &[Vec<u8>],
@@ -387,7 +394,7 @@ impl Gateway {
             .await
     }
 
-    /// A verb a key.
+    /// Applies one verb to each key.
     pub(crate) async fn apply_each(
         self: &Arc<Self>,
         keys: &[&[u8]],
@@ -506,13 +513,14 @@ impl Gateway {
         Ok(judged(spread(&asked, found, || Ok(Found::Withheld))))
     }
 
-    /// What is asked of a limit. Nothing of it is kept to be delivered: a count that comes late counts for another time.
+    /// Performs a request to a rate limit. It never goes into the outbox: a late count would count
+    /// for another time.
     pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
         enter!(self);
         ask!(self, [(Request::Limit, key)], self.backend.limit(key, ask))
     }
 
-    /// What is asked of several limits.
+    /// Performs requests to several rate limits.
     pub(crate) async fn limit_many(
         &self,
         keys: &[&[u8]],
@@ -526,17 +534,18 @@ impl Gateway {
         )
     }
 
-    /// The pages of the keys in this scope, wherever they lie.
+    /// Scans the keys in this scope, over all nodes.
     pub(crate) fn keys(&self, scope: Scope, page: usize) -> Keys<'_> {
         self.backend.keys(scope, page)
     }
 
-    /// The next of them; `None` after the last.
+    /// The next page; `None` after the last.
     pub(crate) async fn page(&self, keys: &mut Keys<'_>) -> Result<Option<Vec<Vec<u8>>>, Error> {
         ask!(self, [(Request::Read, &[][..])], keys.next())
     }
 
-    /// How much of a key is the same for all keys of its type: namespace and prefix, and the colon after it.
+    /// The length of the part of a key that all keys of its type share: namespace, prefix and
+    /// colon.
     pub(crate) fn type_len(&self, key: &[u8]) -> usize {
         let parts = key.get(self.namespace.len()..).unwrap_or_default();
         let prefix = parts.iter().position(|byte| *byte == b':');
@@ -544,7 +553,7 @@ impl Gateway {
     }
 }
 
-/// Does some work within that time. Outside of a runtime with timers, as far as it is done without waiting.
+/// Runs some work for at most `limit`. Outside of a runtime with timers, polls it once.
 async fn within(limit: Duration, work: impl Future) {
     match runtime::has_timers() {
         true => drop(tokio::time::timeout(limit, work).await),
@@ -552,7 +561,7 @@ async fn within(limit: Duration, work: impl Future) {
     }
 }
 
-/// Delivers until nothing is left, another task takes its place, or nobody has the store any more.
+/// Delivers until nothing is left, another task takes over, or the store is dropped.
 pub(crate) async fn deliver(front: Weak<Gateway>, number: u64, mut give_back: GiveBack) {
     let mut failures = 0;
     loop {
@@ -582,7 +591,7 @@ pub(crate) async fn deliver(front: Weak<Gateway>, number: u64, mut give_back: Gi
         strong.rounds.send_replace(());
         if failures > 0 {
             if !runtime::has_timers() {
-                // A request from elsewhere goes on with it.
+                // A request from another runtime takes over.
                 return;
             }
             let pause = backend::pause(failures, strong.random.next_u64());
@@ -593,7 +602,7 @@ pub(crate) async fn deliver(front: Weak<Gateway>, number: u64, mut give_back: Gi
     }
 }
 
-/// Says that no task delivers any more, where it ends with its runtime or never began.
+/// Records that no task delivers any more, if the task ends with its runtime or never began.
 pub(crate) struct GiveBack(pub(crate) Option<Weak<Gateway>>, pub(crate) u64);
 
 impl Drop for GiveBack {
@@ -606,7 +615,7 @@ impl Drop for GiveBack {
     }
 }
 
-/// What was found, unless it is for another key.
+/// The entry that was found, unless it belongs to another key.
 pub(crate) fn placed(key: &[u8], found: Found) -> Found {
     match found {
         Found::Entry(bytes) if seal::is_misplaced(&bytes, key) => Found::Misplaced(bytes),
@@ -614,7 +623,8 @@ pub(crate) fn placed(key: &[u8], found: Found) -> Found {
     }
 }
 
-/// Whether nothing old is under a key after the verb; and if so, for how many milliseconds a guard is to stay.
+/// If the verb leaves nothing old under a key: the time in milliseconds for which it leaves a
+/// guard.
 pub(crate) fn deletes(verb: &Verb<'_>) -> Option<u64> {
     match verb {
         Verb::Delete(hold) => Some(hold.map_or(0, |hold| hold.life)),
@@ -624,12 +634,13 @@ pub(crate) fn deletes(verb: &Verb<'_>) -> Option<u64> {
     }
 }
 
-/// Whether it is for a value that is there: where a read finds none there is none for it either.
+/// Whether the verb acts on an existing value. If a read must find none, the verb must not find one
+/// either.
 pub(crate) fn acts_on_what_is_read(verb: &Verb<'_>) -> bool {
     matches!(verb, Verb::Touch(_) | Verb::SetIfPresent(..))
 }
 
-/// Does something when it is dropped, unless it is disarmed: what becomes of a verb whose caller went away.
+/// Calls a function when it is dropped, unless it is disarmed: for a verb whose caller went away.
 pub(crate) struct OnDrop<F: FnOnce()>(pub(crate) Option<F>);
 
 impl<F: FnOnce()> OnDrop<F> {
@@ -646,7 +657,7 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
     }
 }
 
-/// Whether what it answers is taken for what may be read.
+/// Whether the answer counts as a read.
 fn reads(verb: &Placing) -> bool {
     matches!(verb, Placing::Lease { .. } | Placing::Extend { .. })
 }
@@ -660,7 +671,7 @@ fn placings<'k>(
     placings.map(|(key, verb)| (Request::of_placing(verb), *key))
 }
 
-/// The error of one of many, or of all.
+/// The error of one answer of many, or the error of all.
 pub(crate) fn error_at<A>(
     answers: &Result<Vec<Result<A, Error>>, Error>,
     at: usize,
@@ -671,7 +682,7 @@ pub(crate) fn error_at<A>(
     }
 }
 
-/// The answer of [`Gateway::lost_of`] for one of many.
+/// The answer of [`Gateway::lost_of`] for one key of many.
 pub(crate) fn lost_at(lost: &[Option<u64>], at: usize) -> Option<u64> {
     lost.get(at).copied().flatten()
 }
@@ -681,7 +692,7 @@ fn pick<'a, T>(items: &'a [T], which: &'a [bool]) -> impl Iterator<Item = &'a T>
     picked.map(|(item, _)| item)
 }
 
-/// Puts what was found in the places of what was asked for, and `others` in between.
+/// Puts the answers at the positions of the requests, and `others` at all other positions.
 fn spread<T>(asked: &[bool], found: Vec<T>, others: impl Fn() -> T) -> Vec<T> {
     let mut found = found.into_iter();
     let places = asked.iter().map(|asked| {
@@ -711,7 +722,7 @@ mod tests {
         &store.inner().gateway
     }
 
-    /// Whether a deletion of the key is kept, with what hold; and forgets it.
+    /// The hold of a kept deletion of the key, which is then forgotten.
     fn kept(front: &Arc<Gateway>, key: &[u8]) -> Option<u64> {
         front.with(|undelivered| {
             let hold = undelivered.hold(key);
@@ -726,8 +737,9 @@ mod tests {
         kinds.flat_map(|kind| [Error::new(kind, "x"), Error::new(kind, "x").refused()])
     }
 
-    /// Refused for what it is, nothing was changed. Else it may have been carried out; or, where it was not sent since the server
-    /// did not answer before, of whatever kind that failure was, it was to replace what is there.
+    /// A rejected command has changed nothing. After any other error, the command may have been
+    /// carried out. Or the breaker refused it after a failure of any kind, and then it was to
+    /// replace the entry.
     #[tokio::test]
     async fn a_set_that_may_have_changed_something_or_was_not_sent_leaves_a_deletion() {
         let store = Store::memory();
@@ -805,7 +817,7 @@ mod tests {
         }
     }
 
-    /// Polls a request once, which is held there, and drops it.
+    /// Polls a call once, holds its request there, and drops the call.
     fn dropped_half_way<T>(front: &Gateway, request: Request, call: impl Future<Output = T>) {
         let held = front.faults.hold_next(request);
         let mut call = pin!(call);
@@ -849,7 +861,8 @@ mod tests {
         assert_eq!(front.undelivered(), 0);
     }
 
-    /// Until it is delivered the server may have what is old: nothing of it is read, nor is anything stored in its place.
+    /// Until delivery, the server may have the old entry: it is not read, and nothing is stored in
+    /// its place.
     #[tokio::test]
     async fn what_waits_for_its_deletion_is_hidden_from_whatever_reads() {
         let store = Store::memory();
@@ -865,7 +878,7 @@ mod tests {
         let entry = Found::Entry(value.clone().into());
         let expected = [Found::Withheld, entry.clone()];
 
-        // The request is not even sent: else it would fail.
+        // No request is even sent: it would fail.
         front.faults.fail_all(failing.clone().on(Request::Read));
         front.faults.fail_all(failing.clone().on(Request::Lease));
         front.faults.fail_all(failing.on(Request::Store));
@@ -906,7 +919,7 @@ mod tests {
             assert_eq!(answers, [false, true], "{verb:?}");
         }
 
-        // What does not go by what is there is.
+        // Verbs that do not depend on the existing value are sent.
         front
             .backend
             .set(b"user:2", value.clone(), None)
@@ -931,7 +944,8 @@ mod tests {
         assert_eq!(front.undelivered(), 0, "it was replaced");
     }
 
-    /// What is delivered of tags comes after the clock: else what was loaded before could be stored after.
+    /// Epochs are delivered after the clock is advanced. Otherwise a load from before could be
+    /// stored after.
     #[tokio::test]
     async fn epochs_are_deleted_only_once_the_clock_is_advanced() {
         let store = Store::memory();
@@ -981,7 +995,8 @@ mod tests {
         assert_eq!(kept(front, &epoch), None);
     }
 
-    /// Which was under way when a purge ended it: what it is answered with is from before.
+    /// A purge ends the loss while a read is under way: the answer of that read is from before the
+    /// purge.
     #[tokio::test]
     async fn a_read_that_began_after_a_loss_goes_by_it_to_its_end() {
         let store = Store::memory();

@@ -1,4 +1,4 @@
-//! Tells all subscribers of a store.
+//! Sends changes to all subscribers of a store.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,14 +13,15 @@ pub(crate) struct Hub {
     /// Empty, or ending in `:`.
     namespace: String,
     subscribers: Mutex<Subscribers>,
-    /// How many there are, to be looked at without the lock. Relaxed: who changes something after a subscription was made, by
-    /// whatever means it knows that, sees the number.
+    /// The number of subscribers, readable without the lock. Relaxed is enough: a thread that has
+    /// learned of a subscription by any means sees the number before it makes a change.
     count: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Subscribers {
-    /// Made anew when one comes or goes, so that those who tell hold no lock: they wake others.
+    /// Replaced as a whole when a subscriber comes or goes. So a sender holds no lock while it
+    /// wakes subscribers.
     buffers: Arc<[Arc<Buffer>]>,
     over: bool,
 }
@@ -38,7 +39,7 @@ impl Hub {
         &self.namespace
     }
 
-    /// A new subscriber. After the end it is told just that.
+    /// Adds a subscriber. After the end of the store, the subscriber receives only the end.
     pub(crate) fn subscribe(&self) -> Arc<Buffer> {
         let buffer = Arc::new(Buffer::default());
         let mut subscribers = self.lock();
@@ -64,7 +65,8 @@ impl Hub {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// What lies under a key was changed. `key` is not made where nobody listens, which is nearly always.
+    /// Sends the change of a key. `key` is called only with a subscriber, and there is nearly never
+    /// one.
     pub(crate) fn changed(&self, key: impl FnOnce() -> Bytes) {
         if !self.is_listened_to() {
             return;
@@ -76,12 +78,12 @@ impl Hub {
         }
     }
 
-    /// Anything may have been changed.
+    /// Sends a gap: anything may have changed.
     pub(crate) fn gap(&self) {
         self.buffers().iter().for_each(|buffer| buffer.gap());
     }
 
-    /// The end of the store.
+    /// Ends all subscriptions, with the store.
     pub(crate) fn end(&self) {
         let buffers = {
             let mut subscribers = self.lock();

@@ -1,4 +1,4 @@
-//! The stream of what changes, for caches that an application keeps itself.
+//! The stream of changes, for near caches of an application.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -13,19 +13,20 @@ use crate::backend::hub::Hub;
 use crate::backend::tracker::Interest;
 use crate::schema::invalidation::Invalidation;
 
-/// What changes in a store, from [`Store::invalidations`](crate::core::store::Store::invalidations): a
-/// [`Stream`](https://docs.rs/futures-core/0.3) that ends with the store.
+/// A [`Stream`](https://docs.rs/futures-core/0.3) of the changes in a store, returned by
+/// [`Store::invalidations`](crate::core::store::Store::invalidations). It ends with the store.
 ///
-/// While one is there the store has a connection of its own for it, to each primary on a cluster. All streams of a store share
-/// it, and it is closed when the last of them is dropped.
+/// While a stream exists, the store has a separate connection for it; on a cluster, one to each
+/// primary. All streams of a store share these connections, which close when the last stream is
+/// dropped.
 ///
-/// What is not read is kept, up to 8192 items. More than that are a [`Gap`](Invalidation::Gap); nobody waits for a stream that is
-/// not read.
+/// Up to 8192 unread items are kept. An overflow becomes a [`Gap`](Invalidation::Gap): no sender
+/// waits for a stream that is not read.
 #[must_use = "what changes is told to who reads the stream"]
 pub struct Invalidations {
     buffer: Arc<Buffer>,
     hub: Arc<Hub>,
-    /// Keeps a server telling. The in-process store tells by itself.
+    /// Keeps the server's notifications coming. The in-process store needs none.
     interest: Option<Interest>,
 }
 
@@ -38,14 +39,15 @@ impl Invalidations {
         }
     }
 
-    /// The next item; `None` after the end of the store. A future that is dropped before it is done, as in a `select!`, has taken
-    /// none.
+    /// Returns the next item, or `None` after the end of the store. A future that is dropped early,
+    /// as in a `select!`, takes no item.
     pub async fn next(&mut self) -> Option<Invalidation> {
         poll_fn(|context| self.poll(context)).await
     }
 
-    /// Whether all that changes is told at present. It is not after a connection was lost, until there is one again, and after
-    /// the end of the store. A copy that is made meanwhile may be old until the next gap, so it is better not made.
+    /// Returns whether all changes are reported at present. This is false after a lost connection,
+    /// until there is a new one, and after the end of the store. Make no copies meanwhile: they may
+    /// be stale until the next gap.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -1,8 +1,9 @@
-//! All keys that begin alike, page by page, wherever they lie.
+//! Scans all keys with common prefixes, page by page, over all nodes.
 //!
-//! A key that is there from the first page to the last is found at least once, one that comes or goes meanwhile may be found
-//! or not. A key may be found twice, but not on one page. The server is asked for a bounded number of keys at a time, and
-//! for nothing once the pages are dropped. What is found is looked at byte by byte: a server's pattern is never the last word.
+//! A key that exists from the first page to the last is found at least once. A key that is created
+//! or removed meanwhile may be found or not. A key may be found twice, but not on one page. Each
+//! request covers a bounded number of keys, and none is sent once the pages are dropped. Each found
+//! key is compared byte by byte, because a server's pattern may match too much.
 
 use crate::protocol::scope::Scope;
 use redis::Cmd;
@@ -14,7 +15,8 @@ use crate::backend::target::Host;
 use crate::backend::topology::Nodes;
 use crate::base::error::{Error, ErrorKind};
 
-/// A server's own pages, of about `page` keys, most of which may be others'.
+/// A scan in progress. A page covers about `page` keys of the server, most of which may be outside
+/// the scope.
 pub(crate) struct Keys<'b> {
     scope: Scope,
     page: usize,
@@ -43,7 +45,7 @@ impl<'b> Keys<'b> {
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, Error> {
         let found = match &mut self.source {
             Source::Memory(memory) => {
-                // A page of the process's own takes no time that others could be at their turn in.
+                // The in-process store never waits, so this gives other tasks their turn.
                 tokio::task::yield_now().await;
                 memory.page(self.page)
             }
@@ -69,12 +71,12 @@ pub(crate) struct ServerKeys<'s> {
 
 enum Place {
     Before,
-    /// In the keys of a node, which is the only one where it has no name.
+    /// In the keys of a node; `None` is the single server.
     At(Option<Host>, Cursor),
     After,
 }
 
-/// How far a server has come, in its own words, and by which connection they were said.
+/// The server's own cursor, and the connection that it belongs to.
 struct Cursor {
     said: Vec<u8>,
     generation: Option<u64>,
@@ -100,7 +102,8 @@ impl<'s> ServerKeys<'s> {
         let command = scan(&cursor.said, &self.pattern, count);
         let (answer, generation) = self.link.send_to(node.as_ref(), command).await?;
         if *cursor.generation.get_or_insert(generation) != generation {
-            // Behind it may be another server, to which the cursor says nothing, or something else.
+            // The new connection may lead to another server, where the cursor means nothing or
+            // something else.
             let why = "the connection was lost between two pages of a scan";
             return Err(Error::new(ErrorKind::Connection, why));
         }
@@ -129,7 +132,7 @@ impl<'s> ServerKeys<'s> {
     }
 }
 
-/// Lists and the like are never ours.
+/// Lists and other types are left out: they are never ours.
 fn scan(cursor: &[u8], pattern: &[u8], count: usize) -> Cmd {
     let mut command = redis::cmd("SCAN");
     command.arg(cursor).arg("MATCH").arg(pattern);
@@ -178,7 +181,7 @@ mod tests {
         assert!(!scope.covers_all(b"ns:::a") && !scope.covers_all(b"ns"));
     }
 
-    /// What the server makes of a pattern, in few words.
+    /// The server's pattern matching, in short.
     fn matches(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern, text) {
             ([], text) => text.is_empty(),
@@ -192,7 +195,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever bytes: the server finds what is covered, and nothing else where all begin alike.
+        /// With any bytes, a covered key matches the pattern. With a single prefix, no other key
+        /// does.
         #[test]
         fn what_is_covered_is_matched(
             one in "[a*?\\[\\]^\\\\:%-]{0,5}", other in "[a*?\\[\\]^\\\\:%-]{0,5}", rest: Vec<u8>, text in "[a*?\\[\\]^\\\\:%-]{0,8}",

@@ -1,7 +1,9 @@
-//! How large a value the server takes. One that is larger costs everybody's connection: the server closes it.
+//! The size of the largest value that the server accepts. A larger one costs everybody's
+//! connection: the server closes it.
 //!
-//! A server tells its limits where it may be asked (`CONFIG GET`). Else, or where it has others, it is remembered for a while at which
-//! size a connection was closed; and which keys were being read then, in case their values are larger than it sends.
+//! A server tells its limits if the user may query them (`CONFIG GET`). Otherwise, or if it has
+//! other limits, the size at which a connection was closed is remembered for a while. So are the
+//! keys that were being read then, because their values may be larger than the server sends.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,13 +15,15 @@ use redis::{Cmd, Value};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::lock::lock;
 
-/// What a command has besides the value: names, a key, a few numbers.
+/// The bytes of a command beside the value: names, a key, a few numbers.
 const BESIDES: u64 = 64 << 10;
-/// No limit of a server is meant to be lower. A connection that was closed while less was sent was closed for another reason.
+/// No limit of a server is meant to be lower. If less was being sent, the connection was closed for
+/// another reason.
 const LEAST: u64 = 512 << 10;
-/// What is asked of a key at most that may be too large to be read, before it is known to be small.
+/// The most bytes that are read of a key that may be too large, until it is known to be small.
 pub(crate) const CAREFUL: u64 = 256 << 10;
-/// How long a size, or a key, is remembered, in microseconds. Twice as long each time that it turns out to be so, up to a bound.
+/// The time for which a size or a key is remembered, in microseconds. For a size it doubles each
+/// time that it proves right, up to a bound.
 const MEMORY: u64 = 60_000_000;
 const LONGEST_MEMORY: u32 = 5;
 const MOST_KEYS: usize = 4096;
@@ -33,44 +37,47 @@ const NAMES: [&str; 4] = [
 
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
-    /// The largest value that the server says it takes; 0 for not known.
+    /// The size of the largest value that the server says it accepts; 0 if unknown.
     told: AtomicU64,
-    /// A value of this size was too large, and what is as large is not sent until then; 0 for none.
+    /// The size of a value that was too large; 0 if there was none. Values of this size or more are
+    /// not sent before `until`.
     seen: AtomicU64,
     until: AtomicU64,
     state: Mutex<State>,
-    /// How many keys are suspects: mostly none.
+    /// The number of suspected keys, usually 0.
     suspects: AtomicUsize,
     hasher: RandomState,
 }
 
-/// A key whose value may be more than the server sends.
+/// A key whose value may be larger than the server sends.
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
     until: u64,
     care: Care,
 }
 
-/// How a key is read.
+/// The care with which a key is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Care {
-    /// By itself: the connection was closed while several were read at once.
+    /// Read it alone: the connection was closed while several keys were read at once.
     Alone,
-    /// No more of it than is certainly sent: the connection was closed while it was read by itself.
+    /// Read no more of it than is certainly sent: the connection was closed while it was read
+    /// alone.
     Bounded,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The connection that was closed last while much was being sent, and the largest value under way.
+    /// The last connection that was closed while much was being sent, and the largest value under
+    /// way.
     closed: Option<(u64, u64)>,
-    /// What was remembered before that; 0 for none.
+    /// The size that was remembered before that; 0 if there was none.
     earlier: u64,
     times: u32,
     suspects: HashMap<u64, Suspect>,
 }
 
-/// The command that asks for them.
+/// The command that queries the limits.
 pub(crate) fn command() -> Cmd {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET");
@@ -80,7 +87,8 @@ pub(crate) fn command() -> Cmd {
     command
 }
 
-/// The largest value that the server takes and gives, from its answer; `None` where it told none.
+/// The size of the largest value that the server accepts and sends, from its answer; `None` if it
+/// told no limit.
 fn told_by(answer: &Value) -> Option<u64> {
     let text = |value: &Value| match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
@@ -100,7 +108,7 @@ fn told_by(answer: &Value) -> Option<u64> {
     };
     let limit = |(name, value): (Option<String>, Option<String>)| {
         let (name, value) = (name?, value?);
-        // A share of the memory is told with a `%`, and no number.
+        // A share of the memory has a `%`, and is no number.
         let bytes: u64 = match &*name {
             "client-output-buffer-limit" => {
                 let words: Vec<_> = value.split(' ').collect();
@@ -118,7 +126,7 @@ fn told_by(answer: &Value) -> Option<u64> {
     pairs.into_iter().filter_map(limit).min()
 }
 
-/// The less of two sizes, of which the first may be 0 for none.
+/// The smaller of two sizes, of which the first may be 0 for none.
 fn least(one: u64, other: u64) -> u64 {
     match one {
         0 => other,
@@ -143,7 +151,7 @@ impl Limits {
         }
     }
 
-    /// An error where a value of this size is more than the server takes.
+    /// Fails if a value of this size is larger than the server accepts.
     pub(crate) fn admit(&self, size: usize, now: u64) -> Result<(), Error> {
         match self.largest(now) {
             Some(largest) if size as u64 > largest => Err(too_large(size, largest)),
@@ -151,14 +159,16 @@ impl Limits {
         }
     }
 
-    /// The server said that a value of this size is too large, and closed the connection.
+    /// Records that the server rejected a value of this size as too large, and closed the
+    /// connection.
     pub(crate) fn refused(&self, size: usize, now: u64) {
         let mut state = self.state();
         state.earlier = self.remembered(now);
         self.remember(&mut state, None, size as u64, now);
     }
 
-    /// The connection of that generation was closed while a value of this size was being sent. True if that may be why.
+    /// Records that the connection of that generation was closed while a value of this size was
+    /// being sent. True if the size may be the reason.
     pub(crate) fn closed(&self, generation: u64, size: usize, now: u64) -> bool {
         let mut size = size as u64;
         if size < LEAST {
@@ -166,7 +176,7 @@ impl Limits {
         }
         let mut state = self.state();
         match state.closed {
-            // The largest of those that were under way is the one.
+            // Of all values under way, the largest is to blame.
             Some((closed, largest)) if closed == generation => {
                 size = size.max(largest);
                 let seen = least(state.earlier, size);
@@ -191,7 +201,7 @@ impl Limits {
         self.until.store(until, Ordering::Relaxed);
     }
 
-    /// The size that is remembered; 0 for none.
+    /// The remembered size; 0 if there is none.
     fn remembered(&self, now: u64) -> u64 {
         match now < self.until.load(Ordering::Relaxed) {
             true => self.seen.load(Ordering::Relaxed),
@@ -199,7 +209,8 @@ impl Limits {
         }
     }
 
-    /// A value of this size was taken: what was remembered of smaller ones is not so.
+    /// Records that a value of this size was accepted. It refutes a remembered size that is not
+    /// larger.
     pub(crate) fn took(&self, size: usize) {
         let seen = self.seen.load(Ordering::Relaxed);
         if seen > 0 && size as u64 >= seen {
@@ -212,7 +223,8 @@ impl Limits {
         }
     }
 
-    /// The connection was closed while this key was being read: its value may be more than the server sends.
+    /// Records that the connection was closed while this key was being read: its value may be
+    /// larger than the server sends.
     pub(crate) fn suspect(&self, key: &[u8], care: Care, now: u64) {
         let name = self.hasher.hash_one(key);
         let mut state = self.state();
@@ -226,7 +238,7 @@ impl Limits {
         self.suspects.store(state.suspects.len(), Ordering::Relaxed);
     }
 
-    /// Whether the key is to be read with care, and with how much. One look at a number, nearly always.
+    /// The care with which to read the key, if any. This is one look at a number, nearly always.
     pub(crate) fn care(&self, key: &[u8], now: u64) -> Option<Care> {
         if self.suspects.load(Ordering::Relaxed) == 0 {
             return None;
@@ -242,7 +254,7 @@ impl Limits {
         Some(suspect.care)
     }
 
-    /// It could be read.
+    /// Records that the key could be read.
     pub(crate) fn acquit(&self, key: &[u8]) {
         if self.suspects.load(Ordering::Relaxed) > 0 {
             let mut state = self.state();
@@ -266,7 +278,7 @@ pub(crate) fn too_large(size: usize, largest: u64) -> Error {
     )
 }
 
-/// Another command of a value that was too large: it failed with that one's connection.
+/// The error of another command beside a value that was too large: it failed with the connection.
 pub(crate) fn beside_too_large() -> Error {
     Error::new(
         ErrorKind::Connection,
@@ -274,7 +286,7 @@ pub(crate) fn beside_too_large() -> Error {
     )
 }
 
-/// A value that was being read when the server closed the connection.
+/// The error of a value that was being read when the server closed the connection.
 pub(crate) fn too_large_to_read() -> Error {
     Error::new(
         ErrorKind::TooLarge,
@@ -380,7 +392,7 @@ mod tests {
         assert!(limits.closed(1, 2 * MIB, 0));
         assert!(limits.admit(3 * MIB - 1, 0).is_ok());
         assert!(limits.admit(3 * MIB, 0).is_err());
-        // Another connection, without such a one.
+        // Another connection, without so large a value.
         assert!(limits.closed(2, 2 * MIB, SECOND));
         assert!(limits.admit(2 * MIB, SECOND).is_err());
         assert!(limits.closed(2, 4 * MIB, SECOND));

@@ -1,15 +1,18 @@
-//! The connection to the server: one, multiplexed, made anew when it is lost, and not used while the server is silent.
+//! The connection to the server: one multiplexed connection, replaced when it is lost, and unused
+//! while the server is silent.
 //!
-//! [`breaker`](crate::protocol::breaker) decides; here is what connects, sends and waits. The breaker is the one state, in a watch
-//! channel, so there is nothing to get out of step.
+//! [`breaker`](crate::protocol::breaker) decides; this module connects, sends and waits. The
+//! breaker is the only state, and is inside a watch channel, so nothing can get out of step.
 //!
-//! The client's own connection manager is not used: it gives up for good where a reconnection fails with anything but an
-//! I/O error (a server that is still loading, a password that is being rotated), and lets commands wait through its
-//! back-off. Here connecting is a task of its own that goes on until it succeeds.
+//! The client's own connection manager is not used. It gives up for good if a reconnection fails
+//! with anything but an I/O error, for example because the server is still loading or a password is
+//! being rotated. It also makes commands wait through its back-off. Here, a separate task connects
+//! until it succeeds.
 //!
-//! A store has one link. That to a cluster leads by a link to each node: see [`crate::backend::cluster`].
+//! A store has one link. The link to a cluster uses one link to each node: see
+//! [`crate::backend::cluster`].
 //!
-//! Long because a connection has one method for each question that is asked of it.
+//! Long because a connection has one method for each question about it.
 
 use crate::backend::seams::{Deadlines, Lapse, Seams, after};
 use std::fmt;
@@ -35,43 +38,44 @@ use crate::base::tasks::{Claim, Pulse, with_beats};
 use crate::base::warnings::{Detail, Topic};
 use crate::protocol::breaker::{Advice, Breaker, BreakerState};
 
-/// How the server is reached.
+/// The way to the server.
 pub(crate) enum Connector {
     Node(Box<Client>),
     Cluster(Cluster<Link>),
 }
 
-/// Cheap to clone; all clones are one connection.
+/// A handle to a connection. Cheap to clone; all clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Link(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) connector: Connector,
-    /// Which node of a cluster it is, where it is one.
+    /// The node of a cluster that this link leads to.
     pub(crate) node: Option<Host>,
     pub(crate) deadlines: Deadlines,
     pub(crate) words: Words,
     pub(crate) seams: Seams,
     pub(crate) generations: AtomicU64,
     pub(crate) breaker: watch::Sender<Breaker<Wire, Arc<Down>>>,
-    /// How often the connection was made anew on what a server said by it.
+    /// The number of times that the connection was replaced because of a server's answer.
     renewals: watch::Sender<u64>,
-    /// Whether the breaker wants to be told of answers. Most of the time it does not, and they cost one look at this.
+    /// Whether the breaker needs to know of answers. Usually it does not, and each answer costs one
+    /// look at this.
     pub(crate) listens: AtomicBool,
-    /// The number of the task that connects. Another one takes its place where its runtime stands still, and then it may do
-    /// nothing more. Changed and looked at in steps of the breaker alone.
+    /// The number of the task that connects. If its runtime stands still, another task takes its
+    /// place, and the first may do nothing more. It changes only in steps of the breaker.
     pub(crate) task: AtomicU64,
-    /// Whether that task lives.
+    /// Whether that task is alive.
     pub(crate) pulse: Pulse,
-    /// Runtimes in which no connection can be made.
+    /// The runtimes in which no connection can be made.
     pub(crate) without_io: Mutex<Vec<Id>>,
-    /// The connection of this generation was made in that runtime.
+    /// The generation of a connection, and the runtime in which it was made.
     pub(crate) home: Mutex<Option<(u64, Id)>>,
-    /// How large a value may be.
+    /// The limits on the size of a value.
     pub(crate) limits: Limits,
-    /// What the user may not run that the store needs, as of the last connection.
+    /// The commands that the store needs and the user may not run, as of the last connection.
     pub(crate) denied: Mutex<Vec<String>>,
-    /// What all keys begin with.
+    /// The text with which all keys begin.
     pub(crate) namespace: Box<str>,
 }
 
@@ -81,10 +85,10 @@ pub(crate) enum Wire {
     Cluster(Cluster<Link>),
 }
 
-/// Why the server is not asked.
+/// The reason why no command is sent.
 pub(crate) struct Down {
     why: Error,
-    /// The same, as a command is told that was not sent.
+    /// The same, as the error of a command that was not sent.
     pub(crate) refusal: Error,
 }
 
@@ -95,18 +99,18 @@ impl Down {
     }
 }
 
-/// A connection to send something by.
+/// Permission to send a command by a connection.
 pub(crate) struct Passage {
     pub(crate) generation: u64,
     pub(crate) wire: Wire,
-    /// How long an answer is waited for, and until when, where that is not simply a command's deadline from now: the
-    /// client sees to that itself.
+    /// The time to wait for an answer, and its end. Without an end, it is a command's deadline from
+    /// now, which the client enforces itself.
     pub(crate) limit: Duration,
     pub(crate) until: Option<Instant>,
 }
 
 impl Link {
-    /// To a server. Nothing is connected yet, and nothing spawned.
+    /// A link to a server. It connects and spawns nothing yet.
     pub(crate) fn to_server(
         client: Client,
         deadlines: Deadlines,
@@ -118,7 +122,7 @@ impl Link {
         Self::new(connector, None, deadlines, words, seams, namespace)
     }
 
-    /// To a cluster, which is found by any of these.
+    /// A link to a cluster, found through any of the seeds.
     pub(crate) fn to_cluster(
         seeds: Vec<Host>,
         client: impl Fn(&Host) -> RedisResult<Client> + Send + Sync + 'static,
@@ -181,10 +185,11 @@ impl Link {
         }))
     }
 
-    /// Connects, or gives the reason why the first attempt failed.
+    /// Connects, or returns why the first attempt failed.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
         runtime::fit()?;
-        // The attempt has the deadline for connecting; this one is for a runtime that never polls it.
+        // The attempt has the deadline for connecting. This one is for a runtime that never polls
+        // the attempt.
         let Deadlines {
             connect, command, ..
         } = self.0.deadlines;
@@ -195,7 +200,7 @@ impl Link {
         }
     }
 
-    /// Waits until there is a connection, or gives the reason why there is none.
+    /// Waits until there is a connection, or returns why there is none.
     pub(crate) async fn ready(&self, until: Instant) -> Result<(), Error> {
         let waits = until.saturating_duration_since(Instant::now());
         match tokio::time::timeout_at(until, self.0.connected()).await {
@@ -204,7 +209,7 @@ impl Link {
         }
     }
 
-    /// Why the server is not asked, where it is not.
+    /// The reason why commands are refused, if they are.
     pub(crate) fn why(&self) -> Option<Error> {
         match self.0.breaker.borrow().advice() {
             Advice::Refuse(down) => Some(down.why.clone()),
@@ -217,14 +222,15 @@ impl Link {
         self.0.breaker.borrow().silence()
     }
 
-    /// Starts connecting in the background, where there is a runtime to do it in; else the first command does.
+    /// Starts to connect in the background if there is a runtime. Otherwise the first command does.
     pub(crate) fn connect_in_background(&self) {
         if self.0.seams.background.has_runtime() {
             self.0.step(Breaker::start);
         }
     }
 
-    /// Changes when the address has led to another server, perhaps: the connection was made anew on what a server said by it.
+    /// Changes when the connection was replaced because of a server's answer: the address may lead
+    /// to another server now.
     pub(crate) fn renewals(&self) -> watch::Receiver<u64> {
         self.0.renewals.subscribe()
     }
@@ -237,7 +243,8 @@ impl Link {
         self.0.breaker.borrow().state()
     }
 
-    /// Lets go of the connection, and makes no other. What was sent by it is still answered: the last of these closes it.
+    /// Drops the connection, and makes no other. Commands that were sent are still answered: the
+    /// last of them closes the connection.
     pub(crate) fn close(&self) {
         let (why, refusal) = (Error::closed(), Error::closed());
         let down = Arc::new(Down { why, refusal });
@@ -247,28 +254,29 @@ impl Link {
         }
     }
 
-    /// Returns once commands are not refused, or never will be sent again. The future does not keep the link.
+    /// Returns once the breaker admits commands, or the link is closed for good. The future does
+    /// not keep the link.
     pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut watch = self.0.breaker.subscribe();
         async move {
-            // An error says that the link is gone.
+            // An error means that the link is gone.
             let _ = watch
                 .wait_for(|breaker| breaker.state() == BreakerState::Closed || breaker.is_over())
                 .await;
         }
     }
 
-    /// An error where a value of this size is more than the server takes.
+    /// Fails if a value of this size is larger than the server accepts.
     pub(crate) fn admit(&self, size: usize) -> Result<(), Error> {
         self.0.limits.admit(size, self.0.seams.time.sent())
     }
 
-    /// The largest value that the server takes, as far as that is known.
+    /// The size of the largest value that the server accepts, if known.
     pub(crate) fn largest(&self) -> Option<u64> {
         self.0.limits.largest(self.0.seams.time.sent())
     }
 
-    /// Takes note of how it went to send values of these sizes.
+    /// Records the outcome of sending values of these sizes.
     pub(crate) fn note_sent<A>(&self, sizes: &[usize], answers: &mut [Result<A, Error>]) {
         let (limits, now) = (&self.0.limits, self.0.seams.time.sent());
         let failed = sizes.iter().zip(answers.iter());
@@ -302,12 +310,12 @@ impl Link {
         }
     }
 
-    /// How a key is to be read whose value may be more than the server sends.
+    /// The care with which to read a key whose value may be larger than the server sends.
     pub(crate) fn care(&self, key: &[u8]) -> Option<Care> {
         self.0.limits.care(key, self.0.seams.time.sent())
     }
 
-    /// Takes note of how it went to read the keys at once.
+    /// Records the outcome of reading the keys in one command.
     pub(crate) fn note_read<A>(&self, keys: &[&[u8]], answer: &Result<A, Error>) {
         let is_closed = |error: &Error| error.closed_connection().is_some();
         if answer.as_ref().is_err_and(is_closed) {
@@ -320,17 +328,17 @@ impl Link {
         }
     }
 
-    /// The key was read with care, and is none to be careful with.
+    /// Records that a careful read of the key succeeded, so it needs no care any more.
     pub(crate) fn acquit(&self, key: &[u8]) {
         self.0.limits.acquit(key);
     }
 
-    /// How long an operation may take.
+    /// The longest time of an operation.
     pub(crate) fn operation(&self) -> Duration {
         self.0.deadlines.operation
     }
 
-    /// How long an operation may still take after its first command.
+    /// The time that an operation has left after its first command.
     pub(crate) fn rest_of_operation(&self) -> Duration {
         let Deadlines {
             command, operation, ..
@@ -340,14 +348,15 @@ impl Link {
 }
 
 impl Passage {
-    /// Until when an answer is waited for.
+    /// The time at which the wait for an answer ends.
     pub(crate) fn end(&self) -> Instant {
         self.until.unwrap_or_else(|| after(self.limit))
     }
 }
 
 impl Shared {
-    /// Makes a step of the breaker, and does what follows from it. True if it changed more than a number.
+    /// Makes a step of the breaker, and carries out its consequences. True if the phase changed,
+    /// not only a number.
     pub(crate) fn step(self: &Arc<Self>, step: impl FnOnce(&mut Breaker<Wire, Arc<Down>>)) -> bool {
         let (mut opens, mut connects, mut task) = (false, false, 0);
         let changed = self.breaker.send_if_modified(|breaker| {
@@ -361,7 +370,7 @@ impl Shared {
             self.listens.store(breaker.listens(), Ordering::Relaxed);
             breaker.phase() != phase
         });
-        // What is told of a store is whether it asks anybody.
+        // Counters are about the store as a whole, so the breakers of nodes do not count.
         if opens && self.node.is_none() {
             self.seams.counters.breaker_opened();
         }
@@ -371,7 +380,7 @@ impl Shared {
         changed
     }
 
-    /// Has a task connect.
+    /// Starts a task that connects.
     fn begin(self: &Arc<Self>, task: u64) {
         self.pulse.beat(self.seams.time.sent());
         let give_back = GiveBack(Some(Arc::downgrade(self)), task);
@@ -379,7 +388,8 @@ impl Shared {
         self.seams.background.spawn_needed(connecting);
     }
 
-    /// As [`step`](Self::step), of the task that connects. Nothing if another one has taken its place: then false.
+    /// A [`step`](Self::step) of the task that connects. If another task has taken its place, it
+    /// does nothing and returns false.
     fn step_of(
         self: &Arc<Self>,
         task: u64,
@@ -395,12 +405,12 @@ impl Shared {
         its_own
     }
 
-    /// A claim to connect in place of a task that gave no sign of life.
+    /// A claim to connect in place of a task without signs of life.
     pub(crate) fn claim(&self) -> Option<Claim> {
         self.pulse.claim(self.seams.time.sent())
     }
 
-    /// Has a task of this runtime connect in place of one that gave no sign of life.
+    /// Starts a task in this runtime that connects in place of one without signs of life.
     pub(crate) fn take_over(self: &Arc<Self>) {
         let mut task = None;
         self.step(|breaker| {
@@ -443,7 +453,7 @@ impl Shared {
         }
     }
 
-    /// Takes note of what an answer, or none, says of the connection.
+    /// Records what an answer, or a missing answer, reveals about the connection.
     pub(crate) fn noted<T>(
         self: &Arc<Self>,
         passage: &Passage,
@@ -471,7 +481,7 @@ impl Shared {
             return Err(Lapse::Silent(error));
         }
         match Word::of(&error) {
-            // In a cluster it is told who is.
+            // In a cluster, the cluster's own layer learns which node to ask instead.
             _ if self.node.is_some() => self.answered(generation),
             Word::Here => self.answered(generation),
             word => self.strayed(generation, word, &error),
@@ -479,7 +489,7 @@ impl Shared {
         Err(Lapse::Said(error))
     }
 
-    /// The same of an answer of a cluster, whose nodes have taken note already.
+    /// The same for an answer of a cluster, whose nodes have recorded it already.
     pub(crate) fn noted_of_cluster<T>(
         self: &Arc<Self>,
         passage: &Passage,
@@ -510,7 +520,7 @@ impl Shared {
         answer
     }
 
-    /// The server said by a connection that it is not the one to ask, or not yet.
+    /// Records that the server behind a connection is the wrong one, or not ready yet.
     fn strayed(self: &Arc<Self>, generation: u64, word: Word, error: &RedisError) {
         let (now, random) = (self.seams.time.sent(), self.seams.random.next_u64());
         let mut begins = false;
@@ -532,8 +542,8 @@ impl Shared {
     }
 }
 
-/// Says that nobody connects any more, where the task ends without having connected: its runtime was shut down, or the
-/// store was closed.
+/// Records that nobody connects any more, if the task ends without a connection: its runtime was
+/// shut down, or the store was closed.
 struct GiveBack(Option<Weak<Shared>>, u64);
 
 impl Drop for GiveBack {
@@ -546,7 +556,7 @@ impl Drop for GiveBack {
     }
 }
 
-/// Tries until it succeeds, until another one takes its place, or until nobody has the link any more.
+/// Tries until it succeeds, another task takes its place, or the link is dropped.
 async fn connect_until_up(link: Weak<Shared>, task: u64, mut give_back: GiveBack) {
     loop {
         let (pause, mut watch) = match link.upgrade() {
@@ -563,7 +573,7 @@ async fn connect_until_up(link: Weak<Shared>, task: u64, mut give_back: GiveBack
         match &mut watch {
             _ if pause.is_zero() => {}
             None => tokio::time::sleep(pause).await,
-            // The connection that is to be replaced may be lost meanwhile, and then it is missed at once.
+            // The old connection may be lost meanwhile. Then the new one is needed at once.
             Some(watch) => {
                 let lost = watch.wait_for(|breaker| !breaker.renews());
                 let _ = tokio::time::timeout(pause, lost).await;
@@ -616,8 +626,8 @@ async fn connect_until_up(link: Weak<Shared>, task: u64, mut give_back: GiveBack
                     goes_on = breaker.connects();
                 });
                 if !goes_on || in_vain {
-                    // The connection that was to be replaced is used on; or it never will in this runtime, and a call from another
-                    // one takes this task's place.
+                    // Either the old connection stays in use, or this runtime can never connect,
+                    // and a call from another runtime takes over.
                     give_back.0 = None;
                     return;
                 }
@@ -626,7 +636,7 @@ async fn connect_until_up(link: Weak<Shared>, task: u64, mut give_back: GiveBack
     }
 }
 
-/// Whether a server said it.
+/// Whether the error came from a server.
 fn is_answer(error: &RedisError) -> bool {
     let silence = matches!(
         failure::kind_of(error),
@@ -635,7 +645,7 @@ fn is_answer(error: &RedisError) -> bool {
     !silence && !error.is_timeout()
 }
 
-/// Waits for an answer until then.
+/// Waits for an answer, at most until `until`.
 pub(crate) async fn in_time<T>(
     until: Instant,
     answer: impl Future<Output = RedisResult<T>>,
@@ -645,7 +655,8 @@ pub(crate) async fn in_time<T>(
         .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
-/// The connection itself tells when it is lost, also while no command is under way; and when it ends with its runtime.
+/// Reports the loss of the connection, even while no command is under way, and its end with its
+/// runtime.
 pub(crate) fn on_disconnect(
     link: Weak<Shared>,
     generation: u64,
@@ -680,7 +691,7 @@ pub(crate) fn time_command() -> Cmd {
     redis::cmd("TIME")
 }
 
-/// The microseconds since the epoch in an answer to `TIME`.
+/// The time in an answer to `TIME`, in microseconds since the Unix epoch.
 pub(crate) fn time_of(answer: Value) -> Result<u64, Error> {
     let (seconds, micros): (u64, u64) =
         redis::from_redis_value(answer).map_err(|_| unexpected_answer())?;

@@ -1,8 +1,10 @@
-//! The in-process backend: a bounded concurrent cache, with the server's semantics.
+//! The in-process backend: a bounded concurrent cache with the server's semantics.
 //!
-//! Entries are byte strings as in the server. Expiry goes by the store's clock and is checked at each look, so a test can
-//! move it; what has expired also falls to eviction. Reads take no lock of ours; what looks before it acts holds one of a
-//! few locks by the key's hash, so that it is as atomic as a script. What is changed is told when it is, without that lock.
+//! Entries are byte strings, as in the server. Expiry follows the store's clock, which a test can
+//! move, and is checked at each look. Expired entries are also subject to eviction. Reads take no
+//! lock of ours. A command that looks before it acts holds one of a few locks, chosen by the key's
+//! hash, so it is as atomic as a script. Each change is reported to subscribers after that lock is
+//! released.
 
 use std::fmt;
 use std::hash::BuildHasher;
@@ -22,7 +24,7 @@ use crate::protocol::rate::{Ask, Then, Verdict};
 use crate::protocol::transition;
 use crate::protocol::transition::{Change, Life, Placing, Tick, Verb};
 
-/// What an entry is taken to cost besides its key and its bytes.
+/// The assumed size of an entry beside its key and its bytes.
 const OVERHEAD: usize = 96;
 const LOCKS: usize = 64;
 const SHARDS: usize = 8;
@@ -38,7 +40,7 @@ pub(crate) struct Memory {
 #[derive(Clone)]
 struct Entry {
     bytes: Bytes,
-    /// Microseconds since the epoch; `u64::MAX` for never.
+    /// Microseconds since the Unix epoch; `u64::MAX` for no expiry.
     expires: u64,
 }
 
@@ -51,11 +53,13 @@ impl Weighter<Box<[u8]>, Entry> for ByWeight {
     }
 }
 
-/// As a server does: who has a copy of what was evicted is told of no other change.
+/// Reports evictions, as a server does: a subscriber with a copy of the entry learns of no other
+/// change.
 #[derive(Clone)]
 struct TellsEvictions(Arc<Hub>);
 
-/// What was evicted in one call of the cache, told when it is done and holds no lock.
+/// The keys that one call of the cache evicted. They are reported when it is done and holds no
+/// lock.
 #[derive(Default)]
 struct Evicted {
     hub: Option<Arc<Hub>>,
@@ -65,7 +69,7 @@ struct Evicted {
 impl Lifecycle<Box<[u8]>, Entry> for TellsEvictions {
     type RequestState = Evicted;
 
-    // `on_evict` is called for what is replaced as well.
+    // `on_evict` is also called for replaced entries.
     fn before_evict(&self, evicted: &mut Evicted, key: &Box<[u8]>, _: &mut Entry) {
         if self.0.is_listened_to() {
             evicted.hub.get_or_insert_with(|| self.0.clone());
@@ -195,8 +199,8 @@ impl Memory {
         Ok(left)
     }
 
-    /// The clock of a namespace, after this was asked of it. Where there is none it is made. It concerns nobody's copies, and is
-    /// not told.
+    /// Performs the tick on a namespace's tag clock and returns the clock. Creates a missing clock.
+    /// No copy depends on it, so the change is not reported.
     pub(crate) fn clock(&self, key: &[u8], tick: Tick) -> Result<u64, Error> {
         let _lock = self.lock(key);
         let before = self.live(key).map(|entry| entry.bytes);
@@ -208,7 +212,7 @@ impl Memory {
         Ok(clock)
     }
 
-    /// Counts what is asked of a limit. It concerns nobody's copies, and is not told.
+    /// Performs a request to a rate limit. No copy depends on it, so the change is not reported.
     pub(crate) fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
         let _lock = self.lock(key);
         let entry = self.live(key);
@@ -244,7 +248,7 @@ impl Memory {
                 self.put_until(key, bytes.into(), expires)?;
             }
             (Change::Remove, Some(_)) => drop(self.cache.remove(key)),
-            // What has expired goes when it is written to, and that is told: nobody would tell of another deletion.
+            // A write removes an expired entry, and this is reported: no other deletion would be.
             (_, None) => return Ok(self.hub.is_listened_to() && self.cache.remove(key).is_some()),
             (Change::Keep, Some(_)) => return Ok(false),
         }
@@ -276,7 +280,7 @@ impl Memory {
         }
     }
 
-    /// When what is stored now expires, which lives for so many milliseconds.
+    /// The expiry of an entry that is stored now and lives for `ttl` milliseconds.
     fn expires(&self, ttl: Option<u64>) -> u64 {
         ttl.map_or(u64::MAX, |ttl| {
             self.now_micros().saturating_add(ttl.saturating_mul(1000))
@@ -302,7 +306,8 @@ impl Memory {
     }
 }
 
-/// The keys of the process, of which a look takes no copy: an entry has its place as long as it is there.
+/// The keys of this process, which are not copied for a scan: an entry keeps its place as long as
+/// it exists.
 pub(crate) struct MemoryKeys<'m> {
     memory: &'m Memory,
     entries: Entries<'m>,
@@ -312,7 +317,7 @@ type Entries<'m> = sync::Iter<'m, Key, Entry, ByWeight, DefaultHashBuilder, Tell
 type Key = Box<[u8]>;
 
 impl MemoryKeys<'_> {
-    /// The keys of the next entries, that many. `None` after the last.
+    /// The live keys among the next `count` entries. `None` after the last.
     pub(crate) fn page(&mut self, count: usize) -> Option<Vec<Vec<u8>>> {
         let entries: Vec<_> = self.entries.by_ref().take(count.max(1)).collect();
         let live = |(key, entry): (Key, Entry)| self.memory.is_live(&entry).then(|| key.into_vec());
@@ -453,7 +458,7 @@ mod tests {
         }
     }
 
-    /// Whether or not there is anything to do for the verb.
+    /// This holds whether or not the verb has anything to do.
     #[test]
     fn what_has_expired_is_told_when_it_is_written_to() {
         let (memory, clock) = memory(1 << 20);

@@ -1,7 +1,7 @@
-//! Where the entries lie: in a server, or in the process. Both make the same transitions.
+//! The places where entries are stored: a server, or this process. Both make the same transitions.
 //!
-//! A backend deals in bytes: it knows keys, entries and times to live, and of types nothing. Errors come without
-//! operation and key; the store adds them.
+//! A backend works on bytes: it knows keys, entries and times to live, and no types. Its errors
+//! name no operation and no key; the store adds them.
 
 pub(crate) mod connecting;
 pub(crate) mod delivery;
@@ -65,7 +65,7 @@ impl Backend {
         }
     }
 
-    /// What is under a key, and under a few others. A foreign type is nothing here.
+    /// Reads a key and a few others. An entry of a foreign type counts as nothing.
     pub(crate) async fn get_with(
         &self,
         key: &[u8],
@@ -80,7 +80,8 @@ impl Backend {
         }
     }
 
-    /// In the order of the keys. A foreign type is nothing here: the server's bulk read does not tell.
+    /// Reads the keys, in order. An entry of a foreign type counts as nothing, because the server's
+    /// bulk read does not distinguish it.
     pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
         match self {
             Backend::Memory(memory) => {
@@ -90,7 +91,7 @@ impl Backend {
         }
     }
 
-    /// The first [`HEAD`] bytes.
+    /// Reads the first [`HEAD`] bytes.
     pub(crate) async fn head(&self, key: &[u8]) -> Result<Found, Error> {
         match self {
             Backend::Memory(memory) => Ok(head_of(memory.get(key))),
@@ -98,7 +99,7 @@ impl Backend {
         }
     }
 
-    /// The first [`HEAD`] bytes of each, in the order of the keys.
+    /// Reads the first [`HEAD`] bytes of each entry, in the order of the keys.
     pub(crate) async fn heads(&self, keys: &[Vec<u8>]) -> Result<Vec<Found>, Error> {
         match self {
             Backend::Memory(memory) => {
@@ -108,7 +109,7 @@ impl Backend {
         }
     }
 
-    /// The keys in this scope, in pages of about so many looked at.
+    /// Scans the keys in this scope. Each page examines about `page` keys.
     pub(crate) fn keys(&self, scope: Scope, page: usize) -> Keys<'_> {
         let source = match self {
             Backend::Memory(memory) => keys::Source::Memory(memory.keys()),
@@ -117,7 +118,7 @@ impl Backend {
         Keys::new(scope, page, source)
     }
 
-    /// The entry, and the milliseconds left to live (none for never).
+    /// Reads the entry and its remaining milliseconds to live (none for no expiry).
     pub(crate) async fn get_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
         match self {
             Backend::Memory(memory) => Ok(memory.get_and_ttl(key)),
@@ -125,7 +126,7 @@ impl Backend {
         }
     }
 
-    /// The first [`HEAD`] bytes, and the milliseconds left to live (none for never).
+    /// Reads the first [`HEAD`] bytes and the remaining milliseconds to live (none for no expiry).
     pub(crate) async fn head_and_ttl(&self, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
         match self {
             Backend::Memory(memory) => {
@@ -155,7 +156,7 @@ impl Backend {
         }
     }
 
-    /// The entry as the verb leaves it.
+    /// Returns the entry as the verb leaves it.
     pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
         match self {
             Backend::Memory(memory) => in_process(|| memory.place(key, verb)).await,
@@ -163,7 +164,7 @@ impl Backend {
         }
     }
 
-    /// The clock of a namespace, after this was asked of it. Where there is none it is made.
+    /// Performs the tick on a namespace's tag clock and returns the clock. Creates a missing clock.
     pub(crate) async fn clock(&self, key: &[u8], tick: Tick) -> Result<u64, Error> {
         match self {
             Backend::Memory(memory) => in_process(|| memory.clock(key, tick)).await,
@@ -171,8 +172,8 @@ impl Backend {
         }
     }
 
-    /// Does to each key what is to be done to it. One answer a key, in order; an error for all where nothing is known of any.
-    /// What is done to a key that is there twice is done in order.
+    /// Performs one write on each key, and returns one answer a key, in order. Writes to a key that
+    /// occurs twice run in order. An outer error means that no outcome is known.
     pub(crate) async fn write_each(
         &self,
         keys: &[&[u8]],
@@ -190,7 +191,7 @@ impl Backend {
         }
     }
 
-    /// As [`place`](Self::place), a verb a key.
+    /// Like [`place`](Self::place), with one verb for each key.
     pub(crate) async fn place_many(
         &self,
         keys: &[&[u8]],
@@ -208,7 +209,7 @@ impl Backend {
         }
     }
 
-    /// What is asked of a limit for a key.
+    /// Performs one request to a rate limit for a key.
     pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
         match self {
             Backend::Memory(memory) => in_process(|| memory.limit(key, ask)).await,
@@ -216,7 +217,7 @@ impl Backend {
         }
     }
 
-    /// What is asked of limits, each for a key, in one round trip.
+    /// Performs requests to rate limits, one for each key, in one round trip.
     pub(crate) async fn limit_many(
         &self,
         keys: &[&[u8]],
@@ -234,7 +235,7 @@ impl Backend {
         }
     }
 
-    /// The server's time, as far as it is known, in microseconds since the epoch.
+    /// The server's time by the present estimate, in microseconds since the Unix epoch.
     pub(crate) fn now_micros(&self) -> u64 {
         match self {
             Backend::Memory(memory) => memory.now_micros(),
@@ -242,7 +243,7 @@ impl Backend {
         }
     }
 
-    /// The time by our own clock, in microseconds.
+    /// The time by this process's clock, in microseconds.
     pub(crate) fn clock_micros(&self) -> u64 {
         match self {
             Backend::Memory(memory) => memory.now_micros(),
@@ -250,7 +251,7 @@ impl Backend {
         }
     }
 
-    /// The server's time at a moment by our own clock, to the best of what is known of it now.
+    /// The server's time at a moment of this process's clock, by the present estimate.
     pub(crate) fn server_micros(&self, clock_micros: u64) -> u64 {
         match self {
             Backend::Memory(_) => clock_micros,
@@ -258,7 +259,7 @@ impl Backend {
         }
     }
 
-    /// Asks the server whether it is there.
+    /// Checks that the server answers.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         match self {
             Backend::Memory(_) => Ok(()),
@@ -281,7 +282,8 @@ impl Backend {
         }
     }
 
-    /// A subscriber that is told all that changes from now on, and what it has told as long as it is kept.
+    /// A subscriber that receives all changes from now on. The changes keep coming as long as the
+    /// `Interest` is kept.
     pub(crate) async fn subscribe(&self) -> Result<(Arc<Buffer>, Option<Interest>), Error> {
         match self {
             Backend::Memory(memory) => Ok((memory.hub().subscribe(), None)),
@@ -299,7 +301,7 @@ impl Backend {
         }
     }
 
-    /// The largest entry that is taken, as far as that is known.
+    /// The size of the largest entry that the server accepts, if known.
     pub(crate) fn largest(&self) -> Option<u64> {
         match self {
             Backend::Memory(_) => None,
@@ -307,7 +309,7 @@ impl Backend {
         }
     }
 
-    /// Asks nothing of a server any more, and tells nothing any more.
+    /// Ends all requests to a server, and all notifications.
     pub(crate) fn close(&self) {
         match self {
             Backend::Memory(memory) => memory.hub().end(),
@@ -315,7 +317,7 @@ impl Backend {
         }
     }
 
-    /// How long an operation may take, where it does not end at once.
+    /// The longest time of an operation, unless it ends at once.
     pub(crate) fn operation_timeout(&self) -> Option<Duration> {
         match self {
             Backend::Memory(_) => None,
@@ -323,7 +325,8 @@ impl Backend {
         }
     }
 
-    /// Returns once commands are not refused, or never will be sent again. The future keeps nothing alive.
+    /// Returns once the breaker admits commands, or the store is closed for good. The future keeps
+    /// nothing alive.
     pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let closed = match self {
             Backend::Memory(_) => None,
@@ -337,8 +340,8 @@ impl Backend {
     }
 }
 
-/// The in-process store answers at once. Under the scheduler of a test, a request is under way to it and an answer back,
-/// and others are at their turn meanwhile.
+/// Answers at once, as the in-process store does. Under the scheduler of a test, other tasks may
+/// run before and after the answer, as they would during a round trip.
 async fn in_process<T>(answer: impl FnOnce() -> T) -> T {
     #[cfg(test)]
     crate::model::schedule::point().await;

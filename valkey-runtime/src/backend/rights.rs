@@ -1,7 +1,9 @@
-//! Whether the user may do what the store does: asked once a connection, so that it is not found out load by load.
+//! Checks, once for each connection, whether the user may run the store's commands. Otherwise a
+//! missing right would only show load by load.
 //!
-//! A user without `TIME`, say, connects, and `get` and `set` work. But each script fails, so that no load is stored, no write
-//! guarded and no deletion delivered. A script tries each command on a key that is not there, where none of them does anything.
+//! A user without `TIME`, for example, can connect, and `get` and `set` work. But each script
+//! fails: no load is stored, no write is guarded, and no deletion is delivered. A script tries each
+//! command on a key that does not exist, where it changes nothing.
 
 use redis::{Cmd, Value};
 
@@ -10,7 +12,8 @@ use crate::base::error::{Error, ErrorKind};
 
 const PROBE: &str = include_str!("../scripts/rights.lua");
 
-/// The commands that find it out, at a key of this namespace. The second is for the right to call a script by its digest.
+/// The commands of the check, at a key of this namespace. The second one checks the right to call a
+/// script by its digest.
 pub(crate) fn commands(namespace: &str) -> [Cmd; 2] {
     let call = |name: &str, script: &str| {
         let mut command = redis::cmd(name);
@@ -21,8 +24,8 @@ pub(crate) fn commands(namespace: &str) -> [Cmd; 2] {
     [call("EVAL", PROBE), call("EVALSHA", &digest(PROBE))]
 }
 
-/// The names of the commands that the user may not run, from the answers to [`commands`]. A server that answers otherwise has told
-/// nothing.
+/// The names of the commands that the user may not run, from the answers to [`commands`]. Any other
+/// answer counts as no information.
 pub(crate) fn denied(answers: &[Result<Value, Error>; 2]) -> Vec<String> {
     let [by_body, by_digest] = answers;
     let mut denied = Vec::new();

@@ -1,8 +1,9 @@
-//! The scripts that repeat the transition function in the server, and their arguments.
+//! The scripts that repeat the transition functions in the server, and their arguments.
 //!
-//! Each works on one key, so all of them run unchanged on a cluster. They have no shebang: such a script may delete even
-//! at the server's memory limit. A script is called by its digest; where the server does not know it (a restart, a
-//! `SCRIPT FLUSH`, another node) its body is sent.
+//! Each works on one key, so all of them run unchanged on a cluster. They have no shebang: such a
+//! script may delete even at the server's memory limit. A script is called by its digest. If the
+//! server does not know it (after a restart, after `SCRIPT FLUSH`, on another node), its body is
+//! sent.
 
 use std::sync::LazyLock;
 
@@ -19,7 +20,7 @@ pub(crate) struct Script {
     digest: String,
 }
 
-/// A script with the functions that it uses before it.
+/// A script, after the functions that it uses.
 macro_rules! script {
     ($name:ident: $($file:literal)*) => {
         static $name: LazyLock<Script> =
@@ -42,12 +43,12 @@ script!(EXTEND: "head" "placeholder" "epoch" "extend");
 script!(CLOCK: "clock");
 script!(LIMIT: "limit");
 
-/// What a server calls a script by.
+/// The name by which a server knows a script.
 pub(crate) fn digest(body: &str) -> String {
     sha1_smol::Sha1::from(body).digest().to_string()
 }
 
-/// How a script is called: by its digest, or with its body where the server does not know it.
+/// The way to call a script: by its digest, or with its body if the server does not know it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Digest,
@@ -73,7 +74,7 @@ impl Script {
     }
 }
 
-/// The command that has the server apply the verb.
+/// The command by which the server applies the verb.
 pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
     match verb {
         Verb::SetIfAbsent(put, stamp) => set_if(call, key, "absent", put, *stamp),
@@ -167,7 +168,7 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
     }
 }
 
-/// The command that has the server apply the verb, and answer with the entry.
+/// The command by which the server applies the verb and answers with the entry.
 pub(crate) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
     match *verb {
         Placing::Lease {
@@ -199,7 +200,7 @@ pub(crate) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
     }
 }
 
-/// The life of a place, with a plus sign where another type of the server's gives way to it.
+/// Adds the life of a place, with a plus sign if it replaces an entry of a foreign type.
 fn arg_place(command: &mut Cmd, life: u64, ours: bool) -> &mut Cmd {
     match ours {
         true => command.arg(format!("+{life}")),
@@ -228,7 +229,8 @@ fn on_lease(call: Call, key: &[u8], lease: Lease, what: &str, size: usize) -> Cm
     command
 }
 
-/// The command that asks this of the clock of a namespace, and has the server tell it.
+/// The command by which the server performs the tick on a namespace's tag clock, and returns the
+/// clock.
 pub(crate) fn clock_command(call: Call, key: &[u8], tick: Tick) -> Cmd {
     let mut command = CLOCK.command(call, key, 24);
     match tick {
@@ -239,7 +241,7 @@ pub(crate) fn clock_command(call: Call, key: &[u8], tick: Tick) -> Cmd {
     command
 }
 
-/// The command that has the server count what is asked of a limit.
+/// The command by which the server performs a request to a rate limit.
 pub(crate) fn limit_command(call: Call, key: &[u8], ask: &Ask) -> Cmd {
     let mut command = LIMIT.command(call, key, 96);
     command.arg("limit").arg(match ask.act {

@@ -1,4 +1,5 @@
-//! What a connection stands on: deadlines, clock, chance, tasks; and how a request ends without an answer.
+//! The seams of a connection: deadlines, clock, randomness, tasks. Also the ways in which a request
+//! ends without an answer.
 
 use crate::backend::time::ServerTime;
 use crate::base::clock::Random;
@@ -11,21 +12,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What became of a command that has no value for an answer.
+/// The reason why a command has no value as its answer.
 pub(crate) enum Lapse {
     /// The server answered with an error.
     Said(RedisError),
     /// The connection was lost.
     Lost(Error),
-    /// Nothing was answered.
+    /// No answer came in time.
     Silent(Error),
-    /// It was not sent, since the breaker is open.
+    /// The command was not sent, because the breaker is open.
     Refused(Error),
-    /// It could not be sent, or was answered in a way that it can't be.
+    /// The command could not be sent, or its answer makes no sense.
     Failed(Error),
 }
 
-/// Deadlines for connecting, for each command, and for the commands of one operation together.
+/// Deadlines for connecting, for each command, and for all commands of one operation together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
     pub(crate) connect: Duration,
@@ -33,7 +34,7 @@ pub(crate) struct Deadlines {
     pub(crate) operation: Duration,
 }
 
-/// What a link takes from its store.
+/// The seams that a link takes from its store.
 #[derive(Clone)]
 pub(crate) struct Seams {
     pub(crate) time: Arc<ServerTime>,
@@ -45,7 +46,7 @@ pub(crate) struct Seams {
 
 pub(crate) fn after(time: Duration) -> Instant {
     let now = Instant::now();
-    // What can't be told as a moment is as good as never: a day from now.
+    // An `Instant` can't express such a time. A day is as good as no limit.
     let day = Duration::from_secs(24 * 60 * 60);
     now.checked_add(time).unwrap_or(now + day)
 }

@@ -19,13 +19,13 @@ impl Link {
         self.send_within(command, Duration::MAX)
     }
 
-    /// `left` is how long the operation may still take that the command is part of.
+    /// `left` is the remaining time of the operation that the command belongs to.
     pub(crate) async fn send_within(&self, command: &Cmd, left: Duration) -> Result<Value, Error> {
         let answer = self.raw(command, left).await;
         answer.map_err(|lapse| self.told(lapse))
     }
 
-    /// As [`send_within`](Self::send_within); what a server says is left as it said it.
+    /// Like [`send_within`](Self::send_within), with a server's error left as it is.
     pub(crate) async fn raw(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
         let passage = self.passage(left).await?;
         match &passage.wire {
@@ -47,7 +47,8 @@ impl Link {
         }
     }
 
-    /// Sends a node of a cluster a command for a key that another has, but for what moved already.
+    /// Sends a command after `ASKING`: the node does not own the slot of the key yet, but the key
+    /// may have moved to it already.
     pub(crate) async fn raw_asking(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
         let passage = self.passage(left).await?;
         let Wire::Node(node) = &passage.wire else {
@@ -63,8 +64,9 @@ impl Link {
         self.0.noted(&passage, answer.extract_error())
     }
 
-    /// Sends a command to this very node of a cluster. With the answer comes by which connection it came: what a server said
-    /// by one is not for the server behind another.
+    /// Sends a command to exactly this node of a cluster. Also returns the generation of the
+    /// connection: an answer that came by one connection means nothing to the server behind
+    /// another.
     pub(crate) async fn send_to(
         &self,
         node: Option<&Host>,
@@ -98,7 +100,7 @@ impl Link {
         answers.map_err(told)
     }
 
-    /// Asks the nodes of a cluster who has the slots.
+    /// Asks the nodes of a cluster for the owners of the slots.
     pub(crate) async fn learn_nodes(&self) -> Result<(), Error> {
         let told = |lapse| self.told(lapse);
         let passage = self.passage(Duration::MAX).await.map_err(told)?;
@@ -110,7 +112,7 @@ impl Link {
         learnt.map_err(told)
     }
 
-    /// One answer a command, in order; an error for all where nothing is known of any.
+    /// Returns one answer a command, in order. An outer error means that no outcome is known.
     pub(crate) async fn send_all(
         &self,
         pipeline: &Pipeline,
@@ -153,7 +155,7 @@ impl Link {
         Ok(noted.collect())
     }
 
-    /// As an error.
+    /// Converts a lapse into an error.
     pub(crate) fn told(&self, lapse: Lapse) -> Error {
         match lapse {
             Lapse::Said(error) => {
@@ -176,7 +178,7 @@ impl Link {
         }
     }
 
-    /// The connection, waited for no longer than a command may take.
+    /// Waits for a connection, for no longer than a command may take.
     pub(crate) async fn passage(&self, left: Duration) -> Result<Passage, Lapse> {
         let command = self.0.deadlines.command;
         let limit = left.min(command);
@@ -199,7 +201,8 @@ impl Link {
                 self.0.seams.counters.refused();
                 return Err(Lapse::Refused(down.refusal.clone()));
             };
-            // Nobody tries to connect, though it is time: this caller does, and waits for what comes of it.
+            // It is time to connect, and nobody does. This caller sees to it, and waits for the
+            // outcome.
             Box::pin(self.0.see_to_connecting(claim, until)).await;
         }
         match tokio::time::timeout_at(until, self.0.connected()).await {

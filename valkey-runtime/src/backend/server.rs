@@ -1,10 +1,11 @@
-//! The backend that is a server, or a cluster of them.
+//! The backend for a server, or for a cluster of servers.
 //!
-//! Bulk verbs are cut into chunks with a few under way at a time, so that no single command holds the server for long and
-//! each has its own deadline. On a cluster a bulk read is split by the client, by slot; bulk writes go one command a key.
+//! Bulk verbs are cut into chunks, with a few under way at a time. So no single command occupies
+//! the server for long, and each has its own deadline. On a cluster, a bulk read is split by slot,
+//! and a bulk write sends one command a key.
 //!
-//! An operation is over in a time of its own, whatever commands it takes: a script that the server did not know is sent once
-//! more, within what is left.
+//! An operation has a deadline for all its commands: a script that the server did not know is sent
+//! once more, within the remaining time.
 //!
 //! Long because it has one method for each request, beside the commands they send.
 
@@ -42,10 +43,11 @@ use crate::protocol::rate::{Ask, Verdict};
 use crate::protocol::scope::Scope;
 use crate::protocol::transition::{Placing, Tick, Verb, recent_clock};
 
-/// The most keys in one command, and the most bytes of values in one pipeline (or one value that is larger).
+/// The most keys in one command, and the most bytes of values in one pipeline (or one value that is
+/// larger).
 const CHUNK: usize = 1000;
 const CHUNK_BYTES: usize = 1 << 20;
-/// Chunks under way at a time, and commands under way at a time where each key has its own.
+/// The chunks under way at a time, and the commands under way at a time if each key has its own.
 const CHUNKS_UNDER_WAY: usize = 4;
 const COMMANDS_UNDER_WAY: usize = 256;
 
@@ -70,7 +72,7 @@ impl ServerConfig {
             Target::Tcp(host) => self.node(host)?,
             Target::Unix(path) => self.socket(path)?,
             Target::Cluster(seeds) => {
-                // What is wrong with the settings is wrong with each node.
+                // An error in the settings is an error for each node.
                 for seed in seeds {
                     self.node(seed)?;
                 }
@@ -86,7 +88,7 @@ impl ServerConfig {
 }
 
 impl Server {
-    /// Checks the configuration; nothing is connected yet.
+    /// Checks the configuration. Nothing is connected yet.
     pub(crate) fn new(config: &ServerConfig, seams: Seams, hub: Arc<Hub>) -> Result<Self, Error> {
         let deadlines = Deadlines {
             connect: config.connect_timeout,
@@ -114,7 +116,8 @@ impl Server {
 
     pub(crate) async fn connect(&self) -> Result<(), Error> {
         self.link.connect().await.map_err(|error| {
-            // A server without TLS takes the handshake for the beginning of a command, and waits for the rest.
+            // A server without TLS takes the handshake for the beginning of a command, and waits
+            // for the rest.
             let error = match error.kind() {
                 ErrorKind::Timeout if self.encrypted => {
                     error.context("no TLS handshake, perhaps no TLS on that port")
@@ -154,7 +157,7 @@ impl Server {
         self.tracker.hub()
     }
 
-    /// A subscriber that is told all that changes from now on.
+    /// A subscriber that receives all changes from now on.
     pub(crate) async fn subscribe(&self) -> Result<(Arc<Buffer>, Interest), Error> {
         self.tracker.subscribe().await
     }
@@ -163,7 +166,7 @@ impl Server {
         self.link.operation()
     }
 
-    /// The largest entry that the server takes, as far as that is known.
+    /// The size of the largest entry that the server accepts, if known.
     pub(crate) fn largest(&self) -> Option<u64> {
         self.link.largest()
     }
@@ -183,7 +186,7 @@ impl Server {
         }
     }
 
-    /// Reads a key whose value may be more than the server sends.
+    /// Reads a key whose value may be larger than the server sends.
     async fn get_bounded(&self, key: &[u8]) -> Result<Found, Error> {
         let found = found(self.link.send(&bounded_command(key)).await)?;
         let found = bounded(found)?;
@@ -197,7 +200,8 @@ impl Server {
         others: &[Vec<u8>],
     ) -> Result<(Found, Vec<Found>), Error> {
         if self.link.care(key).is_some() {
-            // The others after it: who reads them together looks at them as they were no earlier than the entry.
+            // The others come after it: a caller that reads them together needs their state at or
+            // after that of the entry.
             let first = self.get(key).await?;
             let others: Vec<_> = others.iter().map(Vec::as_slice).collect();
             return Ok((first, self.get_many(&others).await?));
@@ -282,7 +286,7 @@ impl Server {
         self.with_ttl(head_command(key), key).await
     }
 
-    /// What the command finds, and the TTL, in one round trip.
+    /// Runs the command and `PTTL` in one round trip.
     async fn with_ttl(&self, finds: Cmd, key: &[u8]) -> Result<(Found, Option<u64>), Error> {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline
@@ -292,7 +296,7 @@ impl Server {
             <[_; 2]>::try_from(self.link.send_all(&pipeline, 2, Duration::MAX).await?)
                 .map_err(|_| unexpected_answer())?;
         match ttl? {
-            // It expired between the two.
+            // The entry expired between the two commands.
             Value::Int(-2) => Ok((Found::Nothing, None)),
             Value::Int(-1) => Ok((found(seen)?, None)),
             Value::Int(left) => Ok((found(seen)?, Some(left.unsigned_abs()))),
@@ -320,7 +324,7 @@ impl Server {
 
     pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
         let time = match verb {
-            // It follows upon a read, in the same operation.
+            // It follows a read in the same operation.
             Verb::RemoveIfSame(_) => self.link.rest_of_operation(),
             _ => self.link.operation(),
         };
@@ -334,7 +338,7 @@ impl Server {
         truth(self.noted(size, answer))
     }
 
-    /// Takes note of how it went to send a value of this size.
+    /// Records the outcome of sending a value of this size.
     fn noted(&self, size: usize, answer: Result<Value, Error>) -> Result<Value, Error> {
         let mut answers = [answer];
         self.link.note_sent(&[size], &mut answers);
@@ -347,7 +351,7 @@ impl Server {
         placed(self.call(command, self.link.operation()).await)
     }
 
-    /// The clock of a namespace, after this was asked of it. Where there is none it is made.
+    /// Performs the tick on a namespace's tag clock and returns the clock. Creates a missing clock.
     pub(crate) async fn clock(&self, key: &[u8], tick: Tick) -> Result<u64, Error> {
         if tick == Tick::Read
             && let Found::Entry(clock) = self.get(key).await?
@@ -362,7 +366,7 @@ impl Server {
         }
     }
 
-    /// Calls a script, with its body where the server does not know it, in no more than that time.
+    /// Calls a script within `time`, and sends its body if the server does not know it.
     async fn call(&self, command: impl Fn(Call) -> Cmd, time: Duration) -> Result<Value, Error> {
         let began = Instant::now();
         match self.link.send_within(&command(Call::Digest), time).await {
@@ -404,7 +408,7 @@ impl Server {
         let mut answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
-                // Nothing is known of any.
+                // No outcome is known.
                 let mut failed: Vec<Result<Value, Error>> =
                     sizes.iter().map(|_| Err(error.clone())).collect();
                 self.link.note_sent(sizes, &mut failed);
@@ -430,7 +434,8 @@ impl Server {
             .collect())
     }
 
-    /// Writes what the server takes; what is more is an error of its own, and costs nobody's connection.
+    /// Writes the values that the server accepts. A larger one is an error of its own, and costs
+    /// nobody's connection.
     async fn write_admitted(
         &self,
         keys: &[&[u8]],
@@ -494,7 +499,7 @@ impl Server {
             .collect())
     }
 
-    /// Sends so many commands, each by its position, in whatever order.
+    /// Sends `count` commands, each by its position, in any order.
     async fn call_many(
         &self,
         count: usize,
@@ -512,8 +517,8 @@ impl Server {
         }
     }
 
-    /// The same where a key is there more than once: what is done to it is done in order. That would be lost where a script
-    /// that the server did not know is sent again, so for such keys its body is sent at once.
+    /// The same for keys that occur more than once, whose commands run in order. Sending an unknown
+    /// script again would lose the order, so for such keys its body is sent at once.
     async fn call_in_turn(
         &self,
         keys: &[&[u8]],
@@ -539,7 +544,7 @@ impl Server {
         }
     }
 
-    /// One after another, within the time of one operation.
+    /// Sends commands one after another, within the time of one operation.
     async fn call_turn(
         &self,
         turn: &[usize],
@@ -555,8 +560,8 @@ impl Server {
         Ok(answers)
     }
 
-    /// What goes wrong with a chunk goes wrong with each of its commands, and with no other; an error for all where none of
-    /// the chunks was answered.
+    /// An error of a chunk is the error of each of its commands, and of no others. An outer error
+    /// means that no chunk was answered.
     async fn call_chunks(
         &self,
         chunks: impl Iterator<Item = Range<usize>>,
@@ -597,7 +602,8 @@ impl Server {
             let Some((first, others)) = unknown.split_first() else {
                 return Ok(answers);
             };
-            // The first one sends the body; those after it are found by the digest again, unless they are of another script.
+            // The first command sends the body. The others are found by the digest again, unless
+            // they call another script.
             let body = command(Call::Body, start + first);
             answers[*first] = self.link.send_within(&body, left()).await;
             if others.is_empty() {
@@ -629,7 +635,7 @@ impl Server {
         self.link.send_all(&pipeline, count, left).await
     }
 
-    /// Asks for the server's time beside the way of whoever noticed that it is due.
+    /// Queries the server's time in the background, if that is due.
     fn ask_time_if_due(&self) {
         if !self.time.is_due() {
             return;
@@ -666,14 +672,14 @@ fn head_command(key: &[u8]) -> Cmd {
     command
 }
 
-/// No more of an entry than is certainly sent, and a byte to tell that there is more.
+/// Reads no more of an entry than is certainly sent, and one byte more to show that there is more.
 fn bounded_command(key: &[u8]) -> Cmd {
     let mut command = redis::cmd("GETRANGE");
     command.arg(key).arg(0).arg(CAREFUL);
     command
 }
 
-/// What [`bounded_command`] has found. It tells nothing as an empty string.
+/// The result of [`bounded_command`], which reads a missing key as an empty string.
 fn bounded(found: Found) -> Result<Found, Error> {
     match found {
         Found::Entry(bytes) if bytes.is_empty() => Ok(Found::Nothing),
@@ -701,7 +707,7 @@ fn found(answer: Result<Value, Error>) -> Result<Found, Error> {
     }
 }
 
-/// An entry as a placing verb leaves it. Only another type of the server's leaves a key without.
+/// The entry as a placing verb leaves it. Nil stands for an entry of a foreign type.
 fn placed(answer: Result<Value, Error>) -> Result<Found, Error> {
     match answer {
         Ok(Value::Nil) => Ok(Found::Foreign),
@@ -710,7 +716,8 @@ fn placed(answer: Result<Value, Error>) -> Result<Found, Error> {
     }
 }
 
-/// The script made the new state; what that means is known from the state before.
+/// The script has stored the new state. The verdict follows from the state before, which it
+/// answers.
 fn verdict(answer: Result<Value, Error>, ask: &Ask) -> Result<Verdict, Error> {
     let Value::BulkString(answer) = answer? else {
         return Err(unexpected_answer());
@@ -741,10 +748,10 @@ fn has_code(error: &Error, code: &str) -> bool {
             .is_some_and(|error| error.code() == Some(code))
 }
 
-/// Runs `f` on each, so many at a time, and strings the answers together.
+/// Runs `f` on each input, `under_way` at a time, and concatenates the answers.
 ///
-/// The callers give positions and not slices: a closure over borrowed arguments held across an `await` makes the future
-/// `Send` for no lifetime that the compiler can name.
+/// The callers pass positions and not slices. With a closure over borrowed arguments across an
+/// `await`, the future would be `Send` for no lifetime that the compiler can name.
 async fn in_order<I, T, F>(
     inputs: impl Iterator<Item = I>,
     under_way: usize,
@@ -759,14 +766,15 @@ where
         .await
 }
 
-/// The answer to a command of one key, as those of a chunk.
+/// The answer to a command of one key, in the form of a chunk's answers.
 async fn alone<T>(
     answer: impl Future<Output = Result<T, Error>>,
 ) -> Result<Vec<Result<T, Error>>, Error> {
     Ok(vec![answer.await])
 }
 
-/// The positions `0..count`, at most [`CHUNK`] at a time, and of [`CHUNK_BYTES`] at most or a single larger one.
+/// Splits the positions `0..count` into chunks of at most [`CHUNK`], and of at most [`CHUNK_BYTES`]
+/// or a single larger one.
 fn chunks(count: usize, size: impl Fn(usize) -> usize) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {

@@ -1,4 +1,5 @@
-//! Which node of a cluster has a key, and how far the word of a node is to be believed. Without I/O; [`crate::backend::cluster`] asks.
+//! The owners of a cluster's slots, and when the word of a node is doubted. Without I/O;
+//! [`crate::backend::cluster`] queries the nodes.
 
 use std::time::Duration;
 
@@ -9,17 +10,17 @@ use crate::protocol::breaker::micros;
 
 pub(crate) const SLOTS: usize = 16384;
 
-/// How long a node of a cluster may say nothing before its word is doubted. Others replace a primary that they
-/// have not heard of for `cluster-node-timeout`, of two seconds and more where it is not set lower than anyone sets it.
+/// The silence after which the word of a node is doubted. Others replace a primary that they have
+/// not heard of for `cluster-node-timeout`, which nobody sets below two seconds.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Who has the slots of a cluster, as a node of it says.
+/// The owners of a cluster's slots, as a node of it reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slots {
-    /// By slot, the place among the primaries.
+    /// For each slot, the index of its primary.
     owners: Vec<Option<u16>>,
     pub(crate) primaries: Vec<Host>,
-    /// Of each primary, whether there is a replica that could take its place.
+    /// For each primary, whether it has a replica that could take its place.
     replicated: Vec<bool>,
     pub(crate) replicas: Vec<Host>,
 }
@@ -34,7 +35,7 @@ impl Slots {
         }
     }
 
-    /// What is in an answer to `CLUSTER SLOTS` by the node at `asked`. `None` where it is something else.
+    /// Parses an answer to `CLUSTER SLOTS` by the node at `asked`. `None` if it is something else.
     pub(crate) fn parse(answer: &Value, asked: &Host) -> Option<Self> {
         let Value::Array(ranges) = answer else {
             return None;
@@ -55,7 +56,8 @@ impl Slots {
                     slots.replicas.push(host);
                 }
             }
-            // Another node knows what to connect to, or nobody does.
+            // A primary without an address has no owner here: another node knows the address, or
+            // none does.
             if let Some(host) = host_in(primary, asked)? {
                 let owner = slots.place_of(host)?;
                 slots.replicated[usize::from(owner)] |= !replicas.is_empty();
@@ -65,7 +67,7 @@ impl Slots {
         Some(slots)
     }
 
-    /// Where among the primaries the one is that has a slot.
+    /// The index of the primary that owns a slot.
     pub(crate) fn owner(&self, slot: u16) -> Option<usize> {
         let owner = self.owners.get(usize::from(slot)).copied().flatten();
         owner.map(usize::from)
@@ -77,7 +79,7 @@ impl Slots {
         place.is_some_and(|place| self.replicated[place])
     }
 
-    /// What a node says of one slot that is another's. False where that was known.
+    /// Records a node's redirection of one slot. False if it was known.
     pub(crate) fn moved(&mut self, slot: u16, to: Host) -> bool {
         let Some(owner) = self.place_of(to) else {
             return false;
@@ -102,7 +104,7 @@ impl Slots {
     }
 }
 
-/// The node in a part of an answer. `Some(None)` where nobody says what to connect to.
+/// The node in a part of an answer. `Some(None)` if its address is unknown.
 fn host_in(node: &Value, asked: &Host) -> Option<Option<Host>> {
     let Value::Array(node) = node else {
         return None;
@@ -125,8 +127,8 @@ fn host_in(node: &Value, asked: &Host) -> Option<Option<Host>> {
     Some(Some(Host { name, port }))
 }
 
-/// How much the node knows that gave this answer to `CLUSTER INFO`: a number that grows with each failover. `None` where it does not
-/// say.
+/// The cluster's epoch in an answer to `CLUSTER INFO`: a number that grows with each failover, so
+/// it shows how much the node knows. `None` if the answer has none.
 pub(crate) fn epoch(answer: &Value) -> Option<u64> {
     let text = match answer {
         Value::BulkString(text) => std::str::from_utf8(text).ok()?,
@@ -139,17 +141,17 @@ pub(crate) fn epoch(answer: &Value) -> Option<u64> {
     epoch?.trim().parse().ok()
 }
 
-/// Where another node is, or may be, that an answer sends us to.
+/// A redirection to another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Redirect {
-    /// The slot is that node's. `None` where it is not said what to connect to.
+    /// The slot belongs to that node. `None` if its address is unknown.
     Moved(u16, Option<Host>),
-    /// The slot moves there, and this key has, if it is anywhere.
+    /// The slot is moving there, and this key has moved already, if it exists.
     Ask(Host),
 }
 
 impl Redirect {
-    /// What is in an answer by the node at `asked`.
+    /// The redirection in an answer by the node at `asked`.
     pub(crate) fn of(error: &RedisError, asked: &Host) -> Option<Self> {
         let (address, slot) = error.redirect_node()?;
         let (name, port) = address.rsplit_once(':')?;
@@ -168,12 +170,12 @@ impl Redirect {
     }
 }
 
-/// Which keys a command is for.
+/// The keys of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Keys<'c> {
     None,
     One(&'c [u8]),
-    /// Whatever slots they are in.
+    /// Keys in any slots.
     Many(Vec<&'c [u8]>),
 }
 
@@ -181,12 +183,12 @@ impl<'c> Keys<'c> {
     pub(crate) fn of(command: &'c Cmd) -> Self {
         let mut words = command.args_iter().map(|word| match word {
             Arg::Simple(word) => word,
-            // A cursor: not written by us.
+            // A cursor, which our commands never have.
             _ => b"0",
         });
         let key = match words.next() {
             Some(b"MGET") => return Keys::Many(words.collect()),
-            // The script, how many keys, and these.
+            // The script, the number of keys, and the keys.
             Some(b"EVAL" | b"EVALSHA") => words.nth(2).filter(|_| {
                 let count = command.args_iter().nth(2);
                 !matches!(count, Some(Arg::Simple(b"0")))
@@ -201,7 +203,7 @@ impl<'c> Keys<'c> {
     }
 }
 
-/// The slot of a key: of what is between the first braces, where that is anything.
+/// The slot of a key: of the part between its first braces, unless that is empty.
 pub(crate) fn slot(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
@@ -237,20 +239,21 @@ const TABLE: [u16; 256] = {
     table
 };
 
-/// When a node was last heard of, and whether its word is doubted.
+/// The time of a node's last answer, and whether its word is doubted.
 ///
-/// A primary that stood still long enough for a replica to take its place does not know of that when it goes on, and answers what
-/// waits in its socket from what it had. Nothing is heard of it meanwhile, so the first answer after a silence is one to doubt,
-/// and all after it, until another node has said, when asked after that, who has the slots.
+/// A primary may stand still for so long that a replica takes its place. When it goes on, it does
+/// not know of this, and answers the requests in its socket from its old data. It was silent
+/// meanwhile. So the first answer after a silence is doubted, and all later ones. This ends when
+/// another node, asked after that answer, has reported the owners of the slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
-    /// By the clock of the cluster, in microseconds.
+    /// The time of the last answer, by the clock of the cluster, in microseconds.
     last: Option<u64>,
     doubted: Option<u64>,
 }
 
 impl Heard {
-    /// The node answered. Since when its word is doubted, if it is.
+    /// Records an answer of the node. Returns since when its word is doubted, if it is.
     pub(crate) fn answered(&mut self, now: u64) -> Option<u64> {
         let silent = self
             .last
@@ -262,7 +265,7 @@ impl Heard {
         self.doubted
     }
 
-    /// Another node, asked then, has said who has the slots.
+    /// Records that another node, asked at that time, has reported the owners of the slots.
     pub(crate) fn confirmed(&mut self, asked: u64) {
         if self.doubted.is_some_and(|since| since <= asked) {
             self.doubted = None;

@@ -1,4 +1,4 @@
-//! The clock and the epochs of tags.
+//! The tag clock, and the epochs of tags.
 
 #[cfg(any(test, feature = "testing"))]
 use crate::backend::faults::Request;
@@ -10,7 +10,7 @@ use crate::protocol::transition::{Tick, Verb};
 use std::sync::Arc;
 
 impl Gateway {
-    /// The clock of the namespace's tags.
+    /// Reads the tag clock of the namespace.
     pub(crate) async fn clock(self: &Arc<Self>) -> Result<u64, Error> {
         enter!(self);
         let key = self.clock_key();
@@ -21,7 +21,8 @@ impl Gateway {
         )
     }
 
-    /// Sees to it that it is not below what an epoch was seen to be; unless that is absurdly far ahead of time.
+    /// Raises the clock to an epoch that was seen ahead of it, unless that is absurdly far ahead of
+    /// time.
     pub(crate) async fn reach(self: &Arc<Self>, floor: u64) -> Result<u64, Error> {
         self.open()?;
         let key = self.clock_key();
@@ -32,7 +33,7 @@ impl Gateway {
         )
     }
 
-    /// Advances it.
+    /// Advances the clock.
     pub(crate) async fn advance(self: &Arc<Self>) -> Result<u64, Error> {
         enter!(self);
         self.advanced().await
@@ -47,7 +48,7 @@ impl Gateway {
         )
     }
 
-    /// Advances the clock, and then has the epochs of some tags follow.
+    /// Advances the clock, and then applies the verb to the epochs of some tags.
     pub(crate) async fn raise<'v>(
         self: &Arc<Self>,
         epochs: &[Vec<u8>],
@@ -60,8 +61,8 @@ impl Gateway {
         self.apply_each(&keys, &vec![verb(clock); keys.len()]).await
     }
 
-    /// Advances the clock, for epochs that are to follow. Where it is not advanced they are deleted as soon as may be, and a guard
-    /// is left there for so many milliseconds.
+    /// Advances the clock, before epochs follow it. If that fails, the epochs go into the outbox as
+    /// deletions, each with the life of its guard in milliseconds.
     pub(crate) async fn advance_for(
         self: &Arc<Self>,
         epochs: &[(&[u8], u64)],
@@ -70,14 +71,15 @@ impl Gateway {
         let unknown = self.unless_done(epochs);
         let advanced = self.advanced().await;
         match &advanced {
-            // With such a configuration nothing will ever be delivered.
+            // With a wrong configuration nothing would ever be delivered.
             Err(error) if !error.is_lasting() => drop(unknown),
             _ => unknown.disarm(),
         }
         advanced
     }
 
-    /// Has keys deleted, with guards left there for so many milliseconds, if it is dropped without a word.
+    /// Puts deletions of the keys into the outbox, each with the life of its guard in milliseconds,
+    /// if it is dropped without `disarm`.
     pub(crate) fn unless_done(self: &Arc<Self>, keys: &[(&[u8], u64)]) -> OnDrop<impl FnOnce()> {
         OnDrop(Some(move || {
             keys.iter().for_each(|(key, hold)| self.keep(key, *hold));
@@ -88,13 +90,13 @@ impl Gateway {
         [&*self.namespace, SPACE, "clock"].concat().into_bytes()
     }
 
-    /// Whether the key is that of a tag's epoch.
+    /// Whether the key is the epoch of a tag.
     pub(crate) fn is_epoch(&self, key: &[u8]) -> bool {
         let key = key.get(self.namespace.len()..).unwrap_or_default();
         key.starts_with(SPACE.as_bytes())
     }
 
-    /// Whether the invalidation of some tag was lost that an entry with this stamp may be older than.
+    /// Whether an entry with this stamp may be older than a lost invalidation of a tag.
     pub(crate) fn has_lost_tags_since(&self, stamp: u64) -> bool {
         if self.is_clear() {
             return false;

@@ -1,4 +1,4 @@
-//! Where a server is, and how it is connected to.
+//! The address of a server, and the settings of its connections.
 
 use crate::base::peer::Peer;
 use crate::base::secret::Secret;
@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the server is.
+/// The address of a server or a cluster.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     Tcp(Host),
@@ -25,7 +25,7 @@ pub(crate) struct Host {
     pub(crate) port: u16,
 }
 
-/// What TLS goes by, in PEM. Without an authority the system's are taken.
+/// The certificates for TLS, as PEM. Without an authority, the system's are used.
 #[derive(Clone, Default)]
 pub(crate) struct TlsConfig {
     pub(crate) authorities: Option<Vec<u8>>,
@@ -62,7 +62,8 @@ pub(crate) struct ServerConfig {
 }
 
 impl Target {
-    /// As spans say it. Of a cluster several nodes may be known, and which of them is asked is not.
+    /// The address as spans show it. A cluster may have several seeds, and the node that gets a
+    /// command is not known.
     pub(crate) fn peer(&self, database: i64) -> Peer {
         let (address, port) = match self {
             Target::Tcp(host) => (host.name.clone(), Some(host.port)),
@@ -135,8 +136,9 @@ impl ServerConfig {
             .set_tcp_settings(self.tcp_settings()))
     }
 
-    /// A peer that is gone without a word (a power cut, a firewall) is noticed within the deadline for connecting, by
-    /// probes where the connection is idle; without these the kernel goes on for a quarter of an hour.
+    /// A peer that vanishes silently (a power cut, a firewall) is noticed within the deadline for
+    /// connecting, on an idle connection by probes. Without these settings, the kernel tries for a
+    /// quarter of an hour.
     fn tcp_settings(&self) -> TcpSettings {
         let time = self.connect_timeout.max(Duration::from_secs(1));
         let settings = TcpSettings::default()
@@ -150,7 +152,7 @@ impl ServerConfig {
 
 #[cfg(feature = "tls")]
 pub(crate) fn certificates(tls: &TlsConfig) -> redis::TlsCertificates {
-    // The client library takes the process's default provider, and panics where there is none.
+    // The client library takes the default provider of the process, and panics without one.
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // An error means that another thread was quicker.
         let _ = rustls::crypto::ring::default_provider().install_default();

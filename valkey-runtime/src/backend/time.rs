@@ -1,7 +1,8 @@
 //! An estimate of the server's time, so that a stamp needs no round trip.
 //!
-//! The server is asked at each connection and now and then. Between, the store's clock counts on; and the estimate never
-//! runs backwards, even where a later answer says that it was ahead.
+//! The server's time is queried at each connection, and again when an answer is too old. In
+//! between, the store's clock counts on. The estimate never runs backwards, even if a later answer
+//! shows that it was ahead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::base::clock::Clock;
 
-/// How old an answer may get before the server is asked again, in microseconds.
+/// The age of an answer after which the server's time is queried again, in microseconds.
 const FRESH: u64 = 60_000_000;
 
 pub(crate) struct ServerTime {
     clock: Arc<dyn Clock>,
-    /// The server's time less the clock's.
+    /// The server's time minus the clock's.
     offset: AtomicI64,
-    /// The clock's time when the server was last asked; 0 for never.
+    /// The clock's time at the last query; 0 if there was none.
     asked: AtomicU64,
-    /// The latest time that was given out.
+    /// The latest time that was returned.
     latest: AtomicU64,
 }
 
@@ -32,7 +33,7 @@ impl ServerTime {
         }
     }
 
-    /// The server's time as far as it is known: the clock's own before the first answer.
+    /// The estimate of the server's time. Before the first answer it is the clock's time.
     pub(crate) fn now_micros(&self) -> u64 {
         let estimate = self.at(self.clock.now_micros());
         self.latest
@@ -40,12 +41,12 @@ impl ServerTime {
             .max(estimate)
     }
 
-    /// The server's time at a moment of the clock, as far as it is known now.
+    /// The server's time at a moment of the clock, by the present estimate.
     pub(crate) fn at(&self, clock_micros: u64) -> u64 {
         clock_micros.saturating_add_signed(self.offset.load(Ordering::Relaxed))
     }
 
-    /// True once each time that an answer has become old: the caller then asks.
+    /// True once each time that an answer has become too old: the caller then sends a query.
     pub(crate) fn is_due(&self) -> bool {
         let (now, asked) = (self.clock.now_micros(), self.asked.load(Ordering::Relaxed));
         now.saturating_sub(asked) > FRESH
@@ -55,12 +56,13 @@ impl ServerTime {
                 .is_ok()
     }
 
-    /// When a question is sent, by the clock.
+    /// The clock's time at which a query is sent.
     pub(crate) fn sent(&self) -> u64 {
         self.clock.now_micros()
     }
 
-    /// Takes an answer to a question that was sent then: it was given half-way, to the best of our knowledge.
+    /// Takes the answer to a query that was sent at `sent`. The server is assumed to have answered
+    /// half-way.
     pub(crate) fn learn(&self, sent: u64, server_micros: u64) {
         let now = self.clock.now_micros();
         let middle = sent + now.saturating_sub(sent) / 2;

@@ -1,9 +1,10 @@
-//! Which nodes of a cluster are to be asked, so that no key is missed: all that have slots, and again those that were given
-//! some meanwhile.
+//! The nodes of a cluster that a scan must cover so that no key is missed: all nodes with slots,
+//! and again each node that gets slots meanwhile.
 //!
-//! A key that moves with its slot may have come to a node after it was asked, and have left the other before. But then the
-//! node that it came to has more slots than when it was asked, or imports them key by key, and is asked once more. So is a node
-//! that was started anew meanwhile: how far it was asked says nothing to it. What is found on both, or both times, is found
+//! A key that moves with its slot may reach a node after the scan of that node, and leave the other
+//! node before its scan. But then the receiving node has more slots than at its scan, or imports
+//! them key by key, and is scanned once more. So is a node that was restarted meanwhile: the cursor
+//! of its scan means nothing to it. A key that is found on both nodes, or both times, is found
 //! twice.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,11 +16,12 @@ use crate::backend::slots::SLOTS;
 use crate::backend::target::Host;
 use crate::base::error::{Error, ErrorKind};
 
-/// How often, and after which pauses, a cluster is asked that does not serve all slots: a failover, a new node.
+/// The number of attempts and the pause between them, for a cluster that does not serve all slots:
+/// in a failover, or with a new node.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The nodes that are still to be asked, and for what each has been.
+/// The nodes that are still to be scanned, and the slots for which each was scanned.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
     waiting: VecDeque<Host>,
@@ -32,14 +34,15 @@ struct Covered {
     run: Run,
 }
 
-/// What a node calls itself from its start to its end. Nothing where the user may not ask: then it is taken to run on.
+/// A node's identifier of its run, from start to end. Empty if the user may not query it: then the
+/// node is assumed to run on.
 type Run = String;
 
-/// What a node says of itself.
+/// The report of a node on itself.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Share {
     owned: Slots,
-    /// Of these some keys are there, while the slot is still another's.
+    /// Slots that still belong to another node, while some of their keys are here.
     imported: Slots,
     run: Run,
 }
@@ -48,7 +51,7 @@ struct Share {
 struct Slots(Vec<bool>);
 
 impl Nodes {
-    /// The next one to be asked.
+    /// The next node to scan.
     pub(crate) async fn next(&mut self, link: &Link) -> Result<Option<Host>, Error> {
         if self.waiting.is_empty() {
             self.learn(shares(link).await?);
@@ -73,14 +76,14 @@ impl Nodes {
             all.add(&imported);
             if all.any_beside(&covered.slots) {
                 self.waiting.push_back(node);
-                // What is imported as it is asked for the first time is not all there yet.
+                // At the first scan of a node, an imported slot is not complete yet.
                 covered.slots.add(if first { &owned } else { &all });
             }
         }
     }
 }
 
-/// All nodes with slots, by the client's names for them.
+/// The reports of all nodes with slots, by the client's names of the nodes.
 async fn shares(link: &Link) -> Result<Vec<(Host, Share)>, Error> {
     let mut attempt = 1;
     loop {
@@ -123,7 +126,7 @@ async fn runs(link: &Link) -> Result<HashMap<Host, Run>, Error> {
     runs.collect()
 }
 
-/// What each node that the client takes for a primary answers.
+/// The answer of each node that the client takes for a primary.
 async fn said(link: &Link, [name, what]: [&str; 2]) -> Result<Vec<(Host, String)>, Error> {
     let mut command = redis::cmd(name);
     command.arg(what);
@@ -135,7 +138,8 @@ async fn said(link: &Link, [name, what]: [&str; 2]) -> Result<Vec<(Host, String)
     answers.collect()
 }
 
-/// Of the lines (id, address, flags, primary, ping, pong, epoch, link, and then slots) the node's own.
+/// The node's own line. The fields are id, address, flags, primary, ping, pong, epoch, link, and
+/// then slots.
 fn own_share(text: &str) -> Option<Share> {
     let is_own = |line: &&str| {
         let flags = line.split_ascii_whitespace().nth(2);
@@ -163,7 +167,7 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// `17`, or `0-5460`. `None` for anything else.
+    /// Adds `17`, or `0-5460`. `None` for anything else.
     fn add_range(&mut self, said: &str) -> Option<()> {
         let (first, last) = said.split_once('-').unwrap_or((said, said));
         let range = first.parse().ok()?..=last.parse::<usize>().ok()?;
@@ -176,7 +180,7 @@ impl Slots {
         pairs.for_each(|(slot, other)| *slot |= other);
     }
 
-    /// Whether there are some that the others lack.
+    /// Whether there are slots that `others` lacks.
     fn any_beside(&self, others: &Self) -> bool {
         self.0
             .iter()

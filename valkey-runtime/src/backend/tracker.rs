@@ -1,15 +1,18 @@
-//! The connections by which a server, or each primary of a cluster, tells what is changed.
+//! The connections by which a server, or each primary of a cluster, reports changes.
 //!
-//! There are some while there are subscribers: a connection and a task each, that connects, has the server track the keys of
-//! the namespace (`CLIENT TRACKING`, broadcast), asks now and then whether it is still there, and connects again when it is
-//! lost. What the server says goes from the connection to the [`Hub`] without a task in between. [`Coverage`] decides which
+//! They exist while there are subscribers: one connection and one task for each node. The task
+//! connects, and turns on tracking of the namespace's keys (`CLIENT TRACKING`, broadcast). It
+//! checks now and then that the node still answers, and connects again after a loss. Notifications
+//! go from the connection to the [`Hub`] without a task in between. [`Coverage`] decides which
 //! nodes have a task, and when there is a gap.
 //!
-//! All of that is on a thread of its own, since what is not read from these connections lies in the server, in the place of
-//! entries: a runtime of the application's may be driven now and then only, or wait for something that blocks.
+//! All of this runs on a thread of its own, because unread notifications take up the server's
+//! memory for entries. A runtime of the application may run only now and then, or wait for a
+//! blocking call.
 //!
-//! A connection of its own, since what it is for is to be told when it is lost. It is made anew also where the store's was, on what
-//! a server said: the address may lead to another by now.
+//! These connections are separate from the store's, because their loss must be noticed. They are
+//! also replaced when the store's connection was replaced because of a server's answer: the address
+//! may lead to another server now.
 //!
 //! Long because the connections of all nodes and their gaps are one state.
 
@@ -44,13 +47,13 @@ use crate::base::warnings::{Detail, Topic, Warnings};
 use crate::protocol::breaker::pause;
 use crate::protocol::coverage::Coverage;
 
-/// How long a connection says nothing before it is asked.
+/// The silence of a connection after which the node is asked for an answer.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
-/// The tracking of a store. The store's end is its own.
+/// The tracking of a store. It ends with the store.
 pub(crate) struct Tracker(Arc<Shared>);
 
-/// Has the server tracked, until it is dropped.
+/// Keeps the tracking on, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Interest(Arc<Shared>);
 
@@ -62,10 +65,10 @@ struct Shared {
     random: Arc<dyn Random>,
     background: Background,
     warnings: Arc<Warnings>,
-    /// Changes where the address may lead to another server by now.
+    /// Changes when the address may lead to another server.
     renewals: watch::Receiver<u64>,
     state: Mutex<State>,
-    /// That it may be worth a look at the state.
+    /// Notified when the state may have changed.
     changed: watch::Sender<()>,
 }
 
@@ -74,7 +77,7 @@ enum Servers {
     Cluster(Box<ServerConfig>),
 }
 
-/// A server by name. The only one needs none.
+/// The name of a server. The single server needs none.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Only,
@@ -84,26 +87,27 @@ enum Node {
 #[derive(Default)]
 struct State {
     interests: usize,
-    /// While there is interest.
+    /// The run, while there is interest.
     run: Option<Run>,
-    /// A task ended with its runtime, or could not begin.
+    /// Whether a task ended with its runtime, or could not begin.
     neglected: bool,
-    /// A node that puts what is not read in the place of entries, and whether that was said.
+    /// A node whose unread notifications take up the memory for entries, and whether that was
+    /// logged.
     unbounded: Option<Node>,
     warned: bool,
     over: bool,
-    /// The last of the numbers that tasks and connections are told apart by.
+    /// The last of the numbers that distinguish tasks and connections.
     number: u64,
 }
 
 struct Run {
     coverage: Coverage<Node, Error>,
     tasks: BTreeMap<Node, Task>,
-    /// `None` where there can be no more threads: then the tasks are in the runtime of whoever needs them.
+    /// `None` if no thread could be started: then the tasks run in the runtimes of their callers.
     reader: Option<Reader>,
 }
 
-/// A thread that reads what servers tell, until this is dropped.
+/// A thread that reads the servers' notifications, until this is dropped.
 struct Reader {
     runtime: Handle,
     _end: oneshot::Sender<()>,
@@ -119,7 +123,7 @@ impl Reader {
         std::thread::Builder::new()
             .name("valkey-invalidations".into())
             .spawn(move || {
-                // Nothing is sent.
+                // Nothing is ever sent: this returns when the sender is dropped.
                 let _ = runtime.block_on(ended);
             })?;
         Ok(Self {
@@ -134,11 +138,11 @@ struct Task {
     handle: AbortHandle,
 }
 
-/// A connection that tracks.
+/// A connection with tracking.
 struct Tracking {
     connection: MultiplexedConnection,
     generation: u64,
-    /// Told when it is lost.
+    /// Notified when it is lost.
     lost: Arc<Notify>,
 }
 
@@ -169,12 +173,12 @@ impl Tracker {
         })))
     }
 
-    /// A subscriber that is told all that changes from now on.
+    /// A subscriber that receives all changes from now on.
     pub(crate) async fn subscribe(&self) -> Result<(Arc<Buffer>, Interest), Error> {
         crate::base::runtime::fit()?;
         let (interest, since) = Interest::new(&self.0)?;
-        // An attempt that is under way may fail, and then the pause is over and the next one has its turn. On a cluster, first
-        // a seed is connected to, and then who it names.
+        // An attempt under way may fail. Then, after the pause, comes the next one. On a cluster, a
+        // seed is connected first, and then the nodes that it names.
         let limit = self.0.attempt().saturating_add(self.0.attempt());
         let joined = tokio::time::timeout(limit, self.0.joined(since)).await;
         let joined = joined.unwrap_or_else(|_| Err(timed_out(limit).context("still connecting")));
@@ -183,7 +187,7 @@ impl Tracker {
         Ok((buffer, interest))
     }
 
-    /// Nothing is told any more.
+    /// Ends all notifications.
     pub(crate) fn close(&self) {
         {
             let mut state = self.0.lock();
@@ -206,7 +210,7 @@ impl Drop for Tracker {
 }
 
 impl Interest {
-    /// With it comes the number of failures so far.
+    /// Also returns the number of failures so far.
     fn new(shared: &Arc<Shared>) -> Result<(Self, u64), Error> {
         let mut state = shared.lock();
         if state.over {
@@ -225,7 +229,7 @@ impl Interest {
         Ok((Self(shared.clone()), run.coverage.failures()))
     }
 
-    /// Whether all that changes is told.
+    /// Whether all changes are reported.
     pub(crate) fn is_live(&self) -> bool {
         let state = self.0.lock();
         state
@@ -234,8 +238,8 @@ impl Interest {
             .is_some_and(|run| run.coverage.is_whole())
     }
 
-    /// Sees to it that there are tasks. They end with the runtime that they were spawned in, and a subscriber may be in
-    /// another.
+    /// Ensures that the tasks run. They end with the runtime in which they were spawned, and a
+    /// subscriber may be in another.
     pub(crate) fn renew(&self) {
         let state = self.0.lock();
         if state.is_neglected() {
@@ -272,7 +276,7 @@ impl State {
         }
     }
 
-    /// The run, for the task of this node, if it still is that.
+    /// The run, if this is still the task of the node.
     fn run_of(&mut self, node: &Node, task: u64) -> Option<&mut Run> {
         let run = self.run.as_mut()?;
         (run.tasks.get(node)?.number == task).then_some(run)
@@ -280,7 +284,7 @@ impl State {
 }
 
 impl Shared {
-    /// How long an attempt to connect may take.
+    /// The longest time of an attempt to connect.
     fn attempt(&self) -> Duration {
         let Deadlines {
             connect, command, ..
@@ -288,7 +292,7 @@ impl Shared {
         connect.saturating_add(command)
     }
 
-    /// Waits until all is told. Fails with the reason why that can't be.
+    /// Waits until all changes are reported. Fails with the reason why they can't be.
     async fn joined(self: &Arc<Self>, since: u64) -> Result<Arc<Buffer>, Error> {
         let mut changed = self.changed.subscribe();
         loop {
@@ -304,7 +308,7 @@ impl Shared {
                     .as_ref()
                     .and_then(|run| run.coverage.outcome(since));
                 match outcome {
-                    // Under the lock: what is lost after this is a gap of the subscriber's.
+                    // This is under the lock: a loss after it is a gap for the subscriber.
                     Some(Ok(())) => return Ok(self.hub.subscribe()),
                     Some(Err(why)) => return Err(most_telling(&why).clone()),
                     None => {}
@@ -315,7 +319,7 @@ impl Shared {
         }
     }
 
-    /// Starts the tasks that are missing, and ends those that are not needed.
+    /// Starts the missing tasks, and ends the needless ones.
     fn arrange(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         state.neglected = false;
         let Some(mut run) = state.run.take() else {
@@ -355,7 +359,7 @@ impl Shared {
         self.tell(state, gap);
     }
 
-    /// Tells of a gap, where there is one: without the lock, since it wakes others.
+    /// Sends the gap, if there is one: without the lock, because this wakes others.
     fn tell(&self, state: MutexGuard<'_, State>, gap: bool) {
         drop(state);
         if gap {
@@ -363,7 +367,8 @@ impl Shared {
         }
     }
 
-    /// Makes a step of the coverage, and does what follows from it, if the task is still that of the node.
+    /// Makes a step of the coverage and carries out its consequences, if this is still the task of
+    /// the node.
     fn step(
         self: &Arc<Self>,
         node: &Node,
@@ -389,7 +394,8 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// Connects once, and has the node track. With the connection comes which nodes it says are required.
+    /// Connects once, and turns on tracking. Also returns the nodes that this one names as
+    /// required.
     async fn track(
         self: &Arc<Self>,
         node: &Node,
@@ -432,7 +438,8 @@ impl Shared {
         Ok((tracking, required))
     }
 
-    /// Whether the node bounds what it keeps for who does not read, where it may be asked.
+    /// Checks whether the node bounds its memory for clients that do not read, if the user may
+    /// query it.
     async fn look_at_limits(&self, tracking: &mut Tracking, node: &Node) {
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg(&LIMITS);
@@ -447,7 +454,7 @@ impl Shared {
         }
     }
 
-    /// Says once that a process which stops, and has a stream, can fill the server's memory.
+    /// Warns once that a process with a stream can fill the server's memory if it stops.
     fn warn_once(&self) {
         let node = {
             let mut state = self.lock();
@@ -467,14 +474,14 @@ impl Shared {
         }
     }
 
-    /// How long a node may be silent when it is asked: as long as a peer that is gone without a word (see `tcp_settings`). Not
-    /// as short as the deadline of a command: a server that is slow for a moment changes nothing in that time, and to empty
-    /// all copies would be the wrong answer.
+    /// The longest wait for a node's answer: as long as for a peer that vanished silently (see
+    /// `tcp_settings`). It is not as short as the deadline of a command: a server that is slow for
+    /// a moment changes nothing in that time, and dropping all copies would be wrong.
     fn silence(&self) -> Duration {
         self.deadlines.connect.max(self.deadlines.command)
     }
 
-    /// Asks a node whether it is there, and which nodes are required.
+    /// Asks a node for a sign of life, and for the required nodes.
     async fn asked(&self, tracking: &mut Tracking, node: &Node) -> Result<Vec<Node>, Error> {
         let told = |error| self.words.of(error, self.silence());
         match node {
@@ -491,7 +498,7 @@ impl Shared {
         }
     }
 
-    /// What becomes of what the connection says.
+    /// Handles the messages of a connection.
     fn hears(
         self: &Arc<Self>,
         node: Node,
@@ -516,7 +523,7 @@ impl Shared {
         }
     }
 
-    /// The keys in a list, or everything.
+    /// Reports the keys in a list, or a gap.
     fn invalidated(&self, mut data: Vec<Value>) {
         let Some(Value::Array(keys)) = data.pop() else {
             self.hub.gap();
@@ -530,7 +537,7 @@ impl Shared {
         }
     }
 
-    /// Returns when the connection is lost. True if it was of use.
+    /// Returns when the connection is lost. True if the node answered by it.
     async fn keep(self: &Arc<Self>, node: &Node, task: u64, mut tracking: Tracking) -> bool {
         let (lost, generation) = (tracking.lost.clone(), tracking.generation);
         let mut answered = false;
@@ -556,7 +563,7 @@ impl Shared {
                     });
                     break;
                 }
-                // It is there, and may be loading.
+                // The node answers, but may be loading.
                 Err(error) => tracing::debug!("{node} does not say who has the slots: {error}"),
             }
         }
@@ -584,7 +591,7 @@ impl Shared {
 
 /// Tracks a node, for as long as it is polled.
 async fn follow(shared: Arc<Shared>, node: Node, task: u64) {
-    // Made when it is first polled: what is dropped before that is dropped under the lock.
+    // Created at the first poll: a future that is dropped earlier is dropped under the lock.
     let _gone = Gone(&shared, &node, task);
     let mut failures = 0;
     loop {
@@ -597,7 +604,7 @@ async fn follow(shared: Arc<Shared>, node: Node, task: u64) {
                 shared.step(&node, task, |coverage| {
                     coverage.confirmed(node.clone(), generation, required)
                 });
-                // One that lets us in and then goes is not asked all the time.
+                // A node that accepts connections and then loses them is not asked all the time.
                 failures = match shared.keep(&node, task, tracking).await {
                     true => 0,
                     false => failures + 1,
@@ -618,7 +625,7 @@ async fn follow(shared: Arc<Shared>, node: Node, task: u64) {
     }
 }
 
-/// A task of another thread whose lines go where those of this caller do, if that is anywhere.
+/// A task for another thread, whose log lines go to the subscriber of this caller, if there is one.
 fn as_here(task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
     let here = tracing::dispatcher::get_default(tracing::Dispatch::clone);
     match here.is::<NoSubscriber>() {
@@ -627,7 +634,7 @@ fn as_here(task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static
     }
 }
 
-/// Says that nobody follows a node any more, where the task ends with its runtime.
+/// Records that nobody tracks a node any more, if the task ends with its runtime.
 struct Gone<'a>(&'a Arc<Shared>, &'a Node, u64);
 
 impl Drop for Gone<'_> {
@@ -675,15 +682,15 @@ impl Servers {
     }
 }
 
-/// What a server is asked of its settings: those of them that it has are answered.
+/// The settings that are queried. A server answers with those that it has.
 const LIMITS: [&str; 3] = [
     "maxmemory",
     "maxmemory-clients",
     "client-output-buffer-limit",
 ];
 
-/// Whether a server bounds its entries and not what it keeps for clients that do not read it. Servers of before Redis 7 have no
-/// `maxmemory-clients`; a limit of the output of class `normal` does as well.
+/// Whether a server bounds its entries, but not its memory for clients that do not read. Servers
+/// before Redis 7 have no `maxmemory-clients`; an output limit of class `normal` also bounds it.
 fn is_unbounded(settings: Value) -> bool {
     let pairs: Vec<(Value, Value)> = match settings {
         Value::Map(pairs) => pairs,
@@ -706,7 +713,7 @@ fn is_unbounded(settings: Value) -> bool {
     let is_set = |value: &str| value != "0" && value != "0%";
     let bounds_entries = setting("maxmemory").is_some_and(|bytes| is_set(&bytes));
     let bounds_clients = setting("maxmemory-clients").is_some_and(|bytes| is_set(&bytes));
-    // `normal 0 0 0 slave 268435456 67108864 60 …`: a hard limit, a soft one, and its seconds.
+    // `normal 0 0 0 slave 268435456 67108864 60 …`: a hard limit, a soft limit, and its seconds.
     let output = setting("client-output-buffer-limit").unwrap_or_default();
     let mut words = output
         .split_whitespace()
@@ -724,7 +731,8 @@ fn tracking_command(namespace: &str) -> Cmd {
     command
 }
 
-/// The nodes that have slots, in an answer to `CLUSTER SLOTS` by the node at `asked`. `None` where it is something else.
+/// The nodes with slots in an answer to `CLUSTER SLOTS` by the node at `asked`. `None` if it is
+/// something else.
 fn primaries(answer: &Value, asked: &Host) -> Option<Vec<Node>> {
     let primaries = Slots::parse(answer, asked)?.primaries;
     Some(primaries.into_iter().map(Node::At).collect())
@@ -738,7 +746,7 @@ fn is_silence(error: &Error) -> bool {
     )
 }
 
-/// One that says more than that the node is not there, if there is one.
+/// An error that says more than that a node is silent, if there is one.
 fn most_telling<'e>(why: &[&'e Error]) -> &'e Error {
     let telling = why.iter().find(|error| !is_silence(error));
     telling.or(why.first()).expect("a node that is missing")

@@ -1,4 +1,4 @@
-//! What this process has invalidated, and does not read until the server knows.
+//! The keys that this process has invalidated, and does not read until the server has confirmed it.
 
 use crate::backend::gateway::{Gateway, acts_on_what_is_read, deletes, lost_at, placed};
 use crate::backend::write::Write;
@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Gateway {
-    /// How many deletions wait.
+    /// The number of deletions in the outbox.
     pub(crate) fn undelivered(&self) -> usize {
         self.with(|undelivered| undelivered.len())
     }
 
-    /// Has a key deleted as soon as the server takes it, and a guard left there for so many milliseconds.
+    /// Puts the deletion of a key into the outbox. `hold` is the life of the guard that it leaves,
+    /// in milliseconds.
     pub(crate) fn keep(self: &Arc<Self>, key: &[u8], hold: u64) {
         let (type_len, now) = (self.type_len(key), self.backend.clock_micros());
         match self.with(|undelivered| undelivered.keep(key, hold, type_len, now)) {
@@ -35,7 +36,7 @@ impl Gateway {
         self.deliver();
     }
 
-    /// Takes note of how a plain `set` went.
+    /// Records the outcome of a plain `set`.
     pub(crate) fn note_stored(
         self: &Arc<Self>,
         key: &[u8],
@@ -45,12 +46,12 @@ impl Gateway {
         match error {
             None => self.settle(key, began),
             Some(error) if error.is_transient() || error.is_refused() => self.keep(key, 0),
-            // Refused for what it is: nothing was changed, and nothing will be.
+            // The command itself was rejected: it changed nothing, and never will.
             Some(_) => {}
         }
     }
 
-    /// Takes note of how a verb went.
+    /// Records the outcome of a verb.
     pub(crate) fn note_applied(
         self: &Arc<Self>,
         key: &[u8],
@@ -61,7 +62,7 @@ impl Gateway {
         match error {
             None if deletes(verb).is_some() => self.settle(key, began),
             None => {}
-            // With such a configuration nothing will ever be delivered.
+            // With a wrong configuration nothing would ever be delivered.
             Some(error) if error.is_lasting() => {}
             Some(_) => self.keep_if_deletes(key, verb),
         }
@@ -73,7 +74,7 @@ impl Gateway {
         }
     }
 
-    /// The present, if there is anything that a verb which begins now could settle.
+    /// The present moment, if a verb that begins now could settle anything.
     pub(crate) fn now(&self) -> Option<Moment> {
         (!self.is_clear()).then(|| self.with(|undelivered| undelivered.now()))
     }
@@ -88,7 +89,7 @@ impl Gateway {
         self.watched.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a read of the key has to be a miss, since its deletion waits.
+    /// Whether a read of the key must be a miss, because its deletion is undelivered.
     pub(crate) fn withholds(self: &Arc<Self>, key: &[u8]) -> bool {
         if self.is_clear() {
             return false;
@@ -100,7 +101,7 @@ impl Gateway {
         withheld
     }
 
-    /// Which of the keys may be read; `None` for all of them.
+    /// For each key, whether it may be read; `None` if all may.
     pub(crate) fn not_withheld<K: AsRef<[u8]>>(self: &Arc<Self>, keys: &[K]) -> Option<Vec<bool>> {
         if self.is_clear() {
             return None;
@@ -117,7 +118,8 @@ impl Gateway {
         })
     }
 
-    /// Which of the writes are for keys that may be read, where they look at what is there; `None` for all of them.
+    /// For each write, whether it may be sent. A write that acts on an existing value may only go
+    /// to a key that may be read. `None` if all may be sent.
     pub(crate) fn not_hidden(
         self: &Arc<Self>,
         keys: &[&[u8]],
@@ -130,8 +132,9 @@ impl Gateway {
         Some(open)
     }
 
-    /// Until when entries of the key's type may be older than a deletion that was lost. To be asked before the key is read:
-    /// a purge may end it while the answer is under way, which is then from before the purge.
+    /// The time until which entries of the key's type may be older than a lost deletion. Call it
+    /// before the read: a purge may end the loss during the read, whose answer is then from before
+    /// the purge.
     pub(crate) fn lost(&self, key: &[u8]) -> Option<u64> {
         match self.is_clear() {
             true => None,
@@ -139,7 +142,7 @@ impl Gateway {
         }
     }
 
-    /// As [`lost`](Self::lost) of each; nothing where nothing is lost.
+    /// The result of [`lost`](Self::lost) for each key; empty if nothing is lost.
     pub(crate) fn lost_of<K: AsRef<[u8]>>(&self, keys: &[K]) -> Vec<Option<u64>> {
         if self.is_clear() {
             return Vec::new();
@@ -152,8 +155,8 @@ impl Gateway {
         self.with(lost)
     }
 
-    /// What was found, unless it is for another key, or may be older than a deletion of its type that was lost, before it was
-    /// asked for or since.
+    /// The entry that was found, unless it belongs to another key, or may be older than a lost
+    /// deletion of its type. The deletion may have been lost before the read or since.
     pub(crate) fn judged(&self, key: &[u8], before: Option<u64>, found: Found) -> Found {
         let found = placed(key, found);
         let Found::Entry(bytes) = &found else {
@@ -164,7 +167,7 @@ impl Gateway {
         };
         match outdated(bytes, self.backend.server_micros(until)) {
             Some((Kind::Value | Kind::Absence, stamp)) => Found::Outdated(stamp),
-            // What is loaded under it may be as old.
+            // A value that is loaded under it may be just as old.
             Some((Kind::Lease, _)) => Found::Withheld,
             Some((Kind::Guard, _)) | None => found,
         }
@@ -189,18 +192,19 @@ impl Gateway {
         found.map(judge).collect()
     }
 
-    /// To be asked before a purge, which [`purged`](Self::purged) is told of when all is done.
+    /// Call it before a purge, and pass the result to [`purged`](Self::purged) after the purge.
     pub(crate) fn purge(&self) -> Purge {
         let now = self.backend.clock_micros();
         self.with(|undelivered| undelivered.purge(now))
     }
 
-    /// All keys in this scope that were there when the purge began were deleted since.
+    /// Records that all keys in this scope that existed when the purge began were deleted since.
     pub(crate) fn purged(&self, scope: &Scope, purge: Purge) {
         self.with(|undelivered| undelivered.purged(scope, purge));
     }
 
-    /// For how many milliseconds each of these deletions that wait has a guard to leave; 0 where none waits.
+    /// For each key, the life in milliseconds of the guard that its undelivered deletion leaves; 0
+    /// if there is no such deletion.
     pub(crate) fn holds_of(&self, keys: &[Vec<u8>]) -> Vec<u64> {
         if self.is_clear() {
             return vec![0; keys.len()];

@@ -2,10 +2,10 @@
 
 use crate::protocol::transition::Verb;
 
-/// What is done to one of many keys.
+/// The write to one of many keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Write<'a> {
-    /// Stores an entry, whatever is there, for so many milliseconds; none for never. True.
+    /// Stores an entry over anything, for `ttl` milliseconds or without an expiry. Answers true.
     Set {
         bytes: &'a [u8],
         ttl: Option<u64>,
@@ -14,7 +14,7 @@ pub(crate) enum Write<'a> {
 }
 
 impl Write<'_> {
-    /// How many bytes are stored.
+    /// The number of bytes that are stored.
     pub(crate) fn size(&self) -> usize {
         match self {
             Write::Set { bytes, .. } => bytes.len(),

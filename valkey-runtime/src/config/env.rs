@@ -1,4 +1,4 @@
-//! What the environment says. An empty variable counts as unset.
+//! The settings in the environment. An empty variable counts as unset.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -10,12 +10,13 @@ use crate::base::secret::Secret;
 use crate::base::variables::Variables;
 use crate::config::{Builder, Endpoint, host_mistake, url};
 
-/// What the process's environment says of a variable. What is not Unicode is malformed, not unset.
+/// A variable of the process's environment. A value that is not Unicode is malformed, and not
+/// unset.
 pub(crate) fn of_process(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// `None` where no server is named.
+/// `None` if no server is named.
 pub(crate) fn read(variables: Variables) -> Result<Option<Builder>> {
     let get = |name: &str| match variables(name) {
         Some(value) if !value.is_empty() => has_no_margin(name, value).map(Some),
@@ -80,7 +81,8 @@ pub(crate) fn read(variables: Variables) -> Result<Option<Builder>> {
     Ok(Some(builder))
 }
 
-/// White space at an end of a variable is a mistake: mostly the line break of the file that it was read from.
+/// Rejects white space at an end of a variable. Usually it is the line break of the file that the
+/// variable was read from.
 fn has_no_margin(name: &str, value: String) -> Result<String> {
     if value.trim() == value {
         return Ok(value);
@@ -96,7 +98,7 @@ fn has_no_margin(name: &str, value: String) -> Result<String> {
     )))
 }
 
-/// What to say where a server has to be named, and is not.
+/// The error if a server must be named, and is not.
 pub(crate) fn unset() -> Error {
     Error::config(
         "neither VALKEY_URL nor VALKEY_HOST is set: write VALKEY_URL=valkey://host:6379 (or memory: for none), or \
@@ -104,7 +106,7 @@ pub(crate) fn unset() -> Error {
     )
 }
 
-// No value is quoted: one that is misplaced may be a password.
+// No value is quoted: a misplaced value may be a password.
 
 fn number<N: FromStr>(name: &str, value: &str, most: impl Display) -> Result<N> {
     value
@@ -306,7 +308,7 @@ mod tests {
                  `user:password@host` in the URL; if there is a password alone, write `:password@host`"
                     .to_owned(),
             ),
-            // White space at the ends, of whatever variable.
+            // White space at the ends of any variable.
             (&[h, ("VALKEY_PORT", "6379\n")], format!("VALKEY_PORT {margin}")),
             (&[h, ("VALKEY_DB", " 1")], format!("VALKEY_DB {margin}")),
             (&[h, ("VALKEY_TLS", "false\n")], format!("VALKEY_TLS {margin}")),
@@ -332,7 +334,7 @@ mod tests {
             let text = refused(variables);
             assert_eq!(text, format!("config: {says}"), "{variables:?}");
         }
-        // Within, it is the password's own.
+        // Inside, it belongs to the password.
         let spaced = builder(&[h, ("VALKEY_PASSWORD", "two words\tmore")]).unwrap();
         assert_eq!(spaced.password.unwrap().reveal(), "two words\tmore");
     }

@@ -1,4 +1,4 @@
-//! How a store is opened: by a builder, a URL or the environment. All three end in one [`Builder`].
+//! Opening a store: by a builder, a URL or the environment. All three end in one [`Builder`].
 //!
 //! Long because the builder has one method for each setting, with its documentation.
 
@@ -40,14 +40,15 @@ use crate::value::codec::{EXPANSION, Limits};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many deadlines of a command an operation has, where it is not told its own.
+/// The default deadline of an operation, as a multiple of a command's deadline.
 const COMMANDS_PER_OPERATION: u32 = 2;
 const MAX_SIZE: usize = 64 << 20;
 const MEMORY_CAPACITY: usize = 256 << 20;
 
-/// Opens a store: where the server is, who asks, and the limits.
+/// Opens a store, with the address of the server, the user, and the limits.
 ///
-/// A mistake in what it is told is an error of kind [`Config`](crate::base::error::ErrorKind::Config) when the store is opened.
+/// A wrong setting is an error of kind [`Config`](crate::base::error::ErrorKind::Config) when the
+/// store is opened.
 ///
 /// ```
 /// use std::time::Duration;
@@ -90,7 +91,7 @@ pub struct Builder {
     lazy: bool,
     enabled: bool,
     trace_keys: KeyTracing,
-    /// The first mistake, told when the store is opened: so the methods chain.
+    /// The first mistake, returned when the store is opened: so the methods can be chained.
     mistake: Option<Error>,
 }
 
@@ -101,7 +102,7 @@ pub(crate) enum Endpoint {
     Unix(PathBuf),
 }
 
-/// Certificates or a key, or the file that has them.
+/// Certificates or a key, or the file that contains them.
 #[derive(Clone)]
 enum Pem {
     Text(Vec<u8>),
@@ -138,15 +139,17 @@ impl Builder {
         }
     }
 
-    /// What the environment says; see [`Store::from_env`] for the variables. Further methods override it.
+    /// Reads the settings from the environment; see [`Store::from_env`] for the variables. Later
+    /// methods override them.
     ///
     /// # Errors
-    /// Of kind [`Config`](crate::base::error::ErrorKind::Config), naming the variable.
+    /// An error of kind [`Config`](crate::base::error::ErrorKind::Config) that names the variable.
     pub fn from_env() -> Result<Self> {
         Self::from_env_if_set()?.ok_or_else(env::unset)
     }
 
-    /// As [`from_env`](Self::from_env), or `None` where the environment names no server. What then, the application says:
+    /// The same as [`from_env`](Self::from_env), but `None` if the environment names no server. The
+    /// application then decides:
     ///
     /// ```
     /// use valkey_runtime::{Builder, Store};
@@ -159,12 +162,12 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// Of kind [`Config`](crate::base::error::ErrorKind::Config), naming the variable.
+    /// An error of kind [`Config`](crate::base::error::ErrorKind::Config) that names the variable.
     pub fn from_env_if_set() -> Result<Option<Self>> {
         env::read(Arc::new(env::of_process))
     }
 
-    /// As [`from_env`](Self::from_env), from a function instead of the environment.
+    /// The same as [`from_env`](Self::from_env), with a function in place of the environment.
     ///
     /// ```
     /// use valkey_runtime::Builder;
@@ -174,14 +177,14 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// Of kind [`Config`](crate::base::error::ErrorKind::Config), naming the variable.
+    /// An error of kind [`Config`](crate::base::error::ErrorKind::Config) that names the variable.
     pub fn from_variables(
         variables: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Result<Self> {
         env::read(Arc::new(variables))?.ok_or_else(env::unset)
     }
 
-    /// What a URL says; see [`Store::connect`] for its forms.
+    /// Reads the settings from a URL; see [`Store::connect`] for its forms.
     pub fn url(mut self, url: &str) -> Self {
         match url::parse(url) {
             Ok(said) => self.said_by_url(said),
@@ -194,14 +197,14 @@ impl Builder {
         self.tls_by_url = said.tls;
         self.cluster |= said.cluster;
         self.endpoint = Some(said.endpoint);
-        // What a URL leaves open stays as it was said elsewhere.
+        // Settings that the URL leaves open stay as they were.
         self.username = said.username.or(self.username.take());
         self.password = said.password.or(self.password.take());
         self.database = said.database.or(self.database);
         self.namespace = said.namespace.or(self.namespace.take());
     }
 
-    /// A server by host name or address, and port.
+    /// Names a server by its host name or address, and its port.
     pub fn host(mut self, name: impl Into<String>, port: u16) -> Self {
         self.endpoint = Some(Endpoint::Hosts(vec![Host {
             name: name.into(),
@@ -210,13 +213,13 @@ impl Builder {
         self
     }
 
-    /// A server by the path of its Unix socket.
+    /// Names a server by the path of its Unix socket.
     pub fn unix(mut self, path: impl Into<PathBuf>) -> Self {
         self.endpoint = Some(Endpoint::Unix(path.into()));
         self
     }
 
-    /// A cluster, by some of its nodes: the others are learned from them.
+    /// Names a cluster by some of its nodes. The store learns the others from them.
     pub fn cluster<H: Into<String>>(mut self, nodes: impl IntoIterator<Item = (H, u16)>) -> Self {
         let hosts = nodes
             .into_iter()
@@ -230,62 +233,64 @@ impl Builder {
         self
     }
 
-    /// No server: the entries lie in this process.
+    /// Uses no server: entries are stored in this process.
     pub fn memory(mut self) -> Self {
         self.endpoint = Some(Endpoint::Memory);
         self
     }
 
-    /// The most bytes that the in-process store holds, keys and overhead included; default 256 MiB. Beyond it, entries
-    /// are evicted.
+    /// Sets the most bytes that the in-process store holds, including keys and overhead; default
+    /// 256 MiB. Beyond that, entries are evicted.
     pub fn memory_capacity(mut self, bytes: usize) -> Self {
         self.memory_capacity = bytes;
         self
     }
 
-    /// What all keys of this store begin with, so that several deployments can share a server.
+    /// Sets the text with which all keys of this store begin, so that several deployments can share
+    /// a server.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
         self
     }
 
-    /// The ACL user.
+    /// Sets the ACL user.
     pub fn username(mut self, username: impl Into<String>) -> Self {
         self.username = Some(username.into());
         self
     }
 
-    /// The password. It appears in no log, error or `Debug`.
+    /// Sets the password. It appears in no log, error or `Debug`.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(Secret::new(password.into()));
         self
     }
 
-    /// The number of the database; default 0.
+    /// Sets the number of the database; default 0.
     pub fn database(mut self, database: u32) -> Self {
         self.database = Some(database.into());
         self
     }
 
-    /// Whether the connection is encrypted. A URL says so by its scheme, and is not overruled by this.
+    /// Sets whether the connection is encrypted. A URL says so by its scheme, which this must not
+    /// contradict.
     pub fn tls(mut self, on: bool) -> Self {
         self.tls = Some(on);
         self
     }
 
-    /// The file of the certificate authorities to trust, in PEM, in place of the system's.
+    /// Sets the file of the certificate authorities to trust, as PEM, in place of the system's.
     pub fn tls_ca_file(mut self, path: impl AsRef<Path>) -> Self {
         self.authorities = Some(Pem::File(path.as_ref().to_owned()));
         self
     }
 
-    /// The certificate authorities to trust, in PEM, in place of the system's.
+    /// Sets the certificate authorities to trust, as PEM, in place of the system's.
     pub fn tls_ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authorities = Some(Pem::Text(pem.into()));
         self
     }
 
-    /// The files of the client's certificate and key, in PEM.
+    /// Sets the files of the client's certificate and key, as PEM.
     pub fn tls_client_files(
         mut self,
         certificate: impl AsRef<Path>,
@@ -298,7 +303,7 @@ impl Builder {
         self
     }
 
-    /// The client's certificate and key, in PEM.
+    /// Sets the client's certificate and key, as PEM.
     pub fn tls_client_pem(
         mut self,
         certificate: impl Into<Vec<u8>>,
@@ -308,27 +313,30 @@ impl Builder {
         self
     }
 
-    /// The deadline for connecting, the handshake included; default 5 s.
+    /// Sets the deadline for connecting, including the handshake; default 5 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// The deadline for each command, waiting for a connection included; default 500 ms, or half of the
-    /// [operation's](Self::operation_timeout) if that is less. A server that is silent for longer than this, over several
-    /// commands, is not asked any more until it lets the store in anew: see [`Store::breaker`].
+    /// Sets the deadline for each command, including the wait for a connection. The default is 500
+    /// ms, or half of the [operation's](Self::operation_timeout) if that is less. If a server is
+    /// silent for longer than this, over several commands, nothing is sent to it until a new
+    /// connection succeeds: see [`Store::breaker`].
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = Some(timeout);
         self
     }
 
-    /// The deadline for an operation, whatever commands it takes: a script may have to be sent twice, and a corrupt entry to be
-    /// removed (which is left alone where this is no longer than the deadline of one command). Default twice that of a
-    /// [command](Self::command_timeout), and never less than it.
+    /// Sets the deadline for an operation with all its commands: a script may have to be sent
+    /// twice, or a corrupt entry removed. The default is twice that of a
+    /// [command](Self::command_timeout). It must not be less than that of a command; if it is
+    /// equal, corrupt entries are not removed.
     ///
-    /// An operation is a verb on one key; of a bulk verb, each chunk of up to 1000 keys or 1 MiB (on a cluster each key that is
-    /// written); and of a verb that loads or guards, each of its steps with the server: to look, to take the lease or the
-    /// guard, to store or to give back. The loader and the write have their own time.
+    /// An operation is a verb on one key. In a bulk verb, it is each chunk of up to 1000 keys or 1
+    /// MiB; on a cluster, each key that is written. In a verb that loads or guards, it is each step
+    /// with the server: a look, placing a lease or guard, storing, or giving back. The loader and
+    /// the write have their own time.
     ///
     /// ```
     /// use std::time::Duration;
@@ -350,17 +358,18 @@ impl Builder {
         self
     }
 
-    /// The size in bytes above which an entry is neither written nor decoded; default 64 MiB.
+    /// Sets the size in bytes above which an entry is neither written nor decoded; default 64 MiB.
     pub fn max_size(mut self, bytes: usize) -> Self {
         self.max_size = bytes;
         self
     }
 
-    /// How many times its own size an entry may take in memory when it is decoded; default 32. A byte of an entry can stand for
-    /// much: an `Option` that is `None`, a struct whose fields all have defaults. Collections are counted as they make room,
-    /// before they do. What would take more is corrupt, and is not stored: an error of kind
-    /// [`Encode`](crate::base::error::ErrorKind::Encode). 4 MiB are allowed to every entry. Ordered maps and sets of very few elements take up
-    /// to three times what is counted.
+    /// Sets the memory that an entry may take when it is decoded, as a multiple of its size;
+    /// default 32. A byte of an entry can stand for much: for an `Option` that is `None`, or a
+    /// struct whose fields all have defaults. The memory of collections is counted before they
+    /// allocate it. An entry that would take more is corrupt. Such a value is not stored: an error
+    /// of kind [`Encode`](crate::base::error::ErrorKind::Encode). Every entry may take 4 MiB.
+    /// Ordered maps and sets of very few elements take up to three times the counted memory.
     ///
     /// ```
     /// # use valkey_runtime::Store;
@@ -376,28 +385,32 @@ impl Builder {
         self
     }
 
-    /// Whether the store is on when it is opened; see [`Store::set_enabled`].
+    /// Sets whether the store is on when it is opened; see [`Store::set_enabled`].
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
         self
     }
 
-    /// Where the keys of entries are shown: in spans, log lines and the text of errors. By default nowhere: their type and a hash
-    /// stand in their place, as keys may be secrets.
+    /// Sets where the keys of entries are shown: in spans, log lines and the text of errors. By
+    /// default they are shown nowhere, because keys may be secrets: logs and errors have their type
+    /// and a hash instead.
     pub fn trace_keys(mut self, keys: KeyTracing) -> Self {
         self.trace_keys = keys;
         self
     }
 
-    /// The tokio runtime in which the store works in the background: it connects there, and the connection lives there; there
-    /// deletions that wait are delivered, guards renewed, and values loaded that are refreshed beside their callers.
+    /// Sets the tokio runtime for the store's background work. The store connects there, and its
+    /// connection belongs to that runtime. The runtime also delivers the outbox, renews guards, and
+    /// runs refreshes beside their callers.
     ///
-    /// Without it each of these is done in the runtime of whichever call began it. That is right for a program with one runtime that
-    /// runs all the time. It is not where runtimes come and go, as with a `#[tokio::test]` each, or stand still between calls of
-    /// `block_on`: what such a runtime does not get to is done by a later call then, which waits for it. Give one of several
-    /// threads that lasts, with I/O and timers (`enable_all`). Once it has ended the store does without.
+    /// Without it, each of these runs in the runtime of the call that began it. That is right for a
+    /// program with one runtime that runs all the time. It is wrong if runtimes come and go, as
+    /// with one for each `#[tokio::test]`, or stand still between calls of `block_on`. Then a later
+    /// call does the work that such a runtime does not get to, and waits for it. Pass a
+    /// multi-threaded runtime that lasts, with I/O and timers (`enable_all`). After the end of that
+    /// runtime, the store goes on without it.
     ///
-    /// Calls are made from within a tokio runtime all the same, be it this one or another.
+    /// Calls must still be made from within a tokio runtime, this one or another.
     ///
     /// ```
     /// # use valkey_runtime::Store;
@@ -416,13 +429,13 @@ impl Builder {
         self
     }
 
-    /// Where the store gets its time from: for tests.
+    /// Sets the source of the store's time, for tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// Where the store gets its random bits from: for tests.
+    /// Sets the source of the store's random bits, for tests.
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.random = Some(random);
         self
@@ -431,7 +444,8 @@ impl Builder {
     /// Opens the store and connects.
     ///
     /// # Errors
-    /// When the configuration is wrong, or the server can't be reached within the deadline for connecting.
+    /// If the configuration is wrong, or the server can't be reached within the deadline for
+    /// connecting.
     pub async fn connect(self) -> Result<Store> {
         let store = self.build()?;
         if let Backend::Server(server) = store.inner().gateway.backend() {
@@ -441,11 +455,11 @@ impl Builder {
         Ok(store)
     }
 
-    /// Opens the store at once and connects in the background, so that an outage of the cache does not keep the
-    /// application from starting.
+    /// Opens the store at once and connects in the background. So an outage of the cache does not
+    /// keep the application from starting.
     ///
     /// # Errors
-    /// When the configuration is wrong.
+    /// If the configuration is wrong.
     pub fn connect_lazy(self) -> Result<Store> {
         let store = self.build()?;
         if let Backend::Server(server) = store.inner().gateway.backend() {
@@ -455,7 +469,7 @@ impl Builder {
         Ok(store)
     }
 
-    /// What [`Store::memory`] gives.
+    /// The store that [`Store::memory`] returns.
     pub(crate) fn memory_store() -> Store {
         let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(ThreadRandom));
         let warnings = Warnings::new(clock.clone());
@@ -481,11 +495,11 @@ impl Builder {
         )
     }
 
-    /// Opens the store as the environment wants it: [`connect_lazy`](Self::connect_lazy) if it says `VALKEY_LAZY=true`,
-    /// else [`connect`](Self::connect).
+    /// Opens the store as the environment asks: with [`connect_lazy`](Self::connect_lazy) if
+    /// `VALKEY_LAZY=true`, otherwise with [`connect`](Self::connect).
     ///
     /// # Errors
-    /// As theirs.
+    /// The same as theirs.
     pub async fn open(self) -> Result<Store> {
         if self.lazy {
             self.connect_lazy()
@@ -681,7 +695,7 @@ impl Builder {
     }
 }
 
-/// A test may have stopped the time, under which no server answers within its deadline.
+/// Fails if a test has paused the time, because then no server answers within its deadline.
 fn has_time() -> Result<()> {
     #[cfg(any(test, feature = "testing"))]
     if crate::base::paused::is_time_paused() {
@@ -690,7 +704,8 @@ fn has_time() -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with the name of a host, and what to write instead. It is not quoted: a URL may hold a password.
+/// The mistake in the name of a host, and the way to correct it. The name is not quoted: a URL may
+/// contain a password.
 fn host_mistake(name: &str) -> Option<&'static str> {
     if name.parse::<IpAddr>().is_ok() {
         return None;
@@ -734,7 +749,7 @@ impl Pem {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (command_timeout, operation_timeout) = self.timeouts();
-        // What is no server, and a user without a password, may be a misplaced password.
+        // An invalid address, and a user without a password, may be a misplaced password.
         let endpoint = self.endpoint.as_ref().filter(|_| self.target().is_ok());
         let username = self.username.as_ref().map(|name| match self.password {
             Some(_) => name.as_str(),
@@ -885,7 +900,7 @@ mod tests {
             let target = builder.target().unwrap().unwrap();
             assert!(builder.server(target).is_ok(), "{builder:?}");
         }
-        // An earlier mistake is told, and not overwritten by a later one.
+        // An earlier mistake is returned, and not overwritten by a later one.
         assert!(refused(Builder::new().url("x").url("valkey:y")).starts_with("config: not a URL"));
     }
 
@@ -974,7 +989,8 @@ mod tests {
         );
     }
 
-    /// Passwords of pieces that occur in no text of ours, with all that may separate a URL between them.
+    /// Passwords of pieces that occur in no text of ours, with everything that can separate a URL
+    /// between them.
     fn password() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             3 => "zq[0-9a-z]{2,6}",

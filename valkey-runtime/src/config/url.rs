@@ -1,4 +1,4 @@
-//! What the URL of a server says. An error never quotes the URL: it may hold a password.
+//! The settings in the URL of a server. An error never quotes the URL: it may contain a password.
 
 use percent_encoding::percent_decode_str;
 use url::{Host as UrlHost, Url};
@@ -14,12 +14,12 @@ pub(crate) const DEFAULT_PORT: u16 = 6379;
 const FORMS: &str = "write `valkey://[user:password@]host[:port][/database]`, `valkeys://…` for TLS, \
                      `valkey+cluster://host:port,host:port/`, `unix:/path/to/socket` or `memory:`";
 
-/// What to say where an `@` stands after the first `/`, `?` or `#`.
+/// The message for an `@` after the first `/`, `?` or `#`.
 const UNENCODED: &str = "an `@` stands after the first `/`, `?` or `#` of the URL: a password with one of these is \
                          percent-encoded, `/` as `%2F`, `?` as `%3F`, `#` as `%23`, or is given beside the URL, in \
                          VALKEY_PASSWORD or by `password` of the builder; in a namespace write `@` as `%40`";
 
-/// What a URL says; what it leaves open is `None`.
+/// The settings in a URL. A setting that it leaves open is `None`.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) endpoint: Endpoint,
@@ -47,12 +47,13 @@ pub(crate) fn parse(text: &str) -> Result<Said> {
         "memory" => return local(rest, |_| Endpoint::Memory),
         _ => return Err(Error::config(format!("a URL of no known scheme: {FORMS}"))),
     };
-    // Several hosts are no URL; each of them with all the rest is.
+    // Several hosts are not a URL. Each of them with the rest is one.
     let rest = rest
         .strip_prefix("//")
         .ok_or_else(|| Error::config(format!("a URL without a host: {FORMS}")))?;
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // All before it is user and password, so the password has ended too early, and what is left of it stands in the path.
+    // All text before an `@` is user and password. So the password has ended too early, and the
+    // rest of it is in the path.
     if path.contains('@') {
         return Err(Error::config(UNENCODED));
     }
@@ -89,7 +90,8 @@ pub(crate) fn parse(text: &str) -> Result<Said> {
     Ok(said)
 }
 
-/// The parser of URLs drops line breaks and tabs wherever they are, and other controls and blanks at the end.
+/// Rejects characters that the parser of URLs would drop: line breaks and tabs anywhere, and other
+/// control characters and blanks at the end.
 fn has_no_stray_characters(text: &str) -> Result<()> {
     if text.trim() != text {
         return Err(Error::config(
@@ -110,7 +112,7 @@ fn has_no_stray_characters(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A URL without a host: all of it is a path.
+/// Parses a URL without a host: all of it is a path.
 fn local(rest: &str, endpoint: impl Fn(String) -> Endpoint) -> Result<Said> {
     let url = Url::parse(&format!("unix:{rest}")).map_err(malformed)?;
     if url.host_str().is_some_and(|host| !host.is_empty()) {
@@ -168,7 +170,7 @@ impl Said {
     }
 }
 
-/// The parameter is not quoted: it may be a part of a password.
+/// The error of an unknown parameter, which is not quoted: it may be a part of a password.
 fn unknown(name: &str, unix: bool) -> Error {
     let (known, instead) = match unix {
         true => (
@@ -372,7 +374,7 @@ mod tests {
             assert_eq!(refused(url), format!("config: {UNENCODED}"), "{url}");
         }
         assert!(UNENCODED.contains("`/` as `%2F`, `?` as `%3F`, `#` as `%23`"));
-        // Encoded, or of a character that ends nothing, it is taken.
+        // A password is accepted if it is encoded, or if its characters end nothing.
         for (url, password) in [
             ("valkey://:iAIT%2Fc%3F%23@host/0", "iAIT/c?#"),
             ("valkey://ada:a@b:c@host", "a@b:c"),

@@ -1,7 +1,9 @@
-//! A loading call as others see it: whether it is polled, what it loads within, and what wakes it.
+//! A loading call as others see it: whether it is polled, the loads that it runs within, and how it
+//! is woken.
 //!
-//! A loader borrows from its caller, so it runs only while its caller's future is polled. A caller that is not (a stream whose
-//! consumer is busy, a branch that `select!` has left) must stop nobody else: it loses its turn, and those who follow it.
+//! A loader borrows from its caller, so it runs only while its caller's future is polled. A caller
+//! that is not polled (a stream with a busy consumer, a branch that `select!` has left) must stop
+//! nobody else: it loses its turn and its followers.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -24,13 +26,13 @@ use crate::protocol::turns::TurnId;
 /// A loading call.
 #[derive(Debug, Default)]
 pub(crate) struct Caller {
-    /// Its turn has come.
+    /// Notified when its turn has come.
     pub(crate) turn: Notify,
-    /// How often its polls began and ended: odd while it is polled.
+    /// Counts the beginnings and ends of its polls: odd while it is polled.
     polls: AtomicU64,
-    /// Others depend on it, so it has itself polled now and then.
+    /// Whether others depend on it, so that it must be polled now and then.
     leads: AtomicBool,
-    /// Its turn, or none.
+    /// Its turn, or 0.
     turn_id: AtomicU64,
 }
 
@@ -56,7 +58,7 @@ impl Caller {
     }
 }
 
-/// A caller as it was seen at some time.
+/// A caller as it was observed at some time.
 #[derive(Debug)]
 pub(crate) struct Observed {
     caller: Arc<Caller>,
@@ -73,8 +75,9 @@ impl Observed {
         self.caller.turn_id()
     }
 
-    /// Whether it has done nothing since, for longer than a lease lives; or blocks its thread for longer than a load may
-    /// take. Whoever asks was polled twice meanwhile, so a busy runtime alone does not make a caller stand still.
+    /// Whether it has done nothing since then for longer than a lease lives, or blocks its thread
+    /// for longer than a load may take. The observer was polled twice meanwhile, so a busy runtime
+    /// alone does not make a caller stand still.
     pub(crate) fn stands_still(&mut self, longest: Duration) -> bool {
         let polls = self.caller.polls.load(SeqCst);
         if polls != self.polls {
@@ -87,7 +90,7 @@ impl Observed {
     }
 }
 
-/// What wakes those who follow a flight, and who leads it.
+/// The notification of a flight's followers, and its leader.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     pub(crate) moved: Arc<Notify>,
@@ -104,7 +107,8 @@ impl Signal {
     }
 }
 
-/// The future of a call. It is polled at least at each renewal while others depend on it, if it is polled at all.
+/// The future of a call. If it is polled at all, it is polled at least at each renewal while others
+/// depend on it.
 pub(crate) struct Polled<F> {
     caller: Arc<Caller>,
     work: F,
@@ -138,7 +142,7 @@ impl<F: Future + Unpin> Future for Polled<F> {
             return Poll::Ready(output);
         }
         drop(is_polled);
-        // Outside of a runtime there is no timer, and nobody to be seen by.
+        // Outside of a runtime there is no timer, and nobody to observe the call.
         if caller.leads.load(SeqCst) && (tick.is_some() || Handle::try_current().is_ok()) {
             let tick = tick.get_or_insert_with(|| Box::pin(sleep(RENEWAL)));
             while tick.as_mut().poll(context).is_ready() {
@@ -149,7 +153,7 @@ impl<F: Future + Unpin> Future for Polled<F> {
     }
 }
 
-/// A load that runs, and what it runs within: loaders may load other values.
+/// A running load, and the load that it runs within: loaders may load other values.
 #[derive(Debug)]
 pub(crate) struct Within {
     caller: Arc<Caller>,
@@ -163,7 +167,7 @@ thread_local! {
 }
 
 impl Within {
-    /// What this call is made within.
+    /// The load that this call is made within.
     pub(crate) fn current() -> Option<Arc<Self>> {
         RUNNING.with_borrow(Option::clone)
     }
@@ -177,7 +181,7 @@ impl Within {
         std::iter::successors(Some(self), |within| within.outer.as_deref())
     }
 
-    /// Whether a load of that type is among them.
+    /// Whether one of the loads is of that type.
     pub(crate) fn is_of(&self, of: usize) -> bool {
         self.all().any(|within| within.of == of)
     }
@@ -187,14 +191,14 @@ impl Within {
     }
 }
 
-/// What a loader that has panicked left.
+/// The payload of a loader's panic.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
-/// A loader at work. A panic of it is caught, so that the load ends as a failed one before the panic goes on.
+/// A running loader. Its panic is caught, so that the load ends as failed before the panic goes on.
 pub(crate) struct Running<F> {
     within: Arc<Within>,
     work: F,
-    /// For how long it kept its thread at once, at most.
+    /// The longest time that one poll kept its thread.
     pub(crate) longest_poll: Duration,
 }
 
@@ -214,7 +218,7 @@ impl<F: Future + Unpin> Future for Running<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let outer = RUNNING.replace(Some(this.within.clone()));
-        // The time of the thread, which no test stops.
+        // The real time of the thread, which no test pauses.
         let began = std::time::Instant::now();
         let work = AssertUnwindSafe(|| Pin::new(&mut this.work).poll(context));
         let polled = catch_unwind(work);

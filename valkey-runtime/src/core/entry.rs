@@ -1,4 +1,4 @@
-//! A value with what is known of its entry.
+//! A value with the metadata of its entry.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::ttl::Ttl;
 
-/// A value with what is known of its entry: where it came from, how old it is, how long it will still live. For who wants to
-/// tell others, as an HTTP layer does with `Age`, `ETag` and `Cache-Status`.
+/// A value with the metadata of its entry: its origin, its age, and its remaining life. It is for
+/// code that passes these on, such as an HTTP layer with `Age`, `ETag` and `Cache-Status`.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub struct Entry<T> {
     pub(crate) version: u16,
 }
 
-/// What a verb knows of a value without asking for the time.
+/// The metadata that a verb knows without reading the clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
     pub(crate) source: Source,
@@ -44,7 +44,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The entry of a value, as it is seen at this time of the server's, in microseconds.
+    /// The entry of a value at this server time, in microseconds.
     pub(crate) fn entry<T>(self, value: T, version: u16, now: u64) -> Entry<T> {
         let Self {
             source,
@@ -63,48 +63,50 @@ impl Origin {
     }
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
-    /// It lay in the store.
+    /// The store had it.
     Server,
     /// This call loaded it.
     Loaded,
     /// Another call loaded it while this one waited.
     Joined,
-    /// It lay in the store and its time was over: a load failed, or took too long.
+    /// The store had it as a stale value, for example after a load that failed or took too long.
     Stale,
 }
 
 impl<T> Entry<T> {
-    /// The value alone.
+    /// Returns the value alone.
     pub fn into_value(self) -> T {
         self.value
     }
 
-    /// Where it came from.
+    /// Returns the origin of the value.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// A number that is another for each value that is stored under the key: the time of its storing, or of the beginning of
-    /// its load, with a few random bits. Of a value that is not stored it is this load's.
+    /// Returns a number that differs for each value stored under the key: the time when the value
+    /// was stored or its load began, with a few random bits. For a value that is not stored, it
+    /// belongs to this load.
     pub fn stamp(&self) -> u64 {
         self.stamp
     }
 
-    /// How long ago it was stored, or its load begun, by the server's time.
+    /// Returns the time since the value was stored or its load began, by the server's clock.
     pub fn age(&self) -> Duration {
         self.age
     }
 
-    /// How long it will still live in the store; `None` where that is not known, or where it is not stored.
+    /// Returns the remaining life of the entry in the store; `None` if it is unknown, or if the
+    /// value is not stored.
     pub fn expires_in(&self) -> Option<Ttl> {
         self.expires
     }
 
-    /// The version of the schema that it was stored under.
+    /// Returns the schema version of the entry.
     pub fn version(&self) -> u16 {
         self.version
     }
@@ -119,7 +121,7 @@ impl<T> Deref for Entry<T> {
 }
 
 impl Source {
-    /// The name in messages.
+    /// Returns the name in messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Source::Server => "server",

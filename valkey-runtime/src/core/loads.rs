@@ -1,8 +1,9 @@
-//! Cache-aside that can't go stale: the thin shell around [`call`] and [`flights`], which decide.
+//! The loads of a type, which can't store stale values: the state that
+//! [`call`](crate::protocol::call) and [`flights`](crate::protocol::flights) decide on.
 //!
-//! A load is stored only if the key still holds the lease that the loader put there before it began, or the value that it
-//! claimed, so that whatever was deleted or written meanwhile is never overwritten by what was loaded before.
-//! `docs/guides/consistency.md` has the races step by step.
+//! A load is stored only if the key still has the lease that was placed before the load began, or
+//! the value that it claimed. So a load never overwrites a deletion or a write that happened
+//! meanwhile. `docs/guides/consistency.md` has the races step by step.
 
 use crate::base::lock::lock;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use crate::core::shared::Shared;
 use crate::protocol::flights::{Flights, Moment};
 use crate::protocol::turns::{TurnId, Turns};
 
-/// What the check of tags drives, too.
+/// The parts that the check of tags drives, too.
 #[cfg(test)]
 pub(crate) mod parts {
     pub(crate) use crate::protocol::call::{Call, Loaded, Seen, Step};
@@ -41,7 +42,7 @@ pub(crate) type TypeFlights = Flights<Key, Shared, Arc<Signal>>;
 pub(crate) struct Moments(AtomicU64);
 
 impl Moments {
-    /// None is zero.
+    /// The next moment, which is never zero.
     pub(crate) fn moment(&self) -> Moment {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -50,15 +51,15 @@ impl Moments {
 /// The loads of a type on a store.
 pub(crate) struct TypeLoads {
     state: Mutex<State>,
-    /// Whether it was said that some of what the type asks for can't be had.
+    /// Whether a warning was logged that `refresh_ahead` and `load_timeout` need `get_or_refresh`.
     pub(crate) told: AtomicBool,
 }
 
-/// Who loads, and who waits.
+/// The flights and turns of a type.
 pub(crate) struct State {
     pub(crate) flights: TypeFlights,
     pub(crate) turns: Turns<Arc<Caller>>,
-    /// Those who had their turns when that was last looked at, and when it was.
+    /// The callers that had turns at the last look, and the time of that look.
     seen: Vec<(TurnId, Observed)>,
     seen_at: Option<Instant>,
 }
@@ -76,7 +77,7 @@ impl TypeLoads {
         }
     }
 
-    /// Runs a step on the flights and turns, and wakes who waits on those that it moved.
+    /// Runs a step on the flights and turns, and wakes the callers that it affects.
     pub(crate) fn with<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {
         #[cfg(test)]
         schedule::switch();
@@ -91,21 +92,21 @@ impl TypeLoads {
         result
     }
 
-    /// How many loads wait for a turn.
+    /// The number of loads that wait for a turn.
     pub(crate) fn queued(&self) -> usize {
         self.with(|state| state.turns.queued())
     }
 
-    /// How many have a turn.
+    /// The number of loads that have a turn.
     pub(crate) fn running(&self) -> usize {
         self.with(|state| state.turns.running().count())
     }
 
-    /// Takes their turns from those that stand still. Says of how many.
+    /// Takes the turns of callers that stand still, and returns their number.
     pub(crate) fn look_at_turns(&self, meta: &Meta) -> usize {
         let longest = Duration::from_millis(meta.policy.load_deadline_millis) + LEASE_LIFE;
         self.with(|state| {
-            // Others look, too: once while a lease lives is enough.
+            // Other callers look, too, and a few looks in the life of a lease are enough.
             if state
                 .seen_at
                 .is_some_and(|at| at.elapsed() < LEASE_LIFE / 4)
@@ -136,7 +137,7 @@ impl TypeLoads {
 
 #[cfg(test)]
 impl Types {
-    /// Whether no load is under way: what a test asks at its end.
+    /// Whether no load is under way, which a test checks at its end.
     pub(crate) fn are_idle(&self) -> bool {
         let is_idle = |state: &mut State| state.flights.is_empty() && state.turns.is_empty();
         self.iter().all(|of| of.loads.with(is_idle))

@@ -4,13 +4,13 @@ use crate::base::ttl::Ttl;
 use crate::schema::cached_type::CachedType;
 use crate::schema::policy::Policy;
 
-/// What the verbs need to know of a type.
+/// The properties of a type that the verbs need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meta {
     pub(crate) version: u16,
     pub(crate) ttl: Ttl,
     pub(crate) policy: Policy,
-    /// Whether its entries carry tags.
+    /// Whether its entries have tags.
     pub(crate) tagged: bool,
 }
 
@@ -24,12 +24,12 @@ impl Meta {
         }
     }
 
-    /// How long an entry may live from its stamp on, in milliseconds.
+    /// The longest life of an entry from its stamp on, in milliseconds.
     pub(crate) fn max_age(&self) -> Option<u64> {
         Some(self.policy.max_age_millis).filter(|age| *age > 0)
     }
 
-    /// Until when an entry with this stamp may be fresh, if that is what it would be otherwise.
+    /// The end of an entry's freshness: `until`, or earlier if `max_age` ends before.
     pub(crate) fn ceiling(&self, stamp: u64, until: u64) -> u64 {
         match self.max_age() {
             Some(age) => until.min((stamp >> 12) / 1000 + age),

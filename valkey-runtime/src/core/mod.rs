@@ -1,4 +1,4 @@
-//! The state of a store and of each type that uses it, and what one call is asked for.
+//! The state of a store and of each type on it, and the options of one call.
 
 pub(crate) mod caller;
 pub(crate) mod entry;

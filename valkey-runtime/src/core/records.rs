@@ -1,4 +1,4 @@
-//! The logs that tests keep of the calls of a store.
+//! The logs of a store's calls, for tests.
 
 use crate::base::lock::lock;
 use std::fmt;
@@ -11,7 +11,7 @@ pub(crate) type Log = Mutex<Vec<Call>>;
 #[derive(Default)]
 pub(crate) struct Records {
     pub(crate) logs: Mutex<Vec<Arc<Log>>>,
-    /// How many there are, to be looked at without the lock.
+    /// The number of logs, readable without the lock.
     pub(crate) count: AtomicUsize,
 }
 
@@ -34,7 +34,7 @@ impl Records {
     }
 }
 
-/// A verb that was called. It is equal to its text: `get_or_load user:42: loaded`.
+/// A call of a verb. It is equal to its text: `get_or_load user:42: loaded`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Call {
     pub(crate) verb: &'static str,
@@ -43,61 +43,62 @@ pub struct Call {
     pub(crate) outcome: Outcome,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// There was a value: `hit`.
     Hit,
-    /// There was none: `miss`.
+    /// There was no value: `miss`.
     Miss,
-    /// This call loaded it: `loaded`.
+    /// This call loaded the value: `loaded`.
     Loaded,
-    /// Another call loaded it while this one waited: `joined`.
+    /// Another call loaded the value while this one waited: `joined`.
     Joined,
-    /// It was served though its time is over: `stale`.
+    /// A stale value was returned: `stale`.
     Stale,
-    /// There is no such value, in the store or for the loader: `nothing`.
+    /// No such value exists, in the store or for the loader: `nothing`.
     Nothing,
-    /// `stored`.
+    /// The value was stored: `stored`.
     Stored,
     /// The condition of a `set` did not hold: `not stored`.
     NotStored,
-    /// By a rate limit: `allowed`.
+    /// A rate limit allowed the request: `allowed`.
     Allowed,
-    /// By a rate limit: `refused`.
+    /// A rate limit refused the request: `refused`.
     Refused,
-    /// There is one, or one was deleted: `there`.
+    /// A value exists, or was deleted: `there`.
     There,
-    /// `not there`.
+    /// No value exists, or none was deleted: `not there`.
     NotThere,
     /// The row was written: `written`.
     Written,
-    /// So many were found, deleted or counted: `3`.
+    /// The number that was found, deleted or counted: `3`.
     Count(u64),
-    /// `done`.
+    /// The call succeeded, without another outcome: `done`.
     Done,
-    /// It failed with this kind of error, or with an error of the application's of this type: `failed: timeout`.
+    /// The call failed with this kind of error, or with an application error of this type:
+    /// `failed: timeout`.
     Failed(&'static str),
 }
 
 impl Call {
-    /// The verb's name.
+    /// Returns the verb's name.
     pub fn verb(&self) -> &'static str {
         self.verb
     }
 
-    /// The prefix of the type that it is about; of an alias also the field.
+    /// Returns the prefix of the call's type; for an alias, also the field.
     pub fn type_name(&self) -> Option<&str> {
         self.of.as_deref()
     }
 
-    /// The keys that it is about, without the store's namespace; for an invalidation the tags.
+    /// Returns the keys of the call, without the store's namespace; for an invalidation, the tags.
     pub fn keys(&self) -> &[String] {
         &self.keys
     }
 
-    /// What came of it.
+    /// Returns the outcome of the call.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }

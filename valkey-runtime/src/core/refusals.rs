@@ -1,7 +1,9 @@
-//! What was refused just now, so that a flood from one key is no flood of scripts.
+//! The recent refusals of rate limits, so that a flood of requests for one key is no flood of
+//! scripts.
 //!
-//! Until the time to retry a request of the same cost, or a dearer one, is certainly refused again: what is taken meanwhile only
-//! makes it later. Only a reset makes it earlier, so a refusal is remembered for no longer than [`LONGEST`].
+//! Until the time to retry, a request of the same or a higher cost is certainly refused again:
+//! requests that are allowed meanwhile only delay that time. Only a reset brings it forward, so a
+//! refusal is remembered for no longer than [`LONGEST`].
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
@@ -10,15 +12,15 @@ use quick_cache::sync::Cache;
 
 use crate::protocol::rate::Verdict;
 
-/// The longest that a reset by another process goes unseen, in microseconds.
+/// The longest time for which a reset by another process is not noticed, in microseconds.
 pub(crate) const LONGEST: u64 = 1_000_000;
 const MOST: usize = 16_384;
 
-/// Where nothing was ever refused, there is nothing to be looked at, and no lock.
+/// Without any refusal yet, there is nothing to look at, and no lock.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(OnceLock<Remembered>);
 
-/// By 128 bits of hash, whose seeds nobody knows: so a key takes the same room whatever its length.
+/// Keyed by 128 bits of hash with secret seeds: so a key takes the same space, whatever its length.
 #[derive(Debug)]
 struct Remembered {
     refusals: Cache<u128, Refusal>,
@@ -29,7 +31,7 @@ struct Remembered {
 struct Refusal {
     verdict: Verdict,
     cost: u64,
-    /// By our own clock, when the request was sent.
+    /// The time by this process's clock when the request was sent.
     asked: u64,
 }
 
@@ -74,7 +76,8 @@ impl Refusals {
         })
     }
 
-    /// Remembers a refusal of what was asked at that time. Where there is no room another makes it.
+    /// Remembers a refusal of a request that was sent at `asked`. If there is no room, another
+    /// refusal is dropped.
     pub(crate) fn add(&self, key: &[u8], cost: u64, verdict: Verdict, asked: u64, now: u64) {
         let refusal = Refusal {
             verdict,
@@ -134,7 +137,7 @@ mod tests {
         refusals.add(b"a", 1, long, 0, 0);
         assert!(refusals.of(b"a", 1, 999_999).is_some());
         assert_eq!(refusals.of(b"a", 1, 1_000_000), None);
-        // One whose answer came after its time is nothing to remember.
+        // A refusal whose answer came after its time is not remembered.
         refusals.add(b"b", 1, long, 0, 1_000_000);
         assert_eq!(refusals.of(b"b", 1, 0), None);
     }
@@ -151,7 +154,7 @@ mod tests {
         }
         let all = remembered(0..2 * MOST as u32);
         assert!((MOST / 2..=MOST).contains(&all), "{all}");
-        // Each is there when it was just added.
+        // Each refusal is remembered when it was just added.
         let last = remembered(2 * MOST as u32 - 1..2 * MOST as u32);
         assert_eq!(last, 1);
     }

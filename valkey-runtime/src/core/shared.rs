@@ -1,4 +1,4 @@
-//! What callers share of a load.
+//! The result of a load that several callers share.
 
 use std::any::Any;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A value that one caller loaded, or found, and others are given.
+/// A value that one caller loaded or found, and others get.
 #[derive(Clone)]
 pub(crate) enum Shared {
-    /// As it is stored.
+    /// The bytes as they are stored.
     Bytes(Bytes),
-    /// A copy of one that can't be stored, with the stamp of its load.
+    /// A copy of a value that can't be stored, with the stamp of its load.
     Value(Arc<dyn Any + Send + Sync>, u64),
 }
 
@@ -42,7 +42,7 @@ impl PartialEq for Shared {
 
 impl Eq for Shared {}
 
-/// Without the value.
+/// Shows no value.
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

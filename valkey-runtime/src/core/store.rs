@@ -1,4 +1,4 @@
-//! A store: what all its types share, behind an `Arc`.
+//! A store: the state that all its types share, behind an `Arc`.
 
 use crate::backend::gateway::Gateway;
 use crate::base::clock::Random;
@@ -18,7 +18,8 @@ use crate::value::codec::Limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where entries lie: a Valkey server, a cluster, or this process. Cheap to clone; clones share everything.
+/// The place where entries are stored: a Valkey server, a cluster, or this process. Cheap to clone;
+/// clones share everything.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -45,7 +46,7 @@ pub struct Store {
 
 pub(crate) struct Inner {
     pub(crate) gateway: Arc<Gateway>,
-    /// Empty, or ending in `:`.
+    /// The text with which all keys begin: empty, or ending in `:`.
     pub(crate) namespace: Arc<str>,
     pub(crate) limits: Limits,
     pub(crate) enabled: AtomicBool,
@@ -55,9 +56,9 @@ pub(crate) struct Inner {
     pub(crate) moments: Moments,
     pub(crate) types: Types,
     pub(crate) warnings: Arc<Warnings>,
-    /// Where commands go, as spans say it.
+    /// The address of the server, as spans show it.
     pub(crate) peer: Peer,
-    /// What limits have refused just now.
+    /// The recent refusals of rate limits.
     pub(crate) refusals: Refusals,
     #[cfg(feature = "metrics")]
     pub(crate) published: crate::core::published::Published,
@@ -66,9 +67,9 @@ pub(crate) struct Inner {
     pub(crate) records: Arc<Records>,
 }
 
-/// What a store is told when it is opened, besides where it is.
+/// The settings of a store, beside its address.
 pub(crate) struct Settings {
-    /// Empty, or ending in `:`.
+    /// The text with which all keys begin: empty, or ending in `:`.
     pub(crate) namespace: String,
     pub(crate) limits: Limits,
     pub(crate) enabled: bool,
@@ -127,7 +128,7 @@ impl Store {
 }
 
 impl Inner {
-    /// The limits of what is stored: the store's own, or the server's where that is less and known.
+    /// The limits on stored entries: the store's own, or the server's if it is known and lower.
     pub(crate) fn limits_to_store(&self) -> Limits {
         let largest = self.gateway.backend().largest();
         let largest = largest.and_then(|largest| usize::try_from(largest).ok());

@@ -1,4 +1,4 @@
-//! TTLs that an environment variable overrides, read once a store and variable.
+//! TTLs from environment variables, each read once a store.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::base::error::Result;
 use crate::base::ttl::Ttl;
 use crate::base::variables::Variables;
 
-/// What the variables of the types that were used so far say. Types without `ttl_env` never come here.
+/// The values of the variables of all types used so far. Types without `ttl_env` have none.
 pub(crate) struct Overrides {
     variables: Variables,
     known: RwLock<HashMap<&'static str, Result<Option<Ttl>>>>,
@@ -23,7 +23,7 @@ impl Overrides {
         }
     }
 
-    /// The TTL that the variable says; `None` where it is unset or empty.
+    /// The TTL in the variable; `None` if it is unset or empty.
     pub(crate) fn ttl(&self, variable: &'static str) -> Result<Option<Ttl>> {
         if let Some(known) = self
             .known

@@ -1,7 +1,7 @@
-//! What a store has of each type that it was used with: what the verbs need to know of it, its counters, its loads.
+//! The state of each type on a store: the constants that verbs need, its counters, its loads.
 //!
-//! Every call of a verb looks its type up, so that takes no lock and allocates once a type: the table only grows, and what
-//! is in it stays where it is.
+//! Every call of a verb looks up its type, so this takes no lock, and allocates once a type. The
+//! table only grows, and nothing in it moves.
 
 use std::any::TypeId;
 use std::hash::{Hash, Hasher};
@@ -18,11 +18,11 @@ use crate::core::meta::Meta;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec::ReadBack;
 
-/// A type on a store.
+/// The state of a type on a store.
 pub(crate) struct Type {
     id: TypeId,
     meta: Meta,
-    /// Its prefix; of an alias that of its values, and the field.
+    /// Its prefix; for an alias, the prefix of its values and the field.
     name: Box<str>,
     counters: TypeCounters,
     pub(crate) loads: TypeLoads,
@@ -72,19 +72,19 @@ impl Type {
         &self.keys
     }
 
-    /// A loader is done that ran so long.
+    /// Records the time of a loader that has ended.
     pub(crate) fn loaded(&self, time: Duration) {
         self.counters.loaded(time);
         #[cfg(feature = "metrics")]
         crate::core::load_time::loaded(&self.store, &self.name, time);
     }
 
-    /// Says in which operation and at which key it happened.
+    /// Adds the operation and the key to an error.
     pub(crate) fn at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
         error.at(operation, self.keys.told(key))
     }
 
-    /// Counts a failure, on its way to the caller.
+    /// Counts a failure that is returned to the caller.
     pub(crate) fn failed(&self, error: Error) -> Error {
         self.counters.error(error.kind());
         error
@@ -94,13 +94,13 @@ impl Type {
         self.failed(self.at(operation, key, error))
     }
 
-    /// Counts and logs a failure that its caller is not told.
+    /// Counts and logs a failure that is not returned to the caller.
     pub(crate) fn log_failure(&self, error: Error, what: &'static str) {
         let error = self.failed(error);
         error.log(&self.warnings, Some(&self.name), what);
     }
 
-    /// Warns of something else than a failure: at once for the first, and once a minute for those that follow.
+    /// Warns of something other than a failure: at once the first time, and then once a minute.
     pub(crate) fn warn(
         &self,
         what: &'static str,
@@ -126,7 +126,8 @@ impl Type {
     }
 }
 
-/// The types that a store was used with: a table with open addressing, and another one where that is full.
+/// The types that a store was used with: a table with open addressing, and another one when it is
+/// full.
 pub(crate) struct Types {
     first: Block,
     keys: ShownKeys,
@@ -143,7 +144,7 @@ struct Block {
 }
 
 impl Types {
-    /// Of the store of that name.
+    /// `store` is the name of the store.
     pub(crate) fn new(keys: ShownKeys, warnings: Arc<Warnings>, store: &str) -> Self {
         #[cfg(not(feature = "metrics"))]
         let _ = store;
@@ -166,13 +167,13 @@ impl Types {
         }
     }
 
-    /// Where its slot is taken by another, or by nobody yet.
+    /// Looks further if the first slot belongs to another type, or to none yet.
     #[cold]
     fn look_further(&self, id: TypeId, home: usize, new: impl Fn() -> Type) -> &Arc<Type> {
         let mut block = &self.first;
         loop {
             for at in 0..SLOTS {
-                // Whoever makes a type takes the first free slot in this order, and slots never become free.
+                // A new type takes the first free slot in this order, and slots never become free.
                 let slot = &block.slots[(home + at) % SLOTS];
                 let taken = slot.get_or_init(|| Arc::new(new()));
                 if taken.id == id {
@@ -193,7 +194,7 @@ impl Types {
         &self.store
     }
 
-    /// All of them, in no order.
+    /// All types, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Type> {
         let blocks = std::iter::successors(Some(&self.first), |block| {
             block.next.get().map(Deref::deref)
@@ -211,7 +212,7 @@ impl Block {
     }
 }
 
-/// The slot that a type is looked for first. Its identity is a hash already.
+/// The slot in which a type is looked for first. Its `TypeId` is a hash already.
 #[inline]
 fn home(id: TypeId) -> usize {
     struct Last(u64);
@@ -260,7 +261,7 @@ mod tests {
 
     type Lookup = fn(&Types) -> &Arc<Type>;
 
-    /// More than there are slots.
+    /// More types than there are slots.
     macro_rules! lookups {
         ($($hundreds:literal)*) => { [$(
             Types::of::<Numbered<$hundreds>> as Lookup,

@@ -1,4 +1,4 @@
-//! What a verb is about, and what came of it.
+//! The subject of a verb, and its outcome.
 
 use crate::base::error::Result;
 use crate::core::entry::Source;
@@ -7,20 +7,20 @@ use crate::protocol::rate::Verdict;
 use std::any::type_name;
 use tracing::Span;
 
-/// What a verb is about.
+/// The subject of a verb.
 #[derive(Clone, Copy)]
 pub(crate) enum About<'a> {
     Key(&'a [u8]),
     Keys(&'a [Vec<u8>]),
     Places(&'a [Place]),
-    /// So many items of a batch, each a verb of its own.
+    /// The number of items in a batch, each a verb of its own.
     Items(usize),
-    /// All keys there are.
+    /// All keys.
     All,
 }
 
 impl About<'_> {
-    /// How many operations it is in one.
+    /// The number of operations in it.
     pub(crate) fn count(self) -> Option<usize> {
         match self {
             About::Keys(keys) => Some(keys.len()),
@@ -31,17 +31,17 @@ impl About<'_> {
     }
 }
 
-/// How the work of a span ended.
+/// The ending of a span's work.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ending {
     pub(crate) failure: Option<&'static str>,
     pub(crate) rows: Option<usize>,
-    /// Asked for by the records of tests alone.
+    /// Used only by the records of tests.
     #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code))]
     pub(crate) told: Told,
 }
 
-/// What a verb tells its caller, for those records.
+/// The answer of a verb to its caller, for those records.
 #[derive(Clone, Copy, Default)]
 #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code))]
 pub(crate) enum Told {
@@ -49,7 +49,7 @@ pub(crate) enum Told {
     Nothing,
     Yes(bool),
     Count(u64),
-    /// A value from there, or none.
+    /// A value of this origin, or none.
     From(Option<Source>),
 }
 
@@ -74,7 +74,8 @@ impl Ending {
         }
     }
 
-    /// Of what fails with an error of the application's: its type stands for its kind.
+    /// The ending of work that fails with an error of the application: the type of the error stands
+    /// for its kind.
     pub(crate) fn of_foreign<R, E>(result: &Result<R, E>) -> Self {
         Self {
             failure: result.is_err().then(type_name::<E>),
@@ -82,7 +83,7 @@ impl Ending {
         }
     }
 
-    /// Of a loader that panicked.
+    /// The ending of a loader that panicked.
     pub(crate) fn panicked() -> Self {
         Self {
             failure: Some("panic"),
@@ -90,7 +91,7 @@ impl Ending {
         }
     }
 
-    /// Of what has a result each: the first failure counts.
+    /// The ending of work with several results: the first failure counts.
     pub(crate) fn of_each<R>(results: &[Result<R>]) -> Self {
         let mut failures = results.iter().filter_map(|result| result.as_ref().err());
         Self {
@@ -99,12 +100,12 @@ impl Ending {
         }
     }
 
-    /// It gave so many values.
+    /// Adds the number of values.
     pub(crate) fn with_rows(self, rows: Option<usize>) -> Self {
         Self { rows, ..self }
     }
 
-    /// It told this.
+    /// Adds the answer.
     pub(crate) fn telling(self, told: Told) -> Self {
         Self { told, ..self }
     }

@@ -1,7 +1,8 @@
-//! The statistics for the `metrics` facade: published from a snapshot, so that no read pays for them.
+//! The statistics for the `metrics` facade, published from a snapshot, so that they cost reads
+//! nothing.
 //!
-//! Counters are told what has been added since they were last told it. So stores that share a label add up, and a recorder
-//! that is installed late is told everything, as long as nothing was published before.
+//! Each counter gets the increase since its last publication. So stores with the same label add up.
+//! A recorder that is installed late gets everything, as long as nothing was published before.
 
 use crate::core::load_time::LOAD_DURATION;
 
@@ -18,7 +19,7 @@ const REQUESTS: &str = "valkey_requests_total";
 const ERRORS: &str = "valkey_errors_total";
 const BREAKER: &str = "valkey_breaker_state";
 
-/// Of each type, under its own name.
+/// The counters of each type that have a name of their own.
 const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
     (
         "valkey_stale_total",
@@ -122,7 +123,7 @@ const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
         Unit::Bytes,
         "Bytes of entries that were stored",
     ),
-    // The sum of the histogram, in a unit that is whole. Of use where a recorder keeps no histograms.
+    // The sum of the histogram as a whole number, for recorders that keep no histograms.
     (
         "valkey_load_microseconds_total",
         Count::LoadMicros,
@@ -139,7 +140,7 @@ const OUTCOMES: [(&str, Count); 3] = [
 
 type Number = fn(&Stats) -> u64;
 
-/// Of the store, as counters.
+/// The counters of the store.
 const OF_STORE: [(&str, Number, &str); 9] = [
     (
         "valkey_breaker_openings_total",
@@ -190,7 +191,7 @@ const OF_STORE: [(&str, Number, &str); 9] = [
 
 type NumberOfType = fn(&TypeStats) -> u64;
 
-/// Of each type, as gauges.
+/// The gauges of each type.
 const GAUGES_OF_TYPES: [(&str, NumberOfType, &str); 2] = [
     (
         "valkey_loads_running",
@@ -204,7 +205,7 @@ const GAUGES_OF_TYPES: [(&str, NumberOfType, &str); 2] = [
     ),
 ];
 
-/// Of the store, as gauges.
+/// The gauges of the store.
 const GAUGES: [(&str, Number, &str); 2] = [
     (
         "valkey_undelivered_deletions",
@@ -219,8 +220,9 @@ const GAUGES: [(&str, Number, &str); 2] = [
 ];
 
 impl Store {
-    /// Tells the recorder of the `metrics` facade what the store counted since the last time, and its gauges: with the feature
-    /// `metrics`. To be called before each scrape, or every few seconds where metrics are pushed.
+    /// Publishes the counts since the last publication, and the gauges, to the recorder of the
+    /// `metrics` facade (feature `metrics`). Call it before each scrape, or every few seconds if
+    /// metrics are pushed.
     ///
     /// ```
     /// # let store = valkey_runtime::Store::memory();
@@ -228,8 +230,9 @@ impl Store {
     /// store.publish_metrics();
     /// ```
     ///
-    /// The page `docs/operations/telemetry.md` has the names. Whichever recorder is installed is told, so it may be installed after the store
-    /// was opened. Durations of loads are the exception: they are a histogram, and told when a load ends.
+    /// The names are in `docs/operations/telemetry.md`. The recorder may be installed after the
+    /// store was opened, because each publication goes to the one installed then. Durations of
+    /// loads are the exception: they are a histogram, and recorded when a load ends.
     pub fn publish_metrics(&self) {
         describe();
         self.inner().publish();
@@ -291,7 +294,7 @@ impl Inner {
     }
 }
 
-/// The kinds that there were any of.
+/// The kinds with at least one error, and their numbers.
 fn errors(of: impl Fn(ErrorKind) -> u64) -> impl Iterator<Item = (&'static str, u64)> {
     let all = ErrorKind::ALL.into_iter();
     all.map(move |kind| (kind.as_str(), of(kind)))
@@ -334,7 +337,7 @@ mod tests {
     use super::*;
     use crate::core::published::Published;
 
-    /// Two publish at once, and the one with the older snapshot comes later.
+    /// Two calls publish at once, and the one with the older snapshot comes later.
     #[test]
     fn what_was_published_is_not_published_again() {
         let published = Published::default();
@@ -342,7 +345,7 @@ mod tests {
         assert_eq!([since(10), since(10), since(12)], [10, 0, 2]);
         assert_eq!(since(5), 0);
         assert_eq!(since(13), 1, "not what the older one lacked");
-        // Each name, type and label by itself.
+        // Each name, type and label counts separately.
         for (name, of, label) in [
             ("hits", "page", ""),
             ("hits", "user", "x"),

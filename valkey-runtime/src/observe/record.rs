@@ -1,6 +1,6 @@
-//! What was called on a store: the verbs as an application calls them, and what came of each.
+//! The record of calls on a store: the verbs as an application calls them, with their outcomes.
 //!
-//! The seam is where spans are made of verbs ([`crate::observe::trace`]).
+//! The seam is the place where verbs get their spans ([`crate::observe::trace`]).
 
 use crate::base::lock::lock;
 use crate::core::records::{Call, Outcome};
@@ -17,11 +17,11 @@ use crate::core::types::Type;
 use crate::key::tag::SPACE;
 use crate::observe::answer::{About, Ending, Told};
 
-/// What a record holds at the most.
+/// The most calls that a record holds.
 const MOST: usize = 100_000;
 
 impl Store {
-    /// A record of the verbs that are called on this store, or a clone of it, from now on.
+    /// Records the verbs that are called on this store, or on a clone of it, from now on.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -50,13 +50,15 @@ impl Store {
     }
 }
 
-/// What was called on a store, from [`Store::record`]. It ends when this is dropped.
+/// A record of the calls on a store, from [`Store::record`]. It ends when this is dropped.
 ///
-/// It is the verbs that are recorded, as they are called, and not the commands that are sent for them: these depend on the release
-/// and on the backend, and are counted by [`TestServer::command_counts`](crate::testing::server::TestServer::command_counts). A verb is
-/// there once it has ended, so in the order of their ends; one whose future was dropped is not there. The variants of a verb have
-/// its name: each load of one key is a `get_or_load`, each of many a `get_or_load_many`. A look-up by alias is that of the alias, and then that of the value. The items of
-/// a batch are calls each, and so is each page of a scan.
+/// It contains the verbs as they are called, and not the commands that are sent for them. Commands
+/// depend on the release and on the backend;
+/// [`TestServer::command_counts`](crate::testing::server::TestServer::command_counts) counts them.
+/// A verb is added when it has ended, so the order is that of their ends. A verb whose future was
+/// dropped is not added. The variants of a verb have its name: `get_or_load_with` is a
+/// `get_or_load`. A look-up by alias is recorded for the alias, and then for the value. The items
+/// of a batch are one call each, and so is each page of a scan.
 #[must_use = "it ends when it is dropped"]
 pub struct Record {
     records: Arc<Records>,
@@ -64,10 +66,10 @@ pub struct Record {
 }
 
 impl Record {
-    /// The calls that have ended since the record began, or since this was last called.
+    /// Returns the calls that have ended since the record began, or since this was last called.
     ///
     /// # Panics
-    /// Where there were more than 100,000, which is what a record holds.
+    /// If there were more than 100,000 calls, which is what a record holds.
     #[track_caller]
     pub fn take(&self) -> Vec<Call> {
         let calls = std::mem::take(&mut *lock(&self.log));
@@ -95,7 +97,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// A call, if it is one to be recorded.
+    /// A call, if it is to be recorded.
     pub(crate) fn new(
         records: &Arc<Records>,
         namespace: &str,
@@ -104,7 +106,7 @@ impl Pending {
         about: About<'_>,
     ) -> Option<Self> {
         let keys = match about {
-            // Its items are.
+            // Its items are recorded.
             About::Items(_) => return None,
             _ if !records.any() => return None,
             About::Key(key) => vec![shown(key, namespace)],
@@ -130,7 +132,7 @@ impl Pending {
         self.call.outcome = Outcome::of(self.call.verb, ending);
         for log in &*lock(&self.records.logs) {
             let mut log = lock(log);
-            // One more than it may hold says that there were more.
+            // One call above the limit shows that there were more.
             if log.len() <= MOST {
                 log.push(self.call.clone());
             }
@@ -167,7 +169,7 @@ impl Outcome {
 }
 
 impl Inner {
-    /// A verb that is one of a batch.
+    /// Records a verb that is an item of a batch.
     pub(crate) fn note(
         &self,
         verb: &'static str,
@@ -182,7 +184,7 @@ impl Inner {
     }
 }
 
-/// A key without the namespace; a tag without what its epoch has besides.
+/// A key without the namespace; for an epoch, only its tag.
 fn shown(key: &[u8], namespace: &str) -> String {
     let own = key.strip_prefix(namespace.as_bytes()).unwrap_or(key);
     let tag = own.strip_prefix(SPACE.as_bytes());

@@ -1,4 +1,4 @@
-//! Plain counters: what a store did since it was opened, type by type, and in all.
+//! Counters of a store since it was opened, by type and in total.
 
 use crate::base::counters::{COUNTS, Count, KINDS, TypeCounters, read_all};
 pub(crate) mod display;
@@ -52,7 +52,7 @@ impl Inner {
     }
 }
 
-/// A row a name, in their order; and the sum of all.
+/// One row for each name, in the order of the names; and the sum of all.
 fn summed(each: impl Iterator<Item = TypeStats>) -> (Vec<TypeStats>, TypeStats) {
     let mut each: Vec<_> = each.collect();
     each.sort_by(|one, other| one.name.cmp(&other.name));
@@ -68,7 +68,7 @@ fn summed(each: impl Iterator<Item = TypeStats>) -> (Vec<TypeStats>, TypeStats) 
     (rows, total)
 }
 
-/// What was done with a type's entries since the store was opened: a row of [`Stats`].
+/// Counters of a type since the store was opened: a row of [`Stats`].
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -126,76 +126,78 @@ impl TypeStats {
         self.counts[what as usize]
     }
 
-    /// The type's prefix. Look-ups of an alias have a row of their own: `user by email`.
+    /// The type's prefix. Look-ups by alias have a row of their own: `user by email`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads and loading calls that asked for a value: [hits](Self::hits), [misses](Self::misses) and
-    /// [absences](Self::absences). Of bulk verbs each key is one.
+    /// Keys that reads and loading calls asked for: [hits](Self::hits), [misses](Self::misses) and
+    /// [absences](Self::absences). In a bulk verb, each key counts.
     pub fn requests(&self) -> u64 {
         self.hits() + self.misses() + self.absences()
     }
 
-    /// The share of requests that the cache answered: hits and absences. `None` where there were no requests.
+    /// The share of requests that the cache answered: hits and absences. `None` if there were no
+    /// requests.
     pub fn hit_ratio(&self) -> Option<f64> {
         let requests = self.requests();
         (requests > 0).then(|| (self.hits() + self.absences()) as f64 / requests as f64)
     }
 
-    /// Values that a read gave.
+    /// Values that reads returned.
     pub fn hits(&self) -> u64 {
         self.count(Count::Hit)
     }
 
-    /// Keys for which a read gave none: nothing there, another version, no longer fresh, or corrupt under
-    /// `on_corrupt = "miss"`.
+    /// Keys for which a read returned no value: it was missing, of another version, no longer
+    /// fresh, or corrupt under `on_corrupt = "miss"`.
     pub fn misses(&self) -> u64 {
         self.count(Count::Miss)
     }
 
-    /// Loading verbs that found the knowledge that there is no value.
+    /// Loading verbs that found a negative cache entry.
     pub fn absences(&self) -> u64 {
         self.count(Count::Absence)
     }
 
-    /// Loading calls that were given a value after its time: since its load failed or took too long, in the pause after that, or
-    /// as its loader wanted it.
+    /// Loading calls that returned a stale value: because its load failed or took too long, in the
+    /// pause after that, or because its loader asked for it.
     pub fn stale(&self) -> u64 {
         self.count(Count::Stale)
     }
 
-    /// Entries that were found corrupt, or their values invalid.
+    /// Entries that were corrupt, or whose values were invalid.
     pub fn corrupt(&self) -> u64 {
         self.count(Count::Corrupt)
     }
 
-    /// Loaders that were run. A bulk load is one for each thousand keys.
+    /// Loaders that were run. In a bulk load, each thousand keys count as one.
     pub fn loads(&self) -> u64 {
         self.count(Count::Load)
     }
 
-    /// Loads whose loader failed, or was stopped since it took too long.
+    /// Loads whose loader failed, or was stopped because it took too long.
     pub fn failed_loads(&self) -> u64 {
         self.count(Count::FailedLoad)
     }
 
-    /// How long loaders ran, all together: those that ended, however they did.
+    /// The total time of the loaders that have ended, in any way.
     pub fn load_time(&self) -> Duration {
         Duration::from_micros(self.count(Count::LoadMicros))
     }
 
-    /// How long the longest of them ran.
+    /// The longest time of one loader.
     pub fn longest_load(&self) -> Duration {
         Duration::from_micros(self.longest_load)
     }
 
-    /// Loads that began beside their callers, before the value's time was over. They are among the [`loads`](Self::loads).
+    /// Loads that began in the background, before their value was stale. They are included in
+    /// [`loads`](Self::loads).
     pub fn refreshes(&self) -> u64 {
         self.count(Count::Refresh)
     }
 
-    /// Calls that took what another caller's load in this process gave.
+    /// Calls that took the result of another caller's load in this process.
     pub fn shared(&self) -> u64 {
         self.count(Count::Shared)
     }
@@ -205,58 +207,64 @@ impl TypeStats {
         self.count(Count::Waited)
     }
 
-    /// Loads that run now, each with a turn: at most `max_loads`.
+    /// Loads that are running now, each with a turn: at most `max_loads`.
     pub fn loads_running(&self) -> u64 {
         self.loads_running
     }
 
-    /// Loads that wait for their turn now: the length of the queue.
+    /// Loads that are waiting for a turn now: the length of the queue.
     pub fn loads_queued(&self) -> u64 {
         self.loads_queued
     }
 
-    /// Loads that had to wait for their turn.
+    /// Loads that had to wait for a turn.
     pub fn queued_loads(&self) -> u64 {
         self.count(Count::Queued)
     }
 
-    /// How long loads waited for their turns, all together.
+    /// The total time that loads waited for a turn.
     pub fn queue_time(&self) -> Duration {
         Duration::from_micros(self.count(Count::QueueMicros))
     }
 
-    /// How long the longest of them waited.
+    /// The longest time that one load waited for a turn.
     pub fn longest_queue(&self) -> Duration {
         Duration::from_micros(self.longest_queue)
     }
 
-    /// Loads that ran for longer than `load_deadline`. They are among the [failed](Self::failed_loads).
+    /// Loads that ran for longer than `load_deadline`. They are included in
+    /// [`failed_loads`](Self::failed_loads).
     pub fn late_loads(&self) -> u64 {
         self.count(Count::LateLoad)
     }
 
-    /// Loads that lost their turn, or those who waited for them, since their callers were not polled or blocked their threads.
+    /// Loads that lost their turn or their followers, because their callers were not polled or
+    /// blocked their threads.
     pub fn stalled_loads(&self) -> u64 {
         self.count(Count::StalledLoad)
     }
 
-    /// Loads that ran without a turn: part of a load of another type, they had waited for one for a second.
+    /// Loads that ran without a turn: as part of another type's load, they had waited a second for
+    /// one.
     pub fn loads_beside_turns(&self) -> u64 {
         self.count(Count::BesideTurns)
     }
 
-    /// Loaded values that were not stored, since their key was deleted or written while they were loaded.
+    /// Loaded values that were not stored, because their key was deleted or written during the
+    /// load.
     pub fn refused_fills(&self) -> u64 {
         self.count(Count::RefusedFill)
     }
 
-    /// Rows that were written without their guard: the server did not answer, or refused to place it, and the write went on all the
-    /// same. Until the deletion that waits is delivered, others may be given the old row. (Only updates that are not `strict`.)
+    /// Rows that were written without a guard: the server did not answer or did not place it, and
+    /// the write ran anyway. Until the outbox has delivered the deletion, other processes may get
+    /// the old row. (Only for updates that are not `strict`.)
     pub fn unguarded_writes(&self) -> u64 {
         self.count(Count::Unguarded)
     }
 
-    /// Guarded updates whose end the server did not confirm. The deletion of their keys is queued; their guards run out.
+    /// Guarded updates whose end the server did not confirm. The deletion of their keys is in the
+    /// outbox; their guards run out.
     pub fn unconfirmed_writes(&self) -> u64 {
         self.count(Count::Unconfirmed)
     }
@@ -271,12 +279,12 @@ impl TypeStats {
         self.count(Count::WrittenBytes)
     }
 
-    /// Failures of this kind, whether told to the caller or only logged.
+    /// Failures of this kind, whether returned to the caller or only logged.
     pub fn errors(&self, kind: ErrorKind) -> u64 {
         self.errors[kind as usize]
     }
 
-    /// Failures of whatever kind.
+    /// Failures of any kind.
     pub fn errors_total(&self) -> u64 {
         self.errors.iter().sum()
     }
@@ -288,10 +296,10 @@ fn add_each<const N: usize>(sums: &mut [u64; N], others: &[u64; N]) {
     }
 }
 
-/// What a store did since it was opened: a snapshot of its counters. Those that are counted [by type](Self::types) are the sum
-/// over all types here.
+/// Counters of a store since it was opened, as a snapshot. Counters that exist [by
+/// type](Self::types) are sums over all types here.
 ///
-/// Printed it is a table, for a log line once a minute:
+/// Printed, it is a table, for example for a log line once a minute:
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -335,12 +343,12 @@ pub struct Stats {
     undelivered: u64,
     background_running: u64,
     background_refused: u64,
-    /// Of what belongs to no type.
+    /// Errors that belong to no type.
     errors: [u64; KINDS],
 }
 
 impl Stats {
-    /// The types that the store was used with, by name. Types with one and the same prefix share a row.
+    /// The types that the store was used with, by name. Types with the same prefix share a row.
     pub fn types(&self) -> impl Iterator<Item = &TypeStats> {
         self.types.iter()
     }
@@ -480,78 +488,85 @@ impl Stats {
         self.total.written_bytes()
     }
 
-    /// Deletions that could not be delivered and were kept to be delivered later.
+    /// Deletions that were not confirmed, and were put into the outbox.
     pub fn queued_deletions(&self) -> u64 {
         self.queued_deletions
     }
 
-    /// Deletions that could not even be kept, since 10 000 waited already. This store does not read entries of their types
-    /// any more that are older; other processes do until their TTL.
+    /// Deletions that did not fit into the outbox, because 10 000 were waiting already. This store
+    /// does not read older entries of their types any more; other processes do until their TTL.
     pub fn lost_deletions(&self) -> u64 {
         self.lost_deletions
     }
 
-    /// How many deletions wait for the server: [`Store::undelivered`](crate::core::store::Store::undelivered). A gauge.
+    /// The number of deletions in the outbox:
+    /// [`Store::undelivered`](crate::core::store::Store::undelivered). A gauge.
     pub fn undelivered(&self) -> u64 {
         self.undelivered
     }
 
-    /// Whether the server is asked: [`Store::breaker`](crate::core::store::Store::breaker).
+    /// The state of the circuit breaker: [`Store::breaker`](crate::core::store::Store::breaker).
     pub fn breaker(&self) -> BreakerState {
         self.breaker
     }
 
-    /// How often the [breaker](crate::protocol::breaker::BreakerState) opened: the server was taken to be down.
+    /// How often the [breaker](crate::protocol::breaker::BreakerState) opened, because the server
+    /// seemed to be down.
     pub fn breaker_openings(&self) -> u64 {
         self.breaker_openings
     }
 
-    /// Commands that were not sent, since the breaker was open. Each is an error, too, of the kind of what opened it.
+    /// Commands that were not sent, because the breaker was open. Each is also counted as an error,
+    /// of the kind that opened the breaker.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Requests that a [limit](crate::limit::RateLimiter) refused, those that were not asked of the server included. What is refused
-    /// because the limit is not known is no such request, and among the [failures](Self::rate_limit_failures).
+    /// Requests that a [limit](crate::limit::RateLimiter) refused, including those refused without
+    /// asking the server. A request that is refused because its limit is unknown does not count
+    /// here, but as a [failure](Self::rate_limit_failures).
     pub fn rate_limited(&self) -> u64 {
         self.rate_limited
     }
 
-    /// Those of them that were refused without asking the server, since it had refused the same key just before.
+    /// The part of [`rate_limited`](Self::rate_limited) that was refused without asking the server,
+    /// because it had just refused the same key.
     pub fn rate_limited_locally(&self) -> u64 {
         self.rate_limited_locally
     }
 
-    /// How often a limit was not known, since the store gave no answer, and a request was let through or refused as the limiter
-    /// was told to.
+    /// How often a limit was unknown, because the store did not answer. The request was then let
+    /// through or refused, as the limiter is configured.
     pub fn rate_limit_failures(&self) -> u64 {
         self.rate_limit_failures
     }
 
-    /// Requests that had no address, where a limit of an `http::RateLimitLayer` (feature `tower`) is by address: refused, let
-    /// through or counted together, as `http::WithoutAddress` says. Of a service that is set up well there are none.
+    /// Requests without an address, at an `http::RateLimitLayer` (feature `tower`) with a limit by
+    /// address. They were refused, let through or counted together, as `http::WithoutAddress` says.
+    /// A well configured service has none.
     pub fn requests_without_address(&self) -> u64 {
         self.requests_without_address
     }
 
-    /// Background tasks that run at the moment: loads that go on beside their callers, deliveries, leases on their way back,
-    /// lives that hits extend, renewals of guards, and a connection being made. A gauge.
+    /// Background tasks that are running now: loads beside their callers, deliveries, leases that
+    /// are given back, lives that hits extend, renewals of guards, and a connection attempt. A
+    /// gauge.
     pub fn background_running(&self) -> u64 {
         self.background_running
     }
 
-    /// Background tasks that were not started, since 256 loads ran already, or 256 of those that can be done without, or since
-    /// the store was [closed](crate::core::store::Store::close).
+    /// Background tasks that were not started, because 256 loads or 256 dispensable tasks were
+    /// running already, or because the store was [closed](crate::core::store::Store::close).
     pub fn background_refused(&self) -> u64 {
         self.background_refused
     }
 
-    /// Failures of this kind, whether told to the caller or only logged.
+    /// Failures of this kind, whether returned to the caller or only logged.
     pub fn errors(&self, kind: ErrorKind) -> u64 {
         self.total.errors(kind) + self.errors[kind as usize]
     }
 
-    /// Failures of whatever kind.
+    /// Failures of any kind.
     pub fn errors_total(&self) -> u64 {
         self.total.errors_total() + self.errors.iter().sum::<u64>()
     }

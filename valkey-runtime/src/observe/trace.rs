@@ -1,6 +1,7 @@
-//! Spans of verbs and of loads, named as OpenTelemetry names what a database client does; and where keys are shown.
+//! Spans of verbs and of loads, with the names that OpenTelemetry gives to the work of a database
+//! client. Also the visibility of keys.
 //!
-//! Nothing is made of a span that nobody records: whether anybody may is one look at a number.
+//! Without a recorder of spans, no span is created: the check is one look at a number.
 
 use crate::base::peer::Peer;
 use crate::observe::answer::{About, Ending, Told};
@@ -19,7 +20,7 @@ use crate::core::types::Type;
 #[cfg(any(test, feature = "testing"))]
 use crate::observe::record::Pending;
 
-/// What a verb with these keys is about.
+/// The subject of a verb with these keys.
 pub(crate) fn about(keys: &[Vec<u8>]) -> About<'_> {
     match keys {
         [key] => About::Key(key),
@@ -27,7 +28,7 @@ pub(crate) fn about(keys: &[Vec<u8>]) -> About<'_> {
     }
 }
 
-/// A verb that is watched: by who records spans, or by a test.
+/// A verb that is observed, by a recorder of spans or by a test.
 pub(crate) struct Watched {
     span: Span,
     #[cfg(any(test, feature = "testing"))]
@@ -45,7 +46,7 @@ impl From<Span> for Watched {
 }
 
 impl Inner {
-    /// The span of a verb, which may be about entries of a type; `None` where nobody watches it.
+    /// The span of a verb, which may be about entries of a type. `None` if nobody observes it.
     #[inline]
     pub(crate) fn span(
         &self,
@@ -63,7 +64,7 @@ impl Inner {
         }
     }
 
-    /// A verb that a test watches.
+    /// A verb that a test observes.
     #[cfg(any(test, feature = "testing"))]
     #[cold]
     fn recorded(&self, operation: &'static str, of: Option<&Type>, about: About<'_>) -> Watched {
@@ -88,7 +89,7 @@ impl Inner {
             About::Key(key) => keys.in_span(key),
             About::Keys(_) | About::Places(_) | About::Items(_) | About::All => None,
         };
-        // One operation is no batch.
+        // A single operation is no batch.
         let batch = about.count().filter(|count| *count > 1);
         let Peer {
             address,
@@ -122,8 +123,8 @@ impl Inner {
 }
 
 impl Type {
-    /// The span of a load. A load that goes on beside its caller, in a task, is a trace of its own that follows from the caller's:
-    /// as a child it would keep the caller's span open.
+    /// The span of a load. A load that goes on beside its caller, in a task, is a trace of its own
+    /// that follows from the caller's: as a child it would keep the caller's span open.
     #[inline]
     pub(crate) fn load_span(
         &self,
@@ -169,30 +170,30 @@ fn named(operation: &str, target: Option<&str>) -> String {
     }
 }
 
-/// Whether there is anybody who records spans of this level, whosever they are.
+/// Whether spans of this level may be recorded, of any crate.
 #[inline]
 fn may_be_recorded() -> bool {
     Level::DEBUG <= STATIC_MAX_LEVEL && Level::DEBUG <= LevelFilter::current()
 }
 
-/// Whether there is a value, as a number of rows.
+/// The number of rows: 1 for a value, 0 for none.
 pub(crate) fn row<V, E>(result: &Result<Option<V>, E>) -> Option<usize> {
     let found = result.as_ref().ok()?;
     Some(usize::from(found.is_some()))
 }
 
-/// How many values there are.
+/// The number of values.
 pub(crate) fn rows<V, E>(result: &Result<Vec<Option<V>>, E>) -> Option<usize> {
     Some(result.as_ref().ok()?.iter().flatten().count())
 }
 
-/// From where a value is that was loaded or found.
+/// The origin of a loaded or found value.
 pub(crate) fn source<V, E>(given: &Result<Option<(V, Origin)>, E>) -> Told {
     let given = given.as_ref().ok().and_then(Option::as_ref);
     Told::From(given.map(|(_, origin)| origin.source))
 }
 
-/// Does some work in a span, which then says how it ended.
+/// Runs some work in a span, and records its ending there.
 pub(crate) async fn within<F: Future>(
     watched: impl Into<Watched>,
     work: F,
@@ -209,7 +210,8 @@ pub(crate) async fn within<F: Future>(
     output
 }
 
-/// Does some work, in a span if there is one. A macro, so that without one the work is not moved: it costs a comparison.
+/// Runs some work, in a span if there is one. It is a macro, so that without a span the work is not
+/// moved: that costs a comparison.
 macro_rules! traced {
     ($span:expr, $work:expr, $ending:expr) => {
         match $span {
@@ -221,7 +223,8 @@ macro_rules! traced {
 pub(crate) use traced;
 
 impl Error {
-    /// Logs a failure that its caller is not told. What an outage that is known already costs in misses alone is no warning.
+    /// Logs a failure that is not returned to the caller. In a known outage that costs only misses,
+    /// this is no warning.
     pub(crate) fn log(&self, warnings: &Warnings, of: Option<&str>, what: &'static str) {
         match self.is_refused() {
             true => tracing::debug!(
@@ -235,7 +238,8 @@ impl Error {
         }
     }
 
-    /// Logs a failure that its caller is not told and that costs more than a miss, also in an outage that is known already.
+    /// Logs a failure that is not returned to the caller and costs more than a miss. It is a
+    /// warning even in a known outage.
     pub(crate) fn warn(&self, warnings: &Warnings, of: Option<&str>, what: &'static str) {
         let kind = Some(self.kind());
         warnings.warn(Topic { of, what, kind }, || Detail {
@@ -253,7 +257,8 @@ mod tests {
 
     const KEY: &[u8] = b"user:42";
 
-    /// What is shown of the key in spans and in failures, and what an error says to who asks: the key, its hash, or nothing.
+    /// The form of the key in spans, in failures, and in the method of an error: the key, its hash,
+    /// or nothing.
     fn shown(keys: &ShownKeys) -> [&'static str; 3] {
         let what = |text: Option<&str>| match text {
             None => "",

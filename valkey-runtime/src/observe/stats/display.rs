@@ -1,4 +1,4 @@
-//! The statistics as text: a table with a row a type, and a line for what belongs to no type.
+//! The statistics as text: a table with a row for each type, and a line for the store itself.
 
 use std::fmt;
 use std::time::Duration;
@@ -51,7 +51,7 @@ fn cells(of: &TypeStats) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// With three digits or so, in a unit that fits.
+/// About three digits, in a suitable unit.
 fn printed(time: Duration) -> String {
     match time.as_micros() {
         micros @ ..1_000 => format!("{micros} µs"),
@@ -61,7 +61,7 @@ fn printed(time: Duration) -> String {
 }
 
 impl Stats {
-    /// What is not as it should be is named; what is nought is not.
+    /// Names each problem, and leaves out the numbers that are 0.
     fn store_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.breaker {
             BreakerState::Closed => "breaker closed",
@@ -98,7 +98,7 @@ impl Stats {
     }
 }
 
-/// Numbers with their names, without those that are nought.
+/// Numbers with their names, without those that are 0.
 struct List {
     before: &'static str,
 }
