@@ -1,21 +1,22 @@
-//! Time and randomness, behind seams that tests replace.
+//! Time and randomness, which tests can replace.
 //!
-//! Time is in microseconds since the Unix epoch, as the server's `TIME` gives it.
+//! Time is in microseconds since the Unix epoch, as in the server's `TIME`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Where a store gets its time from.
+/// The time source of a store.
 ///
-/// It must not run backwards. The in-process store expires its entries by it; for a server it is what the estimate of
-/// the server's time is based on.
+/// It must not run backwards. The in-process store expires its entries by it. For a server, the
+/// estimate of the server's time is based on it.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Microseconds since the Unix epoch.
     fn now_micros(&self) -> u64;
 }
 
-/// The machine's clock: read once, then counted on by the monotonic one, so that it never runs backwards.
+/// The machine's clock, read once and then continued by the monotonic clock, so that it never runs
+/// backwards.
 #[derive(Debug)]
 pub(crate) struct SystemClock {
     started: Instant,
@@ -74,12 +75,12 @@ fn micros(time: Duration) -> u64 {
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that stands at the beginning of 2026.
+    /// A clock that shows the beginning of 2026.
     pub fn new() -> Self {
         Self(AtomicU64::new(1_767_225_600_000_000))
     }
 
-    /// Moves it on.
+    /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(micros(by), Ordering::SeqCst);
     }
@@ -97,9 +98,9 @@ impl Clock for ManualClock {
     }
 }
 
-/// Where a store gets its random bits from: to tell two stamps of one microsecond apart, and for jitter.
+/// The source of a store's random bits: for tokens, jitter, and stamps of the same microsecond.
 pub trait Random: fmt::Debug + Send + Sync + 'static {
-    /// 64 random bits. They need not be unpredictable.
+    /// Returns 64 random bits. They need not be unpredictable.
     fn next_u64(&self) -> u64;
 }
 

@@ -1,11 +1,11 @@
-//! Counters: what statistics and metrics are read from.
+//! Counters, the source of statistics and metrics.
 
 use crate::base::error::ErrorKind;
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What is counted of each type.
+/// The counts of each type.
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
     Hit,
@@ -35,7 +35,8 @@ pub(crate) const COUNTS: usize = Count::LoadMicros as usize + 1;
 
 pub(crate) const KINDS: usize = ErrorKind::ALL.len();
 
-/// The counters of a type. Relaxed: each is exact, a snapshot of several is not one moment's.
+/// The counters of a type, with relaxed ordering: each is exact, but several of them read together
+/// are not of one moment.
 #[derive(Debug, Default)]
 pub(crate) struct TypeCounters {
     pub(crate) counts: [AtomicU64; COUNTS],
@@ -53,20 +54,20 @@ impl TypeCounters {
         self.counts[what as usize].fetch_add(number as u64, Relaxed);
     }
 
-    /// A value was given to a reader, from an entry of so many bytes.
+    /// A reader got a value from an entry of this many bytes.
     pub(crate) fn hit(&self, bytes: usize) {
         self.count(Count::Hit);
         self.add(Count::ReadBytes, bytes);
     }
 
-    /// A load is over that took so long.
+    /// A load has ended after this time.
     pub(crate) fn loaded(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.counts[Count::LoadMicros as usize].fetch_add(micros, Relaxed);
         self.longest_load.fetch_max(micros, Relaxed);
     }
 
-    /// A load has waited so long for its turn.
+    /// A load has waited this long for its turn.
     pub(crate) fn queued(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.counts[Count::QueueMicros as usize].fetch_add(micros, Relaxed);
@@ -82,7 +83,7 @@ pub(crate) fn read_all<const N: usize>(counters: &[AtomicU64; N]) -> [u64; N] {
     array::from_fn(|at| counters[at].load(Relaxed))
 }
 
-/// The counters of what belongs to no type.
+/// The counters that belong to no type.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) queued_deletions: AtomicU64,
@@ -139,7 +140,7 @@ impl Counters {
         self.errors[kind as usize].fetch_add(1, Relaxed);
     }
 
-    /// Background tasks that were not started.
+    /// The number of background tasks that were not started.
     #[cfg(test)]
     pub(crate) fn background_refusals(&self) -> u64 {
         self.background_refused.load(Relaxed)

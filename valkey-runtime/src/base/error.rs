@@ -1,7 +1,8 @@
-//! What can go wrong, by kind.
+//! Errors, by kind.
 //!
-//! An error names the operation and the key, keeps its source, and never holds a password or a payload. What the codec
-//! says of a value that it refused is cut down to what can't quote the value (see [`crate::value::codec`]).
+//! An error names the operation and the key, keeps its source, and never holds a password or a
+//! payload. The codec's message about a refused value is cut so that it can't quote the value (see
+//! [`crate::value::codec`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::base::invalid::Invalid;
 /// The result of a verb.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a verb failed. [`kind`](Error::kind) is what a program decides by.
+/// The reason why a verb failed. Programs decide by its [`kind`](Error::kind).
 ///
 /// ```
 /// use valkey_runtime::{ErrorKind, Store};
@@ -34,23 +35,25 @@ struct Inner {
     operation: Option<&'static str>,
     key: Told,
     refused: bool,
-    /// Whether it is about where the call was made.
+    /// Whether the error is about the runtime of the call.
     of_runtime: bool,
-    /// The connection that was closed, by its generation.
+    /// The generation of the connection that was closed.
     closed: Option<u64>,
     invalid: Option<Invalid>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What kind of error it is.
+/// The kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The server could not be reached, or the connection broke. A write may or may not have been carried out.
+    /// The server could not be reached, or the connection broke. A write may or may not have been
+    /// carried out.
     Connection,
     /// No answer within the deadline. A write may or may not have been carried out.
     Timeout,
-    /// The TLS handshake failed: a certificate of another authority, another host's name, or no TLS on the other side.
+    /// The TLS handshake failed: a certificate of another authority, another host's name, or no TLS
+    /// on the other side.
     Tls,
     /// Wrong user or password, or no permission for the command or the key.
     Auth,
@@ -60,10 +63,10 @@ pub enum ErrorKind {
     ReadOnly,
     /// The server is at its memory limit and refused to store.
     OutOfMemory,
-    /// The server, or the part of the cluster that has the key, can't answer at the moment: failing over, moving the
-    /// key, busy with a script.
+    /// The server, or the part of the cluster that has the key, can't answer at the moment: failing
+    /// over, moving the key, busy with a script.
     Unavailable,
-    /// Another error that the server answered.
+    /// Another error from the server.
     Server,
     /// The value can't be encoded.
     Encode,
@@ -71,10 +74,11 @@ pub enum ErrorKind {
     TooLarge,
     /// The value breaks rules of its type: see [`Error::invalid`].
     Invalid,
-    /// The entry is not one of this type: no envelope, bytes missing or too many, or refused by the type.
+    /// The entry is not one of this type: it has no envelope, bytes are missing or too many, or the
+    /// type refuses it.
     Corrupt,
-    /// The configuration, an option or an environment variable is wrong: also that of a server that does not speak RESP3, and of a
-    /// cluster that announces addresses which can't be reached.
+    /// The configuration, an option or an environment variable is wrong. This includes a server
+    /// that does not speak RESP3, and a cluster that announces addresses which can't be reached.
     Config,
     /// The store was [closed](crate::core::store::Store::close).
     Closed,
@@ -128,16 +132,16 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What an error says of its key.
+/// The key of an error, as far as the store shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// To who asks.
+    /// Returned by [`Error::key`].
     pub(crate) key: Option<Box<str>>,
-    /// In its text.
+    /// Shown in the text.
     pub(crate) shown: Option<Box<str>>,
 }
 
-/// A key in a message is cut to this many bytes.
+/// The longest key in a message, in bytes; a longer one is cut.
 const LONGEST_KEY: usize = 256;
 
 impl Error {
@@ -159,7 +163,7 @@ impl Error {
         Self::new(ErrorKind::Config, message)
     }
 
-    /// The server can't be asked from where the call was made.
+    /// The runtime of the call can't use a server.
     pub(crate) fn of_runtime(message: impl Into<String>) -> Self {
         let mut error = Self::config(message);
         error.0.of_runtime = true;
@@ -171,13 +175,13 @@ impl Error {
         self.kind() == ErrorKind::Config && !self.0.of_runtime
     }
 
-    /// Says which connection was closed, with this command under way.
+    /// Names the connection that was closed during this command.
     pub(crate) fn with_closed(mut self, generation: u64) -> Self {
         self.0.closed = Some(generation);
         self
     }
 
-    /// The connection that was closed, with this command under way.
+    /// The connection that was closed during this command.
     pub(crate) fn closed_connection(&self) -> Option<u64> {
         self.0.closed
     }
@@ -200,7 +204,8 @@ impl Error {
         self
     }
 
-    /// Says in which operation and at which key it happened, as far as the store shows its keys. The innermost word stands.
+    /// Adds the operation and the key, as far as the store shows its keys. A value that was set
+    /// before, further inside, stays.
     pub(crate) fn at(mut self, operation: &'static str, key: Told) -> Self {
         self.0.operation.get_or_insert(operation);
         if self.0.key == Told::default() {
@@ -209,7 +214,7 @@ impl Error {
         self
     }
 
-    /// Says in which operation it happened, where there is no one key.
+    /// Adds the operation, if there is no single key.
     pub(crate) fn during(mut self, operation: &'static str) -> Self {
         self.0.operation.get_or_insert(operation);
         self
@@ -221,7 +226,7 @@ impl Error {
         self
     }
 
-    /// As the error of a command that was not sent, on account of this one.
+    /// Marks this as the error of a command that was not sent, because of this failure.
     pub(crate) fn refused(mut self) -> Self {
         self.0.refused = true;
         let why = match self.kind() {
@@ -237,14 +242,15 @@ impl Error {
         self.context(why)
     }
 
-    /// What kind of error it is.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The key at which it happened, as it is in the server: for a program that asks. The text of the error, of `Display` as of
-    /// `Debug`, has the type and a hash in its place, since a key may be a secret, as a session's is; see
-    /// [`KeyTracing`](crate::base::shown_keys::KeyTracing) for more, and for less.
+    /// The key at which the error happened, as the server has it, for use by programs. A key may be
+    /// a secret, such as a session token. So the text of the error, in `Display` and `Debug`, shows
+    /// the type and a hash instead. [`KeyTracing`](crate::base::shown_keys::KeyTracing) shows more,
+    /// or less.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -276,23 +282,24 @@ impl Error {
         self.0.key.shown.as_deref()
     }
 
-    /// The verb in which it happened.
+    /// The verb that failed.
     pub fn operation(&self) -> Option<&'static str> {
         self.0.operation
     }
 
-    /// The rules that the value breaks, of an error of kind [`Invalid`](ErrorKind::Invalid).
+    /// The broken rules of the value, for an error of kind [`Invalid`](ErrorKind::Invalid).
     pub fn invalid(&self) -> Option<&Invalid> {
         self.0.invalid.as_ref()
     }
 
-    /// Whether the server was not even asked, since the store's [breaker](crate::protocol::breaker::BreakerState) was open: nothing was carried
-    /// out. The kind is that of the failure which opened it.
+    /// Whether the command was not sent at all, because the store's
+    /// [breaker](crate::protocol::breaker::BreakerState) was open: nothing was carried out. The
+    /// kind is that of the failure that opened the breaker.
     pub fn is_refused(&self) -> bool {
         self.0.refused
     }
 
-    /// Whether the same call may succeed later without anything being changed by hand.
+    /// Whether the same call may succeed later without a change by hand.
     pub fn is_transient(&self) -> bool {
         matches!(
             self.kind(),
@@ -306,7 +313,7 @@ impl Error {
     }
 }
 
-/// All answers; else the first error, which says how many there are.
+/// All answers, or the first error, with the number of errors.
 pub(crate) fn all<A>(answers: Vec<Result<A>>) -> Result<Vec<A>> {
     let count = answers.len();
     let failed = answers.iter().filter(|answer| answer.is_err()).count();
@@ -400,7 +407,7 @@ mod tests {
             (error.key(), error.shown_key(), error.operation()),
             (Some("user:42"), Some("user#1f"), Some("get"))
         );
-        // The innermost word stands.
+        // The innermost operation and key stay.
         let error = error.at("set", told("user:7", "user#2e"));
         assert_eq!(
             (error.key(), error.shown_key(), error.operation()),

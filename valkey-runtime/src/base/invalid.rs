@@ -1,14 +1,16 @@
-//! A value that breaks its rules: which fields, and how.
+//! A value that breaks validation rules: the fields and the rules.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// So many are named; the others are counted.
+/// The number of violations that are kept. Further ones are only counted.
 pub(crate) const MOST: usize = 16;
 
-/// What rules a value breaks. A function for `#[cached(validate = path::to::function)]` gives it.
+/// The rules that a value breaks. A function for `#[cached(validate = path::to::function)]` returns
+/// it.
 ///
-/// It names fields and rules by texts of the program, so that nothing of a value gets into an error or a log line.
+/// Fields and rules are named by texts of the program, so no part of a value gets into an error or
+/// a log line.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -42,11 +44,11 @@ pub(crate) const MOST: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     violations: Vec<Violation>,
-    /// With those that are not named.
+    /// Includes those that are not kept.
     count: usize,
 }
 
-/// A rule that a value breaks, and where.
+/// A broken rule, and its field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     field: Cow<'static, str>,
@@ -54,24 +56,24 @@ pub struct Violation {
 }
 
 impl Invalid {
-    /// This field breaks this rule. A field that is empty stands for the value as a whole.
+    /// Reports that `field` breaks `rule`. An empty field stands for the value as a whole.
     pub fn new(field: &'static str, rule: &'static str) -> Self {
         Self::none().and(field, rule)
     }
 
-    /// So does this one.
+    /// Adds another broken rule.
     #[must_use]
     pub fn and(mut self, field: &'static str, rule: &'static str) -> Self {
         self.add(|| (field.into(), rule));
         self
     }
 
-    /// The rules that are broken: the first 16 of them.
+    /// The broken rules: the first 16.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
 
-    /// How many rules are broken in all.
+    /// The number of all broken rules.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -93,16 +95,17 @@ impl Invalid {
 }
 
 impl Violation {
-    /// Where the field is in the value: `email`, `addresses[2].street`. Empty for the value as a whole.
+    /// The path of the field in the value: `email`, `addresses[2].street`. Empty for the value as a
+    /// whole.
     ///
-    /// What is within a map is not named, nor what serde writes under another name than the program; `…` stands for it:
-    /// `labels.…`.
+    /// Parts inside a map are not named, nor are fields that serde writes under another name than
+    /// the program's. `…` stands for them: `labels.…`.
     pub fn field(&self) -> &str {
         &self.field
     }
 
-    /// The name of the rule: `length`, `range`, `email`. Of validator's it is the code. A rule of garde's that is a function of the
-    /// application's is `custom`.
+    /// The name of the rule: `length`, `range`, `email`. For validator it is the code. A garde rule
+    /// that is a function of the application is `custom`.
     pub fn rule(&self) -> &'static str {
         self.rule
     }

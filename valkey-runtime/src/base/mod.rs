@@ -1,4 +1,5 @@
-//! What stands on nothing of this crate: errors, clocks, tasks, warnings, counters.
+//! The lowest layer, which uses no other part of this crate: errors, clocks, tasks, warnings,
+//! counters.
 
 pub(crate) mod clock;
 pub(crate) mod counters;

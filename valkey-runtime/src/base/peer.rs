@@ -1,11 +1,11 @@
-//! Where a server is, as spans have it.
+//! The address of a server, for spans.
 
-/// Where a store's commands go, as spans say it.
+/// The target of a store's commands, as spans show it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
-    /// Host, path, or hosts; none in the process.
+    /// Host, path, or hosts; `None` for the in-process store.
     pub(crate) address: Option<String>,
-    /// Where there is one host.
+    /// If there is one host.
     pub(crate) port: Option<u16>,
     pub(crate) database: Option<String>,
 }

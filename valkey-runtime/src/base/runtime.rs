@@ -1,6 +1,7 @@
-//! The tokio runtime that a call is made in: whether there is one, and whether it has timers.
+//! The tokio runtime of a call: whether there is one, and whether it has timers.
 //!
-//! Deadlines and connections need both, and tokio panics without. A caller is told by an error instead.
+//! Deadlines and connections need both, and tokio panics without them. This module returns an error
+//! instead.
 
 use std::cell::Cell;
 use std::panic::catch_unwind;
@@ -11,11 +12,11 @@ use tokio::runtime::{Handle, Id};
 use crate::base::error::Error;
 
 thread_local! {
-    /// The runtime that this thread asked for last, and whether it has timers.
+    /// The runtime that this thread checked last, and whether it has timers.
     static KNOWN: Cell<Option<(Id, bool)>> = const { Cell::new(None) };
 }
 
-/// An error where a server can't be asked from here. Cheap: it is asked before each command.
+/// An error if this call can't use a server. It is cheap, because it runs before each command.
 #[inline]
 pub(crate) fn fit() -> Result<(), Error> {
     let Ok(runtime) = Handle::try_current() else {
@@ -28,12 +29,12 @@ pub(crate) fn fit() -> Result<(), Error> {
     }
 }
 
-/// Whether a timer can be made here.
+/// Whether timers work here.
 pub(crate) fn has_timers() -> bool {
     fit().is_ok()
 }
 
-/// The runtime that this is called in.
+/// The runtime of this call.
 pub(crate) fn current() -> Option<Id> {
     Handle::try_current().ok().map(|runtime| runtime.id())
 }
@@ -42,7 +43,7 @@ pub(crate) fn current() -> Option<Id> {
 fn examined(id: Id) -> Result<(), Error> {
     let has_timers = match KNOWN.get() {
         Some((known, has_timers)) if known == id => has_timers,
-        // tokio has no other way to ask.
+        // Tokio has no other way to find out.
         _ => catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok(),
     };
     KNOWN.set(Some((id, has_timers)));
@@ -62,7 +63,7 @@ fn outside() -> Error {
     )
 }
 
-/// Where a connection can't be made, since connecting panicked as tokio does without its I/O driver.
+/// The error for a connection attempt that panicked, as tokio does without its I/O driver.
 pub(crate) fn without_io() -> Error {
     Error::of_runtime(
         "this tokio runtime has no I/O, so no connection can be made in it: build it with `enable_all`, or with `enable_time` \

@@ -1,8 +1,8 @@
-//! A password that does not show itself.
+//! A password that is never printed by accident.
 
 use std::fmt;
 
-/// A secret. Neither `Debug` nor anything else prints it; who needs it says so.
+/// A secret. `Debug` does not print it; only `reveal` returns it.
 #[derive(Clone)]
 pub(crate) struct Secret(String);
 

@@ -1,13 +1,14 @@
-//! Whether keys are shown in spans, errors and log lines.
+//! Whether spans, errors and log lines show keys.
 
 use crate::base::error;
 use crate::base::error::printable;
 use std::hash::{BuildHasher, RandomState};
 
-/// Where the keys of entries are shown: in spans, in log lines, and in the text of errors.
+/// The places that show the keys of entries: spans, log lines, and the texts of errors.
 ///
-/// A key may be a secret, as a session's is, or say whom an entry is about, as one with an e-mail address does. So what is shown in
-/// its place by default is its type and a hash, `session#5a81f6b2c9d0e374`, which tells that two lines are about one key.
+/// A key may be a secret, such as a session token, or identify a person, such as an e-mail address.
+/// By default its type and a hash are shown instead: `session#5a81f6b2c9d0e374`. Two lines with the
+/// same hash are about the same key.
 ///
 /// | | spans | log lines, text of errors | [`Error::key`](crate::base::error::Error::key) |
 /// |---|---|---|---|
@@ -17,10 +18,11 @@ use std::hash::{BuildHasher, RandomState};
 /// | [`Hashed`](Self::Hashed) | type and hash | type and hash | type and hash |
 /// | [`Off`](Self::Off) | | | |
 ///
-/// A type whose keys are no secret says so by `#[cached(show_keys)]`: under `Hidden` it is treated as under `Failures`. The value that is
-/// looked up by an alias is a secret always: where a key would be shown there is its hash.
+/// A type whose keys are no secret has `#[cached(show_keys)]`: under `Hidden` it is treated as
+/// under `Failures`. The value of an alias is always a secret: its hash replaces the key.
 ///
-/// The hash is one of this store: nobody finds out a key by trying, and another process has other hashes.
+/// Each store hashes with a random key of its own. So nobody can find a key by guessing, and
+/// another process has other hashes.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -40,28 +42,30 @@ use std::hash::{BuildHasher, RandomState};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyTracing {
-    /// Nowhere, but for types that [allow it](crate::schema::policy::Policy::show_keys). Where something has failed, or is wrong, there are the
-    /// type and a hash. [`Error::key`](crate::base::error::Error::key) is the key.
+    /// Nowhere, except for types that [allow it](crate::schema::policy::Policy::show_keys). Reports
+    /// of failures and defects show the type and a hash.
+    /// [`Error::key`](crate::base::error::Error::key) returns the key.
     #[default]
     Hidden,
-    /// Only where something has failed, or is wrong, with the entry under it.
+    /// Only in reports of a failure, or of a defect of the entry.
     Failures,
-    /// In all of them.
+    /// In spans, log lines and errors.
     Plain,
-    /// In none of them, but a hash in its place in all. [`Error::key`](crate::base::error::Error::key) is the hash, too.
+    /// Nowhere: a hash replaces the key everywhere. [`Error::key`](crate::base::error::Error::key)
+    /// returns the hash, too.
     Hashed,
-    /// Nowhere, nor a hash. [`Error::key`](crate::base::error::Error::key) is `None`.
+    /// Nowhere, not even as a hash. [`Error::key`](crate::base::error::Error::key) returns `None`.
     Off,
 }
 
-/// How a store shows its keys, or those of one of its types.
+/// The visibility of the keys of a store, or of one of its types.
 #[derive(Clone)]
 pub(crate) struct ShownKeys {
     shown: KeyTracing,
     hasher: RandomState,
-    /// What stands before a hash.
+    /// The text before a hash.
     of: Box<str>,
-    /// Never to be shown plainly.
+    /// Whether the key is never shown in plain text.
     secret: bool,
 }
 
@@ -76,7 +80,7 @@ impl ShownKeys {
         }
     }
 
-    /// Those of a type, which may allow more than the store, or be one of aliases.
+    /// For one type. It may allow more than the store, or its keys may be aliases.
     pub(crate) fn of_type(&self, name: &str, allows: bool, is_alias: bool) -> Self {
         let shown = match self.shown {
             KeyTracing::Hidden if allows => KeyTracing::Failures,
@@ -90,7 +94,7 @@ impl ShownKeys {
         }
     }
 
-    /// In a log line, or the text of an error.
+    /// For a log line, or the text of an error.
     pub(crate) fn of_failure(&self, key: &[u8]) -> Option<String> {
         match self.shown {
             KeyTracing::Failures | KeyTracing::Plain if !self.secret => Some(printable(key)),
@@ -99,7 +103,7 @@ impl ShownKeys {
         }
     }
 
-    /// In an error.
+    /// For an error.
     pub(crate) fn told(&self, key: &[u8]) -> error::Told {
         let shown = self.of_failure(key).map(String::into_boxed_str);
         let key = match self.shown {

@@ -1,13 +1,13 @@
-//! What a store does beside the calls of its users: bounded, counted, and over when the store is closed.
+//! The background tasks of a store: bounded, counted, and ended when the store is closed.
 //!
-//! There are three kinds. What is *dispensable* is refused where much of it runs already: a lease that is not given back
-//! runs out by itself. *Loads* that go on beside their callers have a bound of their own, since they last as long as a loader
-//! does. What is *needed* is bounded as it is (one task a store, or one a guard that its user holds) and is never refused
-//! while the store is open.
+//! There are three kinds. *Dispensable* tasks are refused if too many of them run: a lease that is
+//! not given back runs out by itself. *Loads* that go on without their callers have a bound of
+//! their own, because they last as long as a loader. *Needed* tasks are bounded anyway (one for a
+//! store, or one for a guard that its user holds) and are never refused while the store is open.
 //!
-//! A task runs in the runtime that the store was given, or else in that of whichever call started it. That runtime may end, or
-//! stand still, as one does that is only driven by `block_on`. So a task that must go on gives signs of life, by a [`Pulse`], and
-//! a call that misses them starts another.
+//! A task runs in the runtime that the store was given, or else in that of the call that started
+//! it. That runtime may end, or stand still if only `block_on` drives it. So a task that must go on
+//! gives signs of life by a [`Pulse`]. A call that misses them starts another task.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -36,13 +36,14 @@ pub(crate) struct Background(Arc<Tasks>);
 struct Tasks {
     tracker: TaskTracker,
     cancelled: CancellationToken,
-    /// One a dispensable task.
+    /// One for each dispensable task.
     permits: Arc<Semaphore>,
-    /// One a load.
+    /// One for each load.
     loads: Arc<Semaphore>,
     loads_cancelled: CancellationToken,
     counters: Arc<Counters>,
-    /// How many tasks run that end by themselves, for [`Store::settled`](crate::core::store::Store::settled).
+    /// The number of running tasks that end by themselves, for
+    /// [`Store::settled`](crate::core::store::Store::settled).
     #[cfg(any(test, feature = "testing"))]
     unsettled: watch::Sender<usize>,
     home: Option<Home>,
@@ -53,7 +54,7 @@ struct Tasks {
 struct Home {
     runtime: Handle,
     ended: Arc<AtomicBool>,
-    /// Dropped with the store, so that the task ends which waits for the runtime's end.
+    /// Dropped with the store. This ends the task that waits for the end of the runtime.
     _store: oneshot::Sender<Infallible>,
 }
 
@@ -83,13 +84,13 @@ impl Drop for SetAtEnd {
 }
 
 impl Background {
-    /// In the runtime of whichever call starts a task.
+    /// In the runtime of the call that starts a task.
     #[cfg(test)]
     pub(crate) fn new(counters: Arc<Counters>) -> Self {
         Self::within(None, counters)
     }
 
-    /// In that runtime, as long as it is there.
+    /// In the given runtime, as long as it exists.
     pub(crate) fn within(runtime: Option<Handle>, counters: Arc<Counters>) -> Self {
         Self(Arc::new(Tasks {
             home: runtime.map(Home::new),
@@ -104,8 +105,8 @@ impl Background {
         }))
     }
 
-    /// Starts a dispensable task, which ends by itself within the deadline of an operation. False where it did not begin:
-    /// outside of a runtime, beside too many others, or after the end.
+    /// Starts a dispensable task, which ends by itself within the deadline of an operation. Returns
+    /// false if it did not start: outside of a runtime, beside too many others, or after the end.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         let Ok(permit) = self.0.permits.clone().try_acquire_owned() else {
             self.0.counters.background_refused();
@@ -118,8 +119,8 @@ impl Background {
         self.begin(task, Lasts::UntilDone).is_some()
     }
 
-    /// Starts a load that goes on beside its caller. False where it did not begin: outside of a runtime, beside too many
-    /// others, or near the end.
+    /// Starts a load that goes on without its caller. Returns false if it did not start: outside of
+    /// a runtime, beside too many others, or near the end.
     pub(crate) fn spawn_load(&self, load: impl Future<Output = ()> + Send + 'static) -> bool {
         let Ok(permit) = self.0.loads.clone().try_acquire_owned() else {
             self.0.counters.background_refused();
@@ -133,16 +134,16 @@ impl Background {
         self.begin(task, Lasts::UntilDone).is_some()
     }
 
-    /// Ends the loads, so that what they held can still be given back.
+    /// Ends the loads before everything else, so that their leases can still be given back.
     pub(crate) async fn end_loads(&self) {
         self.0.loads_cancelled.cancel();
-        // Another may have ended them.
+        // Another call may have ended them.
         let _all = self.0.loads.acquire_many(MOST).await;
         self.0.loads.close();
     }
 
-    /// Starts a task that there is a bounded number of anyway. `None` where it did not begin: outside of a runtime, or after
-    /// the end.
+    /// Starts a needed task, whose number is bounded anyway. Returns `None` if it did not start:
+    /// outside of a runtime, or after the end.
     pub(crate) fn spawn_needed(
         &self,
         task: impl Future<Output = ()> + Send + 'static,
@@ -150,7 +151,7 @@ impl Background {
         self.begin(task, Lasts::UntilDone)
     }
 
-    /// The same of one that lasts as long as somebody holds what it is for: a guard, a stream.
+    /// Starts a needed task that lasts as long as its subject is held: a guard, a stream.
     pub(crate) fn spawn_for_holder(
         &self,
         task: impl Future<Output = ()> + Send + 'static,
@@ -185,7 +186,8 @@ impl Background {
         let task = self.0.tracker.track_future(async move {
             tasks.cancelled.run_until_cancelled(task).await;
         });
-        // It is tracked already. So either it is seen here that nothing may begin any more, or `close` waits for it.
+        // The task is tracked already. So either this check sees the end, or `close` waits for the
+        // task.
         if self.is_closed() {
             self.0.counters.background_refused();
             return None;
@@ -206,11 +208,11 @@ impl Background {
     /// Returns once no task runs that ends by itself.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) async fn all_settled(&self) {
-        // An error would say that the sender is gone, and we have it.
+        // An error would mean that the sender is gone, but `self` holds it.
         let _ = self.0.unsettled.subscribe().wait_for(|n| *n == 0).await;
     }
 
-    /// Where tasks begin.
+    /// The runtime in which tasks start.
     fn runtime(&self) -> Option<Handle> {
         match &self.0.home {
             Some(home) if !home.ended.load(Ordering::Relaxed) => Some(home.runtime.clone()),
@@ -218,12 +220,12 @@ impl Background {
         }
     }
 
-    /// Whether a task can begin.
+    /// Whether a task can start.
     pub(crate) fn has_runtime(&self) -> bool {
         self.runtime().is_some()
     }
 
-    /// How many tasks run.
+    /// The number of running tasks.
     pub(crate) fn running(&self) -> usize {
         self.0.tracker.len()
     }
@@ -233,20 +235,21 @@ impl Background {
         self.0.tracker.is_closed()
     }
 
-    /// Returns once no dispensable task runs. Meanwhile none begins.
+    /// Returns once no dispensable task runs. None starts until then.
     pub(crate) async fn settled(&self) {
-        // They are never closed.
+        // The semaphore is never closed.
         let _ = self.0.permits.acquire_many(MOST).await;
     }
 
-    /// Lets nothing begin any more, and drops what runs at its next await point. True for the first who ends it.
+    /// Refuses new tasks, and drops the running ones at their next await point. True for the first
+    /// call.
     pub(crate) fn cancel(&self) -> bool {
         let first = self.0.tracker.close();
         self.0.cancelled.cancel();
         first
     }
 
-    /// Returns once all has ended. It waits for the runtimes that the tasks are in.
+    /// Returns once all tasks have ended. This waits for the runtimes of the tasks.
     pub(crate) async fn ended(&self) {
         self.0.tracker.wait().await;
     }
@@ -259,7 +262,7 @@ impl Background {
     }
 }
 
-/// When a task ends.
+/// The end of a task.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lasts {
     UntilDone,
@@ -285,38 +288,40 @@ impl Drop for Unsettled {
     }
 }
 
-/// How often a task gives a sign of life, and how late the next one may be before another takes its place, in microseconds.
+/// The interval between a task's signs of life.
 pub(crate) const BEAT: Duration = Duration::from_millis(100);
+/// The time without a sign of life after which another task takes over, in microseconds.
 const STALL: u64 = 400_000;
 
-/// When the next sign of life is due of a task that must go on, whatever becomes of its runtime. In microseconds, by the store's
-/// clock.
+/// The time by which the next sign of life of a task is due, in microseconds of the store's clock.
+/// The task must go on, even if its runtime does not.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse(AtomicU64);
 
-/// A call's claim to see to a task that gave no sign of life. Until it is late as well nobody else has one.
+/// One caller's right to see to a task without a sign of life. No other caller gets it until this
+/// one is late as well.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim(u64);
 
 impl Pulse {
-    /// It lives.
+    /// The task lives.
     pub(crate) fn beat(&self, now: u64) {
         self.rest(now, Duration::ZERO);
     }
 
-    /// It lives, and is not to be heard of for so long.
+    /// The task lives, and gives no sign of life during `pause`.
     pub(crate) fn rest(&self, now: u64, pause: Duration) {
         let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         let next = now.saturating_add(pause).saturating_add(STALL);
         self.0.store(next, Ordering::Relaxed);
     }
 
-    /// It is over, and whoever needs it starts another.
+    /// The task is over. The next caller that needs it starts another.
     pub(crate) fn stop(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// A claim, if a sign of life is overdue, and for one caller alone.
+    /// A claim, if a sign of life is overdue; for one caller only.
     pub(crate) fn claim(&self, now: u64) -> Option<Claim> {
         let due = self.0.load(Ordering::Relaxed);
         let next = now.saturating_add(STALL);
@@ -328,13 +333,13 @@ impl Pulse {
         claimed.then_some(Claim(next))
     }
 
-    /// Whether it lives after all.
+    /// Whether the task has given a sign of life since the claim.
     pub(crate) fn lives(&self, claim: Claim) -> bool {
         self.0.load(Ordering::Relaxed) != claim.0
     }
 }
 
-/// Does some work of a task that gives signs of life meanwhile.
+/// Does some work of a task, with signs of life while it runs.
 pub(crate) async fn with_beats<T>(work: impl Future<Output = T>, beat: impl Fn()) -> T {
     let mut work = pin!(work);
     loop {
@@ -345,8 +350,8 @@ pub(crate) async fn with_beats<T>(work: impl Future<Output = T>, beat: impl Fn()
     }
 }
 
-/// How long a caller waits before it takes a task's place that gave no sign of life: if that is in the caller's own runtime, which
-/// nobody had driven, it goes on at once.
+/// The time for which a caller waits before it replaces a task without a sign of life. If the task
+/// is in the caller's own runtime, which nothing was driving, it continues at once.
 pub(crate) const MOMENT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -365,7 +370,7 @@ mod tests {
         (Background::new(counters.clone()), counters)
     }
 
-    /// Counts those of it that there are.
+    /// Counts the values of this type that are alive.
     struct Alive(Arc<AtomicUsize>);
 
     impl Alive {
@@ -555,7 +560,7 @@ mod tests {
             settled.await;
             assert_eq!(background.running(), 1, "it is counted no more, either");
         }
-        // One that is ended from outside.
+        // A task that is ended from outside.
         let task = background.spawn_needed(pending()).unwrap();
         assert!(background.all_settled().now_or_never().is_none());
         task.abort();
@@ -572,7 +577,8 @@ mod tests {
                 let (background, alive, over) = (background.clone(), alive, over.clone());
                 move || {
                     while background.spawn_needed(for_ever(&alive)).is_some() {}
-                    // What was refused was dropped; so all that is alive is a task, and close has returned too early.
+                    // A refused task was dropped. So each one that is alive was started, and close
+                    // has returned too early.
                     while !over.load(SeqCst) {}
                     alive.load(SeqCst)
                 }

@@ -1,9 +1,9 @@
-//! How long an entry lives.
+//! The time to live of an entry.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How long an entry lives: for ever, or for a time from now.
+/// The time to live of an entry: unlimited, or a time from now.
 ///
 /// ```
 /// use std::time::Duration;
@@ -15,17 +15,18 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ttl {
-    /// The entry has no expiry. It goes when it is deleted or evicted.
+    /// The entry does not expire. It stays until it is deleted or evicted.
     Never,
-    /// The entry expires after this time. The server counts in milliseconds; a part of one is rounded up.
+    /// The entry expires after this time. The server counts in milliseconds; a fraction is rounded
+    /// up.
     After(Duration),
 }
 
-/// Longer than this is not a time to live but a mistake; who means it writes [`Ttl::Never`].
+/// A longer TTL is taken for a mistake; an unlimited one is [`Ttl::Never`].
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Ttl {
-    /// A time to live of so many milliseconds. Usable in constants.
+    /// A TTL of this many milliseconds. Usable in constants.
     pub const fn from_millis(millis: u64) -> Self {
         Ttl::After(Duration::from_millis(millis))
     }
@@ -34,7 +35,7 @@ impl Ttl {
         self == Ttl::After(Duration::ZERO)
     }
 
-    /// The milliseconds that the server is told; `None` for never, an error for what no server takes.
+    /// The milliseconds for the server: `None` for never, an error for a TTL out of bounds.
     pub(crate) fn to_millis(self) -> Result<Option<u64>, TtlError> {
         match self {
             Ttl::Never => Ok(None),
@@ -54,7 +55,7 @@ impl From<Duration> for Ttl {
     }
 }
 
-/// Why a text or a duration is not a time to live.
+/// The reason why a text or a duration is not a TTL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TtlError {
@@ -63,7 +64,7 @@ pub enum TtlError {
         "not a time: write seconds (`90`), or numbers with units in falling order (`1h30m`, `500ms`), or `never`"
     )]
     Malformed,
-    /// A time of nothing.
+    /// Zero.
     #[error("zero: an entry that expires at once is never read; to stop caching, don't store")]
     Zero,
     /// More than a hundred years.
@@ -74,7 +75,8 @@ pub enum TtlError {
 impl std::str::FromStr for Ttl {
     type Err = TtlError;
 
-    /// Reads `never`, a number of seconds, or numbers with the units `d`, `h`, `m`, `s`, `ms` in falling order.
+    /// Reads `never`, a number of seconds, or numbers with the units `d`, `h`, `m`, `s`, `ms` in
+    /// falling order.
     fn from_str(text: &str) -> Result<Self, TtlError> {
         const UNITS: [(&str, u64); 5] = [
             ("d", 86_400_000),

@@ -1,6 +1,6 @@
-//! Variables of the environment, or of a test in their place.
+//! Environment variables, or a test's substitute for them.
 
 use std::sync::Arc;
 
-/// Environment variables by name; tests give their own.
+/// A look-up of environment variables by name. Tests pass their own.
 pub(crate) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;

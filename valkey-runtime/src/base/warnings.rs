@@ -1,9 +1,12 @@
-//! Log lines that can't flood a log: the first at once, then how many more there were, once a minute.
+//! Log lines that can't flood a log: the first one at once, then the number of further ones, once a
+//! minute.
 //!
-//! Lines are one [`Topic`] if they say the same of the same type, for the same kind of reason. The first of a topic is logged
-//! in full. Those that follow within a minute are counted, and logged at `debug`. The first one after the minute is logged in
-//! full again, with their number. Where none follows, the number is logged when the store warns of anything else, when its
-//! [statistics](crate::core::store::Store::stats) are asked for, or when it is closed or dropped: there is no task that waits for that.
+//! Lines have one [`Topic`] if they have the same text, the same type and the same kind of error.
+//! The first line of a topic is logged in full. Lines within the next minute are counted, and
+//! logged at `debug`. The first line after the minute is logged in full again, with their number.
+//! If no line follows, the number is logged with the store's next warning, or at the next call of
+//! its [statistics](crate::core::store::Store::stats), or when the store is closed or dropped. No
+//! task waits for this.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -12,7 +15,8 @@ use crate::base::clock::Clock;
 use crate::base::error::ErrorKind;
 use crate::base::lock::lock;
 
-/// How long lines of one topic are counted before their number is logged, in microseconds.
+/// The time for which lines of one topic are counted before their number is logged, in
+/// microseconds.
 const WINDOW: u64 = 60_000_000;
 
 /// The warnings of a store.
@@ -22,24 +26,24 @@ pub(crate) struct Warnings {
     counts: Mutex<Counts>,
 }
 
-/// What a log line is about. The texts are few and fixed, so there are few topics.
+/// The subject of a log line. The texts are few and fixed, so there are few topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Topic<'a> {
-    /// The type, where it is about one.
+    /// The type, if the line is about one.
     pub(crate) of: Option<&'a str>,
-    /// What happened: the beginning of the line.
+    /// The event: the beginning of the line.
     pub(crate) what: &'static str,
-    /// Why, where a kind of error says so.
+    /// The kind of the error, if there is one.
     pub(crate) kind: Option<ErrorKind>,
 }
 
-/// The rest of a log line. It is asked for only where the line is logged.
+/// The rest of a log line. It is made only if the line is logged.
 #[derive(Debug, Default)]
 pub(crate) struct Detail {
     pub(crate) operation: Option<&'static str>,
     /// As [`ShownKeys`](crate::base::shown_keys::ShownKeys) shows it.
     pub(crate) key: Option<String>,
-    /// What comes after the topic's text; nothing where that says all.
+    /// The text after the topic's text; it may be empty.
     pub(crate) text: String,
 }
 
@@ -64,12 +68,12 @@ impl Warnings {
         Arc::new(Self { clock, counts })
     }
 
-    /// Warns, or counts it.
+    /// Logs a warning, or counts it.
     pub(crate) fn warn(&self, topic: Topic<'_>, detail: impl FnOnce() -> Detail) {
         self.tell(Level::Warn, topic, detail);
     }
 
-    /// The same for a line that is no warning, as that all is well again after one.
+    /// The same for a line that is no warning, such as the end of a trouble.
     pub(crate) fn note(&self, topic: Topic<'_>, detail: impl FnOnce() -> Detail) {
         self.tell(Level::Info, topic, detail);
     }
@@ -101,12 +105,12 @@ impl Warnings {
         log_all(sums);
     }
 
-    /// Logs the numbers of what was counted for a minute.
+    /// Logs the numbers of lines that were counted for a minute.
     pub(crate) fn flush(&self) {
         log_all(self.with(Counts::sums));
     }
 
-    /// Logs the numbers of all that was counted, since nothing more is to come.
+    /// Logs the numbers of all counted lines at the end.
     pub(crate) fn end(&self) {
         log_all(self.with(Counts::all_sums));
     }
@@ -124,7 +128,7 @@ impl Drop for Warnings {
     }
 }
 
-/// What was counted of each topic. Without I/O.
+/// The counts of each topic. Without I/O.
 #[derive(Debug, Default)]
 struct Counts(Vec<Count>);
 
@@ -134,20 +138,20 @@ struct Count {
     of: Option<Box<str>>,
     what: &'static str,
     kind: Option<ErrorKind>,
-    /// When a line was logged.
+    /// The time of the last logged line.
     logged: u64,
-    /// How many were not since.
+    /// The number of lines that were not logged since.
     more: u64,
 }
 
-/// Lines that were not logged, and how long ago the last one was that was.
+/// The number of lines that were not logged, and the seconds since the last logged one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Since {
     more: u64,
     seconds: u64,
 }
 
-/// The number of a topic's lines, to be logged without any of them.
+/// The number of a topic's lines, to be logged without the lines.
 #[derive(Debug, PartialEq, Eq)]
 struct Sum {
     level: Level,
@@ -158,7 +162,8 @@ struct Sum {
 }
 
 impl Counts {
-    /// Counts a line. If it is to be logged: which were not before it.
+    /// Counts a line. If the line is to be logged, returns the lines that were not logged before
+    /// it.
     fn count(&mut self, level: Level, topic: Topic<'_>, now: u64) -> Option<Since> {
         match self.0.iter_mut().find(|count| count.topic() == topic) {
             Some(count) if count.is_over(now) => Some(count.take(now)),
@@ -221,7 +226,7 @@ impl Count {
         now.saturating_sub(self.logged) >= WINDOW
     }
 
-    /// Begins to count from here.
+    /// Starts a new count at `now`.
     fn take(&mut self, now: u64) -> Since {
         let since = Since {
             more: self.more,
@@ -267,7 +272,7 @@ fn log(level: Level, topic: Topic<'_>, detail: &Detail, since: Since) {
     }
 }
 
-/// What happened, and the rest.
+/// The topic's text, and the rest.
 struct Line<'a>(&'static str, &'a str);
 
 impl fmt::Display for Line<'_> {

@@ -1,7 +1,7 @@
 //! Foreign types as parts of a key: UUIDs and dates, each behind the feature of its crate.
 //!
-//! Dates are written as ISO 8601 writes them; instants in UTC, with a time of day without colons, so that nothing of
-//! them needs an escape.
+//! Dates are written as in ISO 8601. Instants are in UTC, and their time of day has no colons, so
+//! that nothing needs an escape.
 
 #[allow(unused_imports, reason = "which of these a feature needs differs")]
 use crate::key::part::{KeyFrom, KeyPart, OwnKey, by_value};
@@ -63,7 +63,7 @@ fn instant(date: &dyn std::fmt::Display, (h, m, s): (u8, u8, u8), nanos: u32) ->
     }
 }
 
-/// An instant that is in range where it was said, and in UTC is a day or two outside of it.
+/// The text of an instant that is in range in its own offset, but a day or two out of range in UTC.
 #[cfg(feature = "time")]
 fn beyond(key: time::OffsetDateTime) -> String {
     let (h, m, s, n) = key.time().as_hms_nano();
@@ -79,7 +79,7 @@ fn beyond(key: time::OffsetDateTime) -> String {
             format!("{:+}-12-{last:02}", time::Date::MIN.year() - 1)
         }
     };
-    // Each is less than a day's worth.
+    // Each part fits, because `second` is less than a day.
     let clock = [second / 3600, second / 60 % 60, second % 60].map(|part| part as u8);
     instant(&date, (clock[0], clock[1], clock[2]), n)
 }
@@ -94,7 +94,7 @@ readable! {
     time::OffsetDateTime => |text| utc(text).map(time::OffsetDateTime::from).or_else(|| from_beyond(text));
 }
 
-/// What [`beyond`] has written, with an offset in which it is in range.
+/// Reads a text that [`beyond`] has written, with an offset in which the instant is in range.
 #[cfg(feature = "time")]
 fn from_beyond(text: &str) -> Option<time::OffsetDateTime> {
     let (written, clock) = text.strip_suffix('Z')?.split_once('T')?;
@@ -106,7 +106,7 @@ fn from_beyond(text: &str) -> Option<time::OffsetDateTime> {
     let second =
         i64::from(clock.hour()) * 3600 + i64::from(clock.minute()) * 60 + i64::from(clock.second());
     let (min, max) = (time::Date::MIN, time::Date::MAX);
-    // The last second that is in range, or the first; and by how much the instant is later.
+    // The first or the last second in range, and how much later the instant is.
     let (date, edge, later) = match (year - max.year(), year - min.year(), month, day) {
         (1, _, 1, 1..=2) => (max, DAY - 1, (day - 1) * DAY + second + 1),
         (_, -1, 12, 30..=31) => (min, 0, (day - 32) * DAY + second),

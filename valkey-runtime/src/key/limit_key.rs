@@ -1,12 +1,14 @@
-//! The subject of a rate limit, as part of a key.
+//! The key of a rate limit.
 
 use crate::key::writer::KeyWriter;
 
-/// Whom a limit is for: text, an integer, an address or its [`Subnet`](crate::Subnet), what derives [`KeyPart`](macro@crate::KeyPart), a tuple of
-/// up to six of these, or `()` where all count together. With features also UUIDs and dates.
+/// The user, client or address that a limit applies to. It is text, an integer, an address or its
+/// [`Subnet`](crate::Subnet), a type that derives [`KeyPart`](macro@crate::KeyPart), or a tuple of
+/// up to six of these. With features it may be a UUID or a date. With `()` all requests count
+/// together.
 ///
-/// Each is escaped as the parts of cache keys are, so that two different keys of one type never count together. Text is told
-/// from a number by nobody: `"42"` and `42` are one key.
+/// Each part is escaped like the parts of cache keys, so two different keys of one type never count
+/// together. Text and numbers are not distinguished: `"42"` and `42` are one key.
 ///
 /// ```
 /// # use std::{net::Ipv4Addr, time::Duration};

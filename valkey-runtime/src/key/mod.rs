@@ -1,4 +1,4 @@
-//! Keys: their parts, and reading them back.
+//! Keys: their parts, reading them back, and the names of tags.
 
 #[cfg(any(
     feature = "uuid",

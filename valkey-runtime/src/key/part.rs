@@ -1,12 +1,13 @@
-//! Keys: how the parts of a key become bytes, injectively.
+//! Keys: the encoding of key parts as bytes, which is injective.
 //!
-//! A key is `[namespace:]prefix:part[:part…]`. The namespace belongs to the store and the prefix to the type; this
-//! module writes the parts. Each part is escaped (`%`, `:`, `{`, `}`), so a colon in the bytes always separates two
-//! parts, a brace is always a hash tag, and two different keys of a type never give the same bytes.
+//! A key is `[namespace:]prefix:part[:part…]`. The namespace belongs to the store and the prefix to
+//! the type; this module writes the parts. Each part is escaped (`%`, `:`, `{`, `}`). So a colon in
+//! the bytes always separates two parts, and a brace always belongs to a hash tag. Two different
+//! keys of a type never have the same bytes.
 //!
-//! [`KeyPart`] is implemented for what an application *owns* (`u64`, `String`, `(u64, String)`) and names the borrowed
-//! form that look-ups take ([`KeyPart::Ref`]: `u64`, `&str`, `(u64, &str)`). [`KeyFrom`] says which items the bulk verbs
-//! take in place of it.
+//! [`KeyPart`] is implemented for the *owned* types of an application (`u64`, `String`, `(u64,
+//! String)`). It names the borrowed form that look-ups take ([`KeyPart::Ref`]: `u64`, `&str`,
+//! `(u64, &str)`). [`KeyFrom`] defines the items that the bulk verbs accept as keys.
 
 use crate::key::writer::KeyWriter;
 use std::borrow::{Borrow, Cow};
@@ -15,9 +16,9 @@ use std::sync::Arc;
 
 /// A type that can be a cache key, or one part of it.
 ///
-/// Implemented for integers, `bool`, `char`, the owned string types, tuples of up to six parts, `()` (the key of a
-/// singleton), and with features for UUIDs and dates. A newtype gets it by `#[derive(KeyPart)]`; a foreign type is used
-/// with `#[cached(key(with = "path"))]`.
+/// Implemented for integers, `bool`, `char`, the owned string types, tuples of up to six parts,
+/// `()` (the key of a singleton), and with features for UUIDs and dates. A newtype gets it by
+/// `#[derive(KeyPart)]`. A foreign type is used with `#[cached(key(with = "path"))]`.
 ///
 /// ```
 /// use valkey_runtime::KeyPart;
@@ -34,39 +35,40 @@ use std::sync::Arc;
     note = "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string"
 )]
 pub trait KeyPart: 'static {
-    /// What a look-up takes: the value itself if it is small, else a reference.
+    /// The argument of a look-up: the value itself if it is small, else a reference.
     type Ref<'k>: Copy + Send + Sync + 'k;
 
     /// The borrowed form of this key.
     fn key_ref(&self) -> Self::Ref<'_>;
 
-    /// Writes the key. An implementation writes the same number of parts for every value, and different bytes for
-    /// different values.
+    /// Writes the key. An implementation writes the same number of parts for every value, and
+    /// different bytes for different values.
     fn write(key: Self::Ref<'_>, out: &mut KeyWriter);
 }
 
-/// What the bulk verbs take as a key: items of type `X` stand for keys of type `Self`.
+/// The items that bulk verbs accept as keys: an item of type `X` stands for a key of type `Self`.
 ///
-/// So `User::get_many(&store, &ids)` works for a `Vec<u64>`, an array, or an iterator of `u64`, and
-/// `Doc::get_many(&store, &names)` for a `Vec<String>` as well as for `["a", "b"]`.
+/// So `User::get_many(&store, &ids)` accepts a `Vec<u64>`, an array, or an iterator of `u64`, and
+/// `Doc::get_many(&store, &names)` accepts a `Vec<String>` as well as `["a", "b"]`.
 #[diagnostic::on_unimplemented(
     message = "a `{X}` is not a key of the type that is looked up: its key is a `{Self}`",
     label = "expected items that are (or borrow) a `{Self}`",
     note = "the bulk verbs take the key's own type, a reference to it, and for a string any `AsRef<str>`"
 )]
 pub trait KeyFrom<X>: KeyPart {
-    /// The key that the item stands for.
+    /// The key of the item.
     fn key_from(item: &X) -> Self::Ref<'_>;
 }
 
-/// A key that can be owned: what the loader of a bulk verb is given. Every key whose parts are [`Clone`] is one.
+/// A key that can be owned, as the loader of a bulk verb gets it. Every key with [`Clone`] parts is
+/// one.
 #[diagnostic::on_unimplemented(
     message = "keys of type `{Self}` can't be owned by a loader",
     label = "a part of the key can't be cloned",
     note = "derive `Clone` for the types that are part of the key"
 )]
 pub trait OwnKey: KeyPart {
-    /// The key as the loader is given it: `u64`, `String`, `(u64, String)`.
+    /// The key as the loader gets it: `u64`, `String`, `(u64, String)`.
     type Owned: Send + Sync;
 
     /// The key, owned.
@@ -260,7 +262,7 @@ tuples! {
     (A X 0, B Y 1, C Z 2, D W 3, E V 4, F U 5)
 }
 
-/// A part that decides the cluster slot: it is written in braces. `#[cached(key(hash_tag))]` uses it.
+/// A part that decides the cluster slot, written in braces. `#[cached(key(hash_tag))]` uses it.
 #[doc(hidden)]
 pub struct HashTag<P>(P);
 
@@ -301,9 +303,10 @@ impl<X, P: KeyFrom<X>> KeyFrom<X> for HashTag<P> {
     }
 }
 
-/// A newtype: as part of a key it is written as its one field is. `#[derive(KeyPart)]` implements it.
+/// A newtype, written in a key as its one field. `#[derive(KeyPart)]` implements it.
 ///
-/// Look-ups take it by reference, whatever it holds: so the number of one newtype does not pass for another's.
+/// Look-ups take it by reference, whatever its field is. So the number of one newtype is not
+/// accepted for another.
 #[doc(hidden)]
 pub trait Newtype: Sized + Sync + 'static {
     type Field: KeyPart;
@@ -346,12 +349,12 @@ impl<N: Newtype, X: Borrow<N>> KeyFrom<X> for N {
     }
 }
 
-/// A foreign type as part of a key. The cached type `T` says how it is written: as its key's part of this number.
-/// `#[cached(key(with = "…"))]` uses it.
+/// A foreign type as part of a key. The cached type `T` has the function that writes it, for the
+/// key part with this number. `#[cached(key(with = "…"))]` uses it.
 #[doc(hidden)]
 pub struct With<F, T, const NUMBER: usize>(F, PhantomData<T>);
 
-/// The function of a `#[cached(key(with = "…"))]`, for the part of this number.
+/// The function of a `#[cached(key(with = "…"))]`, for the part with this number.
 #[doc(hidden)]
 pub trait KeyWith<F, const NUMBER: usize>: 'static {
     fn write(foreign: &F, out: &mut KeyWriter);
@@ -399,7 +402,8 @@ where
     }
 }
 
-/// What the function of a `#[cached(key(with = "…"))]`, or of an `alias(with = "…")`, may give: a part of a key, or text that it borrows.
+/// The result of the function in a `#[cached(key(with = "…"))]` or an `alias(with = "…")`: a key
+/// part, or text that it borrows.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a function for `with = …` gives `&str` or a type that can be a key, not `{Self}`",
@@ -473,7 +477,7 @@ mod tests {
             prop_assert_eq!(a == b, written(&a) == written(&b));
         }
 
-        /// Few letters, so that near misses (an escape beside what it stands for) really occur.
+        /// Few letters, so that near misses (an escape beside its unescaped form) occur.
         #[test]
         fn keys_of_awkward_strings_are_injective(
             a in ("[%:{}3A25]{0,6}", "[%:{}3A25]{0,6}"),

@@ -1,7 +1,8 @@
-//! Keys read back: what a scan finds as bytes is given as the key that it was written from.
+//! Reading keys back: a scan finds bytes, and returns the key from which they were written.
 //!
-//! Only what the type itself would write is a key of it: `007` is no key of a type whose key is a number, since no look-up
-//! ever asks for it. So each part is written again and compared.
+//! Only text that the type itself would write is a key of it. `007` is no key of a type with a
+//! number as its key, because no look-up ever requests it. So each part is written again and
+//! compared.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use crate::key::writer::KeyWriter;
 
 /// A key that can be read back from its bytes, as a [scan](crate::Handle::scan) does.
 ///
-/// Implemented for all keys that this library knows, and for newtypes of these that derive `KeyPart`. A part that is written
-/// by a function, `#[cached(key(with = "…"))]`, is read as its text: a `String`. Who implements [`KeyPart`] by hand
-/// implements this too, if the type is to be scanned:
+/// Implemented for all keys that this library knows, and for newtypes of these that derive
+/// `KeyPart`. A part that a function writes, `#[cached(key(with = "…"))]`, is read as its text: a
+/// `String`. A type with its own implementation of [`KeyPart`] needs one of this trait too, if it
+/// is to be scanned:
 ///
 /// ```
 /// use valkey_runtime::{KeyPart, KeyReader, KeyWriter, ReadKey};
@@ -54,25 +56,25 @@ use crate::key::writer::KeyWriter;
     note = "implement `ReadKey` for it, beside `KeyPart`; `count` and `purge` need none of that"
 )]
 pub trait ReadKey: KeyPart {
-    /// The key as a scan gives it: `u64`, `String`, `(u64, String)`.
+    /// The key as a scan returns it: `u64`, `String`, `(u64, String)`.
     type Read: Send + 'static;
 
-    /// Takes the parts that [`KeyPart::write`] writes. `None` where no key is written so.
+    /// Takes the parts that [`KeyPart::write`] writes. `None` if no key is written like this.
     fn read(parts: &mut KeyReader<'_>) -> Option<Self::Read>;
 }
 
-/// The parts of a key that was found, one after the other.
+/// The parts of a found key, one after the other.
 ///
 /// Only implementations of [`ReadKey`] need it.
 #[derive(Debug)]
 pub struct KeyReader<'k> {
-    /// `None` once all is taken.
+    /// `None` once everything is taken.
     rest: Option<&'k [u8]>,
     begun: bool,
 }
 
 impl<'k> KeyReader<'k> {
-    /// What comes after the prefix and its colon.
+    /// Starts after the prefix and its colon.
     fn new(parts: &'k [u8]) -> Self {
         Self {
             rest: Some(parts),
@@ -80,12 +82,12 @@ impl<'k> KeyReader<'k> {
         }
     }
 
-    /// The next part, as it was before it was escaped. `None` where there is no more, or none that could have been written.
+    /// The next part, unescaped. `None` if there is none, or none that could have been written.
     pub fn part(&mut self) -> Option<String> {
         unescaped(self.raw()?)
     }
 
-    /// The next part, if it is what `P` writes of what is read from its text.
+    /// The next part, if `P` writes the value read from its text in the same way.
     pub(crate) fn value<P>(&mut self, read: impl FnOnce(&str) -> Option<P>) -> Option<P>
     where
         P: for<'p> KeyPart<Ref<'p> = P> + Copy,
@@ -109,7 +111,7 @@ impl<'k> KeyReader<'k> {
         }
     }
 
-    /// The parts within the braces that come next.
+    /// The parts within the next pair of braces.
     fn braces(&mut self) -> Option<KeyReader<'k>> {
         let inner = self.rest.take()?.strip_prefix(b"{")?;
         let end = inner.iter().position(|byte| *byte == b'}')?;
@@ -127,7 +129,7 @@ impl<'k> KeyReader<'k> {
     }
 }
 
-/// The key that was written so, after the prefix and its colon.
+/// The key with these parts, which follow the prefix and its colon.
 pub(crate) fn read<P: ReadKey>(parts: &[u8]) -> Option<P::Read> {
     whole::<P>(KeyReader::new(parts))
 }
@@ -252,7 +254,7 @@ where
     }
 }
 
-/// As the text of its part: what the function made of it can't be undone.
+/// Reads the text of the part: the conversion by the function can't be undone.
 #[diagnostic::do_not_recommend]
 impl<F, T, const NUMBER: usize> ReadKey for With<F, T, NUMBER>
 where

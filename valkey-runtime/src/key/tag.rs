@@ -1,18 +1,20 @@
-//! Tags: what many entries are invalidated by at once, in a time that does not grow with their number.
+//! Tags: names by which many entries are invalidated at once, in a time that does not grow with
+//! their number.
 //!
-//! A namespace has a *clock*, one key with a number that only grows. A tag has an *epoch*: the clock at its last invalidation. An
-//! entry carries its tags and the clock as it stood before its load began, and is valid while the epoch of each of its tags is known
-//! and not above that. So a tag may be computed from what was loaded; and an epoch or a clock that is evicted can only cause
-//! misses. `docs/guides/tags.md` has the steps, and why other ways fail.
+//! A namespace has a *clock*, one key with a number that only grows. A tag has an *epoch*: the
+//! clock at its last invalidation. An entry has its tags and the clock before its load began. It is
+//! valid while the epoch of each of its tags is known and not above that clock. So a tag may be
+//! computed from the loaded value, and an evicted epoch or clock can only cause misses.
+//! `docs/guides/tags.md` has the steps, and the reasons why other ways fail.
 //!
 //! ```text
 //! [namespace:]::clock          the clock, in decimal
 //! [namespace:]::tag:NAME       the epoch of a tag
-//! [namespace:]::type:PREFIX    that of a type that can be cleared
-//! [namespace:]::limit:NAME:KEY the state of a rate limit, which is no tag (`limiter`)
+//! [namespace:]::type:PREFIX    the epoch of a type that can be cleared
+//! [namespace:]::limit:NAME:KEY the state of a rate limit, which is no tag (`limit`)
 //! ```
 //!
-//! No type has an empty prefix and no alias lies there, so these are nobody else's keys.
+//! No type has an empty prefix and no alias has such a key, so these keys have no other use.
 
 use std::fmt;
 
@@ -21,14 +23,15 @@ use crate::key::writer::KeyWriter;
 use crate::protocol::envelope;
 use crate::protocol::envelope::tags::{LONGEST, MOST};
 
-/// What the keys of the clock and of epochs begin with, after the namespace.
+/// The beginning of the keys of the clock and of epochs, after the namespace.
 pub(crate) const SPACE: &str = "::";
 
-/// A name that entries are marked with, to be invalidated together: `org:42`.
+/// A name on entries by which they are invalidated together: `org:42`.
 ///
-/// A type says its tags by `#[cached(tag = "org:{org_id}")]`. [`Cached::cache_tags`](crate::Cached::cache_tags) has a function for each,
-/// which takes what stands in the braces; that of another type, or another number of them, does not compile. Across types a tag
-/// is its text: whatever carries it is meant.
+/// A type declares its tags by `#[cached(tag = "org:{org_id}")]`.
+/// [`Cached::cache_tags`](crate::Cached::cache_tags) has a function for each, with the values in the braces as
+/// arguments; other types or another number of them do not compile. Across types a tag is its text:
+/// it means all entries with that text.
 ///
 /// ```
 /// use valkey_runtime::Tag;
@@ -39,22 +42,23 @@ pub(crate) const SPACE: &str = "::";
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag {
     name: Box<str>,
-    /// For how long loaders may read what is old, in milliseconds: of the type that the tag was made for.
+    /// The time for which loaders may read outdated rows, in milliseconds: of the type that the tag
+    /// was made for.
     pub(crate) hold_millis: u32,
 }
 
 impl Tag {
-    /// The tag itself.
+    /// The text of the tag.
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// A tag of a type whose loaders may read what is old for so long.
+    /// A tag of a type with this `hold`, the time for which its loaders may read outdated rows.
     #[doc(hidden)]
     pub fn written(hold_millis: u32, write: impl FnOnce(&mut KeyWriter)) -> Self {
         let mut out = KeyWriter::bare(32);
         write(&mut out);
-        // A key's parts are text.
+        // The parts of a key are text.
         let name = String::from_utf8_lossy(&out.into_bytes()).into();
         Self { name, hold_millis }
     }
@@ -125,21 +129,21 @@ impl<'n> TagWriter<'n> {
         }
     }
 
-    /// A tag as its template is written.
+    /// A tag, written by its template.
     pub fn tag(&mut self, write: impl FnOnce(&mut KeyWriter)) {
         let mut out = self.begin("tag:");
         write(&mut out);
         self.push(out);
     }
 
-    /// The tag that all entries of a type carry.
+    /// The tag of all entries of a type.
     pub fn of_type(&mut self, prefix: &str) {
         let mut out = self.begin("type:");
         out.text(prefix);
         self.push(out);
     }
 
-    /// Tags that were computed.
+    /// Computed tags.
     pub fn extend<I>(&mut self, tags: I)
     where
         I: IntoIterator,
@@ -169,7 +173,7 @@ impl<'n> TagWriter<'n> {
         self.epochs
     }
 
-    /// Appends them to a header as an entry says them.
+    /// Appends the tags to the header of an entry.
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         let too_large = |what: String| Err(Error::new(ErrorKind::TooLarge, what));
         if self.epochs.len() > MOST {
@@ -190,7 +194,8 @@ impl<'n> TagWriter<'n> {
     }
 }
 
-/// What an entry says in place of the epoch's key, of which so many bytes are the same for all.
+/// The name in an entry that stands for the epoch's key. The first `space` bytes are the same for
+/// all epochs.
 pub(crate) fn name_of(epoch: &[u8], space: usize) -> &str {
     // It was written from texts.
     let name = epoch.get(space..).map(std::str::from_utf8);
@@ -205,7 +210,7 @@ pub(crate) struct Place {
 }
 
 impl From<Vec<u8>> for Place {
-    /// The key of what has no tags.
+    /// A key without tags.
     fn from(key: Vec<u8>) -> Self {
         Self {
             key,

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 #[derive(Debug)]
 pub struct KeyWriter {
     pub(crate) bytes: Vec<u8>,
-    /// Whether the next part is preceded by a colon.
+    /// Whether a colon precedes the next part.
     pub(crate) separate: bool,
 }
 
@@ -25,7 +25,7 @@ impl KeyWriter {
         }
     }
 
-    /// Starts with nothing.
+    /// Starts empty.
     pub(crate) fn bare(capacity: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(capacity),
@@ -33,7 +33,7 @@ impl KeyWriter {
         }
     }
 
-    /// Writes text as it is: what stands between the parts of a tag.
+    /// Writes text unescaped, as between the parts of a tag.
     #[doc(hidden)]
     pub fn text(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
@@ -46,10 +46,10 @@ impl KeyWriter {
         self.escaped(text);
     }
 
-    /// Writes one part: what it is displayed as, escaped.
+    /// Writes one part: the displayed text, escaped.
     pub(crate) fn display(&mut self, shown: impl fmt::Display) {
         self.begin();
-        // It is written to memory, which does not fail.
+        // Writing to memory does not fail.
         let _ = write!(Escaped(self), "{shown}");
     }
 
@@ -90,7 +90,7 @@ impl KeyWriter {
     }
 }
 
-/// What is written goes on with a part.
+/// Escapes the written text as part of the current key part.
 pub(crate) struct Escaped<'w>(&'w mut KeyWriter);
 
 impl Write for Escaped<'_> {

@@ -1,6 +1,8 @@
-//! Every kind of key, damaged in every field: nothing old is given, nothing panics, and each heals by itself.
+//! Every kind of key, damaged in every field: nothing old is returned, nothing panics, and each key
+//! recovers by itself.
 //!
-//! What a read takes for a later release's is left alone by design; a deletion ends it.
+//! An entry that a read takes for one of a later release is left alone by design; a deletion ends
+//! it.
 
 use std::time::Instant;
 
@@ -25,7 +27,7 @@ use crate::schema::policy::Policy;
 use crate::testing::server::TestServer;
 use crate::{Cached, CachedType};
 
-/// For what takes its time on a busy machine alone.
+/// A limit for steps that are slow only on a busy machine.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A row with its number, and a tag that follows from its key.
@@ -52,7 +54,7 @@ impl CachedType for Row {
     }
 }
 
-/// A world of its own for each case: the rows of one key.
+/// A separate world for each case: the rows of one key.
 struct Case<'s> {
     store: &'s Store,
     id: u64,
@@ -72,7 +74,7 @@ impl Case<'_> {
         format!("t:{}", self.id)
     }
 
-    /// What lies there from now on, without an expiry.
+    /// Stores these bytes directly, without an expiry.
     async fn plant(&self, key: &[u8], bytes: Vec<u8>) {
         let backend = self.backend();
         backend.set(key, bytes, None).await.unwrap();
@@ -82,7 +84,7 @@ impl Case<'_> {
         self.store.inner().gateway.backend()
     }
 
-    /// The entry of the value that is there, and its header.
+    /// The stored entry of the value, and its header.
     async fn entry(&self) -> (Vec<u8>, Header) {
         let found = self.backend().get(&self.key()).await.unwrap();
         let Found::Entry(bytes) = found else {
@@ -112,8 +114,8 @@ impl Case<'_> {
         invalidated.unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
-    /// A load is stored, at the latest the one after next. One that took half as long as its lease lives says nothing: the
-    /// machine is busy, and the lease may have run out.
+    /// A load is stored, at the latest the second one. A load that took half of its lease's life
+    /// does not count: the machine is busy, and the lease may have run out.
     async fn is_cached(&self, row: u32) {
         let (mut tries, began) = (0, Instant::now());
         while tries < 2 && began.elapsed() < PATIENCE {
@@ -127,7 +129,7 @@ impl Case<'_> {
         panic!("{}: nothing is stored", self.name);
     }
 
-    /// Loads are stored, and what is invalidated is not read any more.
+    /// Loads are stored, and an invalidated value is not read any more.
     async fn is_well(&self, row: u32) {
         self.is_cached(row).await;
         assert_eq!(self.given(row + 1).await, row, "{}: a hit", self.name);
@@ -142,7 +144,8 @@ impl Case<'_> {
     }
 }
 
-/// These bytes with each in turn as others, cut at each place, and with each 64-bit number at its limits.
+/// These bytes with each one changed in turn, cut at each place, and with each 64-bit number at its
+/// limits.
 fn damages(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut all = vec![bytes.to_vec()];
     for at in 0..bytes.len() {
@@ -177,14 +180,14 @@ fn damages(bytes: &[u8]) -> Vec<Vec<u8>> {
     all
 }
 
-/// Runs on both kinds of stores, and gives each case an id of its own.
+/// Runs on both kinds of stores.
 async fn on_each<F>(run: impl Fn(Store) -> F)
 where
     F: Future<Output = ()>,
 {
     run(Store::memory()).await;
     let server = TestServer::plain();
-    // However busy the machine is.
+    // Even if the machine is busy.
     let builder = server.store_builder().connect_timeout(PATIENCE);
     let builder = builder.command_timeout(PATIENCE);
     run(builder.connect().await.unwrap()).await;
@@ -209,7 +212,7 @@ fn now_millis(store: &Store) -> u64 {
     store.inner().now_millis()
 }
 
-/// What a later release may have put there.
+/// Whether a later release may have written it.
 fn is_newer(bytes: &[u8]) -> bool {
     match envelope::head(bytes) {
         Head::Known(header) => {
@@ -219,7 +222,7 @@ fn is_newer(bytes: &[u8]) -> bool {
     }
 }
 
-/// In place of a value: whatever it was, what is loaded is given, and then stored.
+/// In place of a value: a loaded value is returned, and then stored, whatever the bytes were.
 async fn heals_in_place_of_a_value(what: &str, bytes: impl Fn(u64) -> Vec<u8>) {
     on_each(|store| {
         let all = damages(&bytes(now_millis(&store)));
@@ -269,12 +272,12 @@ fn guard(deadlines: [u64; 2]) -> Vec<u8> {
 #[tokio::test]
 async fn a_guard() {
     heals_in_place_of_a_value("a guard", |_| guard([1, 7])).await;
-    // Negative, if that is what somebody took it for.
+    // Negative as a signed number.
     heals_in_place_of_a_value("a guard for ever", |_| guard([u64::MAX, u64::MAX - 1000])).await;
     heals_in_place_of_a_value("a guard to come", |_| guard([1 << 60, 1 << 60])).await;
 }
 
-/// On a value whose time is over, and that may not be served any more or whose loader does not fail.
+/// On a stale value that may not be returned any more, or whose loader does not fail.
 #[tokio::test]
 async fn a_claim_and_a_pause() {
     for (what, hundredths, token) in [
@@ -296,7 +299,7 @@ async fn a_claim_and_a_pause() {
             bytes[..header.len()].copy_from_slice(&header);
             let all = damages(&bytes);
             each(&store, what, all, async |case, damaged| {
-                // All under the one tag that the entry names. Its row is the one that is there still.
+                // All under the one tag that the entry names. Its row still exists.
                 let case = Case { id: 1, ..case };
                 case.plant(&case.key(), damaged.clone()).await;
                 assert_eq!(case.given(1).await, 1, "{}", case.name);
@@ -313,7 +316,7 @@ async fn a_claim_and_a_pause() {
     }
 }
 
-/// A value that was invalidated, in whatever way it is damaged since.
+/// An invalidated value that was damaged since, in each way.
 #[tokio::test]
 async fn what_was_invalidated_is_not_read_when_its_clock_is_damaged() {
     on_each(|store| async move {
@@ -340,7 +343,7 @@ async fn what_was_invalidated_is_not_read_when_its_clock_is_damaged() {
     .await;
 }
 
-/// Of a tag under which something is cached, and something was invalidated before.
+/// The epoch of a tag with a cached value and an earlier invalidation.
 #[tokio::test]
 async fn an_epoch() {
     let soft = |now: u64| Soft {
@@ -371,7 +374,7 @@ async fn an_epoch() {
     }
 }
 
-/// In place of an epoch: what a fill or a writer has left there, and what does not belong there.
+/// In place of an epoch: the remains of a load or a writer, and bytes that do not belong there.
 #[tokio::test]
 async fn what_stands_for_an_epoch() {
     let mark = Name {
@@ -407,7 +410,8 @@ async fn what_stands_for_an_epoch() {
     }
 }
 
-/// Under a clock that is damaged nothing is stored that an invalidation would not reach, and nothing comes back that one has reached.
+/// Under a damaged clock nothing is stored that an invalidation would not reach, and no invalidated
+/// value comes back.
 #[tokio::test]
 async fn the_clock() {
     on_each(|store| {
@@ -436,7 +440,8 @@ async fn the_clock() {
         ];
         all.extend(last.map(|number| number.to_string().into_bytes()));
         all.push(vec![b'9'; 20]);
-        // One that damage has set back by less than a minute is not told from one that was not moved for so long.
+        // A clock that damage has set back by less than a minute looks like a clock without a
+        // recent advance.
         let hidden = |clock: &Vec<u8>| {
             let clock = std::str::from_utf8(clock)
                 .ok()
@@ -446,7 +451,7 @@ async fn the_clock() {
         all.retain(|clock| !hidden(clock));
         async move {
             each(&store, "the clock", all, async |case, damaged| {
-                // Invalidated, and its epoch is not known any more.
+                // The value is invalidated, and its epoch is forgotten.
                 let forget = Verb::Delete(None);
                 case.backend().apply(b"::clock", &forget).await.unwrap();
                 case.is_cached(1).await;
@@ -454,7 +459,7 @@ async fn the_clock() {
                 case.invalidated().await;
                 case.backend().apply(&case.epoch(), &forget).await.unwrap();
                 case.plant(b"::clock", damaged).await;
-                // Somebody else makes the epoch of the tag.
+                // Another load creates the epoch of the tag.
                 case.is_cached(2).await;
                 case.plant(&case.key(), entry).await;
                 assert_eq!(case.found().await, None, "{}: it is back", case.name);
@@ -508,7 +513,7 @@ async fn the_state_of_a_limit() {
                     let shown = String::from_utf8_lossy(&damaged[..damaged.len().min(60)]);
                     assert_eq!(decision.failure(), None, "{shown}");
                     let wait = decision.retry_after();
-                    // What is little ahead refuses until then.
+                    // A state slightly ahead of time refuses until its time has come.
                     assert!(wait <= 12 * second, "{limiter:?} {shown}: {wait:?}");
                 }
                 limiter.reset(&store, "model").await.unwrap();
@@ -518,7 +523,7 @@ async fn the_state_of_a_limit() {
     .await;
 }
 
-/// What is set on a condition is no worse off than what is loaded.
+/// Such a guard does not block a conditional `set`, just as it does not block a load.
 #[tokio::test]
 async fn a_guard_that_was_left_over_does_not_keep_a_value_from_being_set() {
     on_each(|store| async move {

@@ -1,5 +1,5 @@
-//! The scripts against the transition functions: the same verbs on a real server and on the in-process store, which runs
-//! the functions, give the same answers and leave the same entries.
+//! Compares the scripts with the transition functions. The same verbs run on a real server and on
+//! the in-process store, which runs the functions. Answers and entries must be equal.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ use crate::protocol::transition::{
 const KEY: &[u8] = b"differential";
 /// The token of most claims.
 const HOLDER: u64 = 1;
-/// The stamp of all entries that are put there as they are.
+/// The stamp of all entries that are stored directly.
 const STAMP: u64 = 0x1122_3344_5566_7788;
 
 #[derive(Clone, Debug)]
@@ -63,7 +63,8 @@ enum Step {
     StoreThrough(u64, u64, Vec<u8>),
 }
 
-/// What a load holds: the lease that was made for that token, or a claim on the value with that stamp.
+/// The lease of a load: the lease that was made for that token, or a claim on the value with that
+/// stamp.
 #[derive(Clone, Copy, Debug)]
 enum Load {
     Lease(u64),
@@ -74,7 +75,7 @@ fn versions() -> impl Strategy<Value = u16> {
     prop_oneof![8 => 1..4u16, 1 => 255..258u16]
 }
 
-/// Few, so that they meet; one whose bytes are awkward.
+/// Few, so that equal ones occur; one with awkward bytes.
 fn tokens() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 1..4u64, 1 => Just(u64::MAX - 0xff)]
 }
@@ -87,19 +88,21 @@ fn now_millis() -> u64 {
     SystemClock::new().now_micros() / 1000
 }
 
-/// What the clocks of epochs are counted from.
+/// The origin of the clocks of epochs.
 fn some_clock() -> u64 {
     static BEGAN: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| now_millis() * 1000);
     *BEGAN
 }
 
-/// Longer and shorter than what the verbs make of them, and than each other, by more than [`are_close`] takes for the same.
+/// Longer and shorter than the TTLs that verbs set, and than each other, by more than the tolerance
+/// of [`are_close`].
 fn ttls() -> impl Strategy<Value = Option<u64>> {
     prop::option::of(prop_oneof![Just(40_000u64), 60_000..120_000u64])
 }
 
-/// Lives that an epoch is to have left: it is extended by much where it has less. So none is [close](are_close) to a time that
-/// is put there or that a verb makes, or a millisecond would decide.
+/// Minimum lives of an epoch, which is extended by much if it has less left. None is
+/// [close](are_close) to a stored TTL or one that a verb sets. Otherwise a millisecond would
+/// decide.
 fn lives() -> impl Strategy<Value = Option<u64>> {
     prop::option::of(prop_oneof![Just(50_000u64), Just(130_000)])
 }
@@ -132,7 +135,7 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
         };
         [&header.to_bytes()[..], tags, b"\x2a"].concat()
     });
-    // What is written, and now and then what is not: each number as it is, or damaged.
+    // Mostly numbers as they are written, and sometimes damaged ones.
     let awkward = || prop_oneof![12 => Just(None), 1 => prop_oneof![Just((1 << 53) - 1), Just(u64::MAX), Just(0)].prop_map(Some)];
     let damage = (awkward(), awkward(), awkward());
     let epochs = (0..4u64, prop::option::of((0..6u64, 0..6u64)), damage);
@@ -146,13 +149,14 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
         });
         Epoch { hard, soft }.to_bytes()
     });
-    // Some that have been there for longer than any load lasts, or are to come.
+    // Some are older than any load lasts, or from the future.
     let made = prop_oneof![2 => Just(None), 3 => Just(Some(0)), 1 => Just(Some(3_600_000))];
     let leases = (tokens(), made).prop_map(|(token, later)| {
         let stamp = later.map_or(STAMP, |later: u64| ((now_millis() + later) * 1000) << 12);
         Name { token, stamp }.to_lease().to_vec()
     });
-    // Places that ran out long ago, places that will not run out, and places that last absurdly long.
+    // Places that ran out long ago, places that will not run out, and places that last absurdly
+    // long.
     let deadline = prop_oneof![2 => Just(1u64), 3 => Just(in_an_hour()), 1 => Just(in_an_hour() + 86_400_000), 1 => Just(u64::MAX)];
     let writer = (tokens(), deadline);
     let writer = writer.prop_map(|(token, deadline)| Writer { token, deadline });
@@ -178,7 +182,7 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => whole, 1 => damaged, 1 => cut]
 }
 
-/// Times that are long over, and times that are far ahead; claims likewise, and such as nobody makes.
+/// Times long ago and far ahead. The claims too, and some that nobody makes.
 fn timings() -> impl Strategy<Value = Option<Timing>> {
     let until = prop_oneof![Just(0), Just(7), Just(in_an_hour()), Just(FOR_EVER)];
     let token = tokens().prop_map(claim_token).boxed();
@@ -190,7 +194,7 @@ fn timings() -> impl Strategy<Value = Option<Timing>> {
         1 => Just(Claim::new(0, in_an_hour(), 0)),
         1 => Just(Claim::new(0, in_an_hour() + 86_400_000, 0)),
         1 => any::<u64>().prop_map(Claim::from_bits),
-        // What a load holds below, more often than not.
+        // Mostly the claim that a load holds below.
         6 => Just(()).prop_map(|()| Claim::new(HOLDER as u32, now_millis(), LEASE)),
     ];
     let timing = (until, claim).prop_map(|(until, claim)| Timing { until, claim });
@@ -205,7 +209,7 @@ fn loads() -> impl Strategy<Value = Load> {
     ]
 }
 
-/// The stamp that entries are put there with, and what one and two changes make of it.
+/// The stamp of directly stored entries, and the stamps after one and two changes.
 fn stamps() -> impl Strategy<Value = u64> {
     prop_oneof![6 => Just(STAMP), 2 => Just(STAMP + 1), 1 => Just(STAMP + 2)]
 }
@@ -214,7 +218,7 @@ fn touches() -> impl Strategy<Value = Touch> {
     let untils =
         prop_oneof![1 => Just(0), 1 => Just(7), 2 => Just(in_an_hour()), 1 => Just(FOR_EVER)];
     let seen = prop::option::of((stamps(), untils));
-    // The stamp's time is long over: from there, an age that is, and one that is not.
+    // The stamp is old: one age from it is over, and one is not.
     let now = in_an_hour() - 3_600_000;
     let age = now - (STAMP >> 12) / 1000 + 100_000;
     let ages = prop_oneof![2 => Just(None), 1 => Just(Some(1)), 2 => Just(Some(age))];
@@ -273,7 +277,8 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A backend, and the names of the placeholders that were made on it, by token: their stamps are each backend's own.
+/// A backend, and the names of the placeholders made on it, by token: their stamps differ between
+/// backends.
 struct Side<'b> {
     backend: &'b Backend,
     leases: HashMap<u64, u64>,
@@ -281,7 +286,7 @@ struct Side<'b> {
 }
 
 const LIFE: u64 = 90_000;
-/// That of leases and claims: no longer than any load lasts.
+/// The life of leases and claims: no longer than the longest load.
 const LEASE: u64 = 10_000;
 
 impl<'b> Side<'b> {
@@ -293,7 +298,7 @@ impl<'b> Side<'b> {
         }
     }
 
-    /// The answer, without what differs by time.
+    /// The answer, without the parts that depend on time.
     async fn run(&mut self, step: &Step) -> Seen {
         let put = |version, bytes, ttl| Put {
             version,
@@ -406,14 +411,14 @@ impl<'b> Side<'b> {
         Seen::Answer(self.backend.apply(KEY, &verb).await.unwrap())
     }
 
-    /// The entry, and for how long it still lives.
+    /// The entry, and its remaining life.
     async fn seen(&self) -> (Seen, Option<u64>) {
         let (found, ttl) = self.backend.get_and_ttl(KEY).await.unwrap();
         (Seen::of(found), ttl)
     }
 }
 
-/// What is seen of an answer or an entry once stamps and deadlines of this run are taken out.
+/// An answer or an entry, without the stamps and deadlines of this run.
 #[derive(Debug)]
 enum Seen {
     Answer(bool),
@@ -422,12 +427,12 @@ enum Seen {
         shared: bool,
         tokens: Vec<u64>,
     },
-    /// A value that says until when it is fresh, and what follows its header.
+    /// A timed value, and the bytes after its header.
     Timed(Header, Vec<u8>),
     Other(Found),
 }
 
-/// Two times, in milliseconds, that differ by no more than the two servers' moments of running.
+/// Whether two times in milliseconds differ by no more than the running times of the two backends.
 fn are_close(one: u64, other: u64) -> bool {
     one.abs_diff(other) < 5_000
 }
@@ -488,13 +493,14 @@ impl Seen {
             soft: Some(soft),
         }) = Epoch::from_bytes(bytes)
         {
-            // When the spread began is the time of either, unless it was put there.
+            // The start of the spread depends on the time of each backend, unless it was stored
+            // directly.
             let start = if soft.start == 7 { 7 } else { 0 };
             let soft = Some(Soft { start, ..soft });
             return Seen::Other(Found::Entry(Epoch { hard, soft }.to_bytes().into()));
         }
         match Guard::from_bytes(bytes) {
-            // One that no verb has rewritten yet is the same on both, to the byte.
+            // A guard that no verb has rewritten is the same on both, to the byte.
             Some(guard) if guard.to_bytes() == **bytes => Seen::Guard {
                 shared: guard.shared,
                 tokens: guard.writers.iter().map(|writer| writer.token).collect(),
@@ -574,7 +580,7 @@ fn the_scripts_do_what_the_transition_functions_do() {
     outcome.unwrap();
 }
 
-/// Of which the in-process store has none.
+/// The in-process store has no other data types.
 #[tokio::test]
 async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
     let process = crate::testing::server::TestServer::plain();
@@ -662,7 +668,7 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         assert!(has_list());
     }
 
-    // Where nothing but ours belongs it gives way.
+    // Where only our entries belong, it is replaced.
     let (clock, over, ours) = (STAMP, None, true);
     plant();
     let raised = server.apply(KEY, &Verb::Raise(Raise { clock, over })).await;
@@ -695,7 +701,7 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
     }
 }
 
-/// The clock of a namespace, as it is, damaged, ahead and behind.
+/// The clock of a namespace: sound, damaged, ahead and behind.
 #[tokio::test]
 async fn the_script_of_the_clock_does_what_the_function_does() {
     let process = crate::testing::server::TestServer::plain();
@@ -761,7 +767,7 @@ async fn the_script_of_the_clock_does_what_the_function_does() {
     }
 }
 
-/// A limit's state and the time, planted, and what is asked.
+/// A stored state of a limit, the time, and the request.
 #[derive(Clone, Debug)]
 struct Limited {
     rule: Rule,
@@ -772,7 +778,7 @@ struct Limited {
 }
 
 fn rules() -> impl Strategy<Value = (Rule, u64)> {
-    // Small numbers meet their limit to the one.
+    // Small numbers reach their limit exactly.
     let quotas = || prop_oneof![1..=5u32, 1..=1_000_000u32];
     let periods = prop_oneof![1_000..1_000_000u64, 1_000_000..40_000_000_000u64];
     let algorithms = prop_oneof![Just('g'), Just('f'), Just('s')];
@@ -788,7 +794,8 @@ fn rules() -> impl Strategy<Value = (Rule, u64)> {
     })
 }
 
-/// States of all kinds; of those that are whole many where what is asked is allowed, or refused, by the least there is.
+/// States of all kinds. In many of the sound ones the request is allowed, or refused, by the
+/// smallest margin.
 fn limited() -> impl Strategy<Value = Limited> {
     let acts = prop_oneof![8 => Just(Act::Take), 1 => Just(Act::Look), 1 => Just(Act::Reset)];
     let costs = prop_oneof![3 => 1..=3u64, 1 => 1..=1_000_000u64];
@@ -804,7 +811,7 @@ fn limited() -> impl Strategy<Value = Limited> {
             let (mut now, mut numbers) = (some_time + moment % micros, [some_time, x, y]);
             match (letter, kind) {
                 ('g', "edge") => {
-                    // Drained to where there is room for what is asked, or for a little less or more.
+                    // Drained until there is room for the request, or for slightly less or more.
                     let ago = moment % (c / a + 1);
                     now = some_time + ago;
                     numbers[1] = (c - cost * b + ago * a + step).saturating_sub(1).min(c);
@@ -819,13 +826,14 @@ fn limited() -> impl Strategy<Value = Limited> {
                         x % (a - cost + 1)
                     };
                     let before = 1 + y % a;
-                    // The steps that may be left if it is to be allowed; and in the last or the first microsecond of one of them.
+                    // The steps that may be left if the request is to be allowed. The time is in
+                    // the last or the first microsecond of one of them.
                     let left = ((a - cost - taken) * c / before).clamp(1, c);
                     let sooner = [0, 1, b][step as usize];
                     now = (start + period - left * b + sooner).min(start + period - 1);
                     numbers = [start, taken, before];
                 }
-                // Sometimes later than it is: the server's clock was set back.
+                // Sometimes in the future: the server's clock was set back.
                 ('g', _) => numbers[0] = now + micros - (periods * micros).min(now),
                 _ => {
                     let start = now - now % (b * c);
@@ -849,8 +857,9 @@ fn limited() -> impl Strategy<Value = Limited> {
     )
 }
 
-/// The script tells time and state, and leaves what the function says of these, to the byte. It is given a time to take for the
-/// server's: at whatever that is just then, no limit would be met to the microsecond.
+/// The script answers with time and state, and leaves the new state of the function, to the byte.
+/// It gets a time to use in place of the server's, because no limit would be reached to the
+/// microsecond at an arbitrary time.
 #[test]
 fn the_script_of_limits_does_what_the_function_does() {
     let process = crate::testing::server::TestServer::plain();
@@ -927,7 +936,7 @@ fn the_script_of_limits_does_what_the_function_does() {
             Then::Remove => prop_assert_eq!(left, Value::Null),
             Then::Keep if planted.is_empty() => prop_assert_eq!(left, Value::Null),
             Then::Keep => prop_assert_eq!(left, Value::Bulk(planted)),
-            // One that lives a few milliseconds may be gone.
+            // A state that lives for a few milliseconds may be gone.
             Then::Put(_, life) if life < 5_000 && left == Value::Null => {}
             Then::Put(state, life) => {
                 prop_assert_eq!(left, Value::Bulk(state.to_vec()));

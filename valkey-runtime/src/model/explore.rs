@@ -1,4 +1,5 @@
-//! Breadth-first exploration of all that can happen, whatever it is: what the checks of loading and of tags share.
+//! Breadth-first exploration of all reachable states, shared by the model checks of loading and of
+//! tags.
 
 pub(crate) mod names;
 
@@ -8,30 +9,31 @@ use std::hash::{Hash, Hasher};
 
 use sha1_smol::Sha1;
 
-/// A state of what is explored. Those that can't be told apart by anything that may still happen should be equal.
+/// A state of the exploration. States should be equal if no later event can distinguish them.
 pub(crate) trait State: Clone + Display + Hash {
     type Event: Display;
 
-    /// All that can happen next, in an order that depends on nothing but the state.
+    /// All events that can happen next, in an order that depends only on the state.
     fn steps(&self) -> Vec<(Self::Event, Self)>;
 
-    /// What is wrong with it, if anything is.
+    /// The flaw of the state, if it has one.
     fn flaw(&self) -> Option<Flaw>;
 
-    /// Whether nothing more needs to happen. A state that is not over and has no steps is a deadlock.
+    /// Whether nothing more needs to happen. A state that is not over and has no steps is a
+    /// deadlock.
     fn is_over(&self) -> bool;
 }
 
-/// What must never be.
+/// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Flaw {
-    /// A read gave an older row than it may.
+    /// A read returned an older row than it may.
     StaleRead,
-    /// A caller waits for what will never happen.
+    /// A caller waits for an event that will never happen.
     Deadlock,
-    /// All callers are gone, and not all flights.
+    /// All callers are gone, but not all flights.
     Leak,
-    /// A process runs two loads at once, though there was no lease to see.
+    /// A process runs two loads at once, although there was no lease to see.
     Herd,
     /// A caller has a lease for a load that it does not run.
     IdleLease,
@@ -40,13 +42,13 @@ pub(crate) enum Flaw {
 /// The shortest way to a flaw.
 pub(crate) struct Trace {
     pub(crate) flaw: Flaw,
-    /// How many states had been found by then.
+    /// The number of states that were found before it.
     pub(crate) states: usize,
-    /// What happened, and the state after it.
+    /// Each event, and the state after it.
     pub(crate) steps: Vec<(String, String)>,
 }
 
-/// What makes no difference between states.
+/// Data that makes no difference between states.
 #[derive(Clone, Copy)]
 pub(crate) struct Ghost<T>(pub(crate) T);
 
@@ -68,7 +70,7 @@ impl<T: fmt::Debug> fmt::Debug for Ghost<T> {
     }
 }
 
-/// Goes through all states that can be reached from this one, and gives their number.
+/// Explores all states that are reachable from this one, and returns their number.
 pub(crate) fn explore<S: State>(start: &S) -> Result<usize, Trace> {
     let mut search = Search::default();
     let mut frontier = VecDeque::new();
@@ -91,8 +93,8 @@ pub(crate) fn explore<S: State>(start: &S) -> Result<usize, Trace> {
     Ok(search.origins.len())
 }
 
-/// What was found. Of a state there is its fingerprint and where it came from: the states that are still to be looked at
-/// are few beside those that were.
+/// The found states. Each is kept as its fingerprint and its origin, because few states are still
+/// to be visited and many were.
 #[derive(Default)]
 struct Search {
     fingerprints: HashSet<u128>,
@@ -100,14 +102,14 @@ struct Search {
     bytes: Bytes,
 }
 
-/// The number of the state before, and which of its steps led on.
+/// The number of the previous state, and which of its steps led on.
 struct Origin {
     parent: usize,
     step: usize,
 }
 
 impl Search {
-    /// The state with its number, if it was not found before.
+    /// The state with its number, if it is new.
     fn find<S: State>(&mut self, state: S, origin: Origin) -> Option<(usize, S)> {
         let fingerprint = self.bytes.fingerprint(&state);
         self.fingerprints.insert(fingerprint).then(|| {
@@ -116,7 +118,7 @@ impl Search {
         })
     }
 
-    /// How the state of that number came about: by going the same way again.
+    /// The way to the state with that number, found by repeating its steps.
     fn trace<S: State>(&self, start: &S, mut index: usize, flaw: Flaw) -> Trace {
         let mut way = Vec::new();
         while index != 0 {
@@ -148,7 +150,7 @@ impl Display for Trace {
     }
 }
 
-/// Gathers what a state gives to be hashed.
+/// Gathers the hashed data of a state.
 #[derive(Default)]
 struct Bytes(Vec<u8>);
 
@@ -169,7 +171,7 @@ impl Hasher for Bytes {
         self.0.extend_from_slice(bytes);
     }
 
-    /// Nearly all numbers are small, and this is what takes the time.
+    /// Nearly all numbers are small, and hashing takes most of the time.
     fn write_u64(&mut self, number: u64) {
         match u8::try_from(number) {
             Ok(byte) if byte < u8::MAX => self.0.push(byte),

@@ -1,5 +1,5 @@
-//! Every type of key, at its limits and anywhere between: nothing panics, and what was stored under a key is found, scanned and
-//! given back under the same.
+//! Every type of key, at its limits and in between. Nothing panics, and a value stored under a key
+//! is found, scanned and deleted under the same key.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -60,7 +60,7 @@ where
     outcome.unwrap();
 }
 
-/// Each of the limits is as likely as all the rest.
+/// A strategy in which the limits together are as likely as all other values.
 fn at_limits<T: Clone + Debug + 'static>(
     limits: impl Into<Vec<T>>,
     others: impl Strategy<Value = T> + 'static,
@@ -158,7 +158,7 @@ fn dates_of_chrono() {
     let days = days.prop_map(|day| NaiveDate::default() + chrono::TimeDelta::days(day));
     let days = at_limits([NaiveDate::MIN, NaiveDate::MAX], days);
     hold(days.clone());
-    // Of a leap second there are twice as many.
+    // A leap second has twice as many nanoseconds.
     let clocks = (0..86_400u32, 0..1_000_000_000u32, any::<bool>());
     let clocks = clocks.prop_filter_map("a time", |(second, nanos, leap)| {
         let leap = u32::from(leap && second % 60 == 59) * 1_000_000_000;
@@ -167,7 +167,7 @@ fn dates_of_chrono() {
     let instants = (days, clocks).prop_map(|(day, clock)| day.and_time(clock));
     let limits = [NaiveDateTime::MIN, NaiveDateTime::MAX];
     hold(at_limits(limits, instants.clone()));
-    // Some days at either end are none of an instant.
+    // Some days at either end are out of range for an instant.
     let limits = [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC];
     hold(at_limits(
         limits,
@@ -265,7 +265,7 @@ fn dates_of_jiff() {
     hold(at_limits([Timestamp::MIN, Timestamp::MAX], instants));
 }
 
-/// Nor does whom a limit is for.
+/// Keys of rate limits don't panic at their limits either.
 #[tokio::test]
 async fn keys_of_limits() {
     let store = Store::memory();

@@ -1,24 +1,34 @@
-//! Every interleaving of a few callers and writers, exhaustively: no read gives an older row than it may, nobody waits for
-//! ever, nothing is left behind, and where there is no lease to see a process runs one load at a time.
+//! Every interleaving of a few callers and writers, exhaustively. No read returns an older row than
+//! it may, nobody waits forever, nothing is left behind, and without a visible lease a process runs
+//! one load at a time.
 //!
-//! What is explored is the real code. The server's half of each verb is [`transition`](crate::protocol::transition) on real entries,
-//! the client's steps are [`Call`](crate::protocol::call::Call) and [`Flights`](crate::protocol::flights::Flights), what an answer shows it is
-//! [`seen`](crate::verbs::loading::sight::seen); only what is around them is simulated: the shell that does what a step says, the network,
-//! the database, and writers. A request is sent, run and answered in three steps, and in between anything else may happen.
-//! Callers may be dropped and processes may crash before any step, replies are lost, a request is run again at any later
-//! moment, leases run out though they are renewed, entries expire and are evicted, loads fail; a [`Budget`] says how often.
+//! The check explores the real code. The server's half of each verb is
+//! [`transition`](crate::protocol::transition) on real entries. The client's steps are
+//! [`Call`](crate::protocol::call::Call) and [`Flights`](crate::protocol::flights::Flights), and
+//! [`seen`](crate::verbs::loading::sight::seen) interprets an answer. Only their surroundings are
+//! simulated: the shell that carries out the steps, the network, the database, and writers. A
+//! request is sent, run and answered in three steps, and in between anything else may happen.
+//! Callers may be dropped and processes may crash before any step. Replies are lost, a request runs
+//! again at any later moment, leases run out although they are renewed, entries expire and are
+//! evicted, and loads fail. A [`Budget`] says how often.
 //!
-//! Values of a timed type say until when they are fresh; then they are stale, and are claimed in place. A guarded write or a
-//! deletion that is over leaves no older row to be given, a soft expiry leaves one to be given as what it is: stale.
+//! The values of a timed type have a freshness, after which they are stale and are claimed in
+//! place. After the end of a guarded write or a deletion, no older row may be returned. After a
+//! soft expiry an older row may be returned, but only as a stale one.
 //!
-//! The invariants are the [`Flaw`]s. That the check can find what it looks for is shown by [`Mutation`]s: small departures
-//! from the rules, each of which is found wrong.
+//! The invariants are the [`Flaw`]s. [`Mutation`]s show that the check can find them: small
+//! departures from the rules, each of which leads to a flaw.
 //!
-//! Outside: the shell itself (renewals, which prolong what here runs out at any moment or, for a writer that lives, never;
-//! the length of pauses: here a caller may lose its patience at any time; until when what is stale may
-//! serve: here as long as it is there); what is another module's (a `hold`, plain `set`s, a `touch`, entries that are
-//! corrupt, best-effort updates that did not get their guard); a server that forgets what it had acknowledged. There is one
-//! key, and a caller calls once.
+//! Outside of the check are:
+//!
+//! - renewals by the shell: here a lease runs out at any moment, and a live writer's guard never;
+//! - the length of the shell's pauses: here a caller may lose its patience at any time;
+//! - the time for which a stale value may serve: here it lasts as long as the value exists;
+//! - parts of other modules: a `hold`, plain `set`s, a `touch`, corrupt entries, best-effort
+//!   updates that did not get their guard;
+//! - a server that forgets acknowledged writes.
+//!
+//! There is one key, and a caller calls once.
 
 pub(crate) mod names;
 pub(crate) mod reader;
@@ -43,54 +53,54 @@ pub(crate) struct Setup {
     writers: &'static [Kind],
     /// The version in which the first row is cached from the beginning, if it is.
     cached: Option<u16>,
-    /// Where this is the row, there is none.
+    /// The number of a row that does not exist.
     absent: Option<Row>,
-    /// The type's values say until when they are fresh.
+    /// The type's values have a freshness.
     timed: bool,
-    /// What is no longer fresh may be served where there is nothing better.
+    /// A stale value may be returned if there is nothing better.
     serves: bool,
     /// The server answers nobody.
     down: bool,
-    /// How many loads a process runs at a time; as many as it has callers where it is zero.
+    /// The number of loads that a process runs at a time; zero means no limit.
     turns: usize,
     budget: Budget,
     mutation: Option<Mutation>,
 }
 
-/// Who calls a loading verb.
+/// A caller of a loading verb.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Caller {
     /// Of the type, as its process knows it.
     version: u16,
-    /// Takes nothing that is there.
+    /// Accepts no stored value.
     fresh: bool,
-    /// Refreshes what it finds.
+    /// Refreshes the value that it finds.
     refresh: bool,
 }
 
-/// How often something happens that may happen at any time.
+/// How often each event may happen; they may happen at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Budget {
     /// Of processes and of writers.
     crashes: u8,
     /// A caller is dropped.
     drops: u8,
-    /// A caller waits no longer: for a flight, or, if it has what may serve, for its own load.
+    /// A caller stops waiting: for a flight, or, if it has a fallback, for its own load.
     timeouts: u8,
     failed_loads: u8,
     /// A loader never ends.
     hangs: u8,
     /// A caller's future is not polled any more.
     stalls: u8,
-    /// What was loaded is not to be stored.
+    /// A loaded value is not to be stored.
     discards: u8,
     lost_replies: u8,
-    /// A request is run a second time.
+    /// A request runs a second time.
     resends: u8,
-    /// Of values, or of their freshness. A lease runs out at any time, and so do a claim, a pause, and a dead writer's place
-    /// in a guard.
+    /// Of values, or of their freshness. These run out at any time: a lease, a claim, a pause, and
+    /// a dead writer's place in a guard.
     expiries: u8,
-    /// Of anything.
+    /// Of any entry.
     evictions: u8,
 }
 
@@ -101,33 +111,33 @@ pub(crate) enum Mutation {
     PlainFill,
     /// A deletion removes a guard.
     GuardDeleted,
-    /// A write-through is stored though its guard was shared.
+    /// A write-through is stored although its guard was shared.
     SharingForgotten,
-    /// Callers follow a load whose lease they were not shown.
+    /// Callers follow a load although they did not see its lease.
     BlindJoin,
-    /// Placeholders are named by their makers' tokens alone.
+    /// The name of a placeholder is only its maker's token.
     NamedByToken,
     /// A write that reported an error ends its guard at once, though it may still be committed.
     LeaveOnError,
-    /// Nobody is told that a flight has moved.
+    /// Nobody is woken when a flight has changed.
     Deaf,
-    /// A dropped caller does not say that it is gone.
+    /// A dropped caller does not report that it is gone.
     SilentDrop,
-    /// Who should wait for a flight loads instead.
+    /// A caller that should wait for a flight loads instead.
     Restless,
     /// A soft expiry leaves a value's stamp and claim as they are.
     ClaimOutlivesExpiry,
-    /// A deletion does no more than a soft expiry.
+    /// A deletion has only the effect of a soft expiry.
     SoftDeletion,
-    /// A fill under a claim takes any value that says until when it is fresh for the one that was claimed.
+    /// A fill under a claim takes any timed value for the claimed one.
     ClaimNamedByToken,
-    /// Who loads without a lease has what is no longer fresh replaced.
+    /// A load without a lease replaces a stale value.
     UnclaimedFill,
-    /// The followers of a failed load are told what was there as if it were what was loaded.
+    /// The followers of a failed load get a stale value as if it had been loaded.
     StaleServedAsFresh,
-    /// They are told what its leader was once shown, though that is not what it has claimed.
+    /// They get the value that their leader saw once, although it has not claimed that value.
     UnclaimedShared,
-    /// A caller asks for a lease before it has its turn to load.
+    /// A caller requests a lease before it has its turn to load.
     LeaseBeforeTurn,
     /// A loader that never ends holds its turn and its followers.
     NoDeadline,
@@ -178,7 +188,7 @@ const ONE_OF_EACH: Budget = Budget {
     evictions: 1,
 };
 
-/// Two callers in one process, and nothing that happens to them.
+/// Two callers in one process, without any disturbance.
 const PAIR: Setup = Setup {
     processes: &[&[V1, V1]],
     writers: &[],
@@ -192,7 +202,7 @@ const PAIR: Setup = Setup {
     mutation: None,
 };
 
-/// The same, of a type whose values are served when they are no longer fresh. There is one.
+/// The same for a type that serves stale values. A value exists.
 const TIMED: Setup = Setup {
     cached: Some(1),
     timed: true,
@@ -205,7 +215,7 @@ const TIMED_THREE: Setup = Setup {
     ..TIMED
 };
 
-/// One of the two refreshes what it finds.
+/// One of the two refreshes the value that it finds.
 const REFRESHING: Setup = Setup {
     processes: &[&[REFRESH, V1]],
     ..TIMED
@@ -232,7 +242,7 @@ const FOUR: Setup = Setup {
     ..PAIR
 };
 
-/// Explores it all, and says how much it was.
+/// Explores all states, and prints their number.
 fn run(setup: Setup) -> Result<usize, Trace> {
     let begun = Instant::now();
     let outcome = explore(&World::new(setup));
@@ -247,14 +257,14 @@ fn run(setup: Setup) -> Result<usize, Trace> {
     outcome
 }
 
-/// Nothing is wrong with it.
+/// Asserts that a setup has no flaw.
 fn holds(setup: Setup) {
     if let Err(trace) = run(setup) {
         panic!("{trace}");
     }
 }
 
-/// The mutation is found wrong.
+/// Asserts that the check finds the mutation.
 fn is_found(mutation: Mutation, flaw: Flaw, setup: Setup) {
     let mutation = Some(mutation);
     match run(Setup { mutation, ..setup }) {
@@ -788,7 +798,7 @@ mod tests {
         is_found(Mutation::StaleServedAsFresh, StaleRead, failure);
     }
 
-    /// The configurations of the model that the design was checked by, and what is too large for every day.
+    /// The setups by which the design was checked, and setups that are too large for every day.
     #[cfg(soak)]
     #[test]
     fn soak() {
@@ -861,7 +871,7 @@ mod tests {
         on(outage, &[], drop_and_failure);
     }
 
-    /// The same of values that say until when they are fresh.
+    /// The same for timed values.
     #[cfg(soak)]
     #[test]
     fn soak_of_claims() {

@@ -1,4 +1,4 @@
-//! Checks that explore every interleaving of the rules, and hold scripts and pages to them.
+//! Checks that explore every interleaving of the rules, and compare scripts and pages with them.
 
 pub(crate) mod damaged;
 pub(crate) mod differential;

@@ -1,4 +1,4 @@
-//! What only the inside shows: that nothing is left behind, whatever becomes of the callers.
+//! Checks that need internal access: nothing is left behind, whatever happens to the callers.
 
 use std::future::Future;
 use std::pin::pin;
@@ -44,8 +44,8 @@ async fn load() -> Result<Option<User>, ()> {
     Ok(Some(ada()))
 }
 
-/// A call is dropped after each number of polls, alone and with another that goes beside it. Nothing hangs, nothing is left
-/// behind, and who is left is given the value.
+/// A call is dropped after each number of polls, alone and beside a second call. Nothing hangs,
+/// nothing is left behind, and the second call gets the value.
 #[tokio::test]
 async fn a_call_dropped_at_any_point_leaves_nothing_behind() {
     for followed in [false, true] {
@@ -78,7 +78,7 @@ async fn a_call_dropped_at_any_point_leaves_nothing_behind() {
             if let Some(other) = other {
                 assert_eq!(other.await, Ok(Some(ada())), "after {polls} polls");
             }
-            // What is given back in the background.
+            // Lets the background give leases back.
             tokio::task::yield_now().await;
             assert!(store.inner().types.are_idle(), "after {polls} polls");
             assert_eq!(call().await, Ok(Some(ada())));
@@ -91,7 +91,7 @@ async fn a_call_dropped_at_any_point_leaves_nothing_behind() {
     }
 }
 
-/// A leader that hangs, or that waits for itself: nobody waits longer than a loader may run.
+/// A leader hangs, or waits for itself: nobody waits longer than a loader may run.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_ever() {
     let store = Store::memory();
@@ -136,12 +136,12 @@ async fn the_time_of_loads_is_taken_however_they_end() {
     cut_off.await.unwrap_err();
     let stats = store.stats();
     assert_eq!((stats.loads(), stats.failed_loads()), (3, 1));
-    // A timer of tokio's may be a millisecond late.
+    // A timer of tokio may be a millisecond late.
     assert_eq!(stats.load_time().as_millis() / 10, 10);
     assert_eq!(stats.longest_load().as_millis() / 10, 5);
 }
 
-/// The time of tokio, which a test can stop.
+/// The time of tokio, which a test can pause.
 #[derive(Debug)]
 struct TokioClock(tokio::time::Instant);
 
@@ -151,7 +151,7 @@ impl crate::base::clock::Clock for TokioClock {
     }
 }
 
-/// The second chunk's leases are kept while the first chunk is loaded.
+/// The leases of the second chunk are kept while the first chunk is loaded.
 #[tokio::test(start_paused = true)]
 async fn leases_of_later_chunks_are_kept() {
     let clock = std::sync::Arc::new(TokioClock(tokio::time::Instant::now()));
@@ -169,7 +169,7 @@ async fn leases_of_later_chunks_are_kept() {
     assert_eq!(store.stats().refused_fills(), 0);
 }
 
-/// A value of it may serve where its loader fails.
+/// Its values may serve as a fallback if a loader fails.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Page(u32);
 
@@ -184,9 +184,10 @@ impl CachedType for Page {
     type Key<'k> = u64;
 }
 
-/// A caller waits for the load of another process, that of a stale value; the value is updated; another caller comes and
-/// follows the first, whose load now has a lease where nothing was, and fails. The first may be served the stale value: it was
-/// there when it called. The other may not.
+/// A caller waits for another process, which loads the successor of a stale value. The value is
+/// updated. Another caller follows the first one, whose load now has a lease in place of the
+/// deleted value, and fails. The first caller may get the stale value, because it existed when it
+/// called. The second one may not.
 #[tokio::test]
 async fn who_follows_after_an_update_is_not_served_what_was_stale_before_it() {
     let store = Store::memory();

@@ -1,14 +1,19 @@
-//! The async shell under a scheduler that explores interleavings: what the exhaustive check of the state machines leaves
-//! out, the shell's locks, wakes, cancellations and what it does in the background.
+//! The async shell under a scheduler that explores interleavings. This covers the parts outside of
+//! the model check of the state machines: the shell's locks, wakes, cancellations and background
+//! work.
 //!
-//! Shuttle runs the tasks on coroutines of one thread and draws, at each point, which goes on. The in-process store gives a
-//! point before each operation and one after, so a request or an answer can be under way for any time. What the shell
-//! spawns lives on a tokio runtime that is never left to itself: one of the tasks lets it go on, and moves its time and the
-//! store's, so timers too fire anywhere. As that task always can go on, who hangs is found by the number of steps.
+//! Shuttle runs the tasks on coroutines of one thread and draws at each point the task that
+//! continues. The in-process store has a point before and after each operation, so a request or an
+//! answer can be under way for any time. The tasks that the shell spawns live on a tokio runtime
+//! that never runs by itself. One of the scheduled tasks drives it, and moves its time and the
+//! store's, so timers too fire at any point. That task can always continue, so a hanging caller is
+//! found by the number of steps.
 //!
-//! Shuttle and not loom, as loom would have to stand in tokio's place, whose notifications and timers the shell uses.
+//! Shuttle is used and not loom, because loom would have to replace tokio, whose notifications and
+//! timers the shell uses.
 //!
-//! The draws are those of a fixed seed, but for `cargo xtask soak`, which goes on for longer. A failure prints its seed.
+//! The draws come from a fixed seed, except in `cargo xtask soak`, which runs for longer. A failure
+//! prints its seed.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -32,20 +37,22 @@ use crate::schema::cached_type::Keyed;
 use crate::schema::guarding::BestEffort;
 use crate::{Cached, CachedType};
 
-/// Executions of each scenario.
+/// The executions of each scenario.
 const EXECUTIONS: usize = if cfg!(soak) { 200_000 } else { 1000 };
-/// The most steps of an execution: more than any takes that ends, and too few for the longest load to be over.
+/// The maximum steps of an execution. Any execution that ends takes fewer, and the longest load
+/// does not end within them.
 const MOST_STEPS: usize = 4000;
 
 thread_local! {
     static EXPLORING: Cell<bool> = const { Cell::new(false) };
-    /// While tokio's runtime goes on, which is one step of the scheduler.
+    /// Whether tokio's runtime is being driven, which is one step of the scheduler.
     static DRIVING: Cell<bool> = const { Cell::new(false) };
-    /// Of its tasks, each at a point.
+    /// The wakers of its tasks that are at a point.
     static AT_POINTS: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Where others may be at their turn: around each operation of the in-process store. Nothing outside of an exploration.
+/// A point at which the scheduler may switch: before and after each operation of the in-process
+/// store. It does nothing outside of an exploration.
 pub(crate) async fn point() {
     let mut passed = !EXPLORING.get();
     poll_fn(|context| {
@@ -61,7 +68,7 @@ pub(crate) async fn point() {
     .await;
 }
 
-/// The same in the middle of a poll: before each lock, where another thread may be quicker.
+/// The same in the middle of a poll: before each lock, where another thread may be faster.
 pub(crate) fn switch() {
     if EXPLORING.get() && !DRIVING.get() {
         shuttle::thread::yield_now();
@@ -74,7 +81,7 @@ async fn points(count: u32) {
     }
 }
 
-/// A row, by its number: a later write gives a higher one.
+/// The number of a row: a later write has a higher one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Row(u32);
 
@@ -94,7 +101,7 @@ impl Keyed for Row {
     }
 }
 
-/// A row with a tag that only it tells, and is invalidated by.
+/// A row with a tag that only the row itself names, and by which it is invalidated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct TaggedRow(u32);
 
@@ -123,7 +130,7 @@ impl Random for Numbers {
     }
 }
 
-/// What the tasks of an execution share.
+/// The state that the tasks of an execution share.
 #[derive(Clone)]
 struct World(Arc<Shared>);
 
@@ -131,9 +138,9 @@ struct Shared {
     store: Store,
     /// The database.
     row: AtomicU32,
-    /// Who calls from now on is given nothing older.
+    /// Callers that call from now on get no older row.
     promised: AtomicU32,
-    /// Loaders that were begun.
+    /// The number of started loaders.
     loads: AtomicU32,
 }
 
@@ -148,7 +155,7 @@ impl World {
             .random(Arc::new(Numbers::default()))
             .connect_lazy()
             .unwrap();
-        // Where another has its turn is for the scheduler to say.
+        // The scheduler decides when another task runs.
         store.faults().set_yielding(false);
         Self(Arc::new(Shared {
             store,
@@ -166,7 +173,7 @@ impl World {
         self.0.loads.load(SeqCst)
     }
 
-    /// Reads the row, and is on its way with it for a while.
+    /// Reads the row, and takes a while to return it.
     async fn load(&self) -> Answer {
         self.0.loads.fetch_add(1, SeqCst);
         point().await;
@@ -179,7 +186,7 @@ impl World {
         Row::get_or_load(self.store(), 1, || self.load()).await
     }
 
-    /// Reads a few times, and is never given what is older than it was promised when it called.
+    /// Reads a few times, and never gets a row older than promised when it called.
     async fn read(self) {
         for _ in 0..2 {
             let promised = self.0.promised.load(SeqCst);
@@ -192,7 +199,7 @@ impl World {
         }
     }
 
-    /// As [`read`](Self::read), but one key among others, whose rows nobody writes.
+    /// Like [`read`](Self::read), but for one key among others, whose rows nobody writes.
     async fn read_among(self, keys: [u64; 2]) {
         let promised = self.0.promised.load(SeqCst);
         let load = async |missing: Vec<u64>| {
@@ -211,7 +218,7 @@ impl World {
         }
     }
 
-    /// The same of rows with a tag.
+    /// The same for rows with a tag.
     async fn read_tagged(self) {
         for _ in 0..2 {
             let promised = self.0.promised.load(SeqCst);
@@ -226,7 +233,7 @@ impl World {
         }
     }
 
-    /// It is sure to be gone only when the invalidation has returned.
+    /// The old row is certainly gone only when the invalidation has returned.
     async fn write_and_invalidate(self) {
         let row = self.0.row.fetch_add(1, SeqCst) + 1;
         point().await;
@@ -245,7 +252,7 @@ impl World {
         updated.await.unwrap();
     }
 
-    /// The server may evict what a tag is known by, at any time.
+    /// The server may evict the epoch and the clock at any time.
     async fn evict(self) {
         for key in [&b"::tag:tag"[..], b"::clock"] {
             points(thread_rng().gen_range(0..20)).await;
@@ -255,7 +262,7 @@ impl World {
         }
     }
 
-    /// What is under the tag in the end is the row as it is.
+    /// The value under the tag at the end is the current row.
     async fn look_at_what_is_tagged(self) {
         let row = self.0.row.load(SeqCst);
         if let Some(stored) = TaggedRow::get(self.store(), 1).await.unwrap() {
@@ -263,7 +270,7 @@ impl World {
         }
     }
 
-    /// Writes the row anew. Under a guard, nobody who calls after that is given an older one.
+    /// Writes the next row. Under a guard, callers after that get no older one.
     async fn commit_after(self, some: u32) -> Result<(), &'static str> {
         points(some).await;
         let row = self.0.row.fetch_add(1, SeqCst) + 1;
@@ -278,7 +285,7 @@ impl World {
             .unwrap();
     }
 
-    /// It knows its row beforehand, as a transaction does that locks it.
+    /// The row is known beforehand, as in a transaction that locks it.
     async fn write_through(self) {
         let row = Row(100);
         Row::write_through(self.store(), &row, async || {
@@ -301,7 +308,7 @@ impl World {
     }
 }
 
-/// Lets what the shell has spawned go on, each task to its next point or not, and time with it.
+/// Drives the spawned tasks, each to its next point or not at all, and moves the time.
 async fn drive(
     runtime: Arc<tokio::runtime::Runtime>,
     clock: Arc<ManualClock>,
@@ -322,12 +329,12 @@ async fn drive(
         DRIVING.set(false);
         future::yield_now().await;
     }
-    // The rest goes on to its end.
+    // The remaining tasks continue to their end.
     AT_POINTS.take().into_iter().for_each(Waker::wake);
 }
 
-/// Runs a scenario under many schedules, and looks after each whether something was left behind. Time goes on by at most a
-/// tick at a time.
+/// Runs a scenario under many schedules, and checks after each whether something was left behind.
+/// Time moves by at most one tick at once.
 fn explore<Fut>(tick: Duration, scenario: impl Fn(World) -> Fut + Send + Sync + 'static)
 where
     Fut: Future<Output = ()>,
@@ -362,7 +369,7 @@ where
 }
 
 impl World {
-    /// Nobody waits, no flight is left, and what is stored is the row as it is.
+    /// Nobody waits, no flight is left, and the stored value is the current row.
     async fn look_at_what_is_left(self) {
         for _ in 0..20 {
             tokio::task::yield_now().await;
@@ -379,7 +386,7 @@ impl World {
 
 /// No lease of a second runs out while the callers are at work.
 const SHORT: Duration = Duration::from_millis(3);
-/// Leases run out, and guards that are not renewed any more.
+/// Leases run out, and so do guards that are no longer renewed.
 const LONG: Duration = Duration::from_millis(500);
 
 #[test]
@@ -418,7 +425,7 @@ fn a_leader_that_panics_hands_its_load_on() {
                 let load = async || {
                     let row = world.load().await;
                     if first.swap(false, SeqCst) {
-                        // Without the hook, which would print a schedule.
+                        // Without the panic hook, which would print a schedule.
                         resume_unwind(Box::new("the loader panics"));
                     }
                     row
@@ -437,7 +444,7 @@ fn a_leader_that_panics_hands_its_load_on() {
     });
 }
 
-/// As a runtime does with its tasks: none if it panicked.
+/// Catches a panic, as a runtime does for its tasks: `None` if it panicked.
 async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
     let mut call = Box::pin(call);
     poll_fn(
@@ -497,13 +504,13 @@ fn nothing_older_is_given_after_the_commit_of_an_update() {
         for task in readers.into_iter().chain(writers) {
             task.await.unwrap();
         }
-        // The guards are gone: what is loaded now is stored.
+        // The guards are gone: a loaded value is stored now.
         let row = world.clone().get_or_load().await.unwrap();
         assert_eq!(Row::get(world.store(), 1).await.unwrap(), row);
     });
 }
 
-/// The write that was begun may be committed all the same, while its guard lasts.
+/// A write that has begun may still commit, while its guard lasts.
 #[test]
 fn nothing_older_is_given_after_an_update_that_was_dropped() {
     explore(SHORT, |world| async move {
@@ -533,7 +540,7 @@ fn nothing_older_is_given_after_an_update_that_was_dropped() {
     });
 }
 
-/// Guards and leases run out here, some while they are still wanted.
+/// Guards and leases run out here, some while they are still needed.
 #[test]
 fn what_runs_out_lets_nothing_older_be_given() {
     explore(LONG, |world| async move {
@@ -549,7 +556,7 @@ fn what_runs_out_lets_nothing_older_be_given() {
     });
 }
 
-/// Each of the three waits for what another loads.
+/// Each of the three waits for the load of another.
 #[test]
 fn callers_of_many_keys_do_not_wait_in_a_circle_nor_are_given_anything_older() {
     explore(SHORT, |world| async move {
@@ -570,8 +577,8 @@ fn callers_of_many_keys_do_not_wait_in_a_circle_nor_are_given_anything_older() {
     });
 }
 
-/// A deletion that is asked for while one of the same key is under way may be for what was stored after that was carried
-/// out.
+/// A deletion may be requested while another one of the same key is under way. It may concern a
+/// value that was stored after the first one was carried out.
 #[test]
 fn a_deletion_that_is_queued_while_another_is_delivered_is_delivered_too() {
     explore(LONG, |world| async move {

@@ -1,6 +1,7 @@
-//! Holds `docs/guides/consistency.md` to the code: its tables of what each verb makes of each entry are made here by the
-//! transition functions themselves, its figures are the constants, and its snippets are [`recipes`], which compile and run.
-//! (After a wanted change the test prints what belongs into the page.)
+//! Compares `docs/guides/consistency.md` with the code. The transition functions make its tables of
+//! the effect of each verb on each entry. Its figures are the constants, and its snippets are
+//! [`recipes`], which compile and run. (After an intended change the test prints the new content of
+//! the page.)
 
 #[cfg(feature = "derive")]
 pub(crate) mod recipes;
@@ -21,21 +22,21 @@ const BEGIN: &str =
     "<!-- Made by valkey-runtime/src/table.rs from the transition functions. Not by hand. -->\n";
 const END: &str = "<!-- End of what is made. -->";
 
-/// The version of the type that acts.
+/// The version of the acting type.
 const VERSION: u16 = 2;
 const NOW: u64 = 1_767_225_600_000_000;
-/// The stamp of every entry that is there: a second old.
+/// The stamp of every stored entry: a second old.
 const STAMP: u64 = (NOW - 1_000_000) << 12;
 const LIFE: u64 = 10_000;
 const HOLD: u64 = 500;
 
-/// The tokens of the loader or writer that acts, of another, and of a deletion's hold.
+/// The tokens of the acting loader or writer, of another one, and of a deletion's hold.
 const W: u64 = 1;
 const O: u64 = 2;
 const H: u64 = 3;
 
 const RUBBISH: &[u8] = b"rubbish";
-/// For the key with the hash 0, as what is there.
+/// For the key with the hash 0, like the stored entries.
 const STORED: &[u8] = b"what a verb stores...\0\0\0\0";
 const PUT: Put<'static> = Put {
     version: VERSION,
@@ -43,7 +44,7 @@ const PUT: Put<'static> = Put {
     ttl: None,
 };
 
-/// What a key can hold, with entries that stand for it: each must give the same row.
+/// A possible content of a key, with example entries: each must give the same row.
 type State = (&'static str, Vec<Option<Vec<u8>>>);
 
 fn value(version: u16) -> Vec<u8> {
@@ -60,7 +61,7 @@ fn headed(kind: Kind, version: u16, shape: u32) -> Vec<u8> {
     .to_vec()
 }
 
-/// A value of the type's version that says until when it is fresh: so many milliseconds from now on.
+/// A timed value of the type's version, fresh for this many milliseconds from now.
 fn timed(fresh_for: i64, claim: Claim) -> Vec<u8> {
     let until = (NOW / 1000).saturating_add_signed(fresh_for);
     confirmed(Timing { until, claim }).to_vec()
@@ -181,15 +182,15 @@ fn rubbish() -> State {
     state("rubbish", [RUBBISH.to_vec()])
 }
 
-/// What is asked of the server.
+/// A request to the server.
 enum Asked {
     /// Answered by yes or no.
     Verb(Verb<'static>),
-    /// Answered by the entry as it then is.
+    /// Answered by the entry afterwards.
     Placing(Placing),
 }
 
-/// A column: what is asked, in the page's words, of an entry. `None` where no client asks it.
+/// A column: its heading in the page, and the request for an entry. `None` if no client sends one.
 type Column<'a> = (&'a str, Box<dyn Fn(Option<&[u8]>) -> Option<Asked>>);
 
 fn verb<'a>(head: &'a str, verb: Verb<'static>) -> Column<'a> {
@@ -219,7 +220,7 @@ fn cell(entry: Option<&[u8]>, asked: &Asked) -> String {
     if yes { format!("**{left}**") } else { left }
 }
 
-/// The same value with another header.
+/// Describes the same value with another header.
 fn rewritten(before: Option<&[u8]>, after: &HeaderBytes, life: Life) -> String {
     let timed = |bytes| match head(bytes) {
         Head::Known(header) => (header, header.timing.expect("a timed value")),
@@ -310,7 +311,7 @@ fn row(name: &str, cells: impl Iterator<Item = String>) -> String {
     format!("| {name} | {} |\n", cells.collect::<Vec<_>>().join(" | "))
 }
 
-/// What the verbs of values make of an entry.
+/// The effects of the verbs of values on an entry.
 fn values() -> String {
     let touch = Verb::Touch(Touch {
         version: VERSION,
@@ -362,14 +363,14 @@ fn values() -> String {
     )
 }
 
-/// What the steps of a load make of an entry.
+/// The effects of the steps of a load on an entry.
 fn loads() -> String {
     let asks = |rejected| Placing::Lease {
         token: W,
         life: 1000,
         rejected,
     };
-    // Both are of the same token and stamp: what w holds is the one or the other.
+    // Both have the same token and stamp: w holds one or the other.
     let held = |verb: fn(Lease) -> Verb<'static>| -> Column<'static> {
         let (token, stamp) = (W, STAMP);
         let lease = Lease::Placed(Name { token, stamp });
@@ -412,7 +413,7 @@ fn loads() -> String {
         "release, after an error",
         held(|lease| Verb::Release { lease, pause: LIFE }),
     );
-    // Only what a lease may replace is rejected by its stamp.
+    // Only a replaceable entry is rejected by its stamp.
     let rejecting: Column<'_> = (
         "lease, having read and rejected it",
         Box::new(move |entry| {
@@ -465,7 +466,7 @@ fn loads() -> String {
     )
 }
 
-/// What the steps of a guarded write make of an entry.
+/// The effects of the steps of a guarded write on an entry.
 fn writes() -> String {
     let leave = |hold| Verb::Leave { token: W, hold };
     let through = Verb::StoreThrough {
@@ -540,7 +541,7 @@ fn the_page_has_the_tables_of_the_transition_functions() {
     );
 }
 
-/// The value of a private constant, as its module writes it.
+/// The value of a private constant in the source of its module.
 fn constant(source: &str, name: &str) -> Duration {
     let written = source
         .split_once(&format!("const {name}: Duration = Duration::from_"))

@@ -1,26 +1,35 @@
-//! Every interleaving of a few callers and writers of one entry under one tag, exhaustively: no read gives an older row than it
-//! may, nobody waits for ever, and no flight is left behind.
+//! Every interleaving of a few callers and writers of one entry under one tag, exhaustively. No
+//! read returns an older row than it may, nobody waits forever, and no flight is left behind.
 //!
-//! The tag's name is known only from the row that was loaded; in some setups it follows from the key, too. What is explored is
-//! the real code. The server's half of each verb is [`transition`](crate::protocol::transition) on real entries, epochs and marks; the
-//! client's steps are [`Call`](crate::core::loads::parts::Call), [`Flights`](crate::core::loads::parts::Flights) and
-//! [`Settling`](crate::protocol::settle::Settling); what an epoch makes of an entry is [`verdict`](crate::verbs::tags::read::verdict). Simulated is what
-//! is around them: the shell that does what a step says, the network, the database, and writers.
+//! The tag's name is known only from the loaded row; in some setups it follows from the key, too.
+//! The check explores the real code. The server's half of each verb is
+//! [`transition`](crate::protocol::transition) on real entries, epochs and marks. The client's
+//! steps are [`Call`](crate::core::loads::parts::Call),
+//! [`Flights`](crate::core::loads::parts::Flights) and
+//! [`Settling`](crate::protocol::settle::Settling). [`verdict`](crate::verbs::tags::read::verdict)
+//! decides the effect of an epoch on an entry. Only their surroundings are simulated: the shell
+//! that carries out the steps, the network, the database, and writers.
 //!
-//! Callers may be dropped and writers may die before any step, a request is run again at any later moment, what is evicted may
-//! be any of the three keys; a [`Budget`] says how often. Leases, claims and marks run out at any moment. So does the place of a
-//! dead writer in a guard, once what somebody loads under has changed that lay at the key when it died: that is what
-//! `TAG_GUARD_LIFE` is for.
+//! Callers may be dropped and writers may die before any step, a request runs again at any later
+//! moment, and any of the three keys may be evicted. A [`Budget`] says how often. Leases, claims
+//! and marks run out at any moment. The place of a dead writer in a guard runs out once the lease
+//! or claim that was at the key at its death has changed: `TAG_GUARD_LIFE` ensures that order.
 //!
-//! A read that begins after an invalidation has returned gives no older row; nor does one that begins after a guarded row was
-//! committed, even if its writer dies, where nothing is evicted. That the check can find what it looks for is shown by
-//! [`Mutation`]s: small departures from the rules, each of which is found wrong.
+//! A read that begins after an invalidation has returned must not return an older row. The same
+//! holds for a read that begins after the commit of a guarded row, even if its writer dies, unless
+//! there are evictions. [`Mutation`]s show that the check can find such reads: small departures
+//! from the rules, each of which leads to a flaw.
 //!
-//! Outside: what `loading::check` explores; soft invalidations; `set` and write-through; what is kept to be delivered; a
-//! server's time that steps back while its clock is evicted; a claim that has run out and is made again by a late copy of its
-//! request, while who inherited it loads for longer than the guard of a dead writer lasts (the shell stores nothing under such a
-//! claim). A look at what is there is run and
-//! answered in one step, and so is what a writer asks.
+//! Outside of the check are:
+//!
+//! - everything that `model::loading` explores; soft invalidations; `set` and write-through; the
+//!   outbox;
+//! - a server's time that steps back while its clock is evicted;
+//! - a claim that has run out and is made again by a late copy of its request. A caller that took
+//!   it over would have to load for longer than the guard of a dead writer lasts; the shell stores
+//!   nothing under such a claim.
+//!
+//! A look at an entry runs and is answered in one step, and so is each request of a writer.
 
 pub(crate) mod reader;
 pub(crate) mod server;
@@ -37,22 +46,22 @@ use crate::model::tags::writer::Kind;
 /// A small world to explore.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
-    /// How many callers each process has.
+    /// The number of callers of each process.
     processes: &'static [usize],
-    /// How many others only `get` what is there.
+    /// The number of other callers, which only `get`.
     gets: usize,
     writers: &'static [Kind],
     /// The first row is cached from the beginning.
     cached: bool,
-    /// The tag follows from the key: the epoch is looked at beside the entry, before or after.
+    /// The tag follows from the key: the epoch is read beside the entry, before or after.
     by_key: bool,
-    /// What is asked for at once is run in any order, as on a cluster.
+    /// Concurrent requests run in any order, as on a cluster.
     any_order: bool,
     budget: Budget,
     mutation: Option<Mutation>,
 }
 
-/// How often something happens that may happen at any time.
+/// How often each event may happen; they may happen at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Budget {
     /// Of writers.
@@ -61,34 +70,34 @@ pub(crate) struct Budget {
     drops: u8,
     /// Of the entry, the epoch or the clock.
     evictions: u8,
-    /// A request is run a second time.
+    /// A request runs a second time.
     resends: u8,
-    /// Who finds a value claims it, to refresh it before its time is over. Only then values say when that is.
+    /// A caller that finds a value claims it, to refresh it ahead. Only then values are timed.
     refreshes: u8,
 }
 
 /// A departure from the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutation {
-    /// An entry is stored with its tag's epoch as it is found after the load.
+    /// An entry is stored with the tag's epoch that is found after the load.
     ClockAfterLoad,
-    /// An epoch that is missing becomes the clock, without a mark before.
+    /// A missing epoch becomes the clock, without a mark before.
     NoMark,
-    /// A mark is named by its token alone.
+    /// The name of a mark is only its token.
     MarkNamedByToken,
-    /// An invalidation writes an epoch that is missing.
+    /// An invalidation writes a missing epoch.
     RaiseMissing,
     /// A guarded writer advances the clock only after it has written.
     AdvancedOnce,
     /// The place of a dead writer runs out at any time.
     ShortGuard,
-    /// Claims, unlike leases, may outlive it.
+    /// Claims, unlike leases, may outlive that place.
     EndlessClaim,
-    /// Who joined a load is given what it gave though the epochs did not admit it.
+    /// The followers of a load get its result although the epochs did not admit it.
     OvertakenShared,
-    /// Or though it was not stored.
+    /// They get its result although it was not stored.
     UnstoredShared,
-    /// A load is joined while, and after, it looks at the epochs.
+    /// Callers join a load while, and after, it reads the epochs.
     JoinedLate,
 }
 
@@ -100,7 +109,7 @@ const NOTHING: Budget = Budget {
     refreshes: 0,
 };
 
-/// Two callers in one process, and nothing that happens to them.
+/// Two callers in one process, without any disturbance.
 const PAIR: Setup = Setup {
     processes: &[2],
     gets: 0,
@@ -112,21 +121,21 @@ const PAIR: Setup = Setup {
     mutation: None,
 };
 
-/// Two in two processes, on a cluster.
+/// Two callers in two processes, on a cluster.
 const APART: Setup = Setup {
     processes: &[1, 1],
     any_order: true,
     ..PAIR
 };
 
-/// One who loads, and one who only looks.
+/// One caller that loads, and one that only reads.
 const ONE: Setup = Setup {
     processes: &[1],
     gets: 1,
     ..PAIR
 };
 
-/// There is a value from the beginning.
+/// A value exists from the beginning.
 const CACHED: Setup = Setup {
     cached: true,
     ..PAIR
@@ -165,7 +174,7 @@ impl Setup {
     }
 }
 
-/// Explores it all, and says how much it was.
+/// Explores all states, and prints their number.
 fn run(setup: Setup) -> Result<usize, Trace> {
     let begun = Instant::now();
     let outcome = explore(&World::new(setup));
@@ -180,14 +189,14 @@ fn run(setup: Setup) -> Result<usize, Trace> {
     outcome
 }
 
-/// Nothing is wrong with it.
+/// Asserts that a setup has no flaw.
 fn holds(setup: Setup) {
     if let Err(trace) = run(setup) {
         panic!("{trace}");
     }
 }
 
-/// The mutation is found wrong.
+/// Asserts that the check finds the mutation.
 fn is_found(mutation: Mutation, setup: Setup) {
     let mutation = Some(mutation);
     match run(Setup { mutation, ..setup }) {
@@ -244,7 +253,7 @@ mod tests {
     use super::Kind::{Delete, Guard, Invalidate};
     use super::*;
 
-    /// The setup with these writers, and what may happen.
+    /// The setup with these writers, and this budget.
     fn with(writers: &'static [Kind], budget: Budget, setup: Setup) -> Setup {
         Setup {
             writers,
@@ -315,8 +324,8 @@ mod tests {
         is_found(Mutation::JoinedLate, with(one, NOTHING, PAIR));
     }
 
-    /// Who claims an entry looks at its epoch again, after the clock. So it takes a claim that is inherited: who leads on looks
-    /// at the clock alone.
+    /// A caller that claims an entry reads its epoch again, after the clock. So the flaw needs a
+    /// claim that is taken over: its new leader reads only the clock.
     #[test]
     fn a_claim_that_outlives_the_guard_of_a_dead_writer_is_found() {
         let inherited = Setup { gets: 1, ..CACHED };
@@ -327,7 +336,7 @@ mod tests {
         is_found(Mutation::EndlessClaim, with(&[Guard], budget, inherited));
     }
 
-    /// The configurations of the model that the design was checked by, and what is too large for every day.
+    /// The setups by which the design was checked, and setups that are too large for every day.
     #[cfg(soak)]
     #[test]
     fn soak() {

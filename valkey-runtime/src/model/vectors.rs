@@ -1,6 +1,8 @@
-//! The test vectors of the envelope. Made here by the code itself, they are held to `docs/internals/envelope-vectors.json`, in which
-//! another language finds them, and so is what a reader makes of each, where the epochs of tags are as said there;
-//! `docs/internals/envelope.md` shows them all. (After a wanted change: empty that file, and the test prints what belongs there.)
+//! The test vectors of the envelope. The code makes them here, together with each reader's result
+//! under the epochs of the vector file. The test compares them with
+//! `docs/internals/envelope-vectors.json`, for use by other languages, and with
+//! `docs/internals/envelope.md`, which shows them all. (After an intended change: empty that file,
+//! and the test prints its new content.)
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -27,17 +29,17 @@ const PAGE: &str = include_str!("../../../docs/internals/envelope.md");
 const VERSION: u16 = 2;
 /// The beginning of 2026, with `abc` as the random bits.
 const STAMP: u64 = 1_767_225_600_000_000 << 12 | 0xabc;
-/// How long after that the entries are read.
+/// The time between the stamp and the reading of the entries.
 const LATER: Duration = Duration::from_secs(60);
-/// That time, in milliseconds.
+/// The time of the reading, in milliseconds.
 const NOW: u64 = STAMP / 4_096_000 + 60_000;
 /// The clock of the entries that have one.
 const CLOCK: u64 = STAMP >> 12;
 const SECOND: u64 = 1_000_000;
-/// Where the entries are.
+/// The key of the entries.
 const KEY: &[u8] = b"user:42";
 
-/// The reader. A corrupt entry is an error to it, and stays.
+/// The reader. For it a corrupt entry is an error, and stays.
 #[derive(Debug, Serialize, Deserialize)]
 struct User {
     id: u64,
@@ -58,7 +60,7 @@ impl CachedType for User {
     type Key<'k> = u64;
 }
 
-/// The same with the default policy: a corrupt entry is a miss, and removed.
+/// The same with the default policy: a corrupt entry is a miss, and is removed.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 struct Lenient(User);
@@ -73,7 +75,7 @@ impl CachedType for Lenient {
     type Key<'k> = u64;
 }
 
-/// The header of a value that says so much of time.
+/// The header of a value with this freshness and claim.
 fn timed(until: u64, claim: Claim) -> HeaderBytes {
     Header {
         timing: Some(Timing { until, claim }),
@@ -82,7 +84,7 @@ fn timed(until: u64, claim: Claim) -> HeaderBytes {
     .to_bytes()
 }
 
-/// The entry with this header and payload, and its checksum where it has one.
+/// The entry with this header and payload, and its checksum if it has one.
 fn entry(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut bytes = [header, payload].concat();
     if let Head::Known(header) = head(&bytes)
@@ -101,7 +103,7 @@ fn tagged(header: Header, names: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// The epochs of tags that are known when the entries are read.
+/// The known epochs of tags when the entries are read.
 fn epochs() -> [(&'static str, Epoch); 5] {
     let before = Epoch::new(CLOCK - SECOND);
     let halfway = CLOCK + 30 * SECOND;
@@ -272,7 +274,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What a header says of time.
+/// The freshness and the claim in a header.
 fn times(Timing { until, claim }: Timing) -> String {
     let (claimed, token) = ((claim.to_bits() >> 24) * 10, claim.token());
     format!(
@@ -280,14 +282,14 @@ fn times(Timing { until, claim }: Timing) -> String {
     )
 }
 
-/// What an entry with a clock says of tags; null for what is damaged.
+/// The clock and the tags of an entry; null if the tags are damaged.
 fn tags_of(bytes: &[u8], header: Header, clock: u64) -> String {
     let names: Option<Vec<&str>> = tags::read(&bytes[header.len()..]).collect();
     let names = names.map_or("null".into(), |names| format!("{names:?}"));
     format!(r#", "clock": {clock}, "tags": {names}"#)
 }
 
-/// The vector as an object of the file, with what the code makes of it.
+/// The vector as an object of the file, with the code's results.
 async fn described(name: &str, bytes: &[u8]) -> String {
     let mut json = format!(
         "    {{\n      \"name\": {name:?},\n      \"hex\": {:?},\n",
@@ -335,7 +337,7 @@ async fn described(name: &str, bytes: &[u8]) -> String {
     json
 }
 
-/// What `get` gives where these bytes lie; else why they are corrupt.
+/// The result of `get` for these bytes, or the reason why they are corrupt.
 async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
     let clock = Arc::new(ManualClock::new());
     clock.advance(LATER);

@@ -1,73 +1,82 @@
-//! When the server is asked, and when not: a circuit breaker, which is also where it is known whether there is a connection.
+//! The circuit breaker: whether commands are sent to the server. It also knows whether there is a
+//! connection.
 //!
-//! A state machine without I/O; [`crate::backend::link`] does what it says. What counts here is **silence**, and nothing that is
-//! said. A server that answers that it is out of memory, loading or read-only has cost a round trip, and may be asked again.
-//! A server that does not answer costs each caller a deadline, and is not asked any more once that is certain:
+//! A state machine without I/O; [`crate::backend::link`] carries out its decisions. Only
+//! **silence** counts, and not the content of an answer. A server that answers that it is out of
+//! memory, loading or read-only has cost one round trip, and may be used again. A server that does
+//! not answer costs each caller a deadline. It gets no more commands once its silence is certain:
 //!
-//! - An attempt to connect failed. The first one after a connection was lost is made at once, and commands wait for it.
-//! - [`FEW`] commands or more were not answered, and none between them was, over at least a command's deadline. So at least one
-//!   of them was sent after another had failed already: neither one slow command opens the breaker, nor a thousand callers
-//!   who wait behind it and fail with it. A rate of failures would have to be told a window and a least traffic, and
-//!   would open for one slow kind of command among fast ones.
+//! - An attempt to connect failed. The first attempt after the loss of a connection is made at
+//!   once, and commands wait for it.
+//! - At least [`FEW`] commands in a row were not answered, over at least one command deadline. So
+//!   at least one of them was sent after another had already failed. Neither one slow command opens
+//!   the breaker, nor a thousand callers that wait behind it and fail with it. A failure rate would
+//!   need a window and a minimum of traffic, and would open for one slow kind of command among fast
+//!   ones.
 //!
-//! While it is open nothing is sent. What decides is a new connection: one task tries, after a pause that grows with each
-//! failure and is jittered. So there is never more than one probe, no caller pays for it, none can leave it half done, and a
-//! connection that is dead without anyone having been told is replaced. Pauses begin anew when a command was
-//! answered, and not when a connection was made: else a server that lets everyone in and then is silent would be asked all
-//! the time.
+//! While it is open nothing is sent. A new connection decides: one task tries to connect, after a
+//! jittered pause that grows with each failure. So there is never more than one probe, no caller
+//! pays for it, and no caller can leave it half done. A dead connection is replaced even if nobody
+//! was notified of its end. The pauses start from the shortest again when a command was answered,
+//! and not when a connection was made. Otherwise a server that accepts connections and then is
+//! silent would be tried all the time.
 //!
-//! An answer may say that the server behind the connection is not the one to ask: a replica, which a primary becomes in a failover
-//! behind a fixed address, or one that loads its data for long. Then another connection is made beside the one there is, after a
-//! jittered pause and at most once a second. The old one is used until the new one is there, and stays where that fails.
+//! An answer may say that the server behind the connection is the wrong one. It may be a replica,
+//! which a primary becomes in a failover behind a fixed address, or a server that loads its data
+//! for long. Then another connection is made beside the current one, after a jittered pause and at
+//! most once a second. The old one is used until the new one exists, and stays if that fails.
 //!
-//! On a cluster each node has a breaker, and the store has one over all of them. That one opens when all nodes that have slots are
-//! silent ([`Breaker::all_silent`]), so a silent node costs its own keys alone.
+//! In a cluster each node has a breaker, and the store has one over all of them. The store's
+//! breaker opens when all nodes with slots are silent ([`Breaker::all_silent`]). So a silent node
+//! costs only its own keys.
 
 use std::mem::{self, Discriminant};
 use std::time::Duration;
 
-/// How many commands without an answer are too many, if they also took long enough.
+/// The number of unanswered commands that is too many, if they also took long enough.
 const FEW: u32 = 3;
 /// The pause before the second attempt to connect, doubled for each further one up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The least time between two connections that are made anew on what a server says; and how long a server may say that it is
-/// loading, and nothing else, before that counts.
+/// The minimum time between two renewals of a connection on a server's answer. Also the time for
+/// which a server may answer only that it is loading, before that counts.
 const RENEWAL: Duration = Duration::from_secs(1);
-/// What a renewal waits beyond that, at most, so that many processes don't come as one.
+/// The largest extra delay of a renewal, so that many processes don't connect at the same time.
 const RENEWAL_JITTER: Duration = Duration::from_millis(100);
 
-/// Whether a store asks its server: the state of its circuit breaker, as told by [`Store::breaker`](crate::core::store::Store::breaker).
+/// Whether a store sends commands to its server: the state of its circuit breaker, returned by
+/// [`Store::breaker`](crate::core::store::Store::breaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Commands are sent. Also while the store connects for the first time, and for the first time after its connection was
-    /// lost: commands wait for that, within their deadline.
+    /// Commands are sent. This includes the first connection of the store, and the first attempt
+    /// after the loss of a connection: commands wait for it, within their deadline.
     Closed,
-    /// The server did not answer, or the store was closed. Commands fail at once, without having been sent.
+    /// The server did not answer, or the store was closed. Commands fail at once and are not sent.
     Open,
-    /// As open, while one attempt to connect decides.
+    /// Like open, while one attempt to connect decides.
     HalfOpen,
 }
 
-/// `C` is a connection, `E` why the server is not asked.
+/// `C` is a connection, `E` the reason why the server is not used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Breaker<C, E> {
     phase: Phase<C, E>,
-    /// Commands in a row that were not answered, and when the first of them failed, in microseconds.
+    /// The number of unanswered commands in a row, and the time when the first of them failed, in
+    /// microseconds.
     unanswered: Option<(u32, u64)>,
-    /// Openings and failed attempts to connect since a command was last answered.
+    /// Openings and failed attempts to connect since the last answer to a command.
     failures: u32,
     /// The deadline of a command, in microseconds.
     deadline: u64,
     /// [`RENEWAL`], in microseconds.
     renewal: u64,
-    /// When the last renewal was due.
+    /// The time when the last renewal was due.
     renewed: Option<u64>,
-    /// Since when the server has said nothing but that it is loading.
+    /// The time since which the server has answered only that it is loading.
     loading: Option<u64>,
 }
 
-/// A connection is made beside the one that there is.
+/// A connection that is made beside the current one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Renewal {
     pause: Duration,
@@ -76,30 +85,31 @@ pub(crate) struct Renewal {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Phase<C, E> {
-    /// Nobody connects: the next command starts it.
+    /// Nothing connects: the next command starts it.
     Idle,
     Connecting,
     Up {
         connection: C,
-        /// Tells this connection from those before and after it.
+        /// Distinguishes this connection from those before and after it.
         generation: u64,
-        /// Whether a command was answered by it.
+        /// Whether it has answered a command.
         answered: bool,
-        /// While another one is made, since a server said by this one that it is not the one to ask.
+        /// Set while another one is made, because this one's server answered that it is the wrong
+        /// one.
         renewal: Option<Renewal>,
     },
     Open(E),
     HalfOpen(E),
-    /// The store was closed, and nothing leads out of here.
+    /// The store was closed. This phase never ends.
     Over(E),
 }
 
-/// What a command is to do.
+/// The advice for a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Advice<'b, C, E> {
-    /// Go by this connection, of this generation.
+    /// Use this connection, of this generation.
     Send(&'b C, u64),
-    /// [`Breaker::start`], and wait for a change.
+    /// Call [`Breaker::start`], and wait for a change.
     Wait,
     /// Fail at once.
     Refuse(&'b E),
@@ -126,12 +136,12 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// What those who wait for a change compare.
+    /// The value that waiters compare to see a change.
     pub(crate) fn phase(&self) -> Discriminant<Phase<C, E>> {
         mem::discriminant(&self.phase)
     }
 
-    /// For each command.
+    /// The advice for the next command.
     pub(crate) fn advice(&self) -> Advice<'_, C, E> {
         match &self.phase {
             Phase::Up {
@@ -144,7 +154,8 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// Whether [`answered`](Self::answered) would change anything: most answers need not be told.
+    /// Whether [`answered`](Self::answered) would change anything: most answers need not be
+    /// reported.
     pub(crate) fn listens(&self) -> bool {
         let fresh = matches!(
             self.phase,
@@ -156,7 +167,8 @@ impl<C, E> Breaker<C, E> {
         fresh || self.failures > 0 || self.unanswered.is_some() || self.loading.is_some()
     }
 
-    /// How many commands in a row were not answered, and since when. Of a breaker that is open, enough of them since ever.
+    /// The number of unanswered commands in a row, and the time of the first failure. An open
+    /// breaker reports a sufficient number since time 0.
     pub(crate) fn silence(&self) -> Option<(u32, u64)> {
         match self.state() {
             BreakerState::Closed => self.unanswered,
@@ -164,21 +176,23 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// Whether such silences of all nodes of a cluster are one of the cluster: as of a server, as many, and for as long.
+    /// Whether such silences of all nodes of a cluster are a silence of the cluster. The number and
+    /// the duration are the same as for one server.
     pub(crate) fn is_silence(&self, of_nodes: &[(u32, u64)], now: u64) -> bool {
         let count = of_nodes.iter().map(|(count, _)| count).sum::<u32>();
         let since = of_nodes.iter().map(|(_, since)| *since).min();
         since.is_some_and(|since| count >= FEW && now.saturating_sub(since) >= self.deadline)
     }
 
-    /// Someone needs a connection.
+    /// A caller needs a connection.
     pub(crate) fn start(&mut self) {
         if matches!(self.phase, Phase::Idle) {
             self.phase = Phase::Connecting;
         }
     }
 
-    /// Whether there is to be a task that connects: whoever makes a step that makes this true starts it.
+    /// Whether a task should be connecting. The caller of the step that makes this true starts the
+    /// task.
     pub(crate) fn connects(&self) -> bool {
         match self.phase {
             Phase::Connecting | Phase::Open(_) | Phase::HalfOpen(_) => true,
@@ -187,7 +201,7 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// Whether the connection that is made is to take the place of one that is still used.
+    /// Whether the new connection is to replace one that is still used.
     pub(crate) fn renews(&self) -> bool {
         matches!(
             self.phase,
@@ -202,12 +216,12 @@ impl<C, E> Breaker<C, E> {
         matches!(self.phase, Phase::Over(_))
     }
 
-    /// The store is closed: the connection is let go of, and there will be no other.
+    /// The store is closed: the connection is dropped, and there will be no other.
     pub(crate) fn close(&mut self, why: E) {
         self.set(Phase::Over(why));
     }
 
-    /// A command was answered by the connection of that generation, whatever the answer says.
+    /// The connection of that generation answered a command, whatever the answer says.
     pub(crate) fn answered(&mut self, by: u64) {
         if let Phase::Up {
             generation,
@@ -223,8 +237,8 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// The connection of that generation led to a server that says it is not the one to ask. It goes on being used until there
-    /// is another.
+    /// The server behind the connection of that generation answers that it is the wrong one. The
+    /// connection is used until there is another.
     pub(crate) fn elsewhere(&mut self, by: u64, now: u64, random: u64) {
         self.answered(by);
         if let Phase::Up {
@@ -245,8 +259,8 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// The server behind the connection of that generation says that it is loading. For how long it may say so is bounded: behind
-    /// the same address there may be another by now.
+    /// The server behind the connection of that generation answers that it is loading. The time for
+    /// this is limited, because the same address may lead to another server by now.
     pub(crate) fn loads(&mut self, by: u64, now: u64, random: u64) {
         let since = self.loading.unwrap_or(now);
         if now.saturating_sub(since) >= self.renewal {
@@ -259,12 +273,13 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// A command was not answered in time: by the connection of that generation, or because there was none yet.
+    /// A command was not answered in time: by the connection of that generation, or because there
+    /// was none yet.
     pub(crate) fn unanswered(&mut self, by: Option<u64>, now: u64, why: impl FnOnce() -> E) {
         match (&self.phase, by) {
             (Phase::Up { generation, .. }, Some(by)) if *generation == by => {}
             (Phase::Connecting, None) => {}
-            // It says nothing of the connection that there is now.
+            // It says nothing about the current connection.
             _ => return,
         }
         let (count, since) = self.unanswered.get_or_insert((0, now));
@@ -273,7 +288,7 @@ impl<C, E> Breaker<C, E> {
             return;
         }
         match &self.phase {
-            // The attempt that is under way is the probe.
+            // The running attempt is the probe.
             Phase::Connecting
             | Phase::Up {
                 renewal: Some(Renewal { attempts: true, .. }),
@@ -283,14 +298,16 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// All nodes of a cluster are silent: [`is_silence`](Self::is_silence). The connection of that generation leads to all of them.
+    /// All nodes of a cluster are silent: [`is_silence`](Self::is_silence). The connection of that
+    /// generation leads to all of them.
     pub(crate) fn all_silent(&mut self, by: u64, why: impl FnOnce() -> E) {
         if matches!(self.phase, Phase::Up { generation, .. } if generation == by) {
             self.open(why());
         }
     }
 
-    /// The connection of that generation was lost. A new one is made at once, unless several in a row were of no use.
+    /// The connection of that generation was lost. A new one is made at once, unless several in a
+    /// row answered nothing.
     pub(crate) fn lost(&mut self, by: u64, why: impl FnOnce() -> E) {
         match self.phase {
             Phase::Up {
@@ -308,7 +325,7 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// How long the task that connects waits before its next attempt.
+    /// The pause of the connecting task before its next attempt.
     pub(crate) fn pause(&self, random: u64) -> Duration {
         match &self.phase {
             Phase::Open(_) => pause(self.failures, random),
@@ -320,7 +337,7 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// The task that connects makes its next attempt.
+    /// The connecting task makes its next attempt.
     pub(crate) fn attempt(&mut self) {
         self.phase = match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Open(why) => Phase::HalfOpen(why),
@@ -347,7 +364,8 @@ impl<C, E> Breaker<C, E> {
         });
     }
 
-    /// The attempt failed. Where it was to replace a connection, that one is used on, and nobody connects any more.
+    /// The attempt failed. If it was to replace a connection, that one stays in use, and nothing
+    /// connects any more.
     pub(crate) fn failed(&mut self, why: E) {
         match &mut self.phase {
             Phase::Up { renewal, .. } => *renewal = None,
@@ -355,7 +373,7 @@ impl<C, E> Breaker<C, E> {
         }
     }
 
-    /// The task ended without having connected: its runtime was shut down.
+    /// The task ended without a connection: its runtime was shut down.
     pub(crate) fn abandoned(&mut self) {
         match &mut self.phase {
             Phase::Up { renewal, .. } => *renewal = None,
@@ -381,7 +399,8 @@ pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Between half of the pause and all of it, so that many processes don't come back as one.
+/// Between half of the pause and all of it, so that many processes don't come back at the same
+/// time.
 pub(crate) fn pause(failures: u32, random: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let longest = FIRST_PAUSE
@@ -410,7 +429,7 @@ mod tests {
         breaker
     }
 
-    /// Fails at the times given; the state after the last.
+    /// Fails at the given times, and returns the last state.
     fn silent(breaker: &mut Tested, times: &[u64]) -> BreakerState {
         for time in times {
             breaker.unanswered(Some(1), *time, || *time);
@@ -546,7 +565,7 @@ mod tests {
         let mut attempts = Vec::new();
         let mut now = 5_000_000;
         for generation in 1..=20 {
-            // As often as it likes, and at the least lucky times.
+            // As often as possible, and at the least lucky times.
             for random in [generation * 77_777, u64::MAX, 0] {
                 breaker.elsewhere(generation, now, random);
             }
@@ -648,7 +667,7 @@ mod tests {
         assert!(breaker.is_silence(&[node.silence().unwrap()], 100));
     }
 
-    /// What can happen to a breaker and the one task that connects for it.
+    /// The events of a breaker and of the one task that connects for it.
     #[derive(Clone, Copy, Debug)]
     enum Event {
         Command,
@@ -668,7 +687,7 @@ mod tests {
         Closed,
     }
 
-    /// A breaker beside what must be true of it, told by other means.
+    /// A breaker, and independent state from which the check derives its expected behaviour.
     #[derive(Clone, PartialEq, Eq, Hash)]
     struct World {
         breaker: Tested,
@@ -677,7 +696,8 @@ mod tests {
         end: u64,
         task: Task,
         generation: u64,
-        /// When the commands failed that were not answered, since the connection was made or answered.
+        /// The failure times of unanswered commands, since the connection was made or last
+        /// answered.
         silence: Vec<u64>,
     }
 
@@ -689,7 +709,7 @@ mod tests {
     }
 
     impl World {
-        /// The world after the event, or `None` where it can't happen.
+        /// The world after the event, or `None` if it can't happen.
         fn after(&self, event: Event) -> Option<Self> {
             let mut world = self.clone();
             let before = self.breaker.state();
@@ -729,7 +749,7 @@ mod tests {
                     world.breaker.all_silent(by, || 5);
                     let opened = world.breaker.state() != BreakerState::Closed;
                     assert!(!current(by) || opened);
-                    // Nobody renews what leads to a cluster.
+                    // The connection to a whole cluster is never renewed.
                     if self.breaker.renews() {
                         return None;
                     }
@@ -802,7 +822,7 @@ mod tests {
             {
                 world.silence.clear();
             }
-            // Larger numbers make no difference any more.
+            // Larger numbers make no further difference.
             world.silence.truncate(FEW as usize);
             world.breaker.failures = world.breaker.failures.min(2);
             if let Some((count, _)) = &mut world.breaker.unanswered {
@@ -823,12 +843,12 @@ mod tests {
             }
             let refuses = matches!(breaker.advice(), Advice::Refuse(_));
             assert_eq!(refuses, breaker.state() != BreakerState::Closed);
-            // The end of the task that connects is seen to by who closes.
+            // `close` ends the connecting task separately.
             let connects = self.task != Task::None && !breaker.is_over();
             assert_eq!(breaker.connects(), connects);
         }
 
-        /// A server that answers is asked again after one pause and one attempt.
+        /// A server that answers is used again after one pause and one attempt.
         fn check_recovery(&self) {
             let mut world = self.clone();
             for event in [
@@ -844,7 +864,7 @@ mod tests {
         }
     }
 
-    /// Whatever happens in whatever order, up to three connections and six moments of time.
+    /// Any events in any order, up to three connections and six moments.
     #[test]
     fn every_order_of_events() {
         let states = explore(3, 5, |by| {
@@ -858,7 +878,7 @@ mod tests {
         assert!(states > 1000, "{states} states");
     }
 
-    /// Goes through all states that can be reached, and checks each. How many there are.
+    /// Explores and checks all reachable states, and returns their number.
     fn explore(generations: u64, end: u64, events_of: impl Fn(u64) -> Vec<Event>) -> usize {
         let breaker = Tested {
             renewal: 2,

@@ -1,66 +1,71 @@
-//! One call of a loading verb, step by step: from what was seen to what is to be done next.
+//! One call of a loading verb, step by step: from each answer to the next action.
 //!
-//! A state machine without I/O. The async shell ([`super`]) does what a [`Step`] says and tells the call what came of it;
-//! the exhaustive check does the same with a simulated server, one step of one caller at a time.
+//! A state machine without I/O. The async shell ([`crate::verbs::loading`]) carries out each
+//! [`Step`] and reports the result to the call. The model check does the same with a simulated
+//! server, one step of one caller at a time.
 
 use crate::protocol::envelope::placeholder::Lease;
 use crate::protocol::flights::{FlightId, Flights, Look, Moment, Outcome, Role};
 use crate::protocol::share::Share;
 use crate::protocol::transition::Rejected;
 
-/// What the server showed, as far as loading is concerned.
+/// The server's answer, as far as loading needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen<V> {
-    /// A value that the type takes.
+    /// A value that the type accepts.
     Hit(V),
     Nothing,
-    /// It is known that there is no value.
+    /// A negative cache entry: there is no value.
     Absent,
-    /// A lease, or a claim on a value that is no longer fresh.
+    /// A lease, or a claim on a stale value.
     Lease(Lease),
-    /// An entry with this stamp that a lease may replace: an older version, another layout, an absence.
+    /// An entry with this stamp that a lease may replace: an older version, another layout, an
+    /// absence.
     Old(u64),
-    /// A value with this stamp that is no longer fresh and stays until there is another: it may be claimed.
+    /// A stale value with this stamp. It stays until its successor is stored, and may be claimed.
     Stale(u64),
-    /// A value that is no longer fresh, while nobody is to try again.
+    /// A stale value, during the pause in which nobody loads.
     Paused(V),
-    /// No lease is to be had: a guard, a newer version, bytes that are kept, or no answer.
+    /// No lease is available: a guard, a newer version, protected bytes, or no answer.
     Closed,
 }
 
-/// What the caller is to do.
+/// The next action of the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step<V> {
-    /// Wait for a [turn](crate::protocol::turns) to load, then [`Call::at_turn`]. Nothing is asked for before, so that no lease is held
-    /// for a load that does not run.
+    /// Wait for a [turn](crate::protocol::turns) to load, then call [`Call::at_turn`]. Nothing is
+    /// requested before, so that no lease is held for a load that does not run.
     Turn,
-    /// Draw a token and a moment, tell them by [`Call::asking`], ask for a lease, and tell the answer by [`Call::asked`].
+    /// Draw a token and a moment and report them by [`Call::asking`]. Then request a lease, and
+    /// report the answer by [`Call::asked`].
     Ask { rejected: Rejected },
-    /// Draw a moment, read the entry once more, and tell what that showed by [`Call::looked`].
+    /// Draw a moment, read the entry once more, and report the answer by [`Call::looked`].
     Look,
-    /// Another process loads: give the turn back, wait a little, then [`Call::look_again`].
+    /// Another process loads: give the turn back, wait a little, then call [`Call::look_again`].
     Pause { attempt: u32 },
-    /// Wait until the flight has moved, then [`Call::moved`].
+    /// Wait until the flight has changed, then call [`Call::moved`].
     Await(FlightId),
-    /// Run the loader, under the lease if there is one, and tell by [`Call::loaded`].
+    /// Run the loader, under the lease if there is one, and report the result by [`Call::loaded`].
     Load(Option<Lease>),
-    /// The answer, which was found or loaded by another.
+    /// Return this result, which was found or loaded by another caller.
     Done(Share<V>),
 }
 
-/// What came of the caller's own load.
+/// The result of the caller's own load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loaded<V> {
     Share(Share<V>),
-    /// The same, for those alone who had called before the request was sent that it began with.
+    /// A result only for callers that had called before the load's first request was sent.
     Early(Share<V>),
-    /// It failed, or gave what can't be shared.
+    /// The load failed, or its result can't be shared.
     Failed,
-    /// One of its tags was invalidated meanwhile, or may have been: who joined it may have come after that.
+    /// One of its tags was, or may have been, invalidated during the load: some followers may have
+    /// called after that.
     Overtaken,
 }
 
-/// How often a call asks anew because the entry was replaced under it by another that it can't use.
+/// The number of times that a call requests again because another unusable entry replaced the one
+/// it saw.
 const ANEW: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,30 +73,31 @@ pub(crate) struct Call<K> {
     key: K,
     began: Moment,
     place: Place,
-    /// The entry that was there and is not a value for this call.
+    /// The stored entry, which is no value for this call.
     rejected: Rejected,
-    /// Whether the server was seen to give no lease.
+    /// Whether the server has shown that it gives no lease.
     closed: bool,
-    /// The lease that it leads on under, whose leader is gone.
+    /// The lease of a leader that is gone, under which this call takes over.
     inherited: Option<Lease>,
     pauses: u32,
     anew: u32,
 }
 
-/// Where the caller stands.
+/// The place of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Outside,
     Leading(FlightId),
-    /// Leads the next flight, whose turn has not come.
+    /// Leads the next flight, which can't run yet.
     Queued(FlightId),
     Following(FlightId),
-    /// Waits to look again whether it can follow; with the lease that it was shown.
+    /// Waits to look again whether it can follow; with the lease that it saw.
     Later(Option<Lease>),
 }
 
 impl<K: Ord + Clone> Call<K> {
-    /// A call that begins now, before it asks the server for the entry; what that shows is told by [`got`](Self::got).
+    /// A call that begins now, before it queries the server for the entry. [`got`](Self::got) takes
+    /// the answer.
     pub(crate) fn new(key: K, began: Moment) -> Self {
         Self {
             key,
@@ -109,7 +115,7 @@ impl<K: Ord + Clone> Call<K> {
         &self.key
     }
 
-    /// What the server showed first.
+    /// The server's first answer.
     pub(crate) fn got<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -137,8 +143,8 @@ impl<K: Ord + Clone> Call<K> {
         self.join(flights, lease)
     }
 
-    /// The caller is given a value, and would have the next one before that is no longer fresh. Where no load of the key is
-    /// under way it is to ask for a claim on it.
+    /// The caller has a value, and wants its successor before the value is stale. If no load of the
+    /// key is under way, the call is to request a claim on the value.
     pub(crate) fn refreshes<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -150,7 +156,8 @@ impl<K: Ord + Clone> Call<K> {
         Some(Step::Turn)
     }
 
-    /// What others have is of no use to the caller, or it must not wait for it: it loads beside them.
+    /// The results of others are useless to the caller, or it must not wait for them: it loads
+    /// beside them.
     pub(crate) fn goes_alone<V>(&mut self) -> Step<V> {
         self.place = Place::Outside;
         Step::Turn
@@ -191,7 +198,8 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
-    /// The caller's turn to load has come. If it has `waited` for that, what it saw before may be over.
+    /// The caller's turn to load has come. If it has `waited` for the turn, its earlier answer may
+    /// be outdated.
     pub(crate) fn at_turn<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -220,7 +228,8 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
-    /// The turn does not come at once. The lease that the call leads on under, if it does: it is not kept for a load that waits.
+    /// The turn does not come at once. Returns the lease that the call took over, if any: no lease
+    /// is kept for a waiting load.
     pub(crate) fn queues<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -238,7 +247,8 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
-    /// What the server showed in answer to a [look](Step::Look) of that moment. `patient` as for [`asked`](Self::asked).
+    /// The server's answer to a [look](Step::Look) of that moment. `patient` as for
+    /// [`asked`](Self::asked).
     pub(crate) fn looked<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -312,7 +322,7 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
-    /// The request for a lease goes out.
+    /// The request for a lease is sent.
     pub(crate) fn asking<V: Clone, W: Clone + Default>(
         &self,
         flights: &mut Flights<K, V, W>,
@@ -324,8 +334,8 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
-    /// What the server showed in answer to the request of that moment and token. `patient` while the caller may still wait
-    /// for another process.
+    /// The server's answer to the request of that moment and token. `patient` while the caller may
+    /// still wait for another process.
     pub(crate) fn asked<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -338,7 +348,8 @@ impl<K: Ord + Clone> Call<K> {
             return Step::Load(None);
         };
         if !flights.contains(id) {
-            // It stood still, and another leads. A lease that it has been given it loads under all the same.
+            // This call stood still, and another one leads now. If it was given its lease, it still
+            // loads under that.
             return match seen {
                 Seen::Lease(lease) if lease.is_of(token) => Step::Load(Some(lease)),
                 _ => self.join(flights, None),
@@ -372,7 +383,7 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
-    /// The server showed the answer to a request of that moment.
+    /// The server's answer to a request of that moment is a result.
     fn found<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -400,7 +411,7 @@ impl<K: Ord + Clone> Call<K> {
         Step::Look
     }
 
-    /// The flight that the caller waits on has moved, or is over.
+    /// The flight that the caller waits on has changed, or is over.
     pub(crate) fn moved<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -430,7 +441,8 @@ impl<K: Ord + Clone> Call<K> {
                         Outcome::Merged(lease, sent) if self.began < sent => {
                             self.join(flights, Some(lease))
                         }
-                        // It followed because of the lease that this request had made, when a second copy of it was run.
+                        // It followed because of a lease that a second run of this request had
+                        // made.
                         Outcome::Found(..) | Outcome::Merged(..) | Outcome::Abandoned => {
                             self.join(flights, None)
                         }
@@ -444,15 +456,17 @@ impl<K: Ord + Clone> Call<K> {
         }
     }
 
-    /// The caller's own load is over, and it is to be found out whether it was overtaken. From here on nobody joins it.
+    /// The caller's own load is over, and the caller checks whether an invalidation has overtaken
+    /// it. Nobody joins it any more.
     pub(crate) fn closing<V: Clone, W: Clone + Default>(&self, flights: &mut Flights<K, V, W>) {
         if let Place::Leading(id) = self.place {
             flights.close(id);
         }
     }
 
-    /// What came of the caller's own load: its followers are told. A value that it claimed, and that has to serve, was there
-    /// when the claim was made: it is for those who had called by then.
+    /// Gives the result of the caller's own load to its followers. A claimed value that has to
+    /// serve as a fallback existed when the claim was made. So it is only for callers that had
+    /// called by then.
     pub(crate) fn loaded<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -477,7 +491,8 @@ impl<K: Ord + Clone> Call<K> {
         flights.end(id, outcome);
     }
 
-    /// The caller is gone before it was done. The lease that nobody needs any more, if there is one.
+    /// The caller is gone before it was done. Returns the lease that nobody needs any more, if
+    /// there is one.
     pub(crate) fn dropped<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
@@ -490,7 +505,7 @@ impl<K: Ord + Clone> Call<K> {
     }
 }
 
-/// What the exhaustive check renames after each step.
+/// The names that the model check renames after each step.
 #[cfg(test)]
 impl Call<()> {
     pub(crate) fn visit(&mut self, visitor: &mut impl crate::model::explore::names::Visitor) {
@@ -506,7 +521,7 @@ impl Call<()> {
         self.inherited
             .iter_mut()
             .for_each(|lease| visitor.lease(lease));
-        // They only say how long the next one lasts.
+        // They only set the length of the next pause.
         self.pauses = 0;
     }
 
@@ -537,7 +552,7 @@ mod tests {
         Lease::Placed(Name { token, stamp: 1 })
     }
 
-    /// A call that began at that moment, was shown nothing, and has asked for a lease at the next.
+    /// A call that began at that moment, saw nothing, and requested a lease at the next moment.
     fn asking(flights: &mut TestFlights, began: Moment, token: u64) -> Call<()> {
         let mut call = Call::new((), began);
         let step = call.got(flights, Seen::Nothing);
@@ -553,7 +568,7 @@ mod tests {
         call.at_turn(flights, 3, false)
     }
 
-    /// A call that follows, or waits to.
+    /// A call that follows, or waits to follow.
     fn waiting(flights: &mut TestFlights, began: Moment, seen: Seen<u8>) -> Call<()> {
         let mut call = Call::new((), began);
         let step = call.got(flights, seen);
@@ -561,8 +576,8 @@ mod tests {
         call
     }
 
-    /// The first copy of the leader's request found a value, which was deleted before a second copy made a lease. The caller
-    /// that was shown that lease began after the deletion.
+    /// The first run of the leader's request found a value, which was deleted before a second run
+    /// made a lease. The caller that saw that lease began after the deletion.
     #[test]
     fn a_follower_is_not_given_what_was_shown_before_it_began() {
         let mut flights = TestFlights::new();
@@ -576,7 +591,8 @@ mod tests {
         assert_eq!(at_turn(&mut flights, &mut late, step), ASK);
     }
 
-    /// The first copy of the leader's request claimed a value, which was deleted before a second copy made a lease.
+    /// The first run of the leader's request claimed a value, which was deleted before a second run
+    /// made a lease.
     #[test]
     fn a_follower_is_not_given_what_was_claimed_before_it_began() {
         let mut flights = TestFlights::new();

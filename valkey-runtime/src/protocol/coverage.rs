@@ -1,33 +1,37 @@
-//! Whether all that is changed on the servers is told, and when there is a gap: a state machine without I/O.
+//! Whether all changes on the servers are reported, and when there is a gap: a state machine
+//! without I/O.
 //!
-//! Each node of a cluster tells what is changed on it, to connections that asked it to. So each that has slots, a *required* one,
-//! needs a connection. Which these are the nodes say themselves; the *seeds* are who is asked at first, and again while anything
-//! is missing. A single server is a cluster of one, which says that it is.
+//! Each node of a cluster reports its changes to the connections that requested them. So each node
+//! with slots, a *required* one, needs a connection. The nodes themselves say which ones these are.
+//! The *seeds* are queried first, and again while anything is missing. A single server is a cluster
+//! of one node that names itself.
 //!
 //! There is a gap
 //!
-//! - when a required node **loses** its connection: what was changed just before is told no more;
-//! - when a required node **gets** one: what was changed on it before was not told. A copy may have been made between the
-//!   two, and this is the gap that drops it;
-//! - when a node is required that was not before. Slots were moved to it, or it follows upon one that died;
-//! - when a node that has no connection is not required any more: others have its slots, which told nothing of what was
-//!   changed on it meanwhile.
+//! - when a required node **loses** its connection: changes just before that are not reported any
+//!   more;
+//! - when a required node **gets** one: earlier changes on it were not reported. A copy may have
+//!   been made between the two, and this gap drops it;
+//! - when a node becomes required. Slots were moved to it, or it replaces a dead node;
+//! - when a node without a connection is not required any more: other nodes have its slots, and
+//!   they did not report the changes on it in between.
 //!
-//! So a copy that was made at any time, and is not coherent, is followed by a gap once all required nodes have a connection.
-//! A node that leaves while it has a connection leaves no gap: it tells that its keys go, and those who take them that they come.
+//! So after a copy that was made at any time and is not coherent, a gap follows once all required
+//! nodes have a connection. A node that leaves while it has a connection causes no gap: it reports
+//! that its keys go, and the nodes that take them report that they come.
 //!
-//! Before all had one for the first time nobody listens, and nothing is a gap.
+//! Before all nodes had a connection for the first time nobody listens, and nothing is a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `N` names a node, `E` is why there is no connection to it.
+/// `N` names a node, `E` is the reason why it has no connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Coverage<N, E> {
     seeds: Vec<N>,
     up: BTreeMap<N, Up<N>>,
-    /// Which nodes were required when one was last there to say so.
+    /// The nodes that were required according to the last connected nodes.
     known: BTreeSet<N>,
-    /// Why a node has no connection, and which failure it was.
+    /// The reason why a node has no connection, and the number of that failure.
     failures: BTreeMap<N, (u64, E)>,
     failed: u64,
     begun: bool,
@@ -35,7 +39,7 @@ pub(crate) struct Coverage<N, E> {
 
 #[derive(Clone, Debug)]
 struct Up<N> {
-    /// Tells this connection from those before it.
+    /// Distinguishes this connection from those before it.
     generation: u64,
     requires: Vec<N>,
 }
@@ -52,7 +56,8 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
         }
     }
 
-    /// A node confirmed that it tells what is changed, or did so before, and says which nodes are required. True for a gap.
+    /// A node confirmed that it reports changes, or still does, and names the required nodes. True
+    /// for a gap.
     pub(crate) fn confirmed(&mut self, node: N, generation: u64, requires: Vec<N>) -> bool {
         self.step(|coverage| {
             coverage.failures.remove(&node);
@@ -64,7 +69,7 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
         })
     }
 
-    /// A connection is not there any more. True for a gap.
+    /// A connection was lost. True for a gap.
     pub(crate) fn lost(&mut self, node: &N, generation: u64) -> bool {
         self.step(|coverage| {
             let same = |up: &Up<N>| up.generation == generation;
@@ -74,7 +79,7 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
         })
     }
 
-    /// Nobody looks after a node any more. True for a gap.
+    /// Nothing connects to a node any more. True for a gap.
     pub(crate) fn left(&mut self, node: &N) -> bool {
         self.step(|coverage| {
             coverage.failures.remove(node);
@@ -82,7 +87,7 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
         })
     }
 
-    /// A node can't be connected to.
+    /// An attempt to connect to a node failed.
     pub(crate) fn failed(&mut self, node: N, why: E) {
         self.failed += 1;
         self.failures.insert(node, (self.failed, why));
@@ -93,7 +98,7 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
         let mut targets = self.required();
         if !self.is_whole() {
             targets.extend(self.seeds.iter().cloned());
-            // They are needed to say which ones are required.
+            // These connections are needed to learn the required nodes.
             targets.extend(self.up.keys().cloned());
         }
         targets
@@ -102,17 +107,18 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
     /// Whether all required nodes have a connection.
     pub(crate) fn is_whole(&self) -> bool {
         let required = self.required();
-        // A node that knows of none knows nothing.
+        // A node that names no nodes knows nothing.
         let known = !self.up.is_empty() && !required.is_empty();
         known && required.iter().all(|node| self.up.contains_key(node))
     }
 
-    /// How many attempts to connect have failed.
+    /// The number of failed attempts to connect.
     pub(crate) fn failures(&self) -> u64 {
         self.failed
     }
 
-    /// What to tell those who have waited since there were so many failures. `None` while an attempt may still succeed.
+    /// The result for callers that have waited since `since` failures. `None` while an attempt may
+    /// still succeed.
     pub(crate) fn outcome(&self, since: u64) -> Option<Result<(), Vec<&E>>> {
         if self.is_whole() {
             return Some(Ok(()));
@@ -140,7 +146,7 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
         said.cloned().collect()
     }
 
-    /// By which connection each required node tells.
+    /// The connection by which each required node reports.
     fn cover(&self) -> BTreeMap<N, Option<u64>> {
         let generation = |node: &N| self.up.get(node).map(|up| up.generation);
         let required = self.required().into_iter();
@@ -306,31 +312,32 @@ mod tests {
         assert_eq!(told(&coverage, since), Some(true));
     }
 
-    /// What goes on in a cluster of nodes 0 to 3, in which two slots are with two of them.
+    /// The events in a cluster of nodes 0 to 3 with two slots.
     #[derive(Clone, Copy, Debug)]
     enum Event {
         Connects(u8),
         Loses(u8),
-        /// The node answers, by what it knows of the slots.
+        /// The node answers from its knowledge of the slots.
         Says(u8),
-        /// The node hears who has the slots.
+        /// The node learns the owners of the slots.
         Hears(u8),
-        /// The slot goes to this node. Its keys go and come as changes.
+        /// The slot moves to this node. Its keys go and come as changes.
         Moves(usize, u8),
-        /// The node is given a slot whose keys are lost with a node that is known to have no connection. (One that had them for
-        /// less time than it takes to be known is no gap.)
+        /// The node gets a slot whose keys are lost with a node that is known to have no
+        /// connection. (A node that had them for less time than it takes to be known causes no
+        /// gap.)
         TakesOver(usize, u8),
         Changes(usize),
         Copies(usize),
         Reads,
-        /// What need not be connected is not.
+        /// Connections that are not needed are closed.
         Tidies,
     }
 
     #[derive(Debug)]
     struct World {
         coverage: Tested,
-        /// The connections that there are, by node, whether or not their loss is known.
+        /// The existing connections by node, even if their loss is not yet known.
         tracked: [Option<u64>; 4],
         owners: [u8; 2],
         hears: [[u8; 2]; 4],
@@ -390,7 +397,7 @@ mod tests {
                 Event::Says(node) => self.says(node),
                 Event::Hears(node) => self.hears[usize::from(node)] = self.owners,
                 Event::Moves(slot, node) => {
-                    // Both know it at once, the others later.
+                    // Both nodes know it at once, the others later.
                     let before = self.owners[slot];
                     self.tell(slot);
                     self.owners[slot] = node;
@@ -429,7 +436,7 @@ mod tests {
             }
         }
 
-        /// Everybody hears of everything, what is to be connected is, and everything is read.
+        /// All nodes learn the slots, all needed connections are made, and all reports are read.
         fn heals(&mut self) {
             for node in 0..4 {
                 self.step(Event::Hears(node));
@@ -463,7 +470,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever happens to connections and slots, and whenever copies are made.
+        /// Under any changes of connections and slots, and with copies made at any time.
         #[test]
         fn no_copy_stays_old(events in proptest::collection::vec(event(), 0..40)) {
             let mut world = World::new();
@@ -478,7 +485,7 @@ mod tests {
             }
         }
 
-        /// What has told without a break leaves no gap: copies are not dropped for nothing.
+        /// Reports without an interruption leave no gap: copies are not dropped needlessly.
         #[test]
         fn without_a_loss_there_is_no_gap(changes in proptest::collection::vec(0usize..2, 0..9)) {
             let mut world = World::new();

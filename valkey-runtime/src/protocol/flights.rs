@@ -1,38 +1,42 @@
-//! Who loads and who waits, in one process: single-flight as plain data.
+//! Single-flight within one process as plain data: which caller loads, and which callers wait.
 //!
-//! Callers of one key share a load where that can't give them anything older than what was there when they called. A
-//! *flight* is one such load from the moment that its leader first asks the server. Others *follow* it if they called
-//! before the request was sent that decides what the flight does, or if the server showed them the very lease that it
-//! loads under. Everyone else is gathered in the *next* flight of the key, so that there is at most one load running and
-//! one waiting where there is no lease to see (a guard, a newer version, a server that is down).
+//! Callers of one key share a load if its result can't be older than the state of the key when they
+//! called. A *flight* is one such load, from its leader's first request to the server on. Other
+//! callers *follow* it in two cases. They called before the sending of the request that decides the
+//! flight's next step, or the server showed them the lease under which it loads. All others gather
+//! in the *next* flight of the key. So at most one load runs and one waits if no lease can be seen
+//! (a guard, a newer version, a server that is down).
 //!
-//! Nothing here waits, sends or locks. The async shell ([`super`]) and the exhaustive check both drive it.
+//! Nothing here waits, sends or locks. Both the async shell ([`crate::verbs::loading`]) and the
+//! model check drive it.
 
 use std::collections::BTreeMap;
 
 use crate::protocol::envelope::placeholder::Lease;
 use crate::protocol::share::Share;
 
-/// Moments of this process, in order. A call has the moment of its beginning, a request that of its sending.
+/// Moments of this process, in order. A call has the moment of its start, a request that of its
+/// sending.
 pub(crate) type Moment = u64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct FlightId(u64);
 
-/// The flights of a type. `K` is a key, `V` what a load gives, and `W` what wakes a flight's followers.
+/// The flights of a type. `K` is a key, `V` the result of a load, and `W` wakes a flight's
+/// followers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Flights<K, V, W> {
     slots: BTreeMap<K, Slot>,
     flights: BTreeMap<FlightId, Flight<K, V, W>>,
     ids: u64,
-    /// Of the flights that have moved since these were last taken.
+    /// The wakers of flights that have changed since the last call of `take_wakes`.
     wakes: Vec<W>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Slot {
     running: Option<FlightId>,
-    /// Waits for the running one to end, unless the server gives it a lease before.
+    /// Waits for the running one to end, unless the server gives it a lease first.
     next: Option<FlightId>,
 }
 
@@ -40,7 +44,7 @@ struct Slot {
 struct Flight<K, V, W> {
     key: K,
     stage: Stage,
-    /// Whether it is being found out if what it loaded is still good: nobody joins any more.
+    /// Whether the load is over and its result is being checked: nobody joins any more.
     closed: bool,
     /// Callers that have joined and have not yet taken the outcome.
     followers: usize,
@@ -48,54 +52,57 @@ struct Flight<K, V, W> {
     wake: W,
 }
 
-/// How far a flight is.
+/// The progress of a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
-    /// Will ask the server: anyone may follow.
+    /// Has not queried the server yet: anyone may follow.
     Waiting,
-    /// Has asked the server for a lease, with this token.
+    /// Has requested a lease with this token.
     Asking { sent: Moment, token: u64 },
-    /// Loads under a lease that the server gave for a request of that moment.
+    /// Loads under a lease that the request of that moment got.
     Leased { sent: Moment, lease: Lease },
-    /// Loads without a lease, since that moment.
+    /// Loads without a lease since that moment.
     Alone { since: Moment },
-    /// Its leader is gone. The follower that looks next leads on, under its lease.
+    /// Its leader is gone. The next follower that looks becomes the leader, under its lease.
     Orphaned { sent: Moment, lease: Lease },
-    /// Its leader is gone and had asked for nothing yet: anyone may follow, and the follower that looks next leads on.
+    /// Its leader is gone and had requested nothing yet: anyone may follow, and the next follower
+    /// that looks becomes the leader.
     Left,
 }
 
-/// What came of a flight.
+/// The outcome of a flight.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome<V> {
     Loaded(Share<V>),
-    /// The load failed. Its error was its leader's alone: followers load for themselves.
+    /// The load failed. Only its leader gets the error: followers load for themselves.
     Failed,
-    /// Its leader is gone, and had no lease to lead on under: followers join anew.
+    /// Its leader is gone, without a lease that a follower could take over: followers join again.
     Abandoned,
-    /// The server showed a value, or that there is none, in answer to a request of that moment: it is for those who had
-    /// called by then. So is a value that was claimed by it, where there came no better one.
+    /// The request of that moment found a value or an absence. It is for callers that had called by
+    /// then. The same holds for a value that the request claimed, if no better one was loaded.
     Found(Share<V>, Moment),
-    /// Likewise a lease of another flight of this process: that is the one to follow.
+    /// The request of that moment found the lease of another flight of this process: callers that
+    /// had called by then follow that one.
     Merged(Lease, Moment),
 }
 
-/// What a caller is in a flight.
+/// The role of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     Leader(FlightId),
     Follower(FlightId),
-    /// It can follow neither what runs nor what is next: it looks again when that flight has moved.
+    /// The caller can follow neither the running flight nor the next one: it looks again when the
+    /// next one has changed.
     Later(FlightId),
-    /// The load before failed and another caller has taken the lead: this one loads beside it.
+    /// The previous load failed and another caller has taken the lead: this one loads beside it.
     Solo,
 }
 
-/// What a follower sees.
+/// The state of a flight for a follower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Look<V> {
     Wait,
-    /// The leader is gone, and this follower leads on: under its lease, if it had one.
+    /// The leader is gone, and this follower takes over: under the leader's lease, if it had one.
     Lead(Option<Lease>),
     Done(Outcome<V>),
 }
@@ -116,8 +123,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         self.flights.is_empty() && self.slots.is_empty()
     }
 
-    /// A caller that found no value: it follows a flight or leads one. `began` is when it called, `seen` the lease that the
-    /// server showed it since.
+    /// Joins a caller that found no value: it follows a flight or leads one. `began` is the moment
+    /// of its call, `seen` the lease that the server has shown it since.
     pub(crate) fn join(&mut self, key: &K, began: Moment, seen: Option<Lease>) -> Role {
         let slot = self.slots.get(key).cloned().unwrap_or_default();
         for id in [slot.running, slot.next].into_iter().flatten() {
@@ -141,7 +148,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         Role::Leader(id)
     }
 
-    /// The flight of a caller that leads where no load of the key is under way.
+    /// Lets a caller lead if no load of the key is under way.
     pub(crate) fn lead(&mut self, key: &K) -> Option<FlightId> {
         if self.slots.contains_key(key) {
             return None;
@@ -151,7 +158,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         Some(id)
     }
 
-    /// A follower whose flight failed: one of them leads anew, the others load beside it.
+    /// Joins a follower whose flight failed: one such follower leads a new flight, the others load
+    /// beside it.
     pub(crate) fn join_after_failure(&mut self, key: &K) -> Role {
         if self
             .slots
@@ -183,12 +191,13 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         id
     }
 
-    /// What is to be woken: who waits on a flight that has moved.
+    /// The wakers of those that wait on a flight that has changed.
     pub(crate) fn take_wakes(&mut self) -> Vec<W> {
         std::mem::take(&mut self.wakes)
     }
 
-    /// What wakes those who wait on a flight. `None` where it is over: there is nothing to wait for.
+    /// The waker of those that wait on a flight. `None` if it is over: there is nothing to wait
+    /// for.
     pub(crate) fn wake(&self, id: FlightId) -> Option<W> {
         self.flights.get(&id).map(|flight| flight.wake.clone())
     }
@@ -198,13 +207,14 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         self.set_stage(id, Stage::Asking { sent, token });
     }
 
-    /// The leader will ask again, later.
+    /// The leader will send another request later.
     pub(crate) fn waiting(&mut self, id: FlightId) {
         self.set_stage(id, Stage::Waiting);
     }
 
-    /// The server gave the leader a lease. The flight is now the one that runs: what loads already has lost its own lease,
-    /// if it had one, and what does not is next.
+    /// The server gave the leader a lease. This flight is now the running one. A flight that ran
+    /// before and loads has lost its lease, if it had one. A flight that ran before and does not
+    /// load becomes the next one.
     pub(crate) fn leased(&mut self, id: FlightId, sent: Moment, lease: Lease) {
         self.set_stage(id, Stage::Leased { sent, lease });
         let Some(flight) = self.flights.get(&id) else {
@@ -221,7 +231,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
-    /// There is no lease to be had: the leader loads without one, now, or waits for the flight that runs to end.
+    /// No lease is available: the leader loads without one, now, or waits for the running flight to
+    /// end.
     pub(crate) fn alone(&mut self, id: FlightId, now: Moment) -> Result<(), FlightId> {
         if let Some(running) = self.running_before(id) {
             self.waiting(id);
@@ -231,7 +242,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         Ok(())
     }
 
-    /// The flight that runs while this one is next.
+    /// The running flight, if this flight is the next one.
     pub(crate) fn running_before(&self, id: FlightId) -> Option<FlightId> {
         let slot = self.slots.get(&self.flights.get(&id)?.key)?;
         if slot.next == Some(id) {
@@ -241,7 +252,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
-    /// Whether the lease is that of another flight of this process.
+    /// Whether the lease belongs to another flight of this process.
     pub(crate) fn is_anothers(&self, id: FlightId, lease: Lease) -> bool {
         let slot = self
             .flights
@@ -263,7 +274,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         })
     }
 
-    /// Whether the flight is still under way. Its leader may have lost it: see [`depose`](Self::depose).
+    /// Whether the flight is still under way. Its leader may have lost it: see
+    /// [`depose`](Self::depose).
     pub(crate) fn contains(&self, id: FlightId) -> bool {
         self.flights
             .get(&id)
@@ -277,22 +289,22 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
             .is_some_and(|flight| flight.outcome.is_none() && flight.stage.loads())
     }
 
-    /// Its leader stands still, or its load takes longer than anybody waits: the flight is over, and its followers join
-    /// another. If the leader goes on it does so for its own caller.
+    /// Its leader stands still, or its load takes longer than anyone waits: the flight is over, and
+    /// its followers join another. If the leader continues, it does so only for its own caller.
     pub(crate) fn depose(&mut self, id: FlightId) {
         if self.contains(id) {
             self.end(id, Outcome::Abandoned);
         }
     }
 
-    /// The load is over, and what it gave may have been overtaken.
+    /// The load is over, and an invalidation may have overtaken its result.
     pub(crate) fn close(&mut self, id: FlightId) {
         if let Some(flight) = self.flights.get_mut(&id) {
             flight.closed = true;
         }
     }
 
-    /// When the request was sent that claimed a value for this flight, if it has one.
+    /// The moment of the request that claimed a value for this flight, if it has a claim.
     pub(crate) fn claimed_since(&self, id: FlightId) -> Option<Moment> {
         match self.flights.get(&id)?.stage {
             Stage::Leased {
@@ -303,7 +315,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
-    /// When the request was sent by which its load began, or the load itself if it asked for none.
+    /// The moment of the request with which its load began, or of the load itself if it sent none.
     pub(crate) fn asked_at(&self, id: FlightId) -> Option<Moment> {
         match self.flights.get(&id)?.stage {
             Stage::Leased { sent, .. } => Some(sent),
@@ -312,7 +324,7 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
-    /// The flight has ended: its followers are told, and the next one is at its turn.
+    /// Ends the flight: its followers are woken, and the next one becomes the running one.
     pub(crate) fn end(&mut self, id: FlightId, outcome: Outcome<V>) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
@@ -343,9 +355,9 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         }
     }
 
-    /// The leader is gone, whether by cancellation or panic. A follower leads on where that can be: under the lease, or
-    /// where nothing was asked for yet. Else the followers join another flight. The lease that nobody needs any more, if it
-    /// had one.
+    /// The leader is gone, by cancellation or panic. A follower takes over if it can: under the
+    /// lease, or if nothing was requested yet. Otherwise the followers join another flight. Returns
+    /// the lease that nobody needs any more, if there is one.
     pub(crate) fn abandon(&mut self, id: FlightId) -> Option<Lease> {
         let flight = self.flights.get_mut(&id)?;
         if flight.outcome.is_some() {
@@ -369,7 +381,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         None
     }
 
-    /// A follower looks how its flight stands. Having been told to lead or what came of it, it is a follower no more.
+    /// A follower looks at its flight. If it is to lead, or gets the outcome, it is no longer a
+    /// follower.
     pub(crate) fn look(&mut self, id: FlightId) -> Look<V> {
         let Some(flight) = self.flights.get_mut(&id) else {
             return Look::Done(Outcome::Failed);
@@ -390,8 +403,8 @@ impl<K: Ord + Clone, V: Clone, W: Clone + Default> Flights<K, V, W> {
         Look::Lead(lease)
     }
 
-    /// A follower has taken the outcome, or is gone. The lease that nobody needs any more, where it was the last of an
-    /// abandoned flight.
+    /// A follower has taken the outcome, or is gone. Returns the lease that nobody needs any more,
+    /// if this was the last follower of an abandoned flight.
     pub(crate) fn leave(&mut self, id: FlightId) -> Option<Lease> {
         let flight = self.flights.get_mut(&id)?;
         flight.followers = flight.followers.saturating_sub(1);
@@ -424,11 +437,12 @@ impl Stage {
         }
     }
 
-    /// Whether a caller may follow a flight of this stage.
+    /// Whether a caller may follow a flight in this stage.
     fn takes(self, began: Moment, seen: Option<Lease>) -> bool {
         match self {
             Stage::Waiting | Stage::Left => true,
-            // The lease with this token is the one that it is asking for, though it does not know yet.
+            // The lease with this token is the one that the flight has requested, although it does
+            // not know yet.
             Stage::Asking { sent, token } => {
                 began < sent || seen.is_some_and(|lease| lease.is_of(token))
             }
@@ -440,7 +454,7 @@ impl Stage {
     }
 }
 
-/// What the exhaustive check renames after each step.
+/// The names that the model check renames after each step.
 #[cfg(test)]
 mod names {
     use super::{FlightId, Flights, Outcome, Stage};
@@ -462,7 +476,7 @@ mod names {
                 flight.wake = id.bell();
                 match &mut flight.outcome {
                     Some(outcome) => {
-                        // Nobody looks at it any more.
+                        // Nobody looks at the stage any more.
                         flight.stage = Stage::Waiting;
                         outcome.visit(visitor);
                     }
@@ -474,7 +488,7 @@ mod names {
     }
 
     impl<V> Flights<(), V, Bell> {
-        /// A caller that lost its flight still knows it by its number.
+        /// A caller that lost its flight still knows its number.
         pub(crate) fn knows(&mut self, id: FlightId) {
             self.ids = self.ids.max(id.0);
         }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-/// How long a lease lives that is not renewed, and how often it is.
+/// The life of a lease that is not renewed, and the interval of its renewals.
 pub(crate) const LEASE_LIFE: Duration = Duration::from_secs(1);
 
 pub(crate) const RENEWAL: Duration = Duration::from_millis(300);
 
-/// A load that takes longer goes on, but is not stored; one beside its caller is ended. So long others wait for it.
+/// A longer load continues but is not stored; one without its caller is ended. Others wait this
+/// long for a load.
 pub(crate) const LONGEST_LOAD: Duration = Duration::from_secs(10);
 
 /// The pause between two looks at another process's lease: doubled up to the longest, and jittered.

@@ -1,4 +1,5 @@
-//! The rules, without input or output: what lies in the server, what each command makes of it, and what a process decides.
+//! The rules, without I/O: the format of entries, the effect of each command on them, and the
+//! decisions of a process.
 
 pub(crate) mod breaker;
 pub(crate) mod call;

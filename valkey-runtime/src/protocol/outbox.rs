@@ -1,13 +1,16 @@
-//! The deletions that the server was not told of, or did not confirm: which they are, and what may not be read meanwhile.
+//! The outbox: the deletions that the server did not get or did not confirm, and the keys that may
+//! not be read until it does.
 //!
-//! Plain data without I/O; [`crate::backend::gateway`] asks it before each read, and delivers. There are at most [`MOST`] keys, each
-//! with the newest of its deletions only. A deletion beyond that is lost, and then the key is not known any more, but its
-//! type is, and when it was. An entry tells by its stamp when its load or its `set` began, in the server's time; so what
-//! began well after the loss is known to be newer, and everything else of the type is not read here. It is found
-//! outdated entry by entry, and replaced by loads, whatever TTLs and touches have made of its life. That ends with
-//! the process, or with a purge of the type that began after the last loss and its hold: it takes away every entry that may
-//! be older, and the leases under which such could still be stored. Reads that began before its end judge by what was known
-//! when they began: what they are given may be from before the purge.
+//! Plain data without I/O; [`crate::backend::gateway`] consults it before each read, and delivers.
+//! It holds at most [`MOST`] keys, each with only the newest of its deletions. A further deletion
+//! is lost: its key is forgotten, but its type and its time are kept. The stamp of an entry is the
+//! server's time when its load or its `set` began. So an entry that began well after the loss is
+//! known to be newer, and this process reads no other entry of the type. Such entries are found
+//! outdated one by one, and replaced by loads, whatever TTLs and touches have made of their lives.
+//! That ends with the process, or with a purge of the type that began after the last loss and its
+//! hold. The purge removes every entry that may be older, and the leases under which such an entry
+//! could still be stored. Reads that began before the end of the purge judge by the state at their
+//! beginning: their results may be from before the purge.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -19,21 +22,24 @@ use crate::protocol::scope::Scope;
 /// The most keys that are kept, and the most that are delivered at a time.
 pub(crate) const MOST: usize = 10_000;
 const ROUND: usize = 1000;
-/// How far apart the server's time and the estimate of it may be, in microseconds, that the stamps of entries are judged by.
+/// The largest error of the estimated server time, in microseconds, when stamps of entries are
+/// judged.
 const MARGIN: u64 = 1_000_000;
 
-/// A point in the order of deletions and of what does their work.
+/// A point in the order of deletions and of the commands that do their work.
 pub(crate) type Moment = u64;
 
 #[derive(Debug, Default)]
 pub(crate) struct Undelivered {
     keys: BTreeMap<Box<[u8]>, Waiting>,
-    /// By what the keys of a type begin with.
+    /// By the prefix of a type's keys.
     lost: HashMap<Box<[u8]>, Lost>,
     moments: Moment,
-    /// The last key of the last round: the next one begins after it, so that keys which can't be delivered stop no others.
+    /// The last key of the last round. The next round begins after it, so that undeliverable keys
+    /// block no others.
     round: Box<[u8]>,
-    /// Whether a task delivers, and which: another one takes its place where its runtime stands still.
+    /// Whether a task delivers, and its number: another one replaces it if its runtime stands
+    /// still.
     delivering: bool,
     delivery: u64,
 }
@@ -44,32 +50,33 @@ struct Waiting {
     hold: u64,
 }
 
-/// The deletions of a type that were lost.
+/// The lost deletions of a type.
 #[derive(Clone, Copy, Debug)]
 struct Lost {
-    /// When the last of them was.
+    /// The moment of the last one.
     since: Moment,
-    /// When the last of their holds is over, in microseconds by our own clock.
+    /// The end of the last of their holds, in microseconds by our own clock.
     until: u64,
 }
 
-/// When a purge began: in the order of deletions, and by our own clock.
+/// The start of a purge: in the order of deletions, and by our own clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Purge {
     moment: Moment,
     clock: u64,
 }
 
-/// What became of a deletion that was to be kept.
+/// The fate of a deletion that was to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Kept,
     Lost,
-    /// Lost, and the first of its type.
+    /// Lost, and the first one of its type.
     FirstLost,
 }
 
-/// Deletions to be sent: the moment before which they were kept; keys, and for how many milliseconds a guard is to stay there.
+/// Deletions to be sent: the moment before which they were kept, and the keys, each with the
+/// milliseconds for which a guard is to stay.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Round {
     pub(crate) moment: Moment,
@@ -77,7 +84,8 @@ pub(crate) struct Round {
 }
 
 impl Undelivered {
-    /// Keeps a deletion. `type_len` is how much of the key is its type's, `now` the time by our own clock.
+    /// Keeps a deletion. `type_len` is the length of the type's prefix in the key, `now` the time
+    /// by our own clock.
     pub(crate) fn keep(&mut self, key: &[u8], hold: u64, type_len: usize, now: u64) -> Fate {
         self.moments += 1;
         let since = self.moments;
@@ -105,7 +113,8 @@ impl Undelivered {
         }
     }
 
-    /// The number of a task that is to deliver, if one is needed: where none does, or in place of one that does not go on.
+    /// The number of a new task that is to deliver, if one is needed: if no task delivers, or the
+    /// current one does not go on.
     pub(crate) fn next_delivery(&mut self, goes_on: bool) -> Option<u64> {
         if self.keys.is_empty() || self.delivering && goes_on {
             return None;
@@ -115,8 +124,9 @@ impl Undelivered {
         Some(self.delivery)
     }
 
-    /// The next deletions for the task of that number. Where nothing waits, or another task took its place, it is over; what comes
-    /// after that starts another, so it is one step with the look that found nothing.
+    /// The next deletions for the task with this number. The task is over if nothing waits, or
+    /// another one has replaced it. A later deletion starts another task. So the end of the task is
+    /// one step with the look that found nothing.
     pub(crate) fn next_round_of(&mut self, delivery: u64) -> Option<Round> {
         if self.delivery != delivery {
             return None;
@@ -126,7 +136,7 @@ impl Undelivered {
         round
     }
 
-    /// The task of that number is over. False if another took its place.
+    /// The task with this number is over. False if another one has replaced it.
     pub(crate) fn end_delivery(&mut self, delivery: u64) -> bool {
         let its_own = self.delivery == delivery;
         if its_own {
@@ -135,12 +145,12 @@ impl Undelivered {
         its_own
     }
 
-    /// How many keys wait.
+    /// The number of waiting keys.
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// How many keys and types there are that reads have to look out for.
+    /// The number of keys and types that reads have to check.
     pub(crate) fn watched(&self) -> usize {
         self.keys.len() + self.lost.len()
     }
@@ -149,12 +159,12 @@ impl Undelivered {
         self.keys.contains_key(key)
     }
 
-    /// The present: what begins now settles what was kept before.
+    /// The present: a command that begins now settles the deletions that were kept before.
     pub(crate) fn now(&self) -> Moment {
         self.moments
     }
 
-    /// What was under the key at that moment is known to be gone.
+    /// The entry that was at the key at that moment is known to be gone.
     pub(crate) fn settle(&mut self, key: &[u8], moment: Moment) {
         if self
             .keys
@@ -165,14 +175,15 @@ impl Undelivered {
         }
     }
 
-    /// The present, `now` by our own clock, as a purge has to know it.
+    /// The present, for the start of a purge. `now` is the time by our own clock.
     pub(crate) fn purge(&self, now: u64) -> Purge {
         let moment = self.moments;
         Purge { moment, clock: now }
     }
 
-    /// What was under the keys in this scope is known to be gone since the purge began. Not settled are deletions whose
-    /// guard is still to be placed, and what was lost with a hold that was not over by then.
+    /// The entries in this scope are known to be gone since the purge began. Two things are not
+    /// settled: deletions whose guard is still to be placed, and lost deletions with a hold that
+    /// was not over by then.
     pub(crate) fn purged(&mut self, scope: &Scope, Purge { moment, clock }: Purge) {
         self.lost.retain(|kind, lost| {
             !scope.covers_all(kind) || lost.since > moment || lost.until > clock
@@ -182,12 +193,12 @@ impl Undelivered {
         });
     }
 
-    /// For how many milliseconds a guard is to stay at the key, where its deletion waits.
+    /// The milliseconds for which a guard is to stay at the key, if its deletion waits.
     pub(crate) fn hold(&self, key: &[u8]) -> Option<u64> {
         self.keys.get(key).map(|waiting| waiting.hold)
     }
 
-    /// The next deletions to be sent, or `None` where nothing waits.
+    /// The next deletions to be sent, or `None` if nothing waits.
     pub(crate) fn next_round(&mut self) -> Option<Round> {
         let after = (Bound::Excluded(&*self.round), Bound::Unbounded);
         let later = self.keys.range::<[u8], _>(after);
@@ -206,20 +217,21 @@ impl Undelivered {
         })
     }
 
-    /// Until when, by our own clock, entries of the key's type may be older than a deletion that was lost.
+    /// The time, by our own clock, until which entries of the key's type may be older than a lost
+    /// deletion.
     pub(crate) fn lost_until(&self, key: &[u8], type_len: usize) -> Option<u64> {
         let lost = self.lost.get(&key[..type_len.min(key.len())])?;
         Some(lost.until)
     }
 }
 
-/// Whether what has this stamp may be older than a deletion that was lost.
+/// Whether an entry with this stamp may be older than a lost deletion.
 pub(crate) fn is_older(stamp: u64, until: u64) -> bool {
     stamp >> 12 <= until.saturating_add(MARGIN)
 }
 
-/// What the entry is, where it may be older than a deletion that was lost: its kind and stamp. `until` is the server's time
-/// of [`Undelivered::lost_until`].
+/// The kind and stamp of the entry, if it may be older than a lost deletion. `until` is the result
+/// of [`Undelivered::lost_until`] in the server's time.
 pub(crate) fn outdated(entry: &[u8], until: u64) -> Option<(Kind, u64)> {
     match envelope::head(entry) {
         Head::Known(Header { kind, stamp, .. }) if is_older(stamp, until) => Some((kind, stamp)),

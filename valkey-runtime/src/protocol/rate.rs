@@ -1,11 +1,14 @@
-//! The algorithms, as pure functions: state, time and cost → decision and new state.
+//! The algorithms of rate limits, as pure functions: from state, time and cost to decision and new
+//! state.
 //!
-//! They are the truth, `scripts/limit.lua` their copy: it makes the same new state, and answers with the time and the state
-//! before, from which the client knows the decision by the functions here. `backend/differential.rs` holds the two together.
+//! These functions are the truth, and `scripts/limit.lua` is their copy. The script makes the same
+//! new state, and answers with the time and the state before. From these the client computes the
+//! decision by the functions here. `model/differential.rs` compares the two.
 //!
-//! All numbers are whole. Whatever is multiplied or added stays below 2^53, so that Lua's doubles hold it exactly; that is what
-//! the bounds here are for. A state is 49 bytes: a letter for the algorithm, and three numbers of 16 decimal digits. What is no
-//! such state, one of another algorithm, or one of more than ten seconds ahead of time, is as none.
+//! All numbers are integers. All products and sums stay below 2^53, so that Lua's doubles hold them
+//! exactly; the bounds here ensure that. A state has 49 bytes: a letter for the algorithm, and
+//! three numbers of 16 decimal digits. Other bytes, a state of another algorithm, and a state more
+//! than ten seconds ahead of time count as no state.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -14,25 +17,26 @@ use std::time::Duration;
 
 use crate::base::error::Error;
 
-/// The most that a quota, a burst and a cost may be.
+/// The largest quota, burst and cost.
 pub(crate) const MOST: u32 = 1_000_000;
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
-/// Finer than this no window is divided: `MOST` times as much is still exact, twice.
+/// The most steps of a window: `MOST` times this number is still exact, and so is twice that.
 const STEPS: u64 = 1_000_000_000;
 const EXACT: u64 = 1 << 52;
 
-/// How far ahead of time a state may be, in microseconds: of a server whose clock was set back. What is further ahead is damaged, and
-/// would refuse until its time has come.
+/// The farthest that a state may be ahead of time, in microseconds, because a server's clock may be
+/// set back. A state farther ahead is damaged, and would refuse requests until its time has come.
 const AHEAD: u64 = 10_000_000;
 
 const DIGITS: usize = 16;
 pub(crate) const STATE: usize = 1 + 3 * DIGITS;
 
-/// A limit, in the numbers that the algorithms count in.
+/// A limit, in the numbers that the algorithms use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// GCRA, as the continuous-state leaky bucket: `drain` leaves in a microsecond, a request of cost 1 is `unit`.
+    /// GCRA, as the continuous-state leaky bucket: `drain` leaves in a microsecond, and a request
+    /// of cost 1 adds `unit`.
     Gcra {
         drain: u64,
         unit: u64,
@@ -42,7 +46,7 @@ pub(crate) enum Rule {
     Sliding(Window),
 }
 
-/// A window of `steps` steps of `step` microseconds. One that does not slide is a single step.
+/// A window of `steps` steps of `step` microseconds. A fixed window is a single step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     quota: u64,
@@ -50,7 +54,7 @@ pub(crate) struct Window {
     steps: u64,
 }
 
-/// What is asked of a limit for one key.
+/// A request to a limit for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ask {
     pub(crate) rule: Rule,
@@ -66,21 +70,21 @@ pub(crate) enum Act {
     Reset,
 }
 
-/// The decision. Times are microseconds from the moment of it.
+/// The decision. Times are in microseconds, counted from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) allowed: bool,
-    /// What may still be taken at once, after this.
+    /// The cost that may still be taken at once, after this.
     pub(crate) remaining: u64,
-    /// Until all is as if nothing had been taken.
+    /// The time until the state is as if nothing had been taken.
     pub(crate) reset: u64,
-    /// Until the same may be allowed. 0 if it is.
+    /// The time until the same request may be allowed; 0 if it is.
     pub(crate) retry_after: u64,
-    /// Until more than `remaining` may be taken at once. 0 if that is all there is.
+    /// The time until more than `remaining` may be taken at once; 0 if that is the whole limit.
     pub(crate) more_after: u64,
 }
 
-/// What becomes of the state.
+/// The change of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     Keep,
@@ -97,7 +101,8 @@ impl Rule {
         let common = gcd(period, quota);
         let (mut drain, mut unit) = (quota / common, period / common);
         if burst.saturating_mul(unit) > EXACT {
-            // A whole number of microseconds a request: longer by a four-thousandth at most, since the period is over an hour.
+            // A whole number of microseconds for each request: longer by a four-thousandth at most,
+            // because the period is over an hour.
             (drain, unit) = (1, period.div_ceil(quota));
         }
         let capacity = burst.saturating_mul(unit);
@@ -124,8 +129,8 @@ impl Rule {
 
     pub(crate) fn sliding(quota: u32, period: Duration) -> Result<Self, Error> {
         let period = checked(quota, period)?;
-        // Windows begin with the clock's, so steps had better come out even. Of whole seconds they do; what is odder is made longer
-        // by a billionth.
+        // Windows are aligned to the clock, so the steps should divide the period. Whole seconds
+        // can be divided; another period is extended by at most a billionth.
         let least = period.div_ceil(STEPS);
         let even = (least..=2 * least).find(|step| period % step == 0);
         let step = even.unwrap_or(least);
@@ -144,7 +149,7 @@ impl Rule {
         }
     }
 
-    /// The letter of its states, and its numbers as the script takes them.
+    /// The letter of its states, and its numbers for the script.
     pub(crate) fn parameters(&self) -> (char, [u64; 3]) {
         match *self {
             Rule::Gcra {
@@ -181,7 +186,7 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// What the ask gives at that time, in microseconds, and what becomes of the state.
+/// The decision on the request at that time, in microseconds, and the change of the state.
 pub(crate) fn decide(state: Option<&[u8]>, ask: &Ask, now: u64) -> (Verdict, Then) {
     let state = match ask.act {
         Act::Reset => None,
@@ -208,7 +213,7 @@ pub(crate) fn decide(state: Option<&[u8]>, ask: &Ask, now: u64) -> (Verdict, The
     (verdict, then)
 }
 
-/// State: when it was, the level then, 0.
+/// State: the time of the last change, the level then, 0.
 fn gcra(
     [last, level, _]: [u64; 3],
     ask: &Ask,
@@ -240,7 +245,7 @@ fn gcra(
     (verdict, [now, filled, 0], filled.div_ceil(drain))
 }
 
-/// State: when the window began, what was taken in it, and in the one before.
+/// State: the start of the window, the cost taken in it, and the cost taken in the one before.
 fn windows(
     [began, count, before]: [u64; 3],
     ask: &Ask,
@@ -252,7 +257,7 @@ fn windows(
     let period = step * steps;
     let start = now - now % period;
     let (count, before) = match began {
-        // This one; or a later one, if the server's clock was set back a little.
+        // This window, or a later one if the server's clock was set back a little.
         _ if began >= start => (count, before),
         _ if began + period == start => (0, count),
         _ => (0, 0),
@@ -272,12 +277,12 @@ fn windows(
         (1.., _) if sliding => end + period - now,
         _ => end - now,
     };
-    // Until so much is allowed where so much was taken.
+    // The time until `cost` is allowed after `count` was taken.
     let until = |count: u64, cost: u64| match quota.checked_sub(count + cost) {
         _ if used(count + cost) <= quota * steps => 0,
-        // Once the weight of the window before has fallen so far.
+        // Once the weight of the window before has fallen far enough.
         Some(room) => end - room * steps / before * step - now,
-        // What was taken in this one has to fall in the next.
+        // The weight of this window's cost has to fall in the next one.
         None if sliding => {
             let weight = (quota.saturating_sub(cost) * steps)
                 .checked_div(count)
@@ -328,7 +333,7 @@ fn state_of(letter: char, numbers: [u64; 3]) -> [u8; STATE] {
     state
 }
 
-/// The time and the state before, as the script answers with them.
+/// The time and the earlier state in the script's answer.
 pub(crate) fn answered(answer: &[u8]) -> Option<(u64, &[u8])> {
     let (now, state) = answer.split_at_checked(DIGITS)?;
     let now = std::str::from_utf8(now).ok()?.parse().ok()?;

@@ -1,6 +1,6 @@
 //! A range of keys: all that begin with a prefix.
 
-/// Which keys are meant: those that begin with one of these, but for an exception.
+/// A set of keys: those that begin with one of these prefixes, except those with one other prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
     beginnings: Vec<Vec<u8>>,
@@ -16,7 +16,7 @@ impl Scope {
         }
     }
 
-    /// Not those that begin so.
+    /// Excludes the keys that begin with `beginning`.
     pub(crate) fn without(mut self, beginning: Vec<u8>) -> Self {
         self.exception = Some(beginning);
         self
@@ -27,7 +27,7 @@ impl Scope {
         self.begins(key) && !self.exception.as_ref().is_some_and(is_exception)
     }
 
-    /// Whether it covers all keys that begin so.
+    /// Whether it covers all keys that begin with `beginning`.
     pub(crate) fn covers_all(&self, beginning: &[u8]) -> bool {
         let touches = |but: &Vec<u8>| but.starts_with(beginning) || beginning.starts_with(but);
         self.begins(beginning) && !self.exception.as_ref().is_some_and(touches)
@@ -38,8 +38,8 @@ impl Scope {
         beginnings.any(|beginning| key.starts_with(beginning))
     }
 
-    /// A pattern of the server's for all of these keys, and few others: one pass for all beginnings, by what these have in
-    /// common at both ends.
+    /// A pattern of the server for all of these keys, and few others. One scan serves all prefixes,
+    /// by their common beginning and end.
     pub(crate) fn pattern(&self) -> Vec<u8> {
         let (first, others) = match &*self.beginnings {
             [] => return Vec::new(),
@@ -64,7 +64,7 @@ impl Scope {
     }
 }
 
-/// How many of the first bytes are the same.
+/// The number of leading bytes that are equal.
 pub(crate) fn in_common<'a>(
     one: impl Iterator<Item = &'a u8>,
     other: impl Iterator<Item = &'a u8>,
@@ -72,7 +72,7 @@ pub(crate) fn in_common<'a>(
     one.zip(other).take_while(|(a, b)| a == b).count()
 }
 
-/// Writes what stands for these bytes in a pattern of the server's.
+/// Escapes bytes for a pattern of the server.
 pub(crate) fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     for byte in bytes {
         if matches!(byte, b'*' | b'?' | b'[' | b']' | b'^' | b'\\') {

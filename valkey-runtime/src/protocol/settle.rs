@@ -1,46 +1,50 @@
-//! The steps by which the epochs of some tags become known to who has loaded something under them: a state machine without I/O,
-//! which [`fill`](crate::verbs::tags::fill) drives on a server, and an exhaustive check on a simulated one.
+//! The steps after a load by which the epochs of its tags become known: a state machine without
+//! I/O. [`fill`](crate::verbs::tags::fill) drives it on a server, and the model check on a
+//! simulated one.
 //!
-//! They are looked at first. Where there is none, or only the mark of another who found none, a mark is put, the clock looked at,
-//! and the mark settled into that if it is still one's own. Who began at the same clock knows that nothing was invalidated
-//! between: an invalidation in the meantime has advanced the clock or, having advanced it before, taken the mark away.
+//! The first look reads the epochs. If one is missing, or there is only the mark of another load,
+//! the load places a mark of its own. Then it reads the tag clock, and replaces the mark by that
+//! clock as the epoch, if the mark still exists. A load that began at the same clock knows that
+//! nothing was invalidated in between. An invalidation in that time has advanced the clock. If it
+//! had advanced the clock before, it has removed the mark.
 
 use crate::protocol::envelope::epoch::Epoch;
 use crate::protocol::envelope::placeholder::Name;
 use crate::protocol::found::Found;
 
-/// What is to be done next, at each of the places in its list.
+/// The next action, for the listed places.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
-    /// Put a mark with this token, and tell what is there by [`Settling::marked`].
+    /// Put a mark with this token, and report the entries by [`Settling::marked`].
     Mark(Vec<usize>),
-    /// Look at the clock, and tell it by [`Settling::clock`].
+    /// Read the clock, and report it by [`Settling::clock`].
     Clock,
-    /// Replace each mark by this epoch if it is still there, and tell whether it was by [`Settling::filled`].
+    /// Replace each mark by this epoch if it still exists, and report the successes by
+    /// [`Settling::filled`].
     Fill(Vec<(usize, Name)>, Epoch),
     Done,
 }
 
-/// How far it is.
+/// The progress so far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Settling {
     token: u64,
     seen: Vec<Seen>,
 }
 
-/// What lies under the key of an epoch.
+/// The content of an epoch's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Seen {
     Known(Epoch),
     Missing,
-    /// The mark of a fill that found it missing. It may never be settled.
+    /// The mark of a load that found the epoch missing. It may never be settled.
     Pending(Name),
-    /// A guard, or what this process has invalidated and the server does not know of.
+    /// A guard, or an invalidation of this process that the server does not know.
     Unknown,
 }
 
 impl Settling {
-    /// From what a first look has shown. The token is for marks.
+    /// Starts from the result of a first look. The token is for marks.
     pub(crate) fn new(token: u64, seen: Vec<Seen>) -> (Self, Step) {
         let missing = places(&seen, |seen| {
             matches!(seen, Seen::Missing | Seen::Pending(_))
@@ -52,7 +56,7 @@ impl Settling {
         (Self { token, seen }, step)
     }
 
-    /// What is there once marks have been put at these places.
+    /// The entries at these places after marks were put there.
     pub(crate) fn marked(&mut self, marked: impl IntoIterator<Item = (usize, Seen)>) -> Step {
         for (place, seen) in marked {
             self.seen[place] = seen;
@@ -67,7 +71,7 @@ impl Settling {
         Step::Fill(self.own(), Epoch::new(clock))
     }
 
-    /// Which of the marks have become the epoch.
+    /// Whether each mark was replaced by the epoch.
     pub(crate) fn filled(
         &mut self,
         epoch: Epoch,
@@ -82,7 +86,7 @@ impl Settling {
         Step::Done
     }
 
-    /// The epochs; `None` for those that are not to be known.
+    /// The epochs; `None` for unknown ones.
     pub(crate) fn epochs(&self) -> impl Iterator<Item = Option<Epoch>> {
         self.seen.iter().map(|seen| match seen {
             Seen::Known(epoch) => Some(*epoch),
@@ -124,7 +128,7 @@ fn places(seen: &[Seen], which: impl Fn(&Seen) -> bool) -> Vec<usize> {
     picked.map(|(at, _)| at).collect()
 }
 
-/// What the exhaustive check renames after each step.
+/// The names that the model check renames after each step.
 #[cfg(test)]
 mod names {
     use super::{Seen, Settling, Step};

@@ -1,10 +1,10 @@
-//! What the caller of a load shares with those that wait.
+//! The result that the leader of a load shares with its followers.
 
-/// What callers share.
+/// A shared result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Share<V> {
     Value(V),
-    /// One that is no longer fresh, since there is no better one to be had.
+    /// A stale value, because no better one is available.
     Stale(V),
     Nothing,
 }

@@ -1,11 +1,13 @@
-//! The server's half of the verbs that look before they act: what an entry becomes, and what is answered.
+//! The server's half of the conditional verbs: the new entry and the answer.
 //!
-//! Pure functions of the entry's bytes, the verb and the server's time. The in-process store runs them; the Lua scripts in
-//! `scripts/` repeat them in the server, each on one key, and a test holds the two to each other over random sequences.
-//! A client may send again what got no answer: every verb can run a second time, at any later moment, and do no harm; but
-//! for the conditional sets, which like a plain `SET` store what may have become old.
+//! Pure functions of the entry's bytes, the verb and the server's time. The in-process store runs
+//! them. The Lua scripts in `scripts/` repeat them in the server, each on one key, and a test
+//! compares both on random sequences. A client may resend a command that got no answer. So every
+//! verb can run a second time, at any later moment, without harm. The exceptions are the
+//! conditional sets, which like a plain `SET` may store an outdated value.
 //!
-//! Long because the commands and what each makes of an entry are one table, which the scripts repeat.
+//! The file is long because the commands and their effects on an entry are one table, which the
+//! scripts repeat.
 
 use std::borrow::Cow;
 
@@ -17,46 +19,52 @@ use crate::protocol::envelope::timing::{
 };
 use crate::protocol::envelope::{Head, Header, HeaderBytes, Kind, Standing, seal};
 
-/// A verb that is answered by whether it did what it is for.
+/// A command that is answered by whether it took effect.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verb<'a> {
-    /// Stores, unless the entry is a value of this version, a newer one, or a guard. A value with the stamp given counts as
-    /// none: its tags were found to be invalidated.
+    /// Stores, unless the entry is a value of this version, a newer one, or a guard. A value with
+    /// the given stamp counts as absent: its tags were found to be invalidated.
     SetIfAbsent(Put<'a>, Option<u64>),
-    /// Stores, if the entry is a value of this version; with a stamp, if it is the very one.
+    /// Stores, if the entry is a value of this version; with a stamp, only if it is the value with
+    /// that stamp.
     SetIfPresent(Put<'a>, Option<u64>),
-    /// Removes a value or a lease; a guard stays, and is marked as shared. True if it was a fresh value of whatever version.
-    /// With a hold, a guard is left for that long.
+    /// Removes the entry; a guard stays, and is marked as shared. True if it was a fresh value of
+    /// any version. With a hold, a guard is left for that long.
     Delete(Option<Hold>),
-    /// As a deletion; but a value that says until when it is fresh stays, not fresh any more and claimed by nobody, for at
-    /// most so many milliseconds.
+    /// Like a deletion, but a timed value stays, stale and without a claim, for at most this many
+    /// milliseconds.
     MarkStale { keep: u64 },
-    /// Starts the life of a value of this version anew.
+    /// Restarts the life of a value of this version.
     Touch(Touch),
-    /// Raises the epoch of a tag. Where it is not known a fill's mark is taken away, and a guard stays. True if it was known.
+    /// Raises the epoch of a tag. If the epoch is unknown, a load's mark is removed, and a guard
+    /// stays. True if it was known.
     Raise(Raise),
-    /// Removes the entry if it is still these bytes: a reader found them corrupt.
+    /// Removes the entry if it still has these bytes, which a reader found corrupt.
     RemoveIfSame(Fingerprint),
-    /// Stores what was loaded under this lease, if it is still there.
+    /// Stores a loaded value under this lease, if it still exists.
     Fill { lease: Lease, put: Put<'a> },
-    /// Gives the value that was claimed this header, if the claim is still there: it was found to be the present one.
+    /// Gives a claimed value this header, if the claim still exists: its loader found the value
+    /// unchanged.
     Confirm {
         lease: Lease,
         header: HeaderBytes,
         ttl: Option<u64>,
     },
-    /// Keeps the lease for so many milliseconds from now, if it is still there.
+    /// Extends the lease to this many milliseconds from now, if it still exists.
     RenewLease { lease: Lease, life: u64 },
-    /// Removes the lease, or the value that was claimed, if it is still there: the load gave nothing that is to be stored.
+    /// Removes the lease, or the claimed value, if it still exists: the load has nothing to store.
     Discard(Lease),
-    /// Gives the lease back, if it is still there. What was claimed stays, and nobody claims it for so many milliseconds.
+    /// Gives the lease back, if it still exists. A claimed value stays, and nobody can claim it for
+    /// this many milliseconds.
     Release { lease: Lease, pause: u64 },
-    /// Keeps the writer's place in the guard for so many milliseconds from now. True if it had one.
+    /// Extends the writer's place in the guard to this many milliseconds from now. True if it had
+    /// one.
     RenewGuard { token: u64, life: u64 },
-    /// Takes the writer out of the guard, and whatever else is there away. True if it had a place. With a hold, its place
-    /// is left to run out so many milliseconds from now.
+    /// Takes the writer out of the guard, and removes any other entry. True if it had a place. With
+    /// a hold, its place stays for this many milliseconds from now.
     Leave { token: u64, hold: u64 },
-    /// Stores what the writer wrote, if nobody but it ever was in the guard; else as `Leave`. True if it was stored.
+    /// Stores the written value, if only this writer ever used the guard; else like `Leave`. True
+    /// if it was stored.
     StoreThrough {
         guard: Name,
         hold: u64,
@@ -64,55 +72,59 @@ pub(crate) enum Verb<'a> {
     },
 }
 
-/// A verb that is answered by the entry as it leaves it.
+/// A command that places or extends an entry, and is answered by the entry afterwards.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Placing {
-    /// Makes a lease where there is nothing, or where the entry is one that the reader rejects.
+    /// Makes a lease if the key is free, or holds the entry that the reader rejects.
     Lease {
         token: u64,
         life: u64,
         rejected: Rejected,
     },
-    /// Gives a writer a place in the guard, for so many milliseconds, and makes one where there is none. `ours`: nothing but ours
-    /// belongs at the key, so another type of the server's there gives way.
+    /// Gives a writer a place in the guard for this many milliseconds, and makes the guard if there
+    /// is none. `ours`: only our entries belong at the key, so another data type of the server is
+    /// replaced.
     Enter { token: u64, life: u64, ours: bool },
-    /// Has the epoch of a tag live for at least so many milliseconds from now; none for ever. A mark or a guard lives no longer.
-    /// What is damaged there is removed: it would hide from each load whether its tag was invalidated.
+    /// Lets the epoch of a tag live for at least this many milliseconds from now; `None` is
+    /// unlimited. A mark or a guard is not extended. A damaged entry is removed, because it would
+    /// hide from each load whether its tag was invalidated.
     Extend { life: Option<u64> },
 }
 
-/// What is asked of the clock of a namespace.
+/// A request to the tag clock of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tick {
     Read,
     Advance,
-    /// To be no less than this, which an epoch was seen to be.
+    /// Moves the clock to at least this number, which an epoch was seen to have.
     Reach(u64),
 }
 
-/// An invalidation of a tag: the clock after it was advanced, and over how many milliseconds entries fall due that may still
-/// be served where their loader fails. Without that they are dead at once.
+/// An invalidation of a tag, and the clock after its advance. `over` is the time in milliseconds
+/// over which entries become stale; they may still serve as a fallback. Without it, entries are
+/// invalidated at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Raise {
     pub(crate) clock: u64,
     pub(crate) over: Option<u64>,
 }
 
-/// Which entry a lease may replace.
+/// The entry that a lease may replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Rejected {
     None,
-    /// The value or absence with this stamp: the reader has seen that it is of no use.
+    /// The value or absence with this stamp, which the reader can't use.
     Stamp(u64),
-    /// The value with this stamp, which is to stay until there is another: it is claimed.
+    /// The value with this stamp, which stays until its successor is stored: it is claimed.
     Claim(u64),
-    /// Any value or absence up to this version, and any lease: the caller wants what is loaded now.
+    /// Any value or absence up to this version, and any lease: the caller wants a value that is
+    /// loaded now.
     Any {
         version: u16,
     },
 }
 
-/// What a verb stores. The TTL is in milliseconds, none for never.
+/// The entry that a verb stores. The TTL is in milliseconds, `None` for unlimited.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Put<'a> {
     pub(crate) version: u16,
@@ -120,23 +132,24 @@ pub(crate) struct Put<'a> {
     pub(crate) ttl: Option<u64>,
 }
 
-/// How the life of a value starts anew.
+/// A restart of a value's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Touch {
     pub(crate) version: u16,
-    /// The hash that an entry of this key has in its header.
+    /// The key hash in the header of an entry of this key.
     pub(crate) key: u32,
-    /// In milliseconds, none for never.
+    /// In milliseconds, `None` for unlimited.
     pub(crate) ttl: Option<u64>,
-    /// How long the entry outlives its freshness.
+    /// The time for which the entry outlives its freshness.
     pub(crate) keep: u64,
-    /// How long it may live from its stamp on.
+    /// The longest life, counted from its stamp.
     pub(crate) max_age: Option<u64>,
-    /// Only if it has this stamp and was to be fresh until then, and only to a longer life.
+    /// Only if it has this stamp and this freshness, and only to a longer life.
     pub(crate) seen: Option<(u64, u64)>,
 }
 
-/// A guard that a deletion leaves: its writer's token, and its life in milliseconds. `ours` as in [`Placing::Enter`].
+/// A guard that a deletion leaves: its writer's token, and its life in milliseconds. `ours` as in
+/// [`Placing::Enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hold {
     pub(crate) token: u64,
@@ -144,11 +157,11 @@ pub(crate) struct Hold {
     pub(crate) ours: bool,
 }
 
-/// Stands for an entry's bytes, so that they need not be sent back to be compared.
+/// Identifies an entry's bytes, so that they need not be sent back for a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     pub(crate) len: usize,
-    /// SHA-1 in hexadecimal: what a script in the server can compute.
+    /// SHA-1 in hexadecimal, which a script in the server can compute.
     pub(crate) sha1: [u8; 40],
 }
 
@@ -170,20 +183,21 @@ impl Fingerprint {
     }
 }
 
-/// The longest that a writer's place in a guard may last from now, in milliseconds: a day.
+/// The longest time that a writer's place in a guard may last from now, in milliseconds: a day.
 pub(crate) const LONGEST_PLACE: u64 = 24 * 60 * 60 * 1000;
-/// How far the clock of a namespace may be ahead of the server's time, in microseconds: a day. One that is further ahead is damaged.
+/// The farthest that the clock of a namespace may be ahead of the server's time, in microseconds: a
+/// day. A clock farther ahead is damaged.
 pub(crate) const LONGEST_AHEAD: u64 = LONGEST_PLACE * 1000;
-/// How far a read of the clock finds it behind the server's time at the most, in microseconds: a minute.
+/// The farthest that a read leaves the clock behind the server's time, in microseconds: a minute.
 const LONGEST_BEHIND: u64 = 60_000_000;
 
-/// How long an epoch lives, in milliseconds, under which something is stored for so long: a minute longer, so that it need not
-/// be extended for each.
+/// The life of an epoch, in milliseconds, for an entry with this life: a minute longer, so that not
+/// each entry has to extend it.
 pub(crate) fn epoch_life(life: u64) -> u64 {
     life.saturating_add(60_000)
 }
 
-/// What becomes of the entry. Times to live are in milliseconds, none for never.
+/// The change of the entry. TTLs are in milliseconds, `None` for unlimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     Keep,
@@ -192,24 +206,24 @@ pub(crate) enum Change<'a> {
         bytes: Cow<'a, [u8]>,
         ttl: Option<u64>,
     },
-    /// The same bytes.
+    /// The same bytes, with this life.
     Live(Life),
-    /// Others, which live as long.
+    /// Other bytes, with the same life.
     Replace(Vec<u8>),
-    /// The same value with another header, which is as long.
+    /// The same value with another header of the same length.
     Rewrite {
         header: HeaderBytes,
         life: Life,
     },
 }
 
-/// How long an entry lives whose header was rewritten, in milliseconds.
+/// The life of an entry after a change, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     AsItWas,
     AtLeast(u64),
     AtMost(u64),
-    /// So long, where less than that is left.
+    /// This life, if less than `below` is left.
     Renewed {
         below: u64,
         to: u64,
@@ -217,7 +231,7 @@ pub(crate) enum Life {
     Exactly(Option<u64>),
 }
 
-/// What the verb makes of the entry, and whether it did what it is for. `now` is in microseconds.
+/// The effect of the verb on the entry, and whether it took effect. `now` is in microseconds.
 pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Change<'a>, bool) {
     let standing = |version, key: &dyn Fn(&[u8]) -> bool| {
         let millis = || now / 1000;
@@ -332,7 +346,7 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
     }
 }
 
-/// What the verb makes of the entry. `now` is in microseconds.
+/// The effect of the verb on the entry. `now` is in microseconds.
 pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> Change<'static> {
     match *verb {
         Placing::Lease {
@@ -403,16 +417,17 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
     }
 }
 
-/// What the clock of a namespace is after this was asked of it; which is the answer, too. `now` is in microseconds.
+/// The clock of a namespace after this request; it is also the answer. `now` is in microseconds.
 ///
-/// It only grows. One that was lost, or is [damaged](sound_clock), is made anew above all that it has ever been, since it grows no
-/// faster than time. A read moves one that lags far behind time up to it: what damage has set back does not stay so, or an epoch
-/// that is made would be below entries that were invalidated before.
+/// The clock only grows. A lost or [damaged](sound_clock) clock is replaced by one above all its
+/// earlier values, because it grows no faster than time. A read moves a clock that lags far behind
+/// up to the server's time. So a clock that damage has set back does not stay so; otherwise a new
+/// epoch could be below the clocks of entries that were invalidated before.
 pub(crate) fn clock(bytes: Option<&[u8]>, tick: Tick, now: u64) -> u64 {
     ticked(bytes.and_then(|bytes| sound_clock(bytes, now)), tick, now)
 }
 
-/// The same of one that is sound, if there is one.
+/// The same for a sound clock, or for none.
 pub(crate) fn ticked(clock: Option<u64>, tick: Tick, now: u64) -> u64 {
     match (clock, tick) {
         (Some(clock), Tick::Advance) => now.max(clock + 1),
@@ -423,13 +438,13 @@ pub(crate) fn ticked(clock: Option<u64>, tick: Tick, now: u64) -> u64 {
     }
 }
 
-/// The clock in these bytes, if a read is given it as it is.
+/// The clock in these bytes, if a read returns it unchanged.
 pub(crate) fn recent_clock(bytes: &[u8], now: u64) -> Option<u64> {
     sound_clock(bytes, now).filter(|clock| is_recent(*clock, now))
 }
 
-/// The clock in these bytes, which are what [`clock`] has written: a number in decimal that is not far ahead of time. None of what
-/// is damaged, so that nobody ever loads under it.
+/// The clock in these bytes, as [`clock`] writes it: a decimal number that is not far ahead of
+/// time. `None` for damage, so that nobody ever loads under it.
 fn sound_clock(bytes: &[u8], now: u64) -> Option<u64> {
     let is_decimal = bytes.iter().all(u8::is_ascii_digit) && !bytes.starts_with(b"0");
     let digits = std::str::from_utf8(bytes).ok().filter(|_| is_decimal)?;
@@ -444,13 +459,14 @@ fn is_sound(clock: u64, now: u64) -> bool {
     clock <= now.saturating_add(LONGEST_AHEAD)
 }
 
-/// Whether writers are at work there, whose places are neither over nor absurdly far ahead.
+/// Whether the entry is a guard with a writer whose place is neither over nor absurdly far ahead.
 fn is_guarded(entry: &[u8], now: u64) -> bool {
     Guard::from_bytes(entry).is_some_and(|guard| !guard.pruned(now).writers.is_empty())
 }
 
-/// Whether it is a placeholder that nobody holds any more, though its key is still there: a lease that is older than any load lasts,
-/// or from the future; a guard without a place. The server lets such keys expire, unless their expiry was lost or was never set.
+/// Whether the entry is a placeholder without a holder: a lease that is older than the longest
+/// load, or from the future, or a guard without a place. The server expires such keys, unless their
+/// expiry was lost or was never set.
 pub(crate) fn is_left_over(entry: &[u8], now: u64) -> bool {
     match envelope::head(entry) {
         Head::Known(Header {
@@ -465,7 +481,8 @@ pub(crate) fn is_left_over(entry: &[u8], now: u64) -> bool {
     }
 }
 
-/// Whether it is the mark of a fill or the guard of writers, or of a later format: nothing that an epoch has to give way to.
+/// Whether the entry is the mark of a load, a guard of writers, or of a later format: it may stay
+/// in place of an epoch.
 fn stands_for_an_epoch(entry: &[u8], now: u64) -> bool {
     match envelope::head(entry) {
         Head::Newer => true,
@@ -474,7 +491,7 @@ fn stands_for_an_epoch(entry: &[u8], now: u64) -> bool {
 }
 
 impl<'a> Put<'a> {
-    /// Whether what is there says the same of its key as what is to be stored.
+    /// Whether the stored entry has the same key hash as the new one.
     fn is_for_key_of(&self, there: &[u8]) -> bool {
         let key = seal::key_in(there);
         key.is_some() && key == seal::key_in(self.bytes)
@@ -489,7 +506,7 @@ impl<'a> Put<'a> {
 }
 
 impl Guard {
-    /// Without the writers whose places have run out, or are damaged: no guard is for ever.
+    /// Without the writers whose places have run out, or are damaged: no guard lasts forever.
     fn pruned(mut self, now: u64) -> Self {
         let now = now / 1000;
         self.writers
@@ -518,13 +535,13 @@ impl Guard {
     }
 }
 
-/// What is under a key that a load holds.
+/// The entry that a load holds.
 enum Held {
     Lease,
     Claimed(Header, Timing),
 }
 
-/// What the lease is on, if it is still there.
+/// The entry under this lease, if the lease still exists.
 fn held(entry: Option<&[u8]>, lease: Lease, now: u64) -> Option<Held> {
     match lease {
         Lease::Placed(name) => (entry == Some(&name.to_lease())).then_some(Held::Lease),
@@ -537,7 +554,7 @@ fn held(entry: Option<&[u8]>, lease: Lease, now: u64) -> Option<Held> {
     }
 }
 
-/// What a verb makes of what its load holds. `now` is in milliseconds.
+/// The effect of a verb on the entry that its load holds. `now` is in milliseconds.
 fn on_lease<'a>(verb: &Verb<'a>, held: Held, now: u64) -> (Change<'a>, bool) {
     match (verb, held) {
         (Verb::Fill { put, .. }, _) => (put.change(), true),
@@ -567,7 +584,7 @@ fn on_lease<'a>(verb: &Verb<'a>, held: Held, now: u64) -> (Change<'a>, bool) {
     }
 }
 
-/// A value that says until when it is fresh.
+/// A timed value.
 fn timed_value(entry: Option<&[u8]>) -> Option<(Header, Timing)> {
     match envelope::head(entry?) {
         Head::Known(header) => Some((header, header.timing?)),
@@ -597,7 +614,7 @@ fn delete(entry: Option<&[u8]>, hold: Option<Hold>, now: u64) -> (Change<'static
 }
 
 impl Touch {
-    /// What becomes of a value of the version. `now` is in milliseconds.
+    /// The effect on a value of the version. `now` is in milliseconds.
     fn change<'a>(&self, timed: Option<(Header, Timing)>, now: u64) -> (Change<'a>, bool) {
         let Some((header, timing)) = timed else {
             return match self.seen {
@@ -640,7 +657,8 @@ impl Header {
     }
 }
 
-/// Gives a writer a place for so many milliseconds, or keeps the one it has. Who comes to others shares their guard.
+/// Gives a writer a place for `life` milliseconds, or extends the one it has. A writer that joins
+/// others makes the guard shared.
 fn place(guard: Option<Guard>, token: u64, life: u64, now: u64) -> Change<'static> {
     let guard = guard
         .map(|guard| guard.pruned(now))
@@ -676,7 +694,7 @@ fn leave(entry: Option<&[u8]>, token: u64, hold: u64, now: u64) -> (Change<'stat
     match guard {
         Some(mut guard) => {
             guard.writers.retain(|writer| writer.token != token);
-            // Whoever remains did not have it alone.
+            // A remaining writer was not the only one.
             guard.shared = true;
             (guard.change(now), had_place)
         }
@@ -691,7 +709,7 @@ mod tests {
 
     const NOW: u64 = 1_767_225_600_000_000;
     const MILLIS: u64 = NOW / 1000;
-    /// What is stored: for the key with the hash 0, as the entries here that are there.
+    /// The stored bytes: for the key with the hash 0, like the existing entries here.
     const NEW: &[u8] = b"what is stored.......\0\0\0\0";
 
     fn put(version: u16) -> Put<'static> {
@@ -714,7 +732,7 @@ mod tests {
         }
     }
 
-    /// The guard that the change puts there.
+    /// The guard that the change stores.
     fn guard_of(change: &Change<'_>) -> Guard {
         let Change::Put { bytes, .. } = change else {
             panic!("{change:?}")
@@ -932,7 +950,7 @@ mod tests {
         }
     }
 
-    /// A value that is fresh until then, with a claim of that token which holds for so many milliseconds more.
+    /// A value with this freshness, and with a claim of that token for `life` more milliseconds.
     fn timed(until: u64, token: u32, life: u64) -> HeaderBytes {
         let claim = match life {
             0 => Claim::NONE,
@@ -1073,7 +1091,7 @@ mod tests {
         assert_eq!((touched.stamp, timing.until), (STAMP, MILLIS + 30_000));
         assert_eq!(timing.claim, Claim::new(5, MILLIS, 50));
         assert_eq!(life, Life::Exactly(Some(35_000)));
-        // It is a minute old.
+        // The value is a minute old.
         let max_age = Some(70_000);
         let (touched, life) = rewritten(on(Touch { max_age, ..touch }));
         assert_eq!(touched.timing.unwrap().until, MILLIS + 10_000);
@@ -1301,7 +1319,7 @@ mod tests {
             let reached = clock(Some(clock_key), Tick::Reach(NOW + 7), NOW);
             assert_eq!(reached, NOW + 7, "{shown:?}");
         }
-        // Ahead of time, as after the server's time was set back: it goes on from there.
+        // Ahead of time, as after the server's time was set back: it continues from there.
         for ahead in [NOW, NOW + 7, TOO_FAR - 1] {
             assert_eq!(clock(Some(&text(ahead)), Tick::Read, NOW), ahead);
             assert_eq!(clock(Some(&text(ahead)), Tick::Advance, NOW), ahead + 1);

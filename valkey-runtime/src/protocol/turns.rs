@@ -1,28 +1,30 @@
-//! The turns of a type's loads: so many run at a time, and the rest queue.
+//! The turns of a type's loads: a limited number runs at a time, and the others queue.
 //!
-//! A turn comes before anything is asked of the server, so no lease is held for a load that waits. The queue is served first
-//! come, first served, while it is short. Once more wait than can run at a time, every other turn goes to the newest: the oldest
-//! are about to give up then, and a load that its caller gives up is lost work. (Maurer, "Fail at Scale", ACM Queue 13(8), 2015,
-//! serves the newest alone under overload; taking turns also starves nobody.)
+//! A turn is granted before a lease is requested, so no lease is held for a waiting load. A short
+//! queue is served first come, first served. If more loads wait than can run at a time, every other
+//! turn goes to the newest. The oldest are about to be given up then, and a load that its caller
+//! gives up is lost work. (Maurer, "Fail at Scale", ACM Queue 13(8), 2015, serves only the newest
+//! under overload; alternation also starves nobody.)
 //!
-//! Nothing here waits or locks. The async shell ([`super`]) and the exhaustive check both drive it.
+//! Nothing here waits or locks. Both the async shell ([`crate::verbs::loading`]) and the model
+//! check drive it.
 
 use std::collections::BTreeMap;
 
 use crate::protocol::flights::Moment;
 
-/// A turn, by the moment at which it was asked for.
+/// A turn, named by the moment of its request.
 pub(crate) type TurnId = Moment;
 
-/// The turns of a type. `W` wakes who waits for one.
+/// The turns of a type. `W` wakes a waiter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Turns<W> {
     limit: usize,
     running: BTreeMap<TurnId, W>,
     queue: BTreeMap<TurnId, W>,
-    /// Whether the next turn goes to the newest, if too many wait.
+    /// Whether the next turn goes to the newest if too many wait.
     newest: bool,
-    /// Whose turn has come since these were last taken.
+    /// The waiters that got a turn since the last call of `take_granted`.
     granted: Vec<W>,
 }
 
@@ -37,7 +39,7 @@ impl<W: Clone> Turns<W> {
         }
     }
 
-    /// Asks for a turn. True if it has come already.
+    /// Requests a turn. True if it is granted at once.
     pub(crate) fn enter(&mut self, id: TurnId, wake: W) -> bool {
         let free = self.running.len() < self.limit && self.queue.is_empty();
         let entered = match free {
@@ -48,17 +50,17 @@ impl<W: Clone> Turns<W> {
         free
     }
 
-    /// Whether the turn has come and was not taken away.
+    /// Whether the turn is granted and was not taken away.
     pub(crate) fn has(&self, id: TurnId) -> bool {
         self.running.contains_key(&id)
     }
 
-    /// Whether the turn has come or will.
+    /// Whether the turn is granted or queued.
     pub(crate) fn contains(&self, id: TurnId) -> bool {
         self.running.contains_key(&id) || self.queue.contains_key(&id)
     }
 
-    /// The turn is over, given up, or taken away. Others have theirs.
+    /// Ends a turn: it is over, given up, or taken away. Grants the next turns.
     pub(crate) fn leave(&mut self, id: TurnId) {
         if self.queue.remove(&id).is_none() {
             self.running.remove(&id);
@@ -81,17 +83,17 @@ impl<W: Clone> Turns<W> {
         }
     }
 
-    /// What is to be woken.
+    /// The waiters to wake.
     pub(crate) fn take_granted(&mut self) -> Vec<W> {
         std::mem::take(&mut self.granted)
     }
 
-    /// How many wait.
+    /// The number of waiters.
     pub(crate) fn queued(&self) -> usize {
         self.queue.len()
     }
 
-    /// The turns that have come, and whose they are.
+    /// The granted turns and their owners.
     pub(crate) fn running(&self) -> impl Iterator<Item = (TurnId, &W)> {
         self.running.iter().map(|(id, wake)| (*id, wake))
     }
@@ -102,7 +104,7 @@ impl<W: Clone> Turns<W> {
     }
 }
 
-/// What the exhaustive checks rename after each step.
+/// The names that the model checks rename after each step.
 #[cfg(test)]
 impl<W: Clone> Turns<W> {
     pub(crate) fn visit(&mut self, visitor: &mut impl crate::model::explore::names::Visitor) {

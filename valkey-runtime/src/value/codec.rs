@@ -1,8 +1,9 @@
-//! Between a value and the bytes of its entry.
+//! Encoding and decoding between a value and the bytes of its entry.
 //!
-//! The payload is MessagePack in the named layout (structs are maps), so that serde's own rules for added and missing
-//! fields apply. rmp-serde writes it; [`decode`] reads it, within bounds. What the codec says of a value it refuses is not
-//! passed on as it is: serde's messages quote the value.
+//! The payload is MessagePack in the named layout (structs are maps), so that serde's own rules for
+//! added and missing fields apply. rmp-serde writes it, and [`decode`] reads it, within bounds. The
+//! codec's message about a refused value is not passed on unchanged, because serde's messages quote
+//! the value.
 
 pub(crate) mod decode;
 pub(crate) mod private;
@@ -22,11 +23,11 @@ use crate::protocol::envelope::{Header, bounds};
 use crate::schema::cached_type::CachedType;
 use crate::value::codec::decode::{Decoder, Memory};
 
-/// Why an entry holds no value that its type takes.
+/// The reason why an entry has no value that its type accepts.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     Corrupt(Cow<'static, str>),
-    /// It holds one that breaks the type's rules.
+    /// Its value breaks the type's validation rules.
     Invalid(Invalid),
 }
 
@@ -44,7 +45,8 @@ impl Refusal {
         }
     }
 
-    /// A method, since one more `From` for the public error would have `?` ask in closures what it converts from.
+    /// A method, because one more `From` for the public error would make `?` in closures need type
+    /// annotations.
     pub(crate) fn into_error(self) -> Error {
         match self {
             Refusal::Corrupt(why) => Error::new(ErrorKind::Corrupt, why),
@@ -62,28 +64,28 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a store allows an entry.
+/// A store's limits for an entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// The most bytes that it has.
+    /// Its largest size in bytes.
     pub(crate) size: usize,
-    /// How many times its size its value may take in memory.
+    /// The memory that its value may take, as a multiple of its size.
     pub(crate) expansion: usize,
 }
 
 /// The default of [`Limits::expansion`].
 pub(crate) const EXPANSION: usize = 32;
-/// What the value of any entry may take in memory, however small it is: 4 MiB.
+/// The memory that the value of any entry may take, however small the entry is: 4 MiB.
 pub(crate) const LEAST_MEMORY: usize = 4 << 20;
-/// How many bytes an item of a payload is taken to become where nothing more is known. What could need more than is allowed by
-/// that is read back before it is stored.
+/// The memory that one item of a payload is assumed to take, in bytes. If this estimate exceeds the
+/// allowed memory, the value is read back before it is stored.
 const LARGE_ITEM: usize = 128;
 
 /// The payload of an entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Payload<'p> {
     pub(crate) bytes: &'p [u8],
-    /// [`Limits::expansion`], of what was read from a server.
+    /// [`Limits::expansion`] for a payload read from a server.
     pub(crate) expansion: usize,
 }
 
@@ -95,7 +97,7 @@ impl<'p> From<&'p [u8]> for Payload<'p> {
 }
 
 impl Payload<'_> {
-    /// How much its value may take in memory.
+    /// The memory that its value may take.
     fn memory(self) -> usize {
         self.bytes
             .len()
@@ -104,13 +106,14 @@ impl Payload<'_> {
     }
 }
 
-/// Whether values of a type are read back before they are stored: the first, and some after an entry was found corrupt.
+/// Whether values of a type are read back before they are stored: the first one, and some after an
+/// entry was found corrupt.
 #[derive(Debug)]
 pub(crate) struct ReadBack {
     left: AtomicU32,
 }
 
-/// How many values are read back after an entry was found corrupt.
+/// The number of values that are read back after an entry was found corrupt.
 const AFTER_CORRUPT: u32 = 100;
 
 impl Default for ReadBack {
@@ -130,13 +133,13 @@ impl ReadBack {
     }
 
     fn was_read(&self) {
-        // Which of several at once counts down does not matter.
+        // It does not matter which of several concurrent calls counts down.
         let left = self.left.load(Ordering::Relaxed);
         self.left.store(left.saturating_sub(1), Ordering::Relaxed);
     }
 }
 
-/// The bytes of an entry that holds `value`.
+/// The bytes of an entry with `value`.
 pub(crate) fn encode<T: CachedType>(
     header: Header,
     tags: Option<&TagWriter<'_>>,
@@ -161,7 +164,8 @@ pub(crate) fn encode<T: CachedType>(
     Ok(bytes)
 }
 
-/// Whether a value would be read. One that is invalid by itself is encoded for those who share its load, and not stored.
+/// Whether a value would be read back. A value that is itself invalid is encoded for the followers
+/// of its load, but not stored.
 fn is_read_back<T: CachedType>(value: &T, payload: Payload<'_>) -> Result<(), Refusal> {
     match read::<T>(payload) {
         Err(Refusal::Invalid(_)) if value.cache_validate().is_err() => Ok(()),
@@ -169,7 +173,7 @@ fn is_read_back<T: CachedType>(value: &T, payload: Payload<'_>) -> Result<(), Re
     }
 }
 
-/// An entry but for its checksum, where its payload begins, and how many items that has.
+/// An entry without its checksum, the offset of its payload, and the number of items in it.
 fn written<T: Serialize>(
     header: Header,
     tags: Option<&TagWriter<'_>>,
@@ -185,7 +189,7 @@ fn written<T: Serialize>(
     Ok((bytes, at, items))
 }
 
-/// The bytes of an entry that says that there is no value.
+/// The bytes of a negative cache entry.
 pub(crate) fn encode_absence(
     header: Header,
     tags: Option<&TagWriter<'_>>,
@@ -196,7 +200,7 @@ pub(crate) fn encode_absence(
     Ok(bytes)
 }
 
-/// Header and tags, and where the payload begins.
+/// Header and tags, and the offset of the payload.
 fn begun(header: Header, tags: Option<&TagWriter<'_>>) -> Result<(Vec<u8>, usize), Error> {
     let mut bytes = Vec::with_capacity(256);
     bytes.extend_from_slice(&header.to_bytes());
@@ -215,7 +219,8 @@ fn unstorable(name: &str, why: &str) -> Error {
     )
 }
 
-/// What would not be read back is not written. How many items the payload has that begins there.
+/// Refuses a payload that would not be read back. Returns the number of items in the payload at
+/// this offset.
 fn checked(bytes: &mut Vec<u8>, at: usize, max_size: usize, name: &str) -> Result<usize, Error> {
     if bytes.len() > max_size {
         let message = format!(
@@ -234,15 +239,15 @@ fn checked(bytes: &mut Vec<u8>, at: usize, max_size: usize, name: &str) -> Resul
     Ok(usize::try_from(walked.items).unwrap_or(usize::MAX))
 }
 
-/// The value in the payload of an entry, if its type takes it.
+/// The value in the payload of an entry, if its type accepts it.
 pub(crate) fn read<T: CachedType>(payload: Payload<'_>) -> Result<T, Refusal> {
     let value: T = decode(payload).map_err(|why| Refusal::Corrupt(why.into()))?;
     value.cache_validate().map_err(Refusal::Invalid)?;
     Ok(value)
 }
 
-/// The value in the payload of an entry, whether or not it keeps its type's rules; else why there is none, in words that quote
-/// nothing of it.
+/// The value in the payload of an entry, whether or not it keeps its type's rules. The error is a
+/// reason that quotes nothing of it.
 pub(crate) fn decode<'p, T: DeserializeOwned>(
     payload: impl Into<Payload<'p>>,
 ) -> Result<T, String> {
@@ -256,13 +261,14 @@ pub(crate) fn decode<'p, T: DeserializeOwned>(
     }
 }
 
-/// Why a payload is not read: what is wrong with it as a whole goes before what its type says.
+/// The reason why a payload is not read. A defect of the whole payload comes before the type's
+/// reason.
 #[cold]
 fn refused(payload: &[u8], fault: Option<decode::Fault>) -> String {
     match (bounds::check(payload), fault) {
         (Err(why), _) => why.as_str().to_owned(),
         (Ok(_), Some(fault)) => fault.into_text(),
-        // A type that reads less than the document is not the type that was written.
+        // A type that reads less than the document is not the written type.
         (Ok(_), None) => "the type reads less than the payload holds".to_owned(),
     }
 }
@@ -281,7 +287,7 @@ fn describe_encode(error: rmp_serde::encode::Error) -> Cow<'static, str> {
     }
 }
 
-/// What of the messages of `Serialize` comes from the type and not from the value.
+/// Passes on only those messages of `Serialize` that come from the type and not from the value.
 fn of_the_type(message: String) -> Cow<'static, str> {
     let known = [
         "path contains invalid UTF-8 characters",
@@ -342,7 +348,7 @@ mod tests {
         let error = try_entry(&list(bounds::DEPTH + 1), MAX).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Encode);
 
-        // 100,000 nested variants, which the codec alone answers with a stack overflow.
+        // 100,000 nested variants, on which the codec alone overflows the stack.
         let deep: Vec<u8> = [&[0x81, 0xa4][..], b"Cons"].concat().repeat(100_000);
         assert_eq!(
             decode::<List>(&[&deep[..], b"\xa3Nil"].concat()[..]).unwrap_err(),
@@ -427,7 +433,8 @@ mod tests {
         assert!(!text.contains("hunter2"), "{text}");
     }
 
-    /// The message that goes before may hold what was read, and so does one that looks as if it came from the type.
+    /// A message may begin with the text that was read, and that text may look like a message from
+    /// the type.
     #[test]
     fn a_value_with_the_words_of_a_message_is_not_quoted() {
         #[derive(Debug, Deserialize)]
@@ -528,7 +535,7 @@ mod tests {
         );
     }
 
-    /// A byte can stand for much. What it would take is counted before it is there.
+    /// One byte can stand for a large value. Its memory is counted before it is allocated.
     #[test]
     fn what_decoding_may_allocate_is_bounded() {
         use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -614,7 +621,7 @@ mod tests {
             assert_eq!(bounded, Err(refused.to_owned()), "{what}");
             assert_eq!(unbounded, Ok(()), "{what}");
         }
-        // What is worth its bytes is read, and so is whatever takes little.
+        // Values in proportion to their bytes are read, and so are all small ones.
         for (what, [bounded, _]) in [
             ("numbers", read::<Vec<u64>>(&array(b"\x01"))),
             ("texts", read::<Vec<String>>(&array(b"\xa2DE"))),
@@ -636,7 +643,7 @@ mod tests {
         assert_eq!(read::<Vec<Option<[u64; 32]>>>(&few)[0], Ok(()));
     }
 
-    /// A type that holds nothing but an `Option` of itself takes no byte at each level.
+    /// A type that holds only an `Option` of itself takes no byte at each level.
     #[test]
     fn a_type_without_an_end_is_refused() {
         #[derive(Debug, Deserialize)]
@@ -672,7 +679,7 @@ mod tests {
     #[derive(Serialize, Deserialize)]
     struct Object(std::collections::BTreeMap<String, u64>);
 
-    /// What serde_json hands to itself is stored as a number, or not at all.
+    /// serde_json's own numbers are stored as plain numbers, or not at all.
     #[test]
     fn no_token_of_serde_json_is_stored_or_read() {
         #[derive(Serialize)]
@@ -736,7 +743,7 @@ mod tests {
         assert!(error.to_string().contains("RawValue"), "{error}");
         let keys = std::collections::BTreeMap::from([("$serde_json::private::x", 1), ("y", 2)]);
         assert_eq!(try_entry(&keys, MAX).unwrap_err().kind(), ErrorKind::Encode);
-        // As a text that is no key it is one like others.
+        // A text that is not a key may begin like a token.
         let text = "$serde_json::private::Number".to_owned();
         assert_eq!(decode::<String>(&entry(&text)[HEADER..]), Ok(text));
 
@@ -749,7 +756,7 @@ mod tests {
         }
     }
 
-    /// What the decoder makes of a payload is what rmp-serde makes of it, where that is within bounds.
+    /// The decoder reads a payload within bounds as rmp-serde does.
     mod as_rmp_serde {
         use super::*;
         use std::collections::BTreeMap;
@@ -899,7 +906,8 @@ mod tests {
                 prop_assert_eq!(decode::<All>(&bytes[..]), Ok(all));
             }
 
-            /// And what is damaged: neither gives a value that the other does not, but for names that are numbers.
+            /// If the decoder reads a damaged payload, rmp-serde reads the same value. rmp-serde
+            /// alone also reads names that are numbers.
             #[test]
             fn damaged_payloads_are_read_alike(all in alls(), at: prop::sample::Index, byte: u8) {
                 let mut bytes = rmp_serde::to_vec_named(&all).unwrap();

@@ -1,3 +1,3 @@
-//! A value as bytes.
+//! Values as bytes.
 
 pub(crate) mod codec;

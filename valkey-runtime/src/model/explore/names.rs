@@ -1,15 +1,16 @@
-//! Names that mean nothing: two worlds that differ by them alone are one.
+//! Names without a meaning: two worlds that differ only in names are one.
 //!
-//! Moments count by their order within a process, and the clock of tags by its order; flights, tokens and stamps only by
-//! whether they are the same. So after each step all of them are named anew: moments, flights and clocks by their rank, tokens
-//! and stamps in the order in which they are met. That also lets time pass: what the next request makes is told from all that
-//! was made before.
+//! Moments matter only by their order within a process, and clocks of tags only by their order.
+//! Flights, tokens and stamps matter only by equality. So after each step all of them are renamed:
+//! moments, flights and clocks by their rank, tokens and stamps in the order of their first
+//! occurrence. This also lets time pass: the names of the next request differ from all earlier
+//! ones.
 
 use crate::core::loads::parts::Moment;
 use crate::protocol::envelope::placeholder::{Lease, Name};
 use crate::protocol::envelope::timing::claim_token;
 
-/// Is shown names, and may change them.
+/// Visits names, and may change them.
 pub(crate) trait Visitor {
     fn moment(&mut self, _: &mut Moment) {}
     fn flight(&mut self, _: &mut u64) {}
@@ -25,7 +26,7 @@ pub(crate) trait Visitor {
     fn lease(&mut self, lease: &mut Lease) {
         match lease {
             Lease::Placed(name) => self.name(name),
-            // The tokens of claims are those of the requests for them, which are small.
+            // The tokens of claims are those of their requests, which are small.
             Lease::Claim { token, stamp } => {
                 let mut wide = u64::from(*token);
                 self.token(&mut wide);
@@ -36,11 +37,11 @@ pub(crate) trait Visitor {
     }
 }
 
-/// Rings when a flight moves. It has the flight's number.
+/// Rings when a flight changes. It has the flight's number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Bell(pub(crate) u64);
 
-/// Gathers what has an order.
+/// Gathers the names that have an order.
 #[derive(Default)]
 pub(crate) struct Gathered {
     pub(crate) moments: Vec<u64>,
@@ -62,10 +63,10 @@ impl Visitor for Gathered {
     }
 }
 
-/// Gives each moment and flight its rank among those that were gathered.
+/// Gives each moment and flight its rank among the gathered ones.
 pub(crate) struct Ranked(Gathered);
 
-/// The same of clocks, which are one for all processes.
+/// The same for clocks, which are common to all processes.
 pub(crate) struct RankedClocks(Gathered);
 
 impl Gathered {
@@ -102,12 +103,12 @@ impl Visitor for RankedClocks {
     }
 }
 
-/// Numbers tokens and stamps in the order in which they are met.
+/// Numbers tokens and stamps in the order of their first occurrence.
 #[derive(Default)]
 pub(crate) struct Naming {
     pub(crate) tokens: Vec<u64>,
     pub(crate) stamps: Vec<u64>,
-    /// All stamps are one: a mutation.
+    /// A mutation: all stamps are equal.
     pub(crate) by_token_alone: bool,
 }
 
@@ -126,10 +127,11 @@ impl Visitor for Naming {
     }
 }
 
-/// Takes the name from what was not met by then: nobody knows it any more.
+/// Removes each name that has not occurred before: nobody knows it any more.
 pub(crate) struct Known(pub(crate) Naming);
 
-/// The token of all whose names were taken. A claim that is made with it is nobody's that has one, nor a pause.
+/// The token in place of all removed names. A claim with it belongs to no other holder, and is no
+/// pause.
 const FORGOTTEN: u64 = 0xff_ffff;
 
 impl Visitor for Known {

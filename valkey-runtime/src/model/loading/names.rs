@@ -1,4 +1,4 @@
-//! Worlds that differ by [names](crate::model::explore::names) alone are one.
+//! The normal form: worlds that differ only in [names](crate::model::explore::names) are one.
 
 use crate::model::explore::names::{Gathered, Known, Naming, Visitor};
 use crate::model::loading::Mutation;
@@ -6,7 +6,7 @@ use crate::model::loading::server::{Entry, Request};
 use crate::model::loading::world::{Process, World};
 
 impl World {
-    /// Brings it into the form in which worlds are compared.
+    /// Brings the world into the form in which worlds are compared.
     pub(crate) fn normalize(&mut self) {
         self.forget_what_is_void();
         if let Some(Entry::Guard(guard)) = &mut self.entry {
@@ -19,7 +19,7 @@ impl World {
         self.name();
     }
 
-    /// Requests that can't do anything any more. With a mutation they may.
+    /// Forgets requests without any possible effect. With a mutation they may have one.
     fn forget_what_is_void(&mut self) {
         if self.setup.0.mutation.is_none() {
             let (entry, resends) = (self.entry.as_ref(), self.left.resends > 0);
@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    /// Where no moment was drawn nothing has happened.
+    /// If no moment was drawn, nothing has happened.
     fn rank(&mut self, process: usize) {
         if self.processes[process].drawn > 0 {
             let mut gathered = Gathered::default();

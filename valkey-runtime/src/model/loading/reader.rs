@@ -1,4 +1,5 @@
-//! A caller of a loading verb. It does what the shell does, and the real [`Call`] says what that is.
+//! A caller of a loading verb. It acts as the shell does, and the real [`Call`] decides the
+//! actions.
 
 use crate::model::explore::names::{Bell, Visitor};
 use crate::model::explore::{Flaw, Ghost};
@@ -17,17 +18,17 @@ pub(crate) struct Reader {
     name: Ghost<usize>,
     pub(crate) process: usize,
     caller: Caller,
-    /// No older row may be given to it.
+    /// It may get no older row.
     floor: Row,
-    /// Nor an older one than this as a fresh one.
+    /// It may get no older row than this as a fresh one.
     soft: Row,
-    /// What it was shown that is no longer fresh, or that is claimed.
+    /// The stale or claimed value that it was shown.
     kept: Option<Kept>,
-    /// The caller has its answer: what else is done is done beside it.
+    /// The caller has its answer: further work goes on beside it.
     served: bool,
     call: Call<()>,
     phase: Phase,
-    /// Its turn, where there are not enough for all.
+    /// Its turn, if turns are limited.
     turn: Option<TurnId>,
     /// Its future is not polled.
     still: bool,
@@ -38,23 +39,23 @@ enum Phase {
     Idle,
     /// Has sent a request, which the server has not run yet.
     Sent(Query),
-    /// It was run, and this is the answer.
+    /// The request has run, and this is the answer.
     Answered(Query, Option<Entry>),
     /// Waits for its turn. With a mutation it has a lease already.
     Queued(Option<Lease>),
-    /// Is to ask for a lease.
+    /// Is to request a lease.
     Ask {
         rejected: Rejected,
     },
-    /// Is to look again, after a pause or once its turn has come.
+    /// Is to look again, after a pause or at its turn.
     Look,
-    /// Sleeps until the flight moves.
+    /// Sleeps until the flight changes.
     Asleep(FlightId),
-    /// It has moved.
+    /// The flight has changed.
     Woken,
     /// Is to read the row.
     Load(Load),
-    /// Has read this one.
+    /// Has read this row.
     Loading(Load, Row),
     /// Its loader never ends.
     Hung(Load),
@@ -73,7 +74,8 @@ struct Query {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Load {
     lease: Option<Lease>,
-    /// It has no lease, others of its process wait for it, and none of them was given one since it began.
+    /// It has no lease, other callers of its process wait for it, and none of them got one since it
+    /// began.
     alone: bool,
 }
 
@@ -98,7 +100,7 @@ impl Reader {
         !matches!(self.phase, Phase::Idle | Phase::Over)
     }
 
-    /// Nothing more has to happen to it.
+    /// Whether nothing more has to happen to it.
     pub(crate) fn is_over(&self) -> bool {
         self.phase == Phase::Over || self.still
     }
@@ -107,7 +109,7 @@ impl Reader {
         self.call.flight().filter(|_| self.is_active())
     }
 
-    /// It has a lease, and waits with its load.
+    /// Whether it has a lease but waits to load.
     pub(crate) fn holds_an_idle_lease(&self) -> bool {
         matches!(self.phase, Phase::Queued(Some(_)))
     }
@@ -118,7 +120,7 @@ impl Reader {
         loads && !self.still
     }
 
-    /// What callers are sorted by: those of a process are interchangeable.
+    /// The sort key of callers: those of a process are interchangeable.
     pub(crate) fn rank(&self) -> (usize, u8, Row, Row) {
         let phase = match &self.phase {
             Phase::Idle => 0,
@@ -137,7 +139,8 @@ impl Reader {
         (self.process, phase, self.floor, self.soft)
     }
 
-    /// What it loads for, if its lease is a claim: what it has not claimed may be gone.
+    /// The value for which it loads, if its lease is a claim: a value that it has not claimed may
+    /// be gone.
     fn claimed(&self, lease: Option<Lease>) -> Option<Kept> {
         let is_on =
             |kept: &Kept| matches!(lease, Some(Lease::Claim { stamp, .. }) if stamp == kept.stamp);
@@ -172,7 +175,7 @@ impl Reader {
         }
     }
 
-    /// What the caller may do, and what may happen to it.
+    /// The actions of the caller, and the events that may happen to it.
     pub(crate) fn steps(at: usize, steps: &mut Steps<'_>) {
         let world = steps.world;
         let reader = &world.readers[at];
@@ -284,12 +287,12 @@ impl Query {
     }
 }
 
-/// What a caller does.
+/// The actions of a caller.
 impl World {
     fn begins(&mut self, at: usize) {
         let reader = &mut self.readers[at];
         let sent = self.processes[reader.process].moment();
-        // Who called before all others may follow any flight.
+        // A caller from before all others may follow any flight.
         let blind = self.setup.0.mutation == Some(Mutation::BlindJoin);
         reader.call = Call::new((), if blind { 0 } else { sent });
         (reader.floor, reader.soft) = (self.floor, self.soft);
@@ -314,7 +317,7 @@ impl World {
         }
     }
 
-    /// A second copy of the request is run, and it is this one that is answered.
+    /// A second copy of the request runs, and its answer counts.
     fn is_heard_again(&mut self, at: usize) {
         if let Phase::Answered(query, _) = self.readers[at].phase {
             self.run_again(query.request);
@@ -348,7 +351,7 @@ impl World {
         }
     }
 
-    /// The caller has its value, and would have the next one before that is no longer fresh.
+    /// The caller has its value, and wants the next one before the value is stale.
     fn refreshes(&mut self, at: usize, stamp: u64, row: Row) {
         self.is_given(at, Share::Value(row));
         self.readers[at].served = true;
@@ -387,7 +390,7 @@ impl World {
         };
         match step {
             Step::Load(Some(_)) => self.follow(at, step),
-            // It was to refresh, and does not wait.
+            // Its load is only a refresh, so it does not wait.
             _ if self.readers[at].served => self.ends(at),
             _ => self.follow(at, step),
         }
@@ -423,7 +426,7 @@ impl World {
         self.follow(at, step);
     }
 
-    /// It loads itself, and shares that with nobody.
+    /// It loads alone, and shares the result with nobody.
     fn waits_no_longer(&mut self, at: usize) {
         self.left.timeouts -= 1;
         self.leaves(at);
@@ -431,7 +434,7 @@ impl World {
         self.follow(at, step);
     }
 
-    /// Nor does it load: it takes what may serve.
+    /// It does not load either: it takes the fallback.
     fn makes_do(&mut self, at: usize) {
         self.left.timeouts -= 1;
         self.leaves(at);
@@ -440,7 +443,7 @@ impl World {
         }
     }
 
-    /// The same, while its load goes on.
+    /// The same, while its load continues.
     fn is_overtaken(&mut self, at: usize) {
         self.left.timeouts -= 1;
         if let Some(kept) = self.serving(at) {
@@ -449,7 +452,7 @@ impl World {
         }
     }
 
-    /// What it has that may serve where there is no better one to be had.
+    /// The value that may serve as a fallback.
     fn serving(&self, at: usize) -> Option<Kept> {
         self.readers[at].kept.filter(|_| self.setup.0.serves)
     }
@@ -479,7 +482,8 @@ impl World {
         self.ends_load(at, |lease, _| Request::Discard(lease));
     }
 
-    /// Followers are told, and what was loaded is on its way to the server. The caller goes whatever is answered.
+    /// Followers get the result, and it is on its way to the server. The caller returns whatever
+    /// the answer is.
     fn ends_load(&mut self, at: usize, then: impl FnOnce(Lease, Option<Row>) -> Request) {
         let Phase::Loading(Load { lease, .. }, row) = self.readers[at].phase else {
             return;
@@ -497,7 +501,7 @@ impl World {
         self.gives(at, share);
     }
 
-    /// What the caller was shown may have to serve.
+    /// The value that the caller was shown may have to serve as a fallback.
     fn fails(&mut self, at: usize) {
         let Phase::Loading(Load { lease, .. }, _) = self.readers[at].phase else {
             return;
@@ -514,8 +518,8 @@ impl World {
         }
     }
 
-    /// What its followers are told. What it has claimed was there when all of them had called; what it was shown before may
-    /// be gone since.
+    /// The result for its followers. A value that it has claimed existed when all of them had
+    /// called. A value that it saw earlier may be gone since.
     fn told_of_failure(&self, at: usize, lease: Option<Lease>) -> Loaded<Row> {
         let is_claimed = self.readers[at].claimed(lease).is_some();
         let mutation = self.setup.0.mutation;
@@ -538,13 +542,13 @@ impl World {
         }
     }
 
-    /// The caller is given this, and is done.
+    /// The caller gets this result, and is done.
     fn gives(&mut self, at: usize, share: Share<Row>) {
         self.is_given(at, share);
         self.ends(at);
     }
 
-    /// What it is given must be no older than it may. What comes after is given to nobody.
+    /// The result must not be older than allowed. Later results go to nobody.
     fn is_given(&mut self, at: usize, share: Share<Row>) {
         let Reader { floor, soft, .. } = self.readers[at];
         let (row, least) = match share {
@@ -557,13 +561,13 @@ impl World {
         }
     }
 
-    /// The caller is done or dropped, and says so.
+    /// The caller is done or dropped, and reports it.
     fn ends(&mut self, at: usize) {
         self.leaves(at);
         self.vanishes(at);
     }
 
-    /// A lease that nobody needs any more is given back.
+    /// Gives back a lease that nobody needs any more.
     fn leaves(&mut self, at: usize) {
         let unneeded = self.with(at, |call, flights, _| call.dropped(flights));
         if let Some(lease) = unneeded {
@@ -571,7 +575,7 @@ impl World {
         }
     }
 
-    /// It asks for its turn, where there are not enough for all.
+    /// It requests its turn, if turns are limited.
     fn enters(&mut self, at: usize) {
         let come = match self.setup.0.turns {
             0 => true,
@@ -582,7 +586,7 @@ impl World {
         if come {
             return self.goes_on(at, false);
         }
-        // It is not kept for a load that waits.
+        // No lease is kept for a load that waits.
         let unneeded = self.with(at, |call, flights, _| call.queues(flights));
         if let Some(lease) = unneeded {
             self.stray(Request::release(lease, false));
@@ -590,7 +594,7 @@ impl World {
         self.readers[at].phase = Phase::Queued(None);
     }
 
-    /// True if it has come already.
+    /// True if the turn is granted at once.
     fn asks_for_turn(&mut self, at: usize) -> bool {
         let process = &mut self.processes[self.readers[at].process];
         let turn = process.moment();
@@ -610,7 +614,7 @@ impl World {
         reader.turn.is_some_and(|turn| turns.has(turn))
     }
 
-    /// It was taken away while the caller stood still.
+    /// The turn was taken away while the caller stood still.
     fn lost_turn(&self, at: usize) -> bool {
         let reader = &self.readers[at];
         let turns = &self.processes[reader.process].turns;
@@ -636,7 +640,8 @@ impl World {
         }
     }
 
-    /// What may happen to a caller that nobody polls: others go on without it, and then it may be polled again.
+    /// The events for a caller that is not polled: others go on without it, and then it may be
+    /// polled again.
     fn still_steps(&self, at: usize, steps: &mut Steps<'_>) {
         let reader = &self.readers[at];
         let event = |what| Event::Reader(reader.name.0, what);
@@ -669,7 +674,7 @@ impl World {
         }
     }
 
-    /// Its turn is another's, and it does not know.
+    /// It loses its turn to another caller, and does not know.
     fn loses_turn(&mut self, at: usize) {
         let reader = &self.readers[at];
         if let Some(turn) = reader.turn {
@@ -684,7 +689,8 @@ impl World {
         }
     }
 
-    /// Its load is a failed one to all but its own caller, which goes on waiting: here it is gone.
+    /// Its load has failed for all but its own caller. That caller continues to wait; here it is
+    /// gone.
     fn is_late(&mut self, at: usize) {
         if let Phase::Hung(Load { lease, .. }) = self.readers[at].phase {
             self.with(at, |call, flights, _| {
@@ -697,7 +703,7 @@ impl World {
         }
     }
 
-    /// The caller is gone. What it has sent may still be run.
+    /// The caller is gone. Its sent request may still run.
     pub(crate) fn vanishes(&mut self, at: usize) {
         self.leaves_turn(at);
         if let Phase::Sent(query) = self.readers[at].phase {
@@ -708,7 +714,7 @@ impl World {
         reader.phase = Phase::Over;
     }
 
-    /// Does what the call says.
+    /// Carries out the step of the call.
     fn follow(&mut self, at: usize, step: Step<Row>) {
         match step {
             Step::Turn => self.enters(at),
@@ -734,7 +740,7 @@ impl World {
         }
     }
 
-    /// Having begun to listen it looks once more, since the flight may have moved before.
+    /// After it begins to listen it looks once more, because the flight may have changed before.
     fn listens(&mut self, at: usize, flight: FlightId) {
         let process = &self.processes[self.readers[at].process];
         let moves = process.flights.wake(flight).is_some();
@@ -759,7 +765,7 @@ impl World {
         self.readers[at].phase = Phase::Load(Load { lease, alone });
     }
 
-    /// Has the call make a step, and wakes whom that concerns.
+    /// Lets the call make a step, and wakes the callers concerned.
     fn with<R>(
         &mut self,
         at: usize,

@@ -1,4 +1,4 @@
-//! The server: one key, of which the real transition functions make what they make.
+//! The server: one key, changed by the real transition functions.
 
 use crate::model::explore::names::Visitor;
 use crate::model::loading::{Mutation, Setup};
@@ -9,21 +9,23 @@ use crate::protocol::envelope::{Head, Header, Kind, Standing, head, standing};
 use crate::protocol::transition::{Change, Placing, Put, Rejected, Verb, apply, apply_placing};
 use crate::verbs::loading::sight::{Asked, seen};
 
-/// The row in the database, by its number: each write makes the next.
+/// The number of a row in the database: each write makes the next.
 pub(crate) type Row = u8;
 
-/// When each request is run, in microseconds. Time passes in between all the same: what is made now is told from what was
-/// made before, because that is renamed (see [`names`](crate::model::loading::names)).
+/// The time at which each request runs, in microseconds. Time passes in between all the same: new
+/// names differ from earlier ones, because the earlier ones are renamed (see
+/// [`names`](crate::model::loading::names)).
 const NOW: u64 = 1_000_000;
 const MILLIS: u64 = NOW / 1000;
-/// Long enough: what runs out does so by a step of its own.
+/// Long enough: entries run out by steps of their own.
 const LIFE: u64 = 10_000;
 /// The version in which writers store.
 const VERSION: u16 = 1;
-/// A stamp that is nobody else's. What is made in the same step has the low bits of a token, and there are few of those.
+/// A unique stamp. Other stamps of the same step end in the low bits of a token, and tokens are
+/// few.
 const OWN_STAMP: u64 = NOW << 12 | 0xfff;
 
-/// What the key holds, as it is read. For the verbs it is the bytes.
+/// The content of the key, as it is read. The verbs see its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Entry {
     /// A value, or an absence.
@@ -37,31 +39,31 @@ pub(crate) enum Entry {
     Guard(Guard),
 }
 
-/// What a value says of time.
+/// The freshness and the claim of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RowTiming {
     pub(crate) fresh: bool,
-    /// The token of a claim that holds; 0 where it is a pause.
+    /// The token of a live claim; 0 for a pause.
     pub(crate) claim: Option<u64>,
 }
 
-/// A value that the server showed to a caller, who may have to make do with it.
+/// A value that the server showed to a caller, as a possible fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Kept {
     pub(crate) stamp: u64,
     pub(crate) row: Row,
 }
 
-/// What is sent to the server.
+/// A request to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Request {
     Get,
-    /// Asks for a lease, of a caller that rejects what has this stamp.
+    /// Requests a lease; the caller rejects this entry.
     Lease {
         token: u64,
         rejected: Rejected,
     },
-    /// The same, of a caller that rejects whatever is there.
+    /// The same for a caller that rejects any entry.
     FreshLease {
         token: u64,
         version: u16,
@@ -71,14 +73,14 @@ pub(crate) enum Request {
         version: u16,
         row: Option<Row>,
     },
-    /// The row that was claimed is the present one.
+    /// The claimed row is unchanged.
     Confirm {
         lease: Lease,
         version: u16,
     },
-    /// What was loaded is not to be stored.
+    /// The loaded value is not to be stored.
     Discard(Lease),
-    /// A pause is for what was claimed.
+    /// Only a claim can have a pause.
     Release {
         lease: Lease,
         pause: bool,
@@ -98,7 +100,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// A lease is given back.
+    /// Gives a lease back.
     pub(crate) fn release(lease: Lease, pause: bool) -> Self {
         let pause = pause && matches!(lease, Lease::Claim { .. });
         Request::Release { lease, pause }
@@ -169,7 +171,8 @@ impl Request {
         }
     }
 
-    /// The entry that the verb is shown: the one that is there, unless a mutation has it take that for another.
+    /// The entry as the verb sees it: the stored one, unless a mutation makes the verb take it for
+    /// another.
     fn shown(self, entry: Option<&Entry>, mutation: Option<Mutation>) -> Option<Entry> {
         match (mutation, self, entry) {
             (Some(Mutation::PlainFill), Request::Fill { lease, .. }, entry)
@@ -215,8 +218,8 @@ impl Request {
         }
     }
 
-    /// Whether it can't do anything any more: it is for a lease that is gone. A claim that has run out comes again where the
-    /// request for it does.
+    /// Whether it can have no effect any more, because its lease is gone. A claim that has run out
+    /// can come back if its request runs again.
     pub(crate) fn is_void(self, entry: Option<&Entry>, resends: bool) -> bool {
         let lease = match self {
             Request::Fill { lease, .. }
@@ -239,7 +242,7 @@ impl Request {
         }
     }
 
-    /// How it asks for a lease, if it does.
+    /// Its token and rejection, if it requests a lease.
     pub(crate) fn asked(self) -> Option<Asked> {
         match self {
             Request::Lease { token, rejected } => Some((token, rejected)),
@@ -281,7 +284,8 @@ fn change(entry: &mut Option<Entry>, change: Change<'_>) {
     }
 }
 
-/// The stamp after a stamp might be another's, since they are named anew after each step: this one is nobody's.
+/// The stamp after a stamp could equal another one, because stamps are renamed after each step. So
+/// it is replaced by a unique one.
 fn rewrite(entry: &mut Option<Entry>, header: &[u8]) {
     let Some(Entry::Row {
         stamp: before,
@@ -354,7 +358,7 @@ impl RowTiming {
 }
 
 impl Entry {
-    /// A row as it is stored: fresh, if it says.
+    /// A stored row: fresh, if it has a freshness.
     pub(crate) fn stored(row: Option<Row>, version: u16, stamp: u64, timed: bool) -> Self {
         Entry::Row {
             version,
@@ -364,7 +368,7 @@ impl Entry {
         }
     }
 
-    /// The entry as if it were claimed by this.
+    /// The entry as if this claim were on it.
     fn claimed(entry: Option<&Self>, lease: Lease) -> Option<Self> {
         let mut entry = entry.cloned();
         if let Lease::Claim { token, stamp: on } = lease
@@ -419,8 +423,9 @@ impl Entry {
         entry.unwrap_or_else(|| unreachable!("nothing makes {bytes:?}"))
     }
 
-    /// What it is to a loading verb of that version, as the shell sees it, and what that keeps of it. `asked`: how
-    /// it asked for a lease, if it did; `serves`: what is no longer fresh may.
+    /// The meaning of an entry for a loading verb of that version, as the shell sees it, and the
+    /// value that it keeps. `asked`: its request for a lease, if any; `serves`: stale values may be
+    /// returned.
     pub(crate) fn seen(
         entry: Option<&Self>,
         own: u16,
@@ -462,7 +467,7 @@ impl Entry {
         (seen, None)
     }
 
-    /// Its time is over, or it was expired.
+    /// The freshness is over, or the value was expired.
     pub(crate) fn is_no_longer_fresh(entry: &mut Option<Self>) {
         if let Some(Entry::Row {
             timing: Some(timing),
@@ -484,7 +489,7 @@ impl Entry {
         }
     }
 
-    /// A writer's place runs out. With the last one the guard does.
+    /// A writer's place runs out. The guard ends with its last place.
     pub(crate) fn place_runs_out(entry: &mut Option<Self>, token: u64) {
         if let Some(Entry::Guard(guard)) = entry {
             for place in &mut guard.writers {

@@ -16,34 +16,34 @@ pub(crate) struct World {
     pub(crate) entry: Option<Entry>,
     /// The row in the database.
     pub(crate) row: Row,
-    /// No read that begins now may give an older row than this.
+    /// No read that begins now may return an older row than this.
     pub(crate) floor: Row,
-    /// Nor an older one than this as a fresh one.
+    /// No read that begins now may return an older row than this as a fresh one.
     pub(crate) soft: Row,
     pub(crate) processes: Vec<Process>,
     pub(crate) readers: Vec<Reader>,
     pub(crate) writers: Vec<Writer>,
-    /// Requests that are under way though nobody waits for their answers.
+    /// Requests under way whose answers nobody awaits.
     pub(crate) strays: Vec<Request>,
-    /// Requests that were run, and may be run again.
+    /// Requests that have run, and may run again.
     pub(crate) ran: Vec<Request>,
     pub(crate) left: Budget,
-    /// How many tokens there are in the world.
+    /// The number of tokens in the world.
     pub(crate) tokens: u64,
     pub(crate) flaw: Option<Flaw>,
     pub(crate) setup: Ghost<Setup>,
 }
 
-/// What the callers of a process share.
+/// The state that the callers of a process share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Process {
     pub(crate) flights: Flights<(), Row, Bell>,
     pub(crate) turns: Turns<()>,
-    /// How many moments were drawn in this step.
+    /// The number of moments that were drawn in this step.
     pub(crate) drawn: Moment,
 }
 
-/// Later than all moments of steps before, which were renamed.
+/// Later than all moments of earlier steps, which were renamed.
 const NOW: Moment = 1 << 32;
 
 impl Process {
@@ -61,7 +61,7 @@ impl Process {
     }
 }
 
-/// Who does something, or what something happens to; and what that is.
+/// The subject of an event, and the event.
 #[derive(Clone, Copy)]
 pub(crate) enum Event {
     Reader(usize, &'static str),
@@ -83,7 +83,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// Gathers the steps that a world may take.
+/// Gathers the possible steps of a world.
 pub(crate) struct Steps<'w> {
     pub(crate) world: &'w World,
     found: Vec<(Event, World)>,
@@ -104,7 +104,7 @@ impl State for World {
     fn steps(&self) -> Vec<(Event, Self)> {
         let (world, found) = (self, Vec::new());
         let mut steps = Steps { world, found };
-        // What happens after the last read is of no interest.
+        // Events after the last read do not matter.
         if !self.is_over() {
             (0..self.readers.len()).for_each(|at| Reader::steps(at, &mut steps));
             (0..self.writers.len()).for_each(|at| Writer::steps(at, &mut steps));
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// Nobody waits for the answer to this request: it is run at some time, or never.
+    /// Nobody awaits the answer to this request: it runs at some time, or never.
     pub(crate) fn stray(&mut self, request: Request) {
         if request != Request::Get && !self.setup.0.down {
             self.strays.push(request);
@@ -228,7 +228,7 @@ impl World {
                 });
             }
             Some(Entry::Row { .. }) => {}
-            // Whoever lives renews its place.
+            // A live writer renews its place.
             Some(Entry::Guard(guard)) => {
                 let places = guard.writers.iter().filter(|place| place.deadline > 0);
                 for place in places.filter(|place| world.is_dead(place.token)) {
@@ -247,7 +247,7 @@ impl World {
         }
     }
 
-    /// What a value says of time is over.
+    /// The freshness or the claim of a value ends.
     fn its_time_passes(steps: &mut Steps<'_>) {
         let world = steps.world;
         let Some(timing) = world.entry.as_ref().and_then(Entry::timing) else {

@@ -1,7 +1,8 @@
-//! A writer: what it does to the row and to the key, in that order.
+//! A writer: its changes of the row and of the key, in that order.
 //!
-//! Its requests are run and answered in one step. In between nobody but itself could tell; what it is told when it enters it
-//! needs only after the write, and to return at once is what asks most of those who read after.
+//! Each of its requests runs and is answered in one step. Only the writer itself could notice an
+//! event in between. It needs the answer to its request for a guard only after the write. And an
+//! immediate return makes the strictest demands on later reads.
 
 use crate::model::explore::names::Visitor;
 use crate::model::loading::Mutation;
@@ -13,7 +14,7 @@ use crate::protocol::envelope::placeholder::Name;
 pub(crate) enum Kind {
     /// A guarded update.
     Update,
-    /// The same, and stores what it wrote.
+    /// A guarded update that stores the written row.
     Through,
     /// A plain write, then a deletion.
     Delete,
@@ -30,15 +31,15 @@ pub(crate) struct Writer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
-    /// Has asked for a guard.
+    /// Has requested a guard.
     Entering,
-    /// Is to write, under a guard that was made then.
+    /// Is to write, under the guard with this stamp.
     Ready { stamp: u64 },
-    /// The write has reported an error, and may be committed yet.
+    /// The write has reported an error, but may still commit.
     Unsure,
-    /// Has written this row, and told the server.
+    /// Has written this row, and sent this request to the server.
     Leaving(Request, Row),
-    /// Does nothing any more. Nor does it renew its place.
+    /// Does nothing any more, and does not renew its place.
     Dead,
 }
 
@@ -67,7 +68,7 @@ impl Writer {
         }
     }
 
-    /// What the writer may do, and what may happen to it.
+    /// The actions of the writer, and the events that may happen to it.
     pub(crate) fn steps(at: usize, steps: &mut Steps<'_>) {
         let world = steps.world;
         let writer = &world.writers[at];
@@ -124,19 +125,19 @@ fn leave(at: usize) -> Request {
     Request::Leave { token: at as u64 }
 }
 
-/// What a writer does.
+/// The actions of a writer.
 impl World {
     fn has_entered(&mut self, at: usize) {
         let stamp = match (&self.entry, self.writers[at].kind) {
             (Some(Entry::Guard(guard)), Kind::Through) => guard.stamp,
-            // It has no use for it.
+            // The stamp has no other use.
             _ => 0,
         };
         self.writers[at].phase = Phase::Ready { stamp };
     }
 
-    /// A row that is written under a guard is given to every read from now on. Where a guard may be evicted no one promises
-    /// that before the writer has returned.
+    /// Every later read must return a row that was written under a guard. If a guard may be
+    /// evicted, this is promised only after the writer has returned.
     fn commits(&mut self, at: usize) {
         self.row += 1;
         if self.writers[at].is_guarded() && self.setup.0.budget.evictions == 0 {
@@ -166,7 +167,7 @@ impl World {
         self.writers[at].phase = Phase::Leaving(request, row);
     }
 
-    /// It says that it wrote this row.
+    /// It reports that it wrote this row.
     fn returns(&mut self, at: usize, row: Row) {
         let least = match self.writers[at].kind {
             Kind::Update | Kind::Through | Kind::Delete => &mut self.floor,
@@ -183,8 +184,9 @@ impl World {
         }
     }
 
-    /// Who was not given its guard does not write, and takes it away if it is there after all. Who is not told that it has
-    /// left does not say that it wrote, and has the key deleted later.
+    /// A writer that did not get its guard does not write, and removes the guard if it exists after
+    /// all. A writer without an answer to its last request does not report its write, and has the
+    /// key deleted later.
     fn hears_no_answer(&mut self, at: usize) {
         self.left.lost_replies -= 1;
         let after = match self.writers[at].phase {
@@ -195,7 +197,7 @@ impl World {
         self.stray(after);
     }
 
-    /// What it has sent may still be run.
+    /// Its sent request may still run.
     fn gives_up(&mut self, at: usize) {
         match self.writers[at].phase {
             Phase::Entering => self.stray(enter(at)),

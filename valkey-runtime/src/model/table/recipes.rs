@@ -1,4 +1,5 @@
-//! The snippets of `docs/guides/consistency.md`, with what they stand on: a database that keeps no rows.
+//! The snippets of `docs/guides/consistency.md`, with their surroundings: a database that keeps no
+//! rows.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -217,7 +218,7 @@ impl Transaction {
     }
 }
 
-/// Whether a guard is at the key: then what is loaded is not stored.
+/// Whether the key has a guard: then a loaded value is not stored.
 async fn is_guarded(store: &Store, id: u64) -> bool {
     user(store, &Db, id).await.unwrap();
     !User::exists(store, id).await.unwrap()
@@ -284,7 +285,7 @@ async fn they_do_what_the_page_says() {
     drain(store).await;
 }
 
-/// A store whose server is not there.
+/// A store whose server does not exist.
 fn away() -> Store {
     static NOBODY: LazyLock<ClosedPort> = LazyLock::new(ClosedPort::new);
     Store::connect_lazy(&NOBODY.url()).unwrap()

@@ -1,4 +1,5 @@
-//! A caller of a loading verb. It does what the shell does; the real [`Call`] and [`Settling`] say what that is.
+//! A caller of a loading verb. It acts as the shell does, and the real [`Call`] and [`Settling`]
+//! decide the actions.
 
 use crate::core::loads::parts::{
     Asked, Call, FlightId, Flights, Loaded, Moment, Seen, Share, Step,
@@ -20,11 +21,11 @@ pub(crate) struct Reader {
     pub(crate) process: usize,
     /// It loads nothing.
     gets: bool,
-    /// No older row may be given to it.
+    /// It may get no older row.
     floor: Row,
-    /// As it stood before its load.
+    /// The tag clock before its load.
     clock: Option<u64>,
-    /// The caller has its answer: what else is done is done beside it.
+    /// The caller has its answer: further work goes on beside it.
     served: bool,
     call: Call<()>,
     phase: Phase,
@@ -35,27 +36,27 @@ enum Phase {
     Idle,
     /// Has sent its requests for the entry, and for the epoch if that follows from the key.
     Looks(Query),
-    /// The epoch was looked at first, and this was there.
+    /// The epoch was read first, with this result.
     LooksLate(Query, Option<Under>),
-    /// Has found this, and is to look at the epoch.
+    /// Has found this value, and is to read the epoch.
     Judges(Query, Value),
-    /// Is to ask for a lease, at once or after a pause.
+    /// Is to request a lease, at once or after a pause.
     Asks {
         rejected: Rejected,
     },
-    /// Has sent its requests for a lease and for the clock. With what was answered of them.
+    /// Has sent its requests for a lease and for the clock. With their answers so far.
     Asking(Query, Option<Option<Entry>>, Told),
-    /// Sleeps until the flight moves.
+    /// Sleeps until the flight changes.
     Asleep(FlightId),
-    /// It has moved.
+    /// The flight has changed.
     Woken,
-    /// Is to look at the clock, if it has a lease and has not, and to read the row.
+    /// Is to read the clock, if it has a lease and no clock, and then the row.
     Load(Option<Lease>),
-    /// Has read this one.
+    /// Has read this row.
     Loading(Option<Lease>, Row),
-    /// Is to do this for the epoch to be known.
+    /// Is to do this step, by which the epoch becomes known.
     Settles(Lease, Row, Settling, settle::Step),
-    /// It has looked at the epoch. Sends this, and is done.
+    /// Has settled the epoch. Sends this request, and is done.
     Ends(Request, Row),
     Over,
 }
@@ -63,11 +64,11 @@ enum Phase {
 /// Whether it knows the clock.
 type Told = bool;
 
-/// What a caller waits for.
+/// The answer for which a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Query {
     Get,
-    /// The same once more, since another process loads.
+    /// A second look, because another process loads.
     Look {
         sent: Moment,
     },
@@ -78,7 +79,7 @@ enum Query {
     },
 }
 
-/// What was found, as the tag lets it be read.
+/// The found entry, as far as the tag allows it to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Answer {
     Nothing,
@@ -109,7 +110,7 @@ impl Reader {
         self.phase == Phase::Over
     }
 
-    /// What callers are sorted by: those of a process are interchangeable.
+    /// The sort key of callers: those of a process are interchangeable.
     pub(crate) fn rank(&self) -> (usize, u8, Row) {
         let phase = match &self.phase {
             Phase::Idle => 0,
@@ -172,7 +173,7 @@ impl Reader {
         }
     }
 
-    /// What the caller may do, and what may happen to it.
+    /// The actions of the caller, and the events that may happen to it.
     pub(crate) fn steps(at: usize, steps: &mut Steps<'_>) {
         let world = steps.world;
         let reader = &world.readers[at];
@@ -241,7 +242,8 @@ impl Reader {
         }
     }
 
-    /// The two requests are run in the order in which they are sent, or in any; what is answered last is so at once.
+    /// The two requests run in the order of sending, or in any order. The last answer arrives at
+    /// once.
     fn asking(
         at: usize,
         query: Query,
@@ -281,7 +283,7 @@ impl Reader {
         }
     }
 
-    /// What it has sent.
+    /// The request that it has sent.
     fn request(&self) -> Option<Request> {
         match &self.phase {
             &Phase::Asking(
@@ -334,7 +336,7 @@ impl Query {
 }
 
 impl Answer {
-    /// Of what is no value.
+    /// For a key without a value.
     fn of(entry: Option<Entry>) -> Self {
         match entry {
             None => Answer::Nothing,
@@ -361,7 +363,7 @@ impl Answer {
 }
 
 impl Steps<'_> {
-    /// The caller is answered, after this has happened.
+    /// The caller gets its answer, after `first` has happened.
     fn answer(
         &mut self,
         at: usize,
@@ -398,7 +400,7 @@ impl Steps<'_> {
     }
 }
 
-/// What a caller does.
+/// The actions of a caller.
 impl World {
     fn begins(&mut self, at: usize) {
         let reader = &mut self.readers[at];
@@ -425,13 +427,13 @@ impl World {
         });
         match step {
             Step::Load(Some(_)) => self.follow(at, step),
-            // It was to refresh, and does not wait.
+            // Its load is only a refresh, so it does not wait.
             _ if self.readers[at].served => self.ends(at),
             _ => self.follow(at, step),
         }
     }
 
-    /// The caller has its value, and would have the next one.
+    /// The caller has its value, and wants the next one.
     fn refreshes(&mut self, at: usize, value: Value) {
         self.left.refreshes -= 1;
         if let Seen::Hit(row) = value.seen(None) {
@@ -485,7 +487,7 @@ impl World {
         }
     }
 
-    /// What was loaded without a lease is not stored, and those who share it were there before.
+    /// A value loaded without a lease is not stored, and its followers joined before.
     fn has_loaded(&mut self, at: usize) {
         match self.readers[at].phase {
             Phase::Loading(Some(lease), row) => {
@@ -525,7 +527,7 @@ impl World {
             }
             settle::Step::Clock => settling.clock(self.read_clock()),
             settle::Step::Fill(_, epoch) => {
-                // Without a mark only where it was left out.
+                // Only the mutation leaves the mark out.
                 let request = request.unwrap_or(Request::Mint { clock: epoch.hard });
                 let filled = self.run(request);
                 settling.filled(epoch, [(0, filled)])
@@ -567,7 +569,7 @@ impl World {
         reader.phase = Phase::Ends(request, row);
     }
 
-    /// Followers are given what was stored.
+    /// Followers get the row if it was stored.
     fn ends_load(&mut self, at: usize) {
         let Phase::Ends(request, row) = self.readers[at].phase else {
             return;
@@ -592,13 +594,13 @@ impl World {
         self.with(at, |call, flights, _| call.loaded(flights, loaded));
     }
 
-    /// The caller is given this, and is done.
+    /// The caller gets this row, and is done.
     fn gives(&mut self, at: usize, row: Row) {
         self.is_given(at, row);
         self.ends(at);
     }
 
-    /// What it is given must be no older than it may. What comes after is given to nobody.
+    /// The row must not be older than allowed. Later rows go to nobody.
     fn is_given(&mut self, at: usize, row: Row) {
         let Reader { floor, served, .. } = self.readers[at];
         if !served && row < floor {
@@ -606,8 +608,8 @@ impl World {
         }
     }
 
-    /// The caller is done or dropped, and says so. A lease that nobody needs any more is given back. What it has sent may
-    /// still be run.
+    /// The caller is done or dropped, and reports it. It gives back a lease that nobody needs any
+    /// more. Its sent request may still run.
     fn ends(&mut self, at: usize) {
         let unneeded = self.with(at, |call, flights, _| call.dropped(flights));
         let reader = &mut self.readers[at];
@@ -618,11 +620,11 @@ impl World {
         self.strays.extend(sent.into_iter().chain(unneeded));
     }
 
-    /// Does what the call says.
+    /// Carries out the step of the call.
     fn follow(&mut self, at: usize, step: Step<Row>) {
         match step {
             Step::Ask { rejected } => self.readers[at].phase = Phase::Asks { rejected },
-            // As many turns as there are callers.
+            // Turns are not limited.
             Step::Turn => {
                 let step = self.with(at, |call, flights, now| call.at_turn(flights, now, false));
                 self.follow(at, step);
@@ -637,7 +639,7 @@ impl World {
             }
             Step::Await(flight) => self.listens(at, flight),
             Step::Load(lease) => {
-                // It is of no use without a lease.
+                // Without a lease the clock has no use.
                 self.readers[at].clock = self.readers[at].clock.filter(|_| lease.is_some());
                 self.readers[at].phase = Phase::Load(lease);
             }
@@ -646,7 +648,7 @@ impl World {
         }
     }
 
-    /// Having begun to listen it looks once more, since the flight may have moved before.
+    /// After it begins to listen it looks once more, because the flight may have changed before.
     fn listens(&mut self, at: usize, flight: FlightId) {
         let process = &self.processes[self.readers[at].process];
         let moves = process.flights.wake(flight).is_some();
@@ -658,7 +660,7 @@ impl World {
         }
     }
 
-    /// Has the call make a step, and wakes whom that concerns.
+    /// Lets the call make a step, and wakes the callers concerned.
     fn with<R>(
         &mut self,
         at: usize,

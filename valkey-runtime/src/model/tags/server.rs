@@ -1,4 +1,5 @@
-//! The server: an entry, the epoch of its tag and the clock, of which the real transition functions make what they make.
+//! The server: an entry, the epoch of its tag and the clock, changed by the real transition
+//! functions.
 
 use bytes::Bytes;
 
@@ -17,16 +18,17 @@ use crate::protocol::transition::{
 };
 use crate::verbs::tags::read::verdict;
 
-/// The row in the database, by its number: each write makes the next.
+/// The number of a row in the database: each write makes the next.
 pub(crate) type Row = u8;
 
-/// When each request is run, in microseconds. Time passes in between all the same: what is made now is told from what was
-/// made before, because that is renamed.
+/// The time at which each request runs, in microseconds. Time passes in between all the same: new
+/// names differ from earlier ones, because the earlier ones are renamed.
 const NOW: u64 = 1_000_000;
 const MILLIS: u64 = NOW / 1000;
-/// Long enough: what runs out does so by a step of its own.
+/// Long enough: entries run out by steps of their own.
 const LIFE: u64 = 10_000;
-/// A stamp that is nobody else's. What is made in the same step has the low bits of a token, and there are few of those.
+/// A unique stamp. Other stamps of the same step end in the low bits of a token, and tokens are
+/// few.
 const OWN_STAMP: u64 = NOW << 12 | 0xfff;
 const VERSION: u16 = 1;
 const TAG: &str = "tag:t";
@@ -38,7 +40,7 @@ pub(crate) struct Server {
     pub(crate) clock: Option<u64>,
 }
 
-/// What the key holds, as it is read. For the verbs it is the bytes.
+/// The content of the key, as it is read. The verbs see its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Entry {
     Value(Value),
@@ -51,20 +53,20 @@ pub(crate) struct Value {
     pub(crate) stamp: u64,
     row: Row,
     clock: u64,
-    /// Of one that says until when it is fresh: the token of who refreshes it.
+    /// Only of a timed value: the token of the caller that refreshes it, if one does.
     claim: Option<Option<u64>>,
 }
 
-/// What is under the key of the epoch.
+/// The content of the epoch's key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Under {
     Epoch(Epoch),
-    /// Of a fill that found nothing.
+    /// The mark of a load that found nothing.
     Mark(Name),
     Guard(Guard),
 }
 
-/// What is sent to the server to change something.
+/// A request that changes the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Request {
     Lease {
@@ -77,11 +79,11 @@ pub(crate) enum Request {
         clock: u64,
     },
     Release(Lease),
-    /// Of a fill, at the epoch.
+    /// A load marks the epoch.
     Mark {
         token: u64,
     },
-    /// The mark is replaced by this epoch.
+    /// This epoch replaces the mark.
     Settle {
         mark: Name,
         clock: u64,
@@ -91,7 +93,7 @@ pub(crate) enum Request {
         clock: u64,
     },
     Advance,
-    /// These are at the epoch, too.
+    /// This and the following requests are at the epoch, too.
     Raise {
         clock: u64,
     },
@@ -122,7 +124,7 @@ impl Server {
         }
     }
 
-    /// The answer is whether it did what it is for. `now` is above all clocks that were.
+    /// Returns whether the request took effect. `now` is above all earlier clocks.
     pub(crate) fn run(&mut self, request: Request, now: u64, setup: &Setup) -> bool {
         match request {
             Request::Lease { token, rejected } => {
@@ -169,7 +171,7 @@ impl Server {
                 let (lease, put) = (Lease::Placed(mark), put(0, &bytes));
                 let by_token = setup.mutation == Some(Mutation::MarkNamedByToken);
                 match &mut self.epoch {
-                    // The verb is to take it for this very one.
+                    // The verb is to take it for this very mark.
                     Some(Under::Mark(name)) if by_token && name.token == mark.token => *name = mark,
                     _ => {}
                 }
@@ -204,13 +206,13 @@ impl Server {
         }
     }
 
-    /// The clock is looked at, and made if there is none.
+    /// Reads the clock, and creates it if it is missing.
     pub(crate) fn read_clock(&mut self, now: u64) -> u64 {
         let clock = transition::ticked(self.clock, Tick::Read, now);
         *self.clock.insert(clock)
     }
 
-    /// The epoch is looked at by who is to store something.
+    /// Reads the epoch for a caller that is about to store a value.
     pub(crate) fn extend(&mut self) -> Found {
         self.place_at_epoch(&Placing::Extend { life: Some(LIFE) });
         self.found_epoch()
@@ -220,7 +222,7 @@ impl Server {
         found(self.epoch.as_ref())
     }
 
-    /// Who loads under something that lies at the key.
+    /// The lease or claim under which a caller loads.
     pub(crate) fn loading(&self) -> Option<Lease> {
         match self.key? {
             Entry::Lease(name) => Some(Lease::Placed(name)),
@@ -238,7 +240,7 @@ impl Server {
         }
     }
 
-    /// A writer's place runs out. With the last one the guard does.
+    /// A writer's place runs out. The guard ends with its last place.
     pub(crate) fn place_runs_out(&mut self, token: u64) {
         if let Some(Under::Guard(guard)) = &mut self.epoch {
             guard.writers.retain(|place| place.token != token);
@@ -248,8 +250,8 @@ impl Server {
         }
     }
 
-    /// Whether it can't do anything any more: it is for a lease or a mark that is gone. A claim that has run out comes again
-    /// where the request for it does.
+    /// Whether it can have no effect any more, because its lease or mark is gone. A claim that has
+    /// run out can come back if its request runs again.
     pub(crate) fn is_void(&self, request: Request, resends: bool) -> bool {
         match request {
             Request::Fill { lease, .. } | Request::Release(lease) => match (lease, self.key) {
@@ -295,7 +297,8 @@ impl Server {
                 let mut bytes = Entry::Value(before).to_bytes();
                 bytes[..header.len()].copy_from_slice(&header);
                 let mut after = Entry::from_bytes(&bytes);
-                // The stamp after a stamp might be another's, since they are named anew after each step: this one is nobody's.
+                // The stamp after a stamp could equal another one, because stamps are renamed after
+                // each step. So it is replaced by a unique one.
                 if let Entry::Value(Value { stamp, .. }) = &mut after
                     && *stamp != before.stamp
                 {
@@ -339,12 +342,12 @@ fn put(version: u16, bytes: &[u8]) -> Put<'_> {
     }
 }
 
-/// The tokens of claims are those of the requests for them.
+/// The tokens of claims are those of their requests.
 fn small(token: u64) -> u32 {
     u32::try_from(token).unwrap_or_else(|_| unreachable!("tokens are few"))
 }
 
-/// What was found under the key of the epoch.
+/// The result of reading the epoch's key.
 pub(crate) fn found(under: Option<&Under>) -> Found {
     match under {
         None => Found::Nothing,
@@ -409,7 +412,7 @@ impl Value {
         bytes
     }
 
-    /// What it is to a caller who was shown this under its tag's epoch, after it: whether it may be read.
+    /// Whether a caller may read it, if it was shown this content of the epoch's key.
     pub(crate) fn is_valid(self, epoch: &Found) -> bool {
         let bytes = self.to_bytes();
         let Head::Known(header) = envelope::head(&bytes) else {
@@ -420,7 +423,7 @@ impl Value {
         verdict == Some(Verdict::Valid)
     }
 
-    /// What a valid one is to a loading verb. `asked`: how it asked for a lease, if it did.
+    /// The meaning of a valid value for a loading verb. `asked`: its request for a lease, if any.
     pub(crate) fn seen(self, asked: Option<Asked>) -> Seen<Row> {
         let timing = self.timing();
         let seen =
@@ -488,7 +491,7 @@ impl Under {
     fn from_bytes(bytes: &[u8]) -> Self {
         let epoch = || Epoch::from_bytes(bytes).map(Under::Epoch);
         let mark = || Name::of_lease(bytes).map(Under::Mark);
-        // When it was made and whether it was shared matters to who stores what it wrote, which nobody does here.
+        // Stamp and sharing of a guard matter only to a write-through, and there is none here.
         let plain = |guard: Guard| Guard {
             stamp: 0,
             shared: true,

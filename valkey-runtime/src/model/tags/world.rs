@@ -15,31 +15,31 @@ pub(crate) struct World {
     pub(crate) server: Server,
     /// The row in the database.
     pub(crate) row: Row,
-    /// No read that begins now may give an older row than this.
+    /// No read that begins now may return an older row than this.
     pub(crate) floor: Row,
     pub(crate) processes: Vec<Process>,
     pub(crate) readers: Vec<Reader>,
     pub(crate) writers: Vec<Writer>,
-    /// Requests that are under way though nobody waits for their answers.
+    /// Requests under way whose answers nobody awaits.
     pub(crate) strays: Vec<Request>,
-    /// Requests that were run, and may be run again.
+    /// Requests that have run, and may run again.
     ran: Vec<Request>,
     pub(crate) left: Budget,
-    /// How many tokens there are in the world.
+    /// The number of tokens in the world.
     tokens: u64,
     pub(crate) flaw: Option<Flaw>,
     pub(crate) setup: Ghost<Setup>,
 }
 
-/// What the callers of a process share.
+/// The state that the callers of a process share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Process {
     pub(crate) flights: Flights<(), Row, Bell>,
-    /// How many moments were drawn in this step.
+    /// The number of moments that were drawn in this step.
     drawn: Moment,
 }
 
-/// Later than all moments of steps before, which were renamed.
+/// Later than all moments of earlier steps, which were renamed.
 const NOW: Moment = 1 << 32;
 
 impl Process {
@@ -49,7 +49,7 @@ impl Process {
     }
 }
 
-/// Who does something, or what something happens to; and what that is.
+/// The subject of an event, and the event.
 #[derive(Clone, Copy)]
 pub(crate) enum Event {
     Reader(usize, &'static str),
@@ -69,7 +69,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// Gathers the steps that a world may take.
+/// Gathers the possible steps of a world.
 pub(crate) struct Steps<'w> {
     pub(crate) world: &'w World,
     found: Vec<(Event, World)>,
@@ -90,7 +90,7 @@ impl State for World {
     fn steps(&self) -> Vec<(Event, Self)> {
         let (world, found) = (self, Vec::new());
         let mut steps = Steps { world, found };
-        // What happens after the last read is of no interest.
+        // Events after the last read do not matter.
         if !self.is_over() {
             (0..self.readers.len()).for_each(|at| Reader::steps(at, &mut steps));
             (0..self.writers.len()).for_each(|at| Writer::steps(at, &mut steps));
@@ -163,7 +163,7 @@ impl World {
         self.tokens
     }
 
-    /// Above all clocks that were: what an evicted one begins with.
+    /// A number above all earlier clocks, with which an evicted clock begins again.
     fn now(&mut self) -> u64 {
         let mut gathered = Gathered::default();
         self.visit_clocks(&mut gathered);
@@ -190,7 +190,7 @@ impl World {
         self.server.run(request, now, &self.setup.0)
     }
 
-    /// It runs one that it will run again, and whose answer is the other one.
+    /// It runs a request whose answer comes from another run.
     pub(crate) fn run_first(&mut self, request: Request) {
         self.left.resends -= 1;
         self.run(request);
@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    /// Leases, claims, marks, and the places of writers that are no more.
+    /// Leases, claims, marks, and the places of dead writers run out.
     fn time_passes(steps: &mut Steps<'_>) {
         let server = &steps.world.server;
         match &server.key {
@@ -251,7 +251,7 @@ impl World {
                 goes(&mut world.server);
             });
         };
-        // A lease goes all the same.
+        // A lease can run out anyway.
         if let Some(Entry::Value(_)) = world.server.key {
             evicts("evicts the value", |server| server.key = None);
         }
@@ -263,7 +263,7 @@ impl World {
         }
     }
 
-    /// Brings it into the form in which worlds are compared.
+    /// Brings the world into the form in which worlds are compared.
     fn normalize(&mut self) {
         self.forget_what_is_void();
         self.readers.sort_by_key(Reader::rank);
@@ -276,7 +276,7 @@ impl World {
         self.name();
     }
 
-    /// Requests that can't do anything any more. With a mutation they may.
+    /// Forgets requests without any possible effect. With a mutation they may have one.
     fn forget_what_is_void(&mut self) {
         let loading = self.server.loading();
         self.writers
@@ -290,7 +290,7 @@ impl World {
         }
     }
 
-    /// Where no moment was drawn nothing has happened.
+    /// If no moment was drawn, nothing has happened.
     fn rank(&mut self, process: usize) {
         if self.processes[process].drawn > 0 {
             let mut gathered = Gathered::default();
@@ -307,7 +307,7 @@ impl World {
         readers.for_each(|reader| reader.visit(visitor));
     }
 
-    /// Flights have none.
+    /// Flights have no clocks.
     fn visit_clocks(&mut self, visitor: &mut impl Visitor) {
         self.server.visit(visitor);
         self.readers

@@ -1,5 +1,6 @@
-//! A writer: what it does to the row, the clock and the epoch, in that order. Its requests are run and answered in one step:
-//! in between nobody but itself could tell, and to return at once is what asks most of those who read after.
+//! A writer: its changes of the row, the clock and the epoch, in that order. Each of its requests
+//! runs and is answered in one step. Only the writer itself could notice an event in between, and
+//! an immediate return makes the strictest demands on later reads.
 
 use crate::model::explore::names::Visitor;
 use crate::model::tags::Mutation;
@@ -11,7 +12,8 @@ use crate::protocol::envelope::placeholder::Lease;
 pub(crate) enum Kind {
     /// Commits, and then invalidates the tag.
     Invalidate,
-    /// The same by a deletion, as what is delivered later: the clock first, too.
+    /// The same by a deletion of the epoch, as the outbox delivers it: the clock advances first,
+    /// too.
     Delete,
     /// Writes under a guard at the tag.
     Guard,
@@ -31,10 +33,11 @@ enum Phase {
     AdvancesFirst,
     Commits,
     Advances(Row),
-    /// Is to invalidate by this clock, or to leave.
+    /// Is to invalidate with this clock, or to leave.
     Ends(Row, u64),
     Over,
-    /// Does not renew its place any more. With what lay at the key when it died, if somebody loaded under it.
+    /// Does not renew its place any more. With the lease or claim at the key when it died, if a
+    /// caller loaded under one.
     Dead(Option<Lease>),
 }
 
@@ -47,8 +50,9 @@ impl Writer {
         Self { kind, phase }
     }
 
-    /// Whether its place in a guard may run out, while that lies at the key. Who lives renews it, and it outlives the loads
-    /// that were under way when its writer died. What an old request has placed is nobody's.
+    /// Whether its place in the guard at the epoch's key may run out. A live writer renews its
+    /// place. A dead writer's place outlives the loads that were under way at its death. A place
+    /// made by an old request belongs to nobody.
     pub(crate) fn may_run_out(&self, loading: Option<Lease>, mutation: Option<Mutation>) -> bool {
         match (self.phase, mutation) {
             (Phase::Over, _) | (Phase::Dead(_), Some(Mutation::ShortGuard)) => true,
@@ -95,7 +99,7 @@ impl Writer {
             Phase::Commits => steps.add(event("commits"), |world| world.commits(at)),
             Phase::Advances(row) => steps.add(event("advances the clock"), |world| {
                 world.run(Request::Advance);
-                // It has no other use for it.
+                // The clock has no other use.
                 let clock = match world.writers[at].kind {
                     Kind::Invalidate => world.server.clock.unwrap_or(0),
                     Kind::Delete | Kind::Guard => 0,
@@ -109,7 +113,7 @@ impl Writer {
             }),
             Phase::Over | Phase::Dead(_) => return,
         }
-        // Before it has begun nobody could tell.
+        // Before its first step a death makes no difference.
         if world.left.crashes > 0 && writer.phase != Writer::new(writer.kind).phase {
             steps.add(event("dies"), |world| world.dies(at));
         }
@@ -145,8 +149,8 @@ fn enter(at: usize) -> Request {
 }
 
 impl World {
-    /// A row that is written under a guard is given to every read from now on. Where a guard may be evicted no one promises
-    /// that before the writer has returned.
+    /// Every later read must return a row that was written under a guard. If a guard may be
+    /// evicted, this is promised only after the writer has returned.
     fn commits(&mut self, at: usize) {
         self.row += 1;
         if self.writers[at].kind == Kind::Guard && self.setup.0.budget.evictions == 0 {
@@ -155,7 +159,7 @@ impl World {
         self.writers[at].phase = Phase::Advances(self.row);
     }
 
-    /// What it had sent may still be run: as if it died later.
+    /// Its sent requests may still run, as if it died later.
     fn dies(&mut self, at: usize) {
         self.left.crashes -= 1;
         let loading = self.server.loading();

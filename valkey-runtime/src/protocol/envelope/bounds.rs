@@ -1,13 +1,14 @@
 //! The bounds of a payload: exactly one document, whole, and not deeper than [`DEPTH`].
 //!
-//! This walk over the structure needs no recursion and no allocation. It says of what was encoded whether it would be read, and
-//! goes past what a type ignores. The decoder keeps the same bounds by itself; where it refuses a payload, the walk says what is
-//! wrong with that as a whole.
+//! This walk over the structure needs no recursion and no allocation. It checks whether an encoded
+//! payload can be read back, and skips the parts that a type ignores. The decoder keeps the same
+//! bounds by itself. If it refuses a payload, this walk finds what is wrong with the payload as a
+//! whole.
 
-/// The deepest nesting of arrays and maps that is read or written. The same as serde_json's limit.
+/// The deepest nesting of arrays and maps that is read or written, equal to serde_json's limit.
 pub(crate) const DEPTH: usize = 128;
 
-/// Why a payload is not decoded.
+/// The reason why a payload is not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutOfBounds {
     Truncated,
@@ -27,16 +28,16 @@ impl OutOfBounds {
     }
 }
 
-/// What an item is to those around it.
+/// An item, as a walk sees it.
 pub(crate) struct Item<'p> {
-    /// How many items are in it: the elements of an array, the keys and values of a map.
+    /// The number of items in it: the elements of an array, the keys and values of a map.
     pub(crate) items: u64,
     pub(crate) map: bool,
     /// Its text, or its bytes.
     pub(crate) text: &'p [u8],
 }
 
-/// Goes past the next item: a marker and what belongs to it. What is in an array or a map comes after that.
+/// Skips the next item: a marker and its bytes. The content of an array or a map comes after it.
 #[inline]
 pub(crate) fn item<'p>(rest: &mut &'p [u8]) -> Result<Item<'p>, OutOfBounds> {
     use OutOfBounds::{Reserved, Truncated};
@@ -72,7 +73,7 @@ pub(crate) fn item<'p>(rest: &mut &'p [u8]) -> Result<Item<'p>, OutOfBounds> {
     let skip = usize::try_from(skip).map_err(|_| Truncated)?;
     let (text, tail) = rest.split_at_checked(skip).ok_or(Truncated)?;
     *rest = tail;
-    // Each takes at least a byte: a declared length beyond the bytes is not believed.
+    // Each item takes at least a byte, so a declared length beyond the bytes is wrong.
     if items > rest.len() as u64 {
         return Err(Truncated);
     }
@@ -80,21 +81,21 @@ pub(crate) fn item<'p>(rest: &mut &'p [u8]) -> Result<Item<'p>, OutOfBounds> {
     Ok(Item { items, map, text })
 }
 
-/// What a walk over a document has met.
+/// The result of a walk over a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Walked {
-    /// How many items it has.
+    /// The number of its items.
     pub(crate) items: u64,
     /// Whether some text may be one of serde_json's own tokens.
     pub(crate) token: bool,
 }
 
-/// What serde_json's own tokens begin with.
+/// The beginning of serde_json's own tokens.
 pub(crate) const TOKENS: &[u8] = b"$serde_json::private::";
 
-/// Goes past the next document, whose arrays and maps may be in each other to so many levels.
+/// Skips the next document, whose arrays and maps may nest to this many levels.
 pub(crate) fn skip(rest: &mut &[u8], levels: usize) -> Result<Walked, OutOfBounds> {
-    // How many items are still to come at each open level.
+    // The number of items still to come at each open level.
     let mut open = [0u64; DEPTH];
     let open = &mut open[..levels.min(DEPTH)];
     let mut depth = 0;
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(check(&nested(DEPTH)), Ok(walked(DEPTH as u64 + 1)));
         assert_eq!(check(&nested(DEPTH + 1)), Err(OutOfBounds::TooDeep));
         assert_eq!(check(&nested(1_000_000)), Err(OutOfBounds::TooDeep));
-        // Enum variants are maps of one entry: what the codec's own limit does not cover.
+        // Enum variants are maps of one entry, which the codec's own limit does not cover.
         let variants: Vec<u8> = [0x81, 0xa1, b'v']
             .repeat(100_000)
             .into_iter()

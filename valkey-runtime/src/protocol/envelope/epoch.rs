@@ -5,26 +5,31 @@
 //! 95  hard, due, soft, start, length    cf + u64 each
 //! ```
 //!
-//! An entry is dead whose clock is below `hard`. Below `due` it is no longer fresh, and below `soft` it will not be once its share
-//! of the spread is over: that begins at `start` and lasts `length`, in milliseconds of the server's time. What is not known
-//! lies there as something else: a lease is a fill's pending mark, a guard is that of writers.
+//! An entry with a clock below `hard` is invalidated. Below `due` it is stale. Below `soft` it
+//! becomes stale after its share of the spread, which begins at `start` and lasts `length`, in
+//! milliseconds of the server's time. The key of an unknown epoch holds a placeholder: a lease is
+//! the mark of a load, and a guard belongs to writers.
 
-/// What a script can reckon with: numbers below are exact there. As microseconds that is the year 2255.
+/// The limit of a script's arithmetic: smaller numbers are exact there. In microseconds it is the
+/// year 2255.
 const TOO_LARGE: u64 = 1 << 53;
 
-/// The longest time over which entries fall due, in milliseconds: a year, which keeps sums of times far from overflowing.
+/// The longest time over which entries fall due, in milliseconds: a year, so that sums of times
+/// can't overflow.
 pub(crate) const LONGEST_SPREAD: u64 = 365 * 24 * 60 * 60 * 1000;
-/// How much later than the clock says it begins at the most, in milliseconds: a day. The clock was advanced just before.
+/// The latest start of a spread after the clock, in milliseconds: a day. The clock was advanced
+/// just before the start.
 const LATEST_START: u64 = 24 * 60 * 60 * 1000;
 
-/// What the epoch of a tag says.
+/// The epoch of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Epoch {
     pub(crate) hard: u64,
     pub(crate) soft: Option<Soft>,
 }
 
-/// An invalidation after which entries are no longer fresh, but may still be served where their loader fails.
+/// An invalidation that makes entries stale. They may still serve as a fallback if their loader
+/// fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Soft {
     pub(crate) due: u64,
@@ -34,11 +39,11 @@ pub(crate) struct Soft {
     pub(crate) length: u64,
 }
 
-/// What an epoch makes of an entry.
+/// The effect of an epoch on an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Valid,
-    /// It is fresh until then, in milliseconds of the server's time; 0 for not any more.
+    /// The entry is fresh until then, in milliseconds of the server's time; 0 means stale.
     FreshUntil(u64),
     Dead,
 }
@@ -90,7 +95,7 @@ impl Epoch {
             _ => return None,
         };
         let hard = number(0)?;
-        // Else it is damaged: nothing writes such.
+        // Other numbers are damage: nothing writes them.
         let sound = soft.is_none_or(|soft| {
             soft.clock > hard
                 && soft.clock >= soft.due
@@ -100,15 +105,15 @@ impl Epoch {
         sound.then_some(Self { hard, soft })
     }
 
-    /// After an invalidation at that clock.
+    /// The epoch after an invalidation at that clock.
     pub(crate) fn raised(self, clock: u64) -> Self {
         let hard = self.hard.max(clock);
         let soft = self.soft.filter(|soft| soft.clock > hard);
         Self { hard, soft }
     }
 
-    /// After one at that clock that has entries fall due over so many milliseconds. What an earlier one had left falls due at
-    /// once.
+    /// The epoch after an invalidation at that clock that lets entries fall due over `length`
+    /// milliseconds. Entries left by an earlier one fall due at once.
     pub(crate) fn softened(self, clock: u64, length: u64, now: u64) -> Self {
         let start = now;
         let soft = match self.soft {
@@ -134,12 +139,13 @@ impl Epoch {
         Self { soft, ..self }
     }
 
-    /// The clock at the last of its invalidations. That of the namespace is never below it.
+    /// The clock at its last invalidation. The namespace's clock is never below it.
     pub(crate) fn newest(self) -> u64 {
         self.soft.map_or(self.hard, |soft| soft.clock)
     }
 
-    /// What it makes of an entry with that clock and stamp. Entries fall due by the random bits of their stamps.
+    /// The effect on an entry with that clock and stamp. The random bits of its stamp decide when
+    /// an entry falls due.
     pub(crate) fn judge(self, clock: u64, stamp: u64) -> Verdict {
         match self.soft {
             _ if clock < self.hard => Verdict::Dead,
@@ -153,13 +159,13 @@ impl Epoch {
         }
     }
 
-    /// Whether a value may be stored whose load began at that clock.
+    /// Whether a value may be stored if its load began at that clock.
     pub(crate) fn admits(self, clock: u64) -> bool {
         self.judge(clock, 0) == Verdict::Valid
     }
 }
 
-/// What the exhaustive check renames after each step. It has no soft ones.
+/// The names that the model check renames after each step. It has no soft epochs.
 #[cfg(test)]
 impl Epoch {
     pub(crate) fn visit(&mut self, visitor: &mut impl crate::model::explore::names::Visitor) {
@@ -254,7 +260,7 @@ mod tests {
         fn epochs_round_trip(hard in 0..TOO_LARGE - (1 << 33), soft: Option<(u32, u32, u32, u32)>) {
             let soft = soft.map(|(due, after, start, length): (u32, u32, u32, u32)| {
                 let clock = hard + 1 + u64::from(after);
-                // As far as they are not taken for damage.
+                // Within the bounds beyond which numbers count as damage.
                 let (latest, longest) = (clock / 1000 + LATEST_START, LONGEST_SPREAD);
                 let (start, length) = (latest.min(start.into()), longest.min(length.into()));
                 Soft { due: clock.min(due.into()), clock, start, length }

@@ -1,8 +1,8 @@
-//! The envelope: what is written around a value, to the byte.
+//! The envelope: the header and layout of an entry, to the byte.
 //!
-//! One MessagePack array of thirteen elements. The header entries have fixed widths, so a reader (and a script in the
-//! server) checks them at constant offsets without decoding; the payload is the last element, inline. The page
-//! `docs/internals/envelope.md` specifies it, with test vectors.
+//! One MessagePack array of thirteen elements. The header elements have fixed widths, so a reader
+//! (and a script in the server) checks them at constant offsets without decoding. The payload is
+//! the last element, inline. The page `docs/internals/envelope.md` specifies it, with test vectors.
 //!
 //! ```text
 //! offset  bytes  element
@@ -19,7 +19,7 @@
 //!     35         payload
 //! ```
 //!
-//! A value of a type whose entries outlive their freshness says more ([`timing`]), and is 16 bytes longer:
+//! A timed value also has its freshness and claim ([`timing`]), and is 16 bytes longer:
 //!
 //! ```text
 //!     31      9  freshness  cf + u64
@@ -28,15 +28,16 @@
 //!     51         payload
 //! ```
 //!
-//! One that has tags ([`tags`]) says them and the clock in place of the last two nils, and its payload follows upon them:
+//! An entry with tags ([`tags`]) has the clock and the tags in place of the last two nils. Its
+//! payload follows them:
 //!
 //! ```text
 //!     33 or 49  9  clock  cf + u64
 //!     42 or 58     tags   an array of texts
 //! ```
 //!
-//! What a release does not know (a higher format, an element that it expects to be nil and is not) it treats as an entry
-//! of a newer version: a miss that it neither deletes nor overwrites.
+//! An unknown header (a higher format, or an element other than the expected nil) belongs to a
+//! newer entry: a miss that this release neither deletes nor overwrites.
 
 pub(crate) mod bounds;
 pub(crate) mod epoch;
@@ -50,15 +51,15 @@ use std::ops::{Deref, DerefMut};
 
 use crate::protocol::envelope::timing::{Claim, Timing};
 
-/// The length of a header that says nothing of time or tags, which is also where its payload begins.
+/// The length of a header without timing or tags; also the offset of its payload.
 pub(crate) const HEADER: usize = 35;
-/// As many bytes of an entry as its [`head`] is read from: to the first byte of the tags of one that says all there is.
+/// The number of bytes that [`head`] needs: up to the first byte of the tags in the longest header.
 pub(crate) const HEAD: usize = CLOCK_AFTER_TIME + 10;
 
-/// Where the clock is in a header that says nothing of time, and in one that does.
+/// The offset of the clock in a header without timing, and in one with it.
 const CLOCK: usize = 33;
 const CLOCK_AFTER_TIME: usize = 49;
-/// Where the hash of the key is, the checksum, the flags, and what is said of time.
+/// The offsets of the key hash, the checksum, the flags, and the timing.
 const KEY: usize = 20;
 const SUM: usize = 25;
 const FLAGS: usize = 30;
@@ -69,16 +70,16 @@ const ARRAY: u8 = 0x9d;
 const FORMAT: u8 = 1;
 const NIL: u8 = 0xc0;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A value of a type.
     Value,
-    /// The knowledge that there is nothing.
+    /// A negative cache entry.
     Absence,
-    /// A loader's placeholder.
+    /// A placeholder of a loader.
     Lease,
-    /// Writers' placeholder.
+    /// A placeholder of writers.
     Guard,
 }
 
@@ -89,23 +90,24 @@ pub(crate) struct Header {
     pub(crate) version: u16,
     pub(crate) shape: u32,
     pub(crate) stamp: u64,
-    /// Which key it is for ([`seal::of_key`]); 0 in leases and guards.
+    /// The hash of its key ([`seal::of_key`]); 0 in leases and guards.
     pub(crate) key: u32,
-    /// Of what no script rewrites ([`seal::of_content`]); 0 in leases and guards.
+    /// The checksum of the part that no script rewrites ([`seal::of_content`]); 0 in leases and
+    /// guards.
     pub(crate) sum: u32,
-    /// Of values alone.
+    /// Only in values.
     pub(crate) timing: Option<Timing>,
-    /// Of an entry that has tags: the clock as it stood before its load began.
+    /// The tag clock before the load began; only in an entry with tags.
     pub(crate) clock: Option<u64>,
 }
 
-/// What the first bytes of an entry say.
+/// The meaning of an entry's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Head {
     Known(Header),
-    /// Written by a release that knows more than this one.
+    /// Written by a later release.
     Newer,
-    /// No envelope. The text says why, and quotes nothing.
+    /// Not an envelope. The text is the reason, and quotes nothing.
     Corrupt(&'static str),
 }
 
@@ -124,7 +126,7 @@ impl Header {
         }
     }
 
-    /// That there is no value.
+    /// A negative cache entry.
     pub(crate) fn absence(version: u16, stamp: u64) -> Self {
         Self {
             kind: Kind::Absence,
@@ -139,12 +141,12 @@ impl Header {
         }
     }
 
-    /// How long it is. The payload follows upon it, or the tags where it has a clock.
+    /// The length of the header. The payload follows, or the tags if there is a clock.
     pub(crate) fn len(self) -> usize {
         self.clock_at() + if self.clock.is_some() { 9 } else { 2 }
     }
 
-    /// Where the payload of the entry begins that has this header; `None` where its tags are damaged.
+    /// The offset of the payload in an entry with this header; `None` if its tags are damaged.
     pub(crate) fn payload_at(self, entry: &[u8]) -> Option<usize> {
         match self.clock {
             None => Some(self.len()),
@@ -152,7 +154,7 @@ impl Header {
         }
     }
 
-    /// The tags of the entry that has this header, which has a clock.
+    /// The tags of an entry with this header, which has a clock.
     pub(crate) fn tags(self, entry: &[u8]) -> tags::Tags<'_> {
         tags::read(entry.get(self.len()..).unwrap_or_default())
     }
@@ -191,12 +193,12 @@ impl Header {
     }
 }
 
-/// The clock is known only after the entry was made.
+/// Sets the clock, which is known only after the entry was made.
 pub(crate) fn stamp_clock(entry: &mut [u8], header: Header, clock: u64) {
     set_clock(&mut entry[header.clock_at()..], clock);
 }
 
-/// Whether an entry seems to have tags. What is none may, too.
+/// Whether the bytes look like an entry with tags. Bytes that are no entry may do so, too.
 pub(crate) fn has_clock(entry: &[u8]) -> bool {
     let at = match entry.get(FRESHNESS) {
         Some(0xcf) => CLOCK_AFTER_TIME,
@@ -316,7 +318,7 @@ fn short_at(bytes: &[u8], at: usize) -> Option<u32> {
     }
 }
 
-/// The stamp of what is an entry.
+/// The stamp, if the bytes are an entry.
 pub(crate) fn stamp(entry: &[u8]) -> Option<u64> {
     match head(entry) {
         Head::Known(header) => Some(header.stamp),
@@ -324,23 +326,23 @@ pub(crate) fn stamp(entry: &[u8]) -> Option<u64> {
     }
 }
 
-/// What an entry is to a type of some version.
+/// The relation of an entry to a version of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// A value that `get` gives, if its payload decodes.
+    /// A value that `get` returns, if its payload decodes.
     Own,
-    /// One that is no longer fresh: kept for when its loader fails, and to everyone else not there.
+    /// A stale value: a fallback for a failed load, and a miss for every other reader.
     Stale,
-    /// An older version, another layout, an absence, a lease: no value, and free to be replaced.
+    /// An older version, another layout, an absence, a lease: no value, and replaceable.
     Replaceable,
-    /// A newer version or a guard: no value, and not to be overwritten by a conditional write.
+    /// A newer version or a guard: no value, and no conditional write overwrites it.
     Protected,
     /// Not an entry of this type at all.
     Corrupt(&'static str),
 }
 
-/// What the head says to a type of this version. `now` gives the server's time in milliseconds, and is asked only where it
-/// matters.
+/// The standing of a head for a type of this version. `now` returns the server's time in
+/// milliseconds, and is called only if it matters.
 pub(crate) fn standing(head: Head, version: u16, now: impl FnOnce() -> u64) -> Standing {
     match head {
         Head::Newer => Standing::Protected,

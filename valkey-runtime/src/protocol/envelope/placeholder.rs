@@ -1,4 +1,4 @@
-//! What a key holds while there is no value: a loader's lease, or the writers' guard.
+//! Placeholders, which a key holds while it has no value: a loader's lease, or the writers' guard.
 //!
 //! ```text
 //! lease   header (kind 2, stamp: when it was made)  c4 08 + token
@@ -6,20 +6,22 @@
 //!                                                   each 92, c4 08 + token, cf + u64: deadline in milliseconds
 //! ```
 //!
-//! Widths are fixed, so that a script finds everything by offset. Tokens are compared as bytes: Lua's numbers are doubles.
+//! Widths are fixed, so that a script finds everything by offset. Tokens are compared as bytes,
+//! because Lua's numbers are doubles.
 
 use crate::protocol::envelope::timing::claim_token;
 use crate::protocol::envelope::{HEADER, Head, Header, HeaderBytes, Kind, head};
 
-/// What names a placeholder: its maker's token, and the server's time of its making. What acts on one names both, since a
-/// client may send a script again, and a placeholder that is made anew by it is not the one its maker holds.
+/// The name of a placeholder: its maker's token, and the server's time of its creation. Commands on
+/// a placeholder give both, because a client may resend a script. A placeholder that the second run
+/// creates is not the one that its maker holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Name {
     pub(crate) token: u64,
     pub(crate) stamp: u64,
 }
 
-/// What a loader loads under: a lease in place of a value, or a claim on one.
+/// The lease or claim of a loader: in place of a value, or on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Lease {
     Placed(Name),
@@ -42,17 +44,18 @@ impl Lease {
 
 /// The length of a lease.
 pub(crate) const LEASE: usize = HEADER + 10;
-/// Where a guard's writers begin, and the length of each.
+/// The offset of a guard's writers, and the length of each.
 const WRITERS: usize = HEADER + 5;
 const WRITER: usize = 20;
 
-/// The stamp of what is made at this time of the server's, in microseconds: its low bits are the maker's.
+/// The stamp of a placeholder made at this server time in microseconds. Its low bits come from the
+/// maker's token.
 pub(crate) fn stamp(now_micros: u64, token: u64) -> u64 {
     now_micros << 12 | token & 0xfff
 }
 
 impl Name {
-    /// The lease of this name, to the byte.
+    /// The lease with this name, to the byte.
     pub(crate) fn to_lease(self) -> [u8; LEASE] {
         let mut bytes = [0; LEASE];
         bytes[..HEADER].copy_from_slice(&header(Kind::Lease, self.stamp));
@@ -61,7 +64,7 @@ impl Name {
         bytes
     }
 
-    /// The name of a lease; `None` for what is none.
+    /// The name of a lease; `None` for other bytes.
     pub(crate) fn of_lease(bytes: &[u8]) -> Option<Self> {
         let Head::Known(Header {
             kind: Kind::Lease,
@@ -79,12 +82,12 @@ impl Name {
     }
 }
 
-/// Writers that are at work: nothing may be stored.
+/// A guard: its writers are at work, and nothing may be stored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Guard {
-    /// When it was made.
+    /// The time of its creation.
     pub(crate) stamp: u64,
-    /// Whether anyone but its first writer was here meanwhile: another writer, or a deletion.
+    /// Whether more than its first writer has used it: another writer, or a deletion.
     pub(crate) shared: bool,
     pub(crate) writers: Vec<Writer>,
 }
@@ -93,7 +96,7 @@ pub(crate) struct Guard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Writer {
     pub(crate) token: u64,
-    /// When its place runs out, in milliseconds of the server's time.
+    /// The end of its place, in milliseconds of the server's time.
     pub(crate) deadline: u64,
 }
 
@@ -102,7 +105,8 @@ impl Guard {
         let mut bytes = Vec::with_capacity(WRITERS + WRITER * self.writers.len());
         bytes.extend_from_slice(&header(Kind::Guard, self.stamp));
         bytes.extend_from_slice(&[0x92, if self.shared { 0xc3 } else { 0xc2 }, 0xdc]);
-        // A u16 of writers at one key: the write that would pass it has long been refused by its database.
+        // The number of writers at one key is a u16. The database refuses writes long before this
+        // limit.
         let count = u16::try_from(self.writers.len()).unwrap_or(u16::MAX);
         bytes.extend_from_slice(&count.to_be_bytes());
         for Writer { token, deadline } in self.writers.iter().take(count.into()) {
@@ -114,7 +118,8 @@ impl Guard {
         bytes
     }
 
-    /// The guard in an entry; `None` for what is none. One whose payload is damaged is a guard that nobody keeps any more.
+    /// The guard in an entry; `None` for other bytes. A guard with a damaged payload is read as one
+    /// that no writer keeps.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let Head::Known(Header {
             kind: Kind::Guard,

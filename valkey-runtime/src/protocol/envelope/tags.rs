@@ -1,12 +1,13 @@
 //! The tags of an entry, to the byte: a MessagePack array of texts, of at most [`MOST`].
 //!
-//! A text is `tag:` and a tag, or `type:` and the prefix of a type that can be cleared. It is also what the epoch's key ends in.
+//! A text is `tag:` and a tag, or `type:` and the prefix of a type that can be cleared. The key of
+//! the epoch ends in the same text.
 
-/// The most tags that an entry has, and the most bytes of each.
+/// The most tags of an entry, and the most bytes of each.
 pub(crate) const MOST: usize = 100;
 pub(crate) const LONGEST: usize = 1000;
 
-/// Whether tags begin with this byte.
+/// Whether tags can begin with this byte.
 pub(crate) fn begin(byte: u8) -> bool {
     matches!(byte, 0x90..=0x9f | 0xdc)
 }
@@ -34,7 +35,7 @@ pub(crate) fn write<'t>(tags: impl ExactSizeIterator<Item = &'t str>, out: &mut 
     }
 }
 
-/// The tags that these bytes begin with, one by one; `None` in place of one that is damaged, which is the last.
+/// The tags at the beginning of these bytes, one by one. A damaged one is `None`, and is the last.
 pub(crate) fn read(bytes: &[u8]) -> Tags<'_> {
     let (left, rest) = match *bytes {
         [count @ 0x90..=0x9f, ref rest @ ..] => (usize::from(count & 15), rest),
@@ -44,7 +45,7 @@ pub(crate) fn read(bytes: &[u8]) -> Tags<'_> {
     Tags { left, rest }
 }
 
-/// How many bytes the tags have that these begin with.
+/// The length of the tags at the beginning of these bytes.
 pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
     let mut tags = read(bytes);
     tags.by_ref().try_for_each(|tag| tag.map(drop))?;

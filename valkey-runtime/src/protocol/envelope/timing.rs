@@ -1,26 +1,27 @@
-//! Until when an entry is fresh, and who refreshes it: what a type's entries say that outlive their freshness.
+//! The freshness and the claim of a timed value, which outlives its freshness.
 //!
 //! ```text
 //! freshness  cf + u64  until when, in milliseconds of the server's time; 0 for not any more
 //! claim      cf + u64  40 bits: until when it holds, in hundredths of a second; 24 bits: the claimer's token
 //! ```
 //!
-//! A claim is made and renewed in place. It is named by the stamp of the entry and its token: whatever ends one gives the
-//! entry another stamp, or takes it away, so a request that is run again finds nothing that it could mistake for its own. A
-//! claim with token 0 is nobody's: it keeps all from trying again so soon.
+//! A claim is made and renewed in place. Its name is its token and the stamp of the entry. Each
+//! event that ends a claim gives the entry another stamp, or removes it. So a request that runs
+//! twice finds no claim that it could mistake for its own. A claim with token 0 is a pause: it
+//! belongs to nobody, and delays the next attempt to load.
 
 use crate::base::ttl::Ttl;
 
-/// For how many milliseconds from now a loader's claim or lease holds at the most: as long as the longest load, and as a lease that
-/// is not renewed lives. What says more is damaged.
+/// The longest time for which a loader's claim or lease holds from now, in milliseconds: the
+/// longest load plus the life of a lease that is not renewed. A claim for longer is damaged.
 pub(crate) const LONGEST_CLAIM: u64 = 11_000;
-/// The same of a pause: a day, as `Policy::retry_after_millis` has it.
+/// The same for a pause: a day, as in `Policy::retry_after_millis`.
 const LONGEST_PAUSE: u64 = 86_400_000;
 
-/// Fresh for ever, as far as the entry itself says.
+/// Fresh without a limit, as far as the entry itself says.
 pub(crate) const FOR_EVER: u64 = u64::MAX;
 
-/// What an entry says of time.
+/// The freshness and the claim of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Timing {
     /// In milliseconds of the server's time.
@@ -28,7 +29,7 @@ pub(crate) struct Timing {
     pub(crate) claim: Claim,
 }
 
-/// Who refreshes an entry, and until when nobody else does.
+/// The claimer of an entry, and the time until which nobody else may claim it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Claim(u64);
 
@@ -40,7 +41,7 @@ impl Timing {
         }
     }
 
-    /// For how long it is fresh. `now` is in milliseconds.
+    /// The remaining freshness. `now` is in milliseconds.
     pub(crate) fn left(self, now: u64) -> Ttl {
         match self.until {
             FOR_EVER => Ttl::Never,
@@ -57,7 +58,8 @@ impl Timing {
 impl Claim {
     pub(crate) const NONE: Self = Self(0);
 
-    /// A claim that holds for so many milliseconds from now, rounded up to the next hundredth of a second.
+    /// A claim that holds for `life` milliseconds from now, rounded up to the next hundredth of a
+    /// second.
     pub(crate) fn new(token: u32, now: u64, life: u64) -> Self {
         Self((now + life).div_ceil(10) << 24 | u64::from(token))
     }
@@ -70,28 +72,29 @@ impl Claim {
         self.0
     }
 
-    /// Whether it holds still, and no absurd time longer. `now` is in milliseconds.
+    /// Whether it still holds. A claim with an absurdly late end does not. `now` is in
+    /// milliseconds.
     pub(crate) fn is_live(self, now: u64) -> bool {
         let longest = match self.token() {
             0 => LONGEST_PAUSE,
             _ => LONGEST_CLAIM,
         };
-        // It is rounded up by less than a hundredth of a second.
+        // Its end was rounded up by less than a hundredth of a second.
         (1..longest + 10).contains(&((self.0 >> 24) * 10).saturating_sub(now))
     }
 
-    /// 24 bits; 0 where it is nobody's.
+    /// 24 bits; 0 if it belongs to nobody.
     pub(crate) fn token(self) -> u32 {
         (self.0 & 0xff_ffff) as u32
     }
 }
 
-/// The token of the claim that is made for a request with this one.
+/// The token of a claim that is made for the request with `token`.
 pub(crate) fn claim_token(token: u64) -> u32 {
     ((token & 0xff_ffff) as u32).max(1)
 }
 
-/// The stamp after this one: of the same time, its random bits counted on.
+/// The next stamp: the same time, with the random bits incremented.
 pub(crate) fn next_stamp(stamp: u64) -> u64 {
     stamp & !0xfff | (stamp + 1) & 0xfff
 }

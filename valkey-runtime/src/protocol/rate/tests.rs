@@ -5,7 +5,7 @@ use crate::protocol::rate::*;
 const NOW: u64 = 1_767_225_600_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A state, and what was decided on it.
+/// A state, and the rule that decides on it.
 struct Limit {
     rule: Rule,
     state: Option<[u8; STATE]>,
@@ -62,7 +62,8 @@ fn a_fixed_window_begins_anew_with_each_period() {
     assert!(limit.take(3, NOW + 1_000_000).allowed);
 }
 
-/// Which no server writes whose clock was not set back so far: else it would refuse until its time has come.
+/// No server writes such a state, unless its clock was set back so far: it would refuse requests
+/// until its time has come.
 #[test]
 fn a_state_from_the_future_is_as_none() {
     const AHEAD: u64 = 10_000_000;
@@ -81,7 +82,7 @@ fn a_state_from_the_future_is_as_none() {
                 assert!(!limit.take(1, NOW).allowed, "it counts from then on");
             }
         }
-        // Each number at its most.
+        // Each number at its maximum.
         let (letter, _) = rule.parameters();
         let state = format!("{letter}{}", "9".repeat(48));
         let mut limit = limit(Ok(rule));
@@ -181,7 +182,7 @@ fn rules() -> impl Strategy<Value = Rule> {
 }
 
 proptest! {
-    /// To the microsecond: then, and not before. What is remembered of refusals goes by it.
+    /// To the microsecond: then, and not before. The memory of refusals depends on it.
     #[test]
     fn what_is_refused_is_allowed_at_the_time_to_retry(
         rule in rules(),

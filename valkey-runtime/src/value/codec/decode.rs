@@ -1,10 +1,11 @@
-//! Reads a value from MessagePack, as rmp-serde writes it: serde's rules, within bounds.
+//! Decodes a value from MessagePack as rmp-serde writes it: by serde's rules, within bounds.
 //!
-//! Nothing of what is read is believed. A declared length is at most as large as what follows; no more than
-//! [`DEPTH`] arrays and maps are in each other; and what the value may take in memory is counted before it is allocated
-//! ([`Memory`]). Errors say nothing of the value: serde's messages would quote it.
+//! Nothing in the input is trusted. A declared length is at most the length of the rest; at most
+//! [`DEPTH`] arrays and maps nest; and memory is counted before it is allocated ([`Memory`]).
+//! Errors do not describe the value, because serde's messages would quote it.
 //!
-//! Long because it is one implementation of a trait of serde, whose methods share one budget.
+//! The file is long because it is one implementation of one serde trait, whose methods share one
+//! budget.
 
 use std::fmt::{self, Display};
 
@@ -18,7 +19,7 @@ use crate::protocol::envelope::bounds;
 use crate::protocol::envelope::bounds::{DEPTH, OutOfBounds};
 use crate::value::codec::private::is_private;
 
-/// Why a value is not read.
+/// The reason why a value is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     OutOfBounds(OutOfBounds),
@@ -60,7 +61,7 @@ impl From<OutOfBounds> for Fault {
     }
 }
 
-/// Of what serde has to say that only is passed on which comes from the type.
+/// Passes on only those messages of serde that come from the type.
 impl de::Error for Fault {
     #[cold]
     fn custom<T: Display>(message: T) -> Self {
@@ -119,12 +120,13 @@ fn one_of(names: &[&str]) -> String {
     }
 }
 
-/// How much may still be allocated, in bytes. It is counted as collections make room: for what they are said to hold, up
-/// to [`HINT`], and then twice as much each time. What is behind a pointer is counted where it is read.
+/// The bytes that may still be allocated. Collections are counted when they make room: first for
+/// their declared length, up to [`HINT`], then for twice as much each time. Values behind a pointer
+/// are counted when they are read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory(pub(crate) usize);
 
-/// The most elements that a collection is told of before any is read.
+/// The largest length that a collection is given before anything is read.
 const HINT: usize = 4096;
 /// The most bytes for which serde's own collections make room before anything is read.
 const CAUTIOUS: usize = 1 << 20;
@@ -145,7 +147,7 @@ struct Room {
 }
 
 impl Room {
-    /// Makes room before the next element, of which there are `left` and each takes so many bytes.
+    /// Makes room before the next element. `left` elements of `size` bytes each are still to come.
     #[inline(never)]
     fn grow(&mut self, memory: &mut Memory, left: usize, size: usize) -> Result<(), Fault> {
         let size = size.max(1);
@@ -156,7 +158,7 @@ impl Room {
             (elements, _) => elements.saturating_mul(2),
         };
         let after = self.slots().saturating_mul(size);
-        // While its elements move it has both.
+        // While the elements move, both the old and the new room exist.
         if after > memory.0 {
             return Err(MEMORY);
         }
@@ -176,16 +178,17 @@ impl Room {
 
 pub(crate) struct Decoder<'de> {
     rest: &'de [u8],
-    /// How many more arrays and maps may be in each other here.
+    /// The number of arrays and maps that may still nest here.
     levels: usize,
     memory: Memory,
-    /// How many bytes there are for what is read next, where it is put.
+    /// The bytes at the place of the next value.
     place: usize,
-    /// How many `Option`s in each other began at the same byte; and how many bytes were left there.
+    /// The number of nested `Option`s that began at the same byte, and the number of bytes left
+    /// there.
     options: (usize, usize),
 }
 
-/// What a map is read for.
+/// The purpose for which a map is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum As {
     Struct,
@@ -193,7 +196,7 @@ enum As {
 }
 
 impl<'de> Decoder<'de> {
-    /// For a value that takes `place` bytes by itself.
+    /// For a value that itself takes `place` bytes.
     pub(crate) fn new(payload: &'de [u8], memory: Memory, place: usize) -> Self {
         Self {
             rest: payload,
@@ -252,7 +255,7 @@ impl<'de> Decoder<'de> {
         usize::try_from(length).map_err(|_| Out(OutOfBounds::Truncated))
     }
 
-    /// What is read next is a `T`. Where it has less room than it takes it is behind a pointer.
+    /// The next value is a `T`. If its place is smaller, it is behind a pointer.
     #[inline]
     fn put<T>(&mut self) -> Result<(), Fault> {
         let size = size_of::<T>();
@@ -292,7 +295,7 @@ impl<'de> Decoder<'de> {
         }
     }
 
-    /// Whatever comes. Bytes are given as a sequence where the visitor is for one.
+    /// Any item. Bytes become a sequence if the visitor expects one.
     fn any<V: Visitor<'de>>(
         &mut self,
         visitor: V,
@@ -357,7 +360,7 @@ impl<'de> Decoder<'de> {
         let bytes = self.slice(length)?;
         match std::str::from_utf8(bytes) {
             Ok(text) => visitor.visit_borrowed_str(text),
-            // rmp-serde writes none such; a visitor for bytes takes it.
+            // rmp-serde writes no such text; a visitor for bytes accepts it.
             Err(_) => visitor
                 .visit_borrowed_bytes::<Fault>(bytes)
                 .map_err(|_| UTF8),
@@ -440,14 +443,14 @@ fn is_text(marker: u8) -> bool {
     matches!(marker, 0xa0..=0xbf | 0xd9..=0xdb)
 }
 
-/// What a 128-bit integer is read from.
+/// The source of a 128-bit integer.
 enum Wide {
     Positive(u64),
     Negative(i64),
     Whole([u8; 16]),
 }
 
-/// A visitor that leaves elements is not for what was written.
+/// A visitor that leaves elements does not match the written type.
 fn whole<T>(read: T, left: usize, length: usize) -> Result<T, Fault> {
     match left {
         0 => Ok(read),
@@ -508,7 +511,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             self.rest = &self.rest[1..];
             return visitor.visit_none();
         }
-        // A type that is an `Option` of itself would never come to an end.
+        // A type that is an `Option` of itself would never end.
         let (options, left) = self.options;
         self.options = match left == self.rest.len() {
             true if options == DEPTH => return Err(Out(OutOfBounds::TooDeep)),
@@ -526,7 +529,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     ) -> Result<V::Value, Fault> {
         self.put::<V::Value>()?;
         match self.peek()? {
-            // A variant with content is a map from its name to that.
+            // A variant with content is a map from its name to the content.
             0x81 => {
                 self.rest = &self.rest[1..];
                 self.open(2)?;
@@ -620,7 +623,7 @@ struct Elements<'d, 'de> {
     read: usize,
     is: As,
     room: Room,
-    /// How many bytes the key takes whose value is next.
+    /// The size of the key whose value is next.
     key: usize,
 }
 
@@ -636,7 +639,7 @@ impl<'d, 'de> Elements<'d, 'de> {
         }
     }
 
-    /// The next element takes so many bytes where it is collected.
+    /// Counts the next element, of `size` bytes, if it is collected.
     #[inline]
     fn collect(&mut self, size: usize) -> Result<(), Fault> {
         if self.is == As::Collection {
@@ -687,7 +690,7 @@ impl<'de> de::MapAccess<'de> for Elements<'_, 'de> {
         if is_private(self.decoder.rest) {
             return Err(PRIVATE);
         }
-        // The name of a field. A number is none: nothing writes them so.
+        // The name of a field must be a text: nothing writes it as a number.
         if self.is == As::Struct && !is_text(self.decoder.peek()?) {
             return Err(TYPE);
         }

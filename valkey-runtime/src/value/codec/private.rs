@@ -1,8 +1,10 @@
-//! serde_json's own tokens: how it hands what serde has no word for to itself, through any other format.
+//! serde_json's own tokens, by which it passes data that serde has no type for through other
+//! formats to itself.
 //!
-//! A number of the feature `arbitrary_precision` and a `RawValue` are structs to serde, of one field whose name begins with
-//! `$serde_json::private::`. A build without the feature reads the first as an object, without an error. So neither is stored: a
-//! number is written as any other number, if it can be; the rest is refused. No key that begins so is read.
+//! To serde, a number of the feature `arbitrary_precision` and a `RawValue` are structs with one
+//! field, whose name begins with `$serde_json::private::`. A build without the feature reads the
+//! first as an object, without an error. So neither is stored: a number is written like any other
+//! number, if possible, and the rest is refused. A map key with this beginning is not read.
 
 use crate::protocol::envelope::bounds;
 use crate::protocol::envelope::bounds::{OutOfBounds, TOKENS};
@@ -10,7 +12,7 @@ use crate::protocol::envelope::bounds::{OutOfBounds, TOKENS};
 const NUMBER: &[u8] = b"$serde_json::private::Number";
 const RAW: &[u8] = b"$serde_json::private::RawValue";
 
-/// Whether the text that begins here does so with a token.
+/// Whether the item is a text that begins with a token.
 #[inline]
 pub(crate) fn is_private(item: &[u8]) -> bool {
     match item {
@@ -23,7 +25,8 @@ pub(crate) fn is_private(item: &[u8]) -> bool {
     }
 }
 
-/// An array or map that is not at its end: how many items it has, how many are to come, and whether it is a map.
+/// An unfinished array or map: the number of its items, the number still to come, and whether it is
+/// a map.
 struct Open {
     items: u64,
     left: u64,
@@ -33,7 +36,7 @@ struct Open {
 /// The same document with plain numbers in place of serde_json's. `payload` is within bounds.
 ///
 /// # Errors
-/// Where there is another token, or a number with more digits than 64 bits or a double keep.
+/// If there is another token, or a number with more digits than 64 bits or a double keep.
 pub(crate) fn without_tokens(payload: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(payload.len());
     let mut open: Vec<Open> = Vec::new();
@@ -57,7 +60,7 @@ pub(crate) fn without_tokens(payload: &[u8]) -> Result<Vec<u8>, &'static str> {
             let number = std::str::from_utf8(text).ok().and_then(number).ok_or(
                 "a number of serde_json's `arbitrary_precision` with more digits than 64 bits or a double keep",
             )?;
-            // In place of the map, whose marker was the last that was written.
+            // It replaces the map, whose marker was written last.
             out.pop();
             out.extend_from_slice(&number);
             open.pop();
@@ -81,7 +84,8 @@ pub(crate) fn without_tokens(payload: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(out)
 }
 
-/// A number of JSON as MessagePack, if nothing of its value is lost. (Its spelling is: `1e2` becomes 100.0.)
+/// A JSON number as MessagePack, if its value stays exact. (Its spelling may change: `1e2` becomes
+/// 100.0.)
 fn number(text: &str) -> Option<Vec<u8>> {
     let encoded = match (text.parse::<u64>(), text.parse::<i64>()) {
         (Ok(number), _) => rmp_serde::to_vec(&number),
