@@ -30,7 +30,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use valkey_runtime::{Cached, RateLimiter, Source, Store};
+use valkey_runtime::limit::RateLimiter;
+use valkey_runtime::{Cached, Source, Store};
 
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "row")]
@@ -279,7 +280,7 @@ async fn hot(store: &Store, tasks: u64, millis: u64) {
                 .await;
             let entry = entry.expect("no error");
             counts.calls.fetch_add(1, SeqCst);
-            if warm && entry.source() != Source::Server {
+            if warm && entry.source() != Source::Cached {
                 counts.waited.fetch_add(1, SeqCst);
             }
         }

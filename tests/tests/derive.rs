@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, CachedType, KeyPart, Keyed, OnCorrupt, Policy, Store, Ttl};
@@ -91,21 +92,21 @@ fn attributes_for_values_that_grow_old() {
     assert_eq!(
         Timed::POLICY,
         Policy::new()
-            .stale_if_error_millis(3_600_000)
-            .retry_after_millis(86_400_000)
+            .stale_if_error(Duration::from_millis(3_600_000))
+            .retry_after(Duration::from_millis(86_400_000))
             .refresh_ahead_percent(1)
-            .load_timeout_millis(1)
-            .sliding(600_000)
+            .load_timeout(Duration::from_millis(1))
+            .sliding(Duration::from_millis(600_000))
     );
     assert_eq!(
         Longest::POLICY,
         Policy::new()
-            .stale_if_error_millis(longest)
-            .sliding(longest)
+            .stale_if_error(Duration::from_millis(longest))
+            .sliding(Duration::from_millis(longest))
     );
     assert_eq!(
         Default::POLICY,
-        Policy::new().stale_if_error_millis(3_600_000)
+        Policy::new().stale_if_error(Duration::from_millis(3_600_000))
     );
 }
 

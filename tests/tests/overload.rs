@@ -722,7 +722,7 @@ mod failures {
         assert_eq!(loads.load(SeqCst), 1);
         let stats = store.stats();
         assert_eq!(
-            (stats.errors(ErrorKind::TooLarge), stats.shared()),
+            (stats.errors(ErrorKind::TooLarge), stats.coalesced()),
             (1, 499)
         );
     }
@@ -745,7 +745,10 @@ mod failures {
         }
         assert_eq!(loads.load(SeqCst), 1);
         let stats = store.stats();
-        assert_eq!((stats.errors(ErrorKind::Encode), stats.shared()), (1, 499));
+        assert_eq!(
+            (stats.errors(ErrorKind::Encode), stats.coalesced()),
+            (1, 499)
+        );
     }
 
     /// Its lease is renewed in its own task, which it keeps from going on.

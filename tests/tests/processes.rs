@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use valkey_runtime::{Decision, RateLimiter, Store};
+use valkey_runtime::Store;
+use valkey_runtime::limit::{Decision, RateLimiter};
 use valkey_tests::Server;
 use valkey_tests::resp::Value;
 

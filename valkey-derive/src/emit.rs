@@ -326,28 +326,28 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
         choices.extend(quote!(.jitter_percent(#percent)));
     }
     if let Some(millis) = policy.ttl_absent_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.ttl_absent_millis(#millis)));
+        choices.extend(quote!(.ttl_absent(__rt::Duration::from_millis(#millis))));
     }
     if let Some(millis) = policy.stale_if_error_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.stale_if_error_millis(#millis)));
+        choices.extend(quote!(.stale_if_error(__rt::Duration::from_millis(#millis))));
     }
     if let Some(millis) = policy.retry_after_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.retry_after_millis(#millis)));
+        choices.extend(quote!(.retry_after(__rt::Duration::from_millis(#millis))));
     }
     if let Some(percent) = policy.refresh_ahead_percent.map(Literal::u8_unsuffixed) {
         choices.extend(quote!(.refresh_ahead_percent(#percent)));
     }
     if let Some(millis) = policy.load_timeout_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.load_timeout_millis(#millis)));
+        choices.extend(quote!(.load_timeout(__rt::Duration::from_millis(#millis))));
     }
     if let Some(millis) = policy.load_deadline_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.load_deadline_millis(#millis)));
+        choices.extend(quote!(.load_deadline(__rt::Duration::from_millis(#millis))));
     }
     if let Some(millis) = policy.max_age_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.sliding(#millis)));
+        choices.extend(quote!(.sliding(__rt::Duration::from_millis(#millis))));
     }
     if let Some(millis) = policy.hold_millis.map(Literal::u32_unsuffixed) {
-        choices.extend(quote!(.hold_millis(#millis)));
+        choices.extend(quote!(.hold(__rt::Duration::from_millis(#millis))));
     }
     if let Some(number) = policy.max_loads.map(Literal::u16_unsuffixed) {
         choices.extend(quote!(.max_loads(#number)));

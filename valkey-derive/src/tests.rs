@@ -105,7 +105,7 @@ const _: () = {
             .on_corrupt(__rt::OnCorrupt::Error)
             .keep_corrupt()
             .ttl_env(\"MEMBER_TTL\")
-            .hold_millis(500)
+            .hold(__rt::Duration::from_millis(500))
             .max_loads(8);
         type Guarding = __rt::Strict;
         type Tags = ();
@@ -150,12 +150,12 @@ fn what_becomes_of_old_values_is_a_part_of_the_policy() {
     );
     let expected = "
         const POLICY: __rt::Policy = __rt::Policy::new()
-            .stale_if_error_millis(86400000)
-            .retry_after_millis(60000)
+            .stale_if_error(__rt::Duration::from_millis(86400000))
+            .retry_after(__rt::Duration::from_millis(60000))
             .refresh_ahead_percent(99)
-            .load_timeout_millis(200)
-            .load_deadline_millis(120000)
-            .sliding(3600000);
+            .load_timeout(__rt::Duration::from_millis(200))
+            .load_deadline(__rt::Duration::from_millis(120000))
+            .sliding(__rt::Duration::from_millis(3600000));
 ";
     assert!(code.contains(expected), "{code}");
 }

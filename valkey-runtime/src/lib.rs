@@ -14,10 +14,10 @@ mod backend;
 mod base;
 mod config;
 mod core;
-#[cfg(feature = "tower")]
+#[cfg(feature = "http")]
 pub mod http;
 mod key;
-mod limit;
+pub mod limit;
 #[cfg(test)]
 mod model;
 mod observe;
@@ -43,15 +43,12 @@ pub use crate::config::Builder;
 pub use crate::core::entry::{Entry, Source};
 pub use crate::core::options::{LoadError, SetOptions, UpdateReport};
 pub use crate::core::store::Store;
-pub use crate::key::limit_key::LimitKey;
 pub use crate::key::part::{KeyFrom, KeyPart, OwnKey};
 pub use crate::key::read::{KeyReader, ReadKey};
 pub use crate::key::tag::Tag;
 #[doc(hidden)]
 pub use crate::key::tag::TagWriter;
 pub use crate::key::writer::KeyWriter;
-pub use crate::limit::key::{Hashed, Subnet};
-pub use crate::limit::{Decision, LimitRequest, RateLimiter, RateLimiterBuilder};
 pub use crate::observe::stats::{Stats, TypeStats};
 pub use crate::protocol::breaker::BreakerState;
 pub use crate::schema::cached_type::{CachedType, Keyed};
@@ -91,6 +88,7 @@ pub mod update {
 pub mod __private {
     pub use crate::api::alias::{AliasField, AliasRef, Aliased, ByAlias, get_by, load_by};
     pub use crate::api::load::Load;
+    pub use crate::key::limit_key::LimitKey;
     pub use crate::key::part::{HashTag, KeyPart, KeyWith, Newtype, With, WithResult};
     pub use crate::key::writer::KeyWriter;
     pub use crate::schema::cloning::{Cloning, clones};
@@ -99,8 +97,8 @@ pub mod __private {
     pub use crate::schema::rules::{Rules, validated};
     pub use crate::schema::validation::validators;
     pub use crate::{
-        BestEffort, CachedType, Clearable, Invalid, Keyed, LimitKey, OnCorrupt, Policy, Result,
-        Store, Strict, Tag, TagWriter, Tagged, Ttl,
+        BestEffort, CachedType, Clearable, Invalid, Keyed, OnCorrupt, Policy, Result, Store,
+        Strict, Tag, TagWriter, Tagged, Ttl,
     };
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
@@ -108,4 +106,5 @@ pub mod __private {
     pub use std::future::Future;
     pub use std::marker::{PhantomData, Send, Sync};
     pub use std::option::Option;
+    pub use std::time::Duration;
 }

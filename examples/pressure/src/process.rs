@@ -174,7 +174,7 @@ where
 fn answer<T>(found: Result<Entry<T>, Down>) -> Answer {
     match found {
         Ok(entry) => match entry.source() {
-            Source::Server => Answer::Hit,
+            Source::Cached => Answer::Hit,
             Source::Stale => Answer::Stale,
             _ => Answer::Loaded,
         },

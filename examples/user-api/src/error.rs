@@ -5,7 +5,8 @@ use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use valkey_runtime::{Decision, UpdateError};
+use valkey_runtime::UpdateError;
+use valkey_runtime::limit::Decision;
 
 use crate::limits::seconds;
 

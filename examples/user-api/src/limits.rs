@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use valkey_runtime::http::{PeerAddress, RateLimitLayer};
-use valkey_runtime::{RateLimiter, Store, Ttl};
+use valkey_runtime::limit::RateLimiter;
+use valkey_runtime::{Store, Ttl};
 
 /// So many in a time: `100/15m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

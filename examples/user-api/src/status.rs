@@ -47,7 +47,7 @@ pub(crate) async fn numbers(
         hits: stats.hits(),
         misses: stats.misses(),
         loads: stats.loads(),
-        shared: stats.shared(),
+        shared: stats.coalesced(),
         errors: stats.errors_total(),
         allowed: requests.saturating_sub(refused),
         refused,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use valkey_runtime::{Cached, Error, ErrorKind, Invalidation, RateLimiter, SetOptions, Store, Ttl};
+use valkey_runtime::limit::RateLimiter;
+use valkey_runtime::{Cached, Error, ErrorKind, Invalidation, SetOptions, Store, Ttl};
 use valkey_tests::Server;
 use valkey_tests::resp::Value;
 

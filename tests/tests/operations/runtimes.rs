@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
-use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, RateLimiter, Store};
+use valkey_runtime::limit::RateLimiter;
+use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, Store};
 use valkey_tests::Server;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]

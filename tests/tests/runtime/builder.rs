@@ -52,7 +52,7 @@ async fn a_loader_that_always_has_a_value_gives_one(on: On) {
         .unwrap();
     assert_eq!(
         (hit.source(), hit.into_value()),
-        (Source::Server, row(1, "Ada"))
+        (Source::Cached, row(1, "Ada"))
     );
 }
 
@@ -168,7 +168,7 @@ async fn many_have_the_metadata_of_their_entries(on: On) {
         .iter()
         .map(|entry| entry.as_ref().map(valkey_runtime::Entry::source));
     let sources: Vec<_> = sources.collect();
-    assert_eq!(sources, [Some(Source::Server), Some(Source::Loaded), None]);
+    assert_eq!(sources, [Some(Source::Cached), Some(Source::Loaded), None]);
     for entry in found.iter().flatten() {
         let left = entry.expires_in();
         assert!(
@@ -230,7 +230,7 @@ async fn a_look_up_has_the_choices_of_a_load(on: On) {
     let first = by_name().entry().run(find, load).await.unwrap().unwrap();
     assert_eq!((first.source(), queries()), (Source::Loaded, (1, 1)));
     let second = by_name().entry().run(find, load).await.unwrap().unwrap();
-    assert_eq!((second.source(), queries()), (Source::Server, (1, 1)));
+    assert_eq!((second.source(), queries()), (Source::Cached, (1, 1)));
     by_name().fresh().run(find, load).await.unwrap().unwrap();
     assert_eq!(queries(), (2, 2));
     by_name().bypass().run(find, load).await.unwrap().unwrap();

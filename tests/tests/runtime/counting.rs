@@ -118,7 +118,7 @@ async fn a_hit_of_a_type_with_everything_costs_one_round_trip() {
         relay.take(),
         counts([("read", 1), ("lease", 1), ("fill", 1)])
     );
-    assert_eq!(load().await, Source::Server);
+    assert_eq!(load().await, Source::Cached);
     assert!(Everything::get(&store, 1).await.unwrap().is_some());
     assert_eq!(relay.take(), counts([("read", 2)]));
     assert_eq!(store.stats().background_running(), 0);

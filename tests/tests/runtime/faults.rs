@@ -709,3 +709,27 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
         self.clone()
     }
 }
+
+#[tokio::test]
+async fn a_store_opens_while_its_server_is_down() {
+    let proxy = Proxy::to(PLAIN.addr());
+    proxy.refuse();
+    let builder = || patient(Store::builder().url(&proxy.url())).namespace("opens");
+    let store = builder().connect().await.unwrap();
+    assert_eq!(
+        fails(User::get(&store, 1)).await.kind(),
+        ErrorKind::Connection
+    );
+    let required = builder().require_server().connect().await.unwrap_err();
+    assert_eq!(required.kind(), ErrorKind::Connection);
+    proxy.accept();
+    recovers(&store).await;
+}
+
+/// A wrong setting is no outage: it would not pass.
+#[tokio::test]
+async fn a_store_with_a_wrong_password_does_not_open() {
+    let builder = patient(Store::builder().url(&PLAIN.url()).password("wrong"));
+    let error = builder.connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+}

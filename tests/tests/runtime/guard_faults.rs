@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use valkey_runtime::limit::RateLimiter;
 use valkey_runtime::testing::{Fault, Request};
-use valkey_runtime::{Cached, ErrorKind, RateLimiter, Store, Tag, UpdateError};
+use valkey_runtime::{Cached, ErrorKind, Store, Tag, UpdateError};
 use valkey_tests::resp::Value;
 
 use crate::database::until;

@@ -21,7 +21,8 @@ use tower::{Layer, Service, ServiceExt};
 use valkey_runtime::http::{
     CacheHeaders, ForwardedAddress, HeaderKey, PeerAddress, RateLimitLayer, WithoutAddress,
 };
-use valkey_runtime::{Cached, Hashed, ManualClock, RateLimiter, Store};
+use valkey_runtime::limit::{Hashed, RateLimiter};
+use valkey_runtime::{Cached, ManualClock, Store};
 
 use crate::database::settle;
 use crate::faults::Log;
@@ -597,7 +598,7 @@ pub(crate) async fn an_entry_tells_where_it_came_from(on: On) {
 
     // Two that ask at once.
     Row::del(&store, 1).await.unwrap();
-    let (shared, gate) = (store.stats().shared(), Semaphore::new(0));
+    let (shared, gate) = (store.stats().coalesced(), Semaphore::new(0));
     let ask = async || {
         let load = async || {
             gate.acquire().await.unwrap().forget();
@@ -611,7 +612,7 @@ pub(crate) async fn an_entry_tells_where_it_came_from(on: On) {
         gate.add_permits(2);
     };
     let (one, other, ()) = tokio::join!(ask(), ask(), open);
-    assert_eq!(store.stats().shared() - shared, 1);
+    assert_eq!(store.stats().coalesced() - shared, 1);
     let mut both = [text(&one, "cache-status"), text(&other, "cache-status")];
     both.sort_unstable();
     assert_eq!(

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use valkey_runtime::limit::RateLimiter;
 use valkey_runtime::testing::{self, Fault, Outcome, Request, TestServer};
-use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, RateLimiter, SetOptions, Store};
+use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, SetOptions, Store};
 
 use crate::database::{PATIENCE, settle};
 use crate::stores::On;

@@ -4,9 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{
-    BreakerState, Cached, Decision, ErrorKind, RateLimiter, RateLimiterBuilder, Store,
-};
+use valkey_runtime::limit::{Decision, RateLimiter, RateLimiterBuilder};
+use valkey_runtime::{BreakerState, Cached, ErrorKind, Store};
 use valkey_tests::resp::Value;
 use valkey_tests::{Proxy, Reply, Server};
 

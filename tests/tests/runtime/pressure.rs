@@ -404,12 +404,12 @@ async fn an_entry_tells_where_it_comes_from(on: On) {
     let found = load().await.unwrap();
     assert_eq!(
         (found.source(), found.stamp()),
-        (Source::Server, loaded.stamp())
+        (Source::Cached, loaded.stamp())
     );
     let seen = store.of::<Item>().get_entry(1).await.unwrap().unwrap();
     assert_eq!(
         (seen.source(), seen.stamp()),
-        (Source::Server, loaded.stamp())
+        (Source::Cached, loaded.stamp())
     );
     assert!(
         (290..=300).contains(&seconds(seen.expires_in())),

@@ -147,7 +147,7 @@ async fn who_joins_and_who_waits_for_another_process_is_counted() {
     );
     let counted = stores.map(|store| {
         let stats = store.stats();
-        (stats.loads(), stats.shared(), stats.waited())
+        (stats.loads(), stats.coalesced(), stats.waited())
     });
     assert_eq!(counted, [(1, 1, 0), (0, 0, 1)]);
 }

@@ -521,7 +521,7 @@ async fn whoever_shares_a_load_is_given_what_is_invalid(on: On) {
         assert_eq!(call.await.unwrap(), Ok(person!(User 1, SECRET)));
     }
     let (loads, stats) = (begun.available_permits() as u64, store.stats());
-    assert_eq!((stats.loads(), stats.shared()), (loads, 20 - loads));
+    assert_eq!((stats.loads(), stats.coalesced()), (loads, 20 - loads));
     assert_eq!(counted(&store), (0, loads));
     assert!(!is_there(&store, 1).await);
 }

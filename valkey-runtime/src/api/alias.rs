@@ -390,16 +390,16 @@ mod tests {
             .ttl_env("USER_TTL")
             .jitter_percent(7)
             .max_loads(3)
-            .load_deadline_millis(1234);
+            .load_deadline(Duration::from_millis(1234));
         let of_values = both
             .show_keys()
-            .hold_millis(1)
-            .ttl_absent_millis(1)
-            .stale_if_error_millis(1)
-            .retry_after_millis(1)
+            .hold(Duration::from_millis(1))
+            .ttl_absent(Duration::from_millis(1))
+            .stale_if_error(Duration::from_millis(1))
+            .retry_after(Duration::from_millis(1))
             .refresh_ahead_percent(1)
-            .load_timeout_millis(1)
-            .sliding(1);
+            .load_timeout(Duration::from_millis(1))
+            .sliding(Duration::from_millis(1));
         assert_eq!(policy(of_values), both);
     }
 }

@@ -525,7 +525,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let value = codec::read(raw.payload());
         let decoded = inner.decoded("get_entry", &place.key, &raw, value, of);
         let value = decoded.await?;
-        let origin = raw.origin(Source::Server, Some(left), inner);
+        let origin = raw.origin(Source::Cached, Some(left), inner);
         Ok(value.map(|value| origin.entry(value, T::VERSION, inner.gateway.now_micros())))
     }
 

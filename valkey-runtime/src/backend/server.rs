@@ -742,10 +742,7 @@ fn is_unknown_script(error: &Error) -> bool {
 }
 
 fn has_code(error: &Error, code: &str) -> bool {
-    error.kind() == ErrorKind::Server
-        && std::error::Error::source(error)
-            .and_then(|source| source.downcast_ref::<redis::RedisError>())
-            .is_some_and(|error| error.code() == Some(code))
+    error.kind() == ErrorKind::Server && error.server_code() == Some(code)
 }
 
 /// Runs `f` on each input, `under_way` at a time, and concatenates the answers.

@@ -16,7 +16,7 @@ pub(crate) enum Count {
     Load,
     FailedLoad,
     Refresh,
-    Shared,
+    Coalesced,
     Waited,
     Queued,
     QueueMicros,
@@ -127,7 +127,7 @@ impl Counters {
         self.rate_limit_failures.fetch_add(1, Relaxed);
     }
 
-    #[cfg_attr(not(feature = "tower"), expect(dead_code))]
+    #[cfg_attr(not(feature = "http"), expect(dead_code))]
     pub(crate) fn request_without_address(&self) {
         self.requests_without_address.fetch_add(1, Relaxed);
     }

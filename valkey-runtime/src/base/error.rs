@@ -1,11 +1,10 @@
 //! Errors, by kind.
 //!
-//! An error names the operation and the key, keeps its source, and never holds a password or a
+//! An error names the operation, the key and the cause, and never holds a password or a
 //! payload. The codec's message about a refused value is cut so that it can't quote the value (see
 //! [`crate::value::codec`]).
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::base::invalid::Invalid;
 
@@ -19,7 +18,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let error = Store::connect("valkey://user:secret@127.0.0.1:1").await.unwrap_err();
+/// let store = Store::builder().url("valkey://user:secret@127.0.0.1:1").require_server();
+/// let error = store.connect().await.unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Connection);
 /// assert!(error.is_transient());
 /// assert!(!format!("{error} {error:?}").contains("secret"));
@@ -40,7 +40,8 @@ struct Inner {
     /// The generation of the connection that was closed.
     closed: Option<u64>,
     invalid: Option<Invalid>,
-    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// The code of the server's error, such as `WRONGTYPE`.
+    server_code: Option<Box<str>>,
 }
 
 /// The kind of an error.
@@ -104,7 +105,7 @@ impl ErrorKind {
         ErrorKind::Closed,
     ];
 
-    /// The name in messages and counters.
+    /// A stable name for programs: the attribute `error.type` of spans and the label of counters.
     pub const fn as_str(self) -> &'static str {
         match self {
             ErrorKind::Connection => "connection",
@@ -112,12 +113,12 @@ impl ErrorKind {
             ErrorKind::Tls => "tls",
             ErrorKind::Auth => "auth",
             ErrorKind::Loading => "loading",
-            ErrorKind::ReadOnly => "read-only",
-            ErrorKind::OutOfMemory => "out of memory",
+            ErrorKind::ReadOnly => "read_only",
+            ErrorKind::OutOfMemory => "out_of_memory",
             ErrorKind::Unavailable => "unavailable",
             ErrorKind::Server => "server",
             ErrorKind::Encode => "encode",
-            ErrorKind::TooLarge => "too large",
+            ErrorKind::TooLarge => "too_large",
             ErrorKind::Invalid => "invalid",
             ErrorKind::Corrupt => "corrupt",
             ErrorKind::Config => "config",
@@ -126,9 +127,15 @@ impl ErrorKind {
     }
 }
 
+/// The name in the text of an error: with spaces.
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(match self {
+            ErrorKind::ReadOnly => "read-only",
+            ErrorKind::OutOfMemory => "out of memory",
+            ErrorKind::TooLarge => "too large",
+            kind => kind.as_str(),
+        })
     }
 }
 
@@ -155,7 +162,7 @@ impl Error {
             of_runtime: false,
             closed: None,
             invalid: None,
-            source: None,
+            server_code: None,
         }))
     }
 
@@ -173,6 +180,17 @@ impl Error {
     /// Whether the store's configuration is wrong, so that no later call will succeed.
     pub(crate) fn is_lasting(&self) -> bool {
         self.kind() == ErrorKind::Config && !self.0.of_runtime
+    }
+
+    /// Whether the server is away for now, and the configuration may be right.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::Connection
+                | ErrorKind::Timeout
+                | ErrorKind::Unavailable
+                | ErrorKind::Loading
+        )
     }
 
     /// Names the connection that was closed during this command.
@@ -196,12 +214,14 @@ impl Error {
         Self::new(ErrorKind::Closed, "the store was closed")
     }
 
-    pub(crate) fn with_source(
-        mut self,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
-        self.0.source = Some(Arc::new(source));
+    pub(crate) fn with_server_code(mut self, code: Option<&str>) -> Self {
+        self.0.server_code = code.map(Into::into);
         self
+    }
+
+    /// The code of the server's error, if it has one.
+    pub(crate) fn server_code(&self) -> Option<&str> {
+        self.0.server_code.as_deref()
     }
 
     /// Adds the operation and the key, as far as the store shows its keys. A value that was set
@@ -363,7 +383,7 @@ impl fmt::Debug for Error {
             of_runtime: _,
             closed: _,
             invalid: _,
-            source,
+            server_code: _,
         } = &*self.0;
         f.debug_struct("Error")
             .field("kind", kind)
@@ -371,16 +391,12 @@ impl fmt::Debug for Error {
             .field("operation", operation)
             .field("key", &key.shown)
             .field("refused", refused)
-            .field("source", &source.as_ref().map(ToString::to_string))
             .finish()
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
+/// It has no source: the text names the cause, and a report would print that twice.
+impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {

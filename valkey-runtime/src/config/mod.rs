@@ -10,7 +10,7 @@ pub(crate) mod url;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 pub(crate) use crate::base::secret::Secret;
@@ -89,6 +89,7 @@ pub struct Builder {
     runtime: Option<Handle>,
     variables: Variables,
     lazy: bool,
+    required: bool,
     enabled: bool,
     trace_keys: KeyTracing,
     /// The first mistake, returned when the store is opened: so the methods can be chained.
@@ -107,6 +108,22 @@ pub(crate) enum Endpoint {
 enum Pem {
     Text(Vec<u8>),
     File(PathBuf),
+}
+
+/// Whether this is a build for production, as far as the profile tells.
+const RELEASE: bool = cfg!(not(debug_assertions));
+
+/// Warns once a process of a release build that a store keeps its entries in this process.
+fn warn_of_memory(release: bool) {
+    static WARNED: Once = Once::new();
+    if release {
+        WARNED.call_once(|| {
+            tracing::warn!(
+                "a store keeps its entries in this process only: other processes neither see nor \
+                 invalidate them. Set VALKEY_URL, or build the store with `url`"
+            );
+        });
+    }
 }
 
 impl Builder {
@@ -133,6 +150,7 @@ impl Builder {
             runtime: None,
             variables: Arc::new(env::of_process),
             lazy: false,
+            required: false,
             enabled: true,
             trace_keys: KeyTracing::default(),
             mistake: None,
@@ -441,16 +459,38 @@ impl Builder {
         self
     }
 
+    /// Makes [`connect`](Self::connect) fail where the server can't be reached. By default the store
+    /// opens all the same, so that an outage of the cache does not keep a service from starting.
+    pub fn require_server(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
     /// Opens the store and connects.
     ///
+    /// Where the server can't be reached within the [deadline](Self::connect_timeout), the store opens
+    /// all the same, logs a warning, and connects in the background. Until then every read is a miss,
+    /// and loaders run. [`require_server`](Self::require_server) makes it an error.
+    ///
     /// # Errors
-    /// If the configuration is wrong, or the server can't be reached within the deadline for
-    /// connecting.
+    /// If the configuration is wrong: an option or a variable, the user or password, or TLS.
     pub async fn connect(self) -> Result<Store> {
+        let required = self.required;
         let store = self.build()?;
         if let Backend::Server(server) = store.inner().gateway.backend() {
             has_time()?;
-            server.connect().await?;
+            match server.connect().await {
+                Ok(()) => {}
+                Err(error) if required || !error.may_pass() => return Err(error),
+                Err(error) => {
+                    let (warnings, what) = (
+                        &store.inner().warnings,
+                        "the store opens without its server",
+                    );
+                    error.warn(warnings, None, what);
+                    server.connect_in_background();
+                }
+            }
         }
         Ok(store)
     }
@@ -473,6 +513,7 @@ impl Builder {
     pub(crate) fn memory_store() -> Store {
         let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(ThreadRandom));
         let warnings = Warnings::new(clock.clone());
+        warn_of_memory(RELEASE);
         let memory = Backend::Memory(Memory::new(MEMORY_CAPACITY, clock, Hub::new("")));
         let counters = Arc::new(Counters::default());
         let background = Background::within(None, counters.clone());
@@ -541,7 +582,10 @@ impl Builder {
         let database = self.database.unwrap_or(0);
         let peer = target.as_ref().map(|target| target.peer(database));
         let backend = match target {
-            None => Backend::Memory(Memory::new(self.memory_capacity, clock, hub)),
+            None => {
+                warn_of_memory(RELEASE);
+                Backend::Memory(Memory::new(self.memory_capacity, clock, hub))
+            }
             Some(target) => {
                 let config = self.server(target)?;
                 let seams = Seams {
@@ -739,9 +783,8 @@ impl Pem {
     fn read(&self) -> Result<Vec<u8>> {
         match self {
             Pem::Text(text) => Ok(text.clone()),
-            Pem::File(path) => std::fs::read(path).map_err(|error| {
-                Error::config(format!("{}: {error}", path.display())).with_source(error)
-            }),
+            Pem::File(path) => std::fs::read(path)
+                .map_err(|error| Error::config(format!("{}: {error}", path.display()))),
         }
     }
 }

@@ -51,7 +51,8 @@ impl Store {
     /// `VALKEY_PASSWORD` or by [`Builder::password`], is used as it is.
     ///
     /// # Errors
-    /// If the URL is wrong, or if the server can't be reached within 5 s or rejects the handshake.
+    /// If the URL is wrong, or if the server rejects the user, the password or TLS. A server that can't
+    /// be reached is no error: see [`Builder::connect`].
     pub async fn connect(url: &str) -> Result<Self> {
         Self::builder().url(url).connect().await
     }

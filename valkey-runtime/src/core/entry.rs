@@ -19,7 +19,7 @@ use crate::base::ttl::Ttl;
 /// # let store = Store::memory();
 /// User { id: 42, name: "Ada".into() }.set(&store).await?;
 /// let user = store.of::<User>().get_entry(42).await?.unwrap();
-/// assert_eq!((user.source(), user.name.as_str()), (Source::Server, "Ada"));
+/// assert_eq!((user.source(), user.name.as_str()), (Source::Cached, "Ada"));
 /// let etag = format!("\"{:x}\"", user.stamp());
 /// # let _ = etag;
 /// # Ok(())
@@ -68,11 +68,11 @@ impl Origin {
 #[non_exhaustive]
 pub enum Source {
     /// The store had it.
-    Server,
+    Cached,
     /// This call loaded it.
     Loaded,
     /// Another call loaded it while this one waited.
-    Joined,
+    Coalesced,
     /// The store had it as a stale value, for example after a load that failed or took too long.
     Stale,
 }
@@ -124,9 +124,9 @@ impl Source {
     /// Returns the name in messages.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Source::Server => "server",
+            Source::Cached => "cached",
             Source::Loaded => "loaded",
-            Source::Joined => "joined",
+            Source::Coalesced => "coalesced",
             Source::Stale => "stale",
         }
     }

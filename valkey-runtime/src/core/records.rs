@@ -54,7 +54,7 @@ pub enum Outcome {
     /// This call loaded the value: `loaded`.
     Loaded,
     /// Another call loaded the value while this one waited: `joined`.
-    Joined,
+    Coalesced,
     /// A stale value was returned: `stale`.
     Stale,
     /// No such value exists, in the store or for the loader: `nothing`.
@@ -140,7 +140,7 @@ impl fmt::Display for Outcome {
             Outcome::Hit => "hit",
             Outcome::Miss => "miss",
             Outcome::Loaded => "loaded",
-            Outcome::Joined => "joined",
+            Outcome::Coalesced => "coalesced",
             Outcome::Stale => "stale",
             Outcome::Nothing => "nothing",
             Outcome::Stored => "stored",

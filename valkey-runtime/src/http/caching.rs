@@ -179,8 +179,8 @@ impl CacheHeaders {
     /// The `Age` in seconds. A value loaded for this request has none: it comes from its origin.
     fn told_age(&self) -> Option<u64> {
         match self.source {
-            Source::Server | Source::Stale => Some(self.age.as_secs()),
-            Source::Loaded | Source::Joined => None,
+            Source::Cached | Source::Stale => Some(self.age.as_secs()),
+            Source::Loaded | Source::Coalesced => None,
         }
     }
 
@@ -204,11 +204,11 @@ impl CacheHeaders {
     fn status(&self) -> String {
         let mut status = TokenOrQuoted(&self.cache).to_string();
         match (self.source, self.left) {
-            (Source::Server, Some(left)) => status += &format!("; hit; ttl={}", left.as_secs()),
-            (Source::Server, None) => status += "; hit",
+            (Source::Cached, Some(left)) => status += &format!("; hit; ttl={}", left.as_secs()),
+            (Source::Cached, None) => status += "; hit",
             (Source::Loaded, Some(_)) => status += "; fwd=uri-miss; stored",
             (Source::Loaded, None) => status += "; fwd=uri-miss",
-            (Source::Joined, _) => status += "; fwd=uri-miss; collapsed",
+            (Source::Coalesced, _) => status += "; fwd=uri-miss; collapsed",
             (Source::Stale, _) => status += "; fwd=stale",
         }
         status
@@ -250,28 +250,28 @@ mod tests {
     fn an_entry_tells_where_it_came_from_and_how_long_it_is_fresh() {
         for (source, expires, status, control, age) in [
             (
-                Source::Server,
+                Source::Cached,
                 seconds(376),
                 "valkey; hit; ttl=376",
                 "private, max-age=476",
                 "100",
             ),
             (
-                Source::Server,
+                Source::Cached,
                 seconds(0),
                 "valkey; hit; ttl=0",
                 "private, max-age=0",
                 "100",
             ),
             (
-                Source::Server,
+                Source::Cached,
                 Some(Ttl::Never),
                 "valkey; hit; ttl=31536000",
                 "private, max-age=31536100",
                 "100",
             ),
             (
-                Source::Server,
+                Source::Cached,
                 None,
                 "valkey; hit",
                 "private, no-cache",
@@ -292,7 +292,7 @@ mod tests {
                 "",
             ),
             (
-                Source::Joined,
+                Source::Coalesced,
                 seconds(300),
                 "valkey; fwd=uri-miss; collapsed",
                 "private, max-age=300",
@@ -318,11 +318,11 @@ mod tests {
     #[test]
     fn a_status_is_written_as_in_the_examples_of_its_rfc() {
         for (source, expires, status) in [
-            (Source::Server, None, "ExampleCache; hit"),
-            (Source::Server, seconds(376), "ExampleCache; hit; ttl=376"),
+            (Source::Cached, None, "ExampleCache; hit"),
+            (Source::Cached, seconds(376), "ExampleCache; hit; ttl=376"),
             (Source::Loaded, None, "ExampleCache; fwd=uri-miss"),
             (
-                Source::Joined,
+                Source::Coalesced,
                 None,
                 "ExampleCache; fwd=uri-miss; collapsed",
             ),
@@ -337,7 +337,7 @@ mod tests {
         let chosen = CacheHeaders {
             public: true,
             stale_if_error: 3600 * SECOND,
-            ..headers(Source::Server, seconds(376))
+            ..headers(Source::Cached, seconds(376))
         };
         let chosen = chosen.cache_name("user cache").variant("json \"2\"");
         let [status, control, _] = fields(&chosen);
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_client_knows_a_value_by_its_tag() {
-        let headers = headers(Source::Server, None);
+        let headers = headers(Source::Cached, None);
         let known = |lines: &[&str]| {
             let mut map = HeaderMap::new();
             for line in lines {

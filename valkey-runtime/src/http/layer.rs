@@ -92,7 +92,8 @@ impl RequestKey for HeaderKey {
 /// # use std::time::Duration;
 /// # use axum::extract::ConnectInfo;
 /// # use valkey_runtime::http::{PeerAddress, RateLimitLayer};
-/// # use valkey_runtime::{RateLimiter, Store};
+/// # use valkey_runtime::limit::RateLimiter;
+/// # use valkey_runtime::Store;
 /// # fn main() -> valkey_runtime::Result<()> {
 /// # let store = Store::memory();
 /// # let limiter = RateLimiter::builder("address").quota(300, Duration::from_secs(60)).build()?;

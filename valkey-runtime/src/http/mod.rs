@@ -16,7 +16,8 @@
 //! use axum::routing::get;
 //! use serde::{Deserialize, Serialize};
 //! use valkey_runtime::http::{CacheHeaders, ForwardedAddress, HeaderKey, PeerAddress, RateLimitLayer};
-//! use valkey_runtime::{Cached, RateLimiter, Store};
+//! use valkey_runtime::limit::RateLimiter;
+//! use valkey_runtime::{Cached, Store};
 //!
 //! #[derive(Serialize, Deserialize, Cached)]
 //! #[cached(prefix = "user", ttl = "5m")]

@@ -11,7 +11,8 @@ use http::request::Parts;
 /// ```
 /// # use std::time::Duration;
 /// use valkey_runtime::http::RateLimitLayer;
-/// use valkey_runtime::{RateLimiter, Store};
+/// use valkey_runtime::limit::RateLimiter;
+/// use valkey_runtime::Store;
 ///
 /// /// What an authentication before has put into the request.
 /// #[derive(Clone)]

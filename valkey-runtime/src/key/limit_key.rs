@@ -3,7 +3,7 @@
 use crate::key::writer::KeyWriter;
 
 /// The user, client or address that a limit applies to. It is text, an integer, an address or its
-/// [`Subnet`](crate::Subnet), a type that derives [`KeyPart`](macro@crate::KeyPart), or a tuple of
+/// [`Subnet`](crate::limit::Subnet), a type that derives [`KeyPart`](macro@crate::KeyPart), or a tuple of
 /// up to six of these. With features it may be a UUID or a date. With `()` all requests count
 /// together.
 ///
@@ -12,7 +12,8 @@ use crate::key::writer::KeyWriter;
 ///
 /// ```
 /// # use std::{net::Ipv4Addr, time::Duration};
-/// use valkey_runtime::{KeyPart, RateLimiter, Store};
+/// use valkey_runtime::limit::RateLimiter;
+/// use valkey_runtime::{KeyPart, Store};
 ///
 /// #[derive(KeyPart)]
 /// struct UserId(u64);

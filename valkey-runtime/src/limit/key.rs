@@ -61,7 +61,7 @@ tuples! {
 ///
 /// ```
 /// use std::net::IpAddr;
-/// use valkey_runtime::Subnet;
+/// use valkey_runtime::limit::Subnet;
 ///
 /// let subnet = |address: &str| Subnet::of(address.parse::<IpAddr>().unwrap()).to_string();
 /// assert_eq!(subnet("203.0.113.7"), "203.0.113.7");
@@ -156,7 +156,8 @@ impl fmt::Display for Subnet {
 ///
 /// ```
 /// # use std::time::Duration;
-/// use valkey_runtime::{Hashed, RateLimiter, Store};
+/// use valkey_runtime::limit::{Hashed, RateLimiter};
+/// use valkey_runtime::Store;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> valkey_runtime::Result<()> {

@@ -8,6 +8,8 @@
 
 pub(crate) mod key;
 
+pub use key::{Hashed, Subnet};
+
 use crate::core::refusals;
 
 use std::cmp::Reverse;
@@ -23,7 +25,7 @@ use crate::key::writer::KeyWriter;
 use crate::observe::answer::{About, Ending, Tells, Told};
 use crate::observe::trace::traced;
 
-pub(crate) use crate::key::limit_key::LimitKey;
+pub use crate::key::limit_key::LimitKey;
 use crate::protocol::rate::Rule;
 use crate::protocol::rate::within;
 use crate::protocol::rate::{Act, Ask, Verdict};
@@ -32,7 +34,8 @@ use crate::protocol::rate::{Act, Ask, Verdict};
 ///
 /// ```
 /// use std::time::Duration;
-/// use valkey_runtime::{RateLimiter, Store};
+/// use valkey_runtime::limit::RateLimiter;
+/// use valkey_runtime::Store;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> valkey_runtime::Result<()> {
@@ -181,7 +184,8 @@ impl RateLimiter {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use valkey_runtime::{ErrorKind, RateLimiter, Store};
+    /// # use valkey_runtime::limit::RateLimiter;
+    /// # use valkey_runtime::{ErrorKind, Store};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> valkey_runtime::Result<()> {
     /// # let store = Store::memory();
@@ -369,7 +373,8 @@ impl RateLimiter {
     ///
     /// ```
     /// # use std::{net::Ipv4Addr, time::Duration};
-    /// use valkey_runtime::{RateLimiter, Store};
+    /// use valkey_runtime::limit::RateLimiter;
+    /// use valkey_runtime::Store;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> valkey_runtime::Result<()> {
@@ -479,7 +484,7 @@ async fn decided(inner: &Inner, asked: &[LimitRequest<'_>], keys: &[Vec<u8>]) ->
     decisions.collect()
 }
 
-#[cfg(feature = "tower")]
+#[cfg(feature = "http")]
 impl<'l> LimitRequest<'l> {
     /// A request with a key that [`into_key`](Self::into_key) of the same limiter returned.
     pub(crate) fn written(limiter: &'l RateLimiter, key: Vec<u8>) -> Self {

@@ -39,7 +39,7 @@ impl CachedType for Row {
     const TTL: Ttl = Ttl::After(std::time::Duration::from_secs(3600));
     const VERSION: u16 = 1;
     const TAGGED: bool = true;
-    const POLICY: Policy = Policy::new().stale_if_error_millis(3_600_000);
+    const POLICY: Policy = Policy::new().stale_if_error(std::time::Duration::from_secs(3600));
     type Guarding = BestEffort;
     type Tags = ();
     type OwnedKey = u64;

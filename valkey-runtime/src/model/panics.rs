@@ -177,7 +177,7 @@ impl CachedType for Page {
     const PREFIX: &'static str = "page";
     const TTL: Ttl = Ttl::from_millis(60_000);
     const VERSION: u16 = 1;
-    const POLICY: Policy = Policy::new().stale_if_error_millis(60_000);
+    const POLICY: Policy = Policy::new().stale_if_error(Duration::from_millis(60_000));
     type Guarding = BestEffort;
     type Tags = ();
     type OwnedKey = u64;

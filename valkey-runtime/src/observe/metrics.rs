@@ -52,8 +52,8 @@ const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
         "Loads before the time of a value was over",
     ),
     (
-        "valkey_joins_total",
-        Count::Shared,
+        "valkey_coalesced_loads_total",
+        Count::Coalesced,
         Unit::Count,
         "Calls that took what another call loaded",
     ),

@@ -146,9 +146,9 @@ impl Outcome {
             return Outcome::Failed(why);
         }
         match (ending.told, verb) {
-            (Told::From(Some(Source::Server)), _) => Outcome::Hit,
+            (Told::From(Some(Source::Cached)), _) => Outcome::Hit,
             (Told::From(Some(Source::Loaded)), _) => Outcome::Loaded,
-            (Told::From(Some(Source::Joined)), _) => Outcome::Joined,
+            (Told::From(Some(Source::Coalesced)), _) => Outcome::Coalesced,
             (Told::From(Some(Source::Stale)), _) => Outcome::Stale,
             (Told::From(None), _) => Outcome::Nothing,
             (Told::Yes(true), "get" | "get_entry") => Outcome::Hit,

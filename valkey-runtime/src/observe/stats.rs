@@ -198,8 +198,8 @@ impl TypeStats {
     }
 
     /// Calls that took the result of another caller's load in this process.
-    pub fn shared(&self) -> u64 {
-        self.count(Count::Shared)
+    pub fn coalesced(&self) -> u64 {
+        self.count(Count::Coalesced)
     }
 
     /// Calls that waited for the load of another process.
@@ -414,8 +414,8 @@ impl Stats {
     }
 
     /// See [`TypeStats::shared`].
-    pub fn shared(&self) -> u64 {
-        self.total.shared()
+    pub fn coalesced(&self) -> u64 {
+        self.total.coalesced()
     }
 
     /// See [`TypeStats::waited`].

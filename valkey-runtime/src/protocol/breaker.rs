@@ -47,6 +47,7 @@ const RENEWAL_JITTER: Duration = Duration::from_millis(100);
 /// Whether a store sends commands to its server: the state of its circuit breaker, returned by
 /// [`Store::breaker`](crate::core::store::Store::breaker).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BreakerState {
     /// Commands are sent. This includes the first connection of the store, and the first attempt
     /// after the loss of a connection: commands wait for it, within their deadline.

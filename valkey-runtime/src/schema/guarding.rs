@@ -84,7 +84,8 @@ impl<E: fmt::Display> fmt::Display for UpdateError<E> {
 impl<E: std::error::Error + 'static> std::error::Error for UpdateError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            UpdateError::Refused(error) => Some(error),
+            // Its text is part of this one.
+            UpdateError::Refused(error) => error.source(),
             UpdateError::Write(error) => error.source(),
         }
     }

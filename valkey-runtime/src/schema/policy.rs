@@ -1,5 +1,7 @@
 //! The choices of a type's annotation besides prefix, TTL and version.
 
+use std::time::Duration;
+
 /// The result of reading a corrupt or invalid entry. It may have no envelope, trailing or missing
 /// bytes, or a value that its type or the type's rules reject.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +44,15 @@ pub struct Policy {
     pub(crate) load_deadline_millis: u64,
     /// Zero if a hit does not extend an entry's life.
     pub(crate) max_age_millis: u64,
+}
+
+/// Whole milliseconds. Shorter parts of a time are dropped.
+const fn millis(time: Duration) -> u64 {
+    let millis = time.as_millis();
+    match millis > u64::MAX as u128 {
+        true => u64::MAX,
+        false => millis as u64,
+    }
 }
 
 /// A time of more than a hundred years is a mistake, as for a TTL.
@@ -95,17 +106,18 @@ impl Policy {
         self
     }
 
-    /// Sets the milliseconds for which a guard stays after a write or a deletion, for loaders that
+    /// Sets the time for which a guard stays after a write or a deletion, for loaders that
     /// read from a lagging replica. Default 0.
     ///
     /// # Panics
     /// If it is over a day: after each write nothing would be cached for that time.
-    pub const fn hold_millis(mut self, hold: u32) -> Self {
+    pub const fn hold(mut self, hold: Duration) -> Self {
+        let hold = millis(hold);
         assert!(
             hold <= 86_400_000,
             "a hold over a day: nothing would be cached for so long after each write"
         );
-        self.hold_millis = hold;
+        self.hold_millis = hold as u32;
         self
     }
 
@@ -120,19 +132,21 @@ impl Policy {
         self
     }
 
-    /// Sets the milliseconds for which a "not found" result is cached (negative caching). Default
+    /// Sets the time for which a "not found" result is cached (negative caching). Default
     /// 0: never.
-    pub const fn ttl_absent_millis(mut self, ttl: u64) -> Self {
+    pub const fn ttl_absent(mut self, ttl: Duration) -> Self {
+        let ttl = millis(ttl);
         self.ttl_absent_millis = ttl;
         self
     }
 
-    /// Sets the milliseconds after its TTL for which a value is kept, to be served if the loader
+    /// Sets the time after its TTL for which a value is kept, to be served if the loader
     /// fails (stale-if-error). Default 0: never.
     ///
     /// # Panics
     /// If it is over a hundred years.
-    pub const fn stale_if_error_millis(mut self, time: u64) -> Self {
+    pub const fn stale_if_error(mut self, time: Duration) -> Self {
+        let time = millis(time);
         assert!(
             time <= LONGEST_MILLIS,
             "stale values for over a hundred years: they would hide that the loader fails"
@@ -141,12 +155,13 @@ impl Policy {
         self
     }
 
-    /// Sets the milliseconds after a failed load in which a stale value is served without another
-    /// load. Default 5000.
+    /// Sets the time after a failed load in which a stale value is served without another
+    /// load. Default 5 s.
     ///
     /// # Panics
     /// If it is zero, or over a day.
-    pub const fn retry_after_millis(mut self, pause: u64) -> Self {
+    pub const fn retry_after(mut self, pause: Duration) -> Self {
+        let pause = millis(pause);
         assert!(
             pause > 0,
             "a pause of zero after a failed load: every call would try again"
@@ -173,27 +188,29 @@ impl Policy {
         self
     }
 
-    /// Sets the soft timeout, in milliseconds: after it a caller that waits for another caller's
+    /// Sets the soft timeout: after it a caller that waits for another caller's
     /// load gets the stale value, if one exists. In
     /// [`in_background`](crate::load::Load::in_background) it also applies to the caller's own load.
     /// Default 0: wait until the end of the load.
-    pub const fn load_timeout_millis(mut self, timeout: u64) -> Self {
+    pub const fn load_timeout(mut self, timeout: Duration) -> Self {
+        let timeout = millis(timeout);
         self.load_timeout_millis = timeout;
         self
     }
 
-    /// Extends the life of an entry by its TTL on each hit, up to this maximum in milliseconds
+    /// Extends the life of an entry by its TTL on each hit, up to this age
     /// (sliding expiration). Default: not extended.
     ///
     /// # Panics
     /// If it is zero or over a hundred years: an entry whose invalidation was lost could be served
     /// without end.
-    pub const fn sliding(mut self, max_age_millis: u64) -> Self {
+    pub const fn sliding(mut self, max_age: Duration) -> Self {
+        let max_age = millis(max_age);
         assert!(
-            max_age_millis > 0 && max_age_millis <= LONGEST_MILLIS,
+            max_age > 0 && max_age <= LONGEST_MILLIS,
             "sliding without a ceiling: an entry whose invalidation was lost could live for ever"
         );
-        self.max_age_millis = max_age_millis;
+        self.max_age_millis = max_age;
         self
     }
 
@@ -217,13 +234,14 @@ impl Policy {
 }
 
 impl Policy {
-    /// Sets the hard timeout of a load, in milliseconds. Default 30 000. After it the load counts
+    /// Sets the hard timeout of a load. Default 30 s. After it the load counts
     /// as failed and frees its turn, its lease and its waiters. A caller of a verb that can't
     /// return the timeout as an error still waits for its own loader.
     ///
     /// # Panics
     /// If it is zero, or over a hundred years.
-    pub const fn load_deadline_millis(mut self, deadline: u64) -> Self {
+    pub const fn load_deadline(mut self, deadline: Duration) -> Self {
+        let deadline = millis(deadline);
         assert!(
             deadline > 0 && deadline <= LONGEST_MILLIS,
             "load_deadline is a time from 1ms to 100 years"
@@ -246,17 +264,18 @@ mod tests {
     #[test]
     fn entries_of_some_types_say_until_when_they_are_fresh() {
         const DEFAULT: Policy = Policy::new();
+        const MILLI: Duration = Duration::from_millis(1);
         for timed in [
-            DEFAULT.stale_if_error_millis(1),
+            DEFAULT.stale_if_error(MILLI),
             DEFAULT.refresh_ahead_percent(99),
-            DEFAULT.sliding(1),
+            DEFAULT.sliding(MILLI),
         ] {
             assert!(timed.is_timed(), "{timed:?}");
         }
         for not in [
             DEFAULT,
-            DEFAULT.retry_after_millis(1).load_timeout_millis(1),
-            DEFAULT.ttl_absent_millis(1).hold_millis(1),
+            DEFAULT.retry_after(MILLI).load_timeout(MILLI),
+            DEFAULT.ttl_absent(MILLI).hold(MILLI),
         ] {
             assert!(!not.is_timed(), "{not:?}");
         }

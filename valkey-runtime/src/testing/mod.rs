@@ -178,7 +178,7 @@ mod tests {
         }
         tokio::time::resume();
         assert!(!is_time_paused());
-        let error = builder().connect().await.unwrap_err();
+        let error = builder().require_server().connect().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connection);
         tokio::time::pause();
         assert!(Store::builder().memory().connect().await.is_ok());

@@ -27,7 +27,8 @@ const PORTS: Range<u16> = 10_000..32_000;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// let nobody = ClosedPort::new();
-/// let error = Store::connect(&nobody.url()).await.unwrap_err();
+/// let store = Store::builder().url(&nobody.url()).require_server();
+/// let error = store.connect().await.unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Connection);
 /// # }
 /// ```

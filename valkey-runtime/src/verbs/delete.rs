@@ -37,7 +37,8 @@ impl Inner {
 
     /// As [`del`](Self::del), but keeps the value as a fallback for a failing loader.
     pub(crate) async fn mark_stale(&self, key: &[u8], of: &Type) -> Result<bool> {
-        self.apply("mark_stale", key, &self.expiry(of.meta()), of).await
+        self.apply("mark_stale", key, &self.expiry(of.meta()), of)
+            .await
     }
 
     pub(crate) async fn del_many(&self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {

@@ -14,7 +14,8 @@ use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use valkey_runtime::http::{CacheHeaders, PeerAddress, RateLimitLayer};
-use valkey_runtime::{Cached, ErrorKind, RateLimiter, Store};
+use valkey_runtime::limit::RateLimiter;
+use valkey_runtime::{Cached, ErrorKind, Store};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", ttl = "5m", version = 2, tag = "org:{org_id}")]

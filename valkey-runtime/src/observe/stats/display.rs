@@ -78,7 +78,7 @@ impl Stats {
             ("requests limited", self.rate_limited),
             ("limits not known", self.rate_limit_failures),
             ("requests without an address", self.requests_without_address),
-            ("joins", self.shared()),
+            ("coalesced", self.coalesced()),
             ("waits", self.waited()),
             ("fills refused", self.refused_fills()),
             ("writes without guard", self.unguarded_writes()),
@@ -135,7 +135,7 @@ mod tests {
             (Count::Load, 15),
             (Count::FailedLoad, 1),
             (Count::LoadMicros, 15 * 12_340),
-            (Count::Shared, 7),
+            (Count::Coalesced, 7),
         ] {
             user.counts[what as usize] = number;
         }
@@ -170,7 +170,7 @@ type          requests     hits    stale    loads   failed     mean  longest
 page<article>        0        -        0        0        0        -        -
 user              1000   98.5 %        3       15        1  12.3 ms   1.25 s
 total             1000   98.5 %        3       15        1  12.3 ms   1.25 s
-breaker half-open; openings 1, commands not sent 12, deletions waiting 4, joins 7; errors: connection 1, timeout 2"
+breaker half-open; openings 1, commands not sent 12, deletions waiting 4, coalesced 7; errors: connection 1, timeout 2"
         );
     }
 

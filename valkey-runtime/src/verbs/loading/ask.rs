@@ -183,7 +183,7 @@ impl Driver {
                 let seen = Seen::Hit(raw.bytes().clone().into());
                 answers[self.ones[one].at] = Some(Given {
                     value,
-                    origin: raw.origin(Source::Server, None, inner),
+                    origin: raw.origin(Source::Cached, None, inner),
                     entry: Some(raw),
                 });
                 seen

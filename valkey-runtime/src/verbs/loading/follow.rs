@@ -34,7 +34,7 @@ impl Driver {
                     continue;
                 }
                 Share::Nothing => {
-                    self.of.counters().count(Count::Shared);
+                    self.of.counters().count(Count::Coalesced);
                     self.ones[one].done = true;
                     continue;
                 }
@@ -56,21 +56,21 @@ impl Driver {
                 let raw = Raw::new(bytes.clone(), inner.limits);
                 Given {
                     value: codec::decode(raw.payload()).ok()?,
-                    origin: raw.origin(Source::Joined, None, inner),
+                    origin: raw.origin(Source::Coalesced, None, inner),
                     entry: Some(raw),
                 }
             }
             Shared::Value(value, stamp) => Given {
                 value: value.downcast_ref::<T>()?.__try_clone()?,
                 origin: Origin {
-                    source: Source::Joined,
+                    source: Source::Coalesced,
                     stamp: *stamp,
                     expires: None,
                 },
                 entry: None,
             },
         };
-        self.of.counters().count(Count::Shared);
+        self.of.counters().count(Count::Coalesced);
         Some(given)
     }
 

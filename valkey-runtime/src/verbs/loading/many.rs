@@ -87,7 +87,7 @@ where
                     }
                     answers[at] = Some(Given {
                         value,
-                        origin: entry.origin(Source::Server, left, inner),
+                        origin: entry.origin(Source::Cached, left, inner),
                         entry: Some(entry),
                     });
                     continue;

@@ -100,7 +100,7 @@ where
                             false => of.cannot_outlive(),
                         }
                     }
-                    return Ok(Some((value, raw.origin(Source::Server, left, inner))));
+                    return Ok(Some((value, raw.origin(Source::Cached, left, inner))));
                 }
                 First::Absent if !options.needs_value => return Ok(None),
                 // What is cached is no answer for this call: it loads, and its value takes the place of that.
