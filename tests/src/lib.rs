@@ -6,6 +6,7 @@
 //!   real server gives too rarely.
 //! - [`Proxy`] stands between a client and a server and cuts, stalls or loses
 //!   what passes.
+//! - [`repeat`] runs a test again that failed while the machine stood still.
 //!
 //! All of it runs on threads and blocking sockets, so that a test is free in its
 //! choice of async runtime and a stuck runtime can't stall what it is tested with.
@@ -24,9 +25,11 @@
 mod fake;
 mod listen;
 mod proxy;
+mod repeat;
 
 pub use fake::{FakeServer, Reply};
 pub use proxy::Proxy;
+pub use repeat::{TURN, repeat};
 pub use valkey_runtime::testing::harness::{eventually, resp, valkey_cli};
 pub use valkey_runtime::testing::{
     ClosedPort, TestCluster as Cluster, TestServer as Server, TestServerBuilder as ServerBuilder,
