@@ -6,6 +6,7 @@
 //!   real server gives too rarely.
 //! - [`Proxy`] stands between a client and a server and cuts, stalls or loses
 //!   what passes.
+//! - [`example`] runs the programs of the examples.
 //! - [`repeat`] runs a test again that failed while the machine stood still.
 //!
 //! All of it runs on threads and blocking sockets, so that a test is free in its
@@ -22,6 +23,7 @@
 //! assert_eq!(server.cli(&["EXISTS", "airport:ANC"]), "0");
 //! ```
 
+pub mod example;
 mod fake;
 mod listen;
 mod proxy;
