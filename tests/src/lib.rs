@@ -4,6 +4,8 @@
 //! - [`Server`] and [`Cluster`] are those of the runtime's test kit.
 //! - [`FakeServer`] gives the answers of a script, for replies that a real server gives too rarely.
 //! - [`Proxy`] forwards between a client and a server; it cuts, stalls or loses their data.
+//! - [`example`] runs the programs of the examples.
+//! - [`repeat`] runs a test again that failed while the machine stood still.
 //!
 //! They use threads and blocking sockets: a test may use any async runtime, and a stuck runtime
 //! can't stall the kit.
@@ -19,12 +21,15 @@
 //! assert_eq!(server.cli(&["EXISTS", "airport:ANC"]), "0");
 //! ```
 
+pub mod example;
 mod fake;
 mod listen;
 mod proxy;
+mod repeat;
 
 pub use fake::{FakeServer, Reply};
 pub use proxy::Proxy;
+pub use repeat::{TURN, repeat};
 pub use valkey_runtime::testing::harness::{eventually, resp, valkey_cli};
 pub use valkey_runtime::testing::{
     ClosedPort, TestCluster as Cluster, TestServer as Server, TestServerBuilder as ServerBuilder,

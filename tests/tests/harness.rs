@@ -1,14 +1,17 @@
 //! The harness, tested: a fault test is worth no more than the fault.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use valkey_tests::example::steady_on;
 use valkey_tests::resp::{Value, encode, read_value};
-use valkey_tests::{FakeServer, Proxy, Reply, Server, eventually, valkey_cli};
+use valkey_tests::{FakeServer, Proxy, Reply, Server, TURN, eventually, valkey_cli};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -142,6 +145,22 @@ fn a_paused_server_accepts_and_answers_when_it_goes_on() {
     assert!(client.hears_nothing());
     server.resume();
     assert_eq!(client.receive().expect("a reply"), pong());
+}
+
+#[test]
+fn a_test_that_fails_while_its_server_stands_still_is_run_again() {
+    let server = Server::plain();
+    let runs = Cell::new(0);
+    steady_on(&server, || {
+        runs.set(runs.get() + 1);
+        if runs.get() == 1 {
+            server.pause();
+            thread::sleep(2 * TURN);
+            server.resume();
+            panic!("as it should");
+        }
+    });
+    assert_eq!(runs.get(), 2);
 }
 
 #[test]

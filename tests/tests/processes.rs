@@ -1,15 +1,15 @@
 //! Two processes and one server: what no test within a process can show.
 
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use valkey_runtime::Store;
 use valkey_runtime::limit::{Decision, RateLimiter};
-use valkey_tests::Server;
 use valkey_tests::resp::Value;
+use valkey_tests::{Server, repeat};
 
 /// `tests/examples/second_process.rs`, told what to do line by line.
 struct Process {
@@ -106,28 +106,21 @@ impl Drop for Process {
     }
 }
 
-/// What a process and its server have a turn in, or they stood still. A few of these make the life of a lease, which is a second.
-const TURN: Duration = Duration::from_millis(200);
-/// A machine that is that busy is of no use for tests.
-const ATTEMPTS: usize = 20;
-
-/// Has two processes do something on a server, and again on another where that fails and one of them stood still: then a lease
-/// may have run out, and be taken over as it should. Where it fails and nothing stood still, that is its result.
+/// Has two processes do something on a server, and again on another where that fails and one of
+/// them stood still: then a lease may have run out, and be taken over as it should.
 fn steady(run: impl Fn(&mut [Process; 2])) {
-    for attempt in 1.. {
+    repeat(|| {
         let server = Server::plain();
         let mut processes = [(); 2].map(|()| Process::start(&server));
         let outcome = catch_unwind(AssertUnwindSafe(|| run(&mut processes)));
-        let Err(panic) = outcome else { return };
+        if outcome.is_ok() {
+            return (outcome, Duration::ZERO);
+        }
         let still = processes
             .iter_mut()
             .filter_map(|process| process.is_alive().then(|| process.still()));
-        let longest = still.max().unwrap_or_default();
-        if longest < TURN || attempt == ATTEMPTS {
-            resume_unwind(panic);
-        }
-        eprintln!("attempt {attempt} failed, but one stood still for {longest:?}");
-    }
+        (outcome, still.max().unwrap_or_default())
+    });
 }
 
 /// Times in microseconds since the epoch, but for the longest call.

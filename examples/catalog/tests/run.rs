@@ -1,27 +1,14 @@
 //! The example runs, without a server and on one, and prints the counts that its page has.
 
-use std::panic::{catch_unwind, resume_unwind};
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::process::Output;
 
 use valkey_tests::Server;
+use valkey_tests::example::{command, printed, steady_on};
 
 /// The example, with nothing in its environment but this variable of the store.
 fn catalog(variable: Option<(&str, &str)>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_catalog"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("VALKEY_") {
-            command.env_remove(name);
-        }
-    }
+    let mut command = command(env!("CARGO_BIN_EXE_catalog"));
     command.envs(variable).output().expect("it can be run")
-}
-
-#[track_caller]
-fn printed(output: Output) -> String {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    text(&output.stdout)
 }
 
 /// The page has what it prints.
@@ -43,29 +30,14 @@ fn counts(line: &str) -> [u64; 5] {
     numbers.try_into().expect("five")
 }
 
-/// How long the example sleeps on a server, and what it may take more unless the machine stood still: two fifths of the time
-/// in which its prices fall due.
-const SLEEPS: Duration = Duration::from_millis(2 * 600 + 5 * 200);
-const MORE: Duration = Duration::from_millis(400);
-/// A machine that is that busy is of no use for tests.
-const ATTEMPTS: usize = 20;
-
-/// It goes by real time. Where it fails and the machine stood still, that shows in how long it took: then it is run again.
+/// It goes by real time: prices fall due over a second, and a command has half of one.
 #[test]
 fn a_server_is_asked_as_often_as_the_page_says() {
-    for attempt in 1.. {
-        let server = Server::plain();
-        let began = Instant::now();
-        let printed = printed(catalog(Some(("VALKEY_URL", &server.url()))));
-        let took = began.elapsed();
-        let Err(panic) = catch_unwind(|| is_as_on_page(&printed)) else {
-            return;
-        };
-        if took < SLEEPS + MORE || attempt == ATTEMPTS {
-            resume_unwind(panic);
-        }
-        eprintln!("attempt {attempt} failed, but took {took:?}");
-    }
+    let server = Server::plain();
+    steady_on(&server, || {
+        server.flush();
+        is_as_on_page(&printed(catalog(Some(("VALKEY_URL", &server.url())))));
+    });
 }
 
 #[track_caller]

@@ -1,28 +1,22 @@
 //! The example runs, without a server and on one, and says what it promises.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
+use valkey_tests::example::{command, printed, steady, steady_on};
 use valkey_tests::{ClosedPort, Server};
 
 /// The example, with nothing in its environment but these variables of the store.
 fn quickstart(variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("VALKEY_") {
-            command.env_remove(name);
-        }
-    }
+    let mut command = command(env!("CARGO_BIN_EXE_quickstart"));
     let variables = variables.iter().copied();
     command.envs(variables).output().expect("it can be run")
 }
 
-/// What it printed, with runs of spaces as one.
+/// The lines that it printed, with runs of spaces as one.
 #[track_caller]
-fn printed(output: &Output) -> String {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+fn lines(output: Output) -> String {
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-    text(&output.stdout)
+    printed(output)
         .lines()
         .map(|line| words(line) + "\n")
         .collect()
@@ -55,7 +49,7 @@ fn assert_story(printed: &str) {
 
 #[test]
 fn it_runs_in_its_own_process() {
-    let printed = printed(&quickstart(&[]));
+    let printed = lines(quickstart(&[]));
     assert_story(&printed);
     assert!(printed.contains("in this process"), "{printed}");
 }
@@ -64,29 +58,32 @@ fn it_runs_in_its_own_process() {
 fn it_fills_a_server() {
     let server = Server::plain();
     let port = server.port().to_string();
-    let variables = [("VALKEY_HOST", "127.0.0.1"), ("VALKEY_PORT", &port)];
-    assert_story(&printed(&quickstart(&variables)));
+    steady_on(&server, || {
+        server.flush();
+        let variables = [("VALKEY_HOST", "127.0.0.1"), ("VALKEY_PORT", &*port)];
+        assert_story(&lines(quickstart(&variables)));
 
-    assert_eq!(server.cli(&["DBSIZE"]), "3376");
-    let keys = server.cli(&["--scan", "--pattern", "airport:*"]);
-    assert_eq!(keys.lines().count(), 3376);
-    let left: u64 = server
-        .cli(&["TTL", "airport:ANC"])
-        .parse()
-        .expect("a number");
-    // An hour, less the jitter and the time that this took.
-    assert!((3400..=3600).contains(&left), "{left} s");
+        assert_eq!(server.cli(&["DBSIZE"]), "3376");
+        let keys = server.cli(&["--scan", "--pattern", "airport:*"]);
+        assert_eq!(keys.lines().count(), 3376);
+        let left = server.cli(&["TTL", "airport:ANC"]);
+        let left: u64 = left.parse().expect("a number");
+        // An hour, less the jitter and the time that this took.
+        assert!((3400..=3600).contains(&left), "{left} s");
+    });
 }
 
 #[test]
 fn a_server_that_is_not_there_is_said_to_be_so() {
     let nobody = ClosedPort::new();
     let port = nobody.port().to_string();
-    let output = quickstart(&[("VALKEY_HOST", "127.0.0.1"), ("VALKEY_PORT", &port)]);
-    assert!(!output.status.success());
-    let message = String::from_utf8_lossy(&output.stderr);
-    let address = format!("can't connect to 127.0.0.1:{port}");
-    for part in [&*address, "Is a Valkey server there?"] {
-        assert!(message.contains(part), "{message}");
-    }
+    steady(|| {
+        let output = quickstart(&[("VALKEY_HOST", "127.0.0.1"), ("VALKEY_PORT", &port)]);
+        assert!(!output.status.success());
+        let message = String::from_utf8_lossy(&output.stderr);
+        let address = format!("can't connect to 127.0.0.1:{port}");
+        for part in [&*address, "Is a Valkey server there?"] {
+            assert!(message.contains(part), "{message}");
+        }
+    });
 }

@@ -44,17 +44,9 @@ pub(crate) async fn health(
         database: if database.is_ok() { "up" } else { "down" },
         cache: Cache {
             location: store.location().into(),
-            breaker: named(breaker),
+            breaker: breaker.as_str(),
             undelivered: store.undelivered(),
         },
     };
     (code, Json(health))
-}
-
-pub(crate) fn named(breaker: BreakerState) -> &'static str {
-    match breaker {
-        BreakerState::Closed => "closed",
-        BreakerState::Open => "open",
-        BreakerState::HalfOpen => "half-open",
-    }
 }

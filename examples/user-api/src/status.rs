@@ -7,7 +7,6 @@ use axum::response::{Html, IntoResponse};
 use serde::Serialize;
 
 use crate::App;
-use crate::health::named;
 use crate::telemetry::BOUNDS;
 
 /// What the page is made of. All of it are counts since the start: what happened in a second the page tells by the difference.
@@ -43,7 +42,7 @@ pub(crate) async fn numbers(
     let (requests, refused) = (counts.iter().sum::<u64>(), telemetry.refused());
     Json(Numbers {
         location: store.location().into(),
-        breaker: named(store.breaker()),
+        breaker: store.breaker().as_str(),
         hits: stats.hits(),
         misses: stats.misses(),
         loads: stats.loads(),

@@ -5,19 +5,14 @@
 //! the test is about.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use valkey_tests::Server;
 use valkey_tests::resp::Value;
-
-/// What threads and servers have a turn in, or they stood still. A few of these make the life of a lease.
-const TURN: Duration = Duration::from_millis(200);
-/// A machine that is that busy is of no use for tests.
-const ATTEMPTS: usize = 20;
+use valkey_tests::{Server, TURN, repeat};
 
 thread_local! {
     /// The namespaces of the test that runs, and where they are.
@@ -88,10 +83,10 @@ fn watch(servers: &'static [Server]) {
     }
 }
 
-/// Runs a test, and runs it again where it fails while its thread or a shared server stood still; then what it has left in
-/// the servers is removed. Where nothing stood still a failure is its result.
+/// Runs a test, and runs it again where it fails while its thread or a shared server stood still;
+/// then what it has left in the servers is removed.
 pub(crate) fn steady(test: &dyn Fn() -> LocalBoxFuture<'static, ()>) {
-    for attempt in 1.. {
+    repeat(|| {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().unwrap();
         let (turns, started) = (Turns::new(), Instant::now());
@@ -112,16 +107,15 @@ pub(crate) fn steady(test: &dyn Fn() -> LocalBoxFuture<'static, ()>) {
         turns.note();
         // What it has spawned ends with it.
         drop(runtime);
-        let Err(panic) = outcome else { return };
-        let longest = turns.longest.get().max(late_since(started));
-        if longest < TURN || attempt == ATTEMPTS {
-            resume_unwind(panic);
+        if outcome.is_ok() {
+            return (outcome, Duration::ZERO);
         }
-        eprintln!("attempt {attempt} failed, but something stood still for {longest:.1?}");
+        let longest = turns.longest.get().max(late_since(started));
         for (servers, namespace) in NAMESPACES.take() {
             servers.iter().for_each(|server| clear(server, &namespace));
         }
-    }
+        (outcome, longest)
+    });
 }
 
 /// The longest that the servers took for an answer since then.

@@ -257,13 +257,13 @@ impl Inner {
         for (name, number, _) in GAUGES {
             gauge!(name, "store" => store.clone()).set(number(&stats) as f64);
         }
-        for (state, text) in [
-            (BreakerState::Closed, "closed"),
-            (BreakerState::Open, "open"),
-            (BreakerState::HalfOpen, "half_open"),
+        for state in [
+            BreakerState::Closed,
+            BreakerState::Open,
+            BreakerState::HalfOpen,
         ] {
             let is = f64::from(u8::from(stats.breaker() == state));
-            gauge!(BREAKER, "store" => store.clone(), "state" => text).set(is);
+            gauge!(BREAKER, "store" => store.clone(), "state" => state.as_str()).set(is);
         }
     }
 

@@ -58,6 +58,17 @@ pub enum BreakerState {
     HalfOpen,
 }
 
+impl BreakerState {
+    /// A stable name for programs: `closed`, `open` or `half_open`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+        }
+    }
+}
+
 /// `C` is a connection, `E` the reason why the server is not used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Breaker<C, E> {

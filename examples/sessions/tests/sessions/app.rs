@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use sessions::{ValkeySessions, app};
 use valkey_runtime::Store;
 use valkey_tests::Server;
+use valkey_tests::example::{command, steady_on};
 
 use crate::browser::Browser;
 use crate::{SERVER, both, connect};
@@ -80,38 +81,39 @@ impl Drop for Program {
     }
 }
 
+/// It goes by real time: a command has half a second.
 #[test]
 fn the_program_serves_until_it_is_interrupted() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sessions"));
-    command.arg("127.0.0.1:0").stdout(Stdio::piped());
-    command
-        .env_remove("VALKEY_HOST")
-        .env("VALKEY_URL", SERVER.url());
-    let mut program = Program(command.spawn().expect("it can be run"));
-    let mut line = String::new();
-    let output = program.0.stdout.take().expect("it is piped");
-    BufReader::new(output).read_line(&mut line).expect("a line");
-    let address = line
-        .strip_prefix("http://")
-        .and_then(|line| line.split(',').next());
-    assert!(line.contains(&SERVER.port().to_string()), "{line}");
+    steady_on(&SERVER, || {
+        let mut command = command(env!("CARGO_BIN_EXE_sessions"));
+        command.arg("127.0.0.1:0").stdout(Stdio::piped());
+        command.env("VALKEY_URL", SERVER.url());
+        let mut program = Program(command.spawn().expect("it can be run"));
+        let mut line = String::new();
+        let output = program.0.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        let address = line
+            .strip_prefix("http://")
+            .and_then(|line| line.split(',').next());
+        assert!(line.contains(&SERVER.port().to_string()), "{line}");
 
-    let mut stream = TcpStream::connect(address.expect("an address")).expect("it listens");
-    stream
-        .write_all(b"POST /login/Ada HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        .expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.contains("set-cookie: id="),
-        "{answer}"
-    );
-    assert!(answer.ends_with("Hello, Ada. Visits: 0\n"), "{answer}");
+        let mut stream = TcpStream::connect(address.expect("an address")).expect("it listens");
+        stream
+            .write_all(b"POST /login/Ada HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("set-cookie: id="),
+            "{answer}"
+        );
+        assert!(answer.ends_with("Hello, Ada. Visits: 0\n"), "{answer}");
 
-    let pid = program.0.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &pid]).status();
-    assert!(sent.expect("there is kill").success());
-    assert!(program.0.wait().expect("it ends").success());
+        let pid = program.0.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(sent.expect("there is kill").success());
+        assert!(program.0.wait().expect("it ends").success());
+    });
 }
 
 #[tokio::test]

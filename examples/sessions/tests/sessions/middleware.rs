@@ -169,8 +169,8 @@ async fn a_session_is_gone_after_its_time() {
 
 #[tokio::test]
 async fn a_request_can_give_its_session_another_expiry() {
-    // To the second, as the clock may have gone on by one.
-    let about = |age: Option<i64>, seconds: i64| age.is_some_and(|age| age.abs_diff(seconds) <= 1);
+    // The clock goes on meanwhile, on a busy machine by some seconds.
+    let about = |age: Option<i64>, seconds: i64| age.is_some_and(|age| age.abs_diff(seconds) <= 30);
     for sessions in both().await {
         for life in [AN_HOUR, None] {
             let mut browser = Browser::new(app(&sessions, life, Some("localhost")));

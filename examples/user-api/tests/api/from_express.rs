@@ -137,7 +137,8 @@ async fn configured() -> valkey_runtime::Result<Store> {
         .url("valkey://127.0.0.1:6379")
         .namespace("shop")
         .command_timeout(Duration::from_millis(100))
-        .connect_lazy()?;
+        .connect()
+        .await?;
     Ok(store)
 }
 

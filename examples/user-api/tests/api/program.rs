@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use valkey_tests::example;
 
 use crate::folder::Folder;
 
@@ -119,13 +120,7 @@ impl Log {
 
 /// The program, with nothing of this machine's settings of a store.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_user-api"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("VALKEY_") {
-            command.env_remove(name);
-        }
-    }
-    command
+    example::command(env!("CARGO_BIN_EXE_user-api"))
 }
 
 /// How many seconds a window lasts of which no test sees the end: windows begin with the clock's own.
