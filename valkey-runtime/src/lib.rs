@@ -72,7 +72,7 @@ pub mod load {
     pub use crate::api::alias::ByAlias;
     pub use crate::api::choices::{
         Bypass, EndsWithCall, Fresh, InBackground, InCall, Keeps, Limit, Limited, MayOutlive,
-        Normal, Output, Timed, Unchosen, Unlimited, Untouched, Value, WithEntry,
+        Normal, Output, Stored, Timed, Unchosen, Unlimited, Untouched, Value, WithEntry,
     };
     pub use crate::api::load::{Load, Many, One};
 }

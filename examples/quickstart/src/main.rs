@@ -44,7 +44,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let anchorage = airports.iter().find(of_anchorage).ok_or("no ANC")?;
 
     let (store, clock) = match Builder::from_env_if_set()? {
-        Some(server) => (server.open().await?, None),
+        Some(server) => (server.require_server().open().await?, None),
         None => store_in_process().await?,
     };
 

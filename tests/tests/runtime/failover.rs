@@ -40,7 +40,10 @@ async fn until(what: &str, mut happens: impl AsyncFnMut() -> bool) -> Duration {
 
 /// Why a patient store can't be opened.
 async fn refusal(url: &str) -> Error {
-    let store = patient(Store::builder().url(url)).connect().await;
+    let store = patient(Store::builder().url(url))
+        .require_server()
+        .connect()
+        .await;
     store.unwrap_err()
 }
 

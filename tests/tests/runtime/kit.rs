@@ -595,6 +595,6 @@ async fn who_joins_a_load_is_recorded_as_such() {
     let mut calls = record.take();
     calls.retain(|call| call.verb() == "get_or_load");
     calls.sort_by_key(ToString::to_string);
-    let joined = "get_or_load user:42: joined";
+    let joined = "get_or_load user:42: coalesced";
     assert_eq!(calls, [joined, "get_or_load user:42: loaded"]);
 }

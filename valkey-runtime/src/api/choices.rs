@@ -73,9 +73,20 @@ impl Untouched for Normal {}
     message = "a load with `bypass` stores nothing, so it has no TTL",
     note = "remove `ttl`, or use `fresh` in place of `bypass`"
 )]
+pub trait Stored {}
+
+impl Stored for Normal {}
+impl Stored for Timed {}
+impl Stored for Fresh {}
+
+/// A load, and the same load with a TTL.
 pub trait Keeps {
     /// The same with a TTL.
     type Kept;
+}
+
+impl Keeps for Bypass {
+    type Kept = Bypass;
 }
 
 impl Keeps for Normal {

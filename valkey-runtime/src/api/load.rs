@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::api::choices::{
     Bypass, EndsWithCall, Fresh, InBackground, InCall, Keeps, Limit, Limited, MayOutlive, Normal,
-    Output, Unchosen, Unlimited, Untouched, Value, WithEntry,
+    Output, Stored, Unchosen, Unlimited, Untouched, Value, WithEntry,
 };
 use crate::api::handle::{Handle, key_bytes};
 use crate::base::lock::lock;
@@ -198,7 +198,7 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
     /// The TTL of the loaded value, in place of the type's. A TTL that the loader sets comes first.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Load<'s, T, K, M::Kept, O, X, B>
     where
-        M: Keeps,
+        M: Keeps + Stored,
     {
         self.ttl = Some(ttl.into());
         self.chosen()

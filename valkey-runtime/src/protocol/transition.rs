@@ -6,8 +6,7 @@
 //! verb can run a second time, at any later moment, without harm. The exceptions are the
 //! conditional sets, which like a plain `SET` may store an outdated value.
 //!
-//! The file is long because the commands and their effects on an entry are one table, which the
-//! scripts repeat.
+//! Long because the commands and their effects on an entry are one table, which the scripts repeat.
 
 use std::borrow::Cow;
 

@@ -4,8 +4,7 @@
 //! [`DEPTH`] arrays and maps nest; and memory is counted before it is allocated ([`Memory`]).
 //! Errors do not describe the value, because serde's messages would quote it.
 //!
-//! The file is long because it is one implementation of one serde trait, whose methods share one
-//! budget.
+//! Long because it is one implementation of one serde trait, whose methods share one budget.
 
 use std::fmt::{self, Display};
 
