@@ -1,4 +1,5 @@
-//! A process beside a test, which does what it is told on its standard input and says on its standard output how far it is.
+//! A process beside a test, which does what it is told on its standard input and says on its
+//! standard output how far it is.
 //!
 //! ```text
 //! load           begins to load the row; `loading` once the loader runs, which then waits for `row N`; `loaded N`
@@ -259,7 +260,8 @@ async fn hot(store: &Store, tasks: u64, millis: u64) {
         async move {
             let warm = began.elapsed() > Duration::from_secs(1);
             let loading = counts.clone();
-            // Only a refresh dies: the panic of a load that somebody waits for is passed on to its caller.
+            // Only a refresh dies: the panic of a load that somebody waits for is passed on to its
+            // caller.
             let load = move |current: Option<_>| async move {
                 loading.loads[key as usize].fetch_add(1, SeqCst);
                 let dies = current.is_some() && fastrand::u8(..10) == 0;

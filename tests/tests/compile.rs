@@ -1,7 +1,8 @@
 //! What the derives refuse and what they take, and how misuse of the verbs reads.
 //!
-//! One file in `compile-fail` shows one mistake, and its `.stderr` is text that a person will read: review it as such.
-//! After a change of messages write them anew by `TRYBUILD=overwrite cargo test -p valkey-tests --test compile`.
+//! One file in `compile-fail` shows one mistake, and its `.stderr` is text that a person will read:
+//! review it as such. After a change of messages write them anew by `TRYBUILD=overwrite cargo test
+//! -p valkey-tests --test compile`.
 
 #[test]
 fn mistakes_are_explained() {

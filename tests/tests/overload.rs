@@ -1,8 +1,8 @@
-//! Loads under more demand than there is capacity, loaders that hang, panic or block, and callers that nobody polls: the cache
-//! goes on working, and comes back by itself.
+//! Loads under more demand than there is capacity, loaders that hang, panic or block, and callers
+//! that nobody polls: the cache goes on working, and comes back by itself.
 //!
-//! Most of it runs in stopped time, which goes on whenever nobody has anything to do: seconds of queueing take no time, and
-//! durations are exact.
+//! Most of it runs in stopped time, which goes on whenever nobody has anything to do: seconds of
+//! queueing take no time, and durations are exact.
 
 use std::ffi::OsString;
 use std::future::pending;
@@ -93,7 +93,8 @@ slow!(one, One, 20);
 mod overload {
     use super::*;
 
-    /// Every key is asked for once a second, and nobody gives up. All are stored as fast as the loads allow, each by one load.
+    /// Every key is asked for once a second, and nobody gives up. All are stored as fast as the
+    /// loads allow, each by one load.
     #[tokio::test(start_paused = true)]
     async fn a_backlog_of_more_than_ten_seconds_is_worked_off() {
         let (store, began) = (memory().await, Instant::now());
@@ -112,7 +113,8 @@ mod overload {
         let stats = store.stats();
         assert_eq!((stats.loads(), stats.refused_fills()), (300, 0));
         assert_eq!((stats.loads_running(), stats.loads_queued()), (0, 0));
-        // A call that looked before its key was stored, and joins after, queues once more and then finds it.
+        // A call that looked before its key was stored, and joins after, queues once more and then
+        // finds it.
         assert!(stats.queued_loads() >= 292, "{}", stats.queued_loads());
         assert!(stats.longest_queue() >= seconds(18.0), "{stats}");
     }
@@ -139,7 +141,8 @@ mod overload {
         assert_eq!(store.stats().loads(), 3000);
     }
 
-    /// Callers of ever other keys, who give up after five seconds: first twice as many as can be served, then half as many.
+    /// Callers of ever other keys, who give up after five seconds: first twice as many as can be
+    /// served, then half as many.
     #[tokio::test(start_paused = true)]
     async fn goodput_holds_while_callers_give_up_and_comes_back_by_itself() {
         let store = memory().await;
@@ -163,7 +166,8 @@ mod overload {
         assert_eq!(store.stats().loads_queued(), 0);
     }
 
-    /// The first caller of a key gives up while it is queued; the place in the queue is that of the key.
+    /// The first caller of a key gives up while it is queued; the place in the queue is that of the
+    /// key.
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_a_queued_leader_that_gives_up_leads_on() {
         let store = memory().await;
@@ -244,7 +248,8 @@ mod hangs {
             sleep(seconds(0.5)).await;
         }
         let stats = store.stats();
-        // Its lease is renewed for ten seconds, and then the next caller has one; each load ends after thirty.
+        // Its lease is renewed for ten seconds, and then the next caller has one; each load ends
+        // after thirty.
         assert!(stats.loads_running() <= 3, "{}", stats.loads_running());
     }
 
@@ -351,7 +356,8 @@ mod hangs {
         id: u64,
     }
 
-    /// One process has all its turns taken by loads that hang, and a call in its queue. Another loads that key, and stores it.
+    /// One process has all its turns taken by loads that hang, and a call in its queue. Another
+    /// loads that key, and stores it.
     #[tokio::test]
     async fn a_process_whose_turns_are_taken_keeps_no_key_from_another() {
         let server = Server::plain();
@@ -933,8 +939,8 @@ mod absences {
         assert_eq!(store.stats().errors_total(), 0);
     }
 
-    /// A hundred callers of an alias that nothing has. Those who came before a look-up began share what it found; who comes after
-    /// that asks again.
+    /// A hundred callers of an alias that nothing has. Those who came before a look-up began share
+    /// what it found; who comes after that asks again.
     #[tokio::test(start_paused = true)]
     async fn a_look_up_that_finds_nothing_is_shared_by_those_who_came_before() {
         let store = memory().await;

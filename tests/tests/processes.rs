@@ -167,7 +167,8 @@ fn a_load_of_another_process_that_an_update_overtook_is_not_stored() {
 }
 
 const LOAD_MS: i128 = 300;
-/// For what a busy machine adds; less than the 10 s for which a load of another process is waited for.
+/// For what a busy machine adds; less than the 10 s for which a load of another process is waited
+/// for.
 const BUSY_MS: i128 = 5000;
 
 #[test]
@@ -213,8 +214,8 @@ fn a_process_that_is_killed_in_mid_load_is_taken_over_from() {
     });
 }
 
-/// How long the processes call, in milliseconds: a few periods of their types, and in a long run as many as the longest of
-/// promises.
+/// How long the processes call, in milliseconds: a few periods of their types, and in a long run as
+/// many as the longest of promises.
 const CALLS_MS: u64 = if cfg!(soak) { 30_000 } else { 5_000 };
 const TASKS: u64 = 200;
 
@@ -241,8 +242,9 @@ fn together(processes: &mut [Process; 2], command: &str) -> ([u64; 3], Vec<u64>)
     (counts, sums.collect())
 }
 
-/// How often the hot keys are refreshed, in milliseconds: at two fifths of 5 s. Loads take 50 ms, and a refresh that died is tried
-/// again after a pause of 1 s, so that even two deaths in a row leave time for a third load.
+/// How often the hot keys are refreshed, in milliseconds: at two fifths of 5 s. Loads take 50 ms,
+/// and a refresh that died is tried again after a pause of 1 s, so that even two deaths in a row
+/// leave time for a third load.
 const PERIOD_MS: u64 = 2000;
 
 #[test]
@@ -281,7 +283,8 @@ fn where_the_loader_fails_two_processes_serve_stale_values_and_try_once_a_pause(
     });
 }
 
-/// How long 64 tasks ask limits, in milliseconds, and what the windows among these let through meanwhile.
+/// How long 64 tasks ask limits, in milliseconds, and what the windows among these let through
+/// meanwhile.
 const LIMITS: (u64, u32) = if cfg!(soak) {
     (60_000, 50_000)
 } else {
@@ -329,8 +332,9 @@ fn between(
     })
 }
 
-/// Windows let through exactly their quota; GCRA, whose bucket was full and never is empty, what drained meanwhile and was not
-/// left; and a counter that is read and written lets through more, or all of this would show nothing.
+/// Windows let through exactly their quota; GCRA, whose bucket was full and never is empty, what
+/// drained meanwhile and was not left; and a counter that is read and written lets through more, or
+/// all of this would show nothing.
 fn limits_are_kept(server: &Server, url: &str) {
     let mut processes = [Process::on(url), Process::on(url)];
     let (full, began) = between((server, url), async |limiter, store| {

@@ -1,8 +1,8 @@
-//! The house rules that no compiler checks: rooms import downwards only, no files import each other in a circle, and files stay
-//! short. ARCHITECTURE.md draws the rooms; this test reads them there.
+//! The house rules that no compiler checks: rooms import downwards only, no files import each other
+//! in a circle, and files stay short. ARCHITECTURE.md draws the rooms; this test reads them there.
 //!
-//! It reads each file of `valkey-runtime/src` with `syn`: its `use` items and the paths that begin with `crate`. Code for tests
-//! (`#[cfg(test)]`, `#[cfg(doctest)]`) is left out.
+//! It reads each file of `valkey-runtime/src` with `syn`: its `use` items and the paths that begin
+//! with `crate`. Code for tests (`#[cfg(test)]`, `#[cfg(doctest)]`) is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-/// Lines of `lib.rs`, and lines of code of any other file that does not say at its head why it is longer.
+/// Lines of `lib.rs`, and lines of code of any other file that does not say at its head why it is
+/// longer.
 const LONGEST_ROOT: usize = 150;
 const LONGEST_FILE: usize = 500;
 /// Begins that reason.
@@ -143,7 +144,8 @@ impl<'ast> Visit<'ast> for Reader {
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {
-        // What a macro is given may hold paths, which are tokens here: `$crate::a::b` and `crate::a::b`.
+        // What a macro is given may hold paths, which are tokens here: `$crate::a::b` and
+        // `crate::a::b`.
         let text = item.tokens.to_string();
         for (at, _) in text.match_indices("crate :: ") {
             let rest = &text[at + "crate :: ".len()..];

@@ -67,7 +67,8 @@ pub use crate::verbs::update::Guard;
 #[cfg(feature = "derive")]
 pub use valkey_derive::{Cached, KeyPart};
 
-/// Loads of one key, of many keys and by an alias: the builder that [`Handle::load`] returns, and its choices.
+/// Loads of one key, of many keys and by an alias: the builder that [`Handle::load`] returns, and
+/// its choices.
 pub mod load {
     pub use crate::api::alias::ByAlias;
     pub use crate::api::choices::{

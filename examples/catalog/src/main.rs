@@ -1,4 +1,5 @@
-//! A catalog that is read all the time and written seldom: bulk reads, batches, tags, and a night on which all prices change.
+//! A catalog that is read all the time and written seldom: bulk reads, batches, tags, and a night
+//! on which all prices change.
 //!
 //! ```sh
 //! cargo run -p catalog                             # in this process, on a clock of its own: at once
@@ -141,8 +142,8 @@ impl Shop {
         })
     }
 
-    /// Stores what is asked for most before anyone asks: products and prices in one go. (Before: with other writers about it
-    /// might be old. Then load it.)
+    /// Stores what is asked for most before anyone asks: products and prices in one go. (Before:
+    /// with other writers about it might be old. Then load it.)
     async fn warm_up(&self) -> valkey_runtime::Result<()> {
         let mut batch = self.store.batch();
         for row in self.database.first(WARM).await {
@@ -193,8 +194,8 @@ impl Shop {
         found.into_iter().flatten().map(|price| price.cents).sum()
     }
 
-    /// A row that was not there is written as any other, for it may be known that it was not. With it goes all that carries
-    /// the tag: the category's page.
+    /// A row that was not there is written as any other, for it may be known that it was not. With
+    /// it goes all that carries the tag: the category's page.
     async fn add_lamp(&self, id: u32) -> Result<(), Box<dyn Error>> {
         let row = Row {
             id,
@@ -227,7 +228,8 @@ impl Shop {
             .await
     }
 
-    /// Nobody need see the new prices at the same moment, and the database need not be asked for all of them at once.
+    /// Nobody need see the new prices at the same moment, and the database need not be asked for
+    /// all of them at once.
     async fn raise_prices(&self) -> valkey_runtime::Result<()> {
         self.database
             .change(|row| row.cents += row.cents / 20)

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use valkey_runtime::Cached;
 
-/// A product. That there is none under a number is remembered for a minute: links to what is not sold any more are followed
-/// for years.
+/// A product. That there is none under a number is remembered for a minute: links to what is not
+/// sold any more are followed for years.
 #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
 #[cached(
     prefix = "product",
@@ -30,7 +30,8 @@ pub(crate) struct Price {
     pub(crate) cents: u64,
 }
 
-/// How many there are. It is two seconds old at most, and of a product that is looked at all the time nobody waits for it.
+/// How many there are. It is two seconds old at most, and of a product that is looked at all the
+/// time nobody waits for it.
 #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "stock", ttl = "2s", jitter = "0%", refresh_ahead = "25%")]
 pub(crate) struct Stock {

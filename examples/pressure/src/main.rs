@@ -1,5 +1,5 @@
-//! Six ways to read prices from a database that is calm, then slow, then down, then back; and what each does to the callers
-//! and to the database.
+//! Six ways to read prices from a database that is calm, then slow, then down, then back; and what
+//! each does to the callers and to the database.
 //!
 //! ```sh
 //! cargo run -p pressure                             # in this process, on a clock of its own: at once
@@ -7,8 +7,8 @@
 //! ```
 
 mod database;
-// The code of two processes, in one. Which load to wait for is known for each type and store; so on one store too each of
-// these knows of the other's loads what lies in the store, and no more.
+// The code of two processes, in one. Which load to wait for is known for each type and store; so on
+// one store too each of these knows of the other's loads what lies in the store, and no more.
 #[path = "process.rs"]
 mod first;
 mod report;

@@ -1,4 +1,5 @@
-//! A process of the application: the cached types, and for each way to read a price the code that does it.
+//! A process of the application: the cached types, and for each way to read a price the code that
+//! does it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

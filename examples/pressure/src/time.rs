@@ -1,5 +1,6 @@
-//! Time as the runtime has it, and numbers that are the same in each run. While time is paused it goes on to the next timer
-//! whenever all tasks wait; so a run takes no longer than its work, and always comes out the same.
+//! Time as the runtime has it, and numbers that are the same in each run. While time is paused it
+//! goes on to the next timer whenever all tasks wait; so a run takes no longer than its work, and
+//! always comes out the same.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

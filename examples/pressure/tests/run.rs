@@ -108,7 +108,8 @@ fn assert_story(printed: &str) -> [Phases; 6] {
         assert!(way.down.errors > 0, "{printed}");
         assert_eq!(way.down.stale, 0, "{printed}");
     }
-    // And not of those, which try once a key and pause: five times at the most in a phase of four pauses.
+    // And not of those, which try once a key and pause: five times at the most in a phase of four
+    // pauses.
     for way in [or_stale, all] {
         assert_eq!(way.down.errors + way.back.errors, 0, "{printed}");
         assert!(way.down.stale > 0, "{printed}");

@@ -34,7 +34,8 @@ impl fmt::Display for Airport {
     }
 }
 
-/// An airport as the application's next release has it: other fields, so another version, under the same keys.
+/// An airport as the application's next release has it: other fields, so another version, under the
+/// same keys.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "airport", ttl = "1h", version = 2)]
 pub(crate) struct AirportV2 {

@@ -1,5 +1,5 @@
-//! A first look at valkey-runtime: 3,376 airports are stored and read; one expires, one is found in another version and
-//! one corrupt; and what the verbs cost.
+//! A first look at valkey-runtime: 3,376 airports are stored and read; one expires, one is found in
+//! another version and one corrupt; and what the verbs cost.
 //!
 //! ```sh
 //! cargo run -p quickstart                             # in this process

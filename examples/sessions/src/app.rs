@@ -12,9 +12,10 @@ use crate::ValkeySessions;
 
 /// `GET /`, `POST /visit`, `POST /login/{name}` and `POST /logout`.
 ///
-/// The cookie has no date, so it lasts as long as the browser runs, and the store decides how long it is good for. With
-/// `Expiry::OnInactivity` the date is set when a session is changed, and no read moves it, neither here nor in the browser.
-/// (`with_always_save` has each request save what it has read: of two at a time the one undoes what the other did.)
+/// The cookie has no date, so it lasts as long as the browser runs, and the store decides how long
+/// it is good for. With `Expiry::OnInactivity` the date is set when a session is changed, and no
+/// read moves it, neither here nor in the browser. (`with_always_save` has each request save what
+/// it has read: of two at a time the one undoes what the other did.)
 pub fn app(sessions: ValkeySessions) -> Router {
     let sessions = SessionManagerLayer::new(sessions).with_expiry(Expiry::OnSessionEnd);
     Router::new()
@@ -50,7 +51,8 @@ async fn logout(session: Session) -> Result<&'static str, Failed> {
     Ok("Bye.\n")
 }
 
-/// The session could not be read or written. The visitor is told that much; the rest is for the log.
+/// The session could not be read or written. The visitor is told that much; the rest is for the
+/// log.
 struct Failed(Error);
 
 impl From<Error> for Failed {

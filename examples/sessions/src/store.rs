@@ -1,7 +1,8 @@
 //! A store for the sessions of tower-sessions.
 //!
-//! What may be asked of a session store is more than of a cache: what it does not know is a visitor who is logged out. So
-//! nothing here turns a failure into "there is no such session", and nothing brings a session back that was ended.
+//! What may be asked of a session store is more than of a cache: what it does not know is a visitor
+//! who is logged out. So nothing here turns a failure into "there is no such session", and nothing
+//! brings a session back that was ended.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use valkey_runtime::{Cached, CachedType, ErrorKind, SetOptions, Store, Ttl};
 
 /// What is kept of a session.
 ///
-/// - `ttl` and `sliding`: it ends half an hour after it was read or saved last. A read extends it without writing it, so that it
-///   can't undo what another request saves meanwhile.
+/// - `ttl` and `sliding`: it ends half an hour after it was read or saved last. A read extends it
+///   without writing it, so that it can't undo what another request saves meanwhile.
 /// - `max_age`: however often it is read, it ends two weeks after it was saved last.
 /// - `on_corrupt`: what can't be read is an error, and not a visitor without a session.
 #[derive(Serialize, Deserialize, Cached)]
@@ -34,18 +35,19 @@ use valkey_runtime::{Cached, CachedType, ErrorKind, SetOptions, Store, Ttl};
 )]
 struct Session {
     data: HashMap<String, Value>,
-    /// When it ends at the latest: the date that tower-sessions gave it when it was saved. No read extends it beyond.
+    /// When it ends at the latest: the date that tower-sessions gave it when it was saved. No read
+    /// extends it beyond.
     ends: OffsetDateTime,
 }
 
-/// How often another id is tried. A second one that is taken means that ids are not random, or that it is not for their
-/// sake that nothing is stored.
+/// How often another id is tried. A second one that is taken means that ids are not random, or that
+/// it is not for their sake that nothing is stored.
 const ATTEMPTS: usize = 3;
 
 /// Sessions in a [`Store`], for `SessionManagerLayer::new`. Clones share the store.
 ///
-/// A session lies under a digest of its id. The id lets its holder in; what an operator sees, in the server's keys, in errors
-/// and in logs, does not.
+/// A session lies under a digest of its id. The id lets its holder in; what an operator sees, in
+/// the server's keys, in errors and in logs, does not.
 #[derive(Clone, Debug)]
 pub struct ValkeySessions {
     store: Store,
@@ -57,7 +59,8 @@ impl ValkeySessions {
         Self { store }
     }
 
-    /// The store, if it may be asked: one that is switched off reads nothing, and that would log everybody out.
+    /// The store, if it may be asked: one that is switched off reads nothing, and that would log
+    /// everybody out.
     fn store(&self) -> Result<&Store> {
         if self.store.is_enabled() {
             Ok(&self.store)
@@ -136,7 +139,8 @@ fn key(id: &Id) -> String {
         .collect()
 }
 
-/// How long it lives unless it is read: as long as the type says, but not beyond its date. None if that is over.
+/// How long it lives unless it is read: as long as the type says, but not beyond its date. None if
+/// that is over.
 fn life(record: &Record) -> Option<Duration> {
     let left = record.expiry_date - OffsetDateTime::now_utc();
     let left = Duration::try_from(left)

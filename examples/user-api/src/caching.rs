@@ -9,8 +9,8 @@ use serde::Serialize;
 use valkey_runtime::http::CacheHeaders;
 use valkey_runtime::{Cached, Entry};
 
-/// The value with `ETag`, `Age`, `Cache-Control` and `Cache-Status`; or 304 for who has it already. Whoever keeps a copy asks
-/// each time whether it is still right, since nobody tells it of a write.
+/// The value with `ETag`, `Age`, `Cache-Control` and `Cache-Status`; or 304 for who has it already.
+/// Whoever keeps a copy asks each time whether it is still right, since nobody tells it of a write.
 pub(crate) fn answer<T: Cached + Serialize>(entry: &Entry<T>, request: &HeaderMap) -> Response {
     let headers = CacheHeaders::private(entry)
         .cache_name("user-api")

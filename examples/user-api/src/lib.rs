@@ -1,7 +1,8 @@
 //! A service of users and organisations, as one writes it on axum, SQLite and valkey-runtime.
 //!
-//! [`router`] makes the service of an [`App`]: a pool of database connections and a [`Store`]. Where the store is, in this
-//! process or on a Valkey server, is `main`'s business and nobody else's.
+//! [`router`] makes the service of an [`App`]: a pool of database connections and a [`Store`].
+//! Where the store is, in this process or on a Valkey server, is `main`'s business and nobody
+//! else's.
 
 mod caching;
 mod error;
@@ -44,8 +45,8 @@ pub struct App {
 }
 
 impl App {
-    /// An application on this cache and this database, which [`open_database`] has opened. `metrics` is what
-    /// [`record_metrics`] gave.
+    /// An application on this cache and this database, which [`open_database`] has opened.
+    /// `metrics` is what [`record_metrics`] gave.
     pub fn new(store: Store, db: SqlitePool, limits: Limits, metrics: PrometheusHandle) -> Self {
         Self {
             store,

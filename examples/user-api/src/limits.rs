@@ -54,8 +54,8 @@ impl Limits {
         })
     }
 
-    /// Refuses an address that has asked for too much, and tells each what it has left. (Behind a proxy all have its address:
-    /// `ForwardedAddress` takes that of the client.)
+    /// Refuses an address that has asked for too much, and tells each what it has left. (Behind a
+    /// proxy all have its address: `ForwardedAddress` takes that of the client.)
     pub(crate) fn by_address(&self, store: &Store) -> RateLimitLayer {
         let peer =
             PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());

@@ -12,7 +12,8 @@ use crate::users::User;
 use crate::valid::Valid;
 use crate::{App, Error, Result};
 
-/// What the password of nobody is compared with: who has no account takes as long to be refused as who has one.
+/// What the password of nobody is compared with: who has no account takes as long to be refused as
+/// who has one.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$kSc4njkseACeHpHE4xF+AA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 #[derive(Deserialize, Validate)]

@@ -25,8 +25,8 @@ pub(crate) struct Org {
     name: String,
 }
 
-/// Who is on a page of an organisation's users. Nobody knows how many pages there are, so whatever changes who is in it
-/// invalidates them by their tag.
+/// Who is on a page of an organisation's users. Nobody knows how many pages there are, so whatever
+/// changes who is in it invalidates them by their tag.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "page", ttl = "5m", tag = "members:{org_id}")]
 pub(crate) struct Page {
@@ -76,7 +76,8 @@ pub(crate) async fn rename(
     Ok(Json(org))
 }
 
-/// `GET /orgs/{id}/users?page=…`: who is on the page is an entry, and so is each user. A user who changes invalidates no page.
+/// `GET /orgs/{id}/users?page=…`: who is on the page is an entry, and so is each user. A user who
+/// changes invalidates no page.
 pub(crate) async fn users(
     State(App {
         store, users, orgs, ..

@@ -37,7 +37,8 @@ pub fn record_metrics() -> Result<PrometheusHandle, BuildError> {
 /// What the status page shows of the requests.
 #[derive(Debug, Default)]
 pub(crate) struct Telemetry {
-    /// How many took no longer than each bound, and longer than the one before; at last those beyond all bounds.
+    /// How many took no longer than each bound, and longer than the one before; at last those
+    /// beyond all bounds.
     latencies: [AtomicU64; BOUNDS.len() + 1],
     refused: AtomicU64,
 }
@@ -69,7 +70,8 @@ pub(crate) async fn observe(
     next: Next,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    // Not the path: of those there is no end. Some that read metrics take a brace for the end of the labels.
+    // Not the path: of those there is no end. Some that read metrics take a brace for the end of
+    // the labels.
     let route = route.map_or_else(
         || "none".into(),
         |route| route.as_str().replace('{', ":").replace('}', ""),

@@ -15,11 +15,11 @@ use crate::orgs::Page;
 use crate::valid::Valid;
 use crate::{App, Error, Result, caching};
 
-/// A user, as callers see one and as the cache has it. It lies under `user:` and the id for five minutes, and is found by
-/// e-mail as well.
+/// A user, as callers see one and as the cache has it. It lies under `user:` and the id for five
+/// minutes, and is found by e-mail as well.
 ///
-/// It shows its organisation's name, so it carries the organisation's tag: a new name invalidates all its users. A row that breaks a
-/// rule is shown and not stored.
+/// It shows its organisation's name, so it carries the organisation's tag: a new name invalidates
+/// all its users. A row that breaks a rule is shown and not stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, FromRow, Validate, Cached)]
 #[cached(prefix = "user", ttl = "5m", tag = "org:{org_id}", validate)]
 #[garde(allow_unvalidated)]
@@ -107,7 +107,8 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(user)))
 }
 
-/// `PUT /users/{id}`: a guarded update. Once the row is committed nobody is given the old one, whatever goes wrong.
+/// `PUT /users/{id}`: a guarded update. Once the row is committed nobody is given the old one,
+/// whatever goes wrong.
 pub(crate) async fn replace(
     State(store): State<Store>,
     State(users): State<Users>,
@@ -139,8 +140,8 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /users/{id}/transfer`: a transaction, so the guard is an object that outlives it. It guards the user and the pages of
-/// both organisations.
+/// `POST /users/{id}/transfer`: a transaction, so the guard is an object that outlives it. It
+/// guards the user and the pages of both organisations.
 pub(crate) async fn transfer(
     State(App { store, users, .. }): State<App>,
     Path(id): Path<i64>,
@@ -156,7 +157,8 @@ pub(crate) async fn transfer(
 
     let mut tx = users.db.begin().await?;
     let moved = match Users::transfer(&mut tx, id, &transfer).await {
-        // Where the cache is down there is no guard to be lost: the transfer goes on, and the cache is told later.
+        // Where the cache is down there is no guard to be lost: the transfer goes on, and the cache
+        // is told later.
         Ok(_) if matches!(guard.still_held().await, Ok(false)) => Err(Error::TryAgain),
         moved => moved,
     };
@@ -216,7 +218,8 @@ impl Users {
             .await?)
     }
 
-    /// The id and the hash of the password of who has this e-mail, for a login. The hash is in no cache.
+    /// The id and the hash of the password of who has this e-mail, for a login. The hash is in no
+    /// cache.
     pub(crate) async fn credentials(&self, email: &str) -> Result<Option<(i64, Option<String>)>> {
         let query = "SELECT id, password FROM users WHERE email = ?";
         Ok(sqlx::query_as(query)

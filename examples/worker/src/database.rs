@@ -1,4 +1,5 @@
-//! Where objects are loaded from: a service in the parent's process, which takes its time and counts.
+//! Where objects are loaded from: a service in the parent's process, which takes its time and
+//! counts.
 
 #![allow(clippy::print_stdout, reason = "output is what this program is for")]
 

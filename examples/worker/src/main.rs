@@ -1,4 +1,5 @@
-//! Processes of workers whose jobs need the same expensive objects: each is loaded once, whichever process needs it first.
+//! Processes of workers whose jobs need the same expensive objects: each is loaded once, whichever
+//! process needs it first.
 //!
 //! ```sh
 //! cargo run -p worker                                                     # one process, without a server
@@ -69,7 +70,8 @@ async fn parent(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     tokio::select! {
         // Listens before anything is begun.
         biased;
-        // An interrupt is for the processes, which end by themselves; this one answers their queries until then.
+        // An interrupt is for the processes, which end by themselves; this one answers their
+        // queries until then.
         Ok(()) = tokio::signal::ctrl_c() => processes.await?,
         done = &mut processes => done?,
     }

@@ -12,8 +12,8 @@ use valkey_runtime::{Builder, Cached, Store};
 
 use crate::database::{query, say};
 
-/// What jobs need and what takes long to make: a trained model, say, or the rules of a customer. It is kept for longer than a run
-/// takes.
+/// What jobs need and what takes long to make: a trained model, say, or the rules of a customer. It
+/// is kept for longer than a run takes.
 #[derive(Serialize, Deserialize, Cached)]
 #[cached(prefix = "model", ttl = "1h")]
 struct Model {
@@ -67,7 +67,8 @@ pub(crate) async fn run(name: usize, database: SocketAddr) -> Result<(), Box<dyn
         done = &mut pool => done?,
     };
     let stats = worker.store.stats();
-    // Nothing is read or written any more. What this process held is given back, and what it could not deliver is tried again.
+    // Nothing is read or written any more. What this process held is given back, and what it could
+    // not deliver is tried again.
     worker.store.close().await;
     say(&format!(
         "process {name}: {done} of {JOBS} jobs, {} loads, {} undelivered",
@@ -96,7 +97,8 @@ impl Worker {
         }
     }
 
-    /// One job. Of all tasks in all processes that need the same model one loads it, and the others wait for that.
+    /// One job. Of all tasks in all processes that need the same model one loads it, and the others
+    /// wait for that.
     async fn job(&self, job: u32) -> io::Result<()> {
         let id = job % MODELS;
         let load = async || {

@@ -15,7 +15,8 @@ impl Log {
                 .with_writer(self.clone())
                 .finish()
         };
-        // Where there is only one subscriber, the first thread to reach a log line decides whether it is ever written.
+        // Where there is only one subscriber, the first thread to reach a log line decides whether
+        // it is ever written.
         let second = tracing::Dispatch::new(subscriber());
         (second, tracing::subscriber::set_default(subscriber()))
     }

@@ -1,4 +1,5 @@
-//! What whoever runs a service meets: runtimes that come and go, users with few rights, servers with low limits, outages.
+//! What whoever runs a service meets: runtimes that come and go, users with few rights, servers
+//! with low limits, outages.
 
 mod log;
 mod rights;

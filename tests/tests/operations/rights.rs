@@ -1,4 +1,5 @@
-//! The rights that docs/operations/running.md lists are enough for all that a store does, and what is missing is told.
+//! The rights that docs/operations/running.md lists are enough for all that a store does, and what
+//! is missing is told.
 
 use std::time::Duration;
 
@@ -286,7 +287,8 @@ async fn the_listed_rights_are_enough_on_a_cluster() {
     is_told_what_changes(&store).await;
 }
 
-/// Each right that a script needs: the first line says that it is missing, and what needs it fails as `Auth` with its name.
+/// Each right that a script needs: the first line says that it is missing, and what needs it fails
+/// as `Auth` with its name.
 #[tokio::test]
 async fn a_right_that_is_missing_is_named_when_the_store_connects() {
     let server = Server::plain();

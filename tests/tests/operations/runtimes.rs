@@ -1,6 +1,8 @@
-//! Runtimes that end, stand still, lack something, or are not there: the store goes on from whichever is alive.
+//! Runtimes that end, stand still, lack something, or are not there: the store goes on from
+//! whichever is alive.
 //!
-//! A runtime that is only driven by `block_on` stands still between two calls, and a call that is refused at once drives nothing.
+//! A runtime that is only driven by `block_on` stands still between two calls, and a call that is
+//! refused at once drives nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

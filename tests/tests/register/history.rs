@@ -1,9 +1,11 @@
-//! What was called and answered, in which order, and whether any answer breaks a promise of `docs/guides/consistency.md`.
+//! What was called and answered, in which order, and whether any answer breaks a promise of
+//! `docs/guides/consistency.md`.
 //!
-//! A *register* is a row of the simulated database, whose version only grows. Whatever promises that nothing older is given
-//! from now on raises a *floor*: it holds a register, a version and the moment from which it counts. A read that began later
-//! than that moment and was given a lower version is a violation. Moments are ticks of one counter, so nothing here goes by
-//! the time of the machine.
+//! A *register* is a row of the simulated database, whose version only grows. Whatever promises
+//! that nothing older is given from now on raises a *floor*: it holds a register, a version and the
+//! moment from which it counts. A read that began later than that moment and was given a lower
+//! version is a violation. Moments are ticks of one counter, so nothing here goes by the time of
+//! the machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -123,7 +125,8 @@ impl History {
 
     /// All reads that break a promise.
     pub(crate) fn violations(&self) -> Vec<Violation> {
-        // For each register and process the floors by their moment, each at least as high as those before it.
+        // For each register and process the floors by their moment, each at least as high as those
+        // before it.
         type Steps = BTreeMap<u64, Floor>;
         let mut steps: BTreeMap<(Register, Option<Process>), Steps> = BTreeMap::new();
         let mut floors = lock(&self.floors).clone();

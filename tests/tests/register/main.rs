@@ -1,14 +1,16 @@
-//! Many tasks of two processes read and write rows whose versions grow, on one server or a cluster, while things go wrong; and a
-//! checker goes through what each of them was given. `history.rs` has the checker and what it checks, `world.rs` what the tasks
-//! do, `faults.rs` what goes wrong.
+//! Many tasks of two processes read and write rows whose versions grow, on one server or a cluster,
+//! while things go wrong; and a checker goes through what each of them was given. `history.rs` has
+//! the checker and what it checks, `world.rs` what the tasks do, `faults.rs` what goes wrong.
 //!
 //! The exceptions of `docs/guides/consistency.md` are modelled and not left out:
 //!
-//! - *a guard that was lost during the write* (evicted, deleted, a server that came back empty): its commit is a floor only if
-//!   `release` said that the guard was held to the end; the end always is one;
-//! - *an end, a `del` or an invalidation that was not confirmed*: a floor for the process itself at once, and for all once
-//!   `Store::undelivered` is 0;
-//! - *a `set` that had no answer*: nothing is promised of that key any more, and its writer takes another.
+//! - *a guard that was lost during the write* (evicted, deleted, a server that came back empty):
+//!   its commit is a floor only if `release` said that the guard was held to the end; the end
+//!   always is one;
+//! - *an end, a `del` or an invalidation that was not confirmed*: a floor for the process itself at
+//!   once, and for all once `Store::undelivered` is 0;
+//! - *a `set` that had no answer*: nothing is promised of that key any more, and its writer takes
+//!   another.
 
 mod faults;
 mod history;
@@ -64,7 +66,8 @@ fn goes_on(world: &World, until: Instant) -> bool {
     now < until || ((reads < 2 * LEAST || floors < LEAST) && now < until + PATIENCE)
 }
 
-/// Runs all tasks, and the faults beside them, until it is over; then waits until nothing is kept any more.
+/// Runs all tasks, and the faults beside them, until it is over; then waits until nothing is kept
+/// any more.
 async fn run(world: &Arc<World>, faults: Option<Faults>, long: Duration, seed: u64) {
     let until = Instant::now() + long;
     let mut tasks = Vec::new();

@@ -141,8 +141,8 @@ impl World {
         });
     }
 
-    /// A write has returned. Where its end was not confirmed a deletion is kept: then this process reads nothing older, and others
-    /// do once it is delivered.
+    /// A write has returned. Where its end was not confirmed a deletion is kept: then this process
+    /// reads nothing older, and others do once it is delivered.
     fn ended(&self, process: Process, register: Register, version: u64, why: Why) {
         self.raise(register, version, Some(process), Why::Kept);
         if self.stores[process].undelivered() == 0 {
@@ -337,7 +337,8 @@ impl World {
         }
     }
 
-    /// One `set` of a note after another. After one that had no answer, and may be carried out later, the writer takes another note.
+    /// One `set` of a note after another. After one that had no answer, and may be carried out
+    /// later, the writer takes another note.
     async fn write_note(&self, process: Process) {
         let mut note = self.notes[process].lock().await;
         note.version += 1;

@@ -61,7 +61,8 @@ fn user(id: u64, email: &str) -> User {
     }
 }
 
-/// Users, of which look-ups and loads are counted. Look-ups read at once, and end when the test lets them go.
+/// Users, of which look-ups and loads are counted. Look-ups read at once, and end when the test
+/// lets them go.
 struct Users {
     rows: Mutex<BTreeMap<u64, User>>,
     finds: AtomicUsize,

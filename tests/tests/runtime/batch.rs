@@ -148,7 +148,8 @@ async fn items_of_several_types_are_carried_out(on: On) {
     );
 }
 
-/// The policies of the types hold: one keeps a value after `mark_stale`, one a guard after a deletion.
+/// The policies of the types hold: one keeps a value after `mark_stale`, one a guard after a
+/// deletion.
 async fn a_value_that_is_to_be_served_stale_is_kept_by_expire(on: On) {
     let store = on.store("batch-policies").await;
     let mut batch = store.batch();
@@ -375,7 +376,8 @@ fn fake(answer: impl Fn(&[Vec<u8>]) -> Option<Reply> + Send + Sync + 'static) ->
     })
 }
 
-/// None of the commands waits for the answer to another: the server says nothing, and was sent all of them.
+/// None of the commands waits for the answer to another: the server says nothing, and was sent all
+/// of them.
 #[tokio::test]
 async fn it_is_sent_in_one_round_trip() {
     let server = fake(|_| Some(Reply::Nothing));
@@ -454,7 +456,8 @@ async fn what_the_server_refuses_is_told_by_item() {
             Ok(true)
         ]
     );
-    // As of the verbs: a deletion without a word, and a value that may be stored later, are made up for.
+    // As of the verbs: a deletion without a word, and a value that may be stored later, are made up
+    // for.
     assert_eq!(store.undelivered(), 3);
     assert_eq!(name(&store, 2).await, None);
 }

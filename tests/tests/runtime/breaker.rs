@@ -1,5 +1,5 @@
-//! A server that does not answer: it is not asked again and again, what it could not be told is told later, and until then
-//! nothing is read that this process has invalidated.
+//! A server that does not answer: it is not asked again and again, what it could not be told is
+//! told later, and until then nothing is read that this process has invalidated.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -279,7 +279,8 @@ async fn a_cluster_that_is_silent_is_not_asked_any_more() {
     get(&store).await.unwrap();
 }
 
-/// Its keys cost a deadline each, and the others nothing: whichever answers keeps the one breaker closed.
+/// Its keys cost a deadline each, and the others nothing: whichever answers keeps the one breaker
+/// closed.
 #[tokio::test]
 async fn a_silent_node_of_a_cluster_keeps_nobody_from_the_others() {
     let cluster = Server::cluster();
@@ -320,7 +321,8 @@ async fn a_silent_node_of_a_cluster_keeps_nobody_from_the_others() {
     silent.resume();
 }
 
-/// When an answer comes, of an operation that may take [`OPERATION`]: what follows it has not much time left.
+/// When an answer comes, of an operation that may take [`OPERATION`]: what follows it has not much
+/// time left.
 const LATE: Duration = Duration::from_millis(1500);
 const OPERATION: Duration = Duration::from_secs(2);
 
@@ -329,8 +331,8 @@ fn late(reply: Reply) -> Reply {
     reply
 }
 
-/// All of its time, and less than if the second command had had the deadline of one. A busy machine has more than a second for
-/// the rest.
+/// All of its time, and less than if the second command had had the deadline of one. A busy machine
+/// has more than a second for the rest.
 fn is_in_time(took: Duration) {
     assert!(took >= OPERATION - Duration::from_millis(10), "{took:?}");
     assert!(took < LATE + OPERATION, "{took:?}");
@@ -393,8 +395,9 @@ async fn deadlines_that_contradict_each_other_are_an_error() {
     assert!(error.to_string().contains("operation_timeout"), "{error}");
 }
 
-/// The entry of a value of version 1 under that key, stamped at the beginning of 2026, as docs/internals/envelope.md has it: its header, with
-/// these bytes for freshness and claim, and `{"id": 1, "row": 1}`.
+/// The entry of a value of version 1 under that key, stamped at the beginning of 2026, as
+/// docs/internals/envelope.md has it: its header, with these bytes for freshness and claim, and
+/// `{"id": 1, "row": 1}`.
 fn entry(key: &[u8], timing: &[u8]) -> Vec<u8> {
     const PAYLOAD: &[u8] = b"\x82\xa2id\x01\xa3row\x01";
     let stamp = (1_767_225_600_000_000_u64 << 12).to_be_bytes();
@@ -532,7 +535,8 @@ async fn all_keys_of_a_batch_that_could_not_be_deleted_are_kept() {
     assert_eq!(store.stats().queued_deletions(), 2500);
 }
 
-/// The row is there already when the write begins, for all one knows; and old as soon as it is committed.
+/// The row is there already when the write begins, for all one knows; and old as soon as it is
+/// committed.
 #[tokio::test]
 async fn a_row_that_is_written_without_its_guard_is_not_read_from_before_it_is_written() {
     let server = Reluctant::new();
@@ -595,7 +599,8 @@ async fn a_set_that_is_not_confirmed_is_followed_by_a_deletion() {
     assert_eq!(server.cli(&["EXISTS", "user:1"]), "0");
 }
 
-/// The server knows of a key what it was told last: it need not be told again to forget what was there before.
+/// The server knows of a key what it was told last: it need not be told again to forget what was
+/// there before.
 #[tokio::test]
 async fn a_set_that_is_confirmed_settles_an_older_deletion() {
     let server = Reluctant::new();
@@ -619,8 +624,8 @@ async fn a_deletion_that_is_confirmed_settles_an_older_one() {
     assert_eq!(store.undelivered(), 0);
 }
 
-/// Readers hammer a key whose row is updated while the server is stopped. None of them is given the old row, though it is
-/// still in the server when that goes on.
+/// Readers hammer a key whose row is updated while the server is stopped. None of them is given the
+/// old row, though it is still in the server when that goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_value_older_than_an_update_is_read_by_the_process_that_made_it() {
     let server = Server::plain();

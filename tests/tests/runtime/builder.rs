@@ -325,7 +325,8 @@ impl Prices {
     }
 }
 
-/// Hits whose time is mostly over are loaded again by one run of the loader, and nobody waits for it.
+/// Hits whose time is mostly over are loaded again by one run of the loader, and nobody waits for
+/// it.
 #[tokio::test]
 async fn many_are_refreshed_ahead_in_one_load() {
     let (store, clock) = on_clock().await;
@@ -373,7 +374,8 @@ async fn many_stale_values_serve_while_their_load_is_slow() {
     assert_eq!(*prices.asked.lock().unwrap(), [vec![1, 2]]);
 }
 
-/// Where one of the keys has no value to serve, its callers wait for the load, and all of its values are new.
+/// Where one of the keys has no value to serve, its callers wait for the load, and all of its
+/// values are new.
 #[tokio::test]
 async fn many_wait_for_a_key_without_a_stale_value() {
     let (store, clock) = on_clock().await;

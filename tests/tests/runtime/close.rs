@@ -240,7 +240,8 @@ async fn deletions_are_delivered_to_a_server_that_comes_back_in_time() {
     no_task_is_left().await;
 }
 
-/// All of the first round is refused, for good. The others are delivered all the same, and close does not try for ever.
+/// All of the first round is refused, for good. The others are delivered all the same, and close
+/// does not try for ever.
 #[tokio::test]
 async fn what_the_server_refuses_keeps_nothing_else_from_being_delivered() {
     let takes = Arc::new(AtomicBool::new(false));

@@ -174,8 +174,8 @@ struct FiveTags {
     row: u32,
 }
 
-/// A load under tags costs a round trip more: that for the clock comes with the lease. Where an epoch is missing it costs three
-/// more, once for all loads.
+/// A load under tags costs a round trip more: that for the clock comes with the lease. Where an
+/// epoch is missing it costs three more, once for all loads.
 async fn tags_cost_a_hit_nothing_or_one_round_trip() {
     let (relay, store) = counted("count-tags").await;
     let one = async |id| {
@@ -394,7 +394,8 @@ async fn a_server_that_is_dead_is_no_herd_on_the_database() {
     ];
     server.kill();
     for store in &processes {
-        // The first learns it, the second waits until the first attempt to connect again has failed.
+        // The first learns it, the second waits until the first attempt to connect again has
+        // failed.
         User::get(store, 1).await.unwrap_err();
         User::get(store, 1).await.unwrap_err();
     }
@@ -409,7 +410,8 @@ async fn a_server_that_is_dead_is_no_herd_on_the_database() {
     for (database, calls) in all {
         database.let_go();
         all_given(calls, 7).await;
-        // One that began when nobody else had come yet, and one for all of those who came meanwhile.
+        // One that began when nobody else had come yet, and one for all of those who came
+        // meanwhile.
         assert_eq!((database.most(), database.loads()), (1, 2));
     }
 }
@@ -436,7 +438,8 @@ async fn a_key_that_is_guarded_is_no_herd_on_the_database() {
     );
 }
 
-/// Each caller is told of a failure of its own, and the database sees no more than the type's limit at a time.
+/// Each caller is told of a failure of its own, and the database sees no more than the type's limit
+/// at a time.
 async fn a_loader_that_fails_while_the_server_is_dead_fails_for_each_and_ends() {
     let server = Server::plain();
     let store = open(&server.url(), "dead").await;

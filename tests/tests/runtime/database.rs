@@ -132,8 +132,9 @@ pub(crate) async fn settle(store: &Store) {
     }
 }
 
-/// What came of an attempt that goes by real time, in the first one during which this runtime and the store's server had a turn
-/// each `turn`. A machine that is busy with much else may leave them none, and then what is short has run out.
+/// What came of an attempt that goes by real time, in the first one during which this runtime and
+/// the store's server had a turn each `turn`. A machine that is busy with much else may leave them
+/// none, and then what is short has run out.
 pub(crate) async fn undisturbed<T>(
     store: &Store,
     turn: Duration,

@@ -1,5 +1,5 @@
-//! Servers that are not, or no more, the ones to ask: replicas, primaries that were replaced, nodes of a cluster that hang or
-//! that can't be reached.
+//! Servers that are not, or no more, the ones to ask: replicas, primaries that were replaced, nodes
+//! of a cluster that hang or that can't be reached.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -114,7 +114,8 @@ async fn a_store_behind_a_fixed_address_comes_to_the_new_primary_and_delivers_th
     assert_eq!(proxy.accepted(), 4);
 }
 
-/// A replica may be all that there is for the moment. It is read, and asked for another once a second.
+/// A replica may be all that there is for the moment. It is read, and asked for another once a
+/// second.
 #[tokio::test]
 async fn a_server_that_is_not_the_one_is_connected_to_anew_at_most_once_a_second() {
     let asked = [
@@ -145,8 +146,8 @@ async fn a_server_that_is_not_the_one_is_connected_to_anew_at_most_once_a_second
         .await;
         assert_eq!(store.breaker(), BreakerState::Closed);
         assert_eq!(store.stats().breaker_openings(), 0);
-        // The first is due at once, and a second after that the next: though a machine that is busy is late with the first. What
-        // is loading is waited for, a second long, before that.
+        // The first is due at once, and a second after that the next: though a machine that is busy
+        // is late with the first. What is loading is waited for, a second long, before that.
         let waits = if said.starts_with("LOADING") { 2 } else { 1 };
         let took = connected[1] - began;
         assert!(took >= Duration::from_secs(waits), "{said}: {took:?}");
@@ -213,7 +214,8 @@ async fn a_replica_is_read_while_no_other_server_lets_us_in() {
 
 // A cluster of servers that do as they are told.
 
-/// A node that answers `CLUSTER SLOTS` with what `slots` says: ranges, and the ports that have them.
+/// A node that answers `CLUSTER SLOTS` with what `slots` says: ranges, and the ports that have
+/// them.
 fn node(slots: Table, answer: impl Fn(&[Vec<u8>]) -> Reply + Send + Sync + 'static) -> FakeServer {
     node_of_epoch(1, slots, answer)
 }
@@ -637,8 +639,8 @@ async fn a_password_that_is_not_valid_any_more_is_said_to_be_that() {
 
 // A cluster of real servers.
 
-/// One of three primaries stands still. It costs its own keys, until its replica takes its place; and when it goes on it is not
-/// believed.
+/// One of three primaries stands still. It costs its own keys, until its replica takes its place;
+/// and when it goes on it is not believed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_stands_still_costs_its_own_keys_until_it_is_replaced() {
     let cluster = tokio::task::spawn_blocking(Server::cluster_with_replicas);

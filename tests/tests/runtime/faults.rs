@@ -1,5 +1,5 @@
-//! What goes wrong with servers and networks: each failure is an error of the right kind, within its deadline, and
-//! nothing is lost by it.
+//! What goes wrong with servers and networks: each failure is an error of the right kind, within
+//! its deadline, and nothing is lost by it.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -68,7 +68,10 @@ async fn a_server_that_is_not_there() {
         error.is_transient() && error.to_string().contains("127.0.0.1"),
         "{error}"
     );
-    assert!(std::error::Error::source(&error).is_none(), "the text has it");
+    assert!(
+        std::error::Error::source(&error).is_none(),
+        "the text has it"
+    );
 
     let store = patient(Store::builder().url(&url)).connect_lazy().unwrap();
     let error = fails(User::get(&store, 1)).await;
@@ -267,7 +270,8 @@ async fn a_tls_server_behind_a_plain_url() {
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
 }
 
-/// The first bytes on the wire of a TLS URL are a TLS handshake; no command, no password goes out in the clear.
+/// The first bytes on the wire of a TLS URL are a TLS handshake; no command, no password goes out
+/// in the clear.
 #[tokio::test]
 async fn a_tls_url_never_speaks_in_plain_text() {
     for scheme in ["valkeys", "rediss", "valkeys+cluster"] {
@@ -424,7 +428,8 @@ async fn the_environment_can_ask_for_a_lazy_store() {
     );
 }
 
-/// A handshake that is refused for now is tried again: the client's own connection manager would give up for good.
+/// A handshake that is refused for now is tried again: the client's own connection manager would
+/// give up for good.
 #[tokio::test]
 async fn a_server_that_refuses_the_handshake_for_now() {
     let refusals = Arc::new(AtomicUsize::new(2));
@@ -691,8 +696,8 @@ impl Log {
                 .with_writer(self.clone())
                 .finish()
         };
-        // Where there is only one subscriber, the first thread to reach a log line decides whether it is ever written, and
-        // the threads of other tests have none.
+        // Where there is only one subscriber, the first thread to reach a log line decides whether
+        // it is ever written, and the threads of other tests have none.
         let second = tracing::Dispatch::new(subscriber());
         (second, tracing::subscriber::set_default(subscriber()))
     }

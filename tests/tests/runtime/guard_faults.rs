@@ -1,4 +1,5 @@
-//! Guarded writes, and tags, where a step of theirs fails or is dropped: what is old is taken away all the same.
+//! Guarded writes, and tags, where a step of theirs fails or is dropped: what is old is taken away
+//! all the same.
 
 use std::time::Duration;
 
@@ -276,7 +277,8 @@ async fn tags_whose_clock_was_not_advanced_are_not_guarded(on: On) {
     assert_eq!(store.undelivered(), 0);
 }
 
-/// It is kept when it is placed, and delivered. What others store after that the write may still make old.
+/// It is kept when it is placed, and delivered. What others store after that the write may still
+/// make old.
 async fn a_guard_that_was_not_placed_is_made_up_for_when_it_is_dropped(on: On) {
     let (store, other) = two(on, "unplaced").await;
     let unplaced = Fault::error(ErrorKind::Timeout).on(Request::Guard);
@@ -524,7 +526,8 @@ fn is_held(left: Option<Duration>) {
     assert!(left <= HOLD + LOAD && left > HOLD + LOAD / 2, "{left:?}");
 }
 
-/// The longest of the type's that is written, of the call's, and of those whose tags are invalidated.
+/// The longest of the type's that is written, of the call's, and of those whose tags are
+/// invalidated.
 async fn a_tag_is_held_for_the_longest_that_anyone_asks_for() {
     let (store, _) = two(On::Plain, "tag-hold").await;
     let write = async || Ok::<_, ()>(());

@@ -85,7 +85,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     headers[name].to_str().unwrap()
 }
 
-/// The items of a list with their parameters, as a published parser of structured fields reads them.
+/// The items of a list with their parameters, as a published parser of structured fields reads
+/// them.
 fn items(headers: &HeaderMap, name: &str) -> Vec<(String, BTreeMap<String, i64>)> {
     let lines: Vec<_> = headers
         .get_all(name)
@@ -225,8 +226,8 @@ async fn layers_within_layers_tell_together_and_one_that_is_untold_nothing() {
     assert_eq!(items(response.headers(), "ratelimit").len(), 1);
 }
 
-/// Of draft-ietf-httpapi-ratelimit-headers-11, sections 4.2, 7 and B: what a window of that quota and length tells at that moment, where
-/// so much was taken before.
+/// Of draft-ietf-httpapi-ratelimit-headers-11, sections 4.2, 7 and B: what a window of that quota
+/// and length tells at that moment, where so much was taken before.
 #[tokio::test]
 async fn limits_are_told_as_in_the_examples_of_the_draft() {
     let examples = [
@@ -338,8 +339,8 @@ async fn a_client_is_known_by_its_address_or_by_what_a_trusted_proxy_says() {
     server.abort();
 }
 
-/// A server of axum with a limit of three by address, which knows its peers or not, and the status of one request for the
-/// path from each of six clients.
+/// A server of axum with a limit of three by address, which knows its peers or not, and the status
+/// of one request for the path from each of six clients.
 async fn statuses_of_six(layer: RateLimitLayer, knows_peers: bool, path: &'static str) -> Vec<u16> {
     let routes = Router::new()
         .route("/", get(async || "reached"))
@@ -378,7 +379,8 @@ async fn statuses_of_six(layer: RateLimitLayer, knows_peers: bool, path: &'stati
     statuses
 }
 
-/// Axum's address of the peer is a type of axum's, which only who names it can find; and where the server does not tell it nobody can.
+/// Axum's address of the peer is a type of axum's, which only who names it can find; and where the
+/// server does not tell it nobody can.
 #[tokio::test]
 async fn a_forgotten_address_is_no_bucket_for_the_world() {
     let limiter = || {

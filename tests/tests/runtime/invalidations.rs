@@ -1,4 +1,5 @@
-//! What changes in a store is told to its subscribers, and that something may not have been told is told too.
+//! What changes in a store is told to its subscribers, and that something may not have been told is
+//! told too.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -431,7 +432,8 @@ async fn a_connection_that_is_killed_is_a_gap() {
     is_told(&store, &mut told).await;
 }
 
-/// One gap when the connection is lost, and another when there is one: a copy may have been made between the two.
+/// One gap when the connection is lost, and another when there is one: a copy may have been made
+/// between the two.
 #[tokio::test]
 async fn a_lost_connection_is_a_gap_and_the_next_one_another() {
     let server = Server::plain();
@@ -810,7 +812,8 @@ fn unread(server: &Server) -> u64 {
         .sum()
 }
 
-/// The runtime that subscribed is driven now and then only. What the server tells is read all the same.
+/// The runtime that subscribed is driven now and then only. What the server tells is read all the
+/// same.
 #[test]
 fn nothing_lies_in_the_server_while_the_runtime_stands_still() {
     let server = Server::plain();

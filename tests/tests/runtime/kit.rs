@@ -473,7 +473,8 @@ struct Cart {
     items: Vec<u64>,
 }
 
-/// What no server does, a store in the process does not either: to answer a read and the write that follows from it at once.
+/// What no server does, a store in the process does not either: to answer a read and the write that
+/// follows from it at once.
 #[tokio::test]
 async fn a_lost_update_shows_in_the_process() {
     let add = async |store: &Store, item| {

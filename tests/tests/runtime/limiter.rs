@@ -44,7 +44,8 @@ fn all(name: &str, quota: u32) -> [RateLimiter; 3] {
 
 const QUOTA: u32 = 100;
 
-/// How many of 256 requests are let through that 64 tasks make on two stores, as two processes have them.
+/// How many of 256 requests are let through that 64 tasks make on two stores, as two processes have
+/// them.
 async fn let_through<F>(stores: [&Store; 2], check: impl Fn(Store) -> F) -> u32
 where
     F: Future<Output = bool> + Send + 'static,

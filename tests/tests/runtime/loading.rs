@@ -1,6 +1,8 @@
-//! Cache-aside and guarded writes over every backend: the races of `docs/guides/consistency.md`, driven step by step.
+//! Cache-aside and guarded writes over every backend: the races of `docs/guides/consistency.md`,
+//! driven step by step.
 //!
-//! Loaders wait on gates that the test opens, so each test is one interleaving, and no test is a matter of luck.
+//! Loaders wait on gates that the test opens, so each test is one interleaving, and no test is a
+//! matter of luck.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -306,7 +308,8 @@ async fn a_panicking_leader_hands_its_load_on(on: On) {
     assert_eq!(User::get(&store, 1).await.unwrap(), Some(row(8)));
 }
 
-/// Twenty wait for a load that fails: all of them load at once, none after another, and one of them stores.
+/// Twenty wait for a load that fails: all of them load at once, none after another, and one of them
+/// stores.
 async fn a_failed_load_is_not_shared(on: On) {
     const WAITING: usize = 20;
     let store = on.store("load-failed").await;

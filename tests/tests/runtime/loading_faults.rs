@@ -1,5 +1,6 @@
-//! Loads and guarded writes while servers, networks and clocks fail: whoever calls is given what he would be given without
-//! a cache, nothing older is given after a write, and nobody waits for what will never come.
+//! Loads and guarded writes while servers, networks and clocks fail: whoever calls is given what he
+//! would be given without a cache, nothing older is given after a write, and nobody waits for what
+//! will never come.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -87,8 +88,8 @@ async fn all_delivered(store: &Store) {
     .await;
 }
 
-/// Each kind of write, and after each what both are given: the row as it then is. (A deletion that fails is told, and tried
-/// again.)
+/// Each kind of write, and after each what both are given: the row as it then is. (A deletion that
+/// fails is told, and tried again.)
 async fn nothing_older_is_given(store: &Store, other: &Store) {
     let database = Database::open(1);
     let look = async |after: &str| {
@@ -251,8 +252,8 @@ async fn a_value_whose_fill_is_not_confirmed_is_given_and_stays() {
     assert_eq!(User::get(&store, 1).await.unwrap(), Some(user(7)));
 }
 
-/// Long before a guard that nobody takes away would run out. (The deletion that was kept when the reply was lost may come
-/// late, and take a value with it: that is why it is not asked only once.)
+/// Long before a guard that nobody takes away would run out. (The deletion that was kept when the
+/// reply was lost may come late, and take a value with it: that is why it is not asked only once.)
 async fn no_guard_is_left(store: &Store) {
     let started = Instant::now();
     until("a load is stored", async || {
@@ -680,7 +681,8 @@ async fn a_value_that_can_t_be_encoded_is_given_and_not_stored(on: On) {
     assert!(Odd::exists(&store, 1).await.unwrap());
 }
 
-/// Whether nothing lies under the key: no lease either. (Into the in-process store nobody can look.)
+/// Whether nothing lies under the key: no lease either. (Into the in-process store nobody can
+/// look.)
 fn is_empty(on: On, key: &str) -> bool {
     on == On::Memory || on.raw(&["EXISTS", key]) == Value::Integer(0)
 }
@@ -754,8 +756,8 @@ async fn a_clock_that_jumps_at_every_look(on: On) {
         open().await
     };
     for _ in 0..20 {
-        // The in-process store has no other time than this: its guards run out when the clock jumps ahead, as a server's do
-        // when the server's is set. That is outside of what is promised.
+        // The in-process store has no other time than this: its guards run out when the clock jumps
+        // ahead, as a server's do when the server's is set. That is outside of what is promised.
         if on != On::Memory {
             nothing_older_is_given(&store, &other).await;
         }

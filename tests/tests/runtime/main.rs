@@ -1,4 +1,5 @@
-//! The runtime against the in-process store and real servers. One binary, so that its tests share the servers.
+//! The runtime against the in-process store and real servers. One binary, so that its tests share
+//! the servers.
 
 #[macro_use]
 mod stores;

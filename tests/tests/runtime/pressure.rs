@@ -1,4 +1,5 @@
-//! Loading under pressure, over every backend: absences, jitter, what a loader decides, what a call decides, the switch.
+//! Loading under pressure, over every backend: absences, jitter, what a loader decides, what a call
+//! decides, the switch.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Values that outlive their time, over every backend: served where a load fails or takes too long, confirmed, refreshed
-//! ahead; and lives that hits extend.
+//! Values that outlive their time, over every backend: served where a load fails or takes too long,
+//! confirmed, refreshed ahead; and lives that hits extend.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -126,7 +126,8 @@ async fn with_stale_page(on: On, namespace: &str, row: u32) -> Store {
     store
 }
 
-/// A store whose time the test moves: as it sees the server's, and where it lies in the process all of it.
+/// A store whose time the test moves: as it sees the server's, and where it lies in the process all
+/// of it.
 async fn on_clock(on: On, namespace: &str) -> (Store, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     writes_into(on.nodes(), namespace);
@@ -679,7 +680,8 @@ async fn a_hit_extends_a_sliding_life(on: On) {
     let set = async || assert!(session.set_with(&store, short).await.unwrap());
     set().await;
     let left = hit(&store).await;
-    // By the store's estimate of the server's time, which is off by half of the answer that it was made by.
+    // By the store's estimate of the server's time, which is off by half of the answer that it was
+    // made by.
     assert!((11..=25).contains(&left), "{left}");
     // So does a hit of any other verb.
     set().await;

@@ -1,4 +1,5 @@
-//! A real server behind a scripted one: a test sees each command, and decides what becomes of it and of its reply.
+//! A real server behind a scripted one: a test sees each command, and decides what becomes of it
+//! and of its reply.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Write};
@@ -23,8 +24,9 @@ impl Relay {
         Self::meddling(server, |_, pass_on| pass_on())
     }
 
-    /// Passes on what the closure passes on, which is told what the command is for and gives the reply. A script that the
-    /// server does not know is answered so beforehand: what the closure sees will be carried out.
+    /// Passes on what the closure passes on, which is told what the command is for and gives the
+    /// reply. A script that the server does not know is answered so beforehand: what the closure
+    /// sees will be carried out.
     pub(crate) fn meddling(
         server: &Server,
         meddle: impl Fn(&'static str, &dyn Fn() -> Reply) -> Reply + Send + Sync + 'static,
@@ -58,7 +60,8 @@ impl Relay {
         self.front.url()
     }
 
-    /// What was seen since this was last asked, and how often, but for what a connection begins with.
+    /// What was seen since this was last asked, and how often, but for what a connection begins
+    /// with.
     pub(crate) fn take(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for purpose in std::mem::take(&mut *self.seen.lock().unwrap()) {
@@ -68,7 +71,8 @@ impl Relay {
     }
 }
 
-/// What a command is for. (Scripts are told by their arguments, which the protocol of each script names.)
+/// What a command is for. (Scripts are told by their arguments, which the protocol of each script
+/// names.)
 fn purpose(command: &[&[u8]]) -> &'static str {
     match (command[0], command.get(4..).unwrap_or_default()) {
         (b"GET", _) if command[1].ends_with(b"::clock") => "clock",

@@ -948,7 +948,8 @@ async fn a_node_that_was_started_anew_is_asked_again() {
     assert_eq!(found.len(), 900);
 }
 
-/// To tell whether a node was started anew the user has to be allowed `INFO`; to scan without it is allowed too.
+/// To tell whether a node was started anew the user has to be allowed `INFO`; to scan without it is
+/// allowed too.
 #[tokio::test]
 async fn a_user_who_may_not_ask_scans_a_cluster() {
     let cluster = Server::cluster();
@@ -1061,7 +1062,8 @@ async fn what_is_kept_is_not_there_and_a_purge_delivers_it() {
         .await
         .unwrap();
     fill(&store, 0..3).await;
-    // Refused for one key, by a user who may not touch it: the server is there, and the deletion waits.
+    // Refused for one key, by a user who may not touch it: the server is there, and the deletion
+    // waits.
     let rule = "ACL SETUSER default resetkeys %R~* ~own:user:0 ~own:user:2";
     server.command(&rule.split(' ').collect::<Vec<_>>());
     User::del(&store, 1).await.unwrap_err();

@@ -68,7 +68,8 @@ async fn key_bytes_and_ttl_are_as_documented() {
     assert_eq!(On::Plain.raw(&["PTTL", "seen:user:42"]), Value::Integer(-1));
 }
 
-/// Of what others put under a key, nothing is a value, all of it is told, and only what can be compared is removed.
+/// Of what others put under a key, nothing is a value, all of it is told, and only what can be
+/// compared is removed.
 async fn what_is_no_entry_is_corrupt() {
     for on in SERVERS {
         let store = on.store("rubbish").await;
@@ -125,7 +126,8 @@ struct Account {
     limit: u32,
 }
 
-/// What a tool has copied to another key is that of nobody there: whatever it is, and however well it would decode.
+/// What a tool has copied to another key is that of nobody there: whatever it is, and however well
+/// it would decode.
 async fn an_entry_of_another_key_is_corrupt() {
     for on in SERVERS {
         let (store, elsewhere) = (on.store("copied").await, on.store("copied-from").await);
@@ -190,7 +192,8 @@ async fn an_entry_of_another_key_is_corrupt() {
     }
 }
 
-/// Each bit of an entry changed, one after the other: the value is read as it was, or it is not read.
+/// Each bit of an entry changed, one after the other: the value is read as it was, or it is not
+/// read.
 async fn no_flipped_bit_gives_another_value() {
     let on = On::Plain;
     let store = on.store("flipped").await;
@@ -318,8 +321,9 @@ fn a_store_outlives_its_runtime() {
     let store = runtime().block_on(On::Plain.store("runtimes"));
     for round in 0..3 {
         runtime().block_on(async {
-            // The first command on a connection whose task is gone may tell; the second has a new one. What a failed set may
-            // have stored is deleted, and with it, where that comes late, what the next one has.
+            // The first command on a connection whose task is gone may tell; the second has a new
+            // one. What a failed set may have stored is deleted, and with it, where that comes
+            // late, what the next one has.
             until("the value is stored", async || {
                 let stored = ada(round).set(&store).await.is_ok();
                 stored && User::get(&store, round).await.unwrap() == Some(ada(round))

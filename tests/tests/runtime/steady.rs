@@ -1,8 +1,8 @@
 //! Tests that go by leases on a machine that may stand still.
 //!
-//! A lease lives for a second of real time, and is renewed each third of one. Where a thread of the test or a server has no turn
-//! for a good part of that, it runs out, and another loads, or what was loaded is not stored: as it should be, and not what
-//! the test is about.
+//! A lease lives for a second of real time, and is renewed each third of one. Where a thread of the
+//! test or a server has no turn for a good part of that, it runs out, and another loads, or what
+//! was loaded is not stored: as it should be, and not what the test is about.
 
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
@@ -46,7 +46,8 @@ impl Turns {
     }
 }
 
-/// The shared servers, which are asked all the time: how often, and when that last took longer than a turn.
+/// The shared servers, which are asked all the time: how often, and when that last took longer than
+/// a turn.
 #[derive(Default)]
 struct Watched {
     servers: Vec<&'static Server>,

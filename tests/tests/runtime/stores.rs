@@ -14,7 +14,8 @@ pub(crate) static TLS: LazyLock<Server> = LazyLock::new(Server::tls);
 pub(crate) static UNIX: LazyLock<Server> = LazyLock::new(Server::unix);
 pub(crate) static CLUSTER: LazyLock<Cluster> = LazyLock::new(Server::cluster);
 
-/// Gives up no command because the machine is busy. For all stores but those of tests about deadlines.
+/// Gives up no command because the machine is busy. For all stores but those of tests about
+/// deadlines.
 pub(crate) fn patient(builder: Builder) -> Builder {
     builder.connect_timeout(PATIENCE).command_timeout(PATIENCE)
 }
@@ -82,7 +83,8 @@ impl On {
     }
 }
 
-/// Each test of a suite, on each backend; or tests that choose their servers. All of them may go by leases: see [`steady`].
+/// Each test of a suite, on each backend; or tests that choose their servers. All of them may go by
+/// leases: see [`steady`].
 ///
 /// [`steady`]: crate::steady::steady
 macro_rules! suite {

@@ -1,4 +1,5 @@
-//! Readers and writers at once: whoever reads after an invalidation has returned is given nothing older.
+//! Readers and writers at once: whoever reads after an invalidation has returned is given nothing
+//! older.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -143,7 +144,8 @@ impl Database {
         cached
     }
 
-    /// One writer for each organisation, and readers on all stores until they are done. They fill the store, if they are to.
+    /// One writer for each organisation, and readers on all stores until they are done. They fill
+    /// the store, if they are to.
     async fn race(self: Arc<Self>, stores: &[Store], writes: u64, fills: bool) {
         let readers: Vec<_> = (0..READERS)
             .map(|reader| {

@@ -473,7 +473,8 @@ struct Public {
     email: String,
 }
 
-/// What a service prints without a thought of it: no token of a session, and no e-mail by which somebody was looked for.
+/// What a service prints without a thought of it: no token of a session, and no e-mail by which
+/// somebody was looked for.
 #[tokio::test]
 async fn by_default_a_text_has_type_and_hash_and_who_asks_is_given_the_key() {
     let store = Store::builder().memory().namespace("shop");
@@ -555,7 +556,8 @@ async fn a_hash_tells_keys_apart_within_a_store_and_not_beyond() {
     assert!(one != two && one != beyond, "{hashes:?}");
 }
 
-/// A recorder of what a store publishes: counters and gauges by name and labels, and how often a histogram was told something.
+/// A recorder of what a store publishes: counters and gauges by name and labels, and how often a
+/// histogram was told something.
 #[derive(Default)]
 struct Metrics {
     numbers: Mutex<BTreeMap<String, Arc<AtomicU64>>>,

@@ -1,4 +1,5 @@
-//! The code of the page `docs/guides/testing.md`, which shows it piece by piece; the last test holds the page to it.
+//! The code of the page `docs/guides/testing.md`, which shows it piece by piece; the last test
+//! holds the page to it.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};

@@ -1,5 +1,5 @@
-//! What is stored of a value and read back: what no read would give is not stored, and what was damaged is not decoded to more
-//! than it is worth.
+//! What is stored of a value and read back: what no read would give is not stored, and what was
+//! damaged is not decoded to more than it is worth.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, Error, ErrorKind, Source, Store};
 
-/// serde buffers what is flattened, and an address is read from a buffer as a text alone. It is written as bytes.
+/// serde buffers what is flattened, and an address is read from a buffer as a text alone. It is
+/// written as bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Origin {
     ip: IpAddr,

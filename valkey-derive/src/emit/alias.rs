@@ -7,8 +7,8 @@ use syn::{GenericParam, Ident, Visibility};
 use super::{Target, at, located};
 use crate::model::{Alias, Cached};
 
-/// The look-ups by other fields. They are inherent methods, which stand where the alias is written: so the compiler points
-/// there if there is another method of that name.
+/// The look-ups by other fields. They are inherent methods, which stand where the alias is written:
+/// so the compiler points there if there is another method of that name.
 pub(super) fn aliases(model: &Cached, target: &Target) -> Option<TokenStream> {
     if model.aliases.is_empty() {
         return None;

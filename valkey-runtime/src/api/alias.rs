@@ -1,12 +1,13 @@
 //! Other keys of a value: the key of a user by its e-mail.
 //!
-//! An *alias entry* holds nothing but a key, and lies under `[namespace:]:prefix:name:value`: like a key of a type whose
-//! prefix is empty, and no type's is. So no key of a type is one of an alias, and what lists or counts a type's keys does not
-//! meet them.
+//! An *alias entry* holds nothing but a key, and lies under `[namespace:]:prefix:name:value`: like
+//! a key of a type whose prefix is empty, and no type's is. So no key of a type is one of an alias,
+//! and what lists or counts a type's keys does not meet them.
 //!
-//! To the rest of the runtime an alias entry is a value of a type of its own, [`By`], with leases and conditional fills like any
-//! other. But nothing invalidates it: it may name a key whose value is another by now. So the value is read under its own
-//! key, as ever, and its field compared; what does not match is as if the entry were not there.
+//! To the rest of the runtime an alias entry is a value of a type of its own, [`By`], with leases
+//! and conditional fills like any other. But nothing invalidates it: it may name a key whose value
+//! is another by now. So the value is read under its own key, as ever, and its field compared; what
+//! does not match is as if the entry were not there.
 
 use std::fmt;
 use std::future::Future;
@@ -37,7 +38,8 @@ use crate::verbs::loading;
 use crate::verbs::loading::loader::{Loader, once};
 use crate::verbs::loading::work::{Background, Loads};
 
-/// A type whose values are found by this field too. `#[cached(alias = "…")]` implements it, for each alias with its number.
+/// A type whose values are found by this field too. `#[cached(alias = "…")]` implements it, for
+/// each alias with its number.
 #[doc(hidden)]
 pub trait Aliased<const NUMBER: usize>:
     CachedType<OwnedKey: OwnKey<Owned: Serialize + DeserializeOwned>>
@@ -55,7 +57,8 @@ pub trait Aliased<const NUMBER: usize>:
     }
 }
 
-/// A field that values can be found by: what can be part of a key, or an `Option` of it. `None` is found by nothing.
+/// A field that values can be found by: what can be part of a key, or an `Option` of it. `None` is
+/// found by nothing.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a `{Self}` can be neither an alias nor part of a tag",
@@ -119,8 +122,8 @@ impl<T: Aliased<NUMBER>, const NUMBER: usize> CachedType for By<T, NUMBER> {
     type Key<'k> = AliasRef<'k, T::Field>;
 }
 
-/// As the type has it, but for what it wants of its values: an alias entry is no more than a hint, and a look-up that finds
-/// nothing is not remembered.
+/// As the type has it, but for what it wants of its values: an alias entry is no more than a hint,
+/// and a look-up that finds nothing is not remembered.
 const fn policy(of: Policy) -> Policy {
     Policy {
         on_corrupt: of.on_corrupt,
@@ -198,8 +201,8 @@ where
     O: Output,
     X: Limit,
 {
-    /// Loads the value of this alias. Where its key is not known `find_key` looks it up. Where the value under that key is not
-    /// cached `load` loads it. Both may be called twice.
+    /// Loads the value of this alias. Where its key is not known `find_key` looks it up. Where the
+    /// value under that key is not cached `load` loads it. Both may be called twice.
     ///
     /// # Errors
     /// Those of `find_key` and of `load`, or with a timeout [`LoadError`](crate::LoadError).
@@ -236,8 +239,9 @@ where
     O: Output,
     X: Limit,
 {
-    /// Loads the value of this alias. Where its key is not known `find_key` looks it up. Where the value under that key is not
-    /// cached `load` loads it. Both may be called twice, and borrow nothing.
+    /// Loads the value of this alias. Where its key is not known `find_key` looks it up. Where the
+    /// value under that key is not cached `load` loads it. Both may be called twice, and borrow
+    /// nothing.
     ///
     /// # Errors
     /// Those of `find_key` and of `load`, or with a timeout [`LoadError`](crate::LoadError).
@@ -334,8 +338,9 @@ where
 {
     let (aliases, values) = (store.of::<By<T, NUMBER>>(), store.of::<T>());
     let limits = || X::limits::<E>(settings.queue_timeout);
-    // A cached alias, or one that another call looks up, may be from before the value changed. So where it leads to no value of
-    // this alias the key is looked up once more, by this call alone, and the value under that key is the answer.
+    // A cached alias, or one that another call looks up, may be from before the value changed. So
+    // where it leads to no value of this alias the key is looked up once more, by this call alone,
+    // and the value under that key is the answer.
     for settings_of_alias in [settings, settings.fresh()] {
         let options = settings_of_alias.options_of_many::<Value>(in_background);
         let place = alias.clone().into();
@@ -361,8 +366,9 @@ where
     Ok(None)
 }
 
-/// That there is no key is for those who asked before this look-up began. A value that gets this alias invalidates no entry of it,
-/// so a later caller may know of a value that this look-up came too early for.
+/// That there is no key is for those who asked before this look-up began. A value that gets this
+/// alias invalidates no entry of it, so a later caller may know of a value that this look-up came
+/// too early for.
 fn found<T: Aliased<NUMBER>, const NUMBER: usize>(key: Option<KeyOf<T>>) -> Loaded<By<T, NUMBER>> {
     key.map_or_else(Loaded::absent_by_then, |key| Loaded::value(By(key)))
 }

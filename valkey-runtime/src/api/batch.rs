@@ -1,7 +1,8 @@
 //! Several verbs in one go: what is collected, and how it is sent.
 //!
-//! Each item is a verb for itself: it fails alone, and what is kept of it for later is what the verb by itself would keep.
-//! One way leads to the server, [`Gateway::write_each`](crate::backend::gateway::Gateway::write_each), for the bulk verbs too.
+//! Each item is a verb for itself: it fails alone, and what is kept of it for later is what the
+//! verb by itself would keep. One way leads to the server,
+//! [`Gateway::write_each`](crate::backend::gateway::Gateway::write_each), for the bulk verbs too.
 
 use std::fmt;
 use std::future::Future;
@@ -25,7 +26,8 @@ use crate::schema::cached_type::Keyed;
 use crate::verbs::tags::invalidate::{Invalidation, hold_of_tags};
 use crate::verbs::{Admission, Sealed, Setting, has_stored};
 
-/// Verbs that are collected and then sent together, from [`Store::batch`]: one round trip, whatever the types.
+/// Verbs that are collected and then sent together, from [`Store::batch`]: one round trip, whatever
+/// the types.
 ///
 /// ```
 /// use std::time::Duration;
@@ -68,17 +70,20 @@ use crate::verbs::{Admission, Sealed, Setting, has_stored};
 /// # }
 /// ```
 ///
-/// An item is answered as the verb is: `true` where a value was stored, or was there to be deleted. It fails by itself: the
-/// others are carried out, and what the verb by itself would keep to be delivered later is kept. A batch is no transaction:
-/// others may read between two of its items. What is done to one key is done in the order of the items.
+/// An item is answered as the verb is: `true` where a value was stored, or was there to be deleted.
+/// It fails by itself: the others are carried out, and what the verb by itself would keep to be
+/// delivered later is kept. A batch is no transaction: others may read between two of its items.
+/// What is done to one key is done in the order of the items.
 ///
-/// What goes to one server goes in one pipeline; if it is more than a thousand items, or a megabyte, in several, with four under
-/// way at a time. In a cluster each item is a command to the node that has its key, and all of them are sent at once. If a key
-/// comes more than once, its commands wait for each other there; elsewhere the pipelines do.
+/// What goes to one server goes in one pipeline; if it is more than a thousand items, or a
+/// megabyte, in several, with four under way at a time. In a cluster each item is a command to the
+/// node that has its key, and all of them are sent at once. If a key comes more than once, its
+/// commands wait for each other there; elsewhere the pipelines do.
 ///
-/// Tags cost a round trip before that, whatever their number, in which the clock is advanced. A value of the same batch that
-/// carries such a tag is invalidated with the others, wherever it stands. What is asked of tags before a value that carries some
-/// is set is asked once for all values of the batch; conditions on such values go by what is there before the batch is sent.
+/// Tags cost a round trip before that, whatever their number, in which the clock is advanced. A
+/// value of the same batch that carries such a tag is invalidated with the others, wherever it
+/// stands. What is asked of tags before a value that carries some is set is asked once for all
+/// values of the batch; conditions on such values go by what is there before the batch is sent.
 #[must_use = "nothing is done before `send`"]
 pub struct Batch<'s> {
     store: &'s Store,
@@ -186,8 +191,8 @@ impl<'s> Batch<'s> {
 
     /// Sends what was collected. The batch is empty then, and can be used again.
     ///
-    /// Where the future is dropped half-way, an item may or may not have been carried out; what was to be deleted or replaced
-    /// is then deleted as soon as the server takes it.
+    /// Where the future is dropped half-way, an item may or may not have been carried out; what was
+    /// to be deleted or replaced is then deleted as soon as the server takes it.
     pub fn send(&mut self) -> impl Future<Output = BatchResults> + Send + use<'s> {
         let (inner, items) = (self.store.inner(), std::mem::take(&mut self.items));
         async move {
@@ -208,7 +213,8 @@ impl fmt::Debug for Batch<'_> {
     }
 }
 
-/// What became of the items of a [`Batch`], in their order: a slice of results, each of which is as the verb gives it.
+/// What became of the items of a [`Batch`], in their order: a slice of results, each of which is as
+/// the verb gives it.
 #[derive(Clone, Debug)]
 #[must_use = "each item may have failed"]
 pub struct BatchResults(Vec<Result<bool>>);
@@ -270,7 +276,8 @@ impl Item {
         }
     }
 
-    /// What is done at its key, if anything is; or why nothing can be. `clock` is that of the tags, advanced.
+    /// What is done at its key, if anything is; or why nothing can be. `clock` is that of the tags,
+    /// advanced.
     fn write(
         &self,
         inner: &Inner,
@@ -362,8 +369,9 @@ impl Inner {
         results.collect()
     }
 
-    /// Asks what has to be known of tags before anything is done: whether they let values be set; and, if some of them are to be
-    /// invalidated, the clock, which is advanced after that: a value of the same batch is invalidated too.
+    /// Asks what has to be known of tags before anything is done: whether they let values be set;
+    /// and, if some of them are to be invalidated, the clock, which is advanced after that: a value
+    /// of the same batch is invalidated too.
     async fn ask_before(&self, items: &mut [Item]) -> (Vec<Result<Admission>>, Result<u64>) {
         let mut admissions = vec![Ok(Admission::UNTAGGED); items.len()];
         let has_tags = items.iter().any(Item::is_tag);

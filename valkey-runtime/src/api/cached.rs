@@ -1,7 +1,7 @@
 //! The trait an annotated struct gets: a few constants, its key, and the verbs.
 //!
-//! The verbs are one line each over [`Handle`](crate::api::handle::Handle), which is the core form; the trait's methods are for
-//! reading well.
+//! The verbs are one line each over [`Handle`](crate::api::handle::Handle), which is the core form;
+//! the trait's methods are for reading well.
 
 use std::future::Future;
 
@@ -40,8 +40,9 @@ use crate::schema::loaded::{IntoLoaded, IntoRow};
 /// # }
 /// ```
 ///
-/// A verb's key and value are turned into bytes when the verb is called, not when its future is first polled: the future
-/// borrows nothing but the store. All futures are [`Send`]. To spawn one, move a clone of the store into the task:
+/// A verb's key and value are turned into bytes when the verb is called, not when its future is
+/// first polled: the future borrows nothing but the store. All futures are [`Send`]. To spawn one,
+/// move a clone of the store into the task:
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -90,7 +91,8 @@ pub trait Cached: CachedType {
     /// Reads the value under `key`. `None` is a miss.
     ///
     /// # Errors
-    /// When the server could not be asked, or, with `on_corrupt = "error"`, when the entry is corrupt or its value invalid.
+    /// When the server could not be asked, or, with `on_corrupt = "error"`, when the entry is
+    /// corrupt or its value invalid.
     fn get<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -117,8 +119,8 @@ pub trait Cached: CachedType {
     /// ```
     ///
     /// # Errors
-    /// As [`get`](Self::get). A key that holds another type of the server's (a list, say) is a miss here, since the
-    /// server's bulk read does not tell.
+    /// As [`get`](Self::get). A key that holds another type of the server's (a list, say) is a miss
+    /// here, since the server's bulk read does not tell.
     fn get_many<'s, I>(
         store: &'s Store,
         keys: I,
@@ -144,8 +146,8 @@ pub trait Cached: CachedType {
     /// Deletes the entry, whatever its version. True if a value was there.
     ///
     /// # Errors
-    /// When the server did not confirm it. The deletion is then kept, and delivered when the server is back; until then this
-    /// store does not read the key: see [`Store::undelivered`].
+    /// When the server did not confirm it. The deletion is then kept, and delivered when the server
+    /// is back; until then this store does not read the key: see [`Store::undelivered`].
     fn del<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -181,10 +183,11 @@ pub trait Cached: CachedType {
 
     /// Reads the value under `key`; where there is none, loads it and stores what was loaded.
     ///
-    /// The only error is the loader's own: when the cache is down, slow, full or holds rubbish, the loader's value is
-    /// returned, and the failure is logged and counted. Callers of one key share a load, in this process and across
-    /// processes. What was loaded is stored only if the key was neither deleted nor written meanwhile, so an old value never
-    /// comes back after an invalidation.
+    /// The only error is the loader's own: when the cache is down, slow, full or holds rubbish, the
+    /// loader's value is returned, and the failure is logged and counted. Callers of one key share
+    /// a load, in this process and across processes. What was loaded is stored only if the key was
+    /// neither deleted nor written meanwhile, so an old value never comes back after an
+    /// invalidation.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -215,8 +218,8 @@ pub trait Cached: CachedType {
     /// # }
     /// ```
     ///
-    /// The loader gives an `Option`, a value, or a [`Loaded`](crate::schema::loaded::Loaded), which says how long the value is to be kept, or
-    /// that it is not.
+    /// The loader gives an `Option`, a value, or a [`Loaded`](crate::schema::loaded::Loaded), which
+    /// says how long the value is to be kept, or that it is not.
     ///
     /// # Errors
     /// The loader's.
@@ -234,12 +237,13 @@ pub trait Cached: CachedType {
         store.of::<Self>().load(key).run(load)
     }
 
-    /// Reads many values in one go, and loads those that are missing by one call of the loader; the answer is in the order of
-    /// the keys.
+    /// Reads many values in one go, and loads those that are missing by one call of the loader; the
+    /// answer is in the order of the keys.
     ///
-    /// The loader is given the missing keys, at most 1,000 at a time, and gives pairs of key and value: a `Vec` or a `HashMap`.
-    /// A key that it does not give has no value. Keys that another call of this process loads at the moment are waited for;
-    /// those that another process loads are loaded here too, and not stored.
+    /// The loader is given the missing keys, at most 1,000 at a time, and gives pairs of key and
+    /// value: a `Vec` or a `HashMap`. A key that it does not give has no value. Keys that another
+    /// call of this process loads at the moment are waited for; those that another process loads
+    /// are loaded here too, and not stored.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -282,12 +286,13 @@ pub trait Cached: CachedType {
         store.of::<Self>().load_many(keys).run(load_missing)
     }
 
-    /// Writes a row under a guard: once it is committed no reader is given the old one, in whatever process, even if this one
-    /// dies half-way.
+    /// Writes a row under a guard: once it is committed no reader is given the old one, in whatever
+    /// process, even if this one dies half-way.
     ///
-    /// The guard is at the key before `write` begins, and stays while it runs: what others load meanwhile is given to them
-    /// and not stored. After `Ok` the guard ends and the entry is gone. After an error, or if the call is dropped, the write
-    /// may still be committed: then the guard is left to run out, within 10 s.
+    /// The guard is at the key before `write` begins, and stays while it runs: what others load
+    /// meanwhile is given to them and not stored. After `Ok` the guard ends and the entry is gone.
+    /// After an error, or if the call is dropped, the write may still be committed: then the guard
+    /// is left to run out, within 10 s.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -308,9 +313,9 @@ pub trait Cached: CachedType {
     /// ```
     ///
     /// # Errors
-    /// The write's own. Of a type with `#[cached(strict)]` it is an [`UpdateError`]: the write is refused when its guard can't
-    /// be placed. Without, the write goes on; others may then be given the old row until the deletion of its entry, which
-    /// is kept, is delivered.
+    /// The write's own. Of a type with `#[cached(strict)]` it is an [`UpdateError`]: the write is
+    /// refused when its guard can't be placed. Without, the write goes on; others may then be given
+    /// the old row until the deletion of its entry, which is kept, is delivered.
     fn update<'s, R, E, F, Fut>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -349,7 +354,8 @@ pub trait Cached: CachedType {
         store.of::<Self>().update_many(keys).run(write)
     }
 
-    /// As [`update`](Self::update), and stores the new value, if nobody else wrote or deleted it meanwhile.
+    /// As [`update`](Self::update), and stores the new value, if nobody else wrote or deleted it
+    /// meanwhile.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -369,7 +375,8 @@ pub trait Cached: CachedType {
     /// ```
     ///
     /// # Errors
-    /// As [`update`](Self::update). A value that can't be stored is logged and counted, and its entry deleted.
+    /// As [`update`](Self::update). A value that can't be stored is logged and counted, and its
+    /// entry deleted.
     fn write_through<'s, R, E, F, Fut>(
         store: &'s Store,
         value: &Self,
@@ -434,8 +441,9 @@ pub trait Cached: CachedType {
     /// Stores the value under `key`: for types whose key is not part of the value.
     ///
     /// # Errors
-    /// When the value breaks rules of its type, can't be encoded or is too large, and when the server refused it or did not
-    /// confirm it. In the latter case a deletion of the key is [kept](Store::undelivered), since nobody knows what is there.
+    /// When the value breaks rules of its type, can't be encoded or is too large, and when the
+    /// server refused it or did not confirm it. In the latter case a deletion of the key is
+    /// [kept](Store::undelivered), since nobody knows what is there.
     fn set_at<'s>(
         &self,
         store: &'s Store,
@@ -447,8 +455,8 @@ pub trait Cached: CachedType {
     /// Stores many values, each under its own key.
     ///
     /// # Errors
-    /// As [`set`](Self::set). Nothing is sent if one of the values is invalid or can't be encoded; where the server refused some, the
-    /// message says how many, and the others are stored.
+    /// As [`set`](Self::set). Nothing is sent if one of the values is invalid or can't be encoded;
+    /// where the server refused some, the message says how many, and the others are stored.
     fn set_many<'s, 'v, I>(
         store: &'s Store,
         values: I,

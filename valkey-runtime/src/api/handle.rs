@@ -1,6 +1,7 @@
 //! The verbs of a type on a store: the typed shell over [`crate::verbs`].
 //!
-//! Keys and values become bytes when a method is called, so that its future borrows nothing but the store.
+//! Keys and values become bytes when a method is called, so that its future borrows nothing but the
+//! store.
 
 use std::fmt;
 use std::future::Future;
@@ -28,8 +29,9 @@ use crate::verbs::Sealed;
 use crate::verbs::scan;
 use crate::verbs::scan::{Purged, Scan, ScanOptions};
 
-/// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is written, and which no
-/// method of the application's own can hide. The methods are those of [`Cached`](crate::Cached) and documented there.
+/// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is
+/// written, and which no method of the application's own can hide. The methods are those of
+/// [`Cached`](crate::Cached) and documented there.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -276,9 +278,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// Invalidates the value under `key` softly: no read gives it any more, and no load that has begun is stored, as after
-    /// [`del`](Self::del); but where a type keeps expired values to fall back on (`stale_if_error`), this one is kept for
-    /// that. Where the type has a `hold` it is a [`del`](Self::del). True if a value was there.
+    /// Invalidates the value under `key` softly: no read gives it any more, and no load that has
+    /// begun is stored, as after [`del`](Self::del); but where a type keeps expired values to fall
+    /// back on (`stale_if_error`), this one is kept for that. Where the type has a `hold` it is a
+    /// [`del`](Self::del). True if a value was there.
     ///
     /// # Errors
     /// When the server could not be asked.
@@ -294,7 +297,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// How long the value under `key` will still live; `None` where [`get`](Self::get) would give none.
+    /// How long the value under `key` will still live; `None` where [`get`](Self::get) would give
+    /// none.
     ///
     /// # Errors
     /// When the server could not be asked.
@@ -325,15 +329,19 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     /// All keys and values of this type, in no order: those that [`get`](Self::get) would give.
     ///
-    /// Goes through the keys of the server, of all primaries of a cluster, page by page, so the server is never held up for long
-    /// and nothing is asked after the scan is dropped. The cost is that of all keys of the database, whosever they are.
+    /// Goes through the keys of the server, of all primaries of a cluster, page by page, so the
+    /// server is never held up for long and nothing is asked after the scan is dropped. The cost is
+    /// that of all keys of the database, whosever they are.
     ///
-    /// An entry that is there all the while is given at least once; one that comes or goes meanwhile, perhaps. Once, that is,
-    /// but where the server's table shrinks meanwhile, or a cluster changes: a node that was given slots by resharding or a
-    /// failover, or was started anew, is asked once more. (Whether one was is asked by `INFO server`, of those whose user may.)
+    /// An entry that is there all the while is given at least once; one that comes or goes
+    /// meanwhile, perhaps. Once, that is, but where the server's table shrinks meanwhile, or a
+    /// cluster changes: a node that was given slots by resharding or a failover, or was started
+    /// anew, is asked once more. (Whether one was is asked by `INFO server`, of those whose user
+    /// may.)
     ///
     /// A key is given as it was written, `u64`, `String`, or a tuple; a part that a function writes
-    /// (`#[cached(key(with = "…"))]`) as its text. What is given is counted as no hit, and its life not extended.
+    /// (`#[cached(key(with = "…"))]`) as its text. What is given is counted as no hit, and its life
+    /// not extended.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -358,9 +366,9 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// ```
     ///
     /// # Errors
-    /// The scan gives them as items. When a server could not be asked, or the connection was lost between two pages, that is
-    /// the last one; a scan is not taken up again but begun anew. With `on_corrupt = "error"` each corrupt entry is one, and the
-    /// scan goes on.
+    /// The scan gives them as items. When a server could not be asked, or the connection was lost
+    /// between two pages, that is the last one; a scan is not taken up again but begun anew. With
+    /// `on_corrupt = "error"` each corrupt entry is one, and the scan goes on.
     pub fn scan(self) -> Scan<'s, T>
     where
         T::OwnedKey: ReadKey,
@@ -395,10 +403,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Scan::new(self.store.inner(), options)
     }
 
-    /// How many values [`get`](Self::get) would give, as far as the entries' headers tell. No value is transferred.
+    /// How many values [`get`](Self::get) would give, as far as the entries' headers tell. No value
+    /// is transferred.
     ///
-    /// Finds entries as a [`scan`](Self::scan) does, so one may count twice where the server's table shrinks or a cluster's
-    /// slots move meanwhile.
+    /// Finds entries as a [`scan`](Self::scan) does, so one may count twice where the server's
+    /// table shrinks or a cluster's slots move meanwhile.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -425,16 +434,19 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// Deletes all entries of this type, each as [`del`](Self::del) does; the answer is how many values there were.
+    /// Deletes all entries of this type, each as [`del`](Self::del) does; the answer is how many
+    /// values there were.
     ///
-    /// All that lies under keys with the type's prefix goes, of whatever version, and the type's aliases, but for guards, and
-    /// other types of the server's, such as lists. Other types' keys stay, and those of other namespaces. (A store without a
-    /// namespace must share its database with no namespace that is named like a prefix of its types: their keys are the same.)
-    /// What is there when the purge begins is gone when it returns `Ok`, and no load that began before is stored; what comes
-    /// meanwhile may stay. It asks as a [`scan`](Self::scan) does.
+    /// All that lies under keys with the type's prefix goes, of whatever version, and the type's
+    /// aliases, but for guards, and other types of the server's, such as lists. Other types' keys
+    /// stay, and those of other namespaces. (A store without a namespace must share its database
+    /// with no namespace that is named like a prefix of its types: their keys are the same.) What
+    /// is there when the purge begins is gone when it returns `Ok`, and no load that began before
+    /// is stored; what comes meanwhile may stay. It asks as a [`scan`](Self::scan) does.
     ///
-    /// Where deletions of the type were [lost](crate::observe::stats::Stats::lost_deletions), its older entries are not read by this store
-    /// until a purge that began after that has returned `Ok`.
+    /// Where deletions of the type were [lost](crate::observe::stats::Stats::lost_deletions), its
+    /// older entries are not read by this store until a purge that began after that has returned
+    /// `Ok`.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -452,14 +464,15 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// ```
     ///
     /// # Errors
-    /// When a server did not confirm a deletion, or could not be asked for keys, or the connection was lost between two pages.
-    /// What was deleted before is; the deletions of that page are [kept](Store::undelivered). To be done whole it is called again.
+    /// When a server did not confirm a deletion, or could not be asked for keys, or the connection
+    /// was lost between two pages. What was deleted before is; the deletions of that page are
+    /// [kept](Store::undelivered). To be done whole it is called again.
     pub fn purge(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
         self.purge_with(|_| {})
     }
 
-    /// As [`purge`](Self::purge), and says after each page of at most about 1,000 keys how far it has come. How far it still has
-    /// to go no server tells.
+    /// As [`purge`](Self::purge), and says after each page of at most about 1,000 keys how far it
+    /// has come. How far it still has to go no server tells.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -542,7 +555,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         async move { storing.await.map(drop) }
     }
 
-    /// As [`set_at`](Self::set_at), with a TTL or a condition of this call. True if the value was stored.
+    /// As [`set_at`](Self::set_at), with a TTL or a condition of this call. True if the value was
+    /// stored.
     ///
     /// # Errors
     /// As [`set_at`](Self::set_at).

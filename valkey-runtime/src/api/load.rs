@@ -1,7 +1,7 @@
 //! Loads of a type: one builder for one key, many keys and look-ups by an alias.
 //!
-//! The choices are types, so that a combination that makes no sense does not compile, and the answer has the type that
-//! follows from them.
+//! The choices are types, so that a combination that makes no sense does not compile, and the
+//! answer has the type that follows from them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -39,8 +39,8 @@ pub struct One(pub(crate) Place);
 /// A load of many keys. See [`Handle::load_many`].
 pub struct Many<T: CachedType<OwnedKey: OwnKey>>(Asked<T>);
 
-/// A load that has not begun, and how it is to go: from [`Handle::load`], [`Handle::load_many`], or the method `load_by_…` of
-/// a type with an alias.
+/// A load that has not begun, and how it is to go: from [`Handle::load`], [`Handle::load_many`], or
+/// the method `load_by_…` of a type with an alias.
 ///
 /// Each method makes one choice, and they can be combined:
 ///
@@ -83,8 +83,9 @@ pub struct Many<T: CachedType<OwnedKey: OwnKey>>(Asked<T>);
 /// | [`in_background`](Self::in_background) | the load ends with its call | refresh-ahead, and a soft timeout (`load_timeout`) |
 /// | [`entry`](Self::entry) | the value | the value with its age, source and remaining TTL |
 ///
-/// The only error is the loader's own, or with a timeout [`LoadError`](crate::LoadError): when the cache is down, slow or full,
-/// the loader's value is returned, and the failure is logged and counted.
+/// The only error is the loader's own, or with a timeout [`LoadError`](crate::LoadError): when the
+/// cache is down, slow or full, the loader's value is returned, and the failure is logged and
+/// counted.
 #[must_use = "nothing is loaded before `run`"]
 pub struct Load<'s, T: CachedType, K, M = Normal, O = Value, X = Unlimited, B = InCall> {
     pub(crate) handle: Handle<'s, T>,
@@ -104,9 +105,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     /// Begins a load of the values under many keys: see [`Load`]. A key may come several times.
     ///
-    /// The loader is given the missing keys, at most 1,000 at a time, and returns rows: values whose key is one of their fields,
-    /// or pairs of key and value. A key without a row has no value. Keys that another call of this process loads at the
-    /// moment are waited for. Keys that another process loads are loaded here too, and not stored.
+    /// The loader is given the missing keys, at most 1,000 at a time, and returns rows: values
+    /// whose key is one of their fields, or pairs of key and value. A key without a row has no
+    /// value. Keys that another call of this process loads at the moment are waited for. Keys that
+    /// another process loads are loaded here too, and not stored.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -175,8 +177,8 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
         }
     }
 
-    /// Ignores a cached value: always loads, and stores the result. A load that began earlier is not joined, and its result not
-    /// stored.
+    /// Ignores a cached value: always loads, and stores the result. A load that began earlier is
+    /// not joined, and its result not stored.
     pub fn fresh(mut self) -> Load<'s, T, K, Fresh, O, X, B>
     where
         M: Unchosen,
@@ -205,28 +207,29 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
     }
 
     /// Ends a loader that runs for longer than this (hard timeout): the call fails with
-    /// [`LoadError::Deadline`](crate::LoadError::Deadline), unless a stale value may serve (`stale_if_error`). The next caller
-    /// loads again.
+    /// [`LoadError::Deadline`](crate::LoadError::Deadline), unless a stale value may serve
+    /// (`stale_if_error`). The next caller loads again.
     pub fn timeout(mut self, timeout: Duration) -> Load<'s, T, K, M, O, Limited, B> {
         self.timeout = Some(timeout);
         self.chosen()
     }
 
-    /// Ends the wait for a turn to load, where the type's `max_loads` are running: the call fails with
-    /// [`LoadError::Queue`](crate::LoadError::Queue).
+    /// Ends the wait for a turn to load, where the type's `max_loads` are running: the call fails
+    /// with [`LoadError::Queue`](crate::LoadError::Queue).
     pub fn queue_timeout(mut self, longest: Duration) -> Load<'s, T, K, M, O, Limited, B> {
         self.queue_timeout = Some(longest);
         self.chosen()
     }
 
-    /// Lets the load go on after the call has returned: the loader borrows nothing. For types with `refresh_ahead` or
-    /// `load_timeout`.
+    /// Lets the load go on after the call has returned: the loader borrows nothing. For types with
+    /// `refresh_ahead` or `load_timeout`.
     ///
-    /// With `refresh_ahead = "80%"` the first hit after four fifths of a value's life loads it again in the background, once,
-    /// whatever the number of callers and processes. With `load_timeout = "200ms"` (soft timeout) a caller waits that long for
-    /// a load, and then returns the stale value, where there is one (`stale_if_error`); the load goes on, for at most
-    /// `load_deadline` and 10 s. It ends with [`Store::close`](crate::Store::close). A call for many keys returns stale
-    /// values only where each key that it waits for has one.
+    /// With `refresh_ahead = "80%"` the first hit after four fifths of a value's life loads it
+    /// again in the background, once, whatever the number of callers and processes. With
+    /// `load_timeout = "200ms"` (soft timeout) a caller waits that long for a load, and then
+    /// returns the stale value, where there is one (`stale_if_error`); the load goes on, for at
+    /// most `load_deadline` and 10 s. It ends with [`Store::close`](crate::Store::close). A call
+    /// for many keys returns stale values only where each key that it waits for has one.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -265,8 +268,8 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
         self.chosen()
     }
 
-    /// Returns the value with its age, source and remaining TTL: see [`Entry`](crate::Entry). For many keys it costs a command
-    /// a key in place of one for all.
+    /// Returns the value with its age, source and remaining TTL: see [`Entry`](crate::Entry). For
+    /// many keys it costs a command a key in place of one for all.
     pub fn entry(self) -> Load<'s, T, K, M, WithEntry, X, B> {
         self.chosen()
     }
@@ -286,8 +289,8 @@ impl<'s, T: CachedType, K, M, O: Output, X: Limit, B> Load<'s, T, K, M, O, X, B>
 impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall> {
     /// Loads: reads the value, and where there is none calls the loader and stores what it returns.
     ///
-    /// The loader returns an `Option`, a value, or a [`Loaded`], which says how the value is to be stored. Where it always has a
-    /// value (`Result<T, E>`), so has the call.
+    /// The loader returns an `Option`, a value, or a [`Loaded`], which says how the value is to be
+    /// stored. Where it always has a value (`Result<T, E>`), so has the call.
     ///
     /// # Errors
     /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
@@ -306,8 +309,8 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall
         self.revalidate(move |_| load())
     }
 
-    /// As [`run`](Self::run), with a loader that is given the stale value which it may replace, where there is one: see
-    /// [`Stale`], which it may answer with.
+    /// As [`run`](Self::run), with a loader that is given the stale value which it may replace,
+    /// where there is one: see [`Stale`], which it may answer with.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -340,7 +343,8 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall
 }
 
 impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InBackground> {
-    /// Loads: reads the value, and where there is none calls the loader and stores what it returns. The loader borrows nothing.
+    /// Loads: reads the value, and where there is none calls the loader and stores what it returns.
+    /// The loader borrows nothing.
     ///
     /// # Errors
     /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
@@ -360,8 +364,8 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InBack
         self.revalidate(move |_| load())
     }
 
-    /// As [`run`](Self::run), with a loader that is given the stale value which it may replace, where there is one: see
-    /// [`Stale`], which it may answer with.
+    /// As [`run`](Self::run), with a loader that is given the stale value which it may replace,
+    /// where there is one: see [`Stale`], which it may answer with.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -400,7 +404,8 @@ where
     O: Output,
     X: Limit,
 {
-    /// Loads: reads the values, and calls the loader with the keys that have none. The answer is in the order of the keys.
+    /// Loads: reads the values, and calls the loader with the keys that have none. The answer is in
+    /// the order of the keys.
     ///
     /// # Errors
     /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
@@ -437,8 +442,8 @@ where
     O: Output,
     X: Limit,
 {
-    /// Loads: reads the values, and calls the loader with the keys that have none. The answer is in the order of the keys. The
-    /// loader borrows nothing.
+    /// Loads: reads the values, and calls the loader with the keys that have none. The answer is in
+    /// the order of the keys. The loader borrows nothing.
     ///
     /// # Errors
     /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
@@ -647,7 +652,8 @@ where
                 let origin = given.origin;
                 let value = match given.again() {
                     Some(value) => Some(value),
-                    // A value that is neither `Clone` nor stored can't be in two places: it is loaded once more.
+                    // A value that is neither `Clone` nor stored can't be in two places: it is
+                    // loaded once more.
                     None => load(at).await?.pop().and_then(|(_, loaded)| loaded.value),
                 };
                 value.map(|value| (value, origin))

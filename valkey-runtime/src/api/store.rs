@@ -20,7 +20,8 @@ impl Store {
         Handle::new(self)
     }
 
-    /// Several verbs, of whatever types, to be sent in one round trip. Nothing is done before [`Batch::send`].
+    /// Several verbs, of whatever types, to be sent in one round trip. Nothing is done before
+    /// [`Batch::send`].
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -60,15 +61,17 @@ impl Store {
         answer.map_err(|error| self.inner().failed(error.during("ping")))
     }
 
-    /// What this store did since it was opened, type by type and in all: a snapshot, to be looked at or logged.
+    /// What this store did since it was opened, type by type and in all: a snapshot, to be looked
+    /// at or logged.
     pub fn stats(&self) -> Stats {
         self.inner().warnings.flush();
         self.inner().stats()
     }
 
-    /// Switches caching on or off at run time. While it is off every read is a miss that asks nothing of the server, loaders
-    /// are run by every caller or shared with callers that wait, and nothing is stored. Invalidations still go out, and what
-    /// would have been stored is deleted instead: so switching on again shows nothing old.
+    /// Switches caching on or off at run time. While it is off every read is a miss that asks
+    /// nothing of the server, loaders are run by every caller or shared with callers that wait, and
+    /// nothing is stored. Invalidations still go out, and what would have been stored is deleted
+    /// instead: so switching on again shows nothing old.
     ///
     /// [Rate limiters](crate::limit::RateLimiter) count on: they are no cache.
     ///
@@ -99,10 +102,12 @@ impl Store {
 
     /// Whether the server is asked: it is not while it is known not to answer.
     ///
-    /// A server is taken to be down when a new connection to it fails, or when several commands in a row were not answered
-    /// over more than the [deadline](crate::Builder::command_timeout) of one. Then every command fails at once, in microseconds, with
-    /// an error that [says so](crate::base::error::Error::is_refused), until a new connection succeeds. That is tried in the background, after
-    /// pauses of at most a second. In the process itself there is nothing to open.
+    /// A server is taken to be down when a new connection to it fails, or when several commands in
+    /// a row were not answered over more than the [deadline](crate::Builder::command_timeout) of
+    /// one. Then every command fails at once, in microseconds, with an error that [says
+    /// so](crate::base::error::Error::is_refused), until a new connection succeeds. That is tried
+    /// in the background, after pauses of at most a second. In the process itself there is nothing
+    /// to open.
     ///
     /// ```
     /// use valkey_runtime::{BreakerState, Store};
@@ -123,19 +128,21 @@ impl Store {
         self.inner().gateway.breaker()
     }
 
-    /// How many deletions wait for the server. Until they are delivered this store does not read their keys: each is a miss,
-    /// and what is loaded for it is not stored.
+    /// How many deletions wait for the server. Until they are delivered this store does not read
+    /// their keys: each is a miss, and what is loaded for it is not stored.
     pub fn undelivered(&self) -> usize {
         self.inner().gateway.undelivered()
     }
 
-    /// Deletes all keys of the store's namespace, whatever their type and version; the answer is how many values there were.
+    /// Deletes all keys of the store's namespace, whatever their type and version; the answer is
+    /// how many values there were.
     ///
-    /// As [`Handle::purge`](crate::Handle::purge) of each type, with one difference: the guards that types with a `hold` leave after a deletion are
-    /// not left, since the types are not known.
+    /// As [`Handle::purge`](crate::Handle::purge) of each type, with one difference: the guards
+    /// that types with a `hold` leave after a deletion are not left, since the types are not known.
     ///
-    /// A namespace holds no colon, so no other's keys begin like its own. Only a store without a namespace can have keys there:
-    /// those of a type whose prefix is this namespace's name. They go as well.
+    /// A namespace holds no colon, so no other's keys begin like its own. Only a store without a
+    /// namespace can have keys there: those of a type whose prefix is this namespace's name. They
+    /// go as well.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -155,13 +162,14 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// Of kind [`Config`](crate::base::error::ErrorKind::Config) on a store without a namespace: it would take everybody's keys. Else as
-    /// [`Handle::purge`](crate::Handle::purge).
+    /// Of kind [`Config`](crate::base::error::ErrorKind::Config) on a store without a namespace: it
+    /// would take everybody's keys. Else as [`Handle::purge`](crate::Handle::purge).
     pub async fn purge(&self) -> Result<u64> {
         self.purge_with(|_| {}).await
     }
 
-    /// As [`purge`](Self::purge), and says after each page how far it has come, as [`Handle::purge_with`](crate::Handle::purge_with) does.
+    /// As [`purge`](Self::purge), and says after each page how far it has come, as
+    /// [`Handle::purge_with`](crate::Handle::purge_with) does.
     ///
     /// # Errors
     /// As [`purge`](Self::purge).
@@ -169,7 +177,8 @@ impl Store {
         self.inner().purge_namespace(&mut progress).await
     }
 
-    /// What changes in the store from now on, by whatever process: for caches that an application keeps itself.
+    /// What changes in the store from now on, by whatever process: for caches that an application
+    /// keeps itself.
     ///
     /// | item | told | whoever keeps copies drops |
     /// |---|---|---|
@@ -209,53 +218,65 @@ impl Store {
     /// # }
     /// ```
     ///
-    /// A copy whose reading began before an item was read, and ended after it, may be old and is not to be kept: the page
-    /// `docs/guides/invalidations.md` has a map that sees to it.
+    /// A copy whose reading began before an item was read, and ended after it, may be old and is
+    /// not to be kept: the page `docs/guides/invalidations.md` has a map that sees to it.
     ///
-    /// All that is changed after this has returned is told, by this process as well, or there is a gap. More is told than that
-    /// a value is another: also that a lease was put there by somebody who loads the value, that it was loaded, that its life
-    /// was extended. The server does not tell one from the other. So a copy may be dropped for nothing, and is never kept for it.
-    /// That a key expired or was evicted is told when it is removed, which may be long after its time. What a loader gave and was
-    /// not stored is not in the store, and nothing is told of it.
+    /// All that is changed after this has returned is told, by this process as well, or there is a
+    /// gap. More is told than that a value is another: also that a lease was put there by somebody
+    /// who loads the value, that it was loaded, that its life was extended. The server does not
+    /// tell one from the other. So a copy may be dropped for nothing, and is never kept for it.
+    /// That a key expired or was evicted is told when it is removed, which may be long after its
+    /// time. What a loader gave and was not stored is not in the store, and nothing is told of it.
     ///
-    /// Keys of other namespaces are not told. A store without a namespace is told all keys of its server. Databases of a server
-    /// are not told apart: where another has keys of the same name, their changes are told too.
+    /// Keys of other namespaces are not told. A store without a namespace is told all keys of its
+    /// server. Databases of a server are not told apart: where another has keys of the same name,
+    /// their changes are told too.
     ///
-    /// A [`Gap`](crate::schema::invalidation::Invalidation::Gap) comes when a connection is lost, since nothing is told from then on; when there is one
-    /// again, since what was copied between the two may be old ([`is_live`](Invalidations::is_live) tells beforehand); when a
-    /// cluster has moved keys to another primary, which is known within a second; when a server was emptied at once; and when
-    /// more was told than is kept for a reader who does not read. A connection that was lost without a word is known to be after
-    /// a second and the [deadline for connecting](crate::Builder::connect_timeout). There is a new one as soon as the server lets us in.
+    /// A [`Gap`](crate::schema::invalidation::Invalidation::Gap) comes when a connection is lost,
+    /// since nothing is told from then on; when there is one again, since what was copied between
+    /// the two may be old ([`is_live`](Invalidations::is_live) tells beforehand); when a cluster
+    /// has moved keys to another primary, which is known within a second; when a server was emptied
+    /// at once; and when more was told than is kept for a reader who does not read. A connection
+    /// that was lost without a word is known to be after a second and the [deadline for
+    /// connecting](crate::Builder::connect_timeout). There is a new one as soon as the server lets
+    /// us in.
     ///
-    /// What a process does not read lies in the server. So it is read by a thread of the store's own, also while the runtime stands
-    /// still; but a process that is stopped fills the server's memory, where that has `maxmemory` and no `maxmemory-clients`. Of
-    /// such a server this logs a warning, once, if it lets us ask (`CONFIG GET`).
+    /// What a process does not read lies in the server. So it is read by a thread of the store's
+    /// own, also while the runtime stands still; but a process that is stopped fills the server's
+    /// memory, where that has `maxmemory` and no `maxmemory-clients`. Of such a server this logs a
+    /// warning, once, if it lets us ask (`CONFIG GET`).
     ///
     /// # Errors
-    /// When the server can't be reached, or does not let us track its keys (the user of an ACL needs `client|tracking`, and
-    /// `cluster|slots` on a cluster).
+    /// When the server can't be reached, or does not let us track its keys (the user of an ACL
+    /// needs `client|tracking`, and `cluster|slots` on a cluster).
     pub async fn invalidations(&self) -> Result<Invalidations> {
         let subscribed = self.inner().gateway.subscribe().await;
         subscribed.map_err(|error| self.inner().failed(error.during("invalidations")))
     }
 
-    /// Ends the store, for this clone and all others: what runs in the background, and the connection. To be called when
-    /// nothing is read and written any more, before the process or the runtime ends.
+    /// Ends the store, for this clone and all others: what runs in the background, and the
+    /// connection. To be called when nothing is read and written any more, before the process or
+    /// the runtime ends.
     ///
-    /// What can still be told to the server is, within the deadline of an [operation](crate::Builder::operation_timeout): deletions
-    /// that [wait](Self::undelivered) are tried once more, and leases of loads that were dropped are given back. How many
-    /// deletions were in vain is logged, and told by [`undelivered`](Self::undelivered). Then all tasks of the store are
-    /// ended, the renewals of guards included: a [`Guard`](crate::verbs::update::Guard) that is still held runs out by itself. Verbs that
+    /// What can still be told to the server is, within the deadline of an
+    /// [operation](crate::Builder::operation_timeout): deletions that [wait](Self::undelivered) are
+    /// tried once more, and leases of loads that were dropped are given back. How many deletions
+    /// were in vain is logged, and told by [`undelivered`](Self::undelivered). Then all tasks of
+    /// the store are ended, the renewals of guards included: a
+    /// [`Guard`](crate::verbs::update::Guard) that is still held runs out by itself. Verbs that
     /// wait for an answer still get it, and the connection is closed with the last of them.
     ///
-    /// After that every verb fails with [`Closed`](crate::base::error::ErrorKind::Closed), on a store in the process too. Those that
-    /// load still run their loader, and those that write without `strict` still write: but what they invalidate nobody is
-    /// told. To close again does nothing. If the future is dropped half-way the store may or may not be closed; it can be
+    /// After that every verb fails with [`Closed`](crate::base::error::ErrorKind::Closed), on a
+    /// store in the process too. Those that load still run their loader, and those that write
+    /// without `strict` still write: but what they invalidate nobody is told. To close again does
+    /// nothing. If the future is dropped half-way the store may or may not be closed; it can be
     /// closed again.
     ///
-    /// Tasks of a runtime that stands still are waited for no longer than such a deadline. They end as soon as it goes on.
+    /// Tasks of a runtime that stands still are waited for no longer than such a deadline. They end
+    /// as soon as it goes on.
     ///
-    /// A store that is dropped without being closed ends its tasks too, within some seconds, and tries nothing once more.
+    /// A store that is dropped without being closed ends its tasks too, within some seconds, and
+    /// tries nothing once more.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};

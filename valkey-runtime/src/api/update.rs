@@ -19,13 +19,15 @@ use crate::schema::guarding::{BestEffort, Guarding, Strict};
 use crate::verbs::Sealed;
 use crate::verbs::update::{Guard, update};
 
-/// A write to the database that has not begun, and how it is to be guarded: from [`Handle::update`], [`Handle::update_many`]
-/// or [`Handle::write_through`].
+/// A write to the database that has not begun, and how it is to be guarded: from
+/// [`Handle::update`], [`Handle::update_many`] or [`Handle::write_through`].
 ///
-/// Once the write is committed no reader is given the old row, in whatever process, even if this one crashes half-way. A guard
-/// is at each key before the write begins, and stays while it runs: values that others load meanwhile are returned to them
-/// and not stored. After `Ok` the guard ends, and the entry is gone, or holds the new value (write-through). After an error, or
-/// if the call is dropped, the write may still be committed: then the guard is left to run out, within 10 s.
+/// Once the write is committed no reader is given the old row, in whatever process, even if this
+/// one crashes half-way. A guard is at each key before the write begins, and stays while it runs:
+/// values that others load meanwhile are returned to them and not stored. After `Ok` the guard
+/// ends, and the entry is gone, or holds the new value (write-through). After an error, or if the
+/// call is dropped, the write may still be committed: then the guard is left to run out, within 10
+/// s.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -88,8 +90,9 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Update::new(self, self.bytes_of_all(keys), Invalidate)
     }
 
-    /// Begins a write of this value that is cached once it is written, unless another call wrote or deleted it meanwhile
-    /// (write-through): see [`Update`]. A value that can't be stored is logged and counted, and its entry deleted.
+    /// Begins a write of this value that is cached once it is written, unless another call wrote or
+    /// deleted it meanwhile (write-through): see [`Update`]. A value that can't be stored is logged
+    /// and counted, and its entry deleted.
     pub fn write_through<'v>(self, value: &'v T) -> Update<'s, T, Through<'v, T>>
     where
         T: Keyed,
@@ -134,34 +137,38 @@ impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
         }
     }
 
-    /// Refuses the write where its guard can't be placed. The error is an [`UpdateError`](crate::UpdateError).
+    /// Refuses the write where its guard can't be placed. The error is an
+    /// [`UpdateError`](crate::UpdateError).
     pub fn strict(self) -> Update<'s, T, S, Strict, P> {
         self.with(|same| same)
     }
 
-    /// Writes also where the guard can't be placed: the deletion of the entry is then queued and delivered later. The error is
-    /// the write's own.
+    /// Writes also where the guard can't be placed: the deletion of the entry is then queued and
+    /// delivered later. The error is the write's own.
     pub fn best_effort(self) -> Update<'s, T, S, BestEffort, P> {
         self.with(|same| same)
     }
 
-    /// How long the guard stays after the write: for loaders that read from a replica which lags behind. At most a day.
+    /// How long the guard stays after the write: for loaders that read from a replica which lags
+    /// behind. At most a day.
     pub fn hold(mut self, hold: Duration) -> Self {
         self.options.hold = Some(hold);
         self
     }
 
-    /// How long the guard lasts after its last renewal, if its process dies or its call is dropped: 10 ms to a day, default
-    /// 10 s. It is renewed every third of this time. Set it to at least one and a half times the database's own limit for a
-    /// statement: then no write is committed after its guard has run out.
+    /// How long the guard lasts after its last renewal, if its process dies or its call is dropped:
+    /// 10 ms to a day, default 10 s. It is renewed every third of this time. Set it to at least one
+    /// and a half times the database's own limit for a statement: then no write is committed after
+    /// its guard has run out.
     pub fn guard_life(mut self, life: Duration) -> Self {
         self.options.guard_life = Some(life);
         self
     }
 
-    /// Invalidates tags with the write. While it runs, no entry with one of these tags is read or stored; after it, none that was
-    /// stored or loaded before. It costs two round trips more, and a guard at each tag. If the writer dies these guards keep
-    /// entries under the tags from being cached for up to 18 s.
+    /// Invalidates tags with the write. While it runs, no entry with one of these tags is read or
+    /// stored; after it, none that was stored or loaded before. It costs two round trips more, and
+    /// a guard at each tag. If the writer dies these guards keep entries under the tags from being
+    /// cached for up to 18 s.
     ///
     /// A write-through that invalidates a tag of its own value stores nothing.
     pub fn invalidating<I>(mut self, tags: I) -> Self
@@ -173,8 +180,8 @@ impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
         self
     }
 
-    /// Writes into this report whether the write was guarded, and its end confirmed. For a write that is not `strict` it is the
-    /// only way to know.
+    /// Writes into this report whether the write was guarded, and its end confirmed. For a write
+    /// that is not `strict` it is the only way to know.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -198,8 +205,8 @@ impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
         self
     }
 
-    /// After which errors of the write it is certain that nothing was written: the guard then ends at once. After other errors it
-    /// is left to run out.
+    /// After which errors of the write it is certain that nothing was written: the guard then ends
+    /// at once. After other errors it is left to run out.
     pub fn unwritten_if<E, F: Fn(&E) -> bool + Send>(
         self,
         is_sure: F,
@@ -212,7 +219,8 @@ impl<'s, T: CachedType, G: Guarding, P> Update<'s, T, Invalidate, G, P> {
     /// Writes the row.
     ///
     /// # Errors
-    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's, or that it was refused.
+    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's, or that it
+    /// was refused.
     pub fn run<R, E, F, Fut>(
         self,
         write: F,
@@ -260,7 +268,8 @@ impl<'s, 'v, T: CachedType, G: Guarding, P> Update<'s, T, Through<'v, T>, G, P> 
     /// Writes the row, and caches the value.
     ///
     /// # Errors
-    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's, or that it was refused.
+    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's, or that it
+    /// was refused.
     pub fn run<R, E, F, Fut>(
         self,
         write: F,
@@ -297,7 +306,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Fut: Future<Output = Result<R, E>> + Send,
     {
         async move {
-            // Boxed, so that what is around an update does not grow with it: it is several round trips.
+            // Boxed, so that what is around an update does not grow with it: it is several round
+            // trips.
             let write = || Box::pin(write());
             let is_sure = move |error: &E| unwritten.is_sure(error);
             let (store, of) = (self.store, self.of());

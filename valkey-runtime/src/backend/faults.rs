@@ -46,8 +46,8 @@ pub enum Request {
     Read,
     /// Stores: a `set`, a loaded or written-through value, a `touch`.
     Store,
-    /// Invalidates: `del`, `mark_stale`, tags, `purge`; also removes corrupt entries and delivers the
-    /// outbox.
+    /// Invalidates: `del`, `mark_stale`, tags, `purge`; also removes corrupt entries and delivers
+    /// the outbox.
     Delete,
     /// Requests, renews or gives back a load's lease.
     Lease,

@@ -1,4 +1,5 @@
-//! Locks that outlive a panic: what they protect is whole after every statement, so a poisoned lock is taken as it is.
+//! Locks that outlive a panic: what they protect is whole after every statement, so a poisoned lock
+//! is taken as it is.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -459,8 +459,9 @@ impl Builder {
         self
     }
 
-    /// Makes [`connect`](Self::connect) fail where the server can't be reached. By default the store
-    /// opens all the same, so that an outage of the cache does not keep a service from starting.
+    /// Makes [`connect`](Self::connect) fail where the server can't be reached. By default the
+    /// store opens all the same, so that an outage of the cache does not keep a service from
+    /// starting.
     pub fn require_server(mut self) -> Self {
         self.required = true;
         self
@@ -468,9 +469,9 @@ impl Builder {
 
     /// Opens the store and connects.
     ///
-    /// Where the server can't be reached within the [deadline](Self::connect_timeout), the store opens
-    /// all the same, logs a warning, and connects in the background. Until then every read is a miss,
-    /// and loaders run. [`require_server`](Self::require_server) makes it an error.
+    /// Where the server can't be reached within the [deadline](Self::connect_timeout), the store
+    /// opens all the same, logs a warning, and connects in the background. Until then every read is
+    /// a miss, and loaders run. [`require_server`](Self::require_server) makes it an error.
     ///
     /// # Errors
     /// If the configuration is wrong: an option or a variable, the user or password, or TLS.

@@ -25,8 +25,8 @@ impl Store {
     /// the line break of a file, is an error.
     ///
     /// In Kubernetes, a service named `valkey` sets `VALKEY_PORT=tcp://…` in each pod of its
-    /// namespace. If `VALKEY_HOST` names the host, set the port as well, or
-    /// `enableServiceLinks: false`.
+    /// namespace. If `VALKEY_HOST` names the host, set the port as well, or `enableServiceLinks:
+    /// false`.
     ///
     /// # Errors
     /// An error of kind [`Config`](crate::base::error::ErrorKind::Config) if neither `VALKEY_URL`
@@ -51,8 +51,8 @@ impl Store {
     /// `VALKEY_PASSWORD` or by [`Builder::password`], is used as it is.
     ///
     /// # Errors
-    /// If the URL is wrong, or if the server rejects the user, the password or TLS. A server that can't
-    /// be reached is no error: see [`Builder::connect`].
+    /// If the URL is wrong, or if the server rejects the user, the password or TLS. A server that
+    /// can't be reached is no error: see [`Builder::connect`].
     pub async fn connect(url: &str) -> Result<Self> {
         Self::builder().url(url).connect().await
     }

@@ -39,8 +39,8 @@ impl SetOptions {
         self
     }
 
-    /// Store only where a `get` would give no value. An entry of a newer version counts as a value here: it is not
-    /// overwritten.
+    /// Store only where a `get` would give no value. An entry of a newer version counts as a value
+    /// here: it is not overwritten.
     pub const fn if_absent(mut self) -> Self {
         self.condition = Condition::IfAbsent;
         self
@@ -62,7 +62,8 @@ pub(crate) enum Condition {
     IfPresent,
 }
 
-/// What became of the guard of an update: see [`Update::report`](crate::update::Update::report). A clone is the same report.
+/// What became of the guard of an update: see [`Update::report`](crate::update::Update::report). A
+/// clone is the same report.
 ///
 /// | guarded | confirmed | what others are given |
 /// |---|---|---|
@@ -90,7 +91,8 @@ impl UpdateReport {
         self.0.guarded.load(Ordering::Relaxed)
     }
 
-    /// Whether the write succeeded, and the server confirmed the end of the guard: what was there before is gone.
+    /// Whether the write succeeded, and the server confirmed the end of the guard: what was there
+    /// before is gone.
     pub fn is_confirmed(&self) -> bool {
         self.0.confirmed.load(Ordering::Relaxed)
     }

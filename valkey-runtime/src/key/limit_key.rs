@@ -3,9 +3,9 @@
 use crate::key::writer::KeyWriter;
 
 /// The user, client or address that a limit applies to. It is text, an integer, an address or its
-/// [`Subnet`](crate::limit::Subnet), a type that derives [`KeyPart`](macro@crate::KeyPart), or a tuple of
-/// up to six of these. With features it may be a UUID or a date. With `()` all requests count
-/// together.
+/// [`Subnet`](crate::limit::Subnet), a type that derives [`KeyPart`](macro@crate::KeyPart), or a
+/// tuple of up to six of these. With features it may be a UUID or a date. With `()` all requests
+/// count together.
 ///
 /// Each part is escaped like the parts of cache keys, so two different keys of one type never count
 /// together. Text and numbers are not distinguished: `"42"` and `42` are one key.

@@ -29,9 +29,9 @@ pub(crate) const SPACE: &str = "::";
 /// A name on entries by which they are invalidated together: `org:42`.
 ///
 /// A type declares its tags by `#[cached(tag = "org:{org_id}")]`.
-/// [`Cached::cache_tags`](crate::Cached::cache_tags) has a function for each, with the values in the braces as
-/// arguments; other types or another number of them do not compile. Across types a tag is its text:
-/// it means all entries with that text.
+/// [`Cached::cache_tags`](crate::Cached::cache_tags) has a function for each, with the values in
+/// the braces as arguments; other types or another number of them do not compile. Across types a
+/// tag is its text: it means all entries with that text.
 ///
 /// ```
 /// use valkey_runtime::Tag;

@@ -140,8 +140,8 @@ impl<T> Loaded<T> {
     label = "what this loader gives is not a `{T}`"
 )]
 pub trait IntoLoaded<T> {
-    /// The answer of a call whose loader returns this: `V` where the loader always has a value, and else `Option<V>`. `V` is
-    /// the value, or its [`Entry`](crate::Entry).
+    /// The answer of a call whose loader returns this: `V` where the loader always has a value, and
+    /// else `Option<V>`. `V` is the value, or its [`Entry`](crate::Entry).
     type Given<V>;
 
     /// Whether the loader always has a value.
@@ -204,8 +204,8 @@ impl<T: CachedType> IntoLoaded<T> for T {
     }
 }
 
-/// A row of a bulk load: a value whose key is one of its fields, or a pair of key and value. The value may be a
-/// [`Loaded<T>`], which says how it is to be stored, and an `Option`.
+/// A row of a bulk load: a value whose key is one of its fields, or a pair of key and value. The
+/// value may be a [`Loaded<T>`], which says how it is to be stored, and an `Option`.
 #[diagnostic::on_unimplemented(
     message = "a bulk loader returns rows of `{T}`: values, or pairs of key and value, not `{Self}`",
     label = "not a row of `{T}`",
@@ -234,8 +234,9 @@ impl<T: Keyed<OwnedKey: OwnKey>> IntoRow<T> for T {
 
 /// What was there, as its loader sees it: a value whose time is over, or will be soon.
 ///
-/// A loader that can tell by the value itself whether it is still the present one, by an `ETag` or an `updated_at` in it,
-/// saves fetching it again. It is not told when the value was stored: by that nothing can be told.
+/// A loader that can tell by the value itself whether it is still the present one, by an `ETag` or
+/// an `updated_at` in it, saves fetching it again. It is not told when the value was stored: by
+/// that nothing can be told.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -290,8 +291,8 @@ impl<T> Stale<T> {
     }
 
     /// There is no better one at the moment: it is served as it is, and for a while
-    /// ([`retry_after`](crate::schema::policy::Policy::retry_after_millis)) not loaded again. What an error of the loader does too, for
-    /// types with `stale_if_error`.
+    /// ([`retry_after`](crate::schema::policy::Policy::retry_after_millis)) not loaded again. What
+    /// an error of the loader does too, for types with `stale_if_error`.
     pub fn serve(self) -> Loaded<T> {
         self.with(Fate::Served)
     }

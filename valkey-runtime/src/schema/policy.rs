@@ -188,10 +188,9 @@ impl Policy {
         self
     }
 
-    /// Sets the soft timeout: after it a caller that waits for another caller's
-    /// load gets the stale value, if one exists. In
-    /// [`in_background`](crate::load::Load::in_background) it also applies to the caller's own load.
-    /// Default 0: wait until the end of the load.
+    /// Sets the soft timeout: after it a caller that waits for another caller's load gets the stale
+    /// value, if one exists. In [`in_background`](crate::load::Load::in_background) it also applies
+    /// to the caller's own load. Default 0: wait until the end of the load.
     pub const fn load_timeout(mut self, timeout: Duration) -> Self {
         let timeout = millis(timeout);
         self.load_timeout_millis = timeout;

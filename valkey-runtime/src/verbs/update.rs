@@ -1,8 +1,9 @@
 //! Guarded writes: while a row is written, nothing about it may be stored.
 //!
-//! A guard is placed at the key before the database is written, and taken away after: no load that began before is stored
-//! after, whatever process it runs in. A writer that dies leaves a guard that runs out by itself. Who has a guard renews it;
-//! who has lost it is told by [`Guard::still_held`] and [`Guard::release`].
+//! A guard is placed at the key before the database is written, and taken away after: no load that
+//! began before is stored after, whatever process it runs in. A writer that dies leaves a guard
+//! that runs out by itself. Who has a guard renews it; who has lost it is told by
+//! [`Guard::still_held`] and [`Guard::release`].
 
 use crate::schema::guarding::Guarding;
 use std::fmt;
@@ -32,15 +33,17 @@ use crate::verbs::tags::invalidate::hold_of_tags;
 
 /// How long a writer's place lasts that is not renewed, unless its options say otherwise.
 pub(crate) const GUARD_LIFE: Duration = Duration::from_secs(10);
-/// The same where tags are guarded, at the least. What lives longer than the longest load even where its writer died just before
-/// it would have been renewed: no load that had begun by then is stored after it.
+/// The same where tags are guarded, at the least. What lives longer than the longest load even
+/// where its writer died just before it would have been renewed: no load that had begun by then is
+/// stored after it.
 pub(crate) const TAG_GUARD_LIFE: u64 = 18_000;
 
 /// A guard over one key or several, for a write that is committed elsewhere: in a transaction, say.
 ///
-/// While it is held no load of these keys is stored, and what is there is not read. It is renewed in the background until it
-/// is released, abandoned or dropped, or its store is [closed](Store::close). Dropped, it is left to run out, since the write
-/// may still be committed: within 10 s, unless the options say otherwise.
+/// While it is held no load of these keys is stored, and what is there is not read. It is renewed
+/// in the background until it is released, abandoned or dropped, or its store is
+/// [closed](Store::close). Dropped, it is left to run out, since the write may still be committed:
+/// within 10 s, unless the options say otherwise.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -88,8 +91,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Places guards at the keys. Where one can't be placed it is an error for the strict. `stores`: what is written may be stored
-    /// in place of the guard.
+    /// Places guards at the keys. Where one can't be placed it is an error for the strict.
+    /// `stores`: what is written may be stored in place of the guard.
     pub(crate) async fn place(
         store: &Store,
         mut keys: Vec<Vec<u8>>,
@@ -167,7 +170,8 @@ impl Guard {
         match refusal {
             None => Ok(guard),
             Some(error) if strict => {
-                // What was placed, or was placed after all, would otherwise keep readers from storing until it runs out.
+                // What was placed, or was placed after all, would otherwise keep readers from
+                // storing until it runs out.
                 log_unconfirmed(guard.leave(false).await, of);
                 Err(of.failed(error))
             }
@@ -179,7 +183,8 @@ impl Guard {
                     Some(of.name()),
                     "a row is written without its guard",
                 );
-                // From before it is written, so that this process does not read the old row once it is.
+                // From before it is written, so that this process does not read the old row once it
+                // is.
                 guard.keep_unplaced();
                 Ok(guard)
             }
@@ -191,7 +196,8 @@ impl Guard {
         self.stamps.iter().all(Option::is_some)
     }
 
-    /// Asks the server whether the guard is still there, and renews it. To be asked just before a commit.
+    /// Asks the server whether the guard is still there, and renews it. To be asked just before a
+    /// commit.
     ///
     /// # Errors
     /// When the server could not be asked.
@@ -215,11 +221,12 @@ impl Guard {
         Ok(held.into_iter().all(|held| held))
     }
 
-    /// Takes the guard away after the write. True if it was held until now; else it ran out or was evicted before, and in
-    /// between others may have stored the old row, which is deleted now.
+    /// Takes the guard away after the write. True if it was held until now; else it ran out or was
+    /// evicted before, and in between others may have stored the old row, which is deleted now.
     ///
     /// # Errors
-    /// When the server did not confirm it. The guard then runs out, and the deletion of its keys is queued.
+    /// When the server did not confirm it. The guard then runs out, and the deletion of its keys is
+    /// queued.
     pub async fn release(self) -> Result<bool> {
         let span = self.span("release");
         traced!(span, self.leave(true), Ending::of)
@@ -254,8 +261,8 @@ impl Guard {
         }
     }
 
-    /// The write is over: what was loaded until now is not to be stored under the tags. Where the clock is not advanced their
-    /// guards are left to run out.
+    /// The write is over: what was loaded until now is not to be stored under the tags. Where the
+    /// clock is not advanced their guards are left to run out.
     async fn advance(&mut self) -> Result<()> {
         if self.tags == 0 {
             return Ok(());
@@ -298,7 +305,8 @@ impl Guard {
         answers.and_then(|answers| answers.into_iter().collect())
     }
 
-    /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a release.
+    /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a
+    /// release.
     async fn store_through(mut self, mut sealed: Sealed, version: u16) -> Result<bool> {
         self.written = true;
         let Some(&Some(stamp)) = self.stamps.first() else {
@@ -307,7 +315,8 @@ impl Guard {
         if sealed.header.clock.is_some() && !self.admits(&mut sealed).await {
             return self.leave(true).await;
         }
-        // However that goes, the key's guard ends: the value has none of these tags, and what lies there may be old.
+        // However that goes, the key's guard ends: the value has none of these tags, and what lies
+        // there may be old.
         let advanced = self.advance().await;
         self.end();
         let mut verbs: Vec<Verb<'_>> = self.leaves();
@@ -337,8 +346,8 @@ impl Guard {
         }
     }
 
-    /// Whether the tags of what was written let it be stored. It was made after the clock was read; those that are invalidated
-    /// with it forbid it.
+    /// Whether the tags of what was written let it be stored. It was made after the clock was read;
+    /// those that are invalidated with it forbid it.
     async fn admits(&self, sealed: &mut Sealed) -> bool {
         let invalidated = &self.keys[self.keys.len() - self.tags..];
         if sealed
@@ -387,8 +396,9 @@ impl Guard {
 impl Tells for Guard {}
 
 impl Drop for Guard {
-    /// Left to run out, since the write may still be committed. Where there is no guard to run out, a deletion has to do. Where the
-    /// write is committed, and its end was dropped half-way, there is one of each key: its guard may have been lost meanwhile.
+    /// Left to run out, since the write may still be committed. Where there is no guard to run out,
+    /// a deletion has to do. Where the write is committed, and its end was dropped half-way, there
+    /// is one of each key: its guard may have been lost meanwhile.
     fn drop(&mut self) {
         self.stop_renewing();
         if !self.ended {
@@ -465,7 +475,8 @@ async fn renew(store: Store, of: Arc<Type>, keys: Vec<Vec<u8>>, token: u64, life
     }
 }
 
-/// Writes a row under a guard. How it fails its caller says, by `G`. `is_sure`: this error means that nothing was written.
+/// Writes a row under a guard. How it fails its caller says, by `G`. `is_sure`: this error means
+/// that nothing was written.
 pub(crate) async fn update<G, R, E, S, F, Fut>(
     store: &Store,
     keys: Vec<Vec<u8>>,
@@ -533,7 +544,8 @@ where
     written.map_err(G::failed)
 }
 
-/// The end of an update whose write succeeded. What fails here was counted, and is no error of the write's. True if it is confirmed.
+/// The end of an update whose write succeeded. What fails here was counted, and is no error of the
+/// write's. True if it is confirmed.
 async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) -> bool {
     let store = guard.store.clone();
     let ended = match through {

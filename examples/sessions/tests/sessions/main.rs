@@ -1,4 +1,5 @@
-//! The store as tower-sessions uses it, in this process and on a server; what it does where that is down; and the application.
+//! The store as tower-sessions uses it, in this process and on a server; what it does where that is
+//! down; and the application.
 
 mod app;
 mod browser;

@@ -326,7 +326,8 @@ async fn an_id_is_neither_in_the_server_nor_in_errors_nor_in_the_log() {
         let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
         tracing::Dispatch::new(subscriber.with_writer(log.clone()).finish())
     };
-    // Of two: where there is one only, what logs first in another thread is taken to interest nobody.
+    // Of two: where there is one only, what logs first in another thread is taken to interest
+    // nobody.
     let _second = subscriber();
     let _logging = tracing::dispatcher::set_default(&subscriber());
 

@@ -1,4 +1,5 @@
-//! Chromium without a window, driven by its DevTools protocol: JSON over a pair of pipes, each message ended by a zero byte.
+//! Chromium without a window, driven by its DevTools protocol: JSON over a pair of pipes, each
+//! message ended by a zero byte.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,7 +11,8 @@ use crate::folder::Folder;
 const MISSING: &str = "\
 chromium is not there: `cargo xtask test` installs it on Debian 12; elsewhere install your system's package `chromium`";
 
-/// A browser with one page. It ends when its pipes are closed, so also when the test's process dies.
+/// A browser with one page. It ends when its pipes are closed, so also when the test's process
+/// dies.
 pub(crate) struct Chromium {
     child: Child,
     commands: Option<ChildStdin>,
@@ -25,7 +27,8 @@ pub(crate) struct Chromium {
 impl Chromium {
     pub(crate) fn start() -> Self {
         let profile = Folder::new();
-        // The protocol is spoken on the descriptors 3 and 4. What the browser itself prints goes to the test's stderr.
+        // The protocol is spoken on the descriptors 3 and 4. What the browser itself prints goes to
+        // the test's stderr.
         let script = "exec chromium \"$@\" 3<&0 4>&1 0</dev/null 1>&2";
         let mut child = Command::new("sh")
             .args(["-c", script, "chromium", "--headless", "--no-sandbox"])

@@ -1,4 +1,5 @@
-//! The sessions of the README: each command is run, and prints what it says there. `…` stands for anything.
+//! The sessions of the README: each command is run, and prints what it says there. `…` stands for
+//! anything.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! The service, asked by HTTP: in this process with each kind of cache, and as a program of its own.
+//! The service, asked by HTTP: in this process with each kind of cache, and as a program of its
+//! own.
 
 mod chromium;
 mod documented;

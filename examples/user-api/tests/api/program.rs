@@ -30,7 +30,8 @@ struct Log {
 }
 
 impl Program {
-    /// Runs it with these variables, with a database of its own and on a port of its own unless they say otherwise.
+    /// Runs it with these variables, with a database of its own and on a port of its own unless
+    /// they say otherwise.
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
         let mut child = command()
@@ -123,7 +124,8 @@ pub(crate) fn command() -> Command {
     example::command(env!("CARGO_BIN_EXE_user-api"))
 }
 
-/// How many seconds a window lasts of which no test sees the end: windows begin with the clock's own.
+/// How many seconds a window lasts of which no test sees the end: windows begin with the clock's
+/// own.
 pub(crate) fn long_window() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.expect("after 1970").as_secs();

@@ -1,6 +1,7 @@
-//! Random requests of clients at once. Each client owns two organisations with their users, so it knows what each of its
-//! requests has to be answered, whatever the others do: a plain model says so. They read each other's rows as well, so that loads
-//! and writes of a key overlap; and each request goes to either instance, so that one reads what the other wrote.
+//! Random requests of clients at once. Each client owns two organisations with their users, so it
+//! knows what each of its requests has to be answered, whatever the others do: a plain model says
+//! so. They read each other's rows as well, so that loads and writes of a key overlap; and each
+//! request goes to either instance, so that one reads what the other wrote.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

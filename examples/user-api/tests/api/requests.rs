@@ -1,4 +1,5 @@
-//! What the service answers. Reads go to one instance and writes to the other, so what is read is what the other wrote.
+//! What the service answers. Reads go to one instance and writes to the other, so what is read is
+//! what the other wrote.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -51,7 +51,8 @@ macro_rules! with_each_cache {
 }
 pub(crate) use with_each_cache;
 
-/// Two instances of the service over one database: where the cache is a server's, each with a store of its own.
+/// Two instances of the service over one database: where the cache is a server's, each with a store
+/// of its own.
 pub(crate) struct Service {
     pub(crate) db: SqlitePool,
     pub(crate) stores: [Store; 2],

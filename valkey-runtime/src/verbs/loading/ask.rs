@@ -40,8 +40,8 @@ impl Driver {
         }
     }
 
-    /// Asks for all leases that are to be asked for; and for the clock of the tags, which is to be known before a load begins, in
-    /// the same round trip. False if there are none.
+    /// Asks for all leases that are to be asked for; and for the clock of the tags, which is to be
+    /// known before a load begins, in the same round trip. False if there are none.
     pub(crate) async fn ask<T: CachedType>(&mut self, answers: &mut Answers<T>) -> bool {
         let asking = self.at_step(|step| match step {
             Step::Ask { rejected } => Some(*rejected),
@@ -79,7 +79,8 @@ impl Driver {
         true
     }
 
-    /// A call whose loader always gives a value takes no "not found" from others: it loads by itself, and replaces that.
+    /// A call whose loader always gives a value takes no "not found" from others: it loads by
+    /// itself, and replaces that.
     pub(crate) fn reject_absence(&mut self, one: usize, absent: bool) {
         if absent && self.options.needs_value {
             self.ones[one].done = false;

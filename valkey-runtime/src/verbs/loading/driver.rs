@@ -1,8 +1,10 @@
-//! Loading calls at work: the driver does what the [`Step`]s of its calls say, with the server, its timers and the loader.
+//! Loading calls at work: the driver does what the [`Step`]s of its calls say, with the server, its
+//! timers and the loader.
 //!
-//! A call may load one key or many; each key is a [`Call`] of its own. What the calls are to load themselves they load and store
-//! first, by one run of the loader for at most [`CHUNK`] keys. Only then do they wait for keys that others load, and for
-//! all of them at once, so that two such drivers never wait for each other.
+//! A call may load one key or many; each key is a [`Call`] of its own. What the calls are to load
+//! themselves they load and store first, by one run of the loader for at most [`CHUNK`] keys. Only
+//! then do they wait for keys that others load, and for all of them at once, so that two such
+//! drivers never wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +119,8 @@ pub(crate) struct One {
     pub(crate) clock: Option<u64>,
     /// What it loads under, if anything.
     pub(crate) lease: Option<Lease>,
-    /// The value that was there when the server was last asked, and that its time is over for, or will be soon.
+    /// The value that was there when the server was last asked, and that its time is over for, or
+    /// will be soon.
     pub(crate) kept: Option<Raw>,
     /// The request whose answer is being examined.
     pub(crate) request: Request,
@@ -125,7 +128,8 @@ pub(crate) struct One {
     pub(crate) waits: Option<(Lease, Instant)>,
     /// When it looks again.
     pub(crate) looks: Option<Instant>,
-    /// Who leads the flight that it follows, as it was seen; and since when its loader was seen to run.
+    /// Who leads the flight that it follows, as it was seen; and since when its loader was seen to
+    /// run.
     pub(crate) leader: Option<(FlightId, Observed, Option<Instant>)>,
     /// The flight that others know it leads.
     led: Option<FlightId>,
@@ -167,7 +171,8 @@ impl Driver {
         self.step(one, |call, flights, _| call.got(flights, seen));
     }
 
-    /// A key that takes nothing that is there: the call takes the lease, whoever has it, and shares with nobody.
+    /// A key that takes nothing that is there: the call takes the lease, whoever has it, and shares
+    /// with nobody.
     pub(crate) fn add_fresh(&mut self, at: usize, place: Place, began: Moment) {
         let call = Call::new(place.key.as_slice().into(), began);
         let one = self.push(at, call, place);
@@ -175,7 +180,8 @@ impl Driver {
         self.step(one, |call, _, _| call.goes_alone());
     }
 
-    /// A key whose value the caller has, and that is to be loaded again, unless a load of it is under way.
+    /// A key whose value the caller has, and that is to be loaded again, unless a load of it is
+    /// under way.
     pub(crate) fn add_refresh(&mut self, at: usize, place: Place, began: Moment, raw: &Raw) {
         let call = Call::new(place.key.as_slice().into(), began);
         let one = self.push(at, call, place);
@@ -336,8 +342,9 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// The caller is gone, by cancellation or panic, or is done. Followers lead on; leases that nobody needs any more are given
-    /// back, else they would keep others waiting until they run out.
+    /// The caller is gone, by cancellation or panic, or is done. Followers lead on; leases that
+    /// nobody needs any more are given back, else they would keep others waiting until they run
+    /// out.
     fn drop(&mut self) {
         self.leave_turn();
         // What a type does to its values may panic too.

@@ -64,7 +64,8 @@ pub(crate) enum Then {
 }
 
 impl End {
-    /// A fill or a release, where there is a lease. While the store is off, what would have been stored is deleted.
+    /// A fill or a release, where there is a lease. While the store is off, what would have been
+    /// stored is deleted.
     pub(crate) fn verb(
         &self,
         lease: Option<Lease>,
@@ -104,9 +105,10 @@ impl End {
         tags: None,
     };
 
-    /// Whether followers are told only once the load is stored. An entry with tags may be invalidated without being touched, and
-    /// so may its lease. What the epochs admit is good for followers only if the lease was still there after that: it may have
-    /// been lost for longer than the guard of a writer lasts that has died.
+    /// Whether followers are told only once the load is stored. An entry with tags may be
+    /// invalidated without being touched, and so may its lease. What the epochs admit is good for
+    /// followers only if the lease was still there after that: it may have been lost for longer
+    /// than the guard of a writer lasts that has died.
     pub(crate) fn waits(&self, lease: Option<Lease>) -> bool {
         self.tags.is_some() && lease.is_some()
     }
@@ -138,8 +140,9 @@ impl End {
         tags: None,
     };
 
-    /// The load gave nothing, and its caller is served what it kept. Its followers are too, if it has been there for as long as
-    /// they follow: if the load had claimed it. Else they may have come after it was taken away.
+    /// The load gave nothing, and its caller is served what it kept. Its followers are too, if it
+    /// has been there for as long as they follow: if the load had claimed it. Else they may have
+    /// come after it was taken away.
     pub(crate) fn fallen_back(kept: &Raw, lease: Option<Lease>) -> Self {
         if !kept.is_claimed_by(lease) {
             return Self::FAILED;
@@ -161,14 +164,15 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// For a load under this lease, by who last asked with this token, and was told that clock then.
+    /// For a load under this lease, by who last asked with this token, and was told that clock
+    /// then.
     pub(crate) fn of(lease: Option<Lease>, asked: u64, told: Option<u64>, meta: &Meta) -> Self {
         match lease {
             _ if !meta.tagged => Clock::Known(None),
             // A lease has no other of its name after it.
             Some(Lease::Placed(_)) if told.is_none() => Clock::ToBeRead,
-            // A claim may come again under its name. What is loaded under one is stored only by who asked for it: by then the
-            // epochs had been looked at after the clock.
+            // A claim may come again under its name. What is loaded under one is stored only by who
+            // asked for it: by then the epochs had been looked at after the clock.
             Some(claim @ Lease::Claim { .. }) if !claim.is_of(asked) => Clock::Known(None),
             _ => Clock::Known(told),
         }
@@ -200,8 +204,9 @@ impl Begun {
 }
 
 impl Inner {
-    /// How a load ends that gave this. What can't be stored is logged and counted; its caller has it all the same. `epochs` are
-    /// those of the tags that follow from the key; `kept` is what it claimed, if it did.
+    /// How a load ends that gave this. What can't be stored is logged and counted; its caller has
+    /// it all the same. `epochs` are those of the tags that follow from the key; `kept` is what it
+    /// claimed, if it did.
     #[expect(
         clippy::too_many_arguments,
         reason = "what a load has come to, and nothing of it belongs together"
@@ -266,9 +271,9 @@ impl Inner {
         let stamp = begun.stamp;
         let ttl = loaded.ttl.or(ttl);
         let never = ttl.is_some_and(Ttl::is_zero);
-        // A TTL of zero says that it is not to be stored.
-        // Without a lease nothing can be stored; while the store is off it would be, and is deleted instead. Nor can it without the
-        // clock, where there are tags.
+        // A TTL of zero says that it is not to be stored. Without a lease nothing can be stored;
+        // while the store is off it would be, and is deleted instead. Nor can it without the clock,
+        // where there are tags.
         let rules = loaded.value.as_ref().map(CachedType::cache_validate);
         let invalid = rules.and_then(Result::err);
         let wanted = match loaded.fate {
@@ -342,8 +347,9 @@ impl Inner {
         }
     }
 
-    /// What the followers of a load are given whose value can't be stored: the bytes that are too large, or a copy of the
-    /// value. `None` where the type can't be cloned, or not as far as its derive knows: then each of them loads.
+    /// What the followers of a load are given whose value can't be stored: the bytes that are too
+    /// large, or a copy of the value. `None` where the type can't be cloned, or not as far as its
+    /// derive knows: then each of them loads.
     fn unstored<T: CachedType>(
         &self,
         header: Header,
@@ -366,7 +372,8 @@ impl Inner {
         Some(Bytes::from(bytes).into())
     }
 
-    /// How long the knowledge that there is no value is kept: for as long as the load says, or else the type.
+    /// How long the knowledge that there is no value is kept: for as long as the load says, or else
+    /// the type.
     fn life_of_absence(&self, ttl: Option<Ttl>, meta: &Meta) -> Result<Option<u64>, Error> {
         match ttl {
             None => Ok(Some(self.jittered(meta.policy.ttl_absent_millis, meta))),

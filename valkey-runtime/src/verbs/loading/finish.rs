@@ -99,7 +99,8 @@ impl Driver {
         }
     }
 
-    /// What was there is the answer. It is counted if its time is over: one that was to be refreshed may still be fresh.
+    /// What was there is the answer. It is counted if its time is over: one that was to be
+    /// refreshed may still be fresh.
     pub(crate) fn serves(&self, kept: &Raw) -> Origin {
         let inner = self.store.inner();
         let timing = kept.header.timing;
@@ -109,7 +110,8 @@ impl Driver {
         kept.origin(Source::Stale, None, inner)
     }
 
-    /// The loader failed. True if all that it was to load has a value that may serve: those are the answers.
+    /// The loader failed. True if all that it was to load has a value that may serve: those are the
+    /// answers.
     pub(crate) async fn serve<T: CachedType>(
         &mut self,
         which: &[usize],
@@ -118,8 +120,8 @@ impl Driver {
         self.fail(which, answers, || End::FAILED).await
     }
 
-    /// The loads have ended: what has a lease is stored or given back. Followers are told before; where there are tags only once
-    /// that is done. Says of each whether something was stored.
+    /// The loads have ended: what has a lease is stored or given back. Followers are told before;
+    /// where there are tags only once that is done. Says of each whether something was stored.
     pub(crate) async fn end(&mut self, mut ends: Vec<(usize, End)>) -> Vec<bool> {
         let waits = ends
             .iter()
@@ -148,8 +150,8 @@ impl Driver {
             .with(|state| call.loaded(&mut state.flights, followers));
     }
 
-    /// Which of the loads were overtaken by the invalidation of a tag. Nobody joins any of them any more who might have come after
-    /// that.
+    /// Which of the loads were overtaken by the invalidation of a tag. Nobody joins any of them any
+    /// more who might have come after that.
     pub(crate) async fn admit(&mut self, ends: &mut [(usize, End)]) {
         if !self.of.meta().tagged {
             return;
@@ -175,7 +177,8 @@ impl Driver {
         }
     }
 
-    /// What becomes of the leases. `None` of one that was not there any more; else whether something was stored.
+    /// What becomes of the leases. `None` of one that was not there any more; else whether
+    /// something was stored.
     pub(crate) async fn carry_out(&self, ends: &[(usize, End)]) -> Vec<Option<bool>> {
         let inner = self.store.inner();
         let mut done = vec![None; ends.len()];

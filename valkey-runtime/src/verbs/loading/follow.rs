@@ -26,7 +26,8 @@ impl Driver {
         });
         for (one, share) in shared {
             let given = match share {
-                // Who shares it has read it, or loaded it: then it is the answer of that load, even if it is invalid.
+                // Who shares it has read it, or loaded it: then it is the answer of that load, even
+                // if it is invalid.
                 Share::Value(shared) => self.given(&shared),
                 Share::Stale(shared) => self.given_stale(one, &shared).await,
                 Share::Nothing if self.options.needs_value => {
@@ -99,8 +100,9 @@ impl Driver {
         }
     }
 
-    /// Waits until one of the flights has moved that calls wait on, or it is time to look at another process's load again. False
-    /// if a call waited longer for another's turn than its caller lets it.
+    /// Waits until one of the flights has moved that calls wait on, or it is time to look at
+    /// another process's load again. False if a call waited longer for another's turn than its
+    /// caller lets it.
     pub(crate) async fn wait(&mut self, longest: Option<Duration>) -> bool {
         let mut moves = Vec::new();
         let mut until = Instant::now() + LEASE_LIFE;
@@ -123,7 +125,8 @@ impl Driver {
                         }
                         moves.push(moved);
                     }
-                    // It may have moved before we listened; a flight that is over has nothing to listen to.
+                    // It may have moved before we listened; a flight that is over has nothing to
+                    // listen to.
                     self.step(one, |call, flights, _| call.moved(flights));
                     if self.ones[one].step != Step::Await(flight) {
                         return true;
@@ -181,8 +184,8 @@ impl Driver {
         })
     }
 
-    /// Looks at who leads the flight that a call follows. False if the call is part of what that loads: it would wait for itself,
-    /// so it goes alone.
+    /// Looks at who leads the flight that a call follows. False if the call is part of what that
+    /// loads: it would wait for itself, so it goes alone.
     pub(crate) fn watch(
         &mut self,
         one: usize,
@@ -212,7 +215,8 @@ impl Driver {
         true
     }
 
-    /// A leader that nobody polls, or whose load has not ended by its deadline, has the followers of its flight no more.
+    /// A leader that nobody polls, or whose load has not ended by its deadline, has the followers
+    /// of its flight no more.
     pub(crate) fn depose_if_it_stands_still(&mut self, one: usize, flight: FlightId) {
         let longest = self.load_deadline() + LEASE_LIFE;
         let Some((id, seen, since)) = &mut self.ones[one].leader else {

@@ -53,8 +53,9 @@ impl Driver {
         }
     }
 
-    /// Runs the loader for what is to be loaded, while the leases are kept, and ends the loads by what it gave. `beside` is the
-    /// span of the call that a load follows from which nobody waits for: it is ended when it takes too long.
+    /// Runs the loader for what is to be loaded, while the leases are kept, and ends the loads by
+    /// what it gave. `beside` is the span of the call that a load follows from which nobody waits
+    /// for: it is ended when it takes too long.
     pub(crate) async fn load<T: CachedType, E: Send>(
         &mut self,
         answers: &mut Answers<T>,
@@ -141,7 +142,8 @@ impl Driver {
         kept.clone().filter(|kept| kept.is_claimed_by(*lease))
     }
 
-    /// What is known of each load as it begins. The clock of the tags is read once for all that lack it.
+    /// What is known of each load as it begins. The clock of the tags is read once for all that
+    /// lack it.
     pub(crate) async fn begun(&mut self, which: &[usize]) -> Vec<Begun> {
         let inner = self.store.inner();
         let clocks = which.iter().map(|one| {
@@ -168,8 +170,8 @@ impl Driver {
         Duration::from_millis(self.of.meta().policy.load_deadline_millis)
     }
 
-    /// Renews the leases until the longest load is over, or they are lost: then what is loaded will not be stored. Returns once
-    /// the load has taken too long.
+    /// Renews the leases until the longest load is over, or they are lost: then what is loaded will
+    /// not be stored. Returns once the load has taken too long.
     pub(crate) async fn keep(&self, which: &[usize], beside: bool) {
         let inner = self.store.inner();
         let began = Instant::now();
@@ -247,7 +249,8 @@ impl Driver {
         }
     }
 
-    /// The load has taken too long, and is a failed one to everybody but its own caller. True if values serve that were there.
+    /// The load has taken too long, and is a failed one to everybody but its own caller. True if
+    /// values serve that were there.
     pub(crate) async fn is_late<T: CachedType>(
         &mut self,
         which: &[usize],

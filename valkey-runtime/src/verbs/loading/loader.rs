@@ -10,14 +10,15 @@ use crate::schema::cached_type::CachedType;
 use crate::schema::loaded::{IntoLoaded, Loaded};
 use crate::verbs::raw::Raw;
 
-/// A key to load: its position among the keys of the call, and the stale value that the load may replace.
+/// A key to load: its position among the keys of the call, and the stale value that the load may
+/// replace.
 pub(crate) struct Wanted {
     pub(crate) at: usize,
     pub(crate) kept: Option<Raw>,
 }
 
-/// A loader: it returns what it found, each with its position. The box ends the type of its future here, so that the
-/// futures around it do not grow with it.
+/// A loader: it returns what it found, each with its position. The box ends the type of its future
+/// here, so that the futures around it do not grow with it.
 pub(crate) type Loader<'l, T, E> = Box<dyn FnMut(Vec<Wanted>) -> Loading<'l, T, E> + Send + 'l>;
 
 pub(crate) type Loading<'l, T, E> =

@@ -19,8 +19,8 @@ use crate::verbs::loading::one::load_beside;
 use crate::verbs::loading::sight::Sight;
 use crate::verbs::loading::work::{Loads, loaded, refresh};
 
-/// Reads the values under keys that are all different, and loads those that are missing. The loader is given positions in
-/// `places`, and returns positions and values.
+/// Reads the values under keys that are all different, and loads those that are missing. The loader
+/// is given positions in `places`, and returns positions and values.
 pub(crate) async fn get_or_load_many<'l, T, E>(
     store: &Store,
     places: Vec<Place>,

@@ -29,8 +29,8 @@ use crate::verbs::raw::Raw;
 /// A value, and where it came from.
 pub(crate) type Answer<T> = Option<(T, Origin)>;
 
-/// Reads the value under a key, or loads it. `loader` is called only where a load begins, so that a hit allocates nothing for
-/// it.
+/// Reads the value under a key, or loads it. `loader` is called only where a load begins, so that a
+/// hit allocates nothing for it.
 pub(crate) async fn get_or_load<'l, T, E>(
     store: &Store,
     place: Place,
@@ -88,7 +88,8 @@ where
     }
     let sight = match options.mode {
         LoadMode::Normal => {
-            // Boxed, as it is most of the future, which is moved several times on its way to where it is polled.
+            // Boxed, as it is most of the future, which is moved several times on its way to where
+            // it is polled.
             match Box::pin(inner.first(place, options.with_ttl, of)).await {
                 First::Hit(value, raw, left) => {
                     if inner.is_due(&raw, of.meta()) {
@@ -103,7 +104,8 @@ where
                     return Ok(Some((value, raw.origin(Source::Cached, left, inner))));
                 }
                 First::Absent if !options.needs_value => return Ok(None),
-                // What is cached is no answer for this call: it loads, and its value takes the place of that.
+                // What is cached is no answer for this call: it loads, and its value takes the
+                // place of that.
                 First::Absent => None,
                 First::Miss(sight) => Some(sight),
             }
@@ -165,7 +167,8 @@ impl Inner {
         First::Miss(sight)
     }
 
-    /// Whether a value is to be refreshed, since most of its life is over and nobody else is about to.
+    /// Whether a value is to be refreshed, since most of its life is over and nobody else is about
+    /// to.
     pub(crate) fn is_due(&self, raw: &Raw, meta: &Meta) -> bool {
         let percent = u64::from(meta.policy.refresh_ahead_percent);
         let Some(timing) = raw.header.timing.filter(|_| percent > 0) else {

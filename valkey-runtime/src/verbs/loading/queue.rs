@@ -45,7 +45,8 @@ impl Driver {
         self.give_back_inherited();
         let (of, caller, since) = (self.of.clone(), self.caller.clone(), Instant::now());
         let longest = longest.map(|longest| since + longest);
-        // Where the load that it is part of has a turn of another type, those may wait for each other.
+        // Where the load that it is part of has a turn of another type, those may wait for each
+        // other.
         let enough = is_within.then(|| since + LEASE_LIFE);
         let overdue = self
             .may_any_be_overtaken()
@@ -146,8 +147,8 @@ impl Driver {
         (0..self.ones.len()).any(|one| !self.ones[one].done && self.may_be_overtaken(one))
     }
 
-    /// The stale values of all keys that have no answer yet, with their positions. `None` unless each has one that may serve
-    /// before its load is over.
+    /// The stale values of all keys that have no answer yet, with their positions. `None` unless
+    /// each has one that may serve before its load is over.
     pub(crate) fn overtaking<T: CachedType>(&self) -> Option<Vec<(usize, Given<T>)>> {
         let inner = self.store.inner();
         let open = (0..self.ones.len()).filter(|one| !self.ones[*one].done);

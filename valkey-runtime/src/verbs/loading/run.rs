@@ -18,8 +18,8 @@ use tracing::Span;
 /// A request for a lease: the moment of its sending, and its token.
 pub(crate) type Request = (Moment, u64);
 
-/// Releases a lease in the background. Where that can't be, or not now, it is left to run out. A value that was claimed is not
-/// claimed again for so many milliseconds.
+/// Releases a lease in the background. Where that can't be, or not now, it is left to run out. A
+/// value that was claimed is not claimed again for so many milliseconds.
 pub(crate) fn give_back(store: &Store, of: &Arc<Type>, key: Vec<u8>, lease: Lease, pause: u64) {
     let background = &store.inner().background;
     let (store, of) = (store.clone(), of.clone());
@@ -35,8 +35,8 @@ pub(crate) fn give_back(store: &Store, of: &Arc<Type>, key: Vec<u8>, lease: Leas
     });
 }
 
-/// Runs a loader for so many keys, whose call was queued for so long: it is counted and timed, and has a span of its own. Says
-/// for how long it kept its thread at once.
+/// Runs a loader for so many keys, whose call was queued for so long: it is counted and timed, and
+/// has a span of its own. Says for how long it kept its thread at once.
 pub(crate) async fn run_loader<R, E, F>(
     of: &Type,
     keys: usize,

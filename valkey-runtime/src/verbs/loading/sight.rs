@@ -25,7 +25,8 @@ const CHUNK: usize = 1000;
 pub(crate) enum Sight {
     /// A value of the type's version: whether it is one, its payload has to show.
     Value(Raw),
-    /// A value of the type's version that its time is over for, or that the caller has claimed, and what follows from it.
+    /// A value of the type's version that its time is over for, or that the caller has claimed, and
+    /// what follows from it.
     Kept(Seen<Shared>, Raw),
     Other(Seen<Shared>),
 }
@@ -41,7 +42,8 @@ impl Inner {
         self.sight(&place.key, found, None, of).await
     }
 
-    /// The same of many, with how long each entry will stay in the store where the caller asks for that.
+    /// The same of many, with how long each entry will stay in the store where the caller asks for
+    /// that.
     pub(crate) async fn look_each(
         &self,
         places: &[Place],
@@ -52,7 +54,8 @@ impl Inner {
             let sights = self.look_many(places, of).await;
             return sights.into_iter().map(|sight| (sight, None)).collect();
         }
-        // One command cannot read values and lives of many keys, so each key is asked for by itself, all at once.
+        // One command cannot read values and lives of many keys, so each key is asked for by
+        // itself, all at once.
         let mut sights = Vec::with_capacity(places.len());
         for chunk in places.chunks(CHUNK) {
             let looking = chunk.iter().map(|place| self.look_with_ttl(place, of));
@@ -108,8 +111,8 @@ impl Inner {
         }
     }
 
-    /// What an answer shows to a caller who has asked for a lease, if it has. A failure is logged and
-    /// counted, and not told: the loader is there.
+    /// What an answer shows to a caller who has asked for a lease, if it has. A failure is logged
+    /// and counted, and not told: the loader is there.
     pub(crate) async fn sight(
         &self,
         key: &[u8],
@@ -233,9 +236,9 @@ impl Inner {
 /// A request for a lease: its token, and what it rejected.
 pub(crate) type Asked = (u64, Rejected);
 
-/// What follows from a value that says until when it is fresh; `None` from one that is, which is a hit unless the caller has
-/// claimed it: it has if the claim is of the request that it asked with. `now` is in milliseconds; `serves`: it may be served
-/// where there is no better one to be had.
+/// What follows from a value that says until when it is fresh; `None` from one that is, which is a
+/// hit unless the caller has claimed it: it has if the claim is of the request that it asked with.
+/// `now` is in milliseconds; `serves`: it may be served where there is no better one to be had.
 pub(crate) fn seen<V>(
     stamp: u64,
     timing: Timing,

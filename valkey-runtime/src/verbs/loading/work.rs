@@ -31,7 +31,8 @@ pub(crate) enum Loads<'l, T, E> {
     InBackground(Background<T, E>),
 }
 
-/// A loader that owns all it uses. The functions know that its errors do, too, which the code between need not.
+/// A loader that owns all it uses. The functions know that its errors do, too, which the code
+/// between need not.
 pub(crate) struct Background<T, E> {
     load: Loader<'static, T, E>,
     work: fn(Driver, Answers<T>, Limits<E>, Loader<'static, T, E>) -> Work<'static, T, E>,
@@ -134,8 +135,8 @@ async fn load_here<T: CachedType, E: Send>(
     }
 }
 
-/// Where stale values may serve as all answers that are missing, the load goes on beside its call: the call returns them
-/// once `load_timeout` has passed.
+/// Where stale values may serve as all answers that are missing, the load goes on beside its call:
+/// the call returns them once `load_timeout` has passed.
 async fn in_background<T: CachedType, E: Send + 'static>(
     mut driver: Driver,
     mut answers: Answers<T>,

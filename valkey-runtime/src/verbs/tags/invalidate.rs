@@ -30,7 +30,8 @@ impl Tag {
         store.mark_tag_stale(self).await
     }
 
-    /// Makes the entries stale one after the other, over this time. See [`Store::mark_tag_stale_over`].
+    /// Makes the entries stale one after the other, over this time. See
+    /// [`Store::mark_tag_stale_over`].
     ///
     /// # Errors
     /// As [`Store::mark_tag_stale_over`].
@@ -136,9 +137,9 @@ impl Store {
         self.invalidation("mark_tag_stale", [tag], Invalidation::Due(0))
     }
 
-    /// As [`mark_tag_stale`](Self::mark_tag_stale), but spread over this time. Each entry becomes stale at
-    /// a moment of its own, so that a million entries are not missed at once. Entries that an
-    /// earlier, unfinished call has not reached yet become stale at once.
+    /// As [`mark_tag_stale`](Self::mark_tag_stale), but spread over this time. Each entry becomes
+    /// stale at a moment of its own, so that a million entries are not missed at once. Entries that
+    /// an earlier, unfinished call has not reached yet become stale at once.
     ///
     /// ```
     /// # use std::time::Duration;
