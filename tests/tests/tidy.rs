@@ -384,6 +384,49 @@ fn files_are_short_or_say_why_not() {
     report(sources().iter().filter_map(too_long).collect());
 }
 
+/// The columns of a comment. Tables, code and links can't be wrapped.
+const WIDEST_COMMENT: usize = 100;
+
+/// Lines of comments that are too long, as `name: line`.
+fn long_comments(name: &str, text: &str) -> Vec<String> {
+    let (mut faults, mut in_code) = (Vec::new(), false);
+    for (at, line) in text.lines().enumerate() {
+        let comment = line.trim_start();
+        let Some(said) = comment.strip_prefix("//") else {
+            in_code = false;
+            continue;
+        };
+        let said = said.trim_start_matches(['/', '!']).trim_start();
+        if said.starts_with("```") {
+            in_code = !in_code;
+            continue;
+        }
+        let can_be_wrapped = !in_code && !said.starts_with('|') && said.contains(' ');
+        if can_be_wrapped && line.chars().count() > WIDEST_COMMENT {
+            faults.push(format!(
+                "{name}:{}: a comment of {} columns; {WIDEST_COMMENT} are the most: wrap it",
+                at + 1,
+                line.chars().count()
+            ));
+        }
+    }
+    faults
+}
+
+#[test]
+fn comments_are_wrapped() {
+    let sources = sources();
+    let faults = sources
+        .iter()
+        .flat_map(|source| long_comments(&shown(source), &source.text));
+    report(faults.collect());
+    let long = "x ".repeat(WIDEST_COMMENT);
+    let text = format!("/// {long}\n/// | {long}\n/// ```\n/// {long}\n/// ```\n// {long}\nlet x;");
+    let found = long_comments("file", &text);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[1].starts_with("file:6:"), "{found:?}");
+}
+
 /// The check itself: it finds an import that points up, one of the root, and a circle.
 #[test]
 fn an_upward_import_a_name_of_the_root_and_a_circle_are_found() {
