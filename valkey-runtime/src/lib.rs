@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("lib.md")]
 #![cfg_attr(feature = "garde", doc = "```")]
 #![cfg_attr(not(feature = "garde"), doc = "```ignore")]
@@ -14,6 +15,8 @@ mod backend;
 mod base;
 mod config;
 mod core;
+#[cfg(any(doc, all(doctest, feature = "derive")))]
+pub mod guides;
 #[cfg(feature = "http")]
 pub mod http;
 mod key;
@@ -21,8 +24,6 @@ pub mod limit;
 #[cfg(test)]
 mod model;
 mod observe;
-#[cfg(doctest)]
-mod pages;
 mod protocol;
 mod schema;
 #[cfg(any(test, feature = "testing"))]

@@ -313,7 +313,7 @@ pub trait Cached: CachedType {
     /// ```
     ///
     /// # Errors
-    /// The write's own. Of a type with `#[cached(strict)]` it is an [`UpdateError`]: the write is
+    /// The write's own. Of a type with `#[cached(strict)]` it is an [`UpdateError`](crate::UpdateError): the write is
     /// refused when its guard can't be placed. Without, the write goes on; others may then be given
     /// the old row until the deletion of its entry, which is kept, is delivered.
     fn update<'s, R, E, F, Fut>(

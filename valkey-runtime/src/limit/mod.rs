@@ -1,7 +1,7 @@
 //! Rate limiting: a limit on the requests of each client, user or address in a period.
 //!
-//! [`rate`](crate::protocol::rate) has the algorithms, as pure functions. The in-process store runs
-//! them, and one script repeats them in the server, by the server's clock. [`refusals`] repeats a
+//! The algorithms are pure functions. The in-process store runs
+//! them, and one script repeats them in the server, by the server's clock. A process repeats a
 //! known refusal without a command to the server. The state of a limit for a key is one string,
 //! `[namespace:]::limit:NAME:KEY`, beside the keys of the tags. It belongs to no type: no scan or
 //! purge finds it, and no near cache depends on it.

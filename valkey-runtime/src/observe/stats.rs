@@ -413,7 +413,7 @@ impl Stats {
         self.total.refreshes()
     }
 
-    /// See [`TypeStats::shared`].
+    /// See [`TypeStats::coalesced`].
     pub fn coalesced(&self) -> u64 {
         self.total.coalesced()
     }

@@ -291,7 +291,7 @@ impl<T> Stale<T> {
     }
 
     /// There is no better one at the moment: it is served as it is, and for a while
-    /// ([`retry_after`](crate::schema::policy::Policy::retry_after_millis)) not loaded again. What
+    /// ([`retry_after`](crate::schema::policy::Policy::retry_after)) not loaded again. What
     /// an error of the loader does too, for types with `stale_if_error`.
     pub fn serve(self) -> Loaded<T> {
         self.with(Fate::Served)
