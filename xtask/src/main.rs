@@ -64,7 +64,7 @@ const CHORES: [Chore; 6] = [
     },
     Chore {
         name: "mutants",
-        summary: "whether the tests notice a sample of mutants: --sample 40 --shard 0 --only runtime",
+        summary: "whether the tests notice a sample of mutants: --sample 40 --shard 0 --only protocol",
         run: Run::With(mutants::run),
     },
 ];

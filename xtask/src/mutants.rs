@@ -31,19 +31,27 @@ struct Group {
     tests: &'static [&'static str],
 }
 
-const GROUPS: [Group; 2] = [
+const GROUPS: [Group; 3] = [
+    // Pure rules, and settings: the unit tests and the exploring tests see them.
     Group {
-        name: "runtime",
+        name: "protocol",
         package: "valkey-runtime",
         files: &[
             "valkey-runtime/src/protocol/**",
+            "valkey-runtime/src/limit/**",
+            "valkey-runtime/src/config/**",
+        ],
+        tests: &["--lib"],
+    },
+    Group {
+        name: "shell",
+        package: "valkey-runtime",
+        files: &[
             "valkey-runtime/src/verbs/**",
             "valkey-runtime/src/backend/gateway.rs",
             "valkey-runtime/src/backend/delivery.rs",
             "valkey-runtime/src/backend/tag_clock.rs",
             "valkey-runtime/src/backend/withheld.rs",
-            "valkey-runtime/src/limit/**",
-            "valkey-runtime/src/config/**",
         ],
         tests: &[
             "--lib",
@@ -96,7 +104,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         .filter(|group| asked.only.as_deref().is_none_or(|name| name == group.name))
         .collect();
     if groups.is_empty() {
-        return Err("`--only` is `runtime` or `derive`".into());
+        return Err("`--only` is `protocol`, `shell` or `derive`".into());
     }
     let mut counts = BTreeMap::new();
     for group in &groups {
@@ -188,8 +196,11 @@ fn try_all(tool: &Path, group: &Group, shard: usize, shards: usize) -> Result<Fo
         .args(["--sharding", "round-robin"])
         .args(["--timeout", TIMEOUT, "--build-timeout", BUILD_TIMEOUT])
         .args(["--jobs", "1", "--no-times", "--colors", "never"])
-        .args(["--test-package", group.package])
-        .args(["--test-package", "valkey-tests"])
+        .args(["--test-package", group.package]);
+    if group.tests.contains(&"--test") {
+        command.args(["--test-package", "valkey-tests"]);
+    }
+    command
         .arg("--")
         .args(group.tests)
         // Kept between runs, so that dependencies are built once.
