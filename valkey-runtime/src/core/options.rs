@@ -11,7 +11,8 @@ use crate::key::tag::Tag;
 /// How a value is stored by one call.
 ///
 /// ```
-/// /// use valkey_runtime::{SetOptions, Ttl};
+/// use std::time::Duration;
+/// use valkey_runtime::{SetOptions, Ttl};
 ///
 /// let first_only = SetOptions::new().if_absent().ttl(Duration::from_secs(30));
 /// let for_ever = SetOptions::new().ttl(Ttl::Never);
