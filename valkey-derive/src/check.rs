@@ -18,7 +18,7 @@ use syn::{Generics, Ident, Type};
 
 use crate::args::Named;
 use crate::errors::Errors;
-use crate::model::{self, Policy, Validation};
+use crate::model::{self, Policy, Validation, Value};
 use crate::syntax::{self, Body, Field};
 use crate::types::{is_float, is_phantom, is_str, mentions_lifetime, shown, ungrouped};
 
@@ -34,22 +34,7 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
         prefix: values::prefix(written.prefix.as_ref(), &written.ident, errors),
         ttl: values::ttl(value(&written.ttl), errors),
         version: values::version(written.version.as_ref(), errors),
-        policy: Policy {
-            on_corrupt: values::on_corrupt(written.on_corrupt.as_ref(), errors),
-            keep_corrupt: written.keep_corrupt,
-            show_keys: written.show_keys,
-            ttl_env: values::ttl_env(written.ttl_env.as_ref(), errors),
-            jitter_percent: values::jitter(written.jitter.as_ref(), errors),
-            ttl_absent_millis: values::ttl_absent(written.ttl_absent.as_ref(), errors),
-            stale_if_error_millis: values::stale_if_error(value(&written.stale_if_error), errors),
-            retry_after_millis: values::retry_after(value(&written.retry_after), errors),
-            refresh_ahead_percent: values::refresh_ahead(written.refresh_ahead.as_ref(), errors),
-            load_timeout_millis: values::load_timeout(value(&written.load_timeout), errors),
-            load_deadline_millis: values::load_deadline(written.load_deadline.as_ref(), errors),
-            max_age_millis: values::max_age(value(&written.max_age), errors),
-            hold_millis: values::hold(written.hold.as_ref(), errors),
-            max_loads: values::max_loads(written.max_loads.as_ref(), errors),
-        },
+        policy: policy(&written, errors),
         strict: written.strict,
         key: key::key(written.key.as_ref(), fields, &written.generics, errors),
         aliases: Vec::new(),
@@ -62,6 +47,48 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
     model.aliases = alias::aliases(&written.aliases, fields, &model.key, errors);
     model.tags = tags::tags(&written, fields, &model.key, errors);
     owned.then_some(model)
+}
+
+/// The choices of a type, by the setters of the runtime's `Policy`.
+fn policy(written: &syntax::Cached, errors: &mut Errors) -> Policy {
+    let mut policy = Policy::default();
+    let on_corrupt = values::on_corrupt(written.on_corrupt.as_ref(), errors);
+    policy.choose("on_corrupt", on_corrupt);
+    policy.flag("keep_corrupt", written.keep_corrupt);
+    policy.flag("show_keys", written.show_keys);
+    let ttl_env = values::ttl_env(written.ttl_env.as_ref(), errors);
+    policy.choose("ttl_env", ttl_env.map(Value::Text));
+    let jitter = values::jitter(written.jitter.as_ref(), errors);
+    policy.number("jitter_percent", jitter);
+    policy.time(
+        "ttl_absent",
+        values::ttl_absent(written.ttl_absent.as_ref(), errors),
+    );
+    policy.time(
+        "stale_if_error",
+        values::stale_if_error(value(&written.stale_if_error), errors),
+    );
+    policy.time(
+        "retry_after",
+        values::retry_after(value(&written.retry_after), errors),
+    );
+    let refresh_ahead = values::refresh_ahead(written.refresh_ahead.as_ref(), errors);
+    policy.number("refresh_ahead_percent", refresh_ahead);
+    policy.time(
+        "load_timeout",
+        values::load_timeout(value(&written.load_timeout), errors),
+    );
+    let load_deadline = values::load_deadline(written.load_deadline.as_ref(), errors);
+    policy.time("load_deadline", load_deadline);
+    policy.time("sliding", values::max_age(value(&written.max_age), errors));
+    let hold = values::hold(written.hold.as_ref(), errors);
+    policy.hold_millis = hold.unwrap_or(0);
+    policy.time("hold", hold);
+    policy.number(
+        "max_loads",
+        values::max_loads(written.max_loads.as_ref(), errors),
+    );
+    policy
 }
 
 fn validation(written: &syntax::Cached, fields: &[Field]) -> Option<Validation> {

@@ -13,7 +13,9 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{GenericParam, Generics, Ident, Path, Type, WherePredicate, parse_quote};
 
-use crate::model::{Cached, KeyField, KeyForm, Newtype, OnCorrupt, Policy, Template, Validation};
+use crate::model::{
+    Cached, Choice, KeyField, KeyForm, Newtype, Policy, Template, Validation, Value,
+};
 use crate::ttl::Ttl;
 use crate::types::{is_float, is_plain_alias, is_plain_key, mentioned_param, ungrouped};
 
@@ -310,47 +312,19 @@ fn ttl(ttl: Ttl) -> TokenStream {
 /// Nothing for the default policy.
 fn policy(policy: &Policy) -> Option<TokenStream> {
     let mut choices = TokenStream::new();
-    if policy.on_corrupt == OnCorrupt::Error {
-        choices.extend(quote!(.on_corrupt(__rt::OnCorrupt::Error)));
-    }
-    if policy.keep_corrupt {
-        choices.extend(quote!(.keep_corrupt()));
-    }
-    if policy.show_keys {
-        choices.extend(quote!(.show_keys()));
-    }
-    if let Some(variable) = &policy.ttl_env {
-        choices.extend(quote!(.ttl_env(#variable)));
-    }
-    if let Some(percent) = policy.jitter_percent.map(Literal::u8_unsuffixed) {
-        choices.extend(quote!(.jitter_percent(#percent)));
-    }
-    if let Some(millis) = policy.ttl_absent_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.ttl_absent(__rt::Duration::from_millis(#millis))));
-    }
-    if let Some(millis) = policy.stale_if_error_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.stale_if_error(__rt::Duration::from_millis(#millis))));
-    }
-    if let Some(millis) = policy.retry_after_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.retry_after(__rt::Duration::from_millis(#millis))));
-    }
-    if let Some(percent) = policy.refresh_ahead_percent.map(Literal::u8_unsuffixed) {
-        choices.extend(quote!(.refresh_ahead_percent(#percent)));
-    }
-    if let Some(millis) = policy.load_timeout_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.load_timeout(__rt::Duration::from_millis(#millis))));
-    }
-    if let Some(millis) = policy.load_deadline_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.load_deadline(__rt::Duration::from_millis(#millis))));
-    }
-    if let Some(millis) = policy.max_age_millis.map(Literal::u64_unsuffixed) {
-        choices.extend(quote!(.sliding(__rt::Duration::from_millis(#millis))));
-    }
-    if let Some(millis) = policy.hold_millis.map(Literal::u32_unsuffixed) {
-        choices.extend(quote!(.hold(__rt::Duration::from_millis(#millis))));
-    }
-    if let Some(number) = policy.max_loads.map(Literal::u16_unsuffixed) {
-        choices.extend(quote!(.max_loads(#number)));
+    for Choice { setter, value } in &policy.choices {
+        let setter = Ident::new(setter, Span::call_site());
+        let value = match value {
+            Value::Flag => TokenStream::new(),
+            Value::OnCorruptError => quote!(__rt::OnCorrupt::Error),
+            Value::Text(text) => quote!(#text),
+            Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
+            Value::Millis(millis) => {
+                let millis = Literal::u64_unsuffixed(*millis);
+                quote!(__rt::Duration::from_millis(#millis))
+            }
+        };
+        choices.extend(quote!(.#setter(#value)));
     }
     (!choices.is_empty()).then(|| quote!(const POLICY: __rt::Policy = __rt::Policy::new()#choices;))
 }

@@ -84,31 +84,49 @@ impl Template {
     }
 }
 
-/// The differences from the runtime's `Policy::new()`.
+/// The differences from the runtime's `Policy::new()`: calls of its setters, in this order.
 #[derive(Default)]
 pub(crate) struct Policy {
-    pub(crate) on_corrupt: OnCorrupt,
-    pub(crate) keep_corrupt: bool,
-    pub(crate) show_keys: bool,
-    pub(crate) ttl_env: Option<String>,
-    pub(crate) jitter_percent: Option<u8>,
-    pub(crate) ttl_absent_millis: Option<u64>,
-    pub(crate) stale_if_error_millis: Option<u64>,
-    pub(crate) retry_after_millis: Option<u64>,
-    pub(crate) refresh_ahead_percent: Option<u8>,
-    pub(crate) load_timeout_millis: Option<u64>,
-    pub(crate) load_deadline_millis: Option<u64>,
-    /// The longest life of a sliding entry; `None` if hits do not extend it.
-    pub(crate) max_age_millis: Option<u64>,
-    pub(crate) hold_millis: Option<u32>,
-    pub(crate) max_loads: Option<u16>,
+    pub(crate) choices: Vec<Choice>,
+    /// The hold of the type's tags, too.
+    pub(crate) hold_millis: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum OnCorrupt {
-    #[default]
-    Miss,
-    Error,
+/// A call of a setter of the runtime's `Policy`.
+pub(crate) struct Choice {
+    pub(crate) setter: &'static str,
+    pub(crate) value: Value,
+}
+
+/// The argument of a setter.
+pub(crate) enum Value {
+    /// None.
+    Flag,
+    /// `OnCorrupt::Error`.
+    OnCorruptError,
+    Text(String),
+    Number(u64),
+    Millis(u64),
+}
+
+impl Policy {
+    pub(crate) fn flag(&mut self, setter: &'static str, is_set: bool) {
+        self.choose(setter, is_set.then_some(Value::Flag));
+    }
+
+    pub(crate) fn number(&mut self, setter: &'static str, number: Option<impl Into<u64>>) {
+        self.choose(setter, number.map(|number| Value::Number(number.into())));
+    }
+
+    pub(crate) fn time(&mut self, setter: &'static str, millis: Option<u64>) {
+        self.choose(setter, millis.map(Value::Millis));
+    }
+
+    /// Nothing where the attribute is not written.
+    pub(crate) fn choose(&mut self, setter: &'static str, value: Option<Value>) {
+        self.choices
+            .extend(value.map(|value| Choice { setter, value }));
+    }
 }
 
 pub(crate) struct Key {

@@ -6,7 +6,7 @@ use syn::ext::IdentExt;
 use syn::{Ident, Lit, LitStr, Path, parse_quote};
 
 use crate::errors::Errors;
-use crate::model::OnCorrupt;
+use crate::model::Value;
 use crate::renamed;
 use crate::suggest::nearest;
 use crate::ttl::{self, Ttl, TtlMistake};
@@ -308,11 +308,11 @@ pub(crate) fn max_age(written: Option<&LitStr>, errors: &mut Errors) -> Option<u
 }
 
 /// The hold of a guard in milliseconds.
-pub(crate) fn hold(written: Option<&LitStr>, errors: &mut Errors) -> Option<u32> {
+pub(crate) fn hold(written: Option<&LitStr>, errors: &mut Errors) -> Option<u64> {
     let written = written?;
     // A guard stays for at most a day: in that time nothing is cached after a write.
     if let Ok(Ttl::Millis(millis @ ..=DAY)) = ttl::parse(&written.value()) {
-        return u32::try_from(millis).ok();
+        return Some(millis);
     }
     errors.push(
         written,
@@ -337,16 +337,17 @@ pub(crate) fn max_loads(written: Option<&Lit>, errors: &mut Errors) -> Option<u1
     number
 }
 
-pub(crate) fn on_corrupt(written: Option<&LitStr>, errors: &mut Errors) -> OnCorrupt {
-    let Some(written) = written else {
-        return OnCorrupt::default();
-    };
-    const WORDS: [(&str, OnCorrupt); 2] = [("miss", OnCorrupt::Miss), ("error", OnCorrupt::Error)];
+/// `None` for the default, a miss.
+pub(crate) fn on_corrupt(written: Option<&LitStr>, errors: &mut Errors) -> Option<Value> {
+    let written = written?;
+    const WORDS: [&str; 2] = ["miss", "error"];
     let word = written.value();
-    if let Some((_, meaning)) = WORDS.iter().find(|(known, _)| *known == word) {
-        return *meaning;
+    match &*word {
+        "miss" => return None,
+        "error" => return Some(Value::OnCorruptError),
+        _ => {}
     }
-    let help = match nearest(&word, WORDS.iter().map(|(known, _)| *known)) {
+    let help = match nearest(&word, WORDS) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => "write `\"miss\"` (the default) or `\"error\"`".to_owned(),
     };
@@ -354,7 +355,7 @@ pub(crate) fn on_corrupt(written: Option<&LitStr>, errors: &mut Errors) -> OnCor
         written,
         format!("unknown choice `{word}` for corrupt entries: {help}"),
     );
-    OnCorrupt::default()
+    None
 }
 
 /// Parses a percentage such as `80%`.

@@ -159,7 +159,7 @@ fn part(field: &TagField, model: &Cached) -> TokenStream {
 fn function(template: &Template, model: &Cached) -> TokenStream {
     let name = &template.function;
     let about = format!(" The tag `{}`.", template.written);
-    let hold = Literal::u32_unsuffixed(model.policy.hold_millis.unwrap_or(0));
+    let hold = Literal::u64_unsuffixed(model.policy.hold_millis);
     let params = template.fields().map(|field| {
         let (name, ty) = (part_name(&field.member), &field.ty);
         match field.in_key.map(|at| with(at, model)) {
