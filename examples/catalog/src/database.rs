@@ -1,4 +1,4 @@
-//! The database: the rows of `data/products.csv`, and counts of what is asked of it.
+//! The database: the rows of `data/products.csv`, and counters of its queries.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -49,7 +49,7 @@ struct Inner {
     asked: Asked,
 }
 
-/// What was asked of it.
+/// Counters of its queries.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Asked {
     pub(crate) queries: u64,
@@ -60,7 +60,7 @@ pub(crate) struct Asked {
 type Result<T> = std::result::Result<T, Infallible>;
 
 impl Database {
-    /// With the rows of the file, which is part of the program.
+    /// Loads the rows of the file, which is part of the program.
     pub(crate) fn open() -> csv::Result<Self> {
         let rows = csv::Reader::from_reader(&include_bytes!("../data/products.csv")[..])
             .into_deserialize()
@@ -117,7 +117,7 @@ impl Database {
         self.lock().asked
     }
 
-    /// What is found in the rows.
+    /// The result of a query on the rows.
     fn query<T>(&self, find: impl FnMut(&Row) -> Option<T>) -> Vec<T> {
         let mut inner = self.lock();
         let found: Vec<T> = inner.rows.values().filter_map(find).collect();

@@ -1,5 +1,5 @@
-//! A catalog that is read all the time and written seldom: bulk reads, batches, tags, and a night
-//! on which all prices change.
+//! A catalog with many reads and few writes: bulk reads, batches, tags, and a night on which all
+//! prices change.
 //!
 //! ```sh
 //! cargo run -p catalog                             # in this process, on a clock of its own: at once
@@ -23,9 +23,9 @@ use report::Report;
 use types::{Category, Price, Product, Stock};
 
 const PRODUCTS: u32 = 240;
-/// How many are stored before anyone asks.
+/// The number of products that are stored in advance.
 const WARM: usize = 40;
-/// Over how long prices fall due.
+/// The time over which prices become stale.
 const NIGHT: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
@@ -101,7 +101,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a store in this process takes for random: the same in each run.
+/// The random numbers of a store in this process: the same in each run.
 #[derive(Debug, Default)]
 struct Numbers(AtomicU64);
 
@@ -115,7 +115,7 @@ impl Random for Numbers {
 struct Shop {
     store: Store,
     database: Arc<Database>,
-    /// The store's, if it is ours to move.
+    /// The store's clock, if we can move it.
     clock: Option<Arc<ManualClock>>,
 }
 
@@ -133,7 +133,7 @@ impl Shop {
                 (builder.open().await?, Some(clock))
             }
         };
-        // What an earlier run has left.
+        // Removes the entries of an earlier run.
         store.purge().await?;
         Ok(Self {
             store,
@@ -142,8 +142,8 @@ impl Shop {
         })
     }
 
-    /// Stores what is asked for most before anyone asks: products and prices in one go. (Before:
-    /// with other writers about it might be old. Then load it.)
+    /// Stores the most popular products and their prices in advance, in one batch. (With other
+    /// writers at work, such a value might be old. Then load it instead.)
     async fn warm_up(&self) -> valkey_runtime::Result<()> {
         let mut batch = self.store.batch();
         for row in self.database.first(WARM).await {
@@ -153,7 +153,7 @@ impl Shop {
         Ok(())
     }
 
-    /// All products: one read for all, and one query for those that are missing.
+    /// Returns all products: one read for all, and one query for the missing ones.
     async fn list(&self) -> usize {
         let load = |missing| self.database.products(missing);
         let Ok(found) = Product::get_or_load_many(&self.store, 1..=PRODUCTS, load).await;
@@ -166,14 +166,14 @@ impl Shop {
         found.map(|product| product.name)
     }
 
-    /// How many products a category has.
+    /// The number of products of a category.
     async fn category(&self, name: &str) -> usize {
         let load = || self.database.category(name);
         let Ok(found) = Category::get_or_load(&self.store, name, load).await;
         found.map_or(0, |category| category.products.len())
     }
 
-    /// How many there are. The load may go on when this has its answer, so it takes a clone along.
+    /// The number of products. The load may outlive this call, so it takes a clone along.
     async fn stock(&self, product: u32) -> Option<u32> {
         let database = self.database.clone();
         let load = move |_| async move { database.stock(product).await };
@@ -194,8 +194,8 @@ impl Shop {
         found.into_iter().flatten().map(|price| price.cents).sum()
     }
 
-    /// A row that was not there is written as any other, for it may be known that it was not. With
-    /// it goes all that carries the tag: the category's page.
+    /// Writes a row. A new row is written like any other, because its absence may be cached. The
+    /// write invalidates all entries with the tag, such as the category's page.
     async fn add_lamp(&self, id: u32) -> Result<(), Box<dyn Error>> {
         let row = Row {
             id,
@@ -214,7 +214,7 @@ impl Shop {
         Ok(())
     }
 
-    /// First the database, then the tag: what was read before is then neither given nor stored.
+    /// First the database, then the tag: older values are then neither returned nor stored.
     async fn rename_supplier(&self, from: &str, to: &str) -> valkey_runtime::Result<()> {
         let rename = |row: &mut Row| {
             if row.supplier == from {
@@ -228,8 +228,8 @@ impl Shop {
             .await
     }
 
-    /// Nobody need see the new prices at the same moment, and the database need not be asked for
-    /// all of them at once.
+    /// New prices need not be visible at the same moment, and the database should not get all
+    /// queries at once.
     async fn raise_prices(&self) -> valkey_runtime::Result<()> {
         self.database
             .change(|row| row.cents += row.cents / 20)
@@ -237,14 +237,14 @@ impl Shop {
         self.store.mark_tag_stale_over("prices", NIGHT).await
     }
 
-    /// Waits until the loads in the background are over.
+    /// Waits until the background loads have ended.
     async fn settle(&self) {
         while self.store.stats().background_running() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Lets time pass: on the store's clock if it is ours to move, else by waiting.
+    /// Lets time pass: on the store's clock if we can move it, otherwise by waiting.
     async fn pass(&self, time: Duration) {
         match &self.clock {
             Some(clock) => clock.advance(time),

@@ -1,4 +1,4 @@
-//! What is counted, and how it is laid out.
+//! The counters, and the layout of their report.
 
 #![allow(clippy::print_stdout, reason = "output is what this program is for")]
 
@@ -8,7 +8,7 @@ use valkey_runtime::{Stats, Store};
 
 use crate::database::{Asked, Database};
 
-/// Prints what was counted of the store and of the database since the line before.
+/// Prints the counters of the store and of the database since the previous line.
 pub(crate) struct Report<'a> {
     store: &'a Store,
     database: &'a Database,

@@ -1,10 +1,10 @@
-//! What is cached.
+//! The cached types.
 
 use serde::{Deserialize, Serialize};
 use valkey_runtime::Cached;
 
-/// A product. That there is none under a number is remembered for a minute: links to what is not
-/// sold any more are followed for years.
+/// A product. "Not found" is cached for a minute: links to discontinued products are followed for
+/// years.
 #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
 #[cached(
     prefix = "product",
@@ -21,7 +21,7 @@ pub(crate) struct Product {
     pub(crate) supplier: String,
 }
 
-/// What it costs. All prices change in one night, and else none does.
+/// Its price. All prices change in one night, and none at other times.
 #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "price", ttl = "1d", tag = "prices")]
 pub(crate) struct Price {
@@ -30,8 +30,8 @@ pub(crate) struct Price {
     pub(crate) cents: u64,
 }
 
-/// How many there are. It is two seconds old at most, and of a product that is looked at all the
-/// time nobody waits for it.
+/// The number in stock. It is at most two seconds old. For a product that is read all the time, no
+/// caller waits for a load.
 #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "stock", ttl = "2s", jitter = "0%", refresh_ahead = "25%")]
 pub(crate) struct Stock {
@@ -40,7 +40,7 @@ pub(crate) struct Stock {
     pub(crate) pieces: u32,
 }
 
-/// Which products a category has. It carries the same tag as they do.
+/// The products of a category. It has the same tag as they have.
 #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "category", ttl = "1h", tag = "category:{name}")]
 pub(crate) struct Category {

@@ -1,11 +1,11 @@
-//! The database, which counts what is asked of it.
+//! The database, which counts its queries.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// How it is.
+/// Its condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum State {
     #[default]
@@ -15,7 +15,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// How long a query takes.
+    /// The duration of a query.
     pub(crate) const fn takes(self) -> Duration {
         Duration::from_millis(match self {
             State::Calm => 5,
@@ -25,7 +25,7 @@ impl State {
     }
 }
 
-/// It could not be asked.
+/// The database is down.
 #[derive(Debug)]
 pub(crate) struct Down;
 
@@ -39,11 +39,11 @@ struct Inner {
     counts: Counts,
 }
 
-/// What was asked of it since this was last taken.
+/// The queries since this was last read.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) queries: usize,
-    /// How many ran at a time, at the most.
+    /// The most queries that ran at a time.
     pub(crate) most: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Six ways to read prices from a database that is calm, then slow, then down, then back; and what
-//! each does to the callers and to the database.
+//! Six ways to read prices from a database that is calm, then slow, then down, then back; and the
+//! effect of each on the callers and the database.
 //!
 //! ```sh
 //! cargo run -p pressure                             # in this process, on a clock of its own: at once
@@ -7,8 +7,8 @@
 //! ```
 
 mod database;
-// The code of two processes, in one. Which load to wait for is known for each type and store; so on
-// one store too each of these knows of the other's loads what lies in the store, and no more.
+// The code of two processes, in one program. Loads are shared per type and store. So even on one
+// store, each process knows only those loads of the other that are visible in the store.
 #[path = "process.rs"]
 mod first;
 mod report;
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     let server = Builder::from_env_if_set()?;
     let mut runtime = runtime::Builder::new_current_thread();
-    // A server's time can't be paused.
+    // The time of a server can't be paused.
     let runtime = { runtime.enable_all().start_paused(server.is_none()) }.build()?;
     runtime.block_on(async {
         let stores = stores(server).await?;
@@ -83,7 +83,7 @@ async fn stores(server: Option<Builder>) -> valkey_runtime::Result<[Store; 2]> {
     Ok([store.clone(), store])
 }
 
-/// One way, from the first phase to the last.
+/// Runs one way, from the first phase to the last.
 async fn step(way: Way, [first, second]: &[Store; 2]) -> valkey_runtime::Result<()> {
     let database = Arc::new(Database::default());
     let tally = Arc::new(Tally::default());

@@ -1,5 +1,4 @@
-//! A process of the application: the cached types, and for each way to read a price the code that
-//! does it.
+//! A process of the application: the cached types, and the code for each way to read a price.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,7 +10,7 @@ use crate::ARTICLES;
 use crate::database::{Database, Down};
 use crate::ways::{Answer, Application, Way};
 
-/// As most caches have it.
+/// A plain TTL, as in most caches.
 #[derive(Serialize, Deserialize, Cached)]
 #[cached(prefix = "price", ttl = "400ms", jitter = "0%")]
 struct Price {
@@ -20,7 +19,7 @@ struct Price {
     cents: u64,
 }
 
-/// Loaded anew before its time is over.
+/// Loaded again before its TTL is over.
 #[derive(Serialize, Deserialize, Cached)]
 #[cached(
     prefix = "hot-price",
@@ -70,7 +69,7 @@ struct SurePrice {
 pub(crate) struct Process {
     store: Store,
     database: Arc<Database>,
-    /// One a key: who loads by hand holds it.
+    /// One lock per key, held during a load by hand.
     loading: Mutex<HashMap<u32, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -133,7 +132,7 @@ impl Process {
         let Ok(cents) = self.database.price(article).await else {
             return Answer::Error;
         };
-        // Where it is not stored the next caller loads again.
+        // If the value is not stored, the next caller loads again.
         let _ = Price { article, cents }.set(&self.store).await;
         Answer::Loaded
     }

@@ -1,4 +1,4 @@
-//! What is counted of the callers, and how it is laid out.
+//! The counters of the callers, and the layout of their report.
 
 #![allow(clippy::print_stdout, reason = "output is what this program is for")]
 
@@ -9,10 +9,10 @@ use crate::database::{self, State};
 use crate::ways::Answer;
 use crate::{ARTICLES, CALLERS, PHASE};
 
-/// What takes less did not wait for a load: no query is so quick.
+/// A faster call did not wait for a load: every query takes longer.
 const AT_ONCE: Duration = Duration::from_millis(4);
 
-/// What callers were given since this was last taken.
+/// The results of callers since this was last read.
 #[derive(Default)]
 pub(crate) struct Tally(Mutex<Counts>);
 
@@ -22,9 +22,9 @@ pub(crate) struct Counts {
     hits: usize,
     stale: usize,
     errors: usize,
-    /// Calls that waited for a load, whatever they were given.
+    /// Calls that waited for a load, with any result.
     waited: usize,
-    /// The longest call, whatever it was given.
+    /// The longest call, with any result.
     longest: Duration,
 }
 

@@ -1,6 +1,6 @@
-//! Time as the runtime has it, and numbers that are the same in each run. While time is paused it
-//! goes on to the next timer whenever all tasks wait; so a run takes no longer than its work, and
-//! always comes out the same.
+//! The runtime's time, and random numbers that are the same in each run. Paused time advances to
+//! the next timer whenever all tasks wait. So a run takes no longer than its work, and always has
+//! the same result.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(crate) struct RuntimeClock {
     began: Instant,
 }
 
-/// Any time will do: the store looks only at what has passed since.
+/// Any start will do: the store uses only differences of times.
 const BEGINNING: Duration = Duration::from_secs(1_767_225_600);
 
 impl RuntimeClock {
@@ -31,7 +31,7 @@ impl Clock for RuntimeClock {
     }
 }
 
-/// What a store takes for random.
+/// The random numbers of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers(AtomicU64);
 

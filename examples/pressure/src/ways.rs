@@ -1,4 +1,4 @@
-//! The ways to read a price, and what comes of them.
+//! The ways to read a price, and their results.
 
 use std::sync::Arc;
 
@@ -31,14 +31,14 @@ pub(crate) const WAYS: &[(&str, Way)] = &[
     ("in_background, with all of these", Way::RefreshOrStale),
 ];
 
-/// What a caller was given.
+/// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It lay in the cache: at once, or when another process had loaded it.
+    /// It was in the cache: at once, or after another process had loaded it.
     Hit,
     /// It was loaded, by this caller or another of its process.
     Loaded,
-    /// It lay in the cache, and its time was over.
+    /// It was in the cache, and stale.
     Stale,
     Error,
 }

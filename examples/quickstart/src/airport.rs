@@ -1,4 +1,4 @@
-//! What is cached, and the data for it.
+//! The cached type, and its data.
 
 use std::fmt;
 
@@ -34,8 +34,8 @@ impl fmt::Display for Airport {
     }
 }
 
-/// An airport as the application's next release has it: other fields, so another version, under the
-/// same keys.
+/// An airport in the application's next release: other fields, so another version, under the same
+/// keys.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "airport", ttl = "1h", version = 2)]
 pub(crate) struct AirportV2 {
@@ -68,7 +68,7 @@ impl fmt::Display for Runways {
     }
 }
 
-/// A mistake: another type with a prefix that is taken.
+/// A mistake: another type with the same prefix.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "airport", ttl = "1h", version = 1)]
 pub(crate) struct Runways {

@@ -1,5 +1,5 @@
-//! A first look at valkey-runtime: 3,376 airports are stored and read; one expires, one is found in
-//! another version and one corrupt; and what the verbs cost.
+//! A first look at valkey-runtime. It stores and reads 3,376 airports; one expires, one has another
+//! version, and one is corrupt. Then it measures the verbs.
 //!
 //! ```sh
 //! cargo run -p quickstart                             # in this process
@@ -21,7 +21,7 @@ use valkey_runtime::{
 use airport::{Airport, AirportV2, Runways};
 use report::{Costs, block, heading, line, or, thousands};
 
-/// How many airports are read one by one where that is measured.
+/// The number of airports that are read one by one in a measurement.
 const SAMPLE: usize = 200;
 
 #[tokio::main(flavor = "current_thread")]
@@ -78,7 +78,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A store in this process, and its clock, which is ours to move.
+/// A store in this process, and its clock, which we can move.
 async fn store_in_process() -> Result<(Store, Option<Arc<ManualClock>>)> {
     let clock = Arc::new(ManualClock::new());
     let builder = Store::builder().memory().clock(clock.clone());
@@ -128,7 +128,7 @@ async fn expiry(store: &Store, airport: &Airport, clock: Option<&ManualClock>) -
     airport.set(store).await
 }
 
-/// Lets time pass: on the store's clock if it is ours to move, else by waiting.
+/// Lets time pass: on the store's clock if we can move it, otherwise by waiting.
 async fn pass(time: Duration, clock: Option<&ManualClock>) {
     match clock {
         Some(clock) => clock.advance(time),
@@ -172,7 +172,7 @@ async fn corrupt(store: &Store, airport: &Airport) -> Result<()> {
     airport.set(store).await
 }
 
-/// What the verbs take. Entries that it makes unreadable are stored again.
+/// Measures the verbs. Entries that it makes unreadable are stored again.
 async fn measure(store: &Store, airports: &[Airport]) -> Result<Costs> {
     let codes: Vec<String> = airports
         .iter()
@@ -201,7 +201,7 @@ async fn measure(store: &Store, airports: &[Airport]) -> Result<Costs> {
     Ok(costs)
 }
 
-/// Reads one after another, as any type that has such keys.
+/// Reads values one after another, of any type with such keys.
 async fn get_each<T>(store: &Store, codes: &[String]) -> Result<()>
 where
     T: for<'k> Cached<Key<'k> = &'k str>,

@@ -1,4 +1,4 @@
-//! How the output is laid out.
+//! The layout of the output.
 
 #![allow(clippy::print_stdout, reason = "output is what this program is for")]
 
@@ -15,12 +15,12 @@ pub(crate) fn block(text: impl Display) {
     println!("{text}");
 }
 
-/// What was done, and what came of it.
+/// An action and its result.
 pub(crate) fn line(done: &str, outcome: impl Display) {
     println!("  {done:<32}{outcome}");
 }
 
-/// What was found; else the text.
+/// The value if one was found, otherwise the text.
 pub(crate) fn or(otherwise: &str, found: Option<impl Display>) -> String {
     found.map_or(otherwise.to_owned(), |found| found.to_string())
 }
@@ -33,7 +33,7 @@ pub(crate) fn thousands(n: usize) -> String {
     }
 }
 
-/// What was measured: the work, on how many airports, and how long it took.
+/// A measurement: the work, the number of airports, and the time it took.
 pub(crate) struct Costs {
     rows: Vec<(&'static str, usize, Duration)>,
     since: Instant,
@@ -45,7 +45,7 @@ impl Costs {
         Self { rows, since }
     }
 
-    /// Notes what was done since the start or the last note.
+    /// Notes the work since the start or the last note.
     pub(crate) fn took(&mut self, work: &'static str, airports: usize) {
         self.rows.push((work, airports, self.since.elapsed()));
         self.since = Instant::now();

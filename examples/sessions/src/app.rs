@@ -12,10 +12,10 @@ use crate::ValkeySessions;
 
 /// `GET /`, `POST /visit`, `POST /login/{name}` and `POST /logout`.
 ///
-/// The cookie has no date, so it lasts as long as the browser runs, and the store decides how long
-/// it is good for. With `Expiry::OnInactivity` the date is set when a session is changed, and no
-/// read moves it, neither here nor in the browser. (`with_always_save` has each request save what
-/// it has read: of two at a time the one undoes what the other did.)
+/// The cookie has no date: it lasts as long as the browser runs, and the store decides how long it
+/// is valid. With `Expiry::OnInactivity` the date is set when a session is changed, and reads do
+/// not move it, neither here nor in the browser. (With `with_always_save` each request saves the
+/// session that it has read: of two concurrent requests, one undoes the changes of the other.)
 pub fn app(sessions: ValkeySessions) -> Router {
     let sessions = SessionManagerLayer::new(sessions).with_expiry(Expiry::OnSessionEnd);
     Router::new()
@@ -40,7 +40,7 @@ async fn visit(session: Session) -> Result<String, Failed> {
 }
 
 async fn login(session: Session, Path(name): Path<String>) -> Result<String, Failed> {
-    // Another id, so that nobody is logged in under one that a stranger knows.
+    // A new id, so that nobody is logged in under an id that an attacker knows.
     session.cycle_id().await?;
     session.insert("name", name).await?;
     show(session).await
@@ -51,8 +51,7 @@ async fn logout(session: Session) -> Result<&'static str, Failed> {
     Ok("Bye.\n")
 }
 
-/// The session could not be read or written. The visitor is told that much; the rest is for the
-/// log.
+/// The session could not be read or written. The visitor sees only that; the details are logged.
 struct Failed(Error);
 
 impl From<Error> for Failed {

@@ -1,4 +1,4 @@
-//! A web application whose sessions lie in Valkey.
+//! A web application that keeps its sessions in Valkey.
 //!
 //! ```sh
 //! cargo run -p sessions                             # in this process
@@ -13,7 +13,7 @@ use sessions::{ValkeySessions, app};
 use tokio::net::TcpListener;
 use valkey_runtime::{Builder, Store};
 
-/// No session is larger: it is read with each request.
+/// The largest session: it is read with each request.
 const LARGEST: usize = 1024 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
@@ -33,7 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     axum::serve(listener, app(ValkeySessions::new(store.clone())))
         .with_graceful_shutdown(async {
-            // An error means that there is no such signal here; then nothing ends this but a kill.
+            // An error means that this platform has no such signal: then only a kill ends the
+            // program.
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending().await
             }

@@ -1,8 +1,7 @@
 //! A store for the sessions of tower-sessions.
 //!
-//! What may be asked of a session store is more than of a cache: what it does not know is a visitor
-//! who is logged out. So nothing here turns a failure into "there is no such session", and nothing
-//! brings a session back that was ended.
+//! A session store must be more reliable than a cache: a missing session is a visitor who is logged
+//! out. So no failure here becomes "no such session", and an ended session never returns.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,12 +16,12 @@ use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store::{Error, Result};
 use valkey_runtime::{Cached, CachedType, ErrorKind, SetOptions, Store, Ttl};
 
-/// What is kept of a session.
+/// The stored data of a session.
 ///
-/// - `ttl` and `sliding`: it ends half an hour after it was read or saved last. A read extends it
-///   without writing it, so that it can't undo what another request saves meanwhile.
-/// - `max_age`: however often it is read, it ends two weeks after it was saved last.
-/// - `on_corrupt`: what can't be read is an error, and not a visitor without a session.
+/// - `ttl` and `sliding`: it ends half an hour after its last read or save. A read extends it
+///   without writing it, so it can't undo the concurrent save of another request.
+/// - `max_age`: however often it is read, it ends two weeks after its last save.
+/// - `on_corrupt`: a session that can't be read is an error, and not a visitor without a session.
 #[derive(Serialize, Deserialize, Cached)]
 #[cached(
     prefix = "session",
@@ -35,32 +34,32 @@ use valkey_runtime::{Cached, CachedType, ErrorKind, SetOptions, Store, Ttl};
 )]
 struct Session {
     data: HashMap<String, Value>,
-    /// When it ends at the latest: the date that tower-sessions gave it when it was saved. No read
-    /// extends it beyond.
+    /// The latest end of the session: the date that tower-sessions set when it was saved. Reads
+    /// never extend it beyond.
     ends: OffsetDateTime,
 }
 
-/// How often another id is tried. A second one that is taken means that ids are not random, or that
-/// it is not for their sake that nothing is stored.
+/// The number of attempts with a new id. If a second id is taken, ids are not random, or nothing is
+/// stored for another reason.
 const ATTEMPTS: usize = 3;
 
 /// Sessions in a [`Store`], for `SessionManagerLayer::new`. Clones share the store.
 ///
-/// A session lies under a digest of its id. The id lets its holder in; what an operator sees, in
-/// the server's keys, in errors and in logs, does not.
+/// The key of a session is a digest of its id. The id would let its holder in; the digest, which an
+/// operator sees in keys, errors and logs, does not.
 #[derive(Clone, Debug)]
 pub struct ValkeySessions {
     store: Store,
 }
 
 impl ValkeySessions {
-    /// Sessions that lie in this store.
+    /// Keeps sessions in this store.
     pub fn new(store: Store) -> Self {
         Self { store }
     }
 
-    /// The store, if it may be asked: one that is switched off reads nothing, and that would log
-    /// everybody out.
+    /// The store, unless it is switched off: then it reads nothing, and that would log everybody
+    /// out.
     fn store(&self) -> Result<&Store> {
         if self.store.is_enabled() {
             Ok(&self.store)
@@ -100,7 +99,7 @@ impl SessionStore for ValkeySessions {
         let Some(ttl) = life(record) else {
             return self.delete(&record.id).await;
         };
-        // Who logs out while another request of theirs is under way has logged out.
+        // A visitor who logs out during another request of theirs stays logged out.
         if self
             .set(record, SetOptions::new().ttl(ttl).if_present())
             .await?
@@ -129,7 +128,7 @@ impl SessionStore for ValkeySessions {
     }
 }
 
-/// Under what a session lies.
+/// The key of a session.
 fn key(id: &Id) -> String {
     let digest = digest(&SHA256, &id.0.to_le_bytes());
     digest
@@ -139,8 +138,8 @@ fn key(id: &Id) -> String {
         .collect()
 }
 
-/// How long it lives unless it is read: as long as the type says, but not beyond its date. None if
-/// that is over.
+/// Its life until it is read again: the type's TTL, but not beyond its date. `None` if the date has
+/// passed.
 fn life(record: &Record) -> Option<Duration> {
     let left = record.expiry_date - OffsetDateTime::now_utc();
     let left = Duration::try_from(left)

@@ -1,4 +1,4 @@
-//! What HTTP caches and people at a terminal are told of an entry.
+//! The HTTP headers about an entry, for HTTP caches and for people at a terminal.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use serde::Serialize;
 use valkey_runtime::http::CacheHeaders;
 use valkey_runtime::{Cached, Entry};
 
-/// The value with `ETag`, `Age`, `Cache-Control` and `Cache-Status`; or 304 for who has it already.
-/// Whoever keeps a copy asks each time whether it is still right, since nobody tells it of a write.
+/// The value with `ETag`, `Age`, `Cache-Control` and `Cache-Status`; or 304 if the client has it
+/// already. HTTP caches must revalidate their copies each time, since no write invalidates them.
 pub(crate) fn answer<T: Cached + Serialize>(entry: &Entry<T>, request: &HeaderMap) -> Response {
     let headers = CacheHeaders::private(entry)
         .cache_name("user-api")

@@ -1,4 +1,4 @@
-//! What a handler fails with, and what the caller is told of it.
+//! The errors of handlers, and their responses.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -10,21 +10,21 @@ use valkey_runtime::limit::Decision;
 
 use crate::limits::seconds;
 
-/// What a handler gives.
+/// The result of a handler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a request is not answered as it wants to be.
+/// The reason why a request failed.
 #[derive(Debug)]
 pub enum Error {
     /// There is no such row.
     NotFound,
     /// Another user has this e-mail.
     EmailTaken,
-    /// There is no such organisation to be in.
+    /// The user's organisation does not exist.
     NoSuchOrg,
-    /// The body breaks a rule: which field, and which rule.
+    /// The body breaks a rule: the field, and the rule.
     Invalid(garde::Report),
-    /// Not this password, or nobody with this e-mail.
+    /// The password is wrong, or no user has this e-mail.
     WrongPassword,
     /// A limit was reached.
     TooMany(Decision),
@@ -63,7 +63,7 @@ impl Error {
             Error::WrongPassword => "wrong e-mail or password".into(),
             Error::TooMany(_) => "too many requests".into(),
             Error::TryAgain => "nothing was changed; try again".into(),
-            // What is wrong inside is for the log.
+            // Internal errors are only logged.
             Error::Database(_) | Error::Cache(_) => "something went wrong".into(),
         }
     }
@@ -112,7 +112,8 @@ impl From<UpdateError<Error>> for Error {
     }
 }
 
-/// After a commit: what the cache did not confirm is kept and tried again, and no reason to fail.
+/// For use after a commit: an invalidation that the cache did not confirm is kept and retried, and
+/// is no reason to fail.
 pub(crate) fn or_later<T>(invalidated: valkey_runtime::Result<T>) {
     if let Err(error) = invalidated {
         tracing::warn!(%error, "committed; the cache is told later");

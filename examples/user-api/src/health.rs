@@ -1,4 +1,4 @@
-//! Whether the service can serve.
+//! The health of the service.
 
 use axum::Json;
 use axum::extract::State;
@@ -23,8 +23,8 @@ struct Cache {
     undelivered: usize,
 }
 
-/// `GET /health`: 503 only without the database. Without the cache everything is still right, if
-/// slower, and whoever takes instances out for that takes out all of them at once.
+/// `GET /health`: 503 only without the database. Without the cache all responses are still right,
+/// if slower. To take instances out of service for that would take out all of them at once.
 pub(crate) async fn health(
     State(store): State<Store>,
     State(users): State<Users>,

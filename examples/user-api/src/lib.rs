@@ -1,8 +1,7 @@
-//! A service of users and organisations, as one writes it on axum, SQLite and valkey-runtime.
+//! A service of users and organisations, on axum, SQLite and valkey-runtime.
 //!
-//! [`router`] makes the service of an [`App`]: a pool of database connections and a [`Store`].
-//! Where the store is, in this process or on a Valkey server, is `main`'s business and nobody
-//! else's.
+//! [`router`] makes the service of an [`App`]: a pool of database connections and a [`Store`]. Only
+//! `main` decides whether the store is in this process or on a Valkey server.
 
 mod caching;
 mod error;
@@ -33,7 +32,7 @@ use telemetry::Telemetry;
 pub use telemetry::record_metrics;
 use users::Users;
 
-/// What the handlers work with. Clones are the same.
+/// The state of the handlers. Clones share it.
 #[derive(Clone, FromRef)]
 pub struct App {
     store: Store,
@@ -45,8 +44,8 @@ pub struct App {
 }
 
 impl App {
-    /// An application on this cache and this database, which [`open_database`] has opened.
-    /// `metrics` is what [`record_metrics`] gave.
+    /// Makes an application from this cache and this database, from [`open_database`]. `metrics` is
+    /// the result of [`record_metrics`].
     pub fn new(store: Store, db: SqlitePool, limits: Limits, metrics: PrometheusHandle) -> Self {
         Self {
             store,
@@ -59,7 +58,7 @@ impl App {
     }
 }
 
-/// Opens a database and brings it up to date. A new one is made, and given its tables and its rows.
+/// Opens a database and migrates it. A new database gets its tables and rows.
 ///
 /// # Errors
 /// Those of the database.

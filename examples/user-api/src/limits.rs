@@ -1,4 +1,4 @@
-//! How much each caller may ask for.
+//! The rate limits of callers.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use valkey_runtime::http::{PeerAddress, RateLimitLayer};
 use valkey_runtime::limit::RateLimiter;
 use valkey_runtime::{Store, Ttl};
 
-/// So many in a time: `100/15m`.
+/// A number of requests in a time: `100/15m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     count: u32,
@@ -39,10 +39,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Requests of each address, if they are limited, and logins of each e-mail.
+    /// Limits the requests of each address, if configured, and the logins of each e-mail.
     ///
     /// # Errors
-    /// Where a quota is out of bounds.
+    /// If a quota is out of bounds.
     pub fn new(api: Option<Quota>, login: Quota) -> valkey_runtime::Result<Self> {
         let limiter =
             |name, Quota { count, period }| RateLimiter::builder(name).quota(count, period);
@@ -54,8 +54,8 @@ impl Limits {
         })
     }
 
-    /// Refuses an address that has asked for too much, and tells each what it has left. (Behind a
-    /// proxy all have its address: `ForwardedAddress` takes that of the client.)
+    /// Refuses an address that is over its limit, and reports to each its remaining requests.
+    /// (Behind a proxy all clients have its address: `ForwardedAddress` takes that of the client.)
     pub(crate) fn by_address(&self, store: &Store) -> RateLimitLayer {
         let peer =
             PeerAddress::in_extension(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
@@ -67,7 +67,7 @@ impl Limits {
     }
 }
 
-/// In whole seconds, none of which is too early.
+/// In whole seconds, rounded up so that a retry is never too early.
 pub(crate) fn seconds(time: Duration) -> u64 {
     time.as_nanos().div_ceil(1_000_000_000) as u64
 }

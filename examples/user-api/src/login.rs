@@ -1,4 +1,4 @@
-//! Logins, of which each e-mail has so many.
+//! Logins, limited per e-mail.
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordVerifier};
@@ -12,8 +12,8 @@ use crate::users::User;
 use crate::valid::Valid;
 use crate::{App, Error, Result};
 
-/// What the password of nobody is compared with: who has no account takes as long to be refused as
-/// who has one.
+/// The hash to compare if no user has the e-mail: so the refusal takes as long as for a user that
+/// exists.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$kSc4njkseACeHpHE4xF+AA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 #[derive(Deserialize, Validate)]
@@ -24,7 +24,7 @@ pub(crate) struct Credentials {
     password: String,
 }
 
-/// `POST /login`: who may not try again so soon is refused before anything is looked up.
+/// `POST /login`: an e-mail over its limit is refused before any look-up.
 pub(crate) async fn login(
     State(App {
         store,
@@ -44,13 +44,13 @@ pub(crate) async fn login(
     if !verified(password, hash).await {
         return Err(Error::WrongPassword);
     }
-    // Whoever knows the password begins anew.
+    // The right password resets the limit.
     limits.login.reset(&store, &account).await.ok();
     let user = User::get_or_load(&store, id, || users.find(id)).await?;
     user.map(Json).ok_or(Error::WrongPassword)
 }
 
-/// Takes its time on purpose, so it takes it where nobody waits.
+/// Slow on purpose, so it runs on a thread where nobody waits.
 async fn verified(password: String, hash: String) -> bool {
     let verify = move || {
         let hash = PasswordHash::new(&hash)?;

@@ -1,4 +1,4 @@
-//! Runs the service of `user_api`, as the environment says. README.md has the variables.
+//! Runs the service of `user_api`, configured by the environment. README.md has the variables.
 
 use std::env::{self, VarError};
 use std::error::Error;
@@ -63,7 +63,7 @@ async fn serve() -> Result<()> {
         }
         tracing::info!("ending: no more connections, and what is under way is answered");
     };
-    // Requests that are under way are answered before it returns.
+    // Requests under way are answered before it returns.
     axum::serve(listener, service)
         .with_graceful_shutdown(asked_to_end)
         .await?;
@@ -75,7 +75,7 @@ async fn serve() -> Result<()> {
     Ok(())
 }
 
-/// Logs once a minute what the cache does.
+/// Logs the cache's statistics once a minute.
 async fn report(store: Store) {
     loop {
         sleep(Duration::from_secs(60)).await;
@@ -83,7 +83,7 @@ async fn report(store: Store) {
     }
 }
 
-/// Deletions that the server does not know of yet are tried for some seconds more.
+/// Deletions that are not yet delivered are retried for some more seconds.
 async fn drain(store: &Store) {
     let until = Instant::now() + Duration::from_secs(5);
     while store.undelivered() > 0 && Instant::now() < until {
@@ -105,7 +105,7 @@ where
         .map_err(|error| format!("{name}: {error}").into())
 }
 
-/// None where it is `off`.
+/// `None` if it is `off`.
 fn optional(name: &str, default: &str) -> Result<Option<Quota>> {
     let text: String = variable(name, default)?;
     match text.as_str() {

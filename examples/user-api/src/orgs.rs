@@ -1,4 +1,4 @@
-//! Organisations, and who is in them.
+//! Organisations and their users.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -25,8 +25,8 @@ pub(crate) struct Org {
     name: String,
 }
 
-/// Who is on a page of an organisation's users. Nobody knows how many pages there are, so whatever
-/// changes who is in it invalidates them by their tag.
+/// The ids of the users on a page of an organisation. The number of pages is unknown, so a change
+/// of its users invalidates all pages by their tag.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "page", ttl = "5m", tag = "members:{org_id}")]
 pub(crate) struct Page {
@@ -76,8 +76,8 @@ pub(crate) async fn rename(
     Ok(Json(org))
 }
 
-/// `GET /orgs/{id}/users?page=…`: who is on the page is an entry, and so is each user. A user who
-/// changes invalidates no page.
+/// `GET /orgs/{id}/users?page=…`: the ids of the page are one entry, and each user is another. A
+/// change of a user invalidates no page.
 pub(crate) async fn users(
     State(App {
         store, users, orgs, ..
@@ -88,7 +88,7 @@ pub(crate) async fn users(
     let page = Page::get_or_load(&store, (id, page), || orgs.page(id, page)).await?;
     let ids = page.ok_or(Error::NotFound)?.users;
     let users = User::get_or_load_many(&store, &ids, |missing| users.find_many(missing)).await?;
-    // Who has left since the page was made is not there any more.
+    // Users that left since the page was loaded are dropped.
     let members = users.into_iter().flatten().filter(|user| user.org_id == id);
     Ok(Json(members.collect()))
 }
@@ -121,7 +121,7 @@ impl Orgs {
         org.await?.ok_or(Error::NotFound)
     }
 
-    /// None of an organisation that is not there.
+    /// `None` if the organisation does not exist.
     async fn page(&self, org_id: i64, number: u32) -> Result<Option<Page>> {
         let query = "SELECT id FROM users WHERE org_id = ? ORDER BY id LIMIT ? OFFSET ?";
         let users: Vec<i64> = sqlx::query_scalar(query)

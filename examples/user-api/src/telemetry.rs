@@ -1,4 +1,4 @@
-//! What is counted and logged of each request.
+//! The counters and logs of requests.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use crate::App;
 
-/// The bounds of the latencies that are told apart, in microseconds: each is twice the one before.
+/// The bounds of the latency histogram, in microseconds: each is twice the one before.
 pub(crate) const BOUNDS: [u64; 16] = {
     let mut bounds = [64; 16];
     let mut at = 1;
@@ -23,10 +23,10 @@ pub(crate) const BOUNDS: [u64; 16] = {
     bounds
 };
 
-/// Has everything counted that is counted by the `metrics` facade, in the whole process.
+/// Installs a recorder for all metrics of the `metrics` facade in this process.
 ///
 /// # Errors
-/// Where something else counts already.
+/// If another recorder is installed already.
 pub fn record_metrics() -> Result<PrometheusHandle, BuildError> {
     let bounds = BOUNDS.map(|micros| micros as f64 / 1e6);
     PrometheusBuilder::new()
@@ -34,11 +34,11 @@ pub fn record_metrics() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()
 }
 
-/// What the status page shows of the requests.
+/// The requests on the status page.
 #[derive(Debug, Default)]
 pub(crate) struct Telemetry {
-    /// How many took no longer than each bound, and longer than the one before; at last those
-    /// beyond all bounds.
+    /// For each bound, the number of requests up to it and above the previous one; the last number
+    /// is above all bounds.
     latencies: [AtomicU64; BOUNDS.len() + 1],
     refused: AtomicU64,
 }
@@ -70,8 +70,8 @@ pub(crate) async fn observe(
     next: Next,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    // Not the path: of those there is no end. Some that read metrics take a brace for the end of
-    // the labels.
+    // Not the path: the number of paths is unlimited. Some readers of metrics take a brace for the
+    // end of the labels.
     let route = route.map_or_else(
         || "none".into(),
         |route| route.as_str().replace('{', ":").replace('}', ""),
@@ -92,7 +92,7 @@ pub(crate) async fn observe(
     response
 }
 
-/// `GET /metrics`: for Prometheus. The cache tells what it has counted since it was asked last.
+/// `GET /metrics`: for Prometheus. The cache adds its counts since the last call.
 pub(crate) async fn metrics(State(App { store, metrics, .. }): State<App>) -> impl IntoResponse {
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     store.publish_metrics();

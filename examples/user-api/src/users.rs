@@ -1,4 +1,4 @@
-//! Users: what they are, their rows, and what is done with them.
+//! Users: their type, their rows, and their handlers.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -15,11 +15,11 @@ use crate::orgs::Page;
 use crate::valid::Valid;
 use crate::{App, Error, Result, caching};
 
-/// A user, as callers see one and as the cache has it. It lies under `user:` and the id for five
-/// minutes, and is found by e-mail as well.
+/// A user, as in responses and in the cache. It is stored under `user:` and the id for five
+/// minutes, and is also found by e-mail.
 ///
-/// It shows its organisation's name, so it carries the organisation's tag: a new name invalidates
-/// all its users. A row that breaks a rule is shown and not stored.
+/// It contains its organisation's name, so it has the organisation's tag: a new name invalidates
+/// all its users. A row that breaks a rule is returned and not stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, FromRow, Validate, Cached)]
 #[cached(prefix = "user", ttl = "5m", tag = "org:{org_id}", validate)]
 #[garde(allow_unvalidated)]
@@ -35,7 +35,7 @@ pub(crate) struct User {
     pub(crate) email: String,
 }
 
-/// What a caller may change of a user.
+/// The fields of a user that a caller may change.
 #[derive(Debug, Deserialize, Validate)]
 pub(crate) struct Profile {
     #[garde(length(chars, min = 1, max = 100))]
@@ -44,7 +44,7 @@ pub(crate) struct Profile {
     email: String,
 }
 
-/// A user to be.
+/// A new user.
 #[derive(Debug, Deserialize, Validate)]
 pub(crate) struct NewUser {
     #[garde(skip)]
@@ -59,14 +59,14 @@ pub(crate) struct ByEmail {
     email: String,
 }
 
-/// From one organisation to another.
+/// A move from one organisation to another.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Transfer {
     from: i64,
     to: i64,
 }
 
-/// `GET /users/{id}`: from the cache, else from the database.
+/// `GET /users/{id}`: from the cache, or else from the database.
 pub(crate) async fn show(
     State(store): State<Store>,
     State(users): State<Users>,
@@ -107,8 +107,8 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(user)))
 }
 
-/// `PUT /users/{id}`: a guarded update. Once the row is committed nobody is given the old one,
-/// whatever goes wrong.
+/// `PUT /users/{id}`: a guarded update. Once the row is committed, no caller gets the old one, even
+/// after a failure.
 pub(crate) async fn replace(
     State(store): State<Store>,
     State(users): State<Users>,
@@ -124,7 +124,8 @@ pub(crate) async fn replace(
     Ok(Json(user))
 }
 
-/// `DELETE /users/{id}`: likewise, and then the pages of the organisation that the user was in.
+/// `DELETE /users/{id}`: a guarded update too, which also invalidates the pages of the user's
+/// organisation.
 pub(crate) async fn remove(
     State(store): State<Store>,
     State(users): State<Users>,
@@ -157,8 +158,8 @@ pub(crate) async fn transfer(
 
     let mut tx = users.db.begin().await?;
     let moved = match Users::transfer(&mut tx, id, &transfer).await {
-        // Where the cache is down there is no guard to be lost: the transfer goes on, and the cache
-        // is told later.
+        // If the cache is down, there is no guard to lose: the transfer continues, and its
+        // invalidation is delivered later.
         Ok(_) if matches!(guard.still_held().await, Ok(false)) => Err(Error::TryAgain),
         moved => moved,
     };
@@ -218,7 +219,7 @@ impl Users {
             .await?)
     }
 
-    /// The id and the hash of the password of who has this e-mail, for a login. The hash is in no
+    /// The id and the password hash of the user with this e-mail, for a login. The hash is in no
     /// cache.
     pub(crate) async fn credentials(&self, email: &str) -> Result<Option<(i64, Option<String>)>> {
         let query = "SELECT id, password FROM users WHERE email = ?";
@@ -251,7 +252,7 @@ impl Users {
         user.ok_or(Error::NotFound)
     }
 
-    /// The organisation that the user was in.
+    /// Returns the organisation of the deleted user.
     async fn remove(&self, id: i64) -> Result<i64> {
         let query = "DELETE FROM users WHERE id = ? RETURNING org_id";
         let org = sqlx::query_scalar(query).bind(id).fetch_optional(&self.db);

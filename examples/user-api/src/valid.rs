@@ -1,4 +1,4 @@
-//! A JSON body that keeps the rules of its type.
+//! A valid JSON body.
 
 use axum::Json;
 use axum::extract::{FromRequest, Request};
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 
-/// Extracts a body, and answers 422 with the fields and rules where it breaks one.
+/// Extracts a body, and answers 422 with the fields and rules that it breaks.
 pub(crate) struct Valid<T>(pub(crate) T);
 
 impl<S: Send + Sync, T> FromRequest<S> for Valid<T>

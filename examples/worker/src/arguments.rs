@@ -1,13 +1,13 @@
-//! What the program is asked to do.
+//! The arguments of the program.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What this process is.
+/// The role of this process.
 pub(crate) enum Role {
-    /// The one that was started by hand.
+    /// The process that was started by hand.
     Parent(Arguments),
-    /// One that the parent has started.
+    /// A process that the parent has started.
     Worker { name: usize, database: SocketAddr },
 }
 

@@ -1,5 +1,4 @@
-//! Where objects are loaded from: a service in the parent's process, which takes its time and
-//! counts.
+//! The source of the objects: a slow service in the parent's process, which counts its queries.
 
 #![allow(clippy::print_stdout, reason = "output is what this program is for")]
 
@@ -24,11 +23,11 @@ pub(crate) struct Database {
 
 struct Service {
     takes: Duration,
-    /// Whether the process that asks first is given nothing: it is to be killed while it waits.
+    /// Whether the first process that queries gets no answer: it is killed while it waits.
     starve: bool,
-    /// Which process asked first.
+    /// The process with the first query.
     first: watch::Sender<Option<usize>>,
-    /// Of each object, how often it was asked for and how often it was given.
+    /// For each object, the number of queries and of answers.
     counts: Mutex<BTreeMap<u32, (u32, u32)>>,
 }
 
@@ -54,7 +53,7 @@ impl Database {
         Ok(Self { address, service })
     }
 
-    /// Waits for the first query, and says which process it came from.
+    /// Waits for the first query, and returns the process that sent it.
     pub(crate) async fn first_loader(&self) -> usize {
         let mut first = self.service.first.subscribe();
         let first = first.wait_for(Option::is_some).await;
@@ -89,7 +88,7 @@ impl Service {
         self.first
             .send_if_modified(|first| first.replace(first.unwrap_or(name)).is_none());
         if self.starve && *self.first.borrow() == Some(name) {
-            // Until it is gone.
+            // Waits until the process has ended.
             client.read_u8().await?;
             return Ok(());
         }
@@ -105,7 +104,7 @@ impl Service {
     }
 }
 
-/// Asks the service, as process `name`.
+/// Queries the service, as process `name`.
 pub(crate) async fn query(address: SocketAddr, name: usize, id: u32) -> io::Result<Vec<u32>> {
     let mut service = TcpStream::connect(address).await?;
     service

@@ -1,5 +1,5 @@
-//! Processes of workers whose jobs need the same expensive objects: each is loaded once, whichever
-//! process needs it first.
+//! Processes of workers whose jobs need the same expensive objects: each object is loaded once, in
+//! the process that needs it first.
 //!
 //! ```sh
 //! cargo run -p worker                                                     # one process, without a server
@@ -38,7 +38,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Has the database, starts the processes, and says what was loaded.
+/// Runs the database, starts the processes, and prints the loads.
 async fn parent(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if arguments.processes > 1 && Builder::from_env_if_set()?.is_none() {
         return Err(
@@ -52,7 +52,7 @@ async fn parent(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             .collect::<Result<Vec<_>, _>>()?;
         if arguments.kill {
             let name = database.first_loader().await;
-            // Not asked to end, but ended: it gives nothing back.
+            // Killed, not stopped: it releases nothing.
             children[name - 1].kill().await?;
             database::say(&format!("process {name} was killed while it loaded"));
         }
@@ -60,7 +60,7 @@ async fn parent(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         for child in &mut children {
             failed += usize::from(!child.wait().await?.success());
         }
-        // The killed one has not ended well, and no other may.
+        // The killed process fails, and no other may.
         match failed - usize::from(arguments.kill) {
             0 => Ok::<_, Box<dyn Error>>(()),
             failed => Err(format!("{failed} processes failed").into()),
@@ -68,10 +68,10 @@ async fn parent(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     };
     tokio::pin!(processes);
     tokio::select! {
-        // Listens before anything is begun.
+        // Listens before any work begins.
         biased;
-        // An interrupt is for the processes, which end by themselves; this one answers their
-        // queries until then.
+        // The processes handle an interrupt and end by themselves. Until then this one answers
+        // their queries.
         Ok(()) = tokio::signal::ctrl_c() => processes.await?,
         done = &mut processes => done?,
     }

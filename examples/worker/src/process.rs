@@ -12,8 +12,8 @@ use valkey_runtime::{Builder, Cached, Store};
 
 use crate::database::{query, say};
 
-/// What jobs need and what takes long to make: a trained model, say, or the rules of a customer. It
-/// is kept for longer than a run takes.
+/// An object that jobs need and that is slow to make: a trained model, or the rules of a customer.
+/// It is kept for longer than a run takes.
 #[derive(Serialize, Deserialize, Cached)]
 #[cached(prefix = "model", ttl = "1h")]
 struct Model {
@@ -22,16 +22,16 @@ struct Model {
     weights: Vec<u32>,
 }
 
-/// How many objects there are.
+/// The number of objects.
 const MODELS: u32 = 8;
-/// How many jobs each process has.
+/// The number of jobs of each process.
 const JOBS: u32 = 80;
-/// How many it does at a time.
+/// The number of jobs at a time.
 const TASKS: usize = 4;
 
 pub(crate) async fn run(name: usize, database: SocketAddr) -> Result<(), Box<dyn Error>> {
     let store = match Builder::from_env_if_set()? {
-        // A run finds nothing of the run before: the address of its database is its own.
+        // No run finds entries of an earlier one: its database has an address of its own.
         Some(server) => {
             server
                 .namespace(format!("worker-{}", database.port()))
@@ -57,18 +57,18 @@ pub(crate) async fn run(name: usize, database: SocketAddr) -> Result<(), Box<dyn
     };
     tokio::pin!(pool);
     let done = tokio::select! {
-        // Listens before anything is begun.
+        // Listens before any work begins.
         biased;
         Ok(()) = tokio::signal::ctrl_c() => {
-            // What was begun is finished, and nothing more is taken.
+            // Jobs under way are finished, and no more are taken.
             worker.queue().clear();
             pool.await?
         }
         done = &mut pool => done?,
     };
     let stats = worker.store.stats();
-    // Nothing is read or written any more. What this process held is given back, and what it could
-    // not deliver is tried again.
+    // The last read and write are over. `close` releases this process's leases, and retries its
+    // undelivered invalidations.
     worker.store.close().await;
     say(&format!(
         "process {name}: {done} of {JOBS} jobs, {} loads, {} undelivered",
@@ -86,7 +86,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Does jobs until there are none, and says how many it did.
+    /// Does jobs until there are none, and returns their number.
     async fn work(&self) -> io::Result<u32> {
         let mut done = 0;
         loop {
@@ -97,8 +97,8 @@ impl Worker {
         }
     }
 
-    /// One job. Of all tasks in all processes that need the same model one loads it, and the others
-    /// wait for that.
+    /// Does one job. Of all tasks in all processes that need the same model, one loads it, and the
+    /// others wait for it.
     async fn job(&self, job: u32) -> io::Result<()> {
         let id = job % MODELS;
         let load = async || {

@@ -1,4 +1,4 @@
-//! What is emitted for aliases.
+//! The code emitted for aliases.
 
 use proc_macro2::{Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
@@ -7,8 +7,8 @@ use syn::{GenericParam, Ident, Visibility};
 use super::{Target, at, located};
 use crate::model::{Alias, Cached};
 
-/// The look-ups by other fields. They are inherent methods, which stand where the alias is written:
-/// so the compiler points there if there is another method of that name.
+/// The look-ups by other fields: inherent methods with the span of the alias. So if there is
+/// another method of that name, the compiler points at the alias.
 pub(super) fn aliases(model: &Cached, target: &Target) -> Option<TokenStream> {
     if model.aliases.is_empty() {
         return None;
@@ -46,7 +46,7 @@ fn aliased(number: usize, alias: &Alias, target: &Target) -> TokenStream {
             fn write(value: __rt::AliasRef<'_, #ty>, out: &mut __rt::KeyWriter) { #write }
         }
     });
-    // Who is told that the key can't be stored is shown the alias.
+    // The error about a type that can't be part of a key points at the alias.
     let of = quote_spanned!(located(alias.span)=> __rt::Aliased<#number>);
     let body = quote! {
         const NAME: &'static str = #name;
@@ -102,7 +102,8 @@ fn look_ups(number: usize, alias: &Alias, model: &Cached) -> TokenStream {
     }
 }
 
-/// What the compiler shows of a method begins with its visibility.
+/// The visibility, with the span of the alias on its first token: the compiler's messages about a
+/// method begin there.
 fn beginning_at(span: Span, vis: &Visibility) -> TokenStream {
     let mut tokens: Vec<TokenTree> = vis.to_token_stream().into_iter().collect();
     if let Some(first) = tokens.first_mut() {

@@ -1,13 +1,13 @@
-//! Other keys of a value: the key of a user by its e-mail.
+//! Aliases: other fields by which a value is found, such as the e-mail of a user.
 //!
-//! An *alias entry* holds nothing but a key, and lies under `[namespace:]:prefix:name:value`: like
-//! a key of a type whose prefix is empty, and no type's is. So no key of a type is one of an alias,
-//! and what lists or counts a type's keys does not meet them.
+//! An *alias entry* holds nothing but a key. It is stored under `[namespace:]:prefix:name:value`:
+//! like a key of a type with an empty prefix, which no type has. So keys of types and of aliases
+//! never collide, and a scan or count of a type's keys skips its aliases.
 //!
 //! To the rest of the runtime an alias entry is a value of a type of its own, [`By`], with leases
-//! and conditional fills like any other. But nothing invalidates it: it may name a key whose value
-//! is another by now. So the value is read under its own key, as ever, and its field compared; what
-//! does not match is as if the entry were not there.
+//! and conditional fills. But nothing invalidates it: its key may lead to a value that has another
+//! alias by now. So the value is read under its own key, and its field is compared. If it does not
+//! match, the alias entry counts as missing.
 
 use std::fmt;
 use std::future::Future;
@@ -38,8 +38,7 @@ use crate::verbs::loading;
 use crate::verbs::loading::loader::{Loader, once};
 use crate::verbs::loading::work::{Background, Loads};
 
-/// A type whose values are found by this field too. `#[cached(alias = "…")]` implements it, for
-/// each alias with its number.
+/// A type with an alias. `#[cached(alias = "…")]` implements it for each alias, with its number.
 #[doc(hidden)]
 pub trait Aliased<const NUMBER: usize>:
     CachedType<OwnedKey: OwnKey<Owned: Serialize + DeserializeOwned>>
@@ -51,14 +50,14 @@ pub trait Aliased<const NUMBER: usize>:
 
     fn field(&self) -> &Self::Field;
 
-    /// Writes what is looked up, and what values are compared by.
+    /// Writes the alias into a key. The same bytes are looked up and compared.
     fn write(value: AliasRef<'_, Self::Field>, out: &mut KeyWriter) {
         <<Self::Field as AliasField>::Part as KeyPart>::write(value, out);
     }
 }
 
-/// A field that values can be found by: what can be part of a key, or an `Option` of it. `None` is
-/// found by nothing.
+/// A field that can be an alias: a type that can be part of a key, or an `Option` of one. `None` is
+/// found by no look-up.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "a `{Self}` can be neither an alias nor part of a tag",
@@ -73,7 +72,7 @@ pub trait AliasField: 'static {
     fn part(&self) -> Option<<Self::Part as KeyPart>::Ref<'_>>;
 }
 
-/// What a look-up by such a field takes.
+/// The argument of a look-up by such a field.
 #[doc(hidden)]
 pub type AliasRef<'r, F> = <<F as AliasField>::Part as KeyPart>::Ref<'r>;
 
@@ -95,7 +94,7 @@ impl<P: KeyPart> AliasField for Option<P> {
     }
 }
 
-/// What an alias entry holds: the key of a `T`.
+/// The value of an alias entry: the key of a `T`.
 struct By<T: Aliased<NUMBER>, const NUMBER: usize>(KeyOf<T>);
 
 impl<T: Aliased<NUMBER>, const NUMBER: usize> Serialize for By<T, NUMBER> {
@@ -122,8 +121,8 @@ impl<T: Aliased<NUMBER>, const NUMBER: usize> CachedType for By<T, NUMBER> {
     type Key<'k> = AliasRef<'k, T::Field>;
 }
 
-/// As the type has it, but for what it wants of its values: an alias entry is no more than a hint,
-/// and a look-up that finds nothing is not remembered.
+/// The policy of alias entries: the type's, without the options that concern its values. An alias
+/// entry is only a hint, and a "not found" result is not cached.
 const fn policy(of: Policy) -> Policy {
     Policy {
         on_corrupt: of.on_corrupt,
@@ -153,7 +152,7 @@ impl<T: Aliased<NUMBER>, const NUMBER: usize> KeyPart for AliasKey<T, NUMBER> {
     }
 }
 
-/// What `get_by_…` does.
+/// The body of `get_by_…`.
 #[doc(hidden)]
 pub fn get_by<'s, T: Aliased<NUMBER>, const NUMBER: usize>(
     store: &'s Store,
@@ -184,7 +183,7 @@ impl<T, const NUMBER: usize> fmt::Debug for ByAlias<T, NUMBER> {
     }
 }
 
-/// What `load_by_…` does.
+/// The body of `load_by_…`.
 #[doc(hidden)]
 pub fn load_by<'s, T: Aliased<NUMBER>, const NUMBER: usize>(
     store: &'s Store,
@@ -201,8 +200,8 @@ where
     O: Output,
     X: Limit,
 {
-    /// Loads the value of this alias. Where its key is not known `find_key` looks it up. Where the
-    /// value under that key is not cached `load` loads it. Both may be called twice.
+    /// Loads the value of this alias. If its key is not cached, `find_key` looks it up. If the
+    /// value under that key is not cached, `load` loads it. Both may be called twice.
     ///
     /// # Errors
     /// Those of `find_key` and of `load`, or with a timeout [`LoadError`](crate::LoadError).
@@ -239,9 +238,9 @@ where
     O: Output,
     X: Limit,
 {
-    /// Loads the value of this alias. Where its key is not known `find_key` looks it up. Where the
-    /// value under that key is not cached `load` loads it. Both may be called twice, and borrow
-    /// nothing.
+    /// Loads the value of this alias. If its key is not cached, `find_key` looks it up. If the
+    /// value under that key is not cached, `load` loads it. Both may be called twice, and must own
+    /// all they use.
     ///
     /// # Errors
     /// Those of `find_key` and of `load`, or with a timeout [`LoadError`](crate::LoadError).
@@ -281,7 +280,7 @@ where
     }
 }
 
-/// The loader of an alias entry. It may be called twice in a look-up, so it is shared.
+/// The loader of an alias entry. A look-up may call `find_key` twice, so it is shared.
 fn finding<'l, T, const NUMBER: usize, X, E, K, Finding>(
     find_key: &Arc<Mutex<K>>,
     timeout: Option<Duration>,
@@ -338,9 +337,9 @@ where
 {
     let (aliases, values) = (store.of::<By<T, NUMBER>>(), store.of::<T>());
     let limits = || X::limits::<E>(settings.queue_timeout);
-    // A cached alias, or one that another call looks up, may be from before the value changed. So
-    // where it leads to no value of this alias the key is looked up once more, by this call alone,
-    // and the value under that key is the answer.
+    // A cached alias, or one that another call looks up, may be older than a change of the value.
+    // So if it leads to no value of this alias, this call looks the key up once more by itself, and
+    // the value under that key is the answer.
     for settings_of_alias in [settings, settings.fresh()] {
         let options = settings_of_alias.options_of_many::<Value>(in_background);
         let place = alias.clone().into();
@@ -366,14 +365,14 @@ where
     Ok(None)
 }
 
-/// That there is no key is for those who asked before this look-up began. A value that gets this
-/// alias invalidates no entry of it, so a later caller may know of a value that this look-up came
-/// too early for.
+/// A missing key is shared only with callers that came before this look-up began. A value that gets
+/// this alias invalidates no alias entry. So a later caller may already know of a value that this
+/// look-up missed.
 fn found<T: Aliased<NUMBER>, const NUMBER: usize>(key: Option<KeyOf<T>>) -> Loaded<By<T, NUMBER>> {
     key.map_or_else(Loaded::absent_by_then, |key| Loaded::value(By(key)))
 }
 
-/// Whether this is a value of the alias with these bytes.
+/// Whether the value has the alias with these bytes.
 fn is_of<T: Aliased<NUMBER>, const NUMBER: usize>(
     value: &T,
     alias: &[u8],

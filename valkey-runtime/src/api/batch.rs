@@ -1,8 +1,8 @@
-//! Several verbs in one go: what is collected, and how it is sent.
+//! Batches: several verbs that are collected and then sent together.
 //!
-//! Each item is a verb for itself: it fails alone, and what is kept of it for later is what the
-//! verb by itself would keep. One way leads to the server,
-//! [`Gateway::write_each`](crate::backend::gateway::Gateway::write_each), for the bulk verbs too.
+//! Each item is a verb of its own: it fails alone, and leaves in the outbox the same as that verb.
+//! There is one way to the server, also for the bulk verbs:
+//! [`Gateway::write_each`](crate::backend::gateway::Gateway::write_each).
 
 use std::fmt;
 use std::future::Future;
@@ -26,8 +26,7 @@ use crate::schema::cached_type::Keyed;
 use crate::verbs::tags::invalidate::{Invalidation, hold_of_tags};
 use crate::verbs::{Admission, Sealed, Setting, has_stored};
 
-/// Verbs that are collected and then sent together, from [`Store::batch`]: one round trip, whatever
-/// the types.
+/// A batch of verbs, of any types, sent in one round trip. From [`Store::batch`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,27 +69,27 @@ use crate::verbs::{Admission, Sealed, Setting, has_stored};
 /// # }
 /// ```
 ///
-/// An item is answered as the verb is: `true` where a value was stored, or was there to be deleted.
-/// It fails by itself: the others are carried out, and what the verb by itself would keep to be
-/// delivered later is kept. A batch is no transaction: others may read between two of its items.
-/// What is done to one key is done in the order of the items.
+/// Each item has the result of its verb: `true` if a value was stored or deleted. An item fails
+/// alone: the others are carried out, and its invalidation is kept as that of the single verb is. A
+/// batch is no transaction: other callers may read between two of its items. The items of one key
+/// are carried out in their order.
 ///
-/// What goes to one server goes in one pipeline; if it is more than a thousand items, or a
-/// megabyte, in several, with four under way at a time. In a cluster each item is a command to the
-/// node that has its key, and all of them are sent at once. If a key comes more than once, its
-/// commands wait for each other there; elsewhere the pipelines do.
+/// All items for one server form one pipeline. If they are more than a thousand, or more than a
+/// megabyte, they form several, with four under way at a time. In a cluster each item is a command
+/// to the node of its key, and all commands are sent at once. If a key occurs more than once, its
+/// commands wait for each other in a cluster; elsewhere the pipelines do.
 ///
-/// Tags cost a round trip before that, whatever their number, in which the clock is advanced. A
-/// value of the same batch that carries such a tag is invalidated with the others, wherever it
-/// stands. What is asked of tags before a value that carries some is set is asked once for all
-/// values of the batch; conditions on such values go by what is there before the batch is sent.
+/// Tags cost one round trip first, whatever their number: it advances the tag clock. Values of the
+/// batch with an invalidated tag are invalidated too, in whatever position. The tags of all values
+/// of the batch are checked together, before any value is stored. Conditions on values with tags
+/// refer to the entries that exist before the batch is sent.
 #[must_use = "nothing is done before `send`"]
 pub struct Batch<'s> {
     store: &'s Store,
     items: Vec<Item>,
 }
 
-/// What is to be done. Keys and values are bytes already.
+/// A collected verb, with key and value encoded.
 enum Item {
     Set {
         place: Place,
@@ -118,22 +117,22 @@ impl<'s> Batch<'s> {
         Self { store, items }
     }
 
-    /// As [`Cached::set`](crate::Cached::set).
+    /// Adds a [`Cached::set`](crate::Cached::set).
     pub fn set<T: Keyed>(&mut self, value: &T) -> &mut Self {
         self.set_at(value.cache_key(), value)
     }
 
-    /// As [`Cached::set_with`](crate::Cached::set_with).
+    /// Adds a [`Cached::set_with`](crate::Cached::set_with).
     pub fn set_with<T: Keyed>(&mut self, value: &T, options: SetOptions) -> &mut Self {
         self.set_at_with(value.cache_key(), value, options)
     }
 
-    /// As [`Cached::set_at`](crate::Cached::set_at).
+    /// Adds a [`Cached::set_at`](crate::Cached::set_at).
     pub fn set_at<T: CachedType>(&mut self, key: T::Key<'_>, value: &T) -> &mut Self {
         self.set_at_with(key, value, SetOptions::new())
     }
 
-    /// As [`Handle::set_at_with`](crate::Handle::set_at_with).
+    /// Adds a [`Handle::set_at_with`](crate::Handle::set_at_with).
     pub fn set_at_with<T: CachedType>(
         &mut self,
         key: T::Key<'_>,
@@ -151,21 +150,21 @@ impl<'s> Batch<'s> {
         self.add(item)
     }
 
-    /// As [`Cached::del`](crate::Cached::del).
+    /// Adds a [`Cached::del`](crate::Cached::del).
     pub fn del<T: CachedType>(&mut self, key: T::Key<'_>) -> &mut Self {
         let key = self.store.of::<T>().bytes(key);
         let of = self.store.inner().types.of::<T>().clone();
         self.add(Item::Del { key, of })
     }
 
-    /// As [`Handle::mark_stale`](crate::Handle::mark_stale).
+    /// Adds a [`Handle::mark_stale`](crate::Handle::mark_stale).
     pub fn mark_stale<T: CachedType>(&mut self, key: T::Key<'_>) -> &mut Self {
         let key = self.store.of::<T>().bytes(key);
         let of = self.store.inner().types.of::<T>().clone();
         self.add(Item::MarkStale { key, of })
     }
 
-    /// As [`Store::invalidate_tag`]. The answer is `true`.
+    /// Adds a [`Store::invalidate_tag`]. Its answer is `true`.
     pub fn invalidate_tag(&mut self, tag: impl Into<Tag>) -> &mut Self {
         let tag = tag.into();
         self.add(Item::Tag {
@@ -179,20 +178,21 @@ impl<'s> Batch<'s> {
         self
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there are none. Such a batch sends nothing.
+    /// Returns whether there are no items. Such a batch sends nothing.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Sends what was collected. The batch is empty then, and can be used again.
+    /// Sends the items. The batch is then empty, and can be used again.
     ///
-    /// Where the future is dropped half-way, an item may or may not have been carried out; what was
-    /// to be deleted or replaced is then deleted as soon as the server takes it.
+    /// If the future is dropped before its end, each item may or may not have been carried out.
+    /// Keys that were to be deleted or replaced are then deleted as soon as the server can be
+    /// reached.
     pub fn send(&mut self) -> impl Future<Output = BatchResults> + Send + use<'s> {
         let (inner, items) = (self.store.inner(), std::mem::take(&mut self.items));
         async move {
@@ -213,17 +213,16 @@ impl fmt::Debug for Batch<'_> {
     }
 }
 
-/// What became of the items of a [`Batch`], in their order: a slice of results, each of which is as
-/// the verb gives it.
+/// The results of a [`Batch`], in the order of its items: a slice with the result of each verb.
 #[derive(Clone, Debug)]
 #[must_use = "each item may have failed"]
 pub struct BatchResults(Vec<Result<bool>>);
 
 impl BatchResults {
-    /// All answers.
+    /// Returns all answers.
     ///
     /// # Errors
-    /// The first, which says how many there are.
+    /// The first error. Its message gives the number of errors.
     pub fn all(self) -> Result<Vec<bool>> {
         all(self.0)
     }
@@ -247,7 +246,7 @@ impl IntoIterator for BatchResults {
 }
 
 impl Item {
-    /// Of which verb it is, and of which key.
+    /// The name of the verb, and its key.
     fn place(&self) -> (&'static str, &[u8]) {
         match self {
             Item::Set { place, .. } => ("set", &place.key),
@@ -257,7 +256,7 @@ impl Item {
         }
     }
 
-    /// Whose it is; a tag is of no type.
+    /// The type of the item; `None` for a tag.
     fn of(&self) -> Option<&Type> {
         match self {
             Item::Set { of, .. } | Item::Del { of, .. } | Item::MarkStale { of, .. } => Some(of),
@@ -265,7 +264,7 @@ impl Item {
         }
     }
 
-    /// For how long a guard is to stay at its key, in milliseconds, if it is a deletion.
+    /// For a deletion, the time in milliseconds for which a guard stays at the key.
     fn hold(&self) -> Option<u64> {
         match self {
             Item::Set { .. } => None,
@@ -276,8 +275,8 @@ impl Item {
         }
     }
 
-    /// What is done at its key, if anything is; or why nothing can be. `clock` is that of the tags,
-    /// advanced.
+    /// The command for the key, if there is one, or the reason why it can't be sent. `clock` is the
+    /// advanced tag clock.
     fn write(
         &self,
         inner: &Inner,
@@ -316,7 +315,7 @@ impl Item {
         matches!(self, Item::Tag { .. })
     }
 
-    /// What is to be asked of the tags before the value is set.
+    /// The check of the tags that a value with tags needs before it is set.
     fn setting(&mut self) -> Option<Setting<'_>> {
         match self {
             Item::Set {
@@ -369,9 +368,9 @@ impl Inner {
         results.collect()
     }
 
-    /// Asks what has to be known of tags before anything is done: whether they let values be set;
-    /// and, if some of them are to be invalidated, the clock, which is advanced after that: a value
-    /// of the same batch is invalidated too.
+    /// Queries the tags before anything is written: whether they admit the values. If tags are to
+    /// be invalidated, the clock is advanced after that, so that values of the same batch are
+    /// invalidated too.
     async fn ask_before(&self, items: &mut [Item]) -> (Vec<Result<Admission>>, Result<u64>) {
         let mut admissions = vec![Ok(Admission::UNTAGGED); items.len()];
         let has_tags = items.iter().any(Item::is_tag);

@@ -1,7 +1,6 @@
-//! The trait an annotated struct gets: a few constants, its key, and the verbs.
+//! The trait of a cached type, with a method for each common verb.
 //!
-//! The verbs are one line each over [`Handle`](crate::api::handle::Handle), which is the core form;
-//! the trait's methods are for reading well.
+//! Each verb is one line over [`Handle`](crate::api::handle::Handle), which is the core form.
 
 use std::future::Future;
 
@@ -14,7 +13,7 @@ use crate::schema::guarding::Guarding;
 use crate::schema::keys::KeyOf;
 use crate::schema::loaded::{IntoLoaded, IntoRow};
 
-/// A type whose values are cached. Get it with `#[derive(Cached)]`.
+/// A type whose values are cached. Implement it with `#[derive(Cached)]`.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -40,9 +39,9 @@ use crate::schema::loaded::{IntoLoaded, IntoRow};
 /// # }
 /// ```
 ///
-/// A verb's key and value are turned into bytes when the verb is called, not when its future is
-/// first polled: the future borrows nothing but the store. All futures are [`Send`]. To spawn one,
-/// move a clone of the store into the task:
+/// A verb encodes its key and value when it is called, not when its future is first polled. So the
+/// future borrows nothing but the store. All futures are [`Send`]. To spawn one, move a clone of
+/// the store into the task:
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -66,7 +65,7 @@ use crate::schema::loaded::{IntoLoaded, IntoRow};
     note = "add `#[derive(Cached)]` to `{Self}`, beside serde's `Serialize` and `Deserialize`"
 )]
 pub trait Cached: CachedType {
-    /// The type's tags: a function for each template, named after its texts.
+    /// Returns the type's tags: a function for each template, named after the template's texts.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -91,8 +90,8 @@ pub trait Cached: CachedType {
     /// Reads the value under `key`. `None` is a miss.
     ///
     /// # Errors
-    /// When the server could not be asked, or, with `on_corrupt = "error"`, when the entry is
-    /// corrupt or its value invalid.
+    /// If the server can't be queried. With `on_corrupt = "error"` also if the entry is corrupt or
+    /// its value invalid.
     fn get<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -100,7 +99,7 @@ pub trait Cached: CachedType {
         store.of::<Self>().get(key)
     }
 
-    /// Reads many values in one go; the answer is in the order of the keys.
+    /// Reads many values in one round trip, in the order of the keys.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -119,8 +118,8 @@ pub trait Cached: CachedType {
     /// ```
     ///
     /// # Errors
-    /// As [`get`](Self::get). A key that holds another type of the server's (a list, say) is a miss
-    /// here, since the server's bulk read does not tell.
+    /// The same as [`get`](Self::get). A key that holds another type of the server, such as a list,
+    /// is a miss: the server's bulk read does not report it.
     fn get_many<'s, I>(
         store: &'s Store,
         keys: I,
@@ -132,10 +131,10 @@ pub trait Cached: CachedType {
         store.of::<Self>().get_many(keys)
     }
 
-    /// Whether [`get`](Self::get) would give a value, as far as the entry's header tells.
+    /// Returns whether [`get`](Self::get) would return a value, according to the entry's header.
     ///
     /// # Errors
-    /// When the server could not be asked.
+    /// If the server can't be queried.
     fn exists<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -143,11 +142,11 @@ pub trait Cached: CachedType {
         store.of::<Self>().exists(key)
     }
 
-    /// Deletes the entry, whatever its version. True if a value was there.
+    /// Deletes the entry, whatever its version. True if it held a value.
     ///
     /// # Errors
-    /// When the server did not confirm it. The deletion is then kept, and delivered when the server
-    /// is back; until then this store does not read the key: see [`Store::undelivered`].
+    /// If the server did not confirm it. The deletion is then kept, and delivered when the server
+    /// is back. Until then this store does not read the key: see [`Store::undelivered`].
     fn del<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -155,10 +154,10 @@ pub trait Cached: CachedType {
         store.of::<Self>().del(key)
     }
 
-    /// Deletes many entries; the answer is how many values were there.
+    /// Deletes many entries, and returns how many values were removed.
     ///
     /// # Errors
-    /// As [`del`](Self::del); the message says how many of the entries are in doubt.
+    /// The same as [`del`](Self::del). The message gives the number of entries that are in doubt.
     fn del_many<'s, I>(
         store: &'s Store,
         keys: I,
@@ -170,10 +169,10 @@ pub trait Cached: CachedType {
         store.of::<Self>().del_many(keys)
     }
 
-    /// Starts the life of the value under `key` anew, with the type's TTL. True if there was one.
+    /// Restarts the TTL of the value under `key`, with the type's TTL. True if there is a value.
     ///
     /// # Errors
-    /// When the server could not be asked.
+    /// If the server can't be queried.
     fn touch<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -181,12 +180,12 @@ pub trait Cached: CachedType {
         store.of::<Self>().touch(key)
     }
 
-    /// Reads the value under `key`; where there is none, loads it and stores what was loaded.
+    /// Reads the value under `key`; on a miss, loads it and stores the result.
     ///
-    /// The only error is the loader's own: when the cache is down, slow, full or holds rubbish, the
+    /// The only error is the loader's own. If the cache is down, slow, full or corrupt, the
     /// loader's value is returned, and the failure is logged and counted. Callers of one key share
-    /// a load, in this process and across processes. What was loaded is stored only if the key was
-    /// neither deleted nor written meanwhile, so an old value never comes back after an
+    /// a load, in this process and across processes (single-flight). A loaded value is stored only
+    /// if its key was neither deleted nor written meanwhile, so an old value never returns after an
     /// invalidation.
     ///
     /// ```
@@ -218,8 +217,8 @@ pub trait Cached: CachedType {
     /// # }
     /// ```
     ///
-    /// The loader gives an `Option`, a value, or a [`Loaded`](crate::schema::loaded::Loaded), which
-    /// says how long the value is to be kept, or that it is not.
+    /// The loader returns an `Option`, a value, or a [`Loaded`](crate::schema::loaded::Loaded),
+    /// which sets how long the value is kept, or that it is not stored.
     ///
     /// # Errors
     /// The loader's.
@@ -237,13 +236,13 @@ pub trait Cached: CachedType {
         store.of::<Self>().load(key).run(load)
     }
 
-    /// Reads many values in one go, and loads those that are missing by one call of the loader; the
-    /// answer is in the order of the keys.
+    /// Reads many values in one round trip, and loads the missing ones with one call of the loader.
+    /// The answer is in the order of the keys.
     ///
-    /// The loader is given the missing keys, at most 1,000 at a time, and gives pairs of key and
-    /// value: a `Vec` or a `HashMap`. A key that it does not give has no value. Keys that another
-    /// call of this process loads at the moment are waited for; those that another process loads
-    /// are loaded here too, and not stored.
+    /// The loader takes the missing keys, at most 1,000 at a time, and returns rows: values whose
+    /// key is one of their fields, or pairs of key and value. A key without a row has no value. If
+    /// another call of this process is loading a key, this call waits for it. If another process is
+    /// loading a key, this call loads it too and does not store it.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -286,13 +285,13 @@ pub trait Cached: CachedType {
         store.of::<Self>().load_many(keys).run(load_missing)
     }
 
-    /// Writes a row under a guard: once it is committed no reader is given the old one, in whatever
-    /// process, even if this one dies half-way.
+    /// Writes a row under a guard. Once it is committed, no reader in any process gets the old row,
+    /// even if this process dies half-way.
     ///
-    /// The guard is at the key before `write` begins, and stays while it runs: what others load
-    /// meanwhile is given to them and not stored. After `Ok` the guard ends and the entry is gone.
-    /// After an error, or if the call is dropped, the write may still be committed: then the guard
-    /// is left to run out, within 10 s.
+    /// The guard is placed at the key before `write` begins, and stays while it runs. Values loaded
+    /// meanwhile are returned to their callers and not stored. After `Ok` the guard ends, and the
+    /// entry is gone. After an error, or if the call is dropped, the write may still be committed:
+    /// the guard then stays until it expires, within 10 s.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -313,9 +312,10 @@ pub trait Cached: CachedType {
     /// ```
     ///
     /// # Errors
-    /// The write's own. Of a type with `#[cached(strict)]` it is an [`UpdateError`](crate::UpdateError): the write is
-    /// refused when its guard can't be placed. Without, the write goes on; others may then be given
-    /// the old row until the deletion of its entry, which is kept, is delivered.
+    /// The write's own. For a type with `#[cached(strict)]` it is an
+    /// [`UpdateError`](crate::UpdateError): the write is refused if its guard can't be placed.
+    /// Without `strict`, the row is written anyway. Others may then read the old row until the
+    /// deletion of its entry, which is kept, is delivered.
     fn update<'s, R, E, F, Fut>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -332,10 +332,10 @@ pub trait Cached: CachedType {
         store.of::<Self>().update(key).run(write)
     }
 
-    /// As [`update`](Self::update), for a write that concerns several keys.
+    /// Writes the rows of several keys under guards, as [`update`](Self::update) does for one.
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`update`](Self::update).
     fn update_many<'s, I, R, E, F, Fut>(
         store: &'s Store,
         keys: I,
@@ -354,8 +354,8 @@ pub trait Cached: CachedType {
         store.of::<Self>().update_many(keys).run(write)
     }
 
-    /// As [`update`](Self::update), and stores the new value, if nobody else wrote or deleted it
-    /// meanwhile.
+    /// Writes a row as [`update`](Self::update) does, and stores the new value, unless another
+    /// caller wrote or deleted it meanwhile.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -375,8 +375,8 @@ pub trait Cached: CachedType {
     /// ```
     ///
     /// # Errors
-    /// As [`update`](Self::update). A value that can't be stored is logged and counted, and its
-    /// entry deleted.
+    /// The same as [`update`](Self::update). If the value can't be stored, this is logged and
+    /// counted, and its entry is deleted.
     fn write_through<'s, R, E, F, Fut>(
         store: &'s Store,
         value: &Self,
@@ -397,7 +397,7 @@ pub trait Cached: CachedType {
     /// Stores the value under its own key. The last writer wins.
     ///
     /// # Errors
-    /// As [`set_at`](Cached::set_at).
+    /// The same as [`set_at`](Cached::set_at).
     fn set<'s>(&self, store: &'s Store) -> impl Future<Output = Result<()>> + Send + use<'s, Self>
     where
         Self: Keyed,
@@ -405,7 +405,8 @@ pub trait Cached: CachedType {
         store.of::<Self>().set(self)
     }
 
-    /// As [`set`](Self::set), with a TTL or a condition of this call. True if the value was stored.
+    /// Stores the value under its own key, with a TTL or a condition for this call. True if it was
+    /// stored.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -426,7 +427,7 @@ pub trait Cached: CachedType {
     /// ```
     ///
     /// # Errors
-    /// As [`set`](Self::set).
+    /// The same as [`set`](Self::set).
     fn set_with<'s>(
         &self,
         store: &'s Store,
@@ -441,9 +442,9 @@ pub trait Cached: CachedType {
     /// Stores the value under `key`: for types whose key is not part of the value.
     ///
     /// # Errors
-    /// When the value breaks rules of its type, can't be encoded or is too large, and when the
-    /// server refused it or did not confirm it. In the latter case a deletion of the key is
-    /// [kept](Store::undelivered), since nobody knows what is there.
+    /// If the value is invalid, can't be encoded or is too large, or if the server refused it or
+    /// did not confirm it. In the latter case the key's content is unknown, so a deletion of it is
+    /// [kept](Store::undelivered).
     fn set_at<'s>(
         &self,
         store: &'s Store,
@@ -455,8 +456,9 @@ pub trait Cached: CachedType {
     /// Stores many values, each under its own key.
     ///
     /// # Errors
-    /// As [`set`](Self::set). Nothing is sent if one of the values is invalid or can't be encoded;
-    /// where the server refused some, the message says how many, and the others are stored.
+    /// The same as [`set`](Self::set). If one value is invalid or can't be encoded, nothing is
+    /// sent. If the server refused some values, the message gives their number, and the others are
+    /// stored.
     fn set_many<'s, 'v, I>(
         store: &'s Store,
         values: I,

@@ -1,4 +1,5 @@
-//! The choices of a load as types: each is a name without a value, and a trait says what it allows.
+//! The choices of a load as types: each is a name without a value, and traits say which
+//! combinations are allowed.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,19 +10,19 @@ use crate::core::store::Inner;
 use crate::schema::cached_type::CachedType;
 use crate::verbs::loading::loader::Limits;
 
-/// A cached value is the answer.
+/// Returns a cached value.
 #[derive(Debug)]
 pub enum Normal {}
 
-/// As [`Normal`], with a TTL of this call.
+/// The same as [`Normal`], with a TTL for this call.
 #[derive(Debug)]
 pub enum Timed {}
 
-/// Loads and stores, whatever is cached.
+/// Ignores a cached value, loads and stores.
 #[derive(Debug)]
 pub enum Fresh {}
 
-/// Loads, and leaves the cache alone.
+/// Loads, and neither reads nor changes the cache.
 #[derive(Debug)]
 pub enum Bypass {}
 
@@ -37,7 +38,7 @@ pub enum WithEntry {}
 #[derive(Debug)]
 pub enum Unlimited {}
 
-/// The call has limits of time, and fails with a [`LoadError`].
+/// The call has time limits, and fails with a [`LoadError`].
 #[derive(Debug)]
 pub enum Limited {}
 
@@ -59,7 +60,7 @@ pub trait Unchosen {}
 impl Unchosen for Normal {}
 impl Unchosen for Timed {}
 
-/// Loads that say nothing about what is stored.
+/// Loads without a choice about storing.
 #[diagnostic::on_unimplemented(
     message = "`bypass` stores nothing, so it goes with neither `fresh` nor `ttl`",
     note = "remove `bypass`, or the other choice"
@@ -79,9 +80,9 @@ impl Stored for Normal {}
 impl Stored for Timed {}
 impl Stored for Fresh {}
 
-/// A load, and the same load with a TTL.
+/// A load, and the type of the same load with a TTL.
 pub trait Keeps {
-    /// The same with a TTL.
+    /// The load with a TTL.
     type Kept;
 }
 
@@ -211,15 +212,15 @@ impl Limit for Limited {
     }
 }
 
-/// The cached value is deleted with the write.
+/// The write deletes the cached value.
 #[derive(Debug)]
 pub struct Invalidate;
 
-/// The written value is cached with the write.
+/// The write caches the written value.
 #[derive(Debug)]
 pub struct Through<'v, T>(pub(crate) &'v T);
 
-/// Whether an error of a write says that nothing was written.
+/// Whether an error of a write is certain to mean that nothing was written.
 pub trait Unwritten<E>: Send {
     #[doc(hidden)]
     fn is_sure(&self, error: &E) -> bool;

@@ -1,7 +1,6 @@
 //! The verbs of a type on a store: the typed shell over [`crate::verbs`].
 //!
-//! Keys and values become bytes when a method is called, so that its future borrows nothing but the
-//! store.
+//! A method encodes key and value when it is called, so its future borrows nothing but the store.
 
 use std::fmt;
 use std::future::Future;
@@ -29,9 +28,10 @@ use crate::verbs::Sealed;
 use crate::verbs::scan;
 use crate::verbs::scan::{Purged, Scan, ScanOptions};
 
-/// The verbs of a type on a store, from [`Store::of`]: the core form, in which generic code is
-/// written, and which no method of the application's own can hide. The methods are those of
-/// [`Cached`](crate::Cached) and documented there.
+/// All verbs of one type on one store, from [`Store::of`].
+///
+/// [`Cached`](crate::Cached) has most of these methods too, and documents them in detail. Use a
+/// handle in generic code, and where the type has a method of its own with the name of a verb:
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         key_bytes::<T>(&self.store.inner().namespace, key)
     }
 
-    /// The same, with the tags that follow from the key alone.
+    /// The encoded key, with the tags that follow from the key alone.
     pub(crate) fn place(&self, key: T::Key<'_>) -> Place {
         let mut tags = self.store.inner().tag_writer();
         if T::TAGGED {
@@ -97,7 +97,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// What the store has of the type.
+    /// The store's state of the type: its counters, loads and warnings.
     pub(crate) fn of(self) -> &'s Arc<Type> {
         self.store.inner().types.of::<T>()
     }
@@ -122,7 +122,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
             .collect()
     }
 
-    /// The entry of a value that keeps the rules of its type, under this key.
+    /// Validates the value and encodes it as an entry under this key.
     pub(crate) fn sealed(&self, key: &[u8], value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
         value.cache_validate().map_err(Error::breaking)?;
         let inner = self.store.inner();
@@ -134,7 +134,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         inner.seal(key, value, inner.stamp(), ttl, tags, self.of())
     }
 
-    /// Invalidates all entries of the type, however many, in two round trips.
+    /// Invalidates all entries of the type, in any number, in two round trips.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -158,7 +158,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// ```
     ///
     /// # Errors
-    /// As [`Store::invalidate_tag`].
+    /// The same as [`Store::invalidate_tag`].
     pub fn clear(self) -> impl Future<Output = Result<()>> + Send + use<'s, T>
     where
         T: Clearable,
@@ -166,10 +166,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.store.clear(T::PREFIX, T::POLICY.hold_millis)
     }
 
-    /// See [`Cached::get`](crate::Cached::get).
+    /// Reads the value under `key`; `None` is a miss. See [`Cached::get`](crate::Cached::get).
     ///
     /// # Errors
-    /// As there.
+    /// If the server can't be queried. With `on_corrupt = "error"` also if the entry is corrupt or
+    /// its value invalid.
     pub fn get(
         self,
         key: T::Key<'_>,
@@ -196,10 +197,12 @@ impl<'s, T: CachedType> Handle<'s, T> {
         decoded.await
     }
 
-    /// See [`Cached::get_many`](crate::Cached::get_many).
+    /// Reads many values in one round trip, in the order of the keys. See
+    /// [`Cached::get_many`](crate::Cached::get_many).
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`get`](Self::get). A key that holds another type of the server, such as a list,
+    /// is a miss: the server's bulk read does not report it.
     pub fn get_many<I>(
         self,
         keys: I,
@@ -235,10 +238,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Ok(values)
     }
 
+    /// Returns whether [`get`](Self::get) would return a value, according to the entry's header.
     /// See [`Cached::exists`](crate::Cached::exists).
     ///
     /// # Errors
-    /// As there.
+    /// If the server can't be queried.
     pub fn exists(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         async move {
@@ -248,10 +252,12 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::del`](crate::Cached::del).
+    /// Deletes the entry under `key`; true if it held a value. See
+    /// [`Cached::del`](crate::Cached::del).
     ///
     /// # Errors
-    /// As there.
+    /// If the server did not confirm the deletion. It is then kept and delivered later: see
+    /// [`Store::undelivered`].
     pub fn del(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, key) = (self.store.inner(), self.bytes(key));
         async move {
@@ -261,10 +267,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::del_many`](crate::Cached::del_many).
+    /// Deletes many entries, and returns how many values were removed. See
+    /// [`Cached::del_many`](crate::Cached::del_many).
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`del`](Self::del). The message gives the number of entries that are in doubt.
     pub fn del_many<I>(self, keys: I) -> impl Future<Output = Result<u64>> + Send + use<'s, T, I>
     where
         I: IntoIterator,
@@ -278,13 +285,14 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// Invalidates the value under `key` softly: no read gives it any more, and no load that has
-    /// begun is stored, as after [`del`](Self::del); but where a type keeps expired values to fall
-    /// back on (`stale_if_error`), this one is kept for that. Where the type has a `hold` it is a
-    /// [`del`](Self::del). True if a value was there.
+    /// Makes the value under `key` stale; true if there was one.
+    ///
+    /// No read returns the value any more, and no load that has begun is stored, as after
+    /// [`del`](Self::del). For a type with `stale_if_error`, the value is kept as a fallback for
+    /// failed loads. For a type with a `hold`, this is the same as [`del`](Self::del).
     ///
     /// # Errors
-    /// When the server could not be asked.
+    /// If the server can't be queried.
     pub fn mark_stale(
         self,
         key: T::Key<'_>,
@@ -297,11 +305,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// How long the value under `key` will still live; `None` where [`get`](Self::get) would give
-    /// none.
+    /// Returns the remaining TTL of the value under `key`; `None` if [`get`](Self::get) would
+    /// return no value.
     ///
     /// # Errors
-    /// When the server could not be asked.
+    /// If the server can't be queried.
     pub fn ttl(
         self,
         key: T::Key<'_>,
@@ -314,10 +322,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::touch`](crate::Cached::touch).
+    /// Restarts the TTL of the value under `key`; true if there is one. See
+    /// [`Cached::touch`](crate::Cached::touch).
     ///
     /// # Errors
-    /// As there.
+    /// If the server can't be queried.
     pub fn touch(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         async move {
@@ -327,21 +336,21 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// All keys and values of this type, in no order: those that [`get`](Self::get) would give.
+    /// Streams all keys and values of this type, in no order: those that [`get`](Self::get) would
+    /// return.
     ///
-    /// Goes through the keys of the server, of all primaries of a cluster, page by page, so the
-    /// server is never held up for long and nothing is asked after the scan is dropped. The cost is
-    /// that of all keys of the database, whosever they are.
+    /// The scan visits the keys of the server, or of all primaries of a cluster, page by page. So
+    /// it never blocks the server for long, and it sends nothing after it is dropped. It costs time
+    /// for every key of the database, of any type and namespace.
     ///
-    /// An entry that is there all the while is given at least once; one that comes or goes
-    /// meanwhile, perhaps. Once, that is, but where the server's table shrinks meanwhile, or a
-    /// cluster changes: a node that was given slots by resharding or a failover, or was started
-    /// anew, is asked once more. (Whether one was is asked by `INFO server`, of those whose user
-    /// may.)
-    ///
-    /// A key is given as it was written, `u64`, `String`, or a tuple; a part that a function writes
-    /// (`#[cached(key(with = "…"))]`) as its text. What is given is counted as no hit, and its life
-    /// not extended.
+    /// - An entry that exists during the whole scan is returned at least once. An entry that is
+    ///   added or removed meanwhile may be missing.
+    /// - An entry may be returned twice if the server's table shrinks during the scan, or if a
+    ///   cluster changes. A node that received slots, by resharding or a failover, or was restarted
+    ///   is scanned again. (A restart is detected by `INFO server`, if the user may run it.)
+    /// - Keys are returned as they were written: `u64`, `String`, or a tuple. A part written by a
+    ///   function (`#[cached(key(with = "…"))]`) is returned as its text.
+    /// - A scan counts no hits and extends no life.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -366,9 +375,9 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// ```
     ///
     /// # Errors
-    /// The scan gives them as items. When a server could not be asked, or the connection was lost
-    /// between two pages, that is the last one; a scan is not taken up again but begun anew. With
-    /// `on_corrupt = "error"` each corrupt entry is one, and the scan goes on.
+    /// Errors are items of the scan. If a server can't be queried, or the connection is lost
+    /// between two pages, the error is the last item; start a new scan then. With `on_corrupt =
+    /// "error"`, each corrupt entry is an error too, and the scan continues.
     pub fn scan(self) -> Scan<'s, T>
     where
         T::OwnedKey: ReadKey,
@@ -376,7 +385,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.scan_with(ScanOptions::new())
     }
 
-    /// As [`scan`](Self::scan), with bounds.
+    /// The same as [`scan`](Self::scan), with a page size and a limit.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -395,7 +404,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// ```
     ///
     /// # Errors
-    /// As [`scan`](Self::scan).
+    /// The same as [`scan`](Self::scan).
     pub fn scan_with(self, options: ScanOptions) -> Scan<'s, T>
     where
         T::OwnedKey: ReadKey,
@@ -403,10 +412,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Scan::new(self.store.inner(), options)
     }
 
-    /// How many values [`get`](Self::get) would give, as far as the entries' headers tell. No value
-    /// is transferred.
+    /// Counts the values that [`get`](Self::get) would return, according to their headers. No value
+    /// is transferred, except entries with tags.
     ///
-    /// Finds entries as a [`scan`](Self::scan) does, so one may count twice where the server's
+    /// It visits keys as a [`scan`](Self::scan) does. So an entry may count twice if the server's
     /// table shrinks or a cluster's slots move meanwhile.
     ///
     /// ```
@@ -424,7 +433,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// ```
     ///
     /// # Errors
-    /// When a server could not be asked, or the connection was lost between two pages.
+    /// If a server can't be queried, or the connection is lost between two pages.
     pub fn count(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
         let inner = self.store.inner();
         async move {
@@ -434,19 +443,20 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// Deletes all entries of this type, each as [`del`](Self::del) does; the answer is how many
-    /// values there were.
+    /// Deletes all entries of this type, each as [`del`](Self::del) does, and returns how many
+    /// values were removed.
     ///
-    /// All that lies under keys with the type's prefix goes, of whatever version, and the type's
-    /// aliases, but for guards, and other types of the server's, such as lists. Other types' keys
-    /// stay, and those of other namespaces. (A store without a namespace must share its database
-    /// with no namespace that is named like a prefix of its types: their keys are the same.) What
-    /// is there when the purge begins is gone when it returns `Ok`, and no load that began before
-    /// is stored; what comes meanwhile may stay. It asks as a [`scan`](Self::scan) does.
+    /// It visits keys as a [`scan`](Self::scan) does, and deletes all keys with the type's prefix,
+    /// of any version, and the type's aliases. It leaves guards, keys of other types of the server,
+    /// such as lists, keys of other cached types, and other namespaces. (A store without a
+    /// namespace must not share its database with a namespace that is named like a prefix of its
+    /// types: their keys are the same.)
     ///
-    /// Where deletions of the type were [lost](crate::observe::stats::Stats::lost_deletions), its
-    /// older entries are not read by this store until a purge that began after that has returned
-    /// `Ok`.
+    /// After `Ok`, all entries that existed when the purge began are gone, and no load that began
+    /// before is stored. Entries that are added meanwhile may remain.
+    ///
+    /// If invalidations of the type were [lost](crate::observe::stats::Stats::lost_deletions), this
+    /// store does not read the type's older entries until a later purge returns `Ok`.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -464,15 +474,15 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// ```
     ///
     /// # Errors
-    /// When a server did not confirm a deletion, or could not be asked for keys, or the connection
-    /// was lost between two pages. What was deleted before is; the deletions of that page are
-    /// [kept](Store::undelivered). To be done whole it is called again.
+    /// If a server did not confirm a deletion or can't be queried for keys, or if the connection is
+    /// lost between two pages. Earlier pages stay deleted; the deletions of the failed page are
+    /// [kept](Store::undelivered). Call it again to purge the rest.
     pub fn purge(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
         self.purge_with(|_| {})
     }
 
-    /// As [`purge`](Self::purge), and says after each page of at most about 1,000 keys how far it
-    /// has come. How far it still has to go no server tells.
+    /// The same as [`purge`](Self::purge), and reports the progress after each page of at most
+    /// about 1,000 keys. The remaining work is unknown: no server reports it.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -490,7 +500,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// ```
     ///
     /// # Errors
-    /// As [`purge`](Self::purge).
+    /// The same as [`purge`](Self::purge).
     pub fn purge_with<F>(
         self,
         mut progress: F,
@@ -512,10 +522,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// As [`get`](Self::get), with what is known of the entry: see [`Entry`].
+    /// Reads the value under `key` with its source, age and remaining TTL: see [`Entry`].
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// The same as [`get`](Self::get).
     pub fn get_entry(
         self,
         key: T::Key<'_>,
@@ -542,10 +552,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Ok(value.map(|value| origin.entry(value, T::VERSION, inner.gateway.now_micros())))
     }
 
-    /// See [`Cached::set_at`](crate::Cached::set_at).
+    /// Stores the value under `key`. See [`Cached::set_at`](crate::Cached::set_at).
     ///
     /// # Errors
-    /// As there.
+    /// If the value is invalid, can't be encoded or is too large, or if the server refused it or
+    /// did not confirm it. In the latter case a deletion of the key is [kept](Store::undelivered).
     pub fn set_at(
         self,
         key: T::Key<'_>,
@@ -555,11 +566,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         async move { storing.await.map(drop) }
     }
 
-    /// As [`set_at`](Self::set_at), with a TTL or a condition of this call. True if the value was
+    /// Stores the value under `key`, with a TTL or a condition for this call; true if it was
     /// stored.
     ///
     /// # Errors
-    /// As [`set_at`](Self::set_at).
+    /// The same as [`set_at`](Self::set_at).
     pub fn set_at_with(
         self,
         key: T::Key<'_>,
@@ -579,10 +590,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
     }
 
-    /// See [`Cached::set`](crate::Cached::set).
+    /// Stores the value under its own key. See [`Cached::set`](crate::Cached::set).
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`set_at`](Self::set_at).
     pub fn set(self, value: &T) -> impl Future<Output = Result<()>> + Send + use<'s, T>
     where
         T: Keyed,
@@ -590,10 +601,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.set_at(value.cache_key(), value)
     }
 
-    /// See [`Cached::set_with`](crate::Cached::set_with).
+    /// Stores the value under its own key, with a TTL or a condition for this call; true if it was
+    /// stored. See [`Cached::set_with`](crate::Cached::set_with).
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`set_at`](Self::set_at).
     pub fn set_with(
         self,
         value: &T,
@@ -605,10 +617,13 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.set_at_with(value.cache_key(), value, options)
     }
 
-    /// See [`Cached::set_many`](crate::Cached::set_many).
+    /// Stores many values, each under its own key. See
+    /// [`Cached::set_many`](crate::Cached::set_many).
     ///
     /// # Errors
-    /// As there.
+    /// The same as [`set_at`](Self::set_at). If one value is invalid or can't be encoded, nothing
+    /// is sent. If the server refused some values, the message gives their number, and the others
+    /// are stored.
     pub fn set_many<'v, I>(
         self,
         values: I,
@@ -643,7 +658,7 @@ impl<T: CachedType> fmt::Debug for Handle<'_, T> {
     }
 }
 
-/// The bytes of a key.
+/// The encoded key.
 pub(crate) fn key_bytes<T: CachedType>(namespace: &str, key: T::Key<'_>) -> Vec<u8> {
     let mut out = KeyWriter::new(namespace, T::PREFIX);
     <T::OwnedKey as KeyPart>::write(key, &mut out);

@@ -1,7 +1,7 @@
 //! Loads of a type: one builder for one key, many keys and look-ups by an alias.
 //!
-//! The choices are types, so that a combination that makes no sense does not compile, and the
-//! answer has the type that follows from them.
+//! The choices are types. So a senseless combination does not compile, and the type of the answer
+//! follows from the choices.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -39,8 +39,8 @@ pub struct One(pub(crate) Place);
 /// A load of many keys. See [`Handle::load_many`].
 pub struct Many<T: CachedType<OwnedKey: OwnKey>>(Asked<T>);
 
-/// A load that has not begun, and how it is to go: from [`Handle::load`], [`Handle::load_many`], or
-/// the method `load_by_…` of a type with an alias.
+/// A load that has not begun, and its choices. From [`Handle::load`], [`Handle::load_many`], or the
+/// method `load_by_…` of a type with an alias.
 ///
 /// Each method makes one choice, and they can be combined:
 ///
@@ -75,15 +75,15 @@ pub struct Many<T: CachedType<OwnedKey: OwnKey>>(Asked<T>);
 ///
 /// | choice | default | effect |
 /// |---|---|---|
-/// | [`fresh`](Self::fresh) | a cached value is the answer | loads and stores, whatever is cached |
+/// | [`fresh`](Self::fresh) | a cached value is the answer | ignores a cached value, loads and stores |
 /// | [`bypass`](Self::bypass) | | loads, and neither reads nor changes the cache |
-/// | [`ttl`](Self::ttl) | the type's TTL | how long the loaded value is stored |
+/// | [`ttl`](Self::ttl) | the type's TTL | the TTL of the loaded value |
 /// | [`timeout`](Self::timeout) | none | ends a loader that runs for longer (hard timeout) |
 /// | [`queue_timeout`](Self::queue_timeout) | none | ends the wait for a turn to load |
 /// | [`in_background`](Self::in_background) | the load ends with its call | refresh-ahead, and a soft timeout (`load_timeout`) |
 /// | [`entry`](Self::entry) | the value | the value with its age, source and remaining TTL |
 ///
-/// The only error is the loader's own, or with a timeout [`LoadError`](crate::LoadError): when the
+/// The only error is the loader's own, or with a timeout [`LoadError`](crate::LoadError). If the
 /// cache is down, slow or full, the loader's value is returned, and the failure is logged and
 /// counted.
 #[must_use = "nothing is loaded before `run`"]
@@ -103,12 +103,12 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Load::new(self, One(self.place(key)))
     }
 
-    /// Begins a load of the values under many keys: see [`Load`]. A key may come several times.
+    /// Begins a load of the values under many keys: see [`Load`]. A key may occur several times.
     ///
-    /// The loader is given the missing keys, at most 1,000 at a time, and returns rows: values
-    /// whose key is one of their fields, or pairs of key and value. A key without a row has no
-    /// value. Keys that another call of this process loads at the moment are waited for. Keys that
-    /// another process loads are loaded here too, and not stored.
+    /// The loader takes the missing keys, at most 1,000 at a time, and returns rows: values whose
+    /// key is one of their fields, or pairs of key and value. A key without a row has no value. If
+    /// another call of this process is loading a key, this call waits for it. If another process is
+    /// loading a key, this call loads it too and does not store it.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -177,8 +177,8 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
         }
     }
 
-    /// Ignores a cached value: always loads, and stores the result. A load that began earlier is
-    /// not joined, and its result not stored.
+    /// Ignores a cached value: always loads, and stores the result. It does not join an earlier
+    /// load, whose result is then not stored.
     pub fn fresh(mut self) -> Load<'s, T, K, Fresh, O, X, B>
     where
         M: Unchosen,
@@ -197,7 +197,8 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
         self.chosen()
     }
 
-    /// The TTL of the loaded value, in place of the type's. A TTL that the loader sets comes first.
+    /// Sets the TTL of the loaded value, in place of the type's. A TTL from the loader takes
+    /// precedence.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Load<'s, T, K, M::Kept, O, X, B>
     where
         M: Keeps + Stored,
@@ -206,30 +207,31 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
         self.chosen()
     }
 
-    /// Ends a loader that runs for longer than this (hard timeout): the call fails with
-    /// [`LoadError::Deadline`](crate::LoadError::Deadline), unless a stale value may serve
+    /// Ends a loader that runs for longer than this (hard timeout). The call then fails with
+    /// [`LoadError::Deadline`](crate::LoadError::Deadline), unless a stale value may be served
     /// (`stale_if_error`). The next caller loads again.
     pub fn timeout(mut self, timeout: Duration) -> Load<'s, T, K, M, O, Limited, B> {
         self.timeout = Some(timeout);
         self.chosen()
     }
 
-    /// Ends the wait for a turn to load, where the type's `max_loads` are running: the call fails
+    /// Ends the wait for a turn to load, if the type's `max_loads` are running. The call then fails
     /// with [`LoadError::Queue`](crate::LoadError::Queue).
     pub fn queue_timeout(mut self, longest: Duration) -> Load<'s, T, K, M, O, Limited, B> {
         self.queue_timeout = Some(longest);
         self.chosen()
     }
 
-    /// Lets the load go on after the call has returned: the loader borrows nothing. For types with
-    /// `refresh_ahead` or `load_timeout`.
+    /// Lets the load continue after the call has returned. The loader must own all it uses. It is
+    /// for types with `refresh_ahead` or `load_timeout`.
     ///
-    /// With `refresh_ahead = "80%"` the first hit after four fifths of a value's life loads it
-    /// again in the background, once, whatever the number of callers and processes. With
-    /// `load_timeout = "200ms"` (soft timeout) a caller waits that long for a load, and then
-    /// returns the stale value, where there is one (`stale_if_error`); the load goes on, for at
-    /// most `load_deadline` and 10 s. It ends with [`Store::close`](crate::Store::close). A call
-    /// for many keys returns stale values only where each key that it waits for has one.
+    /// With `refresh_ahead = "80%"`, the first hit after four fifths of a value's life starts a
+    /// load in the background. It starts once, whatever the number of callers and processes.
+    ///
+    /// With `load_timeout = "200ms"` (soft timeout), a caller waits that long for a load, and then
+    /// returns the stale value if there is one (`stale_if_error`). The load continues until the
+    /// shorter of `load_deadline` and 10 s, and ends with [`Store::close`](crate::Store::close). A
+    /// call for many keys returns stale values only if each key that it waits for has one.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -269,7 +271,7 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
     }
 
     /// Returns the value with its age, source and remaining TTL: see [`Entry`](crate::Entry). For
-    /// many keys it costs a command a key in place of one for all.
+    /// many keys it costs one command per key in place of one for all.
     pub fn entry(self) -> Load<'s, T, K, M, WithEntry, X, B> {
         self.chosen()
     }
@@ -287,10 +289,11 @@ impl<'s, T: CachedType, K, M, O: Output, X: Limit, B> Load<'s, T, K, M, O, X, B>
 }
 
 impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall> {
-    /// Loads: reads the value, and where there is none calls the loader and stores what it returns.
+    /// Reads the value; on a miss, calls the loader and stores its result.
     ///
-    /// The loader returns an `Option`, a value, or a [`Loaded`], which says how the value is to be
-    /// stored. Where it always has a value (`Result<T, E>`), so has the call.
+    /// The loader returns an `Option`, a value, or a [`Loaded`], which sets how the value is
+    /// stored. If the loader always has a value (`Result<T, E>`), the call returns a value and no
+    /// `Option`.
     ///
     /// # Errors
     /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
@@ -309,11 +312,11 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall
         self.revalidate(move |_| load())
     }
 
-    /// As [`run`](Self::run), with a loader that is given the stale value which it may replace,
-    /// where there is one: see [`Stale`], which it may answer with.
+    /// The same as [`run`](Self::run), and passes the stale value to the loader, if there is one.
+    /// The loader may answer that it is unchanged: see [`Stale`].
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// The same as [`run`](Self::run).
     pub fn revalidate<L, E, F, Fut>(
         self,
         load: F,
@@ -343,8 +346,8 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall
 }
 
 impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InBackground> {
-    /// Loads: reads the value, and where there is none calls the loader and stores what it returns.
-    /// The loader borrows nothing.
+    /// Reads the value; on a miss, calls the loader and stores its result. The loader must own all
+    /// it uses.
     ///
     /// # Errors
     /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
@@ -364,11 +367,11 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InBack
         self.revalidate(move |_| load())
     }
 
-    /// As [`run`](Self::run), with a loader that is given the stale value which it may replace,
-    /// where there is one: see [`Stale`], which it may answer with.
+    /// The same as [`run`](Self::run), and passes the stale value to the loader, if there is one.
+    /// The loader may answer that it is unchanged: see [`Stale`].
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// The same as [`run`](Self::run).
     pub fn revalidate<L, E, F, Fut>(
         self,
         load: F,
@@ -404,8 +407,8 @@ where
     O: Output,
     X: Limit,
 {
-    /// Loads: reads the values, and calls the loader with the keys that have none. The answer is in
-    /// the order of the keys.
+    /// Reads the values, and calls the loader with the missing keys. The answer is in the order of
+    /// the keys.
     ///
     /// # Errors
     /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
@@ -442,8 +445,8 @@ where
     O: Output,
     X: Limit,
 {
-    /// Loads: reads the values, and calls the loader with the keys that have none. The answer is in
-    /// the order of the keys. The loader borrows nothing.
+    /// Reads the values, and calls the loader with the missing keys. The answer is in the order of
+    /// the keys. The loader must own all it uses.
     ///
     /// # Errors
     /// The loader's, or with a timeout [`LoadError`](crate::LoadError).
@@ -476,7 +479,7 @@ where
     }
 }
 
-/// The choices of a load that are no types.
+/// The choices of a load that are not types.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings {
     mode: LoadMode,
@@ -506,7 +509,7 @@ impl Settings {
         }
     }
 
-    /// The same, whatever is cached.
+    /// The same settings, with a cached value ignored.
     pub(crate) fn fresh(self) -> Self {
         Self {
             mode: match self.mode {
@@ -518,7 +521,7 @@ impl Settings {
     }
 }
 
-/// The stale value, as its loader sees it.
+/// Decodes the stale value for its loader.
 fn stale<T: CachedType>(raw: Option<Raw>) -> Option<Stale<T>> {
     Some(Stale::new(codec::read(raw?.payload()).ok()?))
 }
@@ -528,11 +531,11 @@ pub(crate) struct Asked<T: CachedType<OwnedKey: OwnKey>> {
     /// Each key once.
     once: Vec<Place>,
     known: Arc<Known<T>>,
-    /// Which of them each position of the answer is.
+    /// For each position of the answer, the index of its key in `once`.
     order: Vec<usize>,
 }
 
-/// The keys as their loader is given them, and their positions by their bytes.
+/// The keys as the loader gets them, and their positions by their bytes.
 struct Known<T: CachedType<OwnedKey: OwnKey>> {
     owned: Vec<KeyOf<T>>,
     positions: HashMap<Vec<u8>, usize>,
@@ -561,11 +564,11 @@ impl<T: CachedType<OwnedKey: OwnKey>> Asked<T> {
     }
 }
 
-/// The loader of a bulk load, by positions. It is shared by the drivers that call it.
+/// The loader of a bulk load, by positions. The drivers that call it share it.
 struct Rows<T: CachedType<OwnedKey: OwnKey>, X, F> {
     load: Arc<Mutex<F>>,
     known: Arc<Known<T>>,
-    /// Of the store, for the keys that the loader returns.
+    /// The store's, to encode the keys that the loader returns.
     namespace: Arc<str>,
     timeout: Option<Duration>,
     limit: PhantomData<fn() -> X>,
@@ -614,7 +617,7 @@ impl<T: CachedType<OwnedKey: OwnKey>, X: Limit, F> Rows<T, X, F> {
             let rows = loading.await?.into_iter().filter_map(|row| {
                 let (key, loaded) = row.into_row();
                 let bytes = key_bytes::<T>(&namespace, T::OwnedKey::of_owned(&key));
-                // A row of a key that was not asked for has no place in the answer.
+                // A row of a key that was not requested has no place in the answer.
                 Some((*known.positions.get(&bytes)?, loaded))
             });
             Ok(rows.collect())
@@ -623,7 +626,8 @@ impl<T: CachedType<OwnedKey: OwnKey>, X: Limit, F> Rows<T, X, F> {
     }
 }
 
-/// The answers in the order of the keys. A key that came several times has its value several times.
+/// The answers in the order of the keys. A key that occurs several times has its value several
+/// times.
 async fn in_order<T, O, E, Load, Loading>(
     store: &Store,
     order: Vec<usize>,
@@ -653,7 +657,7 @@ where
                 let value = match given.again() {
                     Some(value) => Some(value),
                     // A value that is neither `Clone` nor stored can't be in two places: it is
-                    // loaded once more.
+                    // loaded again.
                     None => load(at).await?.pop().and_then(|(_, loaded)| loaded.value),
                 };
                 value.map(|value| (value, origin))

@@ -1,4 +1,4 @@
-//! The names an application calls.
+//! The public API: the names that an application calls.
 
 pub(crate) mod alias;
 pub(crate) mod batch;

@@ -1,4 +1,4 @@
-//! The store: where entries lie, and what all types that use it share.
+//! The public methods of a store, for all types that use it.
 
 use crate::api::batch::Batch;
 use crate::api::handle::Handle;
@@ -15,12 +15,12 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 impl Store {
-    /// The verbs of a type on this store.
+    /// Returns the verbs of a type on this store.
     pub fn of<T: CachedType>(&self) -> Handle<'_, T> {
         Handle::new(self)
     }
 
-    /// Several verbs, of whatever types, to be sent in one round trip. Nothing is done before
+    /// Begins a batch: several verbs, of any types, sent in one round trip. Nothing is sent before
     /// [`Batch::send`].
     ///
     /// ```
@@ -42,7 +42,8 @@ impl Store {
         Batch::new(self)
     }
 
-    /// Where the entries lie, for a log line: host and port, or a path. Without user and password.
+    /// Returns the place of the entries, for a log line: host and port, or a path, without user and
+    /// password.
     ///
     /// ```
     /// assert_eq!(valkey_runtime::Store::memory().location(), "this process");
@@ -51,31 +52,32 @@ impl Store {
         self.inner().gateway.backend().location()
     }
 
-    /// Asks the server whether it is there.
+    /// Checks that the server answers.
     ///
     /// # Errors
-    /// When it did not answer.
+    /// If it did not answer.
     pub async fn ping(&self) -> Result<()> {
         let span = self.inner().span("ping", None, About::All);
         let answer = traced!(span, self.inner().gateway.ping(), Ending::of);
         answer.map_err(|error| self.inner().failed(error.during("ping")))
     }
 
-    /// What this store did since it was opened, type by type and in all: a snapshot, to be looked
-    /// at or logged.
+    /// Returns a snapshot of the store's statistics since it was opened, in total and per type.
     pub fn stats(&self) -> Stats {
         self.inner().warnings.flush();
         self.inner().stats()
     }
 
-    /// Switches caching on or off at run time. While it is off every read is a miss that asks
-    /// nothing of the server, loaders are run by every caller or shared with callers that wait, and
-    /// nothing is stored. Invalidations still go out, and what would have been stored is deleted
-    /// instead: so switching on again shows nothing old.
+    /// Switches caching on or off at run time (kill switch).
     ///
-    /// [Rate limiters](crate::limit::RateLimiter) count on: they are no cache.
+    /// While it is off, every read is a miss without a command, and nothing is stored. Callers run
+    /// their loaders, or share the load of another caller. Invalidations are still sent, and a
+    /// value that would be stored is deleted instead. So nothing old is read after caching is
+    /// switched on again.
     ///
-    /// A store is on when it is opened, unless the environment says `VALKEY_CACHE=off`.
+    /// [Rate limiters](crate::limit::RateLimiter) keep counting: they are no cache.
+    ///
+    /// A store is on when it is opened, unless the environment has `VALKEY_CACHE=off`.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -95,19 +97,20 @@ impl Store {
         self.inner().enabled.store(enabled, Ordering::Relaxed);
     }
 
-    /// Whether caching is on.
+    /// Returns whether caching is on.
     pub fn is_enabled(&self) -> bool {
         self.inner().is_enabled()
     }
 
-    /// Whether the server is asked: it is not while it is known not to answer.
+    /// Returns the state of the circuit breaker, which stops requests to a server that does not
+    /// answer.
     ///
-    /// A server is taken to be down when a new connection to it fails, or when several commands in
-    /// a row were not answered over more than the [deadline](crate::Builder::command_timeout) of
-    /// one. Then every command fails at once, in microseconds, with an error that [says
-    /// so](crate::base::error::Error::is_refused), until a new connection succeeds. That is tried
-    /// in the background, after pauses of at most a second. In the process itself there is nothing
-    /// to open.
+    /// The breaker opens if a new connection fails, or if several commands in a row get no answer
+    /// for longer than the [timeout of a command](crate::Builder::command_timeout). Then every
+    /// command fails at once, in microseconds, with an error for which
+    /// [`is_refused`](crate::base::error::Error::is_refused) is true. A background task tries new
+    /// connections, with pauses of at most a second, and closes the breaker when one succeeds. A
+    /// store in memory has no breaker to open.
     ///
     /// ```
     /// use valkey_runtime::{BreakerState, Store};
@@ -128,21 +131,21 @@ impl Store {
         self.inner().gateway.breaker()
     }
 
-    /// How many deletions wait for the server. Until they are delivered this store does not read
-    /// their keys: each is a miss, and what is loaded for it is not stored.
+    /// Returns the number of deletions that wait for the server. Until they are delivered, this
+    /// store does not read their keys: each is a miss, and values loaded for it are not stored.
     pub fn undelivered(&self) -> usize {
         self.inner().gateway.undelivered()
     }
 
-    /// Deletes all keys of the store's namespace, whatever their type and version; the answer is
-    /// how many values there were.
+    /// Deletes all keys of the store's namespace, of any type and version, and returns how many
+    /// values were removed.
     ///
-    /// As [`Handle::purge`](crate::Handle::purge) of each type, with one difference: the guards
-    /// that types with a `hold` leave after a deletion are not left, since the types are not known.
+    /// It works as [`Handle::purge`](crate::Handle::purge) of each type, with one difference: it
+    /// leaves no guards for types with a `hold`, since it does not know the types.
     ///
-    /// A namespace holds no colon, so no other's keys begin like its own. Only a store without a
-    /// namespace can have keys there: those of a type whose prefix is this namespace's name. They
-    /// go as well.
+    /// A namespace contains no colon, so keys of other namespaces never begin like its own. There
+    /// is one exception: a store without a namespace, with a type whose prefix is this namespace's
+    /// name. Its keys are deleted too.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -162,29 +165,30 @@ impl Store {
     /// ```
     ///
     /// # Errors
-    /// Of kind [`Config`](crate::base::error::ErrorKind::Config) on a store without a namespace: it
-    /// would take everybody's keys. Else as [`Handle::purge`](crate::Handle::purge).
+    /// Of kind [`Config`](crate::base::error::ErrorKind::Config) on a store without a namespace:
+    /// the purge would delete keys of all others. Otherwise the same as
+    /// [`Handle::purge`](crate::Handle::purge).
     pub async fn purge(&self) -> Result<u64> {
         self.purge_with(|_| {}).await
     }
 
-    /// As [`purge`](Self::purge), and says after each page how far it has come, as
+    /// The same as [`purge`](Self::purge), and reports the progress after each page, as
     /// [`Handle::purge_with`](crate::Handle::purge_with) does.
     ///
     /// # Errors
-    /// As [`purge`](Self::purge).
+    /// The same as [`purge`](Self::purge).
     pub async fn purge_with(&self, mut progress: impl FnMut(Purged) + Send) -> Result<u64> {
         self.inner().purge_namespace(&mut progress).await
     }
 
-    /// What changes in the store from now on, by whatever process: for caches that an application
-    /// keeps itself.
+    /// Returns a stream of all changes in the store from now on, by any process: for caches that an
+    /// application keeps itself.
     ///
-    /// | item | told | whoever keeps copies drops |
+    /// | item | meaning | drop the copies |
     /// |---|---|---|
-    /// | [`Key`](crate::schema::invalidation::Invalidation::Key) | what lies under a key was changed | those of that key |
-    /// | [`Tag`](crate::schema::invalidation::Invalidation::Tag) | a tag was invalidated | those with that tag |
-    /// | [`Type`](crate::schema::invalidation::Invalidation::Type) | a type was cleared | those of that type |
+    /// | [`Key`](crate::schema::invalidation::Invalidation::Key) | the entry of a key was changed | of that key |
+    /// | [`Tag`](crate::schema::invalidation::Invalidation::Tag) | a tag was invalidated | with that tag |
+    /// | [`Type`](crate::schema::invalidation::Invalidation::Type) | a type was cleared | of that type |
     /// | [`Gap`](crate::schema::invalidation::Invalidation::Gap) | anything may have been changed | all |
     ///
     /// ```
@@ -209,7 +213,7 @@ impl Store {
     ///                 copies.remove(&id);
     ///             }
     ///         }
-    ///         // A gap, and what a later release may tell.
+    ///         // A gap, and items of a later release.
     ///         _ => copies.clear(),
     ///     }
     /// }
@@ -218,65 +222,66 @@ impl Store {
     /// # }
     /// ```
     ///
-    /// A copy whose reading began before an item was read, and ended after it, may be old and is
-    /// not to be kept: the page `docs/guides/invalidations.md` has a map that sees to it.
+    /// A copy may be old if its read began before an item arrived and ended after it. Do not keep
+    /// such a copy: the page `docs/guides/invalidations.md` has a map that ensures it.
     ///
-    /// All that is changed after this has returned is told, by this process as well, or there is a
-    /// gap. More is told than that a value is another: also that a lease was put there by somebody
-    /// who loads the value, that it was loaded, that its life was extended. The server does not
-    /// tell one from the other. So a copy may be dropped for nothing, and is never kept for it.
-    /// That a key expired or was evicted is told when it is removed, which may be long after its
-    /// time. What a loader gave and was not stored is not in the store, and nothing is told of it.
+    /// Every change after this call has returned is in the stream, changes by this process too, or
+    /// there is a gap. The stream has more items than values have changed. There is also an item
+    /// when a process places a lease, when it stores a loaded value, and when a life is extended:
+    /// the server does not distinguish them. So a copy may be dropped needlessly, but is never kept
+    /// wrongly. A key that expired or was evicted has an item when the server removes it, which may
+    /// be long after its time. A loaded value that was not stored has no item.
     ///
-    /// Keys of other namespaces are not told. A store without a namespace is told all keys of its
-    /// server. Databases of a server are not told apart: where another has keys of the same name,
-    /// their changes are told too.
+    /// Keys of other namespaces have no items. A store without a namespace gets items for all keys
+    /// of its server. The databases of a server are not distinguished: changes of keys with the
+    /// same name in another database are in the stream too.
     ///
-    /// A [`Gap`](crate::schema::invalidation::Invalidation::Gap) comes when a connection is lost,
-    /// since nothing is told from then on; when there is one again, since what was copied between
-    /// the two may be old ([`is_live`](Invalidations::is_live) tells beforehand); when a cluster
-    /// has moved keys to another primary, which is known within a second; when a server was emptied
-    /// at once; and when more was told than is kept for a reader who does not read. A connection
-    /// that was lost without a word is known to be after a second and the [deadline for
-    /// connecting](crate::Builder::connect_timeout). There is a new one as soon as the server lets
-    /// us in.
+    /// A [`Gap`](crate::schema::invalidation::Invalidation::Gap) comes:
     ///
-    /// What a process does not read lies in the server. So it is read by a thread of the store's
-    /// own, also while the runtime stands still; but a process that is stopped fills the server's
-    /// memory, where that has `maxmemory` and no `maxmemory-clients`. Of such a server this logs a
-    /// warning, once, if it lets us ask (`CONFIG GET`).
+    /// - when a connection is lost, since no changes arrive from then on;
+    /// - when there is a connection again, since copies made between the two may be old
+    ///   ([`is_live`](Invalidations::is_live) tells beforehand);
+    /// - when a cluster has moved keys to another primary, which is known within a second;
+    /// - when a server was emptied at once;
+    /// - when a reader is too slow, and more items wait than are kept for it.
+    ///
+    /// A connection that was lost silently is detected after a second and the [timeout for
+    /// connecting](crate::Builder::connect_timeout). A new one is opened as soon as the server
+    /// accepts it.
+    ///
+    /// Items that a process does not read occupy memory of the server. So a thread of the store
+    /// reads them, even while the runtime is blocked. But a stopped process fills the server's
+    /// memory, if the server has `maxmemory` and no `maxmemory-clients`. The store logs a warning
+    /// about such a server, once, if it may run `CONFIG GET`.
     ///
     /// # Errors
-    /// When the server can't be reached, or does not let us track its keys (the user of an ACL
-    /// needs `client|tracking`, and `cluster|slots` on a cluster).
+    /// If the server can't be reached, or does not let the store track its keys. An ACL user needs
+    /// `client|tracking`, and `cluster|slots` on a cluster.
     pub async fn invalidations(&self) -> Result<Invalidations> {
         let subscribed = self.inner().gateway.subscribe().await;
         subscribed.map_err(|error| self.inner().failed(error.during("invalidations")))
     }
 
-    /// Ends the store, for this clone and all others: what runs in the background, and the
-    /// connection. To be called when nothing is read and written any more, before the process or
-    /// the runtime ends.
+    /// Closes the store, for this clone and all others: ends its background tasks and the
+    /// connection. Call it after the last read and write, before the process or the runtime ends.
     ///
-    /// What can still be told to the server is, within the deadline of an
-    /// [operation](crate::Builder::operation_timeout): deletions that [wait](Self::undelivered) are
-    /// tried once more, and leases of loads that were dropped are given back. How many deletions
-    /// were in vain is logged, and told by [`undelivered`](Self::undelivered). Then all tasks of
-    /// the store are ended, the renewals of guards included: a
-    /// [`Guard`](crate::verbs::update::Guard) that is still held runs out by itself. Verbs that
-    /// wait for an answer still get it, and the connection is closed with the last of them.
+    /// Within the [timeout of an operation](crate::Builder::operation_timeout), it tries
+    /// [undelivered](Self::undelivered) deletions once more, and releases the leases of dropped
+    /// loads. The number of deletions that still failed is logged, and returned by
+    /// [`undelivered`](Self::undelivered). Then all tasks of the store end, also the renewals of
+    /// guards: a [`Guard`](crate::verbs::update::Guard) that is still held expires by itself. Verbs
+    /// that wait for an answer still get it, and the connection is closed with the last of them.
     ///
-    /// After that every verb fails with [`Closed`](crate::base::error::ErrorKind::Closed), on a
-    /// store in the process too. Those that load still run their loader, and those that write
-    /// without `strict` still write: but what they invalidate nobody is told. To close again does
-    /// nothing. If the future is dropped half-way the store may or may not be closed; it can be
-    /// closed again.
+    /// After that every verb fails with [`Closed`](crate::base::error::ErrorKind::Closed), also on
+    /// a store in memory. Loading verbs still run their loader, and writes without `strict` still
+    /// write, but their invalidations are not sent. A second `close` does nothing. If the future is
+    /// dropped before its end, the store may or may not be closed; it can be closed again.
     ///
-    /// Tasks of a runtime that stands still are waited for no longer than such a deadline. They end
-    /// as soon as it goes on.
+    /// Tasks on a runtime that is blocked are awaited for no longer than that timeout. They end as
+    /// soon as the runtime continues.
     ///
-    /// A store that is dropped without being closed ends its tasks too, within some seconds, and
-    /// tries nothing once more.
+    /// A store that is dropped without `close` ends its tasks too, within some seconds, and retries
+    /// nothing.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};

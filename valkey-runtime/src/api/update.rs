@@ -19,15 +19,15 @@ use crate::schema::guarding::{BestEffort, Guarding, Strict};
 use crate::verbs::Sealed;
 use crate::verbs::update::{Guard, update};
 
-/// A write to the database that has not begun, and how it is to be guarded: from
-/// [`Handle::update`], [`Handle::update_many`] or [`Handle::write_through`].
+/// A guarded write to the database that has not begun, and its choices. From [`Handle::update`],
+/// [`Handle::update_many`] or [`Handle::write_through`].
 ///
-/// Once the write is committed no reader is given the old row, in whatever process, even if this
-/// one crashes half-way. A guard is at each key before the write begins, and stays while it runs:
-/// values that others load meanwhile are returned to them and not stored. After `Ok` the guard
+/// Once the write is committed, no reader in any process gets the old row, even if this process
+/// crashes half-way. A guard is placed at each key before the write begins, and stays while it
+/// runs. Values loaded meanwhile are returned to their callers and not stored. After `Ok` the guard
 /// ends, and the entry is gone, or holds the new value (write-through). After an error, or if the
-/// call is dropped, the write may still be committed: then the guard is left to run out, within 10
-/// s.
+/// call is dropped, the write may still be committed: the guard then stays until it expires, within
+/// 10 s.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -56,13 +56,13 @@ use crate::verbs::update::{Guard, update};
 ///
 /// | choice | default | effect |
 /// |---|---|---|
-/// | [`strict`](Self::strict), [`best_effort`](Self::best_effort) | the type's | whether the write is refused where its guard can't be placed |
+/// | [`strict`](Self::strict), [`best_effort`](Self::best_effort) | the type's | whether the write is refused if its guard can't be placed |
 /// | [`invalidating`](Self::invalidating) | no tags | invalidates tags with the write |
-/// | [`hold`](Self::hold) | the type's `hold` | how long the guard stays after the write |
-/// | [`guard_life`](Self::guard_life) | 10 s | how long a guard lasts that is not renewed |
-/// | [`unwritten_if`](Self::unwritten_if) | no error | after which errors the guard ends at once |
-/// | [`report`](Self::report) | none | says whether the write was guarded, and its end confirmed |
-/// | [`ttl`](Update::ttl) | the type's TTL | of the value that a write-through stores |
+/// | [`hold`](Self::hold) | the type's `hold` | the time for which the guard stays after the write |
+/// | [`guard_life`](Self::guard_life) | 10 s | the time after which an unrenewed guard expires |
+/// | [`unwritten_if`](Self::unwritten_if) | no error | the errors after which the guard ends at once |
+/// | [`report`](Self::report) | none | reports whether the write was guarded, and its end confirmed |
+/// | [`ttl`](Update::ttl) | the type's TTL | the TTL of the value that a write-through stores |
 #[must_use = "nothing is written before `run`"]
 pub struct Update<'s, T: CachedType, S = Invalidate, G = <T as CachedType>::Guarding, P = NeverSure>
 {
@@ -90,9 +90,9 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Update::new(self, self.bytes_of_all(keys), Invalidate)
     }
 
-    /// Begins a write of this value that is cached once it is written, unless another call wrote or
-    /// deleted it meanwhile (write-through): see [`Update`]. A value that can't be stored is logged
-    /// and counted, and its entry deleted.
+    /// Begins a write of this value, which is cached after the write, unless another call wrote or
+    /// deleted it meanwhile (write-through): see [`Update`]. If the value can't be stored, this is
+    /// logged and counted, and its entry is deleted.
     pub fn write_through<'v>(self, value: &'v T) -> Update<'s, T, Through<'v, T>>
     where
         T: Keyed,
@@ -100,7 +100,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self.write_through_at(value.cache_key(), value)
     }
 
-    /// As [`write_through`](Self::write_through), for types whose key is not part of the value.
+    /// The same as [`write_through`](Self::write_through), for types whose key is not part of the
+    /// value.
     pub fn write_through_at<'v>(
         self,
         key: T::Key<'_>,
@@ -137,38 +138,38 @@ impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
         }
     }
 
-    /// Refuses the write where its guard can't be placed. The error is an
+    /// Refuses the write if its guard can't be placed. The error is an
     /// [`UpdateError`](crate::UpdateError).
     pub fn strict(self) -> Update<'s, T, S, Strict, P> {
         self.with(|same| same)
     }
 
-    /// Writes also where the guard can't be placed: the deletion of the entry is then queued and
+    /// Writes even if the guard can't be placed. The deletion of the entry is then queued and
     /// delivered later. The error is the write's own.
     pub fn best_effort(self) -> Update<'s, T, S, BestEffort, P> {
         self.with(|same| same)
     }
 
-    /// How long the guard stays after the write: for loaders that read from a replica which lags
-    /// behind. At most a day.
+    /// Sets how long the guard stays after the write, at most a day: for loaders that read from a
+    /// replica with a lag.
     pub fn hold(mut self, hold: Duration) -> Self {
         self.options.hold = Some(hold);
         self
     }
 
-    /// How long the guard lasts after its last renewal, if its process dies or its call is dropped:
-    /// 10 ms to a day, default 10 s. It is renewed every third of this time. Set it to at least one
-    /// and a half times the database's own limit for a statement: then no write is committed after
-    /// its guard has run out.
+    /// Sets how long the guard lasts after its last renewal, if its process dies or its call is
+    /// dropped: 10 ms to a day, default 10 s. It is renewed every third of this time. Set it to at
+    /// least one and a half times the database's own limit for a statement: then no write is
+    /// committed after its guard has expired.
     pub fn guard_life(mut self, life: Duration) -> Self {
         self.options.guard_life = Some(life);
         self
     }
 
-    /// Invalidates tags with the write. While it runs, no entry with one of these tags is read or
-    /// stored; after it, none that was stored or loaded before. It costs two round trips more, and
-    /// a guard at each tag. If the writer dies these guards keep entries under the tags from being
-    /// cached for up to 18 s.
+    /// Invalidates tags with the write. During the write, no entry with one of these tags is read
+    /// or stored. After it, no entry stored or loaded before is read or stored. It costs two more
+    /// round trips, and a guard at each tag. If the writer dies, these guards prevent the storing
+    /// of entries with the tags for up to 18 s.
     ///
     /// A write-through that invalidates a tag of its own value stores nothing.
     pub fn invalidating<I>(mut self, tags: I) -> Self
@@ -181,7 +182,7 @@ impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
     }
 
     /// Writes into this report whether the write was guarded, and its end confirmed. For a write
-    /// that is not `strict` it is the only way to know.
+    /// that is not `strict`, only the report tells.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -205,8 +206,8 @@ impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
         self
     }
 
-    /// After which errors of the write it is certain that nothing was written: the guard then ends
-    /// at once. After other errors it is left to run out.
+    /// Sets the errors that are certain to mean that nothing was written: after them the guard ends
+    /// at once. After other errors it stays until it expires.
     pub fn unwritten_if<E, F: Fn(&E) -> bool + Send>(
         self,
         is_sure: F,
@@ -219,8 +220,8 @@ impl<'s, T: CachedType, G: Guarding, P> Update<'s, T, Invalidate, G, P> {
     /// Writes the row.
     ///
     /// # Errors
-    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's, or that it
-    /// was refused.
+    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's error, or
+    /// its refusal.
     pub fn run<R, E, F, Fut>(
         self,
         write: F,
@@ -246,7 +247,8 @@ impl<'s, T: CachedType, G: Guarding> Update<'s, T, Invalidate, G> {
     /// Places guards at the keys, for a write that is committed elsewhere: see [`Guard`].
     ///
     /// # Errors
-    /// If strict, when a guard can't be placed. If not, [`Guard::is_placed`] says whether all are.
+    /// If strict, when a guard can't be placed. Otherwise [`Guard::is_placed`] tells whether all
+    /// are.
     pub fn guard(self) -> impl Future<Output = Result<Guard>> + Send + use<'s, T, G> {
         let (handle, keys, options) = (self.handle, self.keys, self.options);
         async move {
@@ -259,7 +261,7 @@ impl<'s, T: CachedType, G: Guarding> Update<'s, T, Invalidate, G> {
 }
 
 impl<'s, 'v, T: CachedType, G: Guarding, P> Update<'s, T, Through<'v, T>, G, P> {
-    /// The TTL of the value that is stored, in place of the type's.
+    /// Sets the TTL of the stored value, in place of the type's.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
         self.ttl = Some(ttl.into());
         self
@@ -268,8 +270,8 @@ impl<'s, 'v, T: CachedType, G: Guarding, P> Update<'s, T, Through<'v, T>, G, P> 
     /// Writes the row, and caches the value.
     ///
     /// # Errors
-    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's, or that it
-    /// was refused.
+    /// The write's own. If strict, an [`UpdateError`](crate::UpdateError): the write's error, or
+    /// its refusal.
     pub fn run<R, E, F, Fut>(
         self,
         write: F,
@@ -306,7 +308,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Fut: Future<Output = Result<R, E>> + Send,
     {
         async move {
-            // Boxed, so that what is around an update does not grow with it: it is several round
+            // Boxed, so that the futures around an update do not grow with it: it is several round
             // trips.
             let write = || Box::pin(write());
             let is_sure = move |error: &E| unwritten.is_sure(error);

@@ -1,4 +1,4 @@
-//! What one call decides for itself.
+//! The options of a single call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::base::ttl::Ttl;
 use crate::key::tag::Tag;
 
-/// How a value is stored by one call.
+/// Options of a `set`: its TTL and its condition.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct SetOptions {
 }
 
 impl SetOptions {
-    /// The type's TTL, no condition.
+    /// The type's TTL, and no condition.
     pub const fn new() -> Self {
         Self {
             ttl: None,
@@ -34,27 +34,27 @@ impl SetOptions {
         }
     }
 
-    /// The TTL of this call.
+    /// Sets the TTL of this call.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
         self.ttl = Some(ttl.into());
         self
     }
 
-    /// Store only where a `get` would give no value. An entry of a newer version counts as a value
+    /// Stores only if a `get` would return no value. An entry of a newer version counts as a value
     /// here: it is not overwritten.
     pub const fn if_absent(mut self) -> Self {
         self.condition = Condition::IfAbsent;
         self
     }
 
-    /// Store only where a `get` would give a value.
+    /// Stores only if a `get` would return a value.
     pub const fn if_present(mut self) -> Self {
         self.condition = Condition::IfPresent;
         self
     }
 }
 
-/// When a value is stored.
+/// The condition of a `set`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Condition {
     #[default]
@@ -63,14 +63,14 @@ pub(crate) enum Condition {
     IfPresent,
 }
 
-/// What became of the guard of an update: see [`Update::report`](crate::update::Update::report). A
-/// clone is the same report.
+/// The outcome of an update's guard: see [`Update::report`](crate::update::Update::report). A clone
+/// is the same report.
 ///
-/// | guarded | confirmed | what others are given |
+/// | guarded | confirmed | other callers read |
 /// |---|---|---|
-/// | yes | yes | nothing older than the write, from its end on |
-/// | yes | no | the same, unless the server has lost the guard; the deletion is queued, and the guard runs out |
-/// | no | yes | perhaps the old row while the write was under way, and nothing older from its end on |
+/// | yes | yes | nothing older than the write, after its end |
+/// | yes | no | the same, unless the server has lost the guard; the deletion is queued, and the guard expires |
+/// | no | yes | perhaps the old row during the write, and nothing older after its end |
 /// | no | no | perhaps the old row until the queued deletion is delivered |
 #[derive(Clone, Debug, Default)]
 pub struct UpdateReport(Arc<Outcome>);
@@ -82,18 +82,18 @@ struct Outcome {
 }
 
 impl UpdateReport {
-    /// Of an update that has not begun.
+    /// The report of an update that has not begun.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether there was a guard at each key before the row was written.
+    /// Returns whether there was a guard at each key before the row was written.
     pub fn was_guarded(&self) -> bool {
         self.0.guarded.load(Ordering::Relaxed)
     }
 
-    /// Whether the write succeeded, and the server confirmed the end of the guard: what was there
-    /// before is gone.
+    /// Returns whether the write succeeded and the server confirmed the end of the guard: the old
+    /// entry is gone.
     pub fn is_confirmed(&self) -> bool {
         self.0.confirmed.load(Ordering::Relaxed)
     }
@@ -104,7 +104,7 @@ impl UpdateReport {
     }
 }
 
-/// How a write is guarded by one call.
+/// The guard options of one write.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UpdateOptions {
     pub(crate) hold: Option<Duration>,
@@ -113,21 +113,21 @@ pub(crate) struct UpdateOptions {
     pub(crate) report: Option<UpdateReport>,
 }
 
-/// How one call loads.
+/// The options of one load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadOptions {
     pub(crate) mode: LoadMode,
-    /// The TTL of the loaded value, where the loader sets none.
+    /// The TTL of the loaded value, if the loader sets none.
     pub(crate) ttl: Option<Ttl>,
-    /// The caller wants to know how long the value will stay in the store.
+    /// The caller needs the remaining TTL of the entry.
     pub(crate) with_ttl: bool,
     /// The load may go on after its call has returned.
     pub(crate) in_background: bool,
-    /// The loader always gives a value: a cached "not found" is no answer for this call.
+    /// The loader always returns a value: a cached "not found" is no answer for this call.
     pub(crate) needs_value: bool,
 }
 
-/// How a load treats a cached value.
+/// The treatment of a cached value by a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoadMode {
     /// Returns it.
@@ -150,15 +150,15 @@ impl LoadOptions {
     }
 }
 
-/// Why a load with limits gave nothing.
+/// The failure of a load with time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadError<E> {
-    /// The loader failed with this.
+    /// The loader failed with this error.
     Load(E),
     /// The loader ran for longer than its deadline.
     Deadline,
-    /// The turn to load did not come in time.
+    /// The wait for a turn to load exceeded its limit.
     Queue,
 }
 

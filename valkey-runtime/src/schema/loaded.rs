@@ -1,4 +1,4 @@
-//! What a loader may answer.
+//! The answers of a loader.
 
 use std::ops::Deref;
 
@@ -8,9 +8,9 @@ use crate::key::tag::Tag;
 use crate::schema::cached_type::{CachedType, Keyed, Tagged};
 use crate::schema::keys::KeyOf;
 
-/// What a loader found, and what is to become of it: for loaders that decide by the value.
+/// A loader's result, and how it is stored: for loaders that decide by the value.
 ///
-/// A loader that has nothing to decide gives an `Option`, or the value itself.
+/// A loader without such a decision returns an `Option`, or the value itself.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ use crate::schema::keys::KeyOf;
 /// # let store = Store::memory();
 /// let order = Order::get_or_load(&store, 42, async || {
 ///     Ok::<_, DbError>(match find_order(42).await? {
-///         // What will not change any more may stay.
+///         // A shipped order no longer changes.
 ///         Some(order) if order.shipped => Loaded::value(order).ttl(Duration::from_secs(24 * 60 * 60)),
 ///         Some(order) => Loaded::value(order).dont_store(),
 ///         None => Loaded::absent(),
@@ -45,25 +45,25 @@ pub struct Loaded<T> {
     pub(crate) value: Option<T>,
     pub(crate) ttl: Option<Ttl>,
     pub(crate) fate: Fate,
-    /// Besides those that the type says.
+    /// In addition to the type's tags.
     pub(crate) tags: Vec<Tag>,
 }
 
-/// What is to become of what a loader found.
+/// The storing and sharing of a loader's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Stored,
     NotStored,
-    /// Not stored, and given to those alone who had called before the load began.
+    /// Not stored, and returned only to callers that came before the load began.
     NotShared,
-    /// It is what was there, and lives anew.
+    /// The stale value, unchanged: its TTL restarts.
     Unchanged,
-    /// It is what was there, and there is nothing better at the moment.
+    /// The stale value, because there is no better one at the moment.
     Served,
 }
 
 impl<T> Loaded<T> {
-    /// A value.
+    /// A loaded value.
     pub fn value(value: T) -> Self {
         Self {
             value: Some(value),
@@ -73,7 +73,7 @@ impl<T> Loaded<T> {
         }
     }
 
-    /// There is none.
+    /// A "not found" result.
     pub fn absent() -> Self {
         Self {
             value: None,
@@ -83,7 +83,7 @@ impl<T> Loaded<T> {
         }
     }
 
-    /// There was none when the load began: callers that came later load themselves.
+    /// "Not found" when the load began: later callers load themselves.
     pub(crate) fn absent_by_then() -> Self {
         Self {
             fate: Fate::NotShared,
@@ -91,7 +91,7 @@ impl<T> Loaded<T> {
         }
     }
 
-    /// Tags that the value carries besides those that its type says.
+    /// Adds tags to the value, in addition to those of its type.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -121,34 +121,34 @@ impl<T> Loaded<T> {
         self
     }
 
-    /// How long it is to be kept, in place of the type's TTL.
+    /// Sets the TTL of the result, in place of the type's.
     pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
         self.ttl = Some(ttl.into());
         self
     }
 
-    /// Not to be kept: it is given to the callers that wait for it, and to no one after.
+    /// Keeps the result from being stored: only the callers that wait for it get it.
     pub fn dont_store(mut self) -> Self {
         self.fate = Fate::NotStored;
         self
     }
 }
 
-/// What a loader may give for a value of type `T`: an `Option<T>`, a `T`, or a [`Loaded<T>`].
+/// A result of a loader for a value of type `T`: an `Option<T>`, a `T`, or a [`Loaded<T>`].
 #[diagnostic::on_unimplemented(
     message = "a loader gives `Option<{T}>`, `{T}` or `Loaded<{T}>`, not `{Self}`",
     label = "what this loader gives is not a `{T}`"
 )]
 pub trait IntoLoaded<T> {
-    /// The answer of a call whose loader returns this: `V` where the loader always has a value, and
-    /// else `Option<V>`. `V` is the value, or its [`Entry`](crate::Entry).
+    /// The answer of a call whose loader returns this: `V` if the loader always has a value,
+    /// otherwise `Option<V>`. `V` is the value, or its [`Entry`](crate::Entry).
     type Given<V>;
 
     /// Whether the loader always has a value.
     #[doc(hidden)]
     const ALWAYS: bool;
 
-    /// The loaded value, and how it is to be stored.
+    /// Converts the result to a [`Loaded`].
     fn into_loaded(self) -> Loaded<T>;
 
     #[doc(hidden)]
@@ -204,15 +204,15 @@ impl<T: CachedType> IntoLoaded<T> for T {
     }
 }
 
-/// A row of a bulk load: a value whose key is one of its fields, or a pair of key and value. The
-/// value may be a [`Loaded<T>`], which says how it is to be stored, and an `Option`.
+/// A row of a bulk load: a value whose key is one of its fields, or a pair of key and value. In a
+/// pair, the value may also be an `Option`, or a [`Loaded<T>`], which sets how it is stored.
 #[diagnostic::on_unimplemented(
     message = "a bulk loader returns rows of `{T}`: values, or pairs of key and value, not `{Self}`",
     label = "not a row of `{T}`",
     note = "where the key is not a field of the value, return pairs: `(key, value)`"
 )]
 pub trait IntoRow<T: CachedType<OwnedKey: OwnKey>> {
-    /// The key, and the loaded value.
+    /// Returns the key and the loaded value.
     fn into_row(self) -> (KeyOf<T>, Loaded<T>);
 }
 
@@ -232,11 +232,11 @@ impl<T: Keyed<OwnedKey: OwnKey>> IntoRow<T> for T {
     }
 }
 
-/// What was there, as its loader sees it: a value whose time is over, or will be soon.
+/// A cached value whose TTL is over or soon will be, as its loader gets it.
 ///
-/// A loader that can tell by the value itself whether it is still the present one, by an `ETag` or
-/// an `updated_at` in it, saves fetching it again. It is not told when the value was stored: by
-/// that nothing can be told.
+/// A loader may recognize by the value itself, such as by an `ETag` or `updated_at` in it, that it
+/// is still current. Then it need not fetch the value again. The time of storing is not available:
+/// it proves nothing about the value.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -285,19 +285,19 @@ impl<T> Stale<T> {
         Self { value }
     }
 
-    /// It is still the present one, and lives as long again as if it had been loaded.
+    /// Reports that the value is still current. Its TTL restarts, as if it had been loaded.
     pub fn unchanged(self) -> Loaded<T> {
         self.with(Fate::Unchanged)
     }
 
-    /// There is no better one at the moment: it is served as it is, and for a while
-    /// ([`retry_after`](crate::schema::policy::Policy::retry_after)) not loaded again. What
-    /// an error of the loader does too, for types with `stale_if_error`.
+    /// Serves the value as it is, because there is no better one at the moment. It is not loaded
+    /// again for a while ([`retry_after`](crate::schema::policy::Policy::retry_after)). For types
+    /// with `stale_if_error`, an error of the loader has the same effect.
     pub fn serve(self) -> Loaded<T> {
         self.with(Fate::Served)
     }
 
-    /// The value alone.
+    /// Returns the value.
     pub fn into_value(self) -> T {
         self.value
     }

@@ -1,9 +1,9 @@
-//! Guarded writes: while a row is written, nothing about it may be stored.
+//! Guarded writes: while a row is written, no value of it is stored.
 //!
-//! A guard is placed at the key before the database is written, and taken away after: no load that
-//! began before is stored after, whatever process it runs in. A writer that dies leaves a guard
-//! that runs out by itself. Who has a guard renews it; who has lost it is told by
-//! [`Guard::still_held`] and [`Guard::release`].
+//! A guard is placed at the key before the database is written, and removed after. So a load that
+//! began before the write's end is not stored after it, in any process. The guard of a dead writer
+//! expires. The holder renews its guard; if it is lost, [`Guard::still_held`] and
+//! [`Guard::release`] report it.
 
 use crate::schema::guarding::Guarding;
 use std::fmt;
@@ -31,19 +31,19 @@ use crate::verbs::Sealed;
 use crate::verbs::tags::fill::Bid;
 use crate::verbs::tags::invalidate::hold_of_tags;
 
-/// How long a writer's place lasts that is not renewed, unless its options say otherwise.
+/// The default life of a writer's place without renewal.
 pub(crate) const GUARD_LIFE: Duration = Duration::from_secs(10);
-/// The same where tags are guarded, at the least. What lives longer than the longest load even
-/// where its writer died just before it would have been renewed: no load that had begun by then is
-/// stored after it.
+/// The shortest life of a guard over tags, in milliseconds. It outlives the longest load even if
+/// its writer dies just before a renewal: so no load that had begun by then is stored after it.
 pub(crate) const TAG_GUARD_LIFE: u64 = 18_000;
 
-/// A guard over one key or several, for a write that is committed elsewhere: in a transaction, say.
+/// A guard over one or several keys, for a write that is committed elsewhere, such as in a
+/// transaction.
 ///
-/// While it is held no load of these keys is stored, and what is there is not read. It is renewed
+/// While it is held, no load of these keys is stored, and their entries are not read. It is renewed
 /// in the background until it is released, abandoned or dropped, or its store is
-/// [closed](Store::close). Dropped, it is left to run out, since the write may still be committed:
-/// within 10 s, unless the options say otherwise.
+/// [closed](Store::close). If it is dropped, the write may still be committed: so it stays until it
+/// expires, within 10 s unless the options say otherwise.
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
@@ -69,30 +69,30 @@ pub(crate) const TAG_GUARD_LIFE: u64 = 18_000;
 pub struct Guard {
     store: Store,
     of: Arc<Type>,
-    /// Those of values, and then those of tags' epochs.
+    /// The keys of values, then those of the tags' epochs.
     keys: Vec<Vec<u8>>,
-    /// How many of them are of tags.
+    /// The number of epoch keys.
     tags: usize,
-    /// The clock before the write, where what is written may be stored and has tags.
+    /// The tag clock before the write, if the written value may be stored and has tags.
     clock: Option<u64>,
     token: u64,
     hold: u64,
-    /// The longest that a type has whose tag it is.
+    /// The longest `hold` of the tags and of the type.
     tag_hold: u64,
     life: u64,
-    /// When each key's guard was made; none where it could not be placed.
+    /// For each key, the time at which its guard was made; `None` if it could not be placed.
     stamps: Vec<Option<u64>>,
-    /// None in a store that is closed.
+    /// `None` if the store is closed.
     renewal: Option<AbortHandle>,
     /// Whether the write is known to be committed.
     written: bool,
-    /// Whether it was ended by a call, however that went.
+    /// Whether a call has ended it, with any result.
     ended: bool,
 }
 
 impl Guard {
-    /// Places guards at the keys. Where one can't be placed it is an error for the strict.
-    /// `stores`: what is written may be stored in place of the guard.
+    /// Places guards at the keys. If one can't be placed, a strict guard fails. `stores`: the
+    /// written value may be stored in place of the guard.
     pub(crate) async fn place(
         store: &Store,
         mut keys: Vec<Vec<u8>>,
@@ -137,7 +137,7 @@ impl Guard {
             }
         });
         let mut stamps: Vec<Option<u64>> = stamps.collect();
-        // What is loaded from now on can be told from what was loaded before.
+        // The advanced clock separates later loads from earlier ones.
         let clock = match tags {
             0 if meta.tagged && stores => inner.clock().await,
             0 => None,
@@ -170,8 +170,8 @@ impl Guard {
         match refusal {
             None => Ok(guard),
             Some(error) if strict => {
-                // What was placed, or was placed after all, would otherwise keep readers from
-                // storing until it runs out.
+                // The guards that were placed, or may have been, would otherwise prevent readers
+                // from storing until they expire.
                 log_unconfirmed(guard.leave(false).await, of);
                 Err(of.failed(error))
             }
@@ -183,24 +183,24 @@ impl Guard {
                     Some(of.name()),
                     "a row is written without its guard",
                 );
-                // From before it is written, so that this process does not read the old row once it
-                // is.
+                // Kept before the row is written, so that this process does not read the old row
+                // afterwards.
                 guard.keep_unplaced();
                 Ok(guard)
             }
         }
     }
 
-    /// Whether all of it could be placed. A best-effort guard need not be.
+    /// Returns whether all guards were placed. A best-effort guard need not be.
     pub fn is_placed(&self) -> bool {
         self.stamps.iter().all(Option::is_some)
     }
 
-    /// Asks the server whether the guard is still there, and renews it. To be asked just before a
+    /// Checks that the guard still exists on the server, and renews it. Call it just before a
     /// commit.
     ///
     /// # Errors
-    /// When the server could not be asked.
+    /// If the server can't be queried.
     pub async fn still_held(&self) -> Result<bool> {
         traced!(self.span("still_held"), self.is_renewed(), Ending::of)
     }
@@ -221,21 +221,21 @@ impl Guard {
         Ok(held.into_iter().all(|held| held))
     }
 
-    /// Takes the guard away after the write. True if it was held until now; else it ran out or was
-    /// evicted before, and in between others may have stored the old row, which is deleted now.
+    /// Ends the guard after the write. True if it was held until now. If it expired or was evicted
+    /// before, others may have stored the old row meanwhile; that entry is now deleted.
     ///
     /// # Errors
-    /// When the server did not confirm it. The guard then runs out, and the deletion of its keys is
+    /// If the server did not confirm it. The guard then expires, and the deletion of its keys is
     /// queued.
     pub async fn release(self) -> Result<bool> {
         let span = self.span("release");
         traced!(span, self.leave(true), Ending::of)
     }
 
-    /// Takes the guard away at once: nothing was written.
+    /// Ends the guard at once, because nothing was written.
     ///
     /// # Errors
-    /// When the server did not confirm it. The guard then runs out.
+    /// If the server did not confirm it. The guard then expires.
     pub async fn abandon(self) -> Result<bool> {
         let span = self.span("abandon");
         traced!(span, self.leave(false), Ending::of)
@@ -250,7 +250,7 @@ impl Guard {
         self.written = written;
         let advanced = match written {
             true => self.advance().await,
-            // What was loaded until now is as good as before.
+            // Values loaded until now are still valid.
             false => Ok(()),
         };
         self.end();
@@ -261,8 +261,8 @@ impl Guard {
         }
     }
 
-    /// The write is over: what was loaded until now is not to be stored under the tags. Where the
-    /// clock is not advanced their guards are left to run out.
+    /// The write is over: values loaded until now must not be stored under the tags. If the clock
+    /// can't be advanced, the tags' guards stay until they expire.
     async fn advance(&mut self) -> Result<()> {
         if self.tags == 0 {
             return Ok(());
@@ -271,7 +271,7 @@ impl Guard {
         let advanced = backend.advance().await.map(drop);
         if advanced.is_err() {
             let values = self.keys.len() - self.tags;
-            // In case they are lost.
+            // In case these guards are lost.
             for at in values..self.keys.len() {
                 backend.keep(&self.keys[at], self.hold_at(at));
             }
@@ -282,7 +282,7 @@ impl Guard {
         advanced
     }
 
-    /// For how many milliseconds a guard stays at the key of this number after the write.
+    /// The milliseconds for which the guard at `keys[at]` stays after the write.
     fn hold_at(&self, at: usize) -> u64 {
         match at < self.keys.len() - self.tags {
             true => self.hold,
@@ -290,7 +290,7 @@ impl Guard {
         }
     }
 
-    /// What takes the writer out of all guards.
+    /// The commands that take the writer out of all guards.
     fn leaves(&self) -> Vec<Verb<'static>> {
         let verbs = (0..self.keys.len()).map(|at| Verb::Leave {
             token: self.token,
@@ -305,8 +305,8 @@ impl Guard {
         answers.and_then(|answers| answers.into_iter().collect())
     }
 
-    /// Stores what was written in place of the guard, if nobody else was there meanwhile; else as a
-    /// release.
+    /// Stores the written value in place of the guard, if no other writer was there meanwhile.
+    /// Otherwise it is a release.
     async fn store_through(mut self, mut sealed: Sealed, version: u16) -> Result<bool> {
         self.written = true;
         let Some(&Some(stamp)) = self.stamps.first() else {
@@ -315,8 +315,8 @@ impl Guard {
         if sealed.header.clock.is_some() && !self.admits(&mut sealed).await {
             return self.leave(true).await;
         }
-        // However that goes, the key's guard ends: the value has none of these tags, and what lies
-        // there may be old.
+        // The key's guard ends even if the clock is not advanced: the value has none of these tags,
+        // and the old entry must not stay.
         let advanced = self.advance().await;
         self.end();
         let mut verbs: Vec<Verb<'_>> = self.leaves();
@@ -346,8 +346,8 @@ impl Guard {
         }
     }
 
-    /// Whether the tags of what was written let it be stored. It was made after the clock was read;
-    /// those that are invalidated with it forbid it.
+    /// Whether the tags of the written value admit it. The value was made after the clock was read.
+    /// A tag that is invalidated with the write forbids it.
     async fn admits(&self, sealed: &mut Sealed) -> bool {
         let invalidated = &self.keys[self.keys.len() - self.tags..];
         if sealed
@@ -368,7 +368,7 @@ impl Guard {
         self.store.inner().admits(bid).await
     }
 
-    /// Keeps deletions of the keys that have no guard.
+    /// Keeps deletions of the keys without a guard.
     fn keep_unplaced(&self) {
         self.keep_if(|stamp| stamp.is_none());
     }
@@ -396,9 +396,9 @@ impl Guard {
 impl Tells for Guard {}
 
 impl Drop for Guard {
-    /// Left to run out, since the write may still be committed. Where there is no guard to run out,
-    /// a deletion has to do. Where the write is committed, and its end was dropped half-way, there
-    /// is one of each key: its guard may have been lost meanwhile.
+    /// Leaves the guard to expire, since the write may still be committed. Keys without a guard get
+    /// a deletion instead. If the write is committed, but its end was dropped half-way, each key
+    /// gets a deletion: its guard may have been lost meanwhile.
     fn drop(&mut self) {
         self.stop_renewing();
         if !self.ended {
@@ -420,7 +420,7 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Life and hold, in milliseconds.
+/// The life and the hold of a guard, in milliseconds.
 fn times(options: &UpdateOptions, meta: &Meta) -> Result<(u64, u64)> {
     let millis = |what, time: Duration| match u64::try_from(time.as_millis()) {
         Ok(millis) if millis <= LONGEST_PLACE => Ok(millis),
@@ -442,7 +442,7 @@ fn times(options: &UpdateOptions, meta: &Meta) -> Result<(u64, u64)> {
     Ok((life, hold))
 }
 
-/// When the guard was made in which this writer has a place.
+/// The time at which the guard with this writer's place was made.
 fn stamp_of(found: Found, token: u64) -> Result<u64> {
     let guard = match &found {
         Found::Entry(bytes) => placeholder::Guard::from_bytes(bytes),
@@ -475,8 +475,8 @@ async fn renew(store: Store, of: Arc<Type>, keys: Vec<Vec<u8>>, token: u64, life
     }
 }
 
-/// Writes a row under a guard. How it fails its caller says, by `G`. `is_sure`: this error means
-/// that nothing was written.
+/// Writes a row under a guard. `G` decides whether a guard that can't be placed is an error.
+/// `is_sure`: the error means that nothing was written.
 pub(crate) async fn update<G, R, E, S, F, Fut>(
     store: &Store,
     keys: Vec<Vec<u8>>,
@@ -538,14 +538,14 @@ where
         Some(guard) if sure => {
             log_unconfirmed(guard.leave(false).await, of);
         }
-        // After an error the write may still be committed: the guard is left to run out.
+        // After an error the write may still be committed: the guard stays until it expires.
         Some(_) | None => {}
     }
     written.map_err(G::failed)
 }
 
-/// The end of an update whose write succeeded. What fails here was counted, and is no error of the
-/// write's. True if it is confirmed.
+/// Ends an update whose write succeeded. Its failures are counted, and are not errors of the write.
+/// True if the end is confirmed.
 async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) -> bool {
     let store = guard.store.clone();
     let ended = match through {
@@ -563,7 +563,7 @@ async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) -> bool {
     log_unconfirmed(ended, of)
 }
 
-/// True if it is confirmed.
+/// Logs and counts an unconfirmed end. True if it is confirmed.
 fn log_unconfirmed(ended: Result<bool>, of: &Type) -> bool {
     if let Err(error) = &ended {
         of.counters().count(Count::Unconfirmed);

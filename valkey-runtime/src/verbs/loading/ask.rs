@@ -1,4 +1,4 @@
-//! Asking the store: the first look, leases, and what is found.
+//! Requests to the store: looks, leases, and the examination of their answers.
 
 use crate::core::entry::Source;
 use crate::core::shared::Shared;
@@ -13,7 +13,7 @@ use crate::verbs::loading::sight::Sight;
 use tokio::time::Instant;
 
 impl Driver {
-    /// Looks once more at the keys that are to be looked at.
+    /// Looks again at all keys whose step is a look.
     pub(crate) async fn look<T: CachedType>(&mut self, answers: &mut Answers<T>) {
         let looking = self.at_step(|step| matches!(step, Step::Look).then_some(()));
         if looking.is_empty() {
@@ -40,8 +40,8 @@ impl Driver {
         }
     }
 
-    /// Asks for all leases that are to be asked for; and for the clock of the tags, which is to be
-    /// known before a load begins, in the same round trip. False if there are none.
+    /// Requests all leases that are due, and in the same round trip the tag clock, which must be
+    /// known before a load begins. False if no lease is due.
     pub(crate) async fn ask<T: CachedType>(&mut self, answers: &mut Answers<T>) -> bool {
         let asking = self.at_step(|step| match step {
             Step::Ask { rejected } => Some(*rejected),
@@ -79,8 +79,8 @@ impl Driver {
         true
     }
 
-    /// A call whose loader always gives a value takes no "not found" from others: it loads by
-    /// itself, and replaces that.
+    /// A call whose loader always returns a value does not accept a "not found" of others: it loads
+    /// alone, and replaces it.
     pub(crate) fn reject_absence(&mut self, one: usize, absent: bool) {
         if absent && self.options.needs_value {
             self.ones[one].done = false;
@@ -89,7 +89,7 @@ impl Driver {
         }
     }
 
-    /// Takes the leases of calls that take nothing that is there.
+    /// Takes the leases of calls that ignore cached values.
     pub(crate) async fn take_leases(&mut self, chunk: &[(usize, ())]) {
         if !self.store.inner().is_enabled() {
             chunk
@@ -118,7 +118,7 @@ impl Driver {
         }
     }
 
-    /// Sends requests for leases, and gives what they show.
+    /// Sends lease requests, and returns their results.
     pub(crate) async fn place(
         &mut self,
         asking: &[(usize, Rejected)],
@@ -167,7 +167,7 @@ impl Driver {
         sights
     }
 
-    /// Reads the value that is there, if one is.
+    /// Decodes the value, if one was found.
     pub(crate) async fn examine<T: CachedType>(
         &mut self,
         one: usize,
@@ -193,7 +193,8 @@ impl Driver {
         }
     }
 
-    /// Whether the call may wait for the lease that it is shown. Each lease has a time of its own.
+    /// Whether the call may wait for the lease of another. The wait for each lease has a limit of
+    /// its own.
     pub(crate) fn is_patient(&mut self, one: usize, seen: &Seen<Shared>) -> bool {
         let one = &mut self.ones[one];
         let Seen::Lease(lease) = seen else {

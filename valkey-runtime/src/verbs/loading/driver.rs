@@ -1,10 +1,10 @@
-//! Loading calls at work: the driver does what the [`Step`]s of its calls say, with the server, its
-//! timers and the loader.
+//! The driver: it carries out the [`Step`]s of loading calls, with the server, timers and the
+//! loader.
 //!
-//! A call may load one key or many; each key is a [`Call`] of its own. What the calls are to load
-//! themselves they load and store first, by one run of the loader for at most [`CHUNK`] keys. Only
-//! then do they wait for keys that others load, and for all of them at once, so that two such
-//! drivers never wait for each other.
+//! A driver has one or many keys, each with a [`Call`] of its own. It first loads and stores the
+//! keys that are its own to load, by one run of the loader for at most [`CHUNK`] keys. Only then
+//! does it wait for keys that others load, and for all of them at once. So two drivers never wait
+//! for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,21 +34,21 @@ use crate::verbs::loading::run::{Request, give_back};
 use crate::verbs::loading::sight::Sight;
 use crate::verbs::raw::Raw;
 
-/// The most keys that a loader is given at a time.
+/// The most keys in one run of a loader.
 pub(crate) const CHUNK: usize = 1000;
 
-/// What a call gives of a key, by its place: the value, and what is known of its entry.
+/// The answers of a call, by the positions of its keys: each value with its origin and entry.
 pub(crate) type Answers<T> = Vec<Option<Given<T>>>;
 
 pub(crate) struct Given<T> {
     pub(crate) value: T,
     pub(crate) origin: Origin,
-    /// What is there, or was stored.
+    /// The cached or stored entry.
     pub(crate) entry: Option<Raw>,
 }
 
 impl<T: CachedType> Given<T> {
-    /// The value once more, for a key that was asked for twice.
+    /// A second copy of the value, for a key that was requested twice.
     pub(crate) fn again(&self) -> Option<T> {
         self.value.__try_clone().or_else(|| {
             let entry = self.entry.as_ref()?;
@@ -57,41 +57,42 @@ impl<T: CachedType> Given<T> {
     }
 }
 
-/// What the calls come to.
+/// The next action of a driver's owner.
 pub(crate) enum Ready {
-    /// All answers are there.
+    /// All answers are complete.
     Done,
-    /// [`Driver::load`].
+    /// Call [`Driver::load`].
     Load,
 }
 
-/// How a load ends that gives no answers.
+/// The failure of a load without answers.
 pub(crate) enum Failed<E> {
     Loader(E),
-    /// It was ended, since it took too long.
+    /// It was ended, because it took too long.
     Late,
 }
 
-/// What came of waiting for a turn.
+/// The result of waiting for a turn.
 pub(crate) enum Turned {
     Come {
         waited: bool,
     },
-    /// It waited for as long as the type lets callers wait who have a value that may serve.
+    /// The wait has reached `load_timeout`, and a stale value may be served.
     Overdue,
-    /// It waited for as long as its caller lets it.
+    /// The wait has reached the caller's limit.
     Full,
 }
 
-/// A turn that a driver asked for.
+/// The turn that a driver has, or waits for.
 #[derive(Clone, Copy)]
 pub(crate) enum Turn {
     Own(TurnId),
-    /// Its load is part of one that has a turn, or waited for long enough for that.
+    /// None of its own: its load is part of one that has a turn, or it has waited long enough for
+    /// one.
     Within,
 }
 
-/// Does what its calls' steps say.
+/// Carries out the steps of its calls.
 pub(crate) struct Driver {
     pub(crate) store: Store,
     pub(crate) of: Arc<Type>,
@@ -99,41 +100,40 @@ pub(crate) struct Driver {
     pub(crate) within: Option<Arc<Within>>,
     pub(crate) ones: Vec<One>,
     pub(crate) turn: Option<Turn>,
-    /// For how long it waited for its turn.
+    /// The time spent in the queue for a turn.
     pub(crate) queued: Duration,
     pub(crate) began: Instant,
     pub(crate) options: LoadOptions,
-    /// A loader runs.
+    /// A loader is running.
     pub(crate) loading: bool,
 }
 
 /// The call of one key.
 pub(crate) struct One {
-    /// Its place among the keys of the call.
+    /// Its position among the keys of the call.
     pub(crate) at: usize,
     pub(crate) call: Call<Key>,
     pub(crate) step: Step<Shared>,
     /// Of the tags that follow from the key.
     pub(crate) epochs: Vec<Vec<u8>>,
-    /// That of the tags, as it stood when the lease was asked for.
+    /// The tag clock when the lease was requested.
     pub(crate) clock: Option<u64>,
-    /// What it loads under, if anything.
+    /// The lease under which it loads, if any.
     pub(crate) lease: Option<Lease>,
-    /// The value that was there when the server was last asked, and that its time is over for, or
-    /// will be soon.
+    /// The value at the last look at the server, if it is stale or soon will be.
     pub(crate) kept: Option<Raw>,
     /// The request whose answer is being examined.
     pub(crate) request: Request,
-    /// The lease of another process that it waits for, and since when.
+    /// The lease of another process that it waits for, and the start of the wait.
     pub(crate) waits: Option<(Lease, Instant)>,
-    /// When it looks again.
+    /// The time of its next look.
     pub(crate) looks: Option<Instant>,
-    /// Who leads the flight that it follows, as it was seen; and since when its loader was seen to
-    /// run.
+    /// The leader of the flight that it follows, as last observed, and when its loader was first
+    /// seen running.
     pub(crate) leader: Option<(FlightId, Observed, Option<Instant>)>,
-    /// The flight that others know it leads.
+    /// The flight for which it is announced as the leader.
     led: Option<FlightId>,
-    /// It takes nothing that is cached.
+    /// It ignores cached values.
     pub(crate) fresh: bool,
     /// Its answer is known.
     pub(crate) done: bool,
@@ -163,7 +163,7 @@ impl Driver {
         self.caller.clone()
     }
 
-    /// A key, and what a first look has shown of it.
+    /// Adds a key with the result of its first look.
     pub(crate) fn add(&mut self, at: usize, place: Place, began: Moment, sight: Sight) {
         let call = Call::new(place.key.as_slice().into(), began);
         let one = self.push(at, call, place);
@@ -171,8 +171,8 @@ impl Driver {
         self.step(one, |call, flights, _| call.got(flights, seen));
     }
 
-    /// A key that takes nothing that is there: the call takes the lease, whoever has it, and shares
-    /// with nobody.
+    /// Adds a key that ignores a cached value. Its call takes the lease from any holder, and shares
+    /// its load with nobody.
     pub(crate) fn add_fresh(&mut self, at: usize, place: Place, began: Moment) {
         let call = Call::new(place.key.as_slice().into(), began);
         let one = self.push(at, call, place);
@@ -180,8 +180,7 @@ impl Driver {
         self.step(one, |call, _, _| call.goes_alone());
     }
 
-    /// A key whose value the caller has, and that is to be loaded again, unless a load of it is
-    /// under way.
+    /// Adds a key with a cached value that is to be refreshed, unless a load of it is under way.
     pub(crate) fn add_refresh(&mut self, at: usize, place: Place, began: Moment, raw: &Raw) {
         let call = Call::new(place.key.as_slice().into(), began);
         let one = self.push(at, call, place);
@@ -217,7 +216,7 @@ impl Driver {
         self.ones.len() - 1
     }
 
-    /// Has a call make a step. Others learn who leads.
+    /// Moves a call to its next step, and announces the leader of its flight.
     pub(crate) fn step(
         &mut self,
         one: usize,
@@ -242,14 +241,14 @@ impl Driver {
         self.ones[one].call.key()
     }
 
-    /// The calls that are not done yet and at a step like this.
+    /// The unfinished calls at the steps that `step` selects.
     pub(crate) fn at_step<R>(&self, step: impl Fn(&Step<Shared>) -> Option<R>) -> Vec<(usize, R)> {
         let open = self.ones.iter().enumerate().filter(|(_, one)| !one.done);
         open.filter_map(|(at, one)| Some((at, step(&one.step)?)))
             .collect()
     }
 
-    /// Keeps hold of a value that may have to serve.
+    /// Keeps a value that may have to be served.
     pub(crate) fn note(&mut self, one: usize, sight: Sight) -> Seen<Shared> {
         match sight {
             Sight::Value(raw) => Seen::Hit(raw.bytes().clone().into()),
@@ -261,7 +260,7 @@ impl Driver {
         }
     }
 
-    /// Goes on until all answers are there, or the loader is to run.
+    /// Continues until all answers are complete, or the loader must run.
     pub(crate) async fn until_load<T: CachedType, E>(
         &mut self,
         answers: &mut Answers<T>,
@@ -307,7 +306,7 @@ impl Driver {
         }
     }
 
-    /// The turn has come: asks for what is to be known before the loader runs.
+    /// Begins a turn: requests leases and clock before the loader runs.
     async fn begin<T: CachedType>(
         &mut self,
         wanting: &[(usize, ())],
@@ -335,19 +334,18 @@ impl Driver {
             .is_empty()
     }
 
-    /// How long the type lets callers wait where there is a value that may serve.
+    /// The type's soft timeout, after which a stale value is served.
     pub(crate) fn load_timeout(&self) -> Duration {
         Duration::from_millis(self.of.meta().policy.load_timeout_millis)
     }
 }
 
 impl Drop for Driver {
-    /// The caller is gone, by cancellation or panic, or is done. Followers lead on; leases that
-    /// nobody needs any more are given back, else they would keep others waiting until they run
-    /// out.
+    /// The caller was cancelled, panicked, or is done. Its followers take over the load. Leases
+    /// that nobody needs are released: otherwise others would wait for them until they expire.
     fn drop(&mut self) {
         self.leave_turn();
-        // What a type does to its values may panic too.
+        // The type's own code may panic too, not only the loader.
         let failed = self.loading && std::thread::panicking();
         let pause = match failed {
             true => {

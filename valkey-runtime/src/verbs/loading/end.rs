@@ -1,4 +1,4 @@
-//! How a load ends: what is stored of it, and what those are given who wait for it.
+//! The end of a load: the command for its key, and the result for its followers.
 
 use std::sync::Arc;
 
@@ -24,15 +24,15 @@ use crate::value::codec::{Limits, Refusal};
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::fill::Bid;
 
-/// How a load ends: what its followers are given, and what becomes of what it holds.
+/// The outcome of a load: the result for its followers, and the end of its lease.
 pub(crate) struct End {
     pub(crate) followers: Ended<Shared>,
     pub(crate) then: Then,
-    /// What is to be asked before anybody is given it, where the type has tags.
+    /// The tags to check before anybody gets the result, if the type has tags.
     pub(crate) tags: Option<LoadedTags>,
 }
 
-/// The tags of what was loaded under a lease.
+/// The tags of a value that was loaded under a lease.
 pub(crate) struct LoadedTags {
     epochs: Vec<Vec<u8>>,
     clock: Option<u64>,
@@ -49,23 +49,23 @@ impl LoadedTags {
     }
 }
 
-/// What is to be done at the key, if the lease is still there.
+/// The action at the key, if the lease still exists.
 pub(crate) enum Then {
-    /// Stored, for so many milliseconds.
+    /// Store the entry, with its life in milliseconds.
     Store(Bytes, Option<u64>),
-    /// What is there is given this header, and lives so long.
+    /// Give the cached value this header and this life, in milliseconds.
     Confirm(HeaderBytes, Option<u64>),
-    /// There is nothing to be stored.
+    /// There is nothing to store.
     Discard,
-    /// It gave nothing: what is there stays.
+    /// The load failed: a cached value stays.
     Release,
-    /// It is for nobody else: the next one loads at once.
+    /// The result is for nobody else: the next caller loads at once.
     GiveBack,
 }
 
 impl End {
-    /// A fill or a release, where there is a lease. While the store is off, what would have been
-    /// stored is deleted.
+    /// The command: a fill or a release, if there is a lease. While the store is off, a value that
+    /// would be stored is deleted.
     pub(crate) fn verb(
         &self,
         lease: Option<Lease>,
@@ -105,15 +105,15 @@ impl End {
         tags: None,
     };
 
-    /// Whether followers are told only once the load is stored. An entry with tags may be
-    /// invalidated without being touched, and so may its lease. What the epochs admit is good for
-    /// followers only if the lease was still there after that: it may have been lost for longer
-    /// than the guard of a writer lasts that has died.
+    /// Whether followers get the result only after the load is stored. A tag can be invalidated
+    /// without touching its entries or their leases. So the epochs' answer is valid for followers
+    /// only if the lease still existed afterwards. The lease may have been lost for longer than the
+    /// guard of a dead writer lasts.
     pub(crate) fn waits(&self, lease: Option<Lease>) -> bool {
         self.tags.is_some() && lease.is_some()
     }
 
-    /// What those are told who waited, once it is known whether the lease was still there.
+    /// The result for waiting followers, once it is known whether the lease still existed.
     pub(crate) fn told(&self, held: bool) -> Ended<Shared> {
         match held {
             true => self.followers.clone(),
@@ -121,28 +121,28 @@ impl End {
         }
     }
 
-    /// The load gave nothing, and what it claimed is no value that its type takes.
+    /// The load failed, and the type can't decode the claimed value.
     const UNREADABLE: Self = Self {
         then: Then::Discard,
         ..Self::FAILED
     };
 
-    /// The load has not ended by its deadline, or its loader panicked: its followers join another.
+    /// The load exceeded its deadline, or its loader panicked: its followers join another.
     pub(crate) const LATE: Self = Self {
         followers: Ended::Overtaken,
         ..Self::FAILED
     };
 
-    /// An invalidation came between.
+    /// An invalidation happened during the load.
     pub(crate) const OVERTAKEN: Self = Self {
         followers: Ended::Overtaken,
         then: Then::GiveBack,
         tags: None,
     };
 
-    /// The load gave nothing, and its caller is served what it kept. Its followers are too, if it
-    /// has been there for as long as they follow: if the load had claimed it. Else they may have
-    /// come after it was taken away.
+    /// The load failed, and its caller gets the stale value. Followers get it too if the load had
+    /// claimed it: then it existed for as long as they follow. Otherwise they may have come after
+    /// its removal.
     pub(crate) fn fallen_back(kept: &Raw, lease: Option<Lease>) -> Self {
         if !kept.is_claimed_by(lease) {
             return Self::FAILED;
@@ -155,24 +155,24 @@ impl End {
     }
 }
 
-/// The clock of the tags, as it has to be known before a load begins.
+/// The tag clock that must be known before a load begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// None: nothing will be stored.
+    /// The clock; with `None` nothing will be stored.
     Known(Option<u64>),
     ToBeRead,
 }
 
 impl Clock {
-    /// For a load under this lease, by who last asked with this token, and was told that clock
-    /// then.
+    /// For a load under this lease. `asked` and `told` are the token of the call's last request,
+    /// and the clock that was read with it.
     pub(crate) fn of(lease: Option<Lease>, asked: u64, told: Option<u64>, meta: &Meta) -> Self {
         match lease {
             _ if !meta.tagged => Clock::Known(None),
-            // A lease has no other of its name after it.
+            // The name of a lease never occurs again.
             Some(Lease::Placed(_)) if told.is_none() => Clock::ToBeRead,
-            // A claim may come again under its name. What is loaded under one is stored only by who
-            // asked for it: by then the epochs had been looked at after the clock.
+            // A claim may occur again under its name. So only the call that requested it may store:
+            // for that call, the epochs were read after the clock.
             Some(claim @ Lease::Claim { .. }) if !claim.is_of(asked) => Clock::Known(None),
             _ => Clock::Known(told),
         }
@@ -182,14 +182,14 @@ impl Clock {
 /// A load that has begun.
 pub(crate) struct Begun {
     pub(crate) lease: Option<Lease>,
-    /// Of what it will have loaded.
+    /// The stamp of the value to be loaded.
     pub(crate) stamp: u64,
-    /// That of the tags, as it stands now.
+    /// The tag clock now.
     pub(crate) clock: Option<u64>,
 }
 
 impl Begun {
-    /// What was loaded under a lease has the lease's stamp.
+    /// A value loaded under a lease has the lease's stamp.
     pub(crate) fn now(lease: Option<Lease>, clock: Option<u64>, inner: &Inner) -> Self {
         let stamp = match lease {
             Some(Lease::Placed(name)) => name.stamp,
@@ -204,9 +204,9 @@ impl Begun {
 }
 
 impl Inner {
-    /// How a load ends that gave this. What can't be stored is logged and counted; its caller has
-    /// it all the same. `epochs` are those of the tags that follow from the key; `kept` is what it
-    /// claimed, if it did.
+    /// Returns the end of a load with this result. A value that can't be stored is logged and
+    /// counted; its caller gets it anyway. `epochs` are those of the tags that follow from the key;
+    /// `kept` is the claimed value, if any.
     #[expect(
         clippy::too_many_arguments,
         reason = "what a load has come to, and nothing of it belongs together"
@@ -271,9 +271,9 @@ impl Inner {
         let stamp = begun.stamp;
         let ttl = loaded.ttl.or(ttl);
         let never = ttl.is_some_and(Ttl::is_zero);
-        // A TTL of zero says that it is not to be stored. Without a lease nothing can be stored;
-        // while the store is off it would be, and is deleted instead. Nor can it without the clock,
-        // where there are tags.
+        // A TTL of zero means that the value is not stored. Without a lease nothing can be stored;
+        // while the store is off, such a value is deleted instead. A value with tags can't be
+        // stored without the clock either.
         let rules = loaded.value.as_ref().map(CachedType::cache_validate);
         let invalid = rules.and_then(Result::err);
         let wanted = match loaded.fate {
@@ -347,9 +347,9 @@ impl Inner {
         }
     }
 
-    /// What the followers of a load are given whose value can't be stored: the bytes that are too
-    /// large, or a copy of the value. `None` where the type can't be cloned, or not as far as its
-    /// derive knows: then each of them loads.
+    /// The result for followers if the value can't be stored: its bytes if they are too large, or a
+    /// clone. `None` if the type can't be cloned, or the derive doesn't know that it can: then each
+    /// follower loads.
     fn unstored<T: CachedType>(
         &self,
         header: Header,
@@ -372,8 +372,7 @@ impl Inner {
         Some(Bytes::from(bytes).into())
     }
 
-    /// How long the knowledge that there is no value is kept: for as long as the load says, or else
-    /// the type.
+    /// The life of an absence: the load's TTL, or else the type's `ttl_absent`.
     fn life_of_absence(&self, ttl: Option<Ttl>, meta: &Meta) -> Result<Option<u64>, Error> {
         match ttl {
             None => Ok(Some(self.jittered(meta.policy.ttl_absent_millis, meta))),
@@ -381,7 +380,7 @@ impl Inner {
         }
     }
 
-    /// How a load ends that gave nothing, where what was there can't be served instead.
+    /// Returns the end of a failed load whose stale value can't be decoded.
     pub(crate) async fn unreadable(
         &self,
         key: &[u8],
@@ -392,18 +391,18 @@ impl Inner {
     ) -> End {
         self.note_corrupt("get_or_load", key, Some(kept.bytes()), why, of)
             .await;
-        // A claim that was renewed has changed its bytes.
+        // A renewed claim has changed the bytes of its entry.
         match kept.is_claimed_by(lease) && !of.meta().policy.keep_corrupt {
             true => End::UNREADABLE,
             false => End::FAILED,
         }
     }
 
-    /// Whether a value may still be served where a better one is not to be had.
+    /// Whether a value may still be served when no better one is available.
     pub(crate) fn may_serve(&self, kept: &Raw, meta: &Meta) -> bool {
         let keep = meta.policy.stale_if_error_millis;
         kept.header.timing.is_some_and(|timing| {
-            // Of one that was expired by hand only its key says for how long.
+            // The header of a value after `mark_stale` has no time; the key's TTL limits it.
             keep > 0 && (timing.until == 0 || timing.until.saturating_add(keep) > self.now_millis())
         })
     }
@@ -414,7 +413,7 @@ mod tests {
     use super::*;
     use crate::protocol::envelope::placeholder::Name;
 
-    /// What was not claimed may have been gone when those who follow the load called.
+    /// An unclaimed value may have been removed before the followers called.
     #[test]
     fn only_what_was_claimed_is_shared_after_a_failure() {
         let stamp = 7;

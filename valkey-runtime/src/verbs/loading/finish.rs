@@ -1,4 +1,4 @@
-//! Storing what was loaded, and telling those who wait.
+//! Storing the results of loads, and informing their followers.
 
 use crate::backend::write::Write;
 use crate::base::counters::Count;
@@ -16,7 +16,7 @@ use crate::verbs::ttl_left;
 use std::collections::HashMap;
 
 impl Driver {
-    /// Stores what was loaded, and gives it.
+    /// Stores the loaded values, and makes them the answers.
     pub(crate) async fn store_each<T: CachedType>(
         &mut self,
         which: Vec<usize>,
@@ -75,7 +75,7 @@ impl Driver {
         }
     }
 
-    /// Gives what was loaded too late to be shared or stored.
+    /// Makes the loaded values the answers only: it is too late to share or store them.
     pub(crate) fn answer_each<T: CachedType>(
         &mut self,
         which: &[usize],
@@ -99,8 +99,8 @@ impl Driver {
         }
     }
 
-    /// What was there is the answer. It is counted if its time is over: one that was to be
-    /// refreshed may still be fresh.
+    /// The origin of a value that is served in place of a load. It is counted if it is stale: a
+    /// value that was to be refreshed may still be fresh.
     pub(crate) fn serves(&self, kept: &Raw) -> Origin {
         let inner = self.store.inner();
         let timing = kept.header.timing;
@@ -110,8 +110,8 @@ impl Driver {
         kept.origin(Source::Stale, None, inner)
     }
 
-    /// The loader failed. True if all that it was to load has a value that may serve: those are the
-    /// answers.
+    /// Ends loads whose loader failed. True if every key has a stale value that may be served:
+    /// these are the answers.
     pub(crate) async fn serve<T: CachedType>(
         &mut self,
         which: &[usize],
@@ -120,8 +120,8 @@ impl Driver {
         self.fail(which, answers, || End::FAILED).await
     }
 
-    /// The loads have ended: what has a lease is stored or given back. Followers are told before;
-    /// where there are tags only once that is done. Says of each whether something was stored.
+    /// Ends loads: stores each result under its lease, or releases the lease. Followers get the
+    /// result before, but with tags only after. Returns for each whether something was stored.
     pub(crate) async fn end(&mut self, mut ends: Vec<(usize, End)>) -> Vec<bool> {
         let waits = ends
             .iter()
@@ -150,8 +150,8 @@ impl Driver {
             .with(|state| call.loaded(&mut state.flights, followers));
     }
 
-    /// Which of the loads were overtaken by the invalidation of a tag. Nobody joins any of them any
-    /// more who might have come after that.
+    /// Finds the loads that were overtaken by the invalidation of a tag. Before, their flights are
+    /// closed to callers that may have come after it.
     pub(crate) async fn admit(&mut self, ends: &mut [(usize, End)]) {
         if !self.of.meta().tagged {
             return;
@@ -177,7 +177,7 @@ impl Driver {
         }
     }
 
-    /// What becomes of the leases. `None` of one that was not there any more; else whether
+    /// Sends the commands that end the leases. Returns `None` for a lost lease, otherwise whether
     /// something was stored.
     pub(crate) async fn carry_out(&self, ends: &[(usize, End)]) -> Vec<Option<bool>> {
         let inner = self.store.inner();
@@ -193,7 +193,7 @@ impl Driver {
             ([key], [verb]) => Ok(vec![inner.gateway.apply(key, verb).await]),
             _ => inner.gateway.apply_each(&keys, &verbs).await,
         };
-        // The leases run out by themselves.
+        // The leases then expire by themselves.
         let what = "a load is not stored, nor its lease given back";
         let answers = match answers {
             Ok(answers) => answers,

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 impl Driver {
-    /// What others have loaded meanwhile, or what is served.
+    /// Takes values that others have loaded meanwhile, and stale values that are served.
     pub(crate) async fn take_shared<T: CachedType>(&mut self, answers: &mut Answers<T>) {
         let shared = self.at_step(|step| match step {
             Step::Done(share) => Some(share.clone()),
@@ -26,8 +26,8 @@ impl Driver {
         });
         for (one, share) in shared {
             let given = match share {
-                // Who shares it has read it, or loaded it: then it is the answer of that load, even
-                // if it is invalid.
+                // The sharing call has read or loaded the value: so it is the answer of that load,
+                // even if it is invalid.
                 Share::Value(shared) => self.given(&shared),
                 Share::Stale(shared) => self.given_stale(one, &shared).await,
                 Share::Nothing if self.options.needs_value => {
@@ -100,9 +100,8 @@ impl Driver {
         }
     }
 
-    /// Waits until one of the flights has moved that calls wait on, or it is time to look at
-    /// another process's load again. False if a call waited longer for another's turn than its
-    /// caller lets it.
+    /// Waits until an awaited flight moves, or until the next look at another process's load. False
+    /// if a call has waited for another's turn for longer than its caller's limit.
     pub(crate) async fn wait(&mut self, longest: Option<Duration>) -> bool {
         let mut moves = Vec::new();
         let mut until = Instant::now() + LEASE_LIFE;
@@ -125,7 +124,7 @@ impl Driver {
                         }
                         moves.push(moved);
                     }
-                    // It may have moved before we listened; a flight that is over has nothing to
+                    // It may have moved before we listened. A finished flight has no signal to
                     // listen to.
                     self.step(one, |call, flights, _| call.moved(flights));
                     if self.ones[one].step != Step::Await(flight) {
@@ -172,7 +171,7 @@ impl Driver {
         queued_until.is_none_or(|limit| now < limit) || !self.waits_in_the_queue()
     }
 
-    /// Whether a call follows a flight whose loader does not run yet.
+    /// Whether a call follows a flight whose loader is not running yet.
     pub(crate) fn waits_in_the_queue(&self) -> bool {
         let awaited = self.at_step(|step| match step {
             Step::Await(flight) => Some(*flight),
@@ -184,8 +183,8 @@ impl Driver {
         })
     }
 
-    /// Looks at who leads the flight that a call follows. False if the call is part of what that
-    /// loads: it would wait for itself, so it goes alone.
+    /// Observes the leader of the flight that a call follows. If the call is part of that leader's
+    /// load, it would wait for itself: it then goes alone, and the answer is false.
     pub(crate) fn watch(
         &mut self,
         one: usize,
@@ -215,8 +214,8 @@ impl Driver {
         true
     }
 
-    /// A leader that nobody polls, or whose load has not ended by its deadline, has the followers
-    /// of its flight no more.
+    /// Deposes a leader that nobody polls, or whose load is past its deadline: it loses its
+    /// flight's followers.
     pub(crate) fn depose_if_it_stands_still(&mut self, one: usize, flight: FlightId) {
         let longest = self.load_deadline() + LEASE_LIFE;
         let Some((id, seen, since)) = &mut self.ones[one].leader else {
@@ -238,7 +237,7 @@ impl Driver {
         self.of.stalled(usize::from(deposed));
     }
 
-    /// When a call looks again at what another process loads.
+    /// The time of a call's next look at the load of another process.
     pub(crate) fn looks_at(&mut self, one: usize, attempt: u32) -> Instant {
         if let Some(at) = self.ones[one].looks {
             return at;

@@ -1,4 +1,4 @@
-//! Running the loader, and what becomes of its failure.
+//! Running the loader, and handling its failures.
 
 use crate::base::counters::Count;
 use crate::base::error::ErrorKind;
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Span;
 
 impl Driver {
-    /// Loads what the caller has, and is to be refreshed, unless another does.
+    /// Refreshes cached values in the background, unless another caller does.
     pub(crate) async fn refresh<T: CachedType, E: Send>(
         mut self,
         cause: Span,
@@ -39,7 +39,7 @@ impl Driver {
             self.step(one, |call, flights, now| call.at_turn(flights, now, waited));
         }
         self.ask(&mut answers).await;
-        // A key whose lease another has is theirs to load.
+        // A key whose lease another caller holds is loaded there.
         let leased = self.at_step(|step| matches!(step, Step::Load(Some(_))).then_some(()));
         for one in 0..self.ones.len() {
             self.ones[one].done |= !leased.contains(&(one, ()));
@@ -53,9 +53,9 @@ impl Driver {
         }
     }
 
-    /// Runs the loader for what is to be loaded, while the leases are kept, and ends the loads by
-    /// what it gave. `beside` is the span of the call that a load follows from which nobody waits
-    /// for: it is ended when it takes too long.
+    /// Runs the loader for all keys at that step, renews their leases meanwhile, and ends the loads
+    /// with its result. `beside` is the span of the causing call, for a load that no call waits
+    /// for: such a load is ended when it takes too long.
     pub(crate) async fn load<T: CachedType, E: Send>(
         &mut self,
         answers: &mut Answers<T>,
@@ -72,7 +72,7 @@ impl Driver {
         }
         let which: Vec<_> = which.into_iter().map(|(one, _)| one).collect();
         let begun = self.begun(&which).await;
-        // What it has not claimed may be gone.
+        // A value that is not claimed may already be deleted, so the loader does not get it.
         let wanted = which.iter().map(|one| Wanted {
             at: self.ones[*one].at,
             kept: self.claimed(*one),
@@ -120,7 +120,7 @@ impl Driver {
                     (true, _) => Ok(()),
                     (false, _) if beside.is_some() => Err(Failed::Late),
                     (false, Some(late)) => Err(Failed::Loader(late())),
-                    // It has nothing that others need: it goes on for its own caller.
+                    // It holds nothing that others need, so it continues for its own caller.
                     (false, None) => match work.await.0 {
                         Ok(Ok(values)) => {
                             self.answer_each(&which, &begun, values, answers);
@@ -142,8 +142,8 @@ impl Driver {
         kept.clone().filter(|kept| kept.is_claimed_by(*lease))
     }
 
-    /// What is known of each load as it begins. The clock of the tags is read once for all that
-    /// lack it.
+    /// The lease, stamp and clock of each load as it begins. The tag clock is read once for all
+    /// loads that lack it.
     pub(crate) async fn begun(&mut self, which: &[usize]) -> Vec<Begun> {
         let inner = self.store.inner();
         let clocks = which.iter().map(|one| {
@@ -165,13 +165,13 @@ impl Driver {
         begun.collect()
     }
 
-    /// How long a loader may run.
+    /// The longest time that a loader may run.
     pub(crate) fn load_deadline(&self) -> Duration {
         Duration::from_millis(self.of.meta().policy.load_deadline_millis)
     }
 
-    /// Renews the leases until the longest load is over, or they are lost: then what is loaded will
-    /// not be stored. Returns once the load has taken too long.
+    /// Renews the leases until the longest load is over, or until they are lost and the results
+    /// can't be stored. Returns once the load has taken too long.
     pub(crate) async fn keep(&self, which: &[usize], beside: bool) {
         let inner = self.store.inner();
         let began = Instant::now();
@@ -230,7 +230,7 @@ impl Driver {
         }
     }
 
-    /// The loader has panicked. The load has failed; where no value may serve, the panic goes on.
+    /// Ends loads whose loader panicked. If no stale value may be served, the panic continues.
     pub(crate) async fn panicked<T: CachedType>(
         &mut self,
         which: &[usize],
@@ -249,8 +249,8 @@ impl Driver {
         }
     }
 
-    /// The load has taken too long, and is a failed one to everybody but its own caller. True if
-    /// values serve that were there.
+    /// Ends loads past their deadline: they have failed for all but their own caller. True if stale
+    /// values are served.
     pub(crate) async fn is_late<T: CachedType>(
         &mut self,
         which: &[usize],

@@ -17,8 +17,8 @@ pub(crate) struct Wanted {
     pub(crate) kept: Option<Raw>,
 }
 
-/// A loader: it returns what it found, each with its position. The box ends the type of its future
-/// here, so that the futures around it do not grow with it.
+/// A loader: it returns its results, each with its position. The box hides the type of its future,
+/// so that the futures around it do not grow with it.
 pub(crate) type Loader<'l, T, E> = Box<dyn FnMut(Vec<Wanted>) -> Loading<'l, T, E> + Send + 'l>;
 
 pub(crate) type Loading<'l, T, E> =
@@ -34,7 +34,7 @@ where
 {
     let mut load = Some(load);
     Box::new(move |wanted| {
-        // A key is done once it was loaded, so no driver runs the loader of one key twice.
+        // A loaded key is done, so no driver runs the loader of one key twice.
         let once = load.take().zip(wanted.into_iter().next());
         Box::pin(async move {
             let Some((load, Wanted { at, kept })) = once else {
@@ -68,9 +68,9 @@ pub(crate) fn shared<T: 'static, E: 'static>(
     ]
 }
 
-/// The errors that end a call which sets limits of time. A call without them goes on.
+/// The errors of a call with time limits. A call without them continues.
 pub(crate) struct Limits<E> {
-    /// How long the call waits for its turn to load.
+    /// The longest wait for a turn to load.
     pub(crate) queue: Option<(Duration, fn() -> E)>,
     /// The type's `load_deadline` has passed.
     pub(crate) late: Option<fn() -> E>,

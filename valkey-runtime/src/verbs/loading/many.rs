@@ -19,8 +19,8 @@ use crate::verbs::loading::one::load_beside;
 use crate::verbs::loading::sight::Sight;
 use crate::verbs::loading::work::{Loads, loaded, refresh};
 
-/// Reads the values under keys that are all different, and loads those that are missing. The loader
-/// is given positions in `places`, and returns positions and values.
+/// Reads the values under distinct keys, and loads the missing ones. The loader takes positions in
+/// `places`, and returns positions and values.
 pub(crate) async fn get_or_load_many<'l, T, E>(
     store: &Store,
     places: Vec<Place>,
@@ -42,7 +42,7 @@ where
     })
 }
 
-/// How many values there are.
+/// The number of values.
 fn given<T, E>(answers: &Result<Answers<T>, E>) -> Option<usize> {
     Some(answers.as_ref().ok()?.iter().flatten().count())
 }

@@ -1,4 +1,4 @@
-//! Loading values that are missing: one load a key, in all processes.
+//! Loading of missing values: at most one load per key, across all processes.
 
 pub(crate) mod ask;
 pub(crate) mod driver;

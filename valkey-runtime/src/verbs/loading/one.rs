@@ -26,10 +26,10 @@ use crate::verbs::loading::sight::Sight;
 use crate::verbs::loading::work::{Loads, loaded, refresh};
 use crate::verbs::raw::Raw;
 
-/// A value, and where it came from.
+/// A value and its origin.
 pub(crate) type Answer<T> = Option<(T, Origin)>;
 
-/// Reads the value under a key, or loads it. `loader` is called only where a load begins, so that a
+/// Reads the value under a key, or loads it. `loader` is called only when a load begins, so that a
 /// hit allocates nothing for it.
 pub(crate) async fn get_or_load<'l, T, E>(
     store: &Store,
@@ -88,8 +88,7 @@ where
     }
     let sight = match options.mode {
         LoadMode::Normal => {
-            // Boxed, as it is most of the future, which is moved several times on its way to where
-            // it is polled.
+            // Boxed, as it is most of the future, which is moved several times before it is polled.
             match Box::pin(inner.first(place, options.with_ttl, of)).await {
                 First::Hit(value, raw, left) => {
                     if inner.is_due(&raw, of.meta()) {
@@ -104,8 +103,7 @@ where
                     return Ok(Some((value, raw.origin(Source::Cached, left, inner))));
                 }
                 First::Absent if !options.needs_value => return Ok(None),
-                // What is cached is no answer for this call: it loads, and its value takes the
-                // place of that.
+                // A cached "not found" is no answer for this call: its loaded value replaces it.
                 First::Absent => None,
                 First::Miss(sight) => Some(sight),
             }
@@ -136,7 +134,7 @@ enum First<T> {
 }
 
 impl Inner {
-    /// The first look. It counts hits and misses, and deals with an entry that is corrupt.
+    /// The first look. It counts hits and misses, and handles corrupt entries.
     async fn first<T: CachedType>(
         &self,
         place: &Place,
@@ -167,8 +165,8 @@ impl Inner {
         First::Miss(sight)
     }
 
-    /// Whether a value is to be refreshed, since most of its life is over and nobody else is about
-    /// to.
+    /// Whether a value must be refreshed: most of its life is over, and no other caller has claimed
+    /// it.
     pub(crate) fn is_due(&self, raw: &Raw, meta: &Meta) -> bool {
         let percent = u64::from(meta.policy.refresh_ahead_percent);
         let Some(timing) = raw.header.timing.filter(|_| percent > 0) else {
@@ -197,7 +195,7 @@ pub(crate) async fn load_beside<T: CachedType, E>(
             stamp: inner.stamp(),
             expires: None,
         };
-        // It has no turn, so the load that it is part of does not matter.
+        // This load has no turn, so the load around it does not matter.
         let within = Within::new(&Arc::default(), 0, Within::current());
         let wanted = chunk.iter().map(|at| Wanted {
             at: *at,

@@ -45,8 +45,7 @@ impl Driver {
         self.give_back_inherited();
         let (of, caller, since) = (self.of.clone(), self.caller.clone(), Instant::now());
         let longest = longest.map(|longest| since + longest);
-        // Where the load that it is part of has a turn of another type, those may wait for each
-        // other.
+        // If the load around this one has a turn of another type, the two may wait for each other.
         let enough = is_within.then(|| since + LEASE_LIFE);
         let overdue = self
             .may_any_be_overtaken()
@@ -58,7 +57,7 @@ impl Driver {
             let (has, lost) = of.loads.with(|state| {
                 let turns = &mut state.turns;
                 if !turns.contains(id) {
-                    // It was taken away while nobody polled this call.
+                    // The turn was taken away while nobody polled this call.
                     let again = moments.moment();
                     return (turns.enter(again, caller.clone()), Some(again));
                 }
@@ -114,7 +113,7 @@ impl Driver {
         turned
     }
 
-    /// No lease is kept for a load that waits.
+    /// Releases inherited leases: a waiting load keeps none.
     pub(crate) fn give_back_inherited(&mut self) {
         for one in 0..self.ones.len() {
             let call = &mut self.ones[one].call;
@@ -132,12 +131,12 @@ impl Driver {
         }
     }
 
-    /// Until when a caller waits who has a value that may serve.
+    /// The time at which a waiting caller is served a stale value.
     pub(crate) fn overtaken_at(&self) -> Instant {
         self.began + self.load_timeout()
     }
 
-    /// Whether there is a value to be served before the load is over.
+    /// Whether there is a stale value that may be served before the load ends.
     pub(crate) fn may_be_overtaken(&self, one: usize) -> bool {
         let may_serve = |kept| self.store.inner().may_serve(kept, self.of.meta());
         !self.load_timeout().is_zero() && self.ones[one].kept.as_ref().is_some_and(may_serve)
@@ -147,8 +146,8 @@ impl Driver {
         (0..self.ones.len()).any(|one| !self.ones[one].done && self.may_be_overtaken(one))
     }
 
-    /// The stale values of all keys that have no answer yet, with their positions. `None` unless
-    /// each has one that may serve before its load is over.
+    /// The stale values of all keys without an answer, with their positions. `None` unless each key
+    /// has one that may be served before its load ends.
     pub(crate) fn overtaking<T: CachedType>(&self) -> Option<Vec<(usize, Given<T>)>> {
         let inner = self.store.inner();
         let open = (0..self.ones.len()).filter(|one| !self.ones[*one].done);
@@ -165,7 +164,7 @@ impl Driver {
         stale.collect()
     }
 
-    /// The calls have waited for as long as their type lets those who have a value that may serve.
+    /// Serves stale values after `load_timeout`, to all calls that have one.
     pub(crate) fn make_do(&mut self) {
         for one in 0..self.ones.len() {
             if !self.ones[one].done && self.may_be_overtaken(one) {
@@ -181,7 +180,7 @@ impl Driver {
         }
     }
 
-    /// A call goes its own way. A lease that nobody needs any more is given back.
+    /// Takes a call out of its flight. A lease that nobody needs is released.
     pub(crate) fn leave(&mut self, one: usize) {
         let call = &mut self.ones[one].call;
         let unneeded = self.of.loads.with(|state| call.dropped(&mut state.flights));

@@ -1,4 +1,4 @@
-//! Running a loader, and giving its lease back.
+//! Running a loader, and releasing its lease.
 
 use crate::base::counters::Count;
 use crate::base::warnings::Detail;
@@ -18,8 +18,8 @@ use tracing::Span;
 /// A request for a lease: the moment of its sending, and its token.
 pub(crate) type Request = (Moment, u64);
 
-/// Releases a lease in the background. Where that can't be, or not now, it is left to run out. A
-/// value that was claimed is not claimed again for so many milliseconds.
+/// Releases a lease in the background. If that fails, the lease expires by itself. A claimed value
+/// is not claimed again for `pause` milliseconds.
 pub(crate) fn give_back(store: &Store, of: &Arc<Type>, key: Vec<u8>, lease: Lease, pause: u64) {
     let background = &store.inner().background;
     let (store, of) = (store.clone(), of.clone());
@@ -35,8 +35,9 @@ pub(crate) fn give_back(store: &Store, of: &Arc<Type>, key: Vec<u8>, lease: Leas
     });
 }
 
-/// Runs a loader for so many keys, whose call was queued for so long: it is counted and timed, and
-/// has a span of its own. Says for how long it kept its thread at once.
+/// Runs a loader for `keys` keys, whose call was `queued` for a time. The load is counted and
+/// timed, and has a span of its own. Also returns the longest time for which one poll kept the
+/// thread.
 pub(crate) async fn run_loader<R, E, F>(
     of: &Type,
     keys: usize,
@@ -59,7 +60,7 @@ where
     })
 }
 
-/// Takes the time of a load until it is dropped: by whatever means it ends.
+/// Records the duration of a load when it is dropped, however the load ends.
 pub(crate) struct Timed<'t> {
     of: &'t Type,
     began: Instant,
@@ -72,7 +73,7 @@ impl Drop for Timed<'_> {
 }
 
 impl Type {
-    /// A load stood still: its caller was not polled, or kept its thread.
+    /// Counts and logs stalled loads: their callers were not polled, or blocked their threads.
     pub(crate) fn stalled(&self, how_many: usize) {
         if how_many == 0 {
             return;

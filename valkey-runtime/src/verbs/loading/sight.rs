@@ -1,4 +1,4 @@
-//! What a look at the server shows a loading verb.
+//! A loading verb's view of the server's answers.
 
 use crate::base::error::Error;
 use crate::base::ttl::Ttl;
@@ -18,15 +18,15 @@ use crate::verbs::raw::Raw;
 use crate::verbs::ttl_left;
 use futures_util::future::join_all;
 
-/// How many keys are asked for at once, each by commands of its own.
+/// The number of keys that are read at once, each by commands of its own.
 const CHUNK: usize = 1000;
 
-/// What was seen, as far as loading is concerned.
+/// The result of a look, as far as loading needs it.
 pub(crate) enum Sight {
-    /// A value of the type's version: whether it is one, its payload has to show.
+    /// A value of the type's version, not yet decoded.
     Value(Raw),
-    /// A value of the type's version that its time is over for, or that the caller has claimed, and
-    /// what follows from it.
+    /// A value of the type's version that is stale or claimed by the caller, and its meaning for
+    /// the call.
     Kept(Seen<Shared>, Raw),
     Other(Seen<Shared>),
 }
@@ -42,8 +42,7 @@ impl Inner {
         self.sight(&place.key, found, None, of).await
     }
 
-    /// The same of many, with how long each entry will stay in the store where the caller asks for
-    /// that.
+    /// Looks at many keys, and on request also reads the remaining TTL of each entry.
     pub(crate) async fn look_each(
         &self,
         places: &[Place],
@@ -54,8 +53,8 @@ impl Inner {
             let sights = self.look_many(places, of).await;
             return sights.into_iter().map(|sight| (sight, None)).collect();
         }
-        // One command cannot read values and lives of many keys, so each key is asked for by
-        // itself, all at once.
+        // No single command reads values and TTLs of many keys. So each key has its own command,
+        // and all are sent at once.
         let mut sights = Vec::with_capacity(places.len());
         for chunk in places.chunks(CHUNK) {
             let looking = chunk.iter().map(|place| self.look_with_ttl(place, of));
@@ -64,7 +63,7 @@ impl Inner {
         sights
     }
 
-    /// As [`look`](Self::look), of many.
+    /// The same as [`look`](Self::look), for many keys.
     pub(crate) async fn look_many(&self, places: &[Place], of: &Type) -> Vec<Sight> {
         if let [place] = places {
             return vec![self.look(place, of).await];
@@ -92,12 +91,12 @@ impl Inner {
         }
     }
 
-    /// As [`look`](Self::look), with how long what is there will still live.
+    /// The same as [`look`](Self::look), with the remaining TTL of the entry.
     pub(crate) async fn look_with_ttl(&self, place: &Place, of: &Type) -> (Sight, Option<Ttl>) {
         let meta = of.meta();
         let key = &*place.key;
         match self.ttl_override(meta) {
-            // Entries of such a type say themselves until when they are fresh.
+            // Entries of such a type contain the time until which they are fresh.
             Ok(_) if meta.policy.is_timed() => (self.look(place, of).await, None),
             Ok(_) if self.is_enabled() => match Box::pin(self.gateway.get_and_ttl(key)).await {
                 Ok((found, left)) => {
@@ -111,8 +110,8 @@ impl Inner {
         }
     }
 
-    /// What an answer shows to a caller who has asked for a lease, if it has. A failure is logged
-    /// and counted, and not told: the loader is there.
+    /// Interprets an answer; `asked` is the caller's lease request, if it made one. A failure is
+    /// logged and counted, and is no error: the loader can still run.
     pub(crate) async fn sight(
         &self,
         key: &[u8],
@@ -185,7 +184,7 @@ impl Inner {
                 };
             }
             (_, Standing::Own | Standing::Stale) => "larger than the limit",
-            // Who asks for a lease is told whether the server sees it so, too.
+            // For a lease request, the server itself decides whether the guard is left over.
             (_, Standing::Protected) if asked.is_none() && self.is_left_over(&bytes) => {
                 return Sight::Other(Seen::Nothing);
             }
@@ -211,12 +210,12 @@ impl Inner {
         Sight::Other(seen)
     }
 
-    /// Whether it is a guard in which nobody has a place any more: its key was to be gone by now.
+    /// Whether it is a guard without any writer's place, which should be gone by now.
     fn is_left_over(&self, entry: &[u8]) -> bool {
         is_left_over(entry, self.gateway.now_micros())
     }
 
-    /// An entry that is not one of the type's values.
+    /// Rejects an entry that is not a value of the type.
     pub(crate) async fn reject(
         &self,
         key: &[u8],
@@ -224,7 +223,7 @@ impl Inner {
         why: &Refusal,
         of: &Type,
     ) -> Seen<Shared> {
-        // Boxed, as it is seldom, so that the future of a hit is small.
+        // Boxed, as it is rare, so that the future of a hit is small.
         let noted = self.note_corrupt("get_or_load", key, Some(entry.bytes()), why, of);
         match Box::pin(noted).await {
             true => Seen::Nothing,
@@ -233,12 +232,12 @@ impl Inner {
     }
 }
 
-/// A request for a lease: its token, and what it rejected.
+/// A lease request: its token, and the state that it rejected.
 pub(crate) type Asked = (u64, Rejected);
 
-/// What follows from a value that says until when it is fresh; `None` from one that is, which is a
-/// hit unless the caller has claimed it: it has if the claim is of the request that it asked with.
-/// `now` is in milliseconds; `serves`: it may be served where there is no better one to be had.
+/// The meaning of a timed value for a call. `None` for a fresh value, which is a hit unless the
+/// caller has claimed it with this request. `now` is in milliseconds; `serves`: the value may be
+/// served when no better one is available.
 pub(crate) fn seen<V>(
     stamp: u64,
     timing: Timing,
@@ -255,7 +254,7 @@ pub(crate) fn seen<V>(
     if timing.is_fresh(now) {
         return None;
     }
-    // What the server did not let the caller claim is claimed, whatever the time is here.
+    // If the server refused the caller's claim, the value is claimed, whatever the local time.
     let refused = asked.is_some_and(|(_, rejected)| rejected == Rejected::Claim(stamp));
     let claimed = refused || timing.claim.is_live(now);
     Some(match token {

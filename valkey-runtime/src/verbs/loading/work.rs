@@ -1,4 +1,4 @@
-//! A loading call after its first look: its driver at work, in the call or beside it.
+//! The work of a loading call after its first look: its driver, in the call or in the background.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,8 +31,8 @@ pub(crate) enum Loads<'l, T, E> {
     InBackground(Background<T, E>),
 }
 
-/// A loader that owns all it uses. The functions know that its errors do, too, which the code
-/// between need not.
+/// A loader that owns all it uses. The functions rely on its errors being `'static`, which the code
+/// in between need not know.
 pub(crate) struct Background<T, E> {
     load: Loader<'static, T, E>,
     work: fn(Driver, Answers<T>, Limits<E>, Loader<'static, T, E>) -> Work<'static, T, E>,
@@ -64,7 +64,7 @@ impl<T: CachedType, E: Send + 'static> Background<T, E> {
 }
 
 impl<T, E> Loads<'_, T, E> {
-    /// The loader for one driver more. `None` of one that may not outlive its call.
+    /// A second loader for another driver. `None` if the loader may not outlive its call.
     pub(crate) fn another(&mut self) -> Option<Self> {
         let Loads::InBackground(background) = self else {
             return None;
@@ -87,7 +87,7 @@ impl<T, E> Loads<'_, T, E> {
     }
 }
 
-/// Loads until all answers are there.
+/// Loads until all answers are complete.
 pub(crate) fn loaded<'l, T, E>(
     driver: Driver,
     answers: Answers<T>,
@@ -135,8 +135,8 @@ async fn load_here<T: CachedType, E: Send>(
     }
 }
 
-/// Where stale values may serve as all answers that are missing, the load goes on beside its call:
-/// the call returns them once `load_timeout` has passed.
+/// Runs a load beside its call if stale values may be served for all missing answers. The call
+/// returns them after `load_timeout`.
 async fn in_background<T: CachedType, E: Send + 'static>(
     mut driver: Driver,
     mut answers: Answers<T>,
@@ -166,7 +166,7 @@ async fn in_background<T: CachedType, E: Send + 'static>(
                 Err(Failed::Loader(error)) => Err(error),
                 Err(Failed::Late) => return,
             };
-            // The call may have returned, which is what this is for.
+            // The call may have returned: the load outlives it.
             let _ = sender.send(given);
         });
         let background = &store.inner().background;
@@ -217,7 +217,7 @@ pub(crate) fn refresh<T: CachedType, E>(
 }
 
 impl Type {
-    /// Says, once, that what the type asks for needs loaders that own all they use.
+    /// Logs once that options of the type need loaders that own all they use.
     pub(crate) fn cannot_outlive(&self) {
         if !self.loads.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
