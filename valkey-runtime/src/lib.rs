@@ -73,8 +73,9 @@ pub use valkey_derive::{Cached, KeyPart};
 pub mod load {
     pub use crate::api::alias::ByAlias;
     pub use crate::api::choices::{
-        Bypass, EndsWithCall, Fresh, InBackground, InCall, Keeps, Limit, Limited, MayOutlive,
-        Normal, Output, Stored, Timed, Unchosen, Unlimited, Untouched, Value, WithEntry,
+        Bypass, EachOf, EndsWithCall, Fresh, InBackground, InCall, Keeps, Limit, Limited,
+        MayOutlive, Normal, Output, Stored, Timed, Unchosen, Unlimited, Untouched, Value,
+        WithEntry,
     };
     pub use crate::api::load::{Load, Many, One};
 }

@@ -2,6 +2,7 @@
 //! combinations are allowed.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::core::entry::{Entry, Origin};
@@ -219,6 +220,12 @@ pub struct Invalidate;
 /// The write caches the written value.
 #[derive(Debug)]
 pub struct Through<'v, T>(pub(crate) &'v T);
+
+/// The choices of a load together.
+pub(crate) type Choices<M, O, X, B> = PhantomData<fn() -> (M, O, X, B)>;
+
+/// The answers of a bulk load, in the order of its keys.
+pub type EachOf<O, T> = Vec<Option<<O as Output>::Of<T>>>;
 
 /// Whether an error of a write is certain to mean that nothing was written.
 pub trait Unwritten<E>: Send {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::api::choices::{
-    Bypass, EndsWithCall, Fresh, InBackground, InCall, Keeps, Limit, Limited, MayOutlive, Normal,
-    Output, Stored, Unchosen, Unlimited, Untouched, Value, WithEntry,
+    Bypass, Choices, EachOf, EndsWithCall, Fresh, InBackground, InCall, Keeps, Limit, Limited,
+    MayOutlive, Normal, Output, Stored, Unchosen, Unlimited, Untouched, Value, WithEntry,
 };
 use crate::api::handle::{Handle, key_bytes};
 use crate::base::lock::lock;
@@ -28,7 +28,7 @@ use crate::schema::loaded::{IntoLoaded, IntoRow, Loaded, Stale};
 use crate::value::codec;
 use crate::verbs::loading;
 use crate::verbs::loading::driver::Answers;
-use crate::verbs::loading::loader::{many, once};
+use crate::verbs::loading::loader::{Found, many, once};
 use crate::verbs::loading::work::{Background, Loads};
 use crate::verbs::raw::Raw;
 
@@ -94,7 +94,7 @@ pub struct Load<'s, T: CachedType, K, M = Normal, O = Value, X = Unlimited, B = 
     ttl: Option<Ttl>,
     timeout: Option<Duration>,
     queue_timeout: Option<Duration>,
-    choices: PhantomData<fn() -> (M, O, X, B)>,
+    choices: Choices<M, O, X, B>,
 }
 
 impl<'s, T: CachedType> Handle<'s, T> {
@@ -415,9 +415,7 @@ where
     pub fn run<I, E, F, Fut>(
         self,
         load_missing: F,
-    ) -> impl Future<Output = Result<Vec<Option<O::Of<T>>>, X::Error<E>>>
-    + Send
-    + use<'s, T, M, O, X, I, E, F, Fut>
+    ) -> impl Future<Output = Result<EachOf<O, T>, X::Error<E>>> + Send + use<'s, T, M, O, X, I, E, F, Fut>
     where
         I: IntoIterator<Item: IntoRow<T>>,
         E: Send,
@@ -453,9 +451,7 @@ where
     pub fn run<I, E, F, Fut>(
         self,
         load_missing: F,
-    ) -> impl Future<Output = Result<Vec<Option<O::Of<T>>>, X::Error<E>>>
-    + Send
-    + use<'s, T, M, O, X, I, E, F, Fut>
+    ) -> impl Future<Output = Result<EachOf<O, T>, X::Error<E>>> + Send + use<'s, T, M, O, X, I, E, F, Fut>
     where
         I: IntoIterator<Item: IntoRow<T>> + 'static,
         E: Send + 'static,
@@ -599,9 +595,7 @@ impl<T: CachedType<OwnedKey: OwnKey>, X: Limit, F> Rows<T, X, F> {
     fn load<I, E, Fut>(
         &self,
         ats: Vec<usize>,
-    ) -> impl Future<Output = Result<Vec<(usize, Loaded<T>)>, X::Error<E>>>
-    + Send
-    + use<T, X, F, I, E, Fut>
+    ) -> impl Future<Output = Result<Found<T>, X::Error<E>>> + Send + use<T, X, F, I, E, Fut>
     where
         I: IntoIterator<Item: IntoRow<T>>,
         E: Send,

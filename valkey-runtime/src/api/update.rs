@@ -291,14 +291,14 @@ impl<'s, 'v, T: CachedType, G: Guarding, P> Update<'s, T, Through<'v, T>, G, P> 
 }
 
 impl<'s, T: CachedType> Handle<'s, T> {
-    fn guarded<G, R, E, P, F, Fut>(
+    async fn guarded<G, R, E, P, F, Fut>(
         self,
         keys: Vec<Vec<u8>>,
         options: UpdateOptions,
         through: Option<Result<Sealed>>,
         unwritten: P,
         write: F,
-    ) -> impl Future<Output = Result<R, G::Error<E>>> + Send + use<'s, T, G, R, E, P, F, Fut>
+    ) -> Result<R, G::Error<E>>
     where
         G: Guarding,
         P: Unwritten<E>,
@@ -307,16 +307,14 @@ impl<'s, T: CachedType> Handle<'s, T> {
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        async move {
-            // Boxed, so that the futures around an update do not grow with it: it is several round
-            // trips.
-            let write = || Box::pin(write());
-            let is_sure = move |error: &E| unwritten.is_sure(error);
-            let (store, of) = (self.store, self.of());
-            let updating =
-                update::<G, _, _, _, _, _>(store, keys, options, of, through, is_sure, write);
-            Box::pin(updating).await
-        }
+        // Boxed, so that the futures around an update do not grow with it: it is several round
+        // trips.
+        let write = || Box::pin(write());
+        let is_sure = move |error: &E| unwritten.is_sure(error);
+        let (store, of) = (self.store, self.of());
+        let updating =
+            update::<G, _, _, _, _, _>(store, keys, options, of, through, is_sure, write);
+        Box::pin(updating).await
     }
 }
 

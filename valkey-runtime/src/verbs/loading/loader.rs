@@ -21,8 +21,10 @@ pub(crate) struct Wanted {
 /// so that the futures around it do not grow with it.
 pub(crate) type Loader<'l, T, E> = Box<dyn FnMut(Vec<Wanted>) -> Loading<'l, T, E> + Send + 'l>;
 
-pub(crate) type Loading<'l, T, E> =
-    Pin<Box<dyn Future<Output = Result<Vec<(usize, Loaded<T>)>, E>> + Send + 'l>>;
+/// The values that a loader found, each with its position.
+pub(crate) type Found<T> = Vec<(usize, Loaded<T>)>;
+
+pub(crate) type Loading<'l, T, E> = Pin<Box<dyn Future<Output = Result<Found<T>, E>> + Send + 'l>>;
 
 /// A loader that runs once, for the one key of its call.
 pub(crate) fn once<'l, T, L, E, F, Fut>(load: F) -> Loader<'l, T, E>
@@ -50,7 +52,7 @@ pub(crate) fn many<'l, T, E, F, Fut>(mut load: F) -> Loader<'l, T, E>
 where
     T: CachedType,
     F: FnMut(Vec<usize>) -> Fut + Send + 'l,
-    Fut: Future<Output = Result<Vec<(usize, Loaded<T>)>, E>> + Send + 'l,
+    Fut: Future<Output = Result<Found<T>, E>> + Send + 'l,
 {
     Box::new(move |wanted| Box::pin(load(wanted.into_iter().map(|wanted| wanted.at).collect())))
 }

@@ -25,6 +25,11 @@ use crate::verbs::raw::Raw;
 /// The work of a call, boxed so that the futures around it do not grow with it.
 type Work<'l, T, E> = Pin<Box<dyn Future<Output = Result<Answers<T>, E>> + Send + 'l>>;
 
+/// A loader that borrows nothing.
+type Owned<T, E> = Loader<'static, T, E>;
+type BeginWork<T, E> = fn(Driver, Answers<T>, Limits<E>, Owned<T, E>) -> Work<'static, T, E>;
+type Double<T, E> = fn(Owned<T, E>) -> [Owned<T, E>; 2];
+
 /// A loader, and whether it may outlive its call.
 pub(crate) enum Loads<'l, T, E> {
     InCall(Loader<'l, T, E>),
@@ -34,14 +39,14 @@ pub(crate) enum Loads<'l, T, E> {
 /// A loader that owns all it uses. The functions rely on its errors being `'static`, which the code
 /// in between need not know.
 pub(crate) struct Background<T, E> {
-    load: Loader<'static, T, E>,
-    work: fn(Driver, Answers<T>, Limits<E>, Loader<'static, T, E>) -> Work<'static, T, E>,
-    refresh: fn(Driver, Loader<'static, T, E>),
-    twice: fn(Loader<'static, T, E>) -> [Loader<'static, T, E>; 2],
+    load: Owned<T, E>,
+    work: BeginWork<T, E>,
+    refresh: fn(Driver, Owned<T, E>),
+    twice: Double<T, E>,
 }
 
 impl<T: CachedType, E: Send + 'static> Background<T, E> {
-    pub(crate) fn new(load: Loader<'static, T, E>) -> Self {
+    pub(crate) fn new(load: Owned<T, E>) -> Self {
         Self {
             load,
             work: |driver, answers, limits, load| {
@@ -75,7 +80,7 @@ impl<T, E> Loads<'_, T, E> {
             twice,
             ..
         } = *background;
-        let gone: Loader<'static, T, E> = Box::new(|_| unreachable!("it is replaced at once"));
+        let gone: Owned<T, E> = Box::new(|_| unreachable!("it is replaced at once"));
         let [own, load] = twice(std::mem::replace(&mut background.load, gone));
         background.load = own;
         Some(Loads::InBackground(Background {
@@ -141,7 +146,7 @@ async fn in_background<T: CachedType, E: Send + 'static>(
     mut driver: Driver,
     mut answers: Answers<T>,
     limits: Limits<E>,
-    mut load: Loader<'static, T, E>,
+    mut load: Owned<T, E>,
 ) -> Result<Answers<T>, E> {
     loop {
         match driver.until_load(&mut answers, &limits).await? {
