@@ -5,6 +5,7 @@ mod documented;
 mod folder;
 mod from_express;
 mod page;
+mod picture;
 mod program;
 mod random;
 mod requests;
