@@ -31,6 +31,8 @@ pub(crate) struct Numbers {
     types: Vec<Row>,
     /// Of the last seconds, as the `recent` of each type.
     recent: Option<Point>,
+    /// In milliseconds: of a latency above it no more is known.
+    slowest: f64,
     /// How far back the points go.
     span_seconds: u64,
     points: Vec<Point>,
@@ -88,6 +90,7 @@ pub(crate) async fn numbers(
                 name,
             })
             .collect(),
+        slowest: sample::slowest(),
         span_seconds: SPAN.as_secs(),
         points: history.points(after),
     })

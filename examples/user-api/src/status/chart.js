@@ -33,7 +33,7 @@ class Chart {
     svg.dataset.lines = JSON.stringify(lines);
     this.section.querySelectorAll("b").forEach((b, at) => { b.textContent = shown[at] });
     const text = (selector) => this.section.querySelector(selector).textContent;
-    svg.setAttribute("aria-label", `${text("h2")}, a chart of the last ${number(span / 60)} minutes`);
+    svg.setAttribute("aria-label", `${text("h2 span")}, a chart of the last ${number(span / 60)} minutes`);
   }
 }
 
@@ -48,10 +48,10 @@ function runs(points, line) {
   return runs.filter((run) => run.length);
 }
 
-// 1, 2 or 5 times a power of ten.
+// The top of a scale: its half is a short number, too.
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((times) => times * power).find((most) => most >= value);
+  return [1, 2, 3, 4, 6, 8, 10].map((times) => times * power).find((most) => most >= value);
 }
 
 function number(value) {

@@ -14,8 +14,14 @@ const charts = {
 
 const percent = (ratio) => (ratio === null || ratio === undefined ? none : (100 * ratio).toFixed(1) + " %");
 const rate = (value) => (value === undefined ? none : value.toFixed(value < 100 ? 1 : 0));
-const below = (bound) => (bound === null || bound === undefined ? none : "< " + number(bound));
 const byId = (id) => document.getElementById(id);
+
+// Latencies are known by the bounds they are between. The last one has none above it.
+function latency(bound, slowest) {
+  if (bound === null || bound === undefined) return none;
+  const [sign, value] = bound > slowest ? [">", slowest] : ["<", bound];
+  return `${sign} ${value.toLocaleString("en", { maximumFractionDigits: 3 })}`;
+}
 
 function show(now, points) {
   const recent = now.recent ?? {};
@@ -25,9 +31,10 @@ function show(now, points) {
   byId("refused").textContent = number(now.refused);
   charts.hits.show(points, now.span_seconds, percent(recent.hit_ratio));
   charts.loads.show(points, now.span_seconds, rate(recent.loads));
-  charts.latencies.show(points, now.span_seconds, below(recent.median), below(recent.p99));
+  charts.latencies.show(points, now.span_seconds, ...[recent.median, recent.p99].map((bound) => latency(bound, now.slowest)));
   charts.limits.show(points, now.span_seconds, rate(recent.allowed), rate(recent.refused));
-  document.querySelectorAll(".recent").forEach((of) => { of.textContent = number(Math.round(recent.seconds ?? 0)) });
+  const seconds = number(Math.round(recent.seconds ?? 10));
+  document.querySelectorAll(".recent").forEach((of) => { of.textContent = seconds });
   byId("types").tBodies[0].replaceChildren(...now.types.map(row));
   byId("types").tFoot.replaceChildren(row({ ...now, name: "all" }));
 }

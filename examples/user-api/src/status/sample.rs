@@ -92,8 +92,16 @@ fn quantile(percent: u64, latencies: &[u64; BOUNDS.len() + 1]) -> Option<f64> {
         seen += count;
         wanted > 0 && seen >= wanted
     })?;
-    let slowest = 2 * BOUNDS[BOUNDS.len() - 1];
-    Some(*BOUNDS.get(at).unwrap_or(&slowest) as f64 / 1000.0)
+    Some(BOUNDS.get(at).map_or(2.0 * slowest(), millis))
+}
+
+/// The last bound, in milliseconds.
+pub(crate) fn slowest() -> f64 {
+    millis(&BOUNDS[BOUNDS.len() - 1])
+}
+
+fn millis(micros: &u64) -> f64 {
+    *micros as f64 / 1000.0
 }
 
 #[cfg(test)]

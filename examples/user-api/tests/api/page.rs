@@ -10,7 +10,7 @@ use crate::program::{LONG, Program};
 use crate::stores::{Cache, Service};
 
 /// Resolves with the content that the page has shown, at its next poll.
-const NEXT_POLL: &str = "new Promise(done => document.addEventListener('polled', polled => done(polled.detail), { once: true }))";
+pub(crate) const NEXT_POLL: &str = "new Promise(done => document.addEventListener('polled', polled => done(polled.detail), { once: true }))";
 
 /// No second poll within the test.
 const ONCE: &str = "/?every=1000000000";
@@ -38,14 +38,16 @@ fn at(second: u64) -> SystemTime {
 }
 
 /// A service in this process, after ten seconds with three samples. In the first two seconds there
-/// were five reads of a user and three of an organisation, in the rest three logins, the last of
-/// which was refused.
+/// were five reads of a user, three of an organisation and two of its twenty users, in the rest
+/// three logins, the last of which was refused.
 async fn service() -> Service {
     let service = Service::new(Cache::InProcess).await;
     let app = &service.apps[0];
     app.sample(at(0));
-    for path in [["/users/42"; 5].as_slice(), &["/orgs/3"; 3]].concat() {
-        assert_eq!(service.get(path).await.0, 200);
+    for (path, times) in [("/users/42", 5), ("/orgs/3", 3), ("/orgs/3/users", 2)] {
+        for _ in 0..times {
+            assert_eq!(service.get(path).await.0, 200);
+        }
     }
     app.sample(at(2));
     for status in [401, 401, 429] {
@@ -99,11 +101,11 @@ async fn the_first_answer_has_the_history() {
     assert_eq!(points[0]["at"], 1_000_002_000_u64);
     for (field, values) in [
         ("seconds", [json!(2.0), json!(8.0)]),
-        ("hit_ratio", [json!(0.75), json!(null)]),
-        ("hits", [json!(3.0), json!(0.0)]),
-        ("misses", [json!(1.0), json!(0.0)]),
-        ("loads", [json!(1.0), json!(0.0)]),
-        ("allowed", [json!(4.0), json!(0.25)]),
+        ("hit_ratio", [json!(0.54), json!(null)]),
+        ("hits", [json!(13.5), json!(0.0)]),
+        ("misses", [json!(11.5), json!(0.0)]),
+        ("loads", [json!(2.0), json!(0.0)]),
+        ("allowed", [json!(5.0), json!(0.25)]),
         ("refused", [json!(0.0), json!(0.125)]),
     ] {
         let shown: Vec<_> = points.iter().map(|point| &point[field]).collect();
@@ -132,12 +134,12 @@ async fn the_page_shows_the_history_as_soon_as_it_is_opened() {
     for (selector, shown) in [
         ("#location", "this process"),
         ("#breaker", "closed"),
-        ("#requests", "11"),
+        ("#requests", "13"),
         ("#refused", "1"),
         ("#alert", ""),
-        ("#hits b", "75.0 %"),
-        ("#loads b", "0.2"),
-        ("#limits .first b", "1.0"),
+        ("#hits b", "54.0 %"),
+        ("#loads b", "0.4"),
+        ("#limits .first b", "1.2"),
         ("#limits .second b", "0.1"),
     ] {
         assert_eq!(text(&mut page, selector), shown, "{selector}");
@@ -146,9 +148,9 @@ async fn the_page_shows_the_history_as_soon_as_it_is_opened() {
         assert!(text(&mut page, selector).starts_with("< "), "{selector}");
     }
     for (id, lines, drawn) in [
-        ("hits", json!([[75, null]]), json!([1, 0])),
-        ("loads", json!([[1, 0]]), json!([1, 0])),
-        ("limits", json!([[4, 0.25], [0, 0.125]]), json!([1, 1])),
+        ("hits", json!([[54, null]]), json!([1, 0])),
+        ("loads", json!([[2, 0]]), json!([1, 0])),
+        ("limits", json!([[5, 0.25], [0, 0.125]]), json!([1, 1])),
     ] {
         assert_eq!(chart(&mut page, id), (lines, drawn), "{id}");
     }
@@ -172,11 +174,11 @@ async fn the_table_has_a_row_for_each_type_and_rates_under_a_heading_of_rates() 
         rows(&mut page, "tbody"),
         json!([
             "org | 66.7 % | 66.7 % | 0.2 | 0.1 | 0.1 | 2 | 0 | 1 | 1 | 0 | 0 | 0 | 0",
-            "page | – | – | 0.0 | 0.0 | 0.0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0",
-            "user | 80.0 % | 80.0 % | 0.4 | 0.1 | 0.1 | 4 | 0 | 1 | 1 | 0 | 0 | 0 | 0",
+            "page | 50.0 % | 50.0 % | 0.1 | 0.1 | 0.1 | 1 | 0 | 1 | 1 | 0 | 0 | 0 | 0",
+            "user | 53.3 % | 53.3 % | 2.4 | 2.1 | 0.2 | 24 | 0 | 21 | 2 | 0 | 0 | 0 | 0",
         ])
     );
-    let all = "all | 75.0 % | 75.0 % | 0.6 | 0.2 | 0.2 | 6 | 0 | 2 | 2 | 0 | 0 | 0 | 0";
+    let all = "all | 54.0 % | 54.0 % | 2.7 | 2.3 | 0.4 | 27 | 0 | 23 | 4 | 0 | 0 | 0 | 0";
     assert_eq!(rows(&mut page, "tfoot"), json!([all]));
     assert_eq!(page.complaints, [] as [Value; 0]);
 }
@@ -195,7 +197,7 @@ async fn the_page_adds_what_is_new() {
     assert_eq!(text(&mut page, "#hits b"), "0.0 %");
     assert_eq!(
         chart(&mut page, "hits"),
-        (json!([[75, null, 0]]), json!([2, 0]))
+        (json!([[54, null, 0]]), json!([2, 0]))
     );
     let names = "Array.from(document.querySelectorAll('#types tbody th'), th => th.textContent)";
     let names = page.evaluate(names);
@@ -216,6 +218,13 @@ async fn the_program_keeps_a_history_and_the_page_says_when_it_is_gone() {
     page.open(&program.url("/?every=50"));
     until_shown(&mut page, "points.length >= 2");
     assert_eq!(text(&mut page, "#alert"), "");
+    // The types that nobody has used.
+    assert_eq!(
+        rows(&mut page, "tbody"),
+        json!(["org", "page", "user"].map(|name| {
+            format!("{name} | – | – | 0.0 | 0.0 | 0.0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0")
+        }))
+    );
     assert_eq!(page.complaints, [] as [Value; 0]);
 
     program.terminate();

@@ -7,6 +7,7 @@ use reqwest::{Client, Method};
 use serde_json::json;
 
 use crate::chromium::Chromium;
+use crate::page::NEXT_POLL;
 use crate::program::Program;
 
 /// `USER_API_SCREENSHOT=path cargo test -p user-api a_picture` makes the picture, of five minutes of
@@ -23,7 +24,7 @@ async fn a_picture_can_be_taken() {
     let mut random = Rng::with_seed(7);
     for second in 0..seconds {
         traffic(&program, &mut random, second).await;
-        page.evaluate("new Promise(done => document.addEventListener('polled', done, { once: true })).then(() => {})");
+        page.evaluate(NEXT_POLL);
     }
     // As high as the page is.
     let height = page.evaluate("document.documentElement.getBoundingClientRect().height");
