@@ -10,7 +10,7 @@ use crate::chromium::Chromium;
 use crate::page::NEXT_POLL;
 use crate::program::Program;
 
-/// `USER_API_SCREENSHOT=path cargo test -p user-api a_picture` makes the picture, of five minutes of
+/// `USER_API_SCREENSHOT=path cargo test -p user-api a_picture` makes it, after five minutes of
 /// traffic.
 #[tokio::test]
 async fn a_picture_can_be_taken() {
