@@ -15,6 +15,7 @@ mod users;
 mod valid;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::FromRef;
@@ -28,6 +29,8 @@ use valkey_runtime::Store;
 pub use error::{Error, Result};
 pub use limits::{Limits, Quota};
 use orgs::Orgs;
+use status::history::{self, History};
+use status::sample::Sample;
 use telemetry::Telemetry;
 pub use telemetry::record_metrics;
 use users::Users;
@@ -40,6 +43,7 @@ pub struct App {
     orgs: Orgs,
     limits: Arc<Limits>,
     telemetry: Arc<Telemetry>,
+    history: Arc<History>,
     metrics: PrometheusHandle,
 }
 
@@ -53,8 +57,21 @@ impl App {
             orgs: Orgs::new(db),
             limits: Arc::new(limits),
             telemetry: Arc::default(),
+            history: Arc::default(),
             metrics,
         }
+    }
+
+    /// Keeps the history that the status page shows: a sample each second. It ends when it is
+    /// dropped.
+    pub async fn keep_history(self) {
+        history::each_step(|at| self.sample(at)).await;
+    }
+
+    /// Adds the counts of this moment to the history, as those of the time `at`.
+    pub fn sample(&self, at: SystemTime) {
+        let sample = Sample::take(&self.store, &self.telemetry, at);
+        self.history.add(sample);
     }
 }
 
@@ -90,6 +107,7 @@ pub fn router(app: App) -> Router {
         .merge(api)
         .route("/", get(status::page))
         .route("/status.js", get(status::script))
+        .route("/chart.js", get(status::chart))
         .route("/status.json", get(status::numbers))
         .route("/metrics", get(telemetry::metrics))
         .route("/health", get(health::health))

@@ -50,7 +50,10 @@ async fn serve() -> Result<()> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     tracing::info!(%address, cache = store.location(), "listening");
-    let report = tokio::spawn(report(store.clone()));
+    let beside = [
+        tokio::spawn(report(store.clone())),
+        tokio::spawn(app.clone().keep_history()),
+    ];
     let service = user_api::router(app).into_make_service_with_connect_info::<SocketAddr>();
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
@@ -68,7 +71,9 @@ async fn serve() -> Result<()> {
         .with_graceful_shutdown(asked_to_end)
         .await?;
 
-    report.abort();
+    for task in beside {
+        task.abort();
+    }
     drain(&store).await;
     db.close().await;
     tracing::info!(cache = %store.stats(), "ended");

@@ -1,126 +1,92 @@
-// Polls the service's counts and draws what happened between two polls: the last minute, a point each second.
-// A test polls more often: /?every=100 (milliseconds).
+// Shows what the service says: its whole history at first, then each second what is new.
+// A test says how often: /?every=100 (milliseconds).
 "use strict";
 
 const every = Number(new URLSearchParams(location.search).get("every")) || 1000;
-const points = 60;
-const [width, height, left, right, top_, bottom] = [440, 150, 42, 8, 8, 18];
-
-const byId = (id) => document.getElementById(id);
-const sum = (counts) => counts.reduce((all, count) => all + count, 0);
-const minus = (now, before) => now.map((count, at) => count - before[at]);
-
-// A ratio without requests is none: the line has a gap there.
-const ratio = ({ hits, misses }) => (hits + misses ? (100 * hits) / (hits + misses) : null);
-
-// The bound, in milliseconds, under which that part of the requests stayed.
-function quantile(part, { bounds, counts }) {
-  const wanted = Math.ceil(part * sum(counts));
-  if (!wanted) return null;
-  let seen = 0;
-  const at = counts.findIndex((count) => (seen += count) >= wanted);
-  return (bounds[at] ?? 2 * bounds.at(-1)) / 1000;
-}
-
-class Chart {
-  constructor(id, unit, most) {
-    Object.assign(this, { id, unit, most, lines: [] });
-    byId(id).insertAdjacentHTML("beforeend", `<svg viewBox="0 0 ${width} ${height}" role="img"></svg>`);
-  }
-
-  // One value for each line; null where there is none.
-  add(...values) {
-    values.forEach((value, at) => {
-      this.lines[at] ??= [];
-      this.lines[at].push(value);
-      if (this.lines[at].length > points) this.lines[at].shift();
-    });
-    this.draw();
-  }
-
-  draw() {
-    const most = this.most ?? roundUp(Math.max(0, ...this.lines.flat()));
-    const x = (at) => left + (at * (width - left - right)) / (points - 1);
-    const y = (value) => height - bottom - (value * (height - top_ - bottom)) / most;
-    const grid = [0, most / 2, most].map((value) =>
-      `<line x1="${left}" x2="${width - right}" y1="${y(value)}" y2="${y(value)}"/>` +
-      `<text x="${left - 6}" y="${y(value) + 4}" text-anchor="end">${number(value)}${this.unit}</text>`);
-    const lines = this.lines.map((line, at) => {
-      const from = points - line.length;
-      const runs = [[]];
-      line.forEach((value, n) => {
-        if (value === null) runs.push([]);
-        else runs.at(-1).push(`${x(from + n).toFixed(1)},${y(value).toFixed(1)}`);
-      });
-      // A point alone is drawn as a line of no length, which the round ends show.
-      return runs.filter((run) => run.length).map((run) =>
-        `<polyline class="${["first", "second"][at]}" points="${(run.length > 1 ? run : [run[0], run[0]]).join(" ")}"/>`
-      ).join("");
-    });
-    const ends = `<text x="${left}" y="${height - 3}">${((points - 1) * every) / 1000} s ago</text>` +
-      `<text x="${width - right}" y="${height - 3}" text-anchor="end">now</text>`;
-    const svg = byId(this.id).querySelector("svg");
-    svg.dataset.points = JSON.stringify(this.lines);
-    svg.innerHTML = grid.join("") + lines.join("") + ends;
-  }
-
-  say(text) {
-    byId(this.id).querySelector("b").textContent = text;
-  }
-}
-
-// 1, 2 or 5 times a power of ten.
-function roundUp(value) {
-  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((times) => times * power).find((most) => most >= value);
-}
-
-function number(value) {
-  return value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 2 : 0 });
-}
+const none = "–";
 
 const charts = {
-  hits: new Chart("hits", " %", 100),
-  loads: new Chart("loads", ""),
-  latencies: new Chart("latencies", ""),
-  limits: new Chart("limits", ""),
+  hits: new Chart("hits", (point) => [point.hit_ratio === null ? null : 100 * point.hit_ratio], { unit: " %", most: 100 }),
+  loads: new Chart("loads", (point) => [point.loads]),
+  latencies: new Chart("latencies", (point) => [point.median, point.p99]),
+  limits: new Chart("limits", (point) => [point.allowed, point.refused]),
 };
 
-function show(now, before, seconds) {
+const percent = (ratio) => (ratio === null || ratio === undefined ? none : (100 * ratio).toFixed(1) + " %");
+const rate = (value) => (value === undefined ? none : value.toFixed(value < 100 ? 1 : 0));
+const byId = (id) => document.getElementById(id);
+
+// Latencies are known by the bounds they are between. The last one has none above it.
+function latency(bound, slowest) {
+  if (bound === null || bound === undefined) return none;
+  const [sign, value] = bound > slowest ? [">", slowest] : ["<", bound];
+  return `${sign} ${value.toLocaleString("en", { maximumFractionDigits: 3 })}`;
+}
+
+function show(now, points) {
+  const recent = now.recent ?? {};
   byId("location").textContent = now.location;
   byId("breaker").textContent = now.breaker;
   byId("requests").textContent = number(now.allowed + now.refused);
-  byId("errors").textContent = number(now.errors);
-  byId("reads").textContent = number(now.hits + now.misses);
-  charts.hits.say(ratio(now) === null ? "none" : ratio(now).toFixed(1) + " %");
-  charts.loads.say(number(now.loads));
-  const middle = quantile(0.5, now.latencies);
-  charts.latencies.say(middle === null ? "none" : `< ${number(middle)} ms`);
-  charts.limits.say(number(now.refused));
-  if (!before) return;
-
-  const since = (name) => now[name] - before[name];
-  const latencies = { ...now.latencies, counts: minus(now.latencies.counts, before.latencies.counts) };
-  charts.hits.add(ratio({ hits: since("hits"), misses: since("misses") }));
-  charts.loads.add(since("loads") / seconds);
-  charts.latencies.add(quantile(0.5, latencies), quantile(0.99, latencies));
-  charts.limits.add(since("allowed") / seconds, since("refused") / seconds);
+  byId("refused").textContent = number(now.refused);
+  charts.hits.show(points, now.span_seconds, percent(recent.hit_ratio));
+  charts.loads.show(points, now.span_seconds, rate(recent.loads));
+  charts.latencies.show(points, now.span_seconds, ...[recent.median, recent.p99].map((bound) => latency(bound, now.slowest)));
+  charts.limits.show(points, now.span_seconds, rate(recent.allowed), rate(recent.refused));
+  const seconds = number(Math.round(recent.seconds ?? 10));
+  document.querySelectorAll(".recent").forEach((of) => { of.textContent = seconds });
+  byId("types").tBodies[0].replaceChildren(...now.types.map(row));
+  byId("types").tFoot.replaceChildren(row({ ...now, name: "all" }));
 }
 
-let before, then;
+// A type's row of the table: the columns are those of page.html.
+function row(of) {
+  const recent = of.recent ?? {};
+  const groups = [
+    [percent(recent.hit_ratio), percent(of.hit_ratio)],
+    [rate(recent.hits), rate(recent.misses), rate(recent.loads)],
+    [of.hits, of.absences, of.misses, of.loads, of.coalesced, of.stale, of.failed_loads, of.errors].map(number),
+  ];
+  const row = document.createElement("tr");
+  const name = row.appendChild(document.createElement("th"));
+  name.scope = "row";
+  name.textContent = of.name;
+  for (const group of groups) {
+    group.forEach((text, at) => {
+      const cell = row.insertCell();
+      cell.textContent = text;
+      if (at === 0) cell.className = "begins";
+    });
+  }
+  return row;
+}
+
+let points = [];
+
+// Adds the new points, instead of those of a later time by another clock, and forgets the oldest.
+function add(now) {
+  const first = now.points[0]?.at ?? Infinity;
+  points = points.filter((point) => point.at < first).concat(now.points);
+  const oldest = points.at(-1)?.at - 1000 * now.span_seconds;
+  points = points.filter((point) => point.at > oldest);
+}
+
+async function ask() {
+  const after = points.length ? `?after=${points.at(-1).at}` : "";
+  const response = await fetch("status.json" + after, { cache: "no-store" });
+  if (!response.ok) throw new Error(response.statusText);
+  return response.json();
+}
 
 async function poll() {
-  try {
-    const response = await fetch("status.json", { cache: "no-store" });
-    const now = await response.json();
-    const at = performance.now();
-    show(now, before, (at - then) / 1000);
-    [before, then] = [now, at];
+  const now = await ask().catch(() => null);
+  byId("alert").textContent = now ? "" : "The service does not answer. The numbers are the last ones.";
+  if (now) {
+    add(now);
+    show(now, points);
     document.dispatchEvent(new CustomEvent("polled", { detail: now }));
-  } catch {
-    byId("breaker").textContent = "the service does not answer";
   }
   setTimeout(poll, every);
 }
 
-poll();
+const shown = poll();

@@ -19,7 +19,7 @@ pub(crate) struct Chromium {
     messages: BufReader<ChildStdout>,
     session: Value,
     count: u64,
-    /// What the page said that nobody had asked for: errors of its script.
+    /// The errors of the page, and all that its script wrote to the console.
     pub(crate) complaints: Vec<Value>,
     _profile: Folder,
 }
@@ -109,7 +109,9 @@ impl Chromium {
         assert_eq!(message.pop(), Some(0), "{MISSING}");
         let message: Value = serde_json::from_slice(&message).expect("JSON");
         let event = message["method"].as_str();
-        if let Some("Runtime.exceptionThrown" | "Log.entryAdded") = event {
+        if let Some("Runtime.exceptionThrown" | "Runtime.consoleAPICalled" | "Log.entryAdded") =
+            event
+        {
             self.complaints.push(message.clone());
         }
         message

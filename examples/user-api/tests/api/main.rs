@@ -6,6 +6,7 @@ mod documented;
 mod folder;
 mod from_express;
 mod page;
+mod picture;
 mod program;
 mod random;
 mod requests;

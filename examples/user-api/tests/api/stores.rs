@@ -56,6 +56,7 @@ pub(crate) use with_each_cache;
 pub(crate) struct Service {
     pub(crate) db: SqlitePool,
     pub(crate) stores: [Store; 2],
+    pub(crate) apps: Vec<App>,
     addresses: [SocketAddr; 2],
     client: Client,
     tasks: Vec<AbortHandle>,
@@ -71,6 +72,7 @@ impl Service {
         let mut service = Self {
             db: db.clone(),
             stores: stores.clone(),
+            apps: Vec::new(),
             addresses: [([127, 0, 0, 1], 0).into(); 2],
             client: Client::new(),
             tasks: Vec::new(),
@@ -80,12 +82,19 @@ impl Service {
             let quota = "2/1h".parse().expect("a quota");
             let limits = Limits::new(None, quota).expect("limits");
             let metrics = PrometheusBuilder::new().build_recorder().handle();
-            let router = user_api::router(App::new(store, db.clone(), limits, metrics));
+            let app = App::new(store, db.clone(), limits, metrics);
+            let router = user_api::router(app.clone());
+            service.apps.push(app);
             let listener = TcpListener::bind(*address).await.expect("a port");
             *address = listener.local_addr().expect("an address");
             service.tasks.push(serve(listener, router));
         }
         service
+    }
+
+    /// An address of the first instance.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addresses[0])
     }
 
     /// Asks one of the instances, and gives the status and what the body says.
