@@ -27,7 +27,7 @@ const COLUMNS: [[&str; 2]; 14] = [
     ["Total since the start", "absences"],
     ["Total since the start", "misses"],
     ["Total since the start", "loads"],
-    ["Total since the start", "shared"],
+    ["Total since the start", "coalesced"],
     ["Total since the start", "stale"],
     ["Total since the start", "failed loads"],
     ["Total since the start", "errors"],
