@@ -21,6 +21,9 @@
 //! assert_eq!(server.cli(&["EXISTS", "airport:ANC"]), "0");
 //! ```
 
+// The test kit runs its servers on Unix alone.
+#![cfg(unix)]
+
 pub mod example;
 mod fake;
 mod listen;

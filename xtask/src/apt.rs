@@ -5,8 +5,7 @@
 //! lists and a cache in a temporary folder, which is removed afterwards. Only the installed
 //! packages remain.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,6 +22,21 @@ pub(crate) fn install(packages: &[&str]) -> Result {
 /// Installs `packages` of the backports of Debian 12, with their dependencies.
 pub(crate) fn install_from_backports(packages: &[&str]) -> Result {
     install_of(BACKPORTS, packages)
+}
+
+#[cfg(unix)]
+fn readable_by_all(folder: &Path) -> Result {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(fs::set_permissions(
+        folder,
+        fs::Permissions::from_mode(0o755),
+    )?)
+}
+
+/// There is no apt on other systems, so nothing gets here.
+#[cfg(not(unix))]
+fn readable_by_all(_: &Path) -> Result {
+    Err("packages of Debian are installed on Debian alone".into())
 }
 
 fn install_of(suite: &str, packages: &[&str]) -> Result {
@@ -214,8 +228,8 @@ impl Scratch {
         }
         let folder = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
         let scratch = Self { folder };
-        // apt downloads as a user of its own, which must be able to read the folder.
-        fs::set_permissions(&scratch.folder, Permissions::from_mode(0o755))?;
+        // apt downloads as a user of its own.
+        readable_by_all(&scratch.folder)?;
         fs::create_dir_all(scratch.folder.join("lists/partial"))?;
         fs::create_dir_all(scratch.folder.join("cache/archives/partial"))?;
         Ok(scratch)
