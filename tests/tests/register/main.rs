@@ -210,7 +210,9 @@ async fn no_read_is_older_than_promised_whatever_happens_to_a_cluster() {
 /// Two stores on a server where all is well, and a rule that is broken.
 async fn broken(broken: Broken) -> Arc<World> {
     let server = Box::leak(Box::new(Server::plain()));
-    let stores = open((0..PROCESSES).map(|_| server.store_builder()).collect()).await;
+    // No step may fail for want of time: a read that fails shows nothing.
+    let patient = || server.store_builder().command_timeout(PATIENCE);
+    let stores = open((0..PROCESSES).map(|_| patient()).collect()).await;
     World::new(stores, true, broken)
 }
 

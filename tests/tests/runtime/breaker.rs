@@ -13,6 +13,7 @@ use valkey_tests::{FakeServer, Proxy, Reply, Server};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::database::{PATIENCE, until};
+use crate::steady::steady;
 use crate::stores::connect;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -197,9 +198,14 @@ async fn an_answer_of_whatever_kind_does_not_open_it() {
     }
 }
 
-/// The server takes connections, and is silent: one is tried, whoever asks.
-#[tokio::test]
-async fn only_one_attempt_at_a_time_decides() {
+/// The server takes connections, and is silent: one is tried, whoever asks. After a stall of the
+/// process a call may take an overdue attempt over, so the test is repeated then.
+#[test]
+fn only_one_attempt_at_a_time_decides() {
+    steady(&|| Box::pin(one_attempt_decides()));
+}
+
+async fn one_attempt_decides() {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
     // One attempt lasts as long as this test.

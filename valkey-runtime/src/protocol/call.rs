@@ -591,6 +591,21 @@ mod tests {
         assert_eq!(at_turn(&mut flights, &mut late, step), ASK);
     }
 
+    /// A leader that sees the lease of another flight joins that flight. So does its follower, which
+    /// began before the leader saw it.
+    #[test]
+    fn a_follower_goes_with_its_leader_to_the_flight_that_holds_the_lease() {
+        let mut flights = TestFlights::new();
+        let mut first = asking(&mut flights, 1, 7);
+        let step = first.asked(&mut flights, 4, (2, 7), Seen::Lease(lease(7)), true);
+        assert_eq!(step, Step::Load(Some(lease(7))));
+        let mut second = asking(&mut flights, 5, 8);
+        let mut follower = waiting(&mut flights, 5, Seen::Nothing);
+        let step = second.asked(&mut flights, 8, (6, 8), Seen::Lease(lease(7)), true);
+        assert!(matches!(step, Step::Await(_)), "{step:?}");
+        assert_eq!(follower.moved(&mut flights), step);
+    }
+
     /// The first run of the leader's request claimed a value, which was deleted before a second run
     /// made a lease.
     #[test]
