@@ -591,8 +591,8 @@ mod tests {
         assert_eq!(at_turn(&mut flights, &mut late, step), ASK);
     }
 
-    /// A leader that sees the lease of another flight joins that flight. So does its follower, which
-    /// began before the leader saw it.
+    /// A leader that sees the lease of another flight joins that flight. So does its follower,
+    /// which began before the leader saw it.
     #[test]
     fn a_follower_goes_with_its_leader_to_the_flight_that_holds_the_lease() {
         let mut flights = TestFlights::new();
