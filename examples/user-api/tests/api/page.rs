@@ -145,7 +145,9 @@ async fn the_page_shows_the_history_as_soon_as_it_is_opened() {
         assert_eq!(text(&mut page, selector), shown, "{selector}");
     }
     for selector in ["#latencies .first b", "#latencies .second b"] {
-        assert!(text(&mut page, selector).starts_with("< "), "{selector}");
+        // On a busy machine a request may take longer than the last bound.
+        let shown = text(&mut page, selector);
+        assert!(shown.starts_with(['<', '>']), "{selector}: {shown}");
     }
     for (id, lines, drawn) in [
         ("hits", json!([[54, null]]), json!([1, 0])),
