@@ -140,10 +140,11 @@ fn follow(store: &Store) -> JoinHandle<Result<Option<User>, &'static str>> {
     })
 }
 
-/// Lets what was spawned go as far as it can without the network, and a few round trips.
+/// Lets what was spawned go as far as it can without the network, and a few round trips to the
+/// node of a cluster that has the key 1.
 async fn settle(store: &Store) {
     for _ in 0..10 {
-        User::exists(store, 4711).await.unwrap();
+        User::exists(store, 1).await.unwrap();
         tokio::task::yield_now().await;
     }
 }

@@ -415,7 +415,7 @@ impl Shared {
         let mut task = None;
         self.step(|breaker| {
             if breaker.connects() {
-                breaker.attempt();
+                breaker.attempt(self.seams.time.sent());
                 task = Some(self.next_task());
             }
         });
@@ -580,7 +580,8 @@ async fn connect_until_up(link: Weak<Shared>, task: u64, mut give_back: GiveBack
             }
         }
         let Some(shared) = link.upgrade() else { return };
-        if !shared.step_of(task, Breaker::attempt) {
+        let now = shared.seams.time.sent();
+        if !shared.step_of(task, |breaker| breaker.attempt(now)) {
             return;
         }
         let beat = || shared.beat(task);

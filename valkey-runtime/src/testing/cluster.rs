@@ -7,7 +7,7 @@ use crate::core::store::Store;
 use crate::testing::connected::connected;
 use crate::testing::resp::Value;
 use crate::testing::server::TestServer;
-use crate::testing::wait::eventually;
+use crate::testing::wait::{COMMAND_TIMEOUT, eventually};
 
 /// The slots of a cluster, in three parts.
 const SLOTS: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
@@ -137,9 +137,12 @@ impl TestCluster {
         connected(self.store_builder().namespace(namespace)).await
     }
 
-    /// The builder of [`TestCluster::store`], for further settings.
+    /// The builder of [`TestCluster::store`], for further settings. A command waits up to 10 s, as
+    /// on a [`TestServer`].
     pub fn store_builder(&self) -> Builder {
-        Store::builder().url(&self.url())
+        Store::builder()
+            .url(&self.url())
+            .command_timeout(COMMAND_TIMEOUT)
     }
 
     /// Waits until every node sees all slots served, for example after [`TestServer::restart`] of a

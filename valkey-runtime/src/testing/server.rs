@@ -16,7 +16,7 @@ use crate::testing::port::Port;
 use crate::testing::process::{Folder, Process};
 use crate::testing::resp::{Connection, Value};
 use crate::testing::tls::Tls;
-use crate::testing::wait::Backoff;
+use crate::testing::wait::{Backoff, COMMAND_TIMEOUT};
 
 const MISSING: &str = "\
 is not there: install Valkey (the packages `valkey-server` and `valkey-tools` of \
@@ -217,8 +217,13 @@ impl TestServer {
     }
 
     /// The builder of [`TestServer::store`], for further settings.
+    ///
+    /// A command waits up to 10 s for its answer, and not 500 ms, so that a busy machine fails no
+    /// test. A test of a silent server sets [`Builder::command_timeout`].
     pub fn store_builder(&self) -> Builder {
-        let builder = Store::builder().url(&self.url());
+        let builder = Store::builder()
+            .url(&self.url())
+            .command_timeout(COMMAND_TIMEOUT);
         match &self.transport {
             Transport::Tls(tls) => builder
                 .tls_ca_file(&tls.ca)

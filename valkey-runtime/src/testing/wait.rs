@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 /// The longest wait of the kit before a test fails. It is long, so that only a defect reaches it,
 /// and not a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// How long the kit's stores wait for the answer to a command.
+pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Checks `condition` every few milliseconds until it holds. Use it only for conditions that can't
 /// be awaited, such as the state of another process.
