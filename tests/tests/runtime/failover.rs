@@ -131,6 +131,8 @@ async fn a_server_that_is_not_the_one_is_connected_to_anew_at_most_once_a_second
             _ => Reply::raw("*2\r\n$10\r\n1767225600\r\n$1\r\n0\r\n"),
         });
         let store = connect(&server.url()).await;
+        // A busy machine may take two attempts for the first connection.
+        let before = server.count("HELLO");
         let (began, mut connected) = (Instant::now(), Vec::new());
         until("two renewals", async || {
             let error = User::get(&store, 1).await.unwrap_err();
@@ -138,7 +140,7 @@ async fn a_server_that_is_not_the_one_is_connected_to_anew_at_most_once_a_second
                 !error.is_refused() && error.is_transient(),
                 "{said}: {error}"
             );
-            if server.count("HELLO") > 1 + connected.len() {
+            if server.count("HELLO") > before + connected.len() {
                 connected.push(Instant::now());
             }
             connected.len() == 2
