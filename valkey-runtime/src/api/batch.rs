@@ -12,18 +12,24 @@ use std::sync::Arc;
 use crate::backend::write::Write;
 use crate::base::error::Result;
 use crate::base::error::all;
+use crate::core::failures::Failures;
+use crate::core::inner::{Inner, view};
 use crate::core::options::Condition;
 use crate::core::options::SetOptions;
-use crate::core::store::Inner;
 use crate::core::store::Store;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::key::tag::Tag;
 use crate::observe::answer::{About, Ending};
+use crate::observe::record::Recorder;
+use crate::observe::trace::Tracer;
 use crate::observe::trace::traced;
 use crate::schema::cached_type::CachedType;
 use crate::schema::cached_type::Keyed;
+use crate::verbs::delete::Remover;
+use crate::verbs::tags::Epochs;
 use crate::verbs::tags::invalidate::{Invalidation, hold_of_tags};
+use crate::verbs::write::Writer;
 use crate::verbs::{Admission, Sealed, Setting, has_stored};
 
 /// A batch of verbs, of any types, sent in one round trip. From [`Store::batch`].
@@ -168,7 +174,7 @@ impl<'s> Batch<'s> {
     pub fn invalidate_tag(&mut self, tag: impl Into<Tag>) -> &mut Self {
         let tag = tag.into();
         self.add(Item::Tag {
-            epoch: self.store.inner().epoch_of(&tag),
+            epoch: Epochs(self.store.inner()).epoch_of(&tag),
             hold_millis: tag.hold_millis,
         })
     }
@@ -196,10 +202,12 @@ impl<'s> Batch<'s> {
     pub fn send(&mut self) -> impl Future<Output = BatchResults> + Send + use<'s> {
         let (inner, items) = (self.store.inner(), std::mem::take(&mut self.items));
         async move {
-            let span = inner.span("batch", None, About::Items(items.len()));
-            BatchResults(traced!(span, inner.send_batch(items), |results| {
-                Ending::of_each(results)
-            }))
+            let span = Tracer(inner).span("batch", None, About::Items(items.len()));
+            BatchResults(traced!(
+                span,
+                BatchSender(inner).send_batch(items),
+                |results| { Ending::of_each(results) }
+            ))
         }
     }
 }
@@ -291,10 +299,10 @@ impl Item {
                 ..
             } => {
                 let sealed = sealed.as_ref().map_err(Clone::clone)?;
-                return Ok(inner.storing(sealed, *condition, &admission?, of.meta()));
+                return Ok(Writer(inner).storing(sealed, *condition, &admission?, of.meta()));
             }
-            Item::Del { of, .. } => Some(Write::Apply(inner.deletion(of.meta()))),
-            Item::MarkStale { of, .. } => Some(Write::Apply(inner.expiry(of.meta()))),
+            Item::Del { of, .. } => Some(Write::Apply(Remover(inner).deletion(of.meta()))),
+            Item::MarkStale { of, .. } => Some(Write::Apply(Remover(inner).expiry(of.meta()))),
             Item::Tag { hold_millis, .. } => {
                 let (clock, token) = (clock.clone()?, inner.random.next_u64());
                 let verb = Invalidation::Dead.verb(clock, *hold_millis, token);
@@ -334,13 +342,18 @@ impl Item {
     }
 }
 
-impl Inner {
-    async fn send_batch(&self, mut items: Vec<Item>) -> Vec<Result<bool>> {
+view! {
+    /// Sends the items of a batch.
+    BatchSender
+}
+
+impl<'a> BatchSender<'a> {
+    async fn send_batch(self, mut items: Vec<Item>) -> Vec<Result<bool>> {
         let (admissions, clock) = self.ask_before(&mut items).await;
         let mut results: Vec<Result<bool>> = Vec::with_capacity(items.len());
         let (mut sent, mut keys, mut writes) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (item, admission)) in items.iter().zip(admissions).enumerate() {
-            let write = item.write(self, admission, &clock);
+            let write = item.write(self.0, admission, &clock);
             results.push(write.map(|write| {
                 if let Some(write) = write {
                     sent.push(at);
@@ -359,10 +372,10 @@ impl Inner {
         let results = results.map(|(item, result)| {
             let (operation, key) = item.place();
             #[cfg(any(test, feature = "testing"))]
-            self.note(operation, item.of(), key, &result);
+            Recorder(self.0).note(operation, item.of(), key, &result);
             result.map_err(|error| match item.of() {
                 Some(of) => of.failed_at(operation, key, error),
-                None => self.failed_at(operation, key, error),
+                None => Failures(self.0).failed_at(operation, key, error),
             })
         });
         results.collect()
@@ -371,7 +384,7 @@ impl Inner {
     /// Queries the tags before anything is written: whether they admit the values. If tags are to
     /// be invalidated, the clock is advanced after that, so that values of the same batch are
     /// invalidated too.
-    async fn ask_before(&self, items: &mut [Item]) -> (Vec<Result<Admission>>, Result<u64>) {
+    async fn ask_before(self, items: &mut [Item]) -> (Vec<Result<Admission>>, Result<u64>) {
         let mut admissions = vec![Ok(Admission::UNTAGGED); items.len()];
         let has_tags = items.iter().any(Item::is_tag);
         let sets = self.is_enabled() && items.iter_mut().any(|item| item.setting().is_some());
@@ -391,7 +404,7 @@ impl Inner {
             let settings = items.iter_mut().enumerate();
             let settings = settings.filter_map(|(at, item)| Some((at, item.setting()?)));
             let (places, mut settings): (Vec<_>, Vec<_>) = settings.unzip();
-            let admitted = self.admit(&mut settings).await;
+            let admitted = Writer(self.0).admit(&mut settings).await;
             for (at, admission) in places.into_iter().zip(admitted) {
                 admissions[at] = admission;
             }

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::core::entry::{Entry, Origin};
+use crate::core::inner::Inner;
 use crate::core::options::LoadError;
-use crate::core::store::Inner;
 use crate::schema::cached_type::CachedType;
 use crate::verbs::loading::loader::Limits;
 

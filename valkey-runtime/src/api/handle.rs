@@ -19,14 +19,22 @@ use crate::key::read::ReadKey;
 use crate::key::tag::Place;
 use crate::key::writer::KeyWriter;
 use crate::observe::answer::{About, Ending};
+use crate::observe::trace::Tracer;
 use crate::observe::trace::{row, rows, traced};
 use crate::schema::cached_type::CachedType;
 use crate::schema::cached_type::Clearable;
 use crate::schema::cached_type::Keyed;
 use crate::value::codec;
 use crate::verbs::Sealed;
+use crate::verbs::delete::Remover;
+use crate::verbs::encode::Sealer;
+use crate::verbs::read::Reader;
 use crate::verbs::scan;
+use crate::verbs::scan::Scanner;
 use crate::verbs::scan::{Purged, Scan, ScanOptions};
+use crate::verbs::tags::Epochs;
+use crate::verbs::touch::Toucher;
+use crate::verbs::write::Writer;
 
 /// All verbs of one type on one store, from [`Store::of`].
 ///
@@ -87,7 +95,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     /// The encoded key, with the tags that follow from the key alone.
     pub(crate) fn place(&self, key: T::Key<'_>) -> Place {
-        let mut tags = self.store.inner().tag_writer();
+        let mut tags = Epochs(self.store.inner()).tag_writer();
         if T::TAGGED {
             T::write_key_tags(key, &mut tags);
         }
@@ -127,11 +135,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         value.cache_validate().map_err(Error::breaking)?;
         let inner = self.store.inner();
         let tags = T::TAGGED.then(|| {
-            let mut tags = inner.tag_writer();
+            let mut tags = Epochs(inner).tag_writer();
             value.write_tags(&mut tags);
             tags
         });
-        inner.seal(key, value, inner.stamp(), ttl, tags, self.of())
+        Sealer(inner).seal(key, value, inner.stamp(), ttl, tags, self.of())
     }
 
     /// Invalidates all entries of the type, in any number, in two round trips.
@@ -181,7 +189,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     pub(crate) async fn get_place(self, place: &Place) -> Result<Option<T>> {
         let (inner, of) = (self.store.inner(), self.of());
-        let span = inner.span("get", Some(of), About::Key(&place.key));
+        let span = Tracer(inner).span("get", Some(of), About::Key(&place.key));
         traced!(span, self.found(place, of), |found| {
             Ending::of(found).with_rows(row(found))
         })
@@ -189,11 +197,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     async fn found(self, place: &Place, of: &Arc<Type>) -> Result<Option<T>> {
         let inner = self.store.inner();
-        let Some(entry) = inner.get(place, of).await? else {
+        let Some(entry) = Reader(inner).get(place, of).await? else {
             return Ok(None);
         };
         let value = codec::read(entry.payload());
-        let decoded = inner.decoded("get", &place.key, &entry, value, of);
+        let decoded = Reader(inner).decoded("get", &place.key, &entry, value, of);
         decoded.await
     }
 
@@ -214,7 +222,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, places) = (self.store.inner(), self.places_of_all(keys));
         async move {
             let of = self.of();
-            let span = inner.span("get_many", Some(of), About::Places(&places));
+            let span = Tracer(inner).span("get_many", Some(of), About::Places(&places));
             traced!(span, self.found_of_all(&places, of), |found| {
                 Ending::of(found).with_rows(rows(found))
             })
@@ -223,13 +231,13 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     async fn found_of_all(self, places: &[Place], of: &Arc<Type>) -> Result<Vec<Option<T>>> {
         let inner = self.store.inner();
-        let entries = inner.get_many(places, of).await?;
+        let entries = Reader(inner).get_many(places, of).await?;
         let mut values = Vec::with_capacity(entries.len());
         for (place, entry) in places.iter().zip(entries) {
             values.push(match entry {
                 Some(entry) => {
                     let (key, value) = (&*place.key, codec::read(entry.payload()));
-                    let decoded = inner.decoded("get_many", key, &entry, value, of);
+                    let decoded = Reader(inner).decoded("get_many", key, &entry, value, of);
                     decoded.await?
                 }
                 None => None,
@@ -247,8 +255,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         async move {
             let of = self.of();
-            let span = inner.span("exists", Some(of), About::Key(&place.key));
-            traced!(span, inner.exists(&place, of), Ending::of)
+            let span = Tracer(inner).span("exists", Some(of), About::Key(&place.key));
+            traced!(span, Reader(inner).exists(&place, of), Ending::of)
         }
     }
 
@@ -262,8 +270,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, key) = (self.store.inner(), self.bytes(key));
         async move {
             let of = self.of();
-            let span = inner.span("del", Some(of), About::Key(&key));
-            traced!(span, inner.del(&key, of), Ending::of)
+            let span = Tracer(inner).span("del", Some(of), About::Key(&key));
+            traced!(span, Remover(inner).del(&key, of), Ending::of)
         }
     }
 
@@ -280,8 +288,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, keys) = (self.store.inner(), self.bytes_of_all(keys));
         async move {
             let of = self.of();
-            let span = inner.span("del_many", Some(of), About::Keys(&keys));
-            traced!(span, inner.del_many(&keys, of), Ending::of)
+            let span = Tracer(inner).span("del_many", Some(of), About::Keys(&keys));
+            traced!(span, Remover(inner).del_many(&keys, of), Ending::of)
         }
     }
 
@@ -300,8 +308,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, key) = (self.store.inner(), self.bytes(key));
         async move {
             let of = self.of();
-            let span = inner.span("mark_stale", Some(of), About::Key(&key));
-            traced!(span, inner.mark_stale(&key, of), Ending::of)
+            let span = Tracer(inner).span("mark_stale", Some(of), About::Key(&key));
+            traced!(span, Remover(inner).mark_stale(&key, of), Ending::of)
         }
     }
 
@@ -317,8 +325,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         async move {
             let of = self.of();
-            let span = inner.span("ttl", Some(of), About::Key(&place.key));
-            traced!(span, inner.ttl(&place, of), Ending::of)
+            let span = Tracer(inner).span("ttl", Some(of), About::Key(&place.key));
+            traced!(span, Reader(inner).ttl(&place, of), Ending::of)
         }
     }
 
@@ -331,8 +339,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         async move {
             let of = self.of();
-            let span = inner.span("touch", Some(of), About::Key(&place.key));
-            traced!(span, inner.touch(&place, of), Ending::of)
+            let span = Tracer(inner).span("touch", Some(of), About::Key(&place.key));
+            traced!(span, Toucher(inner).touch(&place, of), Ending::of)
         }
     }
 
@@ -438,8 +446,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let inner = self.store.inner();
         async move {
             let (of, scope) = (self.of(), scan::keys_of::<T>(inner));
-            let span = inner.span("count", Some(of), About::All);
-            traced!(span, inner.count(scope, of), Ending::of)
+            let span = Tracer(inner).span("count", Some(of), About::All);
+            traced!(span, Scanner(inner).count(scope, of), Ending::of)
         }
     }
 
@@ -513,10 +521,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
             let scope = scan::keys_and_aliases_of::<T>(inner);
             let hold = u64::from(T::POLICY.hold_millis);
             let of = self.of();
-            let span = inner.span("purge", Some(of), About::All);
+            let span = Tracer(inner).span("purge", Some(of), About::All);
             traced!(
                 span,
-                inner.purge(scope, hold, Some(of), &mut progress),
+                Scanner(inner).purge(scope, hold, Some(of), &mut progress),
                 Ending::of
             )
         }
@@ -533,7 +541,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         async move {
             let of = self.of();
-            let span = inner.span("get_entry", Some(of), About::Key(&place.key));
+            let span = Tracer(inner).span("get_entry", Some(of), About::Key(&place.key));
             traced!(span, self.found_entry(&place, of), |found| {
                 Ending::of(found).with_rows(row(found))
             })
@@ -542,11 +550,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     async fn found_entry(self, place: &Place, of: &Arc<Type>) -> Result<Option<Entry<T>>> {
         let inner = self.store.inner();
-        let Some((raw, left)) = inner.get_with_ttl(place, of).await? else {
+        let Some((raw, left)) = Reader(inner).get_with_ttl(place, of).await? else {
             return Ok(None);
         };
         let value = codec::read(raw.payload());
-        let decoded = inner.decoded("get_entry", &place.key, &raw, value, of);
+        let decoded = Reader(inner).decoded("get_entry", &place.key, &raw, value, of);
         let value = decoded.await?;
         let origin = raw.origin(Source::Cached, Some(left), inner);
         Ok(value.map(|value| origin.entry(value, T::VERSION, inner.gateway.now_micros())))
@@ -581,10 +589,10 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let sealed = self.sealed(&place.key, value, options.ttl);
         async move {
             let of = self.of();
-            let span = inner.span("set", Some(of), About::Key(&place.key));
+            let span = Tracer(inner).span("set", Some(of), About::Key(&place.key));
             traced!(
                 span,
-                inner.set(&place, sealed, options.condition, of),
+                Writer(inner).set(&place, sealed, options.condition, of),
                 Ending::of
             )
         }
@@ -643,8 +651,12 @@ impl<'s, T: CachedType> Handle<'s, T> {
             .unzip();
         async move {
             let of = self.of();
-            let span = inner.span("set_many", Some(of), About::Places(&places));
-            traced!(span, inner.set_many(&places, sealed, of), Ending::of)
+            let span = Tracer(inner).span("set_many", Some(of), About::Places(&places));
+            traced!(
+                span,
+                Writer(inner).set_many(&places, sealed, of),
+                Ending::of
+            )
         }
     }
 }

@@ -4,13 +4,16 @@ use crate::api::batch::Batch;
 use crate::api::handle::Handle;
 use crate::backend::invalidations::Invalidations;
 use crate::base::error::Result;
+use crate::core::failures::Failures;
 use crate::core::store::Store;
 use crate::observe::answer::{About, Ending};
-use crate::observe::stats::Stats;
+use crate::observe::stats::{Stats, snapshot};
+use crate::observe::trace::Tracer;
 use crate::observe::trace::traced;
 use crate::protocol::breaker::BreakerState;
 use crate::schema::cached_type::CachedType;
 use crate::verbs::scan::Purged;
+use crate::verbs::scan::Scanner;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
@@ -57,15 +60,15 @@ impl Store {
     /// # Errors
     /// If it did not answer.
     pub async fn ping(&self) -> Result<()> {
-        let span = self.inner().span("ping", None, About::All);
+        let span = Tracer(self.inner()).span("ping", None, About::All);
         let answer = traced!(span, self.inner().gateway.ping(), Ending::of);
-        answer.map_err(|error| self.inner().failed(error.during("ping")))
+        answer.map_err(|error| Failures(self.inner()).failed(error.during("ping")))
     }
 
     /// Returns a snapshot of the store's statistics since it was opened, in total and per type.
     pub fn stats(&self) -> Stats {
         self.inner().warnings.flush();
-        self.inner().stats()
+        snapshot(self.inner())
     }
 
     /// Switches caching on or off at run time (kill switch).
@@ -178,7 +181,7 @@ impl Store {
     /// # Errors
     /// The same as [`purge`](Self::purge).
     pub async fn purge_with(&self, mut progress: impl FnMut(Purged) + Send) -> Result<u64> {
-        self.inner().purge_namespace(&mut progress).await
+        Scanner(self.inner()).purge_namespace(&mut progress).await
     }
 
     /// Returns a stream of all changes in the store from now on, by any process: for caches that an
@@ -259,7 +262,7 @@ impl Store {
     /// `client|tracking`, and `cluster|slots` on a cluster.
     pub async fn invalidations(&self) -> Result<Invalidations> {
         let subscribed = self.inner().gateway.subscribe().await;
-        subscribed.map_err(|error| self.inner().failed(error.during("invalidations")))
+        subscribed.map_err(|error| Failures(self.inner()).failed(error.during("invalidations")))
     }
 
     /// Closes the store, for this clone and all others: ends its background tasks and the

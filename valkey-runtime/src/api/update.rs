@@ -13,6 +13,7 @@ use crate::core::options::{UpdateOptions, UpdateReport};
 use crate::key::part::KeyFrom;
 use crate::key::tag::Tag;
 use crate::observe::answer::Ending;
+use crate::observe::trace::Tracer;
 use crate::observe::trace::{about, traced};
 use crate::schema::cached_type::{CachedType, Keyed};
 use crate::schema::guarding::{BestEffort, Guarding, Strict};
@@ -253,7 +254,7 @@ impl<'s, T: CachedType, G: Guarding> Update<'s, T, Invalidate, G> {
         let (handle, keys, options) = (self.handle, self.keys, self.options);
         async move {
             let (store, of) = (handle.store, handle.of());
-            let span = store.inner().span("guard", Some(of), about(&keys));
+            let span = Tracer(store.inner()).span("guard", Some(of), about(&keys));
             let placing = Guard::place(store, keys, G::STRICT, options, false, of);
             traced!(span, placing, Ending::of)
         }

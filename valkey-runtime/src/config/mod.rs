@@ -33,7 +33,7 @@ use crate::base::peer::Peer;
 use crate::base::shown_keys::KeyTracing;
 use crate::base::tasks::Background;
 use crate::base::warnings::Warnings;
-use crate::core::store::Settings;
+use crate::core::inner::Settings;
 use crate::core::store::Store;
 use crate::schema::prefix;
 use crate::value::codec::{EXPANSION, Limits};

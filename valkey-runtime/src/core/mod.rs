@@ -2,6 +2,8 @@
 
 pub(crate) mod caller;
 pub(crate) mod entry;
+pub(crate) mod failures;
+pub(crate) mod inner;
 #[cfg(feature = "metrics")]
 pub(crate) mod load_time;
 pub(crate) mod loads;

@@ -3,20 +3,14 @@
 use crate::backend::gateway::Gateway;
 use crate::base::clock::Random;
 use crate::base::counters::Counters;
-use crate::base::peer::Peer;
-use crate::base::shown_keys::{KeyTracing, ShownKeys};
-use crate::base::tasks::Background;
-use crate::base::variables::Variables;
-use crate::base::warnings::Warnings;
+use crate::base::shown_keys::ShownKeys;
+use crate::core::inner::{Inner, Settings};
 use crate::core::loads::Moments;
-#[cfg(any(test, feature = "testing"))]
-use crate::core::records::Records;
 use crate::core::refusals::Refusals;
 use crate::core::ttl_env::Overrides;
 use crate::core::types::Types;
-use crate::value::codec::Limits;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// The place where entries are stored: a Valkey server, a cluster, or this process. Cheap to clone;
 /// clones share everything.
@@ -42,41 +36,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) gateway: Arc<Gateway>,
-    /// The text with which all keys begin: empty, or ending in `:`.
-    pub(crate) namespace: Arc<str>,
-    pub(crate) limits: Limits,
-    pub(crate) enabled: AtomicBool,
-    pub(crate) random: Arc<dyn Random>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) overrides: Overrides,
-    pub(crate) moments: Moments,
-    pub(crate) types: Types,
-    pub(crate) warnings: Arc<Warnings>,
-    /// The address of the server, as spans show it.
-    pub(crate) peer: Peer,
-    /// The recent refusals of rate limits.
-    pub(crate) refusals: Refusals,
-    #[cfg(feature = "metrics")]
-    pub(crate) published: crate::core::published::Published,
-    pub(crate) background: Background,
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) records: Arc<Records>,
-}
-
-/// The settings of a store, beside its address.
-pub(crate) struct Settings {
-    /// The text with which all keys begin: empty, or ending in `:`.
-    pub(crate) namespace: String,
-    pub(crate) limits: Limits,
-    pub(crate) enabled: bool,
-    pub(crate) variables: Variables,
-    pub(crate) keys: KeyTracing,
-    pub(crate) peer: Peer,
-    pub(crate) warnings: Arc<Warnings>,
 }
 
 impl Store {
@@ -124,22 +83,5 @@ impl Store {
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
-    }
-}
-
-impl Inner {
-    /// The limits on stored entries: the store's own, or the server's if it is known and lower.
-    pub(crate) fn limits_to_store(&self) -> Limits {
-        let largest = self.gateway.backend().largest();
-        let largest = largest.and_then(|largest| usize::try_from(largest).ok());
-        let size = largest.map_or(self.limits.size, |largest| largest.min(self.limits.size));
-        Limits {
-            size,
-            ..self.limits
-        }
-    }
-
-    pub(crate) fn is_enabled(&self) -> bool {
-        self.enabled.load(Ordering::Relaxed)
     }
 }

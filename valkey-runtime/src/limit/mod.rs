@@ -10,7 +10,9 @@ pub(crate) mod key;
 
 pub use key::{Hashed, Subnet};
 
+use crate::core::failures::Failures;
 use crate::core::refusals;
+use crate::observe::trace::Tracer;
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use crate::base::error::Result;
 use crate::base::error::{Error, ErrorKind};
-use crate::core::store::Inner;
+use crate::core::inner::Inner;
 use crate::core::store::Store;
 use crate::key::tag::SPACE;
 use crate::key::writer::KeyWriter;
@@ -212,7 +214,7 @@ impl RateLimiter {
         let inner = store.inner();
         let key = self.key(&inner.namespace, &key);
         async move {
-            let span = inner.span("check", None, About::Key(&key));
+            let span = Tracer(inner).span("check", None, About::Key(&key));
             traced!(span, self.take(inner, key, cost), Ending::of)
         }
     }
@@ -251,7 +253,7 @@ impl RateLimiter {
             inner.refusals.forget(&key);
             match answer {
                 Ok(_) => Ok(()),
-                Err(error) => Err(inner.failed(self.at(inner, "reset", &key, error))),
+                Err(error) => Err(Failures(inner).failed(self.at(inner, "reset", &key, error))),
             }
         }
     }
@@ -264,7 +266,7 @@ impl RateLimiter {
         key: &[u8],
         act: Act,
     ) -> Result<Verdict> {
-        let span = inner.span(operation, None, About::Key(key));
+        let span = Tracer(inner).span(operation, None, About::Key(key));
         let ask = self.ask(act, 1);
         traced!(span, inner.gateway.limit(key, &ask), Ending::of)
     }
@@ -431,7 +433,7 @@ impl RateLimiter {
             true => "a request is refused, since its limit is not known",
             false => "a request is let through, since its limit is not known",
         };
-        inner.log_failure(error, what);
+        Failures(inner).log_failure(error, what);
         Decision {
             failure: Some(kind),
             ..self.decision(Verdict {
@@ -450,7 +452,7 @@ impl RateLimiter {
 pub(crate) async fn decisions(inner: &Inner, asked: &[LimitRequest<'_>]) -> Vec<Decision> {
     let keys: Vec<_> = asked.iter().map(|request| request.key(inner)).collect();
     let ending = |all: &Vec<Decision>| Ending::of(&Ok(all.iter().all(Decision::is_allowed)));
-    let span = inner.span("check_all", None, About::Keys(&keys));
+    let span = Tracer(inner).span("check_all", None, About::Keys(&keys));
     let decisions = traced!(span, decided(inner, asked, &keys), ending);
     if decisions.iter().any(Decision::is_refusal) {
         inner.counters.rate_limited();

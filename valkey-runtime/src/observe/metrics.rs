@@ -10,9 +10,9 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 
 use crate::base::counters::Count;
 use crate::base::error::ErrorKind;
-use crate::core::store::Inner;
+use crate::core::inner::view;
 use crate::core::store::Store;
-use crate::observe::stats::{Stats, TypeStats};
+use crate::observe::stats::{Stats, TypeStats, snapshot};
 use crate::protocol::breaker::BreakerState;
 
 const REQUESTS: &str = "valkey_requests_total";
@@ -235,13 +235,18 @@ impl Store {
     /// loads are the exception: they are a histogram, and recorded when a load ends.
     pub fn publish_metrics(&self) {
         describe();
-        self.inner().publish();
+        Publisher(self.inner()).publish();
     }
 }
 
-impl Inner {
-    fn publish(&self) {
-        let (stats, store) = (self.stats(), self.types.store().to_owned());
+view! {
+    /// Publishes the statistics of a store as metrics.
+    Publisher
+}
+
+impl<'a> Publisher<'a> {
+    fn publish(self) {
+        let (stats, store) = (snapshot(self.0), self.types.store().to_owned());
         for of in stats.types() {
             self.publish_type(&store, of);
         }
@@ -267,7 +272,7 @@ impl Inner {
         }
     }
 
-    fn publish_type(&self, store: &str, of: &TypeStats) {
+    fn publish_type(self, store: &str, of: &TypeStats) {
         let labels = || (store.to_owned(), of.name().to_owned());
         for (outcome, count) in OUTCOMES {
             let more = self

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::base::error::Result;
 use crate::base::error::printable;
 use crate::core::entry::Source;
-use crate::core::store::Inner;
+use crate::core::inner::view;
 use crate::core::store::Store;
 use crate::core::types::Type;
 use crate::key::tag::SPACE;
@@ -168,10 +168,15 @@ impl Outcome {
     }
 }
 
-impl Inner {
+view! {
+    /// Records the items of a batch.
+    Recorder
+}
+
+impl<'a> Recorder<'a> {
     /// Records a verb that is an item of a batch.
     pub(crate) fn note(
-        &self,
+        self,
         verb: &'static str,
         of: Option<&Type>,
         key: &[u8],

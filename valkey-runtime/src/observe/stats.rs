@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::base::error::ErrorKind;
+use crate::core::inner::Inner;
 use crate::core::loads::TypeLoads;
-use crate::core::store::Inner;
 use crate::protocol::breaker::BreakerState;
 
 impl TypeCounters {
@@ -25,30 +25,28 @@ impl TypeCounters {
     }
 }
 
-impl Inner {
-    /// A snapshot of all counters.
-    pub(crate) fn stats(&self) -> Stats {
-        let counters = &self.counters;
-        let read = |counter: &AtomicU64| counter.load(Relaxed);
-        let types = self.types.iter();
-        let (types, total) = summed(types.map(|of| of.counters().snapshot(of.name(), &of.loads)));
-        Stats {
-            types,
-            total,
-            queued_deletions: read(&counters.queued_deletions),
-            lost_deletions: read(&counters.lost_deletions),
-            breaker: self.gateway.backend().breaker(),
-            breaker_openings: read(&counters.breaker_openings),
-            refused: read(&counters.refused),
-            rate_limited: read(&counters.rate_limited),
-            rate_limited_locally: read(&counters.rate_limited_locally),
-            rate_limit_failures: read(&counters.rate_limit_failures),
-            requests_without_address: read(&counters.requests_without_address),
-            undelivered: self.gateway.undelivered() as u64,
-            background_running: self.background.running() as u64,
-            background_refused: read(&counters.background_refused),
-            errors: read_all(&counters.errors),
-        }
+/// A snapshot of all counters.
+pub(crate) fn snapshot(inner: &Inner) -> Stats {
+    let counters = &inner.counters;
+    let read = |counter: &AtomicU64| counter.load(Relaxed);
+    let types = inner.types.iter();
+    let (types, total) = summed(types.map(|of| of.counters().snapshot(of.name(), &of.loads)));
+    Stats {
+        types,
+        total,
+        queued_deletions: read(&counters.queued_deletions),
+        lost_deletions: read(&counters.lost_deletions),
+        breaker: inner.gateway.backend().breaker(),
+        breaker_openings: read(&counters.breaker_openings),
+        refused: read(&counters.refused),
+        rate_limited: read(&counters.rate_limited),
+        rate_limited_locally: read(&counters.rate_limited_locally),
+        rate_limit_failures: read(&counters.rate_limit_failures),
+        requests_without_address: read(&counters.requests_without_address),
+        undelivered: inner.gateway.undelivered() as u64,
+        background_running: inner.background.running() as u64,
+        background_refused: read(&counters.background_refused),
+        errors: read_all(&counters.errors),
     }
 }
 

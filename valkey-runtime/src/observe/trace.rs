@@ -15,7 +15,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::warnings::{Detail, Topic, Warnings};
 use crate::core::entry::Origin;
-use crate::core::store::Inner;
+use crate::core::inner::view;
 use crate::core::types::Type;
 #[cfg(any(test, feature = "testing"))]
 use crate::observe::record::Pending;
@@ -45,11 +45,16 @@ impl From<Span> for Watched {
     }
 }
 
-impl Inner {
+view! {
+    /// Opens the spans and records of calls.
+    Tracer
+}
+
+impl<'a> Tracer<'a> {
     /// The span of a verb, which may be about entries of a type. `None` if nobody observes it.
     #[inline]
     pub(crate) fn span(
-        &self,
+        self,
         operation: &'static str,
         of: Option<&Type>,
         about: About<'_>,
@@ -67,7 +72,7 @@ impl Inner {
     /// A verb that a test observes.
     #[cfg(any(test, feature = "testing"))]
     #[cold]
-    fn recorded(&self, operation: &'static str, of: Option<&Type>, about: About<'_>) -> Watched {
+    fn recorded(self, operation: &'static str, of: Option<&Type>, about: About<'_>) -> Watched {
         let span = self.span_of(operation, of, about);
         let of = of.map(Type::name);
         Watched {
@@ -77,12 +82,7 @@ impl Inner {
     }
 
     #[cold]
-    fn span_of(
-        &self,
-        operation: &'static str,
-        of: Option<&Type>,
-        about: About<'_>,
-    ) -> Option<Span> {
+    fn span_of(self, operation: &'static str, of: Option<&Type>, about: About<'_>) -> Option<Span> {
         let target = of.map(Type::name);
         let keys = of.map_or(self.types.keys(), Type::keys);
         let key = |about| match about {

@@ -3,17 +3,22 @@
 use crate::base::counters::Count;
 use crate::base::error::Result;
 use crate::base::warnings::Detail;
-use crate::core::store::Inner;
+use crate::core::inner::view;
 use crate::core::types::Type;
 use crate::protocol::transition::{Fingerprint, Verb};
 use crate::schema::policy::OnCorrupt;
 use crate::value::codec::Refusal;
 
-impl Inner {
+view! {
+    /// Counts, logs and removes entries that are corrupt.
+    CorruptEntries
+}
+
+impl<'a> CorruptEntries<'a> {
     /// Treats a corrupt or invalid entry as its type demands: as a miss or an error, removed or
     /// left.
     pub(crate) async fn corrupt(
-        &self,
+        self,
         operation: &'static str,
         key: &[u8],
         bytes: Option<&[u8]>,
@@ -33,7 +38,7 @@ impl Inner {
     /// Counts and logs a corrupt entry, and removes it unless its type keeps such entries. Returns
     /// whether it was removed.
     pub(crate) async fn note_corrupt(
-        &self,
+        self,
         operation: &'static str,
         key: &[u8],
         bytes: Option<&[u8]>,

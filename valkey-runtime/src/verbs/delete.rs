@@ -2,28 +2,34 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::core::inner::view;
 use crate::core::meta::Meta;
-use crate::core::store::Inner;
 use crate::core::types::Type;
 use crate::protocol::transition::{Hold, Verb};
 use crate::verbs::all;
+use crate::verbs::write::Writer;
 
-impl Inner {
+view! {
+    /// Deletes entries, and makes them stale.
+    Remover
+}
+
+impl<'a> Remover<'a> {
     /// The deletion of the type: with a guard that stays for the hold, if the type's loaders may
     /// read old rows.
-    pub(crate) fn deletion(&self, meta: &Meta) -> Verb<'static> {
+    pub(crate) fn deletion(self, meta: &Meta) -> Verb<'static> {
         self.deletion_with(u64::from(meta.policy.hold_millis))
     }
 
     /// A deletion with a guard that lives for `life` milliseconds; without a guard for 0.
-    pub(crate) fn deletion_with(&self, life: u64) -> Verb<'static> {
+    pub(crate) fn deletion_with(self, life: u64) -> Verb<'static> {
         let token = if life > 0 { self.random.next_u64() } else { 0 };
         let ours = false;
         Verb::Delete((life > 0).then_some(Hold { token, life, ours }))
     }
 
     /// The soft invalidation of the type; a deletion, if the type has a hold.
-    pub(crate) fn expiry(&self, meta: &Meta) -> Verb<'static> {
+    pub(crate) fn expiry(self, meta: &Meta) -> Verb<'static> {
         let keep = meta.policy.stale_if_error_millis;
         match meta.policy.hold_millis {
             0 => Verb::MarkStale { keep },
@@ -31,17 +37,20 @@ impl Inner {
         }
     }
 
-    pub(crate) async fn del(&self, key: &[u8], of: &Type) -> Result<bool> {
-        self.apply("del", key, &self.deletion(of.meta()), of).await
-    }
-
-    /// As [`del`](Self::del), but keeps the value as a fallback for a failing loader.
-    pub(crate) async fn mark_stale(&self, key: &[u8], of: &Type) -> Result<bool> {
-        self.apply("mark_stale", key, &self.expiry(of.meta()), of)
+    pub(crate) async fn del(self, key: &[u8], of: &Type) -> Result<bool> {
+        Writer(self.0)
+            .apply("del", key, &self.deletion(of.meta()), of)
             .await
     }
 
-    pub(crate) async fn del_many(&self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {
+    /// As [`del`](Self::del), but keeps the value as a fallback for a failing loader.
+    pub(crate) async fn mark_stale(self, key: &[u8], of: &Type) -> Result<bool> {
+        Writer(self.0)
+            .apply("mark_stale", key, &self.expiry(of.meta()), of)
+            .await
+    }
+
+    pub(crate) async fn del_many(self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {
         let fail = |error: Error| of.failed(error.during("del_many"));
         let answers = self
             .gateway

@@ -7,6 +7,7 @@ use crate::verbs::raw::Raw;
 pub(crate) mod corrupt;
 pub(crate) mod delete;
 pub(crate) mod encode;
+pub(crate) mod lifetimes;
 pub(crate) mod raw;
 pub(crate) mod read;
 pub(crate) mod touch;
@@ -25,16 +26,13 @@ use crate::backend::gateway::Gateway;
 use crate::backend::write::Write;
 use crate::base::counters::Count;
 use crate::base::error;
-use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::shown_keys::ShownKeys;
 use crate::base::ttl::Ttl;
 use crate::core::options::Condition;
-use crate::core::store::Inner;
 use crate::core::types::Type;
 use crate::key::tag::Place;
-use crate::protocol::envelope;
-use crate::protocol::envelope::{Head, Header, Standing};
+use crate::protocol::envelope::Header;
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Placing, Verb};
 
@@ -53,72 +51,6 @@ pub(crate) struct Sealed {
     pub(crate) ttl: Option<u64>,
     pub(crate) header: Header,
     pub(crate) epochs: Vec<Vec<u8>>,
-}
-
-impl Inner {
-    /// Counts a failure that belongs to no type, and returns it for the caller.
-    pub(crate) fn failed(&self, error: Error) -> Error {
-        self.counters.error(error.kind());
-        error
-    }
-
-    /// As [`failed`](Self::failed), for a failure that may belong to a type.
-    pub(crate) fn failed_of(&self, of: Option<&Type>, error: Error) -> Error {
-        match of {
-            Some(of) => of.failed(error),
-            None => self.failed(error),
-        }
-    }
-
-    pub(crate) fn failed_at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
-        self.failed(self.at(operation, key, error))
-    }
-
-    /// Adds the operation and the key to an error.
-    pub(crate) fn at(&self, operation: &'static str, key: &[u8], error: Error) -> Error {
-        error.at(operation, self.types.keys().told(key))
-    }
-
-    /// The server's time in milliseconds, as estimated.
-    pub(crate) fn now_millis(&self) -> u64 {
-        self.gateway.now_micros() / 1000
-    }
-
-    /// The stamp for an entry created now.
-    pub(crate) fn stamp(&self) -> u64 {
-        self.gateway.now_micros() << 12 | self.random.next_u64() & 0xfff
-    }
-
-    /// Counts and logs a failure that belongs to no type and is not returned to the caller.
-    pub(crate) fn log_failure(&self, error: Error, what: &'static str) {
-        self.failed(error).log(&self.warnings, None, what);
-    }
-
-    /// The header, if the entry is a value that `get` returns.
-    pub(crate) fn own(&self, found: &Found, meta: &Meta) -> Option<Header> {
-        let Found::Entry(head) = found else {
-            return None;
-        };
-        let head = envelope::head(head);
-        let standing = envelope::standing(head, meta.version, || self.now_millis());
-        match head {
-            Head::Known(header) if standing == Standing::Own => Some(header),
-            _ => None,
-        }
-    }
-
-    async fn apply(
-        &self,
-        operation: &'static str,
-        key: &[u8],
-        verb: &Verb<'_>,
-        of: &Type,
-    ) -> Result<bool> {
-        self.gateway
-            .apply(key, verb)
-            .await
-            .map_err(|error| of.failed_at(operation, key, error))
-    }
 }
 
 /// All answers of a bulk verb, or the first error.

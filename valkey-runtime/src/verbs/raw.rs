@@ -2,7 +2,7 @@
 
 use crate::base::ttl::Ttl;
 use crate::core::entry::{Origin, Source};
-use crate::core::store::Inner;
+use crate::core::inner::Inner;
 use crate::key::tag::TagWriter;
 use crate::protocol::envelope;
 use crate::protocol::envelope::placeholder::Lease;

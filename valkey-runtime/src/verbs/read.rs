@@ -4,62 +4,70 @@ use crate::base::counters::Count;
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::ttl::Ttl;
+use crate::core::inner::view;
 use crate::core::meta::Meta;
-use crate::core::store::Inner;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::envelope;
-use crate::protocol::envelope::{Head, Standing, seal};
+use crate::protocol::envelope::{Head, Header, Standing, seal};
 use crate::protocol::found::Found;
 use crate::value::codec::Refusal;
+use crate::verbs::corrupt::CorruptEntries;
+use crate::verbs::lifetimes::Lifetimes;
 use crate::verbs::raw::Raw;
+use crate::verbs::tags::read::TagReader;
+use crate::verbs::touch::Toucher;
 use crate::verbs::{Seen, ttl_left};
 use std::sync::Arc;
 
-impl Inner {
-    pub(crate) async fn get(&self, place: &Place, of: &Type) -> Result<Option<Raw>> {
+view! {
+    /// Reads entries.
+    Reader
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) async fn get(self, place: &Place, of: &Type) -> Result<Option<Raw>> {
         let meta = of.meta();
         let key = &*place.key;
         let fail = |error| of.failed_at("get", key, error);
-        self.ttl_override(meta).map_err(fail)?;
+        Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             of.counters().count(Count::Miss);
             return Ok(None);
         }
-        let found = self.read(place, meta).await.map_err(fail)?;
+        let found = TagReader(self.0).read(place, meta).await.map_err(fail)?;
         self.examine("get", key, found, of).await
     }
 
     /// As [`get`](Self::get), with the remaining life.
-    pub(crate) async fn get_with_ttl(
-        &self,
-        place: &Place,
-        of: &Type,
-    ) -> Result<Option<(Raw, Ttl)>> {
+    pub(crate) async fn get_with_ttl(self, place: &Place, of: &Type) -> Result<Option<(Raw, Ttl)>> {
         let meta = of.meta();
         let key = &*place.key;
         let fail = |error| of.failed_at("get_entry", key, error);
-        self.ttl_override(meta).map_err(fail)?;
+        Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             of.counters().count(Count::Miss);
             return Ok(None);
         }
         let (found, left) = self.gateway.get_and_ttl(key).await.map_err(fail)?;
-        let checked = self.checked(found, &place.epochs, meta).await;
+        let checked = TagReader(self.0).checked(found, &place.epochs, meta).await;
         let found = checked.map_err(fail)?;
         let raw = self.examine("get_entry", key, found, of).await?;
         Ok(raw.map(|raw| (raw, ttl_left(left))))
     }
 
-    pub(crate) async fn get_many(&self, places: &[Place], of: &Type) -> Result<Vec<Option<Raw>>> {
+    pub(crate) async fn get_many(self, places: &[Place], of: &Type) -> Result<Vec<Option<Raw>>> {
         let meta = of.meta();
         let fail = |error: Error| of.failed(error.during("get_many"));
-        self.ttl_override(meta).map_err(fail)?;
+        Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             of.counters().add(Count::Miss, places.len());
             return Ok(places.iter().map(|_| None).collect());
         }
-        let found = self.read_many(places, meta).await.map_err(fail)?;
+        let found = TagReader(self.0)
+            .read_many(places, meta)
+            .await
+            .map_err(fail)?;
         let mut entries = Vec::with_capacity(found.len());
         for (place, found) in places.iter().zip(found) {
             let examined = self.examine("get_many", &place.key, found, of);
@@ -71,7 +79,7 @@ impl Inner {
     /// Turns the answer of the server into an entry, a miss or an error. [`decoded`](Self::decoded)
     /// counts the hit, after decoding.
     pub(crate) async fn examine(
-        &self,
+        self,
         operation: &'static str,
         key: &[u8],
         found: Found,
@@ -84,7 +92,7 @@ impl Inner {
                 of.counters().count(Count::Miss);
                 Ok(None)
             }
-            Seen::Corrupt(bytes, why) => self
+            Seen::Corrupt(bytes, why) => CorruptEntries(self.0)
                 .corrupt(operation, key, bytes.as_deref(), why.into(), of)
                 .await
                 .map(|()| None),
@@ -92,7 +100,7 @@ impl Inner {
     }
 
     /// Judges the server's answer for a read, without side effects.
-    pub(crate) fn seen(&self, found: Found, meta: &Meta) -> Seen {
+    pub(crate) fn seen(self, found: Found, meta: &Meta) -> Seen {
         let bytes = match found {
             Found::Entry(bytes) => bytes,
             Found::Nothing | Found::Withheld | Found::Outdated(_) => return Seen::Nothing,
@@ -118,7 +126,7 @@ impl Inner {
 
     /// Counts the result of decoding and validation, and treats a corrupt entry.
     pub(crate) async fn decoded<T>(
-        &self,
+        self,
         operation: &'static str,
         key: &[u8],
         entry: &Raw,
@@ -128,27 +136,27 @@ impl Inner {
         match value {
             Ok(value) => {
                 of.counters().hit(entry.bytes.len());
-                self.slide(key, entry, of);
+                Toucher(self.0).slide(key, entry, of);
                 Ok(Some(value))
             }
-            Err(why) => self
+            Err(why) => CorruptEntries(self.0)
                 .corrupt(operation, key, Some(&entry.bytes), why, of)
                 .await
                 .map(|()| None),
         }
     }
 
-    pub(crate) async fn exists(&self, place: &Place, of: &Type) -> Result<bool> {
+    pub(crate) async fn exists(self, place: &Place, of: &Type) -> Result<bool> {
         let meta = of.meta();
         let key = &*place.key;
         let fail = |error| of.failed_at("exists", key, error);
-        self.ttl_override(meta).map_err(fail)?;
+        Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             return Ok(false);
         }
         let found = match meta.tagged {
             false => self.gateway.head(key).await.map_err(fail)?,
-            true => self.read(place, meta).await.map_err(fail)?,
+            true => TagReader(self.0).read(place, meta).await.map_err(fail)?,
         };
         let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
         Ok(self.own(&found, meta).is_some())
@@ -156,20 +164,20 @@ impl Inner {
 
     /// For a type without tags only the header was read. An entry with tags is then read again as a
     /// whole, and its tags are checked.
-    pub(crate) async fn if_tagged(&self, head: Found, place: &Place, meta: &Meta) -> Result<Found> {
+    pub(crate) async fn if_tagged(self, head: Found, place: &Place, meta: &Meta) -> Result<Found> {
         match &head {
             Found::Entry(bytes) if !meta.tagged && envelope::has_clock(bytes) => {
-                self.read(place, meta).await
+                TagReader(self.0).read(place, meta).await
             }
             _ => Ok(head),
         }
     }
 
-    pub(crate) async fn ttl(&self, place: &Place, of: &Type) -> Result<Option<Ttl>> {
+    pub(crate) async fn ttl(self, place: &Place, of: &Type) -> Result<Option<Ttl>> {
         let meta = of.meta();
         let key = &*place.key;
         let fail = |error| of.failed_at("ttl", key, error);
-        self.ttl_override(meta).map_err(fail)?;
+        Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             return Ok(None);
         }
@@ -177,7 +185,7 @@ impl Inner {
             false => self.gateway.head_and_ttl(key).await.map_err(fail)?,
             true => {
                 let (found, left) = self.gateway.get_and_ttl(key).await.map_err(fail)?;
-                let checked = self.checked(found, &place.epochs, meta).await;
+                let checked = TagReader(self.0).checked(found, &place.epochs, meta).await;
                 (checked.map_err(fail)?, left)
             }
         };
@@ -186,5 +194,18 @@ impl Inner {
             Some(timing) => timing.left(self.now_millis()),
             None => ttl_left(left),
         }))
+    }
+
+    /// The header, if the entry is a value that `get` returns.
+    pub(crate) fn own(self, found: &Found, meta: &Meta) -> Option<Header> {
+        let Found::Entry(head) = found else {
+            return None;
+        };
+        let head = envelope::head(head);
+        let standing = envelope::standing(head, meta.version, || self.now_millis());
+        match head {
+            Head::Known(header) if standing == Standing::Own => Some(header),
+            _ => None,
+        }
     }
 }

@@ -17,7 +17,8 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use crate::backend::keys::Keys;
 use crate::base::error::Error;
 use crate::base::error::Result;
-use crate::core::store::Inner;
+use crate::core::failures::Failures;
+use crate::core::inner::{Inner, view};
 use crate::core::types::Type;
 use crate::key;
 use crate::key::read::ReadKey;
@@ -25,6 +26,7 @@ use crate::key::tag as tags;
 use crate::key::tag::Place;
 use crate::key::writer::KeyWriter;
 use crate::observe::answer::{About, Ending};
+use crate::observe::trace::Tracer;
 use crate::observe::trace::traced;
 use crate::protocol::envelope;
 use crate::protocol::found::Found;
@@ -33,6 +35,11 @@ use crate::schema::cached_type::CachedType;
 use crate::schema::keys::ReadKeyOf;
 use crate::schema::policy::OnCorrupt;
 use crate::value::codec;
+use crate::verbs::corrupt::CorruptEntries;
+use crate::verbs::delete::Remover;
+use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::read::Reader;
+use crate::verbs::tags::read::TagReader;
 use crate::verbs::{Seen, all};
 
 /// The number of keys per page and server, if no values are transferred.
@@ -117,7 +124,7 @@ where
         };
         let items = stream::unfold(pages, |mut pages| async move {
             let (inner, of) = (pages.inner, pages.of);
-            let span = inner.span("scan", Some(of), About::All);
+            let span = Tracer(inner).span("scan", Some(of), About::All);
             let items = traced!(span, pages.next::<T>(), |items| {
                 let items = items.as_deref().unwrap_or_default();
                 Ending::of_each(items).with_rows(Some(items.len()))
@@ -281,7 +288,7 @@ impl Pages<'_> {
             match item {
                 Ok(value) => items.push(Ok((parsed, value))),
                 Err((bytes, why)) => {
-                    self.inner
+                    CorruptEntries(self.inner)
                         .note_corrupt("scan", &key, bytes.as_deref(), &why, of)
                         .await;
                     if of.meta().policy.on_corrupt == OnCorrupt::Error {
@@ -300,7 +307,7 @@ impl Pages<'_> {
         if self.over || self.left == 0 || !inner.is_enabled() {
             return Ok(None);
         }
-        inner.ttl_override(meta)?;
+        Lifetimes(inner).ttl_override(meta)?;
         inner.gateway.open()?;
         if self.found.is_empty() {
             let keys = self.keys.as_mut().map_err(|error| error.clone())?;
@@ -315,19 +322,26 @@ impl Pages<'_> {
             return Ok(Some(Vec::new()));
         }
         let places: Vec<Place> = keys.iter().cloned().map(Place::from).collect();
-        let found = inner.read_many(&places, meta).await?;
-        let seen = found.into_iter().map(|found| inner.seen(found, meta));
+        let found = TagReader(inner).read_many(&places, meta).await?;
+        let seen = found
+            .into_iter()
+            .map(|found| Reader(inner).seen(found, meta));
         Ok(Some(keys.into_iter().zip(seen).collect()))
     }
 }
 
-impl Inner {
+view! {
+    /// Walks over all keys of a type or a namespace.
+    Scanner
+}
+
+impl<'a> Scanner<'a> {
     /// The number of values that `get` would return, according to their headers.
-    pub(crate) async fn count(&self, scope: Result<Scope>, of: &Type) -> Result<u64> {
+    pub(crate) async fn count(self, scope: Result<Scope>, of: &Type) -> Result<u64> {
         let meta = of.meta();
         let fail = |error: Error| of.failed(error.during("count"));
         let scope = scope.map_err(fail)?;
-        self.ttl_override(meta).map_err(fail)?;
+        Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
             return Ok(0);
         }
@@ -345,12 +359,17 @@ impl Inner {
                     Found::Entry(head) if meta.tagged || envelope::has_clock(head) => {
                         tagged.push(Place::from(key));
                     }
-                    _ => own += u64::from(self.own(&found, meta).is_some()),
+                    _ => own += u64::from(Reader(self.0).own(&found, meta).is_some()),
                 }
             }
             // The headers read here do not contain all tags.
-            let found = self.read_many(&tagged, meta).await.map_err(fail)?;
-            let valid = found.iter().filter(|found| self.own(found, meta).is_some());
+            let found = TagReader(self.0)
+                .read_many(&tagged, meta)
+                .await
+                .map_err(fail)?;
+            let valid = found
+                .iter()
+                .filter(|found| Reader(self.0).own(found, meta).is_some());
             count += own + valid.count() as u64;
         }
     }
@@ -358,13 +377,13 @@ impl Inner {
     /// Deletes all keys in the scope, that of a type or of a namespace, with a guard for `hold`
     /// milliseconds. Reports the progress after each page.
     pub(crate) async fn purge(
-        &self,
+        self,
         scope: Result<Scope>,
         hold: u64,
         of: Option<&Type>,
         progress: &mut (dyn FnMut(Purged) + Send),
     ) -> Result<u64> {
-        let fail = |error: Error| self.failed_of(of, error.during("purge"));
+        let fail = |error: Error| Failures(self.0).failed_of(of, error.during("purge"));
         let mut pages = self.gateway.keys(scope.map_err(fail)?, PAGE);
         let began = self.gateway.purge();
         let mut purged = Purged::default();
@@ -384,12 +403,12 @@ impl Inner {
     }
 
     /// Returns the number of values that were removed.
-    async fn delete_page(&self, keys: &[Vec<u8>], hold: u64) -> Result<u64> {
+    async fn delete_page(self, keys: &[Vec<u8>], hold: u64) -> Result<u64> {
         let holds = self.gateway.holds_of(keys).into_iter().zip(keys);
         let verbs: Vec<_> = holds
             .map(|(waiting, key)| match self.is_alias(key) {
-                true => self.deletion_with(waiting),
-                false => self.deletion_with(waiting.max(hold)),
+                true => Remover(self.0).deletion_with(waiting),
+                false => Remover(self.0).deletion_with(waiting.max(hold)),
             })
             .collect();
         let slices: Vec<_> = keys.iter().map(Vec::as_slice).collect();
@@ -401,14 +420,14 @@ impl Inner {
     }
 
     /// Whether the key is an alias.
-    fn is_alias(&self, key: &[u8]) -> bool {
+    fn is_alias(self, key: &[u8]) -> bool {
         key.get(self.namespace.len()) == Some(&b':')
     }
 
     /// Deletes all keys of the namespace except its data of tags and rate limits. Deleting the tag
     /// data would be harmless, but useless.
     pub(crate) async fn purge_namespace(
-        &self,
+        self,
         progress: &mut (dyn FnMut(Purged) + Send),
     ) -> Result<u64> {
         let scope = match &*self.namespace {
@@ -419,7 +438,7 @@ impl Inner {
                 Ok(Scope::new(vec![namespace.into()]).without(beginning_of_tags(namespace)))
             }
         };
-        let span = self.span("purge", None, About::All);
+        let span = Tracer(self.0).span("purge", None, About::All);
         traced!(span, self.purge(scope, 0, None, progress), Ending::of)
     }
 }

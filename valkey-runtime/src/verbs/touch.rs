@@ -1,21 +1,31 @@
 //! Extending the life of entries.
 
 use crate::base::error::Result;
-use crate::core::store::Inner;
+use crate::core::inner::view;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::envelope::seal;
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Touch, Verb};
 use crate::verbs::extend_all;
+use crate::verbs::lifetimes::Lifetimes;
 use crate::verbs::raw::Raw;
+use crate::verbs::read::Reader;
+use crate::verbs::tags::fill::TagAdmission;
+use crate::verbs::tags::read::TagReader;
+use crate::verbs::write::Writer;
 use std::sync::Arc;
 
-impl Inner {
-    pub(crate) async fn touch(&self, place: &Place, of: &Type) -> Result<bool> {
+view! {
+    /// Extends the life of entries.
+    Toucher
+}
+
+impl<'a> Toucher<'a> {
+    pub(crate) async fn touch(self, place: &Place, of: &Type) -> Result<bool> {
         let meta = of.meta();
         let key = &*place.key;
-        let ttl = self
+        let ttl = Lifetimes(self.0)
             .ttl_of(meta, None)
             .map_err(|error| of.failed_at("touch", key, error))?;
         if !self.is_enabled() {
@@ -23,12 +33,13 @@ impl Inner {
         }
         if meta.tagged {
             let fail = |error| of.failed_at("touch", key, error);
-            let found = self.read(place, meta).await.map_err(fail)?;
-            let (Found::Entry(bytes), Some(header)) = (&found, self.own(&found, meta)) else {
+            let found = TagReader(self.0).read(place, meta).await.map_err(fail)?;
+            let (Found::Entry(bytes), Some(header)) = (&found, Reader(self.0).own(&found, meta))
+            else {
                 return Ok(false);
             };
             let life = ttl.map(|ttl| ttl.saturating_add(meta.policy.stale_if_error_millis));
-            let (epochs, extend) = self.extensions(bytes, header, life);
+            let (epochs, extend) = TagAdmission(self.0).extensions(bytes, header, life);
             extend_all(&self.gateway, &epochs, extend)
                 .await
                 .map_err(fail)?;
@@ -41,18 +52,18 @@ impl Inner {
             max_age: meta.max_age(),
             seen: None,
         });
-        self.apply("touch", key, &verb, of).await
+        Writer(self.0).apply("touch", key, &verb, of).await
     }
 
     /// Extends the life of a sliding entry after a hit, in the background. It does so only after an
     /// eighth of the life, so that most hits cause no write.
-    pub(crate) fn slide(&self, key: &[u8], entry: &Raw, of: &Arc<Type>) {
+    pub(crate) fn slide(self, key: &[u8], entry: &Raw, of: &Arc<Type>) {
         let meta = of.meta();
         let header = &entry.header;
         let (Some(timing), Some(max_age)) = (header.timing, meta.max_age()) else {
             return;
         };
-        let Ok(Some(ttl)) = self.life_of(meta, None) else {
+        let Ok(Some(ttl)) = Lifetimes(self.0).life_of(meta, None) else {
             return;
         };
         let now = self.now_millis();
@@ -70,7 +81,7 @@ impl Inner {
             seen: Some((header.stamp, timing.until)),
         });
         let life = ttl.saturating_add(meta.policy.stale_if_error_millis);
-        let (epochs, extend) = self.extensions(&entry.bytes, *header, Some(life));
+        let (epochs, extend) = TagAdmission(self.0).extensions(&entry.bytes, *header, Some(life));
         let (backend, of, key) = (self.gateway.clone(), of.clone(), key.to_vec());
         self.background.spawn(async move {
             let extended = match extend_all(&backend, &epochs, extend).await {

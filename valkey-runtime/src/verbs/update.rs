@@ -5,7 +5,10 @@
 //! expires. The holder renews its guard; if it is lost, [`Guard::still_held`] and
 //! [`Guard::release`] report it.
 
+use crate::observe::trace::Tracer;
 use crate::schema::guarding::Guarding;
+use crate::verbs::tags::Epochs;
+use crate::verbs::tags::fill::TagAdmission;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -104,7 +107,7 @@ impl Guard {
         let (inner, meta) = (store.inner(), of.meta());
         let (mut life, hold) =
             times(&options, meta).map_err(|error| of.failed(error.during("guard")))?;
-        let mut tags = inner.tag_writer();
+        let mut tags = Epochs(inner).tag_writer();
         let hold_of_tag = options.tags.iter().map(|tag| u64::from(tag.hold_millis));
         let tag_hold = hold_of_tag.max().unwrap_or(0).max(hold);
         tags.extend(options.tags);
@@ -139,7 +142,7 @@ impl Guard {
         let mut stamps: Vec<Option<u64>> = stamps.collect();
         // The advanced clock separates later loads from earlier ones.
         let clock = match tags {
-            0 if meta.tagged && stores => inner.clock().await,
+            0 if meta.tagged && stores => Epochs(inner).clock().await,
             0 => None,
             _ => match inner.gateway.advance().await {
                 Ok(clock) => Some(clock),
@@ -243,7 +246,7 @@ impl Guard {
 
     fn span(&self, operation: &'static str) -> Option<Watched> {
         let about = about(&self.keys);
-        self.store.inner().span(operation, Some(&self.of), about)
+        Tracer(self.store.inner()).span(operation, Some(&self.of), about)
     }
 
     async fn leave(mut self, written: bool) -> Result<bool> {
@@ -365,7 +368,7 @@ impl Guard {
             clock: self.clock,
             life: sealed.ttl,
         };
-        self.store.inner().admits(bid).await
+        TagAdmission(self.store.inner()).admits(bid).await
     }
 
     /// Keeps deletions of the keys without a guard.
@@ -496,7 +499,7 @@ where
         None => "update",
         Some(_) => "write_through",
     };
-    let span = store.inner().span(operation, Some(of), about(&keys));
+    let span = Tracer(store.inner()).span(operation, Some(of), about(&keys));
     let updating = guarded::<G, _, _, _, _, _>(store, keys, options, of, through, is_sure, write);
     traced!(span, updating, |written| Ending::of_foreign(written))
 }

@@ -4,21 +4,30 @@ use crate::backend::write::Write;
 use crate::base::counters::Count;
 use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::core::inner::view;
 use crate::core::meta::Meta;
 use crate::core::options::Condition;
-use crate::core::store::Inner;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::envelope;
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Put, Verb};
+use crate::verbs::delete::Remover;
+use crate::verbs::read::Reader;
 use crate::verbs::tags::fill::Bid;
+use crate::verbs::tags::fill::TagAdmission;
+use crate::verbs::tags::read::TagReader;
 use crate::verbs::{Admission, Sealed, Setting, all, has_stored};
 
-impl Inner {
+view! {
+    /// Stores entries.
+    Writer
+}
+
+impl<'a> Writer<'a> {
     /// Stores an encoded value. Returns whether it was stored.
     pub(crate) async fn set(
-        &self,
+        self,
         place: &Place,
         sealed: Result<Sealed>,
         condition: Condition,
@@ -58,14 +67,14 @@ impl Inner {
     /// The write that stores an entry, if any. While the store is off it is a deletion: the present
     /// entry would be outdated when the store is on again.
     pub(crate) fn storing<'s>(
-        &self,
+        self,
         sealed: &'s Sealed,
         condition: Condition,
         admission: &Admission,
         meta: &Meta,
     ) -> Option<Write<'s>> {
         if !self.is_enabled() {
-            return Some(Write::Apply(self.deletion(meta)));
+            return Some(Write::Apply(Remover(self.0).deletion(meta)));
         }
         let (bytes, ttl) = (&*sealed.bytes, sealed.ttl);
         let put = Put {
@@ -75,14 +84,18 @@ impl Inner {
         };
         Some(match (condition, admission) {
             // The present entry is older.
-            (Condition::Always, Admission::Overtaken) => Write::Apply(self.deletion(meta)),
+            (Condition::Always, Admission::Overtaken) => {
+                Write::Apply(Remover(self.0).deletion(meta))
+            }
             (_, Admission::Overtaken) => return None,
             (Condition::Always, Admission::Admitted(_)) => Write::Set { bytes, ttl },
             (Condition::IfAbsent, Admission::Admitted(seen)) => {
                 // An entry outdated by its tags counts as absent.
                 let outdated = match seen {
                     Some(Found::Outdated(stamp)) => Some(*stamp),
-                    Some(found @ Found::Entry(bytes)) if self.own(found, meta).is_none() => {
+                    Some(found @ Found::Entry(bytes))
+                        if Reader(self.0).own(found, meta).is_none() =>
+                    {
                         envelope::stamp(bytes)
                     }
                     _ => None,
@@ -91,7 +104,7 @@ impl Inner {
             }
             (Condition::IfPresent, Admission::Admitted(seen)) => {
                 let stamp = match seen {
-                    Some(found) => Some(self.own(found, meta)?.stamp),
+                    Some(found) => Some(Reader(self.0).own(found, meta)?.stamp),
                     None => None,
                 };
                 Write::Apply(Verb::SetIfPresent(put, stamp))
@@ -100,7 +113,7 @@ impl Inner {
     }
 
     /// Checks the tags of values before a `set`. The clock and each epoch are read once.
-    pub(crate) async fn admit(&self, settings: &mut [Setting<'_>]) -> Vec<Result<Admission>> {
+    pub(crate) async fn admit(self, settings: &mut [Setting<'_>]) -> Vec<Result<Admission>> {
         let keys: Vec<&[u8]> = settings.iter().map(|setting| &*setting.place.key).collect();
         let clock = match self.clock_of_set(&keys).await {
             Ok(clock) => clock,
@@ -111,7 +124,9 @@ impl Inner {
             clock: Some(clock),
             life: setting.sealed.ttl,
         });
-        let admitted = self.admit_each(&bids.collect::<Vec<_>>()).await;
+        let admitted = TagAdmission(self.0)
+            .admit_each(&bids.collect::<Vec<_>>())
+            .await;
         let mut admissions = Vec::with_capacity(settings.len());
         for (setting, admitted) in settings.iter_mut().zip(admitted) {
             admissions.push(self.admission(setting, clock, admitted).await);
@@ -122,7 +137,7 @@ impl Inner {
     /// Stamps the clock on a value that may be stored. For a conditional `set`, also reads the
     /// present entry.
     pub(crate) async fn admission(
-        &self,
+        self,
         setting: &mut Setting<'_>,
         clock: u64,
         admitted: bool,
@@ -135,7 +150,7 @@ impl Inner {
         let seen = match setting.condition {
             Condition::Always => None,
             Condition::IfAbsent | Condition::IfPresent => {
-                Some(self.read(setting.place, setting.meta).await?)
+                Some(TagReader(self.0).read(setting.place, setting.meta).await?)
             }
         };
         Ok(Admission::Admitted(seen))
@@ -143,7 +158,7 @@ impl Inner {
 
     /// The clock at the beginning of a `set`. If it can't be read, nothing is stored. The present
     /// entry may then be outdated, so a deletion goes to the outbox.
-    pub(crate) async fn clock_of_set(&self, keys: &[&[u8]]) -> Result<u64> {
+    pub(crate) async fn clock_of_set(self, keys: &[&[u8]]) -> Result<u64> {
         self.gateway.clock().await.inspect_err(|error| {
             if error.is_transient() || error.is_refused() {
                 keys.iter().for_each(|key| self.gateway.keep(key, 0));
@@ -153,7 +168,7 @@ impl Inner {
 
     /// Stores encoded values, or none of them if one could not be encoded.
     pub(crate) async fn set_many(
-        &self,
+        self,
         places: &[Place],
         sealed: Vec<Result<Sealed>>,
         of: &Type,
@@ -189,5 +204,18 @@ impl Inner {
             has_stored(write, done, of);
         }
         Ok(())
+    }
+
+    pub(crate) async fn apply(
+        self,
+        operation: &'static str,
+        key: &[u8],
+        verb: &Verb<'_>,
+        of: &Type,
+    ) -> Result<bool> {
+        self.gateway
+            .apply(key, verb)
+            .await
+            .map_err(|error| of.failed_at(operation, key, error))
     }
 }

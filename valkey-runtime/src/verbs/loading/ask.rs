@@ -9,7 +9,10 @@ use crate::protocol::transition::{Placing, Rejected};
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
 use crate::verbs::loading::driver::{Answers, Driver, Given, lease};
+use crate::verbs::loading::sight::Looker;
 use crate::verbs::loading::sight::Sight;
+use crate::verbs::tags::Epochs;
+use crate::verbs::tags::read::TagReader;
 use tokio::time::Instant;
 
 impl Driver {
@@ -26,7 +29,7 @@ impl Driver {
             epochs: self.ones[*one].epochs.clone(),
         });
         let places: Vec<_> = places.collect();
-        let sights = inner.look_many(&places, &self.of).await;
+        let sights = Looker(inner).look_many(&places, &self.of).await;
         for ((one, ()), sight) in looking.into_iter().zip(sights) {
             let seen = self.examine(one, sight, answers).await;
             let found = matches!(seen, Seen::Hit(_) | Seen::Absent);
@@ -135,12 +138,12 @@ impl Driver {
         };
         let (placed, clock) = match meta.tagged {
             false => (placed.await, None),
-            true => tokio::join!(placed, inner.clock()),
+            true => tokio::join!(placed, Epochs(inner).clock()),
         };
         let placed = match placed {
             Ok(placed) => {
                 let required = asking.iter().map(|(one, _)| &*self.ones[*one].epochs);
-                inner.checked_each(placed, required, meta).await
+                TagReader(inner).checked_each(placed, required, meta).await
             }
             Err(error) => Err(error),
         };
@@ -149,7 +152,9 @@ impl Driver {
             Ok(placed) => {
                 for ((one, rejected), found) in asking.iter().zip(placed) {
                     let asked = Some((self.ones[*one].request.1, *rejected));
-                    let sight = inner.sight(self.key(*one), found, asked, &self.of).await;
+                    let sight = Looker(inner)
+                        .sight(self.key(*one), found, asked, &self.of)
+                        .await;
                     sights.push(sight);
                 }
             }
@@ -189,7 +194,11 @@ impl Driver {
                 });
                 seen
             }
-            Err(why) => inner.reject(self.key(one), &raw, &why, &self.of).await,
+            Err(why) => {
+                Looker(inner)
+                    .reject(self.key(one), &raw, &why, &self.of)
+                    .await
+            }
         }
     }
 

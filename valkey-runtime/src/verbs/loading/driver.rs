@@ -29,6 +29,7 @@ use crate::protocol::transition::{Placing, Rejected};
 use crate::protocol::turns::TurnId;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
+use crate::verbs::lifetimes::Lifetimes;
 use crate::verbs::loading::loader::Limits;
 use crate::verbs::loading::run::{Request, give_back};
 use crate::verbs::loading::sight::Sight;
@@ -352,7 +353,7 @@ impl Drop for Driver {
                 self.of.counters().count(Count::FailedLoad);
                 let meta = self.of.meta();
                 let inner = self.store.inner();
-                inner.jittered(meta.policy.retry_after_millis, meta)
+                Lifetimes(inner).jittered(meta.policy.retry_after_millis, meta)
             }
             false => 0,
         };

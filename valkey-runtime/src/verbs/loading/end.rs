@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::base::error::{Error, ErrorKind};
 use crate::base::ttl::Ttl;
+use crate::core::inner::{Inner, view};
 use crate::core::meta::Meta;
 use crate::core::shared::Shared;
-use crate::core::store::Inner;
 use crate::core::types::Type;
 use crate::key::tag::TagWriter;
 use crate::protocol::call::Loaded as Ended;
@@ -21,7 +21,11 @@ use crate::schema::loaded::Fate;
 use crate::schema::loaded::Loaded;
 use crate::value::codec;
 use crate::value::codec::{Limits, Refusal};
+use crate::verbs::corrupt::CorruptEntries;
+use crate::verbs::encode::Sealer;
+use crate::verbs::lifetimes::Lifetimes;
 use crate::verbs::raw::Raw;
+use crate::verbs::tags::Epochs;
 use crate::verbs::tags::fill::Bid;
 
 /// The outcome of a load: the result for its followers, and the end of its lease.
@@ -93,7 +97,7 @@ impl End {
             Then::Discard => Verb::Discard(lease),
             Then::Release => Verb::Release {
                 lease,
-                pause: inner.jittered(meta.policy.retry_after_millis, meta),
+                pause: Lifetimes(inner).jittered(meta.policy.retry_after_millis, meta),
             },
             Then::GiveBack => Verb::Release { lease, pause: 0 },
         })
@@ -203,7 +207,12 @@ impl Begun {
     }
 }
 
-impl Inner {
+view! {
+    /// Decides how a load ends: what is stored, shared and given back.
+    LoadEnds
+}
+
+impl<'a> LoadEnds<'a> {
     /// Returns the end of a load with this result. A value that can't be stored is logged and
     /// counted; its caller gets it anyway. `epochs` are those of the tags that follow from the key;
     /// `kept` is the claimed value, if any.
@@ -212,7 +221,7 @@ impl Inner {
         reason = "what a load has come to, and nothing of it belongs together"
     )]
     pub(crate) fn end_of<T: CachedType>(
-        &self,
+        self,
         key: &[u8],
         epochs: &[Vec<u8>],
         begun: &Begun,
@@ -228,9 +237,9 @@ impl Inner {
         }
         let tags = of.meta().tagged.then(|| {
             let Some(value) = &loaded.value else {
-                return self.tags_of(epochs.to_vec());
+                return Epochs(self.0).tags_of(epochs.to_vec());
             };
-            let mut tags = self.tag_writer();
+            let mut tags = Epochs(self.0).tag_writer();
             value.write_tags(&mut tags);
             tags.extend(&loaded.tags);
             tags
@@ -250,7 +259,7 @@ impl Inner {
 
     #[expect(clippy::too_many_arguments, reason = "as above")]
     fn stored_end<T: CachedType>(
-        &self,
+        self,
         key: &[u8],
         tags: Option<&TagWriter<'_>>,
         begun: &Begun,
@@ -303,7 +312,7 @@ impl Inner {
                 ..Header::absence(meta.version, stamp).of(key)
             };
             let then = match codec::encode_absence(header, tags) {
-                Ok(bytes) => match self.life_of_absence(ttl, meta) {
+                Ok(bytes) => match Lifetimes(self.0).life_of_absence(ttl, meta) {
                     Ok(life) => Then::Store(bytes.into(), life),
                     Err(error) => {
                         log(error);
@@ -317,7 +326,11 @@ impl Inner {
             };
             return end(followers, then);
         };
-        let header = stores.then(|| self.header(key, stamp, clock, ttl, meta).map_err(log));
+        let header = stores.then(|| {
+            Sealer(self.0)
+                .header(key, stamp, clock, ttl, meta)
+                .map_err(log)
+        });
         let stored = header.and_then(Result::ok);
         let (header, ttl) = stored.unwrap_or((Header::value(meta.version, stamp).of(key), None));
         if loaded.fate == Fate::Unchanged
@@ -351,7 +364,7 @@ impl Inner {
     /// clone. `None` if the type can't be cloned, or the derive doesn't know that it can: then each
     /// follower loads.
     fn unstored<T: CachedType>(
-        &self,
+        self,
         header: Header,
         tags: Option<&TagWriter<'_>>,
         value: &T,
@@ -372,24 +385,17 @@ impl Inner {
         Some(Bytes::from(bytes).into())
     }
 
-    /// The life of an absence: the load's TTL, or else the type's `ttl_absent`.
-    fn life_of_absence(&self, ttl: Option<Ttl>, meta: &Meta) -> Result<Option<u64>, Error> {
-        match ttl {
-            None => Ok(Some(self.jittered(meta.policy.ttl_absent_millis, meta))),
-            ttl => self.ttl_of(meta, ttl),
-        }
-    }
-
     /// Returns the end of a failed load whose stale value can't be decoded.
     pub(crate) async fn unreadable(
-        &self,
+        self,
         key: &[u8],
         kept: &Raw,
         why: &Refusal,
         lease: Option<Lease>,
         of: &Type,
     ) -> End {
-        self.note_corrupt("get_or_load", key, Some(kept.bytes()), why, of)
+        CorruptEntries(self.0)
+            .note_corrupt("get_or_load", key, Some(kept.bytes()), why, of)
             .await;
         // A renewed claim has changed the bytes of its entry.
         match kept.is_claimed_by(lease) && !of.meta().policy.keep_corrupt {
@@ -399,7 +405,7 @@ impl Inner {
     }
 
     /// Whether a value may still be served when no better one is available.
-    pub(crate) fn may_serve(&self, kept: &Raw, meta: &Meta) -> bool {
+    pub(crate) fn may_serve(self, kept: &Raw, meta: &Meta) -> bool {
         let keep = meta.policy.stale_if_error_millis;
         kept.header.timing.is_some_and(|timing| {
             // The header of a value after `mark_stale` has no time; the key's TTL limits it.

@@ -10,8 +10,10 @@ use crate::protocol::transition::Verb;
 use crate::schema::cached_type::CachedType;
 use crate::schema::loaded::Loaded;
 use crate::verbs::loading::driver::{Answers, Driver, Given};
+use crate::verbs::loading::end::LoadEnds;
 use crate::verbs::loading::end::{Begun, End, Then};
 use crate::verbs::raw::Raw;
+use crate::verbs::tags::fill::TagAdmission;
 use crate::verbs::ttl_left;
 use std::collections::HashMap;
 
@@ -33,7 +35,8 @@ impl Driver {
             let kept = self.claimed(one);
             let inner = self.store.inner();
             let (key, epochs) = (self.key(one), &self.ones[one].epochs);
-            let end = inner.end_of(key, epochs, &begun, &loaded, kept.as_ref(), ttl, &self.of);
+            let end =
+                LoadEnds(inner).end_of(key, epochs, &begun, &loaded, kept.as_ref(), ttl, &self.of);
             let left = match &end.then {
                 Then::Store(_, ttl) | Then::Confirm(_, ttl) => Some(ttl_left(*ttl)),
                 Then::Discard | Then::Release | Then::GiveBack => None,
@@ -169,7 +172,10 @@ impl Driver {
         if bids.is_empty() {
             return;
         }
-        let mut admitted = self.store.inner().admit_each(&bids).await.into_iter();
+        let mut admitted = TagAdmission(self.store.inner())
+            .admit_each(&bids)
+            .await
+            .into_iter();
         for (one, end) in ends.iter_mut() {
             if waits(*one, end) && admitted.next() != Some(true) {
                 *end = End::OVERTAKEN;

@@ -11,6 +11,7 @@ use crate::protocol::share::Share;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
 use crate::verbs::loading::driver::{Answers, Driver, Given};
+use crate::verbs::loading::sight::Looker;
 use crate::verbs::raw::Raw;
 use futures_util::future::{FutureExt, select_all};
 use std::sync::Arc;
@@ -94,7 +95,9 @@ impl Driver {
                 })
             }
             Err(why) => {
-                inner.reject(self.key(one), &raw, &why, &self.of).await;
+                Looker(inner)
+                    .reject(self.key(one), &raw, &why, &self.of)
+                    .await;
                 None
             }
         }

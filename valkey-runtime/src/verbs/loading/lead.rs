@@ -11,10 +11,12 @@ use crate::protocol::transition::Verb;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
 use crate::verbs::loading::driver::{Answers, Driver, Failed, Given, One, Turned};
+use crate::verbs::loading::end::LoadEnds;
 use crate::verbs::loading::end::{Begun, Clock, End};
 use crate::verbs::loading::loader::{Limits, Loader, Wanted};
 use crate::verbs::loading::run::run_loader;
 use crate::verbs::raw::Raw;
+use crate::verbs::tags::Epochs;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
@@ -152,7 +154,7 @@ impl Driver {
         });
         let clocks: Vec<_> = clocks.collect();
         let now = match clocks.contains(&Clock::ToBeRead) {
-            true => inner.clock().await,
+            true => Epochs(inner).clock().await,
             false => None,
         };
         let begun = which.iter().zip(clocks).map(|(one, clock)| {
@@ -287,7 +289,7 @@ impl Driver {
             let inner = self.store.inner();
             let lease = self.ones[one].lease;
             let kept = self.ones[one].kept.take();
-            let kept = kept.filter(|kept| inner.may_serve(kept, self.of.meta()));
+            let kept = kept.filter(|kept| LoadEnds(inner).may_serve(kept, self.of.meta()));
             let read = kept.as_ref().map(|kept| codec::read::<T>(kept.payload()));
             let end = match (kept, read) {
                 (Some(kept), Some(Ok(value))) => {
@@ -296,7 +298,8 @@ impl Driver {
                     end
                 }
                 (Some(kept), Some(Err(why))) => {
-                    let unreadable = inner.unreadable(self.key(one), &kept, &why, lease, &self.of);
+                    let unreadable =
+                        LoadEnds(inner).unreadable(self.key(one), &kept, &why, lease, &self.of);
                     unreadable.await
                 }
                 _ => failed(),

@@ -9,15 +9,19 @@ use crate::core::store::Store;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::observe::answer::{About, Ending, Told};
+use crate::observe::trace::Tracer;
 use crate::observe::trace::traced;
 use crate::protocol::call::Seen;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
 use crate::verbs::loading::driver::{Answers, Driver, Given};
 use crate::verbs::loading::loader::Limits;
+use crate::verbs::loading::one::FirstLook;
 use crate::verbs::loading::one::load_beside;
+use crate::verbs::loading::sight::Looker;
 use crate::verbs::loading::sight::Sight;
 use crate::verbs::loading::work::{Loads, loaded, refresh};
+use crate::verbs::touch::Toucher;
 
 /// Reads the values under distinct keys, and loads the missing ones. The loader takes positions in
 /// `places`, and returns positions and values.
@@ -33,7 +37,7 @@ where
     E: Send + 'l,
 {
     let (inner, of) = (store.inner(), store.inner().types.of::<T>());
-    let span = inner.span("get_or_load_many", Some(of), About::Places(&places));
+    let span = Tracer(inner).span("get_or_load_many", Some(of), About::Places(&places));
     let loading = loaded_or_found(store, of, places, options, limits, load);
     traced!(span, loading, |answers| {
         let given = given(answers);
@@ -73,7 +77,7 @@ where
             return loaded(driver, answers, limits, load).await;
         }
     }
-    let sights = inner.look_each(&places, options.with_ttl, of).await;
+    let sights = Looker(inner).look_each(&places, options.with_ttl, of).await;
     let mut due = Vec::new();
     for (at, (place, (sight, left))) in places.into_iter().zip(sights).enumerate() {
         let key = &*place.key;
@@ -81,8 +85,8 @@ where
             Sight::Value(entry) => match codec::read(entry.payload()) {
                 Ok(value) => {
                     of.counters().hit(entry.bytes().len());
-                    inner.slide(key, &entry, of);
-                    if inner.is_due(&entry, of.meta()) {
+                    Toucher(inner).slide(key, &entry, of);
+                    if FirstLook(inner).is_due(&entry, of.meta()) {
                         due.push((at, place, entry.clone()));
                     }
                     answers[at] = Some(Given {
@@ -92,7 +96,7 @@ where
                     });
                     continue;
                 }
-                Err(why) => Sight::Other(inner.reject(key, &entry, &why, of).await),
+                Err(why) => Sight::Other(Looker(inner).reject(key, &entry, &why, of).await),
             },
             Sight::Other(Seen::Absent) => {
                 of.counters().count(Count::Absence);

@@ -8,12 +8,14 @@ use crate::base::counters::Count;
 use crate::base::ttl::Ttl;
 use crate::core::caller::{Running, Within};
 use crate::core::entry::{Origin, Source};
+use crate::core::inner::{Inner, view};
 use crate::core::meta::Meta;
 use crate::core::options::{LoadMode, LoadOptions};
-use crate::core::store::{Inner, Store};
+use crate::core::store::Store;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::observe::answer::{About, Ending};
+use crate::observe::trace::Tracer;
 use crate::observe::trace::{row, source, traced};
 use crate::protocol::call::Seen;
 use crate::schema::cached_type::CachedType;
@@ -22,9 +24,11 @@ use crate::value::codec;
 use crate::verbs::loading::driver::{Answers, CHUNK, Driver, Given};
 use crate::verbs::loading::loader::{Limits, Wanted};
 use crate::verbs::loading::run::run_loader;
+use crate::verbs::loading::sight::Looker;
 use crate::verbs::loading::sight::Sight;
 use crate::verbs::loading::work::{Loads, loaded, refresh};
 use crate::verbs::raw::Raw;
+use crate::verbs::touch::Toucher;
 
 /// A value and its origin.
 pub(crate) type Answer<T> = Option<(T, Origin)>;
@@ -43,7 +47,7 @@ where
     E: Send + 'l,
 {
     let (inner, of) = (store.inner(), store.inner().types.of::<T>());
-    let span = inner.span("get_or_load", Some(of), About::Key(&place.key));
+    let span = Tracer(inner).span("get_or_load", Some(of), About::Key(&place.key));
     let asked = Asked {
         place,
         options,
@@ -89,9 +93,9 @@ where
     let sight = match options.mode {
         LoadMode::Normal => {
             // Boxed, as it is most of the future, which is moved several times before it is polled.
-            match Box::pin(inner.first(place, options.with_ttl, of)).await {
+            match Box::pin(FirstLook(inner).first(place, options.with_ttl, of)).await {
                 First::Hit(value, raw, left) => {
-                    if inner.is_due(&raw, of.meta()) {
+                    if FirstLook(inner).is_due(&raw, of.meta()) {
                         match options.in_background {
                             true => {
                                 let due = vec![(0, place.clone(), raw.clone())];
@@ -133,27 +137,27 @@ enum First<T> {
     Miss(Sight),
 }
 
-impl Inner {
+view! {
+    /// Looks at a key once, before there is a load.
+    FirstLook
+}
+
+impl<'a> FirstLook<'a> {
     /// The first look. It counts hits and misses, and handles corrupt entries.
-    async fn first<T: CachedType>(
-        &self,
-        place: &Place,
-        with_ttl: bool,
-        of: &Arc<Type>,
-    ) -> First<T> {
+    async fn first<T: CachedType>(self, place: &Place, with_ttl: bool, of: &Arc<Type>) -> First<T> {
         let key = &*place.key;
         let (mut sight, left) = match with_ttl {
-            true => self.look_with_ttl(place, of).await,
-            false => (self.look(place, of).await, None),
+            true => Looker(self.0).look_with_ttl(place, of).await,
+            false => (Looker(self.0).look(place, of).await, None),
         };
         match sight {
             Sight::Value(raw) => match codec::read(raw.payload()) {
                 Ok(value) => {
                     of.counters().hit(raw.bytes().len());
-                    self.slide(key, &raw, of);
+                    Toucher(self.0).slide(key, &raw, of);
                     return First::Hit(value, raw, left);
                 }
-                Err(why) => sight = Sight::Other(self.reject(key, &raw, &why, of).await),
+                Err(why) => sight = Sight::Other(Looker(self.0).reject(key, &raw, &why, of).await),
             },
             Sight::Other(Seen::Absent) => {
                 of.counters().count(Count::Absence);
@@ -167,7 +171,7 @@ impl Inner {
 
     /// Whether a value must be refreshed: most of its life is over, and no other caller has claimed
     /// it.
-    pub(crate) fn is_due(&self, raw: &Raw, meta: &Meta) -> bool {
+    pub(crate) fn is_due(self, raw: &Raw, meta: &Meta) -> bool {
         let percent = u64::from(meta.policy.refresh_ahead_percent);
         let Some(timing) = raw.header.timing.filter(|_| percent > 0) else {
             return false;

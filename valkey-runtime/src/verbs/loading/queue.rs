@@ -9,6 +9,7 @@ use crate::protocol::share::Share;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
 use crate::verbs::loading::driver::{Driver, Given, Turn, Turned};
+use crate::verbs::loading::end::LoadEnds;
 use crate::verbs::loading::run::give_back;
 use std::pin::pin;
 use std::sync::Arc;
@@ -138,7 +139,7 @@ impl Driver {
 
     /// Whether there is a stale value that may be served before the load ends.
     pub(crate) fn may_be_overtaken(&self, one: usize) -> bool {
-        let may_serve = |kept| self.store.inner().may_serve(kept, self.of.meta());
+        let may_serve = |kept| LoadEnds(self.store.inner()).may_serve(kept, self.of.meta());
         !self.load_timeout().is_zero() && self.ones[one].kept.as_ref().is_some_and(may_serve)
     }
 

@@ -2,8 +2,8 @@
 
 use crate::base::error::Error;
 use crate::base::ttl::Ttl;
+use crate::core::inner::view;
 use crate::core::shared::Shared;
-use crate::core::store::Inner;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::call::Seen;
@@ -14,7 +14,11 @@ use crate::protocol::envelope::{Head, Header, Kind, Standing, seal};
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Rejected, is_left_over};
 use crate::value::codec::Refusal;
+use crate::verbs::corrupt::CorruptEntries;
+use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::loading::end::LoadEnds;
 use crate::verbs::raw::Raw;
+use crate::verbs::tags::read::TagReader;
 use crate::verbs::ttl_left;
 use futures_util::future::join_all;
 
@@ -31,12 +35,17 @@ pub(crate) enum Sight {
     Other(Seen<Shared>),
 }
 
-impl Inner {
-    pub(crate) async fn look(&self, place: &Place, of: &Type) -> Sight {
+view! {
+    /// Looks at keys before and during a load.
+    Looker
+}
+
+impl<'a> Looker<'a> {
+    pub(crate) async fn look(self, place: &Place, of: &Type) -> Sight {
         let meta = of.meta();
-        let found = match self.ttl_override(meta) {
+        let found = match Lifetimes(self.0).ttl_override(meta) {
             Ok(_) if !self.is_enabled() => return Sight::Other(Seen::Closed),
-            Ok(_) => self.read(place, meta).await,
+            Ok(_) => TagReader(self.0).read(place, meta).await,
             Err(error) => Err(error),
         };
         self.sight(&place.key, found, None, of).await
@@ -44,7 +53,7 @@ impl Inner {
 
     /// Looks at many keys, and on request also reads the remaining TTL of each entry.
     pub(crate) async fn look_each(
-        &self,
+        self,
         places: &[Place],
         with_ttl: bool,
         of: &Type,
@@ -64,16 +73,16 @@ impl Inner {
     }
 
     /// The same as [`look`](Self::look), for many keys.
-    pub(crate) async fn look_many(&self, places: &[Place], of: &Type) -> Vec<Sight> {
+    pub(crate) async fn look_many(self, places: &[Place], of: &Type) -> Vec<Sight> {
         if let [place] = places {
             return vec![self.look(place, of).await];
         }
         let meta = of.meta();
-        let found = match self.ttl_override(meta) {
+        let found = match Lifetimes(self.0).ttl_override(meta) {
             Ok(_) if !self.is_enabled() => {
                 return places.iter().map(|_| Sight::Other(Seen::Closed)).collect();
             }
-            Ok(_) => self.read_many(places, meta).await,
+            Ok(_) => TagReader(self.0).read_many(places, meta).await,
             Err(error) => Err(error),
         };
         match found {
@@ -92,15 +101,15 @@ impl Inner {
     }
 
     /// The same as [`look`](Self::look), with the remaining TTL of the entry.
-    pub(crate) async fn look_with_ttl(&self, place: &Place, of: &Type) -> (Sight, Option<Ttl>) {
+    pub(crate) async fn look_with_ttl(self, place: &Place, of: &Type) -> (Sight, Option<Ttl>) {
         let meta = of.meta();
         let key = &*place.key;
-        match self.ttl_override(meta) {
+        match Lifetimes(self.0).ttl_override(meta) {
             // Entries of such a type contain the time until which they are fresh.
             Ok(_) if meta.policy.is_timed() => (self.look(place, of).await, None),
             Ok(_) if self.is_enabled() => match Box::pin(self.gateway.get_and_ttl(key)).await {
                 Ok((found, left)) => {
-                    let found = self.checked(found, &place.epochs, meta).await;
+                    let found = TagReader(self.0).checked(found, &place.epochs, meta).await;
                     let sight = self.sight(key, found, None, of).await;
                     (sight, Some(ttl_left(left)))
                 }
@@ -113,7 +122,7 @@ impl Inner {
     /// Interprets an answer; `asked` is the caller's lease request, if it made one. A failure is
     /// logged and counted, and is no error: the loader can still run.
     pub(crate) async fn sight(
-        &self,
+        self,
         key: &[u8],
         found: Result<Found, Error>,
         asked: Option<Asked>,
@@ -127,7 +136,7 @@ impl Inner {
             Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
             Ok(Found::Foreign) => {
                 let why = "another type of the server's".into();
-                let noted = self.note_corrupt("get_or_load", key, None, &why, of);
+                let noted = CorruptEntries(self.0).note_corrupt("get_or_load", key, None, &why, of);
                 Box::pin(noted).await;
                 return Sight::Other(Seen::Closed);
             }
@@ -168,7 +177,7 @@ impl Inner {
                 let Some(timing) = header.timing else {
                     return Sight::Value(raw);
                 };
-                let serves = self.may_serve(&raw, meta);
+                let serves = LoadEnds(self.0).may_serve(&raw, meta);
                 let seen = seen(
                     header.stamp,
                     timing,
@@ -211,20 +220,21 @@ impl Inner {
     }
 
     /// Whether it is a guard without any writer's place, which should be gone by now.
-    fn is_left_over(&self, entry: &[u8]) -> bool {
+    fn is_left_over(self, entry: &[u8]) -> bool {
         is_left_over(entry, self.gateway.now_micros())
     }
 
     /// Rejects an entry that is not a value of the type.
     pub(crate) async fn reject(
-        &self,
+        self,
         key: &[u8],
         entry: &Raw,
         why: &Refusal,
         of: &Type,
     ) -> Seen<Shared> {
         // Boxed, as it is rare, so that the future of a hit is small.
-        let noted = self.note_corrupt("get_or_load", key, Some(entry.bytes()), why, of);
+        let noted =
+            CorruptEntries(self.0).note_corrupt("get_or_load", key, Some(entry.bytes()), why, of);
         match Box::pin(noted).await {
             true => Seen::Nothing,
             false => Seen::Closed,

@@ -3,12 +3,14 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
-use crate::core::store::Inner;
+use crate::core::failures::Failures;
+use crate::core::inner::view;
 use crate::protocol::envelope::Header;
 use crate::protocol::envelope::epoch::Epoch;
 use crate::protocol::envelope::placeholder::{Lease, Name};
 use crate::protocol::settle::{Seen, Settling, Step};
 use crate::protocol::transition::{Fingerprint, Placing, Put, Rejected, Verb, epoch_life};
+use crate::verbs::tags::Epochs;
 
 /// The life of a mark that is not settled.
 const MARK_MILLIS: u64 = 1000;
@@ -23,15 +25,20 @@ pub(crate) struct Bid<'e> {
     pub(crate) life: Option<u64>,
 }
 
-impl Inner {
+view! {
+    /// Decides whether the tags of a value allow that it is stored.
+    TagAdmission
+}
+
+impl<'a> TagAdmission<'a> {
     /// Whether none of the value's tags was invalidated since the load began.
-    pub(crate) async fn admits(&self, bid: Bid<'_>) -> bool {
+    pub(crate) async fn admits(self, bid: Bid<'_>) -> bool {
         self.admit_each(&[bid]).await == [true]
     }
 
     /// As [`admits`](Self::admits), for many values. A shared epoch is read once, and extended to
     /// the longest of their lives.
-    pub(crate) async fn admit_each(&self, bids: &[Bid<'_>]) -> Vec<bool> {
+    pub(crate) async fn admit_each(self, bids: &[Bid<'_>]) -> Vec<bool> {
         let known = || bids.iter().filter(|bid| bid.clock.is_some());
         let mut epochs: Vec<&[u8]> = known()
             .flat_map(|bid| bid.epochs)
@@ -59,11 +66,11 @@ impl Inner {
     /// The epochs of tags, extended to at least that life; `None` for those that can't be known. A
     /// missing epoch is created between two reads of the clock. A load with the first of them then
     /// knows whether an invalidation happened in between.
-    async fn settled(&self, epochs: &[&[u8]], life: Option<u64>) -> Vec<Option<Epoch>> {
+    async fn settled(self, epochs: &[&[u8]], life: Option<u64>) -> Vec<Option<Epoch>> {
         match self.try_settled(epochs, life).await {
             Ok(settled) => settled,
             Err(error) => {
-                self.log_failure(
+                Failures(self.0).log_failure(
                     error.during("get_or_load"),
                     "the epochs of the tags are not known",
                 );
@@ -72,7 +79,7 @@ impl Inner {
         }
     }
 
-    async fn try_settled(&self, epochs: &[&[u8]], life: Option<u64>) -> Result<Vec<Option<Epoch>>> {
+    async fn try_settled(self, epochs: &[&[u8]], life: Option<u64>) -> Result<Vec<Option<Epoch>>> {
         if epochs.is_empty() {
             return Ok(Vec::new());
         }
@@ -120,7 +127,7 @@ impl Inner {
     /// the latter case nothing could be stored under the tag any more. So the clock is raised to
     /// the epoch. An epoch that is absurdly far ahead is removed, and the next load creates
     /// another.
-    async fn mend(&self, epochs: &[&[u8]], settled: &[Option<Epoch>], began: u64) {
+    async fn mend(self, epochs: &[&[u8]], settled: &[Option<Epoch>], began: u64) {
         let newest = settled.iter().flatten().map(|epoch| epoch.newest()).max();
         let Some(newest) = newest.filter(|newest| *newest > began) else {
             return;
@@ -136,7 +143,7 @@ impl Inner {
             Ok::<_, Error>(())
         };
         if let Err(error) = mended.await {
-            self.log_failure(
+            Failures(self.0).log_failure(
                 error.during("get_or_load"),
                 "the clock of the tags is not compared with an epoch",
             );
@@ -145,7 +152,7 @@ impl Inner {
 
     /// Extends the epochs of an entry's tags to the entry's life, in milliseconds.
     pub(crate) fn extensions(
-        &self,
+        self,
         entry: &[u8],
         header: Header,
         life: Option<u64>,
@@ -154,14 +161,14 @@ impl Inner {
             Some(_) => header
                 .tags(entry)
                 .flatten()
-                .map(|name| self.epoch_named(name))
+                .map(|name| Epochs(self.0).epoch_named(name))
                 .collect(),
             None => Vec::new(),
         };
         (epochs, Placing::Extend { life })
     }
 
-    async fn look_at(&self, keys: &[&[u8]], verb: Placing) -> Result<Vec<Seen>> {
+    async fn look_at(self, keys: &[&[u8]], verb: Placing) -> Result<Vec<Seen>> {
         let found = self
             .gateway
             .place_many(keys, &vec![verb; keys.len()])

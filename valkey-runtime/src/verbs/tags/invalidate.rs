@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use crate::base::error::Error;
 use crate::base::error::Result;
-use crate::core::store::{Inner, Store};
+use crate::core::failures::Failures;
+use crate::core::inner::view;
+use crate::core::store::Store;
 use crate::key::tag::{Tag, TagWriter};
 use crate::observe::answer::{About, Ending};
+use crate::observe::trace::Tracer;
 use crate::observe::trace::traced;
 use crate::protocol::envelope::epoch::LONGEST_SPREAD;
 use crate::protocol::lease::{LEASE_LIFE, LONGEST_LOAD, millis};
 use crate::protocol::transition::{Hold, Raise, Verb};
+use crate::verbs::tags::Epochs;
 
 impl Tag {
     /// Invalidates all entries with this tag, of any type. See [`Store::invalidate_tag`].
@@ -174,7 +178,7 @@ impl Store {
         I: IntoIterator,
         I::Item: Into<Tag>,
     {
-        let (mut writer, mut hold) = (self.inner().tag_writer(), 0);
+        let (mut writer, mut hold) = (Epochs(self.inner()).tag_writer(), 0);
         for tag in tags {
             let tag = tag.into();
             hold = tag.hold_millis.max(hold);
@@ -182,7 +186,7 @@ impl Store {
         }
         let epochs = writer.into_epochs();
         async move {
-            self.inner()
+            Invalidator(self.inner())
                 .invalidate(operation, &epochs, hold, what)
                 .await
         }
@@ -190,19 +194,24 @@ impl Store {
 
     /// See [`Handle::clear`](crate::Handle::clear).
     pub(crate) async fn clear(&self, prefix: &str, hold_millis: u32) -> Result<()> {
-        let mut writer: TagWriter<'_> = self.inner().tag_writer();
+        let mut writer: TagWriter<'_> = Epochs(self.inner()).tag_writer();
         writer.of_type(prefix);
         let epochs = writer.into_epochs();
         let inner = self.inner();
-        inner
+        Invalidator(inner)
             .invalidate("clear", &epochs, hold_millis, Invalidation::Dead)
             .await
     }
 }
 
-impl Inner {
+view! {
+    /// Invalidates tags.
+    Invalidator
+}
+
+impl<'a> Invalidator<'a> {
     async fn invalidate(
-        &self,
+        self,
         operation: &'static str,
         epochs: &[Vec<u8>],
         hold_millis: u32,
@@ -213,7 +222,7 @@ impl Inner {
         }
         let token = self.random.next_u64();
         let verb = |clock| what.verb(clock, hold_millis, token);
-        let span = self.span(operation, None, About::Keys(epochs));
+        let span = Tracer(self.0).span(operation, None, About::Keys(epochs));
         let raised = traced!(
             span,
             self.gateway.raise(epochs, verb),
@@ -225,7 +234,7 @@ impl Inner {
         let raised = raised.and_then(|answers| answers.into_iter().collect::<Result<Vec<_>>>());
         raised
             .map(drop)
-            .map_err(|error: Error| self.failed(error.during(operation)))
+            .map_err(|error: Error| Failures(self.0).failed(error.during(operation)))
     }
 }
 

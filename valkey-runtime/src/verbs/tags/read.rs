@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::base::error::Result;
+use crate::core::inner::view;
 use crate::core::meta::Meta;
-use crate::core::store::Inner;
 use crate::key::tag::{Place, SPACE, name_of};
 use crate::protocol::envelope;
 use crate::protocol::envelope::epoch::{Epoch, Verdict};
@@ -13,13 +13,19 @@ use crate::protocol::envelope::timing::Timing;
 use crate::protocol::envelope::{Head, Header, Kind};
 use crate::protocol::found::Found;
 use crate::protocol::transition::LONGEST_AHEAD;
+use crate::verbs::tags::Epochs;
 
 /// Epochs read after the call began, in the order of their keys.
 type Known<'k> = Vec<(&'k [u8], Found)>;
 
-impl Inner {
+view! {
+    /// Reads entries, with the tags that they depend on.
+    TagReader
+}
+
+impl<'a> TagReader<'a> {
     /// Reads an entry, and applies its tags.
-    pub(crate) async fn read(&self, place: &Place, meta: &Meta) -> Result<Found> {
+    pub(crate) async fn read(self, place: &Place, meta: &Meta) -> Result<Found> {
         if place.epochs.is_empty() {
             let found = self.gateway.get(&place.key).await?;
             return self.checked(found, &place.epochs, meta).await;
@@ -46,7 +52,7 @@ impl Inner {
 
     /// As [`read`](Self::read), for many keys. All tags that do not follow from the keys cost one
     /// more round trip together.
-    pub(crate) async fn read_many(&self, places: &[Place], meta: &Meta) -> Result<Vec<Found>> {
+    pub(crate) async fn read_many(self, places: &[Place], meta: &Meta) -> Result<Vec<Found>> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
@@ -70,7 +76,7 @@ impl Inner {
 
     /// Applies tags to an entry that was read.
     pub(crate) async fn checked(
-        &self,
+        self,
         found: Found,
         required: &[Vec<u8>],
         meta: &Meta,
@@ -86,7 +92,7 @@ impl Inner {
 
     /// As [`checked`](Self::checked), for many entries, each with its required tags.
     pub(crate) async fn checked_each<'r>(
-        &self,
+        self,
         found: Vec<Result<Found>>,
         required: impl Iterator<Item = &'r [Vec<u8>]>,
         meta: &Meta,
@@ -100,7 +106,7 @@ impl Inner {
 
     /// The epochs of the entries' tags that are not known yet, each once.
     fn unknown<'f>(
-        &self,
+        self,
         found: impl Iterator<Item = &'f Found>,
         known: &[(&[u8], Found)],
         meta: &Meta,
@@ -112,7 +118,7 @@ impl Inner {
             };
             for name in header.tags(bytes).flatten() {
                 if self.find(known, name).is_none() {
-                    unknown.push(self.epoch_named(name));
+                    unknown.push(Epochs(self.0).epoch_named(name));
                 }
             }
         }
@@ -121,7 +127,7 @@ impl Inner {
         unknown
     }
 
-    async fn learn<'k>(&self, known: &mut Known<'k>, unknown: &'k [Vec<u8>]) -> Result<()> {
+    async fn learn<'k>(self, known: &mut Known<'k>, unknown: &'k [Vec<u8>]) -> Result<()> {
         if !unknown.is_empty() {
             let unknown: Vec<&[u8]> = unknown.iter().map(Vec::as_slice).collect();
             let epochs = self.gateway.get_many(&unknown).await?;
@@ -133,13 +139,13 @@ impl Inner {
 
     /// The answer for the epoch of a tag. All keys of epochs share a beginning, so their order is
     /// that of the tags.
-    fn find<'f>(&self, known: &'f [(&[u8], Found)], name: &str) -> Option<&'f Found> {
+    fn find<'f>(self, known: &'f [(&[u8], Found)], name: &str) -> Option<&'f Found> {
         let at = known.binary_search_by(|(key, _)| name_of(key, self.space()).cmp(name));
         known.get(at.ok()?).map(|(_, found)| found)
     }
 
     fn judged(
-        &self,
+        self,
         found: Found,
         required: &[Vec<u8>],
         known: &[(&[u8], Found)],
@@ -152,7 +158,7 @@ impl Inner {
     /// The replacement of an answer, if its tags demand one. `epoch` returns the answer for the
     /// epoch of a tag.
     fn judge<'f>(
-        &self,
+        self,
         found: &Found,
         required: &[Vec<u8>],
         epoch: impl Fn(&str) -> Option<&'f Found>,
@@ -192,7 +198,7 @@ impl Inner {
         }
     }
 
-    fn space(&self) -> usize {
+    fn space(self) -> usize {
         self.namespace.len() + SPACE.len()
     }
 }

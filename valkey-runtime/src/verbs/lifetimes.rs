@@ -1,0 +1,62 @@
+//! How long an entry lives.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::ttl::Ttl;
+use crate::core::inner::view;
+use crate::core::meta::Meta;
+
+view! {
+    /// Computes the TTL of an entry from the call, the environment and the type.
+    Lifetimes
+}
+
+impl<'a> Lifetimes<'a> {
+    /// The TTL of an entry that is stored now, in milliseconds; `None` for never. Jitter applies to
+    /// the type's TTL, not to that of a call.
+    pub(crate) fn ttl_of(self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
+        Ok(match self.life_of(meta, call)? {
+            Some(millis) if call.is_none() => Some(self.jittered(millis, meta)),
+            millis => millis,
+        })
+    }
+
+    /// As [`ttl_of`](Self::ttl_of), without jitter.
+    pub(crate) fn life_of(self, meta: &Meta, call: Option<Ttl>) -> Result<Option<u64>> {
+        let overridden = self.ttl_override(meta)?;
+        let ttl = call.or(overridden).unwrap_or(meta.ttl);
+        ttl.to_millis()
+            .map_err(|why| Error::config(format!("the TTL {ttl} is {why}")))
+    }
+
+    /// Reduces a TTL by up to the type's jitter. It is never extended, so that the TTL stays the
+    /// maximum.
+    pub(crate) fn jittered(self, millis: u64, meta: &Meta) -> u64 {
+        let most = millis / 100 * u64::from(meta.policy.jitter_percent);
+        if most == 0 {
+            millis
+        } else {
+            millis - self.random.next_u64() % (most + 1)
+        }
+    }
+
+    /// The TTL of the type from the environment. Each verb checks it, so that a malformed variable
+    /// shows at the first use. Deletions do not, as they must not fail because of a TTL.
+    pub(crate) fn ttl_override(self, meta: &Meta) -> Result<Option<Ttl>> {
+        meta.policy
+            .ttl_env
+            .map_or(Ok(None), |variable| self.overrides.ttl(variable))
+    }
+
+    /// The life of an absence: the load's TTL, or else the type's `ttl_absent`.
+    pub(crate) fn life_of_absence(
+        self,
+        ttl: Option<Ttl>,
+        meta: &Meta,
+    ) -> Result<Option<u64>, Error> {
+        match ttl {
+            None => Ok(Some(self.jittered(meta.policy.ttl_absent_millis, meta))),
+            ttl => self.ttl_of(meta, ttl),
+        }
+    }
+}
