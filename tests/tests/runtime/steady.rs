@@ -14,6 +14,9 @@ use futures_util::future::LocalBoxFuture;
 use valkey_tests::resp::Value;
 use valkey_tests::{Server, TURN, repeat};
 
+/// The longest that a test may take. What waits for another that has failed has no end of its own.
+const LONGEST: Duration = Duration::from_secs(240);
+
 thread_local! {
     /// The namespaces of the test that runs, and where they are.
     static NAMESPACES: RefCell<Vec<(&'static [Server], String)>> = const { RefCell::new(Vec::new()) };
@@ -92,7 +95,11 @@ pub(crate) fn steady(test: &dyn Fn() -> LocalBoxFuture<'static, ()>) {
         let runtime = { runtime }.enable_all().build().unwrap();
         let (turns, started) = (Turns::new(), Instant::now());
         let outcome = runtime.block_on(async {
-            let test = AssertUnwindSafe(test()).catch_unwind();
+            let test = async {
+                let in_time = tokio::time::timeout(LONGEST, test()).await;
+                in_time.expect("the test has no end");
+            };
+            let test = AssertUnwindSafe(test).catch_unwind();
             let ticks = async {
                 loop {
                     tokio::time::sleep(TURN / 40).await;
