@@ -1,9 +1,10 @@
 //! Connecting, and staying connected.
 
 use crate::backend::limits;
-use crate::backend::link::{Connector, Down, Shared, Wire, on_disconnect, time_command, time_of};
+use crate::backend::link::{Connector, Down, Ends, Shared, Wire, time_command, time_of};
 use crate::backend::rights;
 use crate::backend::seams::{Deadlines, Lapse, after};
+use crate::backend::wire::Reply;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::lock::lock;
 use crate::base::runtime;
@@ -11,7 +12,7 @@ use crate::base::tasks::{BEAT, Claim, MOMENT};
 use crate::base::warnings::{Detail, Topic};
 use crate::protocol::breaker::{Advice, Breaker, BreakerState};
 use futures_util::FutureExt;
-use redis::{AsyncConnectionConfig, Pipeline, Value};
+use redis::{Pipeline, Value};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -123,13 +124,9 @@ impl Shared {
             connect, command, ..
         } = self.deadlines;
         let wire = match &self.connector {
-            Connector::Node(client) => {
-                let config = self
-                    .config()
-                    .set_push_sender(on_disconnect(Arc::downgrade(self), generation));
-                let connected = client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await;
+            Connector::Node(dialer) => {
+                let ends = Ends(Arc::downgrade(self), generation);
+                let connected = dialer.dial(connect, command, ends).await;
                 let told = |error| self.words.of_handshake(error, connect);
                 Wire::Node(connected.map_err(told)?)
             }
@@ -145,7 +142,7 @@ impl Shared {
         let (sent, ask) = (self.seams.time.sent(), time_command());
         let answer = match &wire {
             Wire::Node(node) => {
-                let answer = node.clone().send_packed_command(&ask).await;
+                let answer = node.send(&ask).await.map(Reply::into_value);
                 answer.and_then(Value::extract_error).map_err(Lapse::Said)
             }
             Wire::Cluster(cluster) => cluster.send(&ask, after(command)).await,
@@ -183,11 +180,7 @@ impl Shared {
                 commands.iter().for_each(|command| {
                     pipeline.add_command(command.clone());
                 });
-                let mut sent = node.clone();
-                match sent
-                    .send_packed_commands(&pipeline, 0, commands.len())
-                    .await
-                {
+                match node.send_all(&pipeline, 0).await {
                     Ok(values) => answers.extend(values.into_iter().map(|value| {
                         let answer = value.extract_error();
                         answer.map_err(|error| self.words.of(error, command))
@@ -250,11 +243,5 @@ impl Shared {
                 (None, Some(node)) => Detail::text(node),
                 (None, None) => Detail::default(),
             });
-    }
-
-    pub(crate) fn config(&self) -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.deadlines.connect))
-            .set_response_timeout(Some(self.deadlines.command))
     }
 }

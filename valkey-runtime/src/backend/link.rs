@@ -20,8 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Client, Cmd, PushInfo, PushKind, RedisError, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::runtime::Id;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -32,6 +31,8 @@ use crate::backend::failure::{Word, Words, timed_out, unexpected_answer};
 use crate::backend::limits;
 use crate::backend::limits::{Care, Limits};
 use crate::backend::target::Host;
+use crate::backend::wire::Connection;
+use crate::backend::wire::dial::Dialer;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::runtime;
 use crate::base::tasks::{Claim, Pulse, with_beats};
@@ -40,7 +41,7 @@ use crate::protocol::breaker::{Advice, Breaker, BreakerState};
 
 /// The way to the server.
 pub(crate) enum Connector {
-    Node(Box<Client>),
+    Node(Box<Dialer>),
     Cluster(Cluster<Link>),
 }
 
@@ -81,7 +82,7 @@ pub(crate) struct Shared {
 
 #[derive(Clone)]
 pub(crate) enum Wire {
-    Node(MultiplexedConnection),
+    Node(Connection),
     Cluster(Cluster<Link>),
 }
 
@@ -112,20 +113,20 @@ pub(crate) struct Passage {
 impl Link {
     /// A link to a server. It connects and spawns nothing yet.
     pub(crate) fn to_server(
-        client: Client,
+        dialer: Dialer,
         deadlines: Deadlines,
         words: Words,
         seams: Seams,
         namespace: &str,
     ) -> Self {
-        let connector = Connector::Node(Box::new(client));
+        let connector = Connector::Node(Box::new(dialer));
         Self::new(connector, None, deadlines, words, seams, namespace)
     }
 
     /// A link to a cluster, found through any of the seeds.
     pub(crate) fn to_cluster(
         seeds: Vec<Host>,
-        client: impl Fn(&Host) -> RedisResult<Client> + Send + Sync + 'static,
+        dialer: impl Fn(&Host) -> RedisResult<Dialer> + Send + Sync + 'static,
         deadlines: Deadlines,
         words: Words,
         seams: Seams,
@@ -133,8 +134,8 @@ impl Link {
     ) -> Self {
         let (of_nodes, told) = (seams.clone(), words.clone());
         let dial: Dial<Link> = Box::new(move |host| {
-            let client = client(host).map_err(|e| told.of(e, deadlines.connect))?;
-            let connector = Connector::Node(Box::new(client));
+            let dialer = dialer(host).map_err(|e| told.of(e, deadlines.connect))?;
+            let connector = Connector::Node(Box::new(dialer));
             let (node, words) = (Some(host.clone()), told.clone());
             Ok(Self::new(
                 connector,
@@ -656,35 +657,15 @@ pub(crate) async fn in_time<T>(
         .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
-/// Reports the loss of the connection, even while no command is under way, and its end with its
-/// runtime.
-pub(crate) fn on_disconnect(
-    link: Weak<Shared>,
-    generation: u64,
-) -> impl Fn(PushInfo) -> Result<(), redis::aio::SendError> {
-    let ends = Ends(link, generation);
-    move |push| {
-        if push.kind == PushKind::Disconnection {
-            ends.tell();
-        }
-        Ok(())
-    }
-}
-
-/// Belongs to a connection, and is dropped with it.
-struct Ends(Weak<Shared>, u64);
-
-impl Ends {
-    fn tell(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.lost(self.1);
-        }
-    }
-}
+/// Reports the end of a connection, when it is dropped with it: also while no command is under
+/// way, and if it ends with its runtime.
+pub(crate) struct Ends(pub(crate) Weak<Shared>, pub(crate) u64);
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        self.tell();
+        if let Some(shared) = self.0.upgrade() {
+            shared.lost(self.1);
+        }
     }
 }
 

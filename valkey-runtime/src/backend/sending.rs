@@ -4,6 +4,7 @@ use crate::backend::failure::{timed_out, unexpected_answer};
 use crate::backend::link::{Connector, Link, Passage, Wire, in_time};
 use crate::backend::seams::{Lapse, after};
 use crate::backend::target::Host;
+use crate::backend::wire::Reply;
 use crate::base::error::Error;
 use crate::base::runtime;
 use crate::protocol::breaker::Advice;
@@ -30,13 +31,11 @@ impl Link {
         let passage = self.passage(left).await?;
         match &passage.wire {
             Wire::Node(node) => {
-                let mut node = node.clone();
                 let answer = match passage.until {
-                    None => node.send_packed_command(command).await,
-                    Some(until) => {
-                        in_time(until, Box::pin(node.send_packed_command(command))).await
-                    }
+                    None => node.send(command).await,
+                    Some(until) => in_time(until, Box::pin(node.send_untimed(command))).await,
                 };
+                let answer = answer.map(Reply::into_value);
                 self.0
                     .noted(&passage, answer.and_then(Value::extract_error))
             }
@@ -54,9 +53,9 @@ impl Link {
         let Wire::Node(node) = &passage.wire else {
             return Err(Lapse::Failed(unexpected_answer()));
         };
-        let (mut node, mut pipeline) = (node.clone(), Pipeline::with_capacity(2));
+        let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("ASKING").add_command(command.clone());
-        let sent = Box::pin(node.send_packed_commands(&pipeline, 1, 1));
+        let sent = Box::pin(node.send_all_untimed(&pipeline, 1));
         let answers = in_time(passage.end(), sent).await;
         let answers = self.0.noted(&passage, answers)?;
         let answer = answers.into_iter().next();
@@ -136,13 +135,9 @@ impl Link {
                 return Ok(noted.collect());
             }
         };
-        let mut node = node.clone();
         let answers = match passage.until {
-            None => node.send_packed_commands(pipeline, 0, count).await,
-            Some(until) => {
-                let sent = Box::pin(node.send_packed_commands(pipeline, 0, count));
-                in_time(until, sent).await
-            }
+            None => node.send_all(pipeline, 0).await,
+            Some(until) => in_time(until, Box::pin(node.send_all_untimed(pipeline, 0))).await,
         };
         let answers = self.0.noted(&passage, answers).map_err(told)?;
         if answers.len() != count {

@@ -68,22 +68,22 @@ impl ServerConfig {
         seams: Seams,
         namespace: &str,
     ) -> redis::RedisResult<Link> {
-        let client = match &self.target {
-            Target::Tcp(host) => self.node(host)?,
-            Target::Unix(path) => self.socket(path)?,
+        let dialer = match &self.target {
+            Target::Tcp(host) => self.dialer(host)?,
+            Target::Unix(path) => self.dialer_of_socket(path)?,
             Target::Cluster(seeds) => {
                 // An error in the settings is an error for each node.
                 for seed in seeds {
-                    self.node(seed)?;
+                    self.dialer(seed)?;
                 }
                 let (seeds, config) = (seeds.clone(), self.clone());
-                let client = move |host: &Host| config.node(host);
+                let dialer = move |host: &Host| config.dialer(host);
                 return Ok(Link::to_cluster(
-                    seeds, client, deadlines, words, seams, namespace,
+                    seeds, dialer, deadlines, words, seams, namespace,
                 ));
             }
         };
-        Ok(Link::to_server(client, deadlines, words, seams, namespace))
+        Ok(Link::to_server(dialer, deadlines, words, seams, namespace))
     }
 }
 

@@ -1,5 +1,8 @@
 //! The address of a server, and the settings of its connections.
 
+#[cfg(feature = "tls")]
+use crate::backend::tls;
+use crate::backend::wire::dial::Dialer;
 use crate::base::peer::Peer;
 use crate::base::secret::Secret;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
@@ -108,7 +111,7 @@ impl ServerConfig {
                     insecure: false,
                     tls_params: None,
                 };
-                Client::build_with_tls(self.info(address)?, certificates(tls))
+                Client::build_with_tls(self.info(address)?, tls::certificates(tls))
             }
             #[cfg(not(feature = "tls"))]
             Some(_) => Err((
@@ -117,6 +120,29 @@ impl ServerConfig {
             )
                 .into()),
         }
+    }
+
+    /// The way to a node, or to the only server.
+    pub(crate) fn dialer(&self, host: &Host) -> redis::RedisResult<Dialer> {
+        let client = self.node(host)?;
+        #[cfg(feature = "tls")]
+        let dialer = {
+            let tls = self.tls.as_ref().map(tls::client_config).transpose()?;
+            Dialer::new(client, tls)
+        };
+        #[cfg(not(feature = "tls"))]
+        let dialer = Dialer::new(client);
+        Ok(dialer)
+    }
+
+    /// The way to the server of a Unix socket.
+    pub(crate) fn dialer_of_socket(&self, path: &Path) -> redis::RedisResult<Dialer> {
+        let client = self.socket(path)?;
+        #[cfg(feature = "tls")]
+        let dialer = Dialer::new(client, None);
+        #[cfg(not(feature = "tls"))]
+        let dialer = Dialer::new(client);
+        Ok(dialer)
     }
 
     fn info(&self, address: ConnectionAddr) -> redis::RedisResult<ConnectionInfo> {
@@ -147,25 +173,6 @@ impl ServerConfig {
         #[cfg(target_os = "linux")]
         let settings = settings.set_user_timeout(time);
         settings
-    }
-}
-
-#[cfg(feature = "tls")]
-pub(crate) fn certificates(tls: &TlsConfig) -> redis::TlsCertificates {
-    // The client library takes the default provider of the process, and panics without one.
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error means that another thread was quicker.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    redis::TlsCertificates {
-        client_tls: tls
-            .client
-            .as_ref()
-            .map(|(client_cert, client_key)| redis::ClientTlsConfig {
-                client_cert: client_cert.clone(),
-                client_key: client_key.clone(),
-            }),
-        root_cert: tls.authorities.clone(),
     }
 }
 
