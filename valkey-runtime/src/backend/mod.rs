@@ -30,10 +30,11 @@ pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod slots;
 pub(crate) mod time;
-#[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod topology;
 pub(crate) mod tracker;
+#[cfg(feature = "tls")]
+pub(crate) mod trust;
 pub(crate) mod wire;
 
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The address of a server, and the settings of its connections.
 
+use crate::backend::tls::TlsConfig;
 #[cfg(feature = "tls")]
-use crate::backend::tls;
+use crate::backend::trust;
 use crate::backend::wire::dial::Dialer;
 use crate::base::peer::Peer;
 use crate::base::secret::Secret;
@@ -26,30 +27,6 @@ pub(crate) enum Target {
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) port: u16,
-}
-
-/// The certificates for TLS, as PEM. Without an authority, the system's are used.
-#[derive(Clone, Default)]
-pub(crate) struct TlsConfig {
-    pub(crate) authorities: Option<Vec<u8>>,
-    /// Certificate and key.
-    pub(crate) client: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl fmt::Debug for TlsConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsConfig")
-            .field(
-                "authorities",
-                &if self.authorities.is_some() {
-                    "given"
-                } else {
-                    "the system's"
-                },
-            )
-            .field("client_certificate", &self.client.is_some())
-            .finish()
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -111,7 +88,7 @@ impl ServerConfig {
                     insecure: false,
                     tls_params: None,
                 };
-                Client::build_with_tls(self.info(address)?, tls::certificates(tls))
+                Client::build_with_tls(self.info(address)?, trust::certificates(tls))
             }
             #[cfg(not(feature = "tls"))]
             Some(_) => Err((
@@ -127,7 +104,7 @@ impl ServerConfig {
         let client = self.node(host)?;
         #[cfg(feature = "tls")]
         let dialer = {
-            let tls = self.tls.as_ref().map(tls::client_config).transpose()?;
+            let tls = self.tls.as_ref().map(trust::client_config).transpose()?;
             Dialer::new(client, tls)
         };
         #[cfg(not(feature = "tls"))]

@@ -7,7 +7,7 @@ use crate::core::meta::Meta;
 use crate::core::types::Type;
 use crate::protocol::transition::{Hold, Verb};
 use crate::verbs::all;
-use crate::verbs::write::Writer;
+use crate::verbs::apply;
 
 view! {
     /// Deletes entries, and makes them stale.
@@ -38,16 +38,12 @@ impl<'a> Remover<'a> {
     }
 
     pub(crate) async fn del(self, key: &[u8], of: &Type) -> Result<bool> {
-        Writer(self.0)
-            .apply("del", key, &self.deletion(of.meta()), of)
-            .await
+        apply(self.0, "del", key, &self.deletion(of.meta()), of).await
     }
 
     /// As [`del`](Self::del), but keeps the value as a fallback for a failing loader.
     pub(crate) async fn mark_stale(self, key: &[u8], of: &Type) -> Result<bool> {
-        Writer(self.0)
-            .apply("mark_stale", key, &self.expiry(of.meta()), of)
-            .await
+        apply(self.0, "mark_stale", key, &self.expiry(of.meta()), of).await
     }
 
     pub(crate) async fn del_many(self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {

@@ -29,10 +29,12 @@ use crate::base::error;
 use crate::base::error::Result;
 use crate::base::shown_keys::ShownKeys;
 use crate::base::ttl::Ttl;
+use crate::core::inner::Inner;
 use crate::core::options::Condition;
 use crate::core::types::Type;
 use crate::key::tag::Place;
-use crate::protocol::envelope::Header;
+use crate::protocol::envelope;
+use crate::protocol::envelope::{Head, Header, Standing};
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Placing, Verb};
 
@@ -51,6 +53,33 @@ pub(crate) struct Sealed {
     pub(crate) ttl: Option<u64>,
     pub(crate) header: Header,
     pub(crate) epochs: Vec<Vec<u8>>,
+}
+
+/// The header, if the entry is a value that `get` returns.
+pub(crate) fn own_header(inner: &Inner, found: &Found, meta: &Meta) -> Option<Header> {
+    let Found::Entry(head) = found else {
+        return None;
+    };
+    let head = envelope::head(head);
+    let standing = envelope::standing(head, meta.version, || inner.now_millis());
+    match head {
+        Head::Known(header) if standing == Standing::Own => Some(header),
+        _ => None,
+    }
+}
+
+pub(crate) async fn apply(
+    inner: &Inner,
+    operation: &'static str,
+    key: &[u8],
+    verb: &Verb<'_>,
+    of: &Type,
+) -> Result<bool> {
+    inner
+        .gateway
+        .apply(key, verb)
+        .await
+        .map_err(|error| of.failed_at(operation, key, error))
 }
 
 /// All answers of a bulk verb, or the first error.

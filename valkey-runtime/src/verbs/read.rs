@@ -9,11 +9,12 @@ use crate::core::meta::Meta;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::envelope;
-use crate::protocol::envelope::{Head, Header, Standing, seal};
+use crate::protocol::envelope::{Head, Standing, seal};
 use crate::protocol::found::Found;
 use crate::value::codec::Refusal;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::own_header;
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::read::TagReader;
 use crate::verbs::touch::Toucher;
@@ -159,7 +160,7 @@ impl<'a> Reader<'a> {
             true => TagReader(self.0).read(place, meta).await.map_err(fail)?,
         };
         let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
-        Ok(self.own(&found, meta).is_some())
+        Ok(own_header(self.0, &found, meta).is_some())
     }
 
     /// For a type without tags only the header was read. An entry with tags is then read again as a
@@ -190,22 +191,11 @@ impl<'a> Reader<'a> {
             }
         };
         let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
-        Ok(self.own(&found, meta).map(|header| match header.timing {
-            Some(timing) => timing.left(self.now_millis()),
-            None => ttl_left(left),
-        }))
-    }
-
-    /// The header, if the entry is a value that `get` returns.
-    pub(crate) fn own(self, found: &Found, meta: &Meta) -> Option<Header> {
-        let Found::Entry(head) = found else {
-            return None;
-        };
-        let head = envelope::head(head);
-        let standing = envelope::standing(head, meta.version, || self.now_millis());
-        match head {
-            Head::Known(header) if standing == Standing::Own => Some(header),
-            _ => None,
-        }
+        Ok(
+            own_header(self.0, &found, meta).map(|header| match header.timing {
+                Some(timing) => timing.left(self.now_millis()),
+                None => ttl_left(left),
+            }),
+        )
     }
 }

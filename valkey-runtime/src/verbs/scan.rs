@@ -38,6 +38,7 @@ use crate::value::codec;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::delete::Remover;
 use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::own_header;
 use crate::verbs::read::Reader;
 use crate::verbs::tags::read::TagReader;
 use crate::verbs::{Seen, all};
@@ -359,7 +360,7 @@ impl<'a> Scanner<'a> {
                     Found::Entry(head) if meta.tagged || envelope::has_clock(head) => {
                         tagged.push(Place::from(key));
                     }
-                    _ => own += u64::from(Reader(self.0).own(&found, meta).is_some()),
+                    _ => own += u64::from(own_header(self.0, &found, meta).is_some()),
                 }
             }
             // The headers read here do not contain all tags.
@@ -369,7 +370,7 @@ impl<'a> Scanner<'a> {
                 .map_err(fail)?;
             let valid = found
                 .iter()
-                .filter(|found| Reader(self.0).own(found, meta).is_some());
+                .filter(|found| own_header(self.0, found, meta).is_some());
             count += own + valid.count() as u64;
         }
     }

@@ -10,10 +10,9 @@ use crate::protocol::transition::{Touch, Verb};
 use crate::verbs::extend_all;
 use crate::verbs::lifetimes::Lifetimes;
 use crate::verbs::raw::Raw;
-use crate::verbs::read::Reader;
 use crate::verbs::tags::fill::TagAdmission;
 use crate::verbs::tags::read::TagReader;
-use crate::verbs::write::Writer;
+use crate::verbs::{apply, own_header};
 use std::sync::Arc;
 
 view! {
@@ -34,7 +33,7 @@ impl<'a> Toucher<'a> {
         if meta.tagged {
             let fail = |error| of.failed_at("touch", key, error);
             let found = TagReader(self.0).read(place, meta).await.map_err(fail)?;
-            let (Found::Entry(bytes), Some(header)) = (&found, Reader(self.0).own(&found, meta))
+            let (Found::Entry(bytes), Some(header)) = (&found, own_header(self.0, &found, meta))
             else {
                 return Ok(false);
             };
@@ -52,7 +51,7 @@ impl<'a> Toucher<'a> {
             max_age: meta.max_age(),
             seen: None,
         });
-        Writer(self.0).apply("touch", key, &verb, of).await
+        apply(self.0, "touch", key, &verb, of).await
     }
 
     /// Extends the life of a sliding entry after a hit, in the background. It does so only after an

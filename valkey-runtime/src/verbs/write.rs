@@ -13,11 +13,11 @@ use crate::protocol::envelope;
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Put, Verb};
 use crate::verbs::delete::Remover;
-use crate::verbs::read::Reader;
 use crate::verbs::tags::fill::Bid;
 use crate::verbs::tags::fill::TagAdmission;
 use crate::verbs::tags::read::TagReader;
 use crate::verbs::{Admission, Sealed, Setting, all, has_stored};
+use crate::verbs::{apply, own_header};
 
 view! {
     /// Stores entries.
@@ -58,7 +58,7 @@ impl<'a> Writer<'a> {
                 Ok(true)
             }
             Some(write @ Write::Apply(verb)) => {
-                let done = self.apply("set", key, &verb, of).await?;
+                let done = apply(self.0, "set", key, &verb, of).await?;
                 Ok(has_stored(&write, done, of))
             }
         }
@@ -94,7 +94,7 @@ impl<'a> Writer<'a> {
                 let outdated = match seen {
                     Some(Found::Outdated(stamp)) => Some(*stamp),
                     Some(found @ Found::Entry(bytes))
-                        if Reader(self.0).own(found, meta).is_none() =>
+                        if own_header(self.0, found, meta).is_none() =>
                     {
                         envelope::stamp(bytes)
                     }
@@ -104,7 +104,7 @@ impl<'a> Writer<'a> {
             }
             (Condition::IfPresent, Admission::Admitted(seen)) => {
                 let stamp = match seen {
-                    Some(found) => Some(Reader(self.0).own(found, meta)?.stamp),
+                    Some(found) => Some(own_header(self.0, found, meta)?.stamp),
                     None => None,
                 };
                 Write::Apply(Verb::SetIfPresent(put, stamp))
@@ -204,18 +204,5 @@ impl<'a> Writer<'a> {
             has_stored(write, done, of);
         }
         Ok(())
-    }
-
-    pub(crate) async fn apply(
-        self,
-        operation: &'static str,
-        key: &[u8],
-        verb: &Verb<'_>,
-        of: &Type,
-    ) -> Result<bool> {
-        self.gateway
-            .apply(key, verb)
-            .await
-            .map_err(|error| of.failed_at(operation, key, error))
     }
 }
