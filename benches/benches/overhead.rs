@@ -28,7 +28,7 @@ fn bare(connection: &MultiplexedConnection, bytes: &Arc<Vec<u8>>, write: bool) -
         let (mut connection, bytes) = (connection.clone(), bytes.clone());
         Box::pin(async move {
             for id in first..first + count {
-                let key = format!("user:{}", id % KEYS);
+                let key = format!("bare:{}", id % KEYS);
                 if write {
                     let () = connection.pset_ex(key, &**bytes, TTL_MILLIS).await.unwrap();
                 } else {
@@ -105,14 +105,24 @@ async fn main() {
             .unwrap();
     }
     let bytes: Vec<u8> = connection.clone().get("user:0").await.unwrap();
+    for id in 0..KEYS {
+        let key = format!("bare:{id}");
+        let () = connection.clone().set(key, &bytes).await.unwrap();
+    }
     println!(
         "entries of {} bytes, {} of them payload",
         bytes.len(),
-        bytes.len() - 25
+        rmp_serde::to_vec_named(&User::new(0)).unwrap().len()
     );
     let bytes = Arc::new(bytes);
 
-    for (tasks, operations, rounds) in [(1, 2_000, 61), (64, 12_800, 41)] {
+    for (tasks, operations, rounds) in [
+        (1, 2_000, 41),
+        (8, 8_000, 41),
+        (64, 25_600, 21),
+        (256, 51_200, 11),
+        (1024, 102_400, 11),
+    ] {
         for write in [false, true] {
             let contenders = [
                 bare(&connection, &bytes, write),

@@ -16,6 +16,7 @@ use redis::{Pipeline, Value};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::runtime::Id;
 use tokio::time::Instant;
 
 impl Shared {
@@ -139,11 +140,12 @@ impl Shared {
         if self.node.is_some() {
             return Ok((generation, wire));
         }
+        let here = runtime::fit()?;
         let (sent, ask) = (self.seams.time.sent(), time_command());
         let answer = match &wire {
             Wire::Node(node) => {
-                let answer = node.send(&ask).await.map(Reply::into_value);
-                answer.and_then(Value::extract_error).map_err(Lapse::Said)
+                let answer = node.send(&ask, here).await.and_then(Reply::extract_error);
+                answer.map(Reply::into_value).map_err(Lapse::Said)
             }
             Wire::Cluster(cluster) => cluster.send(&ask, after(command)).await,
         };
@@ -163,13 +165,13 @@ impl Shared {
             Err(error) if error.kind() == ErrorKind::Auth => {}
             Err(error) => self.warn("the server does not tell its time", Some(&error)),
         }
-        self.ask_around(&wire).await;
+        self.ask_around(&wire, here).await;
         Ok((generation, wire))
     }
 
     /// Learns which commands the user may not run, and how large a value may be. The server is used
     /// even if it does not say.
-    pub(crate) async fn ask_around(&self, wire: &Wire) {
+    pub(crate) async fn ask_around(&self, wire: &Wire, here: Id) {
         let command = self.deadlines.command;
         let [by_body, by_digest] = rights::commands(&self.namespace);
         let commands = [by_body, by_digest, limits::command()];
@@ -180,7 +182,7 @@ impl Shared {
                 commands.iter().for_each(|command| {
                     pipeline.add_command(command.clone());
                 });
-                match node.send_all(&pipeline, 0).await {
+                match node.send_all(&pipeline, 0, here).await {
                     Ok(values) => answers.extend(values.into_iter().map(|value| {
                         let answer = value.extract_error();
                         answer.map_err(|error| self.words.of(error, command))

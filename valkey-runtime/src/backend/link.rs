@@ -108,6 +108,8 @@ pub(crate) struct Passage {
     /// now, which the client enforces itself.
     pub(crate) limit: Duration,
     pub(crate) until: Option<Instant>,
+    /// The runtime of the caller.
+    pub(crate) here: Id,
 }
 
 impl Link {

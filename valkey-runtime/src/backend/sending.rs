@@ -26,22 +26,32 @@ impl Link {
         answer.map_err(|lapse| self.told(lapse))
     }
 
+    /// Like [`send`](Self::send), with an answer that shares the receive buffer.
+    pub(crate) async fn read(&self, command: &Cmd) -> Result<Reply, Error> {
+        let answer = self.reply(command, Duration::MAX).await;
+        answer.map_err(|lapse| self.told(lapse))
+    }
+
     /// Like [`send_within`](Self::send_within), with a server's error left as it is.
     pub(crate) async fn raw(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
+        self.reply(command, left).await.map(Reply::into_value)
+    }
+
+    async fn reply(&self, command: &Cmd, left: Duration) -> Result<Reply, Lapse> {
         let passage = self.passage(left).await?;
         match &passage.wire {
             Wire::Node(node) => {
                 let answer = match passage.until {
-                    None => node.send(command).await,
+                    None => node.send(command, passage.here).await,
                     Some(until) => in_time(until, Box::pin(node.send_untimed(command))).await,
                 };
-                let answer = answer.map(Reply::into_value);
                 self.0
-                    .noted(&passage, answer.and_then(Value::extract_error))
+                    .noted(&passage, answer.and_then(Reply::extract_error))
             }
             Wire::Cluster(cluster) => {
                 let answer = cluster.send(command, passage.end()).await;
-                self.0.noted_of_cluster(&passage, cluster, answer)
+                let answer = self.0.noted_of_cluster(&passage, cluster, answer);
+                answer.map(Reply::from)
             }
         }
     }
@@ -136,7 +146,7 @@ impl Link {
             }
         };
         let answers = match passage.until {
-            None => node.send_all(pipeline, 0).await,
+            None => node.send_all(pipeline, 0, passage.here).await,
             Some(until) => in_time(until, Box::pin(node.send_all_untimed(pipeline, 0))).await,
         };
         let answers = self.0.noted(&passage, answers).map_err(told)?;
@@ -177,7 +187,7 @@ impl Link {
     pub(crate) async fn passage(&self, left: Duration) -> Result<Passage, Lapse> {
         let command = self.0.deadlines.command;
         let limit = left.min(command);
-        runtime::fit().map_err(Lapse::Failed)?;
+        let here = runtime::fit().map_err(Lapse::Failed)?;
         let refused = match self.0.breaker.borrow().advice() {
             Advice::Send(wire, generation) => {
                 return Ok(Passage {
@@ -185,6 +195,7 @@ impl Link {
                     wire: wire.clone(),
                     limit,
                     until: (limit < command).then(|| after(limit)),
+                    here,
                 });
             }
             Advice::Refuse(down) => Some(down.clone()),
@@ -206,6 +217,7 @@ impl Link {
                 wire,
                 limit,
                 until: Some(until),
+                here,
             }),
             Ok(Err(down)) => {
                 self.0.seams.counters.refused();

@@ -32,6 +32,7 @@ use crate::backend::script::Call;
 use crate::backend::seams::{Deadlines, Seams};
 use crate::backend::time::ServerTime;
 use crate::backend::tracker::{Interest, Tracker};
+use crate::backend::wire::Reply;
 use crate::backend::write::Write;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::tasks::Background;
@@ -179,9 +180,9 @@ impl Server {
         match self.link.care(key) {
             Some(Care::Bounded) => self.get_bounded(key).await,
             _ => {
-                let answer = self.link.send(&command(b"GET", key)).await;
+                let answer = self.link.read(&command(b"GET", key)).await;
                 self.link.note_read(&[key], &answer);
-                found(answer)
+                read(answer)
             }
         }
     }
@@ -209,17 +210,12 @@ impl Server {
         let bytes = others.iter().map(Vec::len).sum::<usize>() + key.len();
         let mut command = Cmd::with_capacity(2 + others.len(), bytes + 4);
         command.arg(b"MGET").arg(key).arg(others);
-        let answer = self.link.send(&command).await;
+        let answer = self.link.read(&command).await;
         // The others are epochs of tags, which are small.
         self.link.note_read(&[key], &answer);
-        match answer? {
-            Value::Array(values) if values.len() == 1 + others.len() => {
-                let mut values = values.into_iter().map(|value| found(Ok(value)));
-                let first = values.next().ok_or_else(unexpected_answer)??;
-                Ok((first, values.collect::<Result<_, _>>()?))
-            }
-            _ => Err(unexpected_answer()),
-        }
+        let mut found = entries(answer?, 1 + others.len())?.into_iter();
+        let first = found.next().ok_or_else(unexpected_answer)?;
+        Ok((first, found.collect()))
     }
 
     pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
@@ -237,14 +233,9 @@ impl Server {
         }
         let mut command = redis::cmd("MGET");
         command.arg(keys);
-        let answer = self.link.send(&command).await;
+        let answer = self.link.read(&command).await;
         self.link.note_read(keys, &answer);
-        match answer? {
-            Value::Array(values) if values.len() == keys.len() => {
-                values.into_iter().map(|value| found(Ok(value))).collect()
-            }
-            _ => Err(unexpected_answer()),
-        }
+        entries(answer?, keys.len())
     }
 
     pub(crate) async fn head(&self, key: &[u8]) -> Result<Found, Error> {
@@ -698,9 +689,30 @@ fn set_command(key: &[u8], bytes: &[u8], ttl: Option<u64>) -> Cmd {
 }
 
 fn found(answer: Result<Value, Error>) -> Result<Found, Error> {
+    read(answer.map(Reply::from))
+}
+
+/// The entries in the answer to a bulk read of so many keys.
+fn entries(answer: Reply, count: usize) -> Result<Vec<Found>, Error> {
+    let entry = |item: Option<Bytes>| item.map_or(Found::Nothing, Found::Entry);
+    let entries: Vec<_> = match answer {
+        Reply::Array(items) => items.into_iter().map(entry).collect(),
+        Reply::Other(Value::Array(values)) => {
+            let found = values.into_iter().map(|value| found(Ok(value)));
+            found.collect::<Result<_, _>>()?
+        }
+        _ => return Err(unexpected_answer()),
+    };
+    match entries.len() == count {
+        true => Ok(entries),
+        false => Err(unexpected_answer()),
+    }
+}
+
+fn read(answer: Result<Reply, Error>) -> Result<Found, Error> {
     match answer {
-        Ok(Value::BulkString(bytes)) => Ok(Found::Entry(Bytes::from(bytes))),
-        Ok(Value::Nil) => Ok(Found::Nothing),
+        Ok(Reply::Bytes(bytes)) => Ok(Found::Entry(bytes)),
+        Ok(Reply::Nil) => Ok(Found::Nothing),
         Ok(_) => Err(unexpected_answer()),
         Err(error) if has_code(&error, "WRONGTYPE") => Ok(Found::Foreign),
         Err(error) => Err(error),

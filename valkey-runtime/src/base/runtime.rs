@@ -16,15 +16,16 @@ thread_local! {
     static KNOWN: Cell<Option<(Id, bool)>> = const { Cell::new(None) };
 }
 
-/// An error if this call can't use a server. It is cheap, because it runs before each command.
+/// The runtime of this call, or an error if it can't use a server. It is cheap, because it runs
+/// before each command.
 #[inline]
-pub(crate) fn fit() -> Result<(), Error> {
+pub(crate) fn fit() -> Result<Id, Error> {
     let Ok(runtime) = Handle::try_current() else {
         return Err(outside());
     };
     let id = runtime.id();
     match KNOWN.get() {
-        Some((known, true)) if known == id => Ok(()),
+        Some((known, true)) if known == id => Ok(id),
         _ => examined(id),
     }
 }
@@ -40,7 +41,7 @@ pub(crate) fn current() -> Option<Id> {
 }
 
 #[cold]
-fn examined(id: Id) -> Result<(), Error> {
+fn examined(id: Id) -> Result<Id, Error> {
     let has_timers = match KNOWN.get() {
         Some((known, has_timers)) if known == id => has_timers,
         // Tokio has no other way to find out.
@@ -48,7 +49,7 @@ fn examined(id: Id) -> Result<(), Error> {
     };
     KNOWN.set(Some((id, has_timers)));
     match has_timers {
-        true => Ok(()),
+        true => Ok(id),
         false => Err(Error::of_runtime(
             "this tokio runtime has no timers: build it with `enable_all`, or with `enable_time` and `enable_io`",
         )),
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
     use crate::base::error::ErrorKind;
 
-    fn said(answer: Result<(), Error>) -> String {
+    fn said<T: std::fmt::Debug>(answer: Result<T, Error>) -> String {
         let error = answer.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         error.to_string()

@@ -1,15 +1,17 @@
 //! The task that owns the socket of a connection.
 
+use crate::backend::wire::callers::{Caller, Callers, late};
 use crate::backend::wire::frames::{self, Scan};
-use crate::backend::wire::queue::{Commands, Queue, Waiting};
+use crate::backend::wire::queue::{Commands, Queue};
 use bytes::BytesMut;
 use redis::{RedisError, RedisResult};
-use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::{Instant, Sleep};
 
 /// The bytes that are asked for in one read.
 const READ: usize = 64 * 1024;
@@ -27,15 +29,21 @@ pub(super) struct Driver<S, E> {
     unflushed: bool,
     received: BytesMut,
     scan: Scan,
-    /// The callers of the commands that were taken from the queue, in order.
-    callers: VecDeque<Waiting>,
-    /// Other callers had a turn to add commands since the last ones were sent.
+    /// The callers of all commands that were taken from the queue.
+    callers: Callers,
+    /// Those that were taken last. Kept for its memory.
+    taken: Vec<Caller>,
+    /// Other callers had a turn to add commands since the last ones were taken.
     gathered: bool,
+    /// The time of a command, and a timer that ends not after that of the first caller.
+    patience: Duration,
+    timer: Pin<Box<Sleep>>,
+    is_timed: bool,
     _end: E,
 }
 
 impl<S, E> Driver<S, E> {
-    pub(super) fn new(stream: S, queue: Arc<Queue>, end: E) -> Self {
+    pub(super) fn new(stream: S, queue: Arc<Queue>, patience: Duration, end: E) -> Self {
         Self {
             stream,
             queue,
@@ -44,15 +52,19 @@ impl<S, E> Driver<S, E> {
             unflushed: false,
             received: BytesMut::with_capacity(READ),
             scan: Scan::default(),
-            callers: VecDeque::new(),
+            callers: Callers::default(),
+            taken: Vec::new(),
             gathered: false,
+            patience,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            is_timed: false,
             _end: end,
         }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Driver<S, E> {
-    /// Sends what waits. Pending once nothing more can be sent now.
+    /// Sends what waits. Ready once there will be no more, or nothing can be sent.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.sending.len() == self.sent {
@@ -61,29 +73,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Driver<S, E> {
                 if self.sending.capacity() > KEPT {
                     self.sending = Vec::new();
                 }
-                let (bytes, callers) = (&mut self.sending, &mut self.callers);
-                let now = std::mem::take(&mut self.gathered);
-                match self.queue.take(now, bytes, callers, context) {
-                    Commands::Taken => {}
-                    Commands::None => break,
-                    Commands::Over => return Poll::Ready(Ok(())),
-                    Commands::Wait => {
-                        // Callers that are ready to run add theirs, before one write takes all.
-                        self.gathered = true;
-                        context.waker().wake_by_ref();
-                        break;
-                    }
+            }
+            let now = std::mem::take(&mut self.gathered);
+            let sending = (&mut self.sending, self.sent);
+            match self.queue.take(now, sending, &mut self.taken, context) {
+                Commands::Taken => {
+                    let due = Instant::now() + self.patience;
+                    self.callers.add(&mut self.taken, due);
                 }
+                Commands::Wait => {
+                    // Callers that are ready to run add theirs, before one write takes all.
+                    self.gathered = true;
+                    context.waker().wake_by_ref();
+                }
+                Commands::None => {}
+                Commands::Over => return Poll::Ready(Ok(())),
+            }
+            if self.sending.len() == self.sent {
+                break;
             }
             let rest = &self.sending[self.sent..];
-            match Pin::new(&mut self.stream).poll_write(context, rest)? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => {
-                    self.sent += count;
-                    self.unflushed = true;
-                }
-                Poll::Pending => return Poll::Pending,
+            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.sent += count,
             }
+            self.unflushed = true;
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(context))?;
@@ -107,47 +121,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Driver<S, E> {
 
     fn answer(&mut self) -> RedisResult<()> {
         while !self.received.is_empty() {
-            let malformed =
-                |_| RedisError::from((redis::ErrorKind::Parse, "no answer of a server"));
+            let malformed = |_| parse("no answer of a server");
             let Some(end) = self.scan.end(&self.received).map_err(malformed)? else {
                 return Ok(());
             };
             let frame = self.received.split_to(end).freeze();
-            if frames::is_push(&frame) {
-                continue;
-            }
-            let reply = frames::reply(frame)?;
-            match self.callers.front_mut() {
-                None => return Err((redis::ErrorKind::Parse, "an answer to no command").into()),
-                Some(Waiting::One(_)) => {}
-                Some(Waiting::Several {
-                    left,
-                    skip,
-                    answers,
-                    ..
-                }) => {
-                    *left -= 1;
-                    match *skip {
-                        0 => answers.push(reply.into_value()),
-                        _ => *skip -= 1,
-                    }
-                    if *left > 0 {
-                        continue;
-                    }
-                    self.callers
-                        .pop_front()
-                        .into_iter()
-                        .for_each(Waiting::finish);
-                    continue;
-                }
-            }
-            if let Some(Waiting::One(sender)) = self.callers.pop_front() {
-                // The caller may be gone.
-                let _ = sender.send(Ok(reply));
+            if !frames::is_push(&frame) && !self.callers.answer(frames::reply(frame)?) {
+                return Err(parse("an answer to no command"));
             }
         }
         Ok(())
     }
+
+    /// Tells callers that wait too long, and is polled again when the next ones do.
+    fn watch(&mut self, context: &mut Context<'_>) {
+        while let Some(due) = self.callers.due() {
+            if !self.is_timed {
+                self.timer.as_mut().reset(due);
+                self.is_timed = true;
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return;
+            }
+            self.is_timed = false;
+            self.callers.expire(Instant::now(), &late());
+        }
+    }
+}
+
+fn parse(why: &'static str) -> RedisError {
+    (redis::ErrorKind::Parse, why).into()
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Future for Driver<S, E> {
@@ -158,15 +161,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Future for Driver<S, E> {
             Poll::Ready(ended) => ended,
             Poll::Pending => match self.poll_send(context) {
                 Poll::Ready(ended) => ended.map_err(RedisError::from),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.watch(context);
+                    return Poll::Pending;
+                }
             },
         };
-        // Nobody can be told more than that it is over.
         self.queue.end();
         if let Err(error) = ended {
-            self.callers
-                .drain(..)
-                .for_each(|caller| caller.fail(&error));
+            self.callers.fail(&error);
         }
         Poll::Ready(())
     }

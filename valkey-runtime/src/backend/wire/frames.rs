@@ -15,7 +15,25 @@ pub(crate) enum Reply {
     Other(Value),
 }
 
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::BulkString(bytes) => Reply::Bytes(bytes.into()),
+            Value::Nil => Reply::Nil,
+            value => Reply::Other(value),
+        }
+    }
+}
+
 impl Reply {
+    /// The error that the server answers.
+    pub(crate) fn extract_error(self) -> RedisResult<Self> {
+        match self {
+            Reply::Other(value) => value.extract_error().map(Reply::Other),
+            reply => Ok(reply),
+        }
+    }
+
     /// The answer as the client library has it, with its own copy of the bytes.
     pub(crate) fn into_value(self) -> Value {
         match self {

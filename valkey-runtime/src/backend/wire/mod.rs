@@ -5,31 +5,38 @@
 //! while the socket is busy go out together, and a command alone goes out at once. Answers are
 //! slices of the receive buffer.
 //!
-//! The client library makes the connection and the handshake ([`Dialer`]), and encodes commands.
+//! The driver also watches the time of the commands, with one timer for all of them. Only a caller
+//! in another runtime, which may go on while that of the driver stands still, has its own.
+//!
+//! The client library makes the connection and the handshake ([`dial`]), and encodes commands.
 
+mod callers;
 pub(crate) mod dial;
 mod driver;
 mod frames;
 mod queue;
 
+use crate::backend::wire::callers::{Caller, late, lost};
 use crate::backend::wire::driver::Driver;
 pub(crate) use crate::backend::wire::frames::Reply;
-use crate::backend::wire::queue::{Queue, Waiting};
+use crate::backend::wire::queue::Queue;
 use redis::{Cmd, Pipeline, RedisResult, Value};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::{Handle, Id};
 use tokio::sync::oneshot;
 
 /// A handle to a connection. Cheap to clone. The connection ends with the last of them.
 #[derive(Clone)]
-pub(crate) struct Connection(Arc<Handle>);
+pub(crate) struct Connection(Arc<Shared>);
 
-struct Handle {
+struct Shared {
     queue: Arc<Queue>,
     /// The time to wait for an answer.
     patience: Duration,
+    /// The runtime of the driver.
+    home: Id,
 }
 
 impl Connection {
@@ -39,23 +46,24 @@ impl Connection {
         patience: Duration,
         end: impl Send + Unpin + 'static,
     ) -> Self {
-        let queue = Arc::new(Queue::default());
-        tokio::spawn(Driver::new(stream, queue.clone(), end));
-        Self(Arc::new(Handle { queue, patience }))
+        let (queue, runtime) = (Arc::new(Queue::default()), Handle::current());
+        let home = runtime.id();
+        runtime.spawn(Driver::new(stream, queue.clone(), patience, end));
+        Self(Arc::new(Shared {
+            queue,
+            patience,
+            home,
+        }))
     }
 
-    /// Sends a command, and waits for its answer for the time of a command.
-    pub(crate) async fn send(&self, command: &Cmd) -> RedisResult<Reply> {
-        in_time(self.0.patience, self.send_untimed(command)).await
+    /// Sends a command from a runtime, and waits for its answer for the time of a command.
+    pub(crate) async fn send(&self, command: &Cmd, here: Id) -> RedisResult<Reply> {
+        self.exchange_one(command, Some(here)).await
     }
 
-    /// Like [`send`](Self::send), without an end.
+    /// Like [`send`](Self::send), for a caller that watches the time.
     pub(crate) async fn send_untimed(&self, command: &Cmd) -> RedisResult<Reply> {
-        let (sender, receiver) = oneshot::channel();
-        let mut waiting = Some(Waiting::One(sender));
-        let pack = |bytes: &mut Vec<u8>| command.write_packed_command(bytes);
-        self.0.queue.push(pack, &mut waiting).await;
-        receiver.await.unwrap_or_else(|_| Err(lost()))
+        self.exchange_one(command, None).await
     }
 
     /// Sends commands together, and waits for the time of a command. The first `skip` answers are
@@ -64,48 +72,79 @@ impl Connection {
         &self,
         pipeline: &Pipeline,
         skip: usize,
+        here: Id,
     ) -> RedisResult<Vec<Value>> {
-        in_time(self.0.patience, self.send_all_untimed(pipeline, skip)).await
+        self.exchange_all(pipeline, skip, Some(here)).await
     }
 
-    /// Like [`send_all`](Self::send_all), without an end.
+    /// Like [`send_all`](Self::send_all), for a caller that watches the time.
     pub(crate) async fn send_all_untimed(
         &self,
         pipeline: &Pipeline,
         skip: usize,
     ) -> RedisResult<Vec<Value>> {
+        self.exchange_all(pipeline, skip, None).await
+    }
+
+    async fn exchange_one(&self, command: &Cmd, here: Option<Id>) -> RedisResult<Reply> {
+        let (sender, answer) = oneshot::channel();
+        let pack = |bytes: &mut Vec<u8>| command.write_packed_command(bytes);
+        self.exchange(pack, Caller::One(sender), answer, here).await
+    }
+
+    async fn exchange_all(
+        &self,
+        pipeline: &Pipeline,
+        skip: usize,
+        here: Option<Id>,
+    ) -> RedisResult<Vec<Value>> {
         let count = pipeline.cmd_iter().count();
         if count == 0 {
             return Ok(Vec::new());
         }
-        let (sender, receiver) = oneshot::channel();
-        let mut waiting = Some(Waiting::several(count, skip, sender));
+        let (sender, answers) = oneshot::channel();
         let pack = |bytes: &mut Vec<u8>| {
             for command in pipeline.cmd_iter() {
                 command.write_packed_command(bytes);
             }
         };
-        self.0.queue.push(pack, &mut waiting).await;
-        receiver.await.unwrap_or_else(|_| Err(lost()))
+        let caller = Caller::several(count, skip, sender);
+        self.exchange(pack, caller, answers, here).await
+    }
+
+    /// `here` is the runtime of a caller that does not watch the time.
+    async fn exchange<T>(
+        &self,
+        pack: impl Fn(&mut Vec<u8>),
+        caller: Caller,
+        answer: oneshot::Receiver<RedisResult<T>>,
+        here: Option<Id>,
+    ) -> RedisResult<T> {
+        let queue = &self.0.queue;
+        let mut caller = Some(caller);
+        if here == Some(self.0.home) && queue.try_push(&pack, &mut caller) {
+            return answer.await.unwrap_or_else(|_| Err(lost()));
+        }
+        let exchanged = async {
+            if let Some(caller) = caller {
+                queue.push(pack, caller).await;
+            }
+            answer.await.unwrap_or_else(|_| Err(lost()))
+        };
+        match here {
+            None => exchanged.await,
+            Some(_) => tokio::time::timeout(self.0.patience, exchanged)
+                .await
+                .unwrap_or_else(|_| Err(late())),
+        }
     }
 }
 
-impl Drop for Handle {
+impl Drop for Shared {
     fn drop(&mut self) {
         self.queue.end();
     }
 }
 
-async fn in_time<T>(
-    time: Duration,
-    answer: impl Future<Output = RedisResult<T>>,
-) -> RedisResult<T> {
-    tokio::time::timeout(time, answer)
-        .await
-        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
-}
-
-/// The error of a command whose connection ended before its answer came.
-fn lost() -> redis::RedisError {
-    io::Error::from(io::ErrorKind::BrokenPipe).into()
-}
+#[cfg(test)]
+mod tests;

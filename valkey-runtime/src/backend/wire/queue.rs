@@ -1,111 +1,78 @@
-//! Commands that wait for the socket, and the callers that wait for their answers.
+//! Commands on their way to the socket, and their callers.
 
-use crate::backend::wire::frames::Reply;
+use crate::backend::wire::callers::Caller;
 use crate::base::lock::lock;
-use redis::{RedisError, RedisResult, Value};
-use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::task::{Context, Waker};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
-/// The bytes that may wait to be sent. A caller that comes then waits until they are gone.
+/// The bytes that may wait for the socket. A caller that comes then waits until there are fewer.
 const MOST_BYTES: usize = 1 << 20;
-
-/// A caller that waits for answers.
-pub(super) enum Waiting {
-    One(oneshot::Sender<RedisResult<Reply>>),
-    Several {
-        /// The answers that are still to come, and how many of them are dropped.
-        left: usize,
-        skip: usize,
-        answers: Vec<Value>,
-        sender: oneshot::Sender<RedisResult<Vec<Value>>>,
-    },
-}
-
-impl Waiting {
-    /// For a pipeline of `count` commands.
-    pub(super) fn several(
-        count: usize,
-        skip: usize,
-        sender: oneshot::Sender<RedisResult<Vec<Value>>>,
-    ) -> Self {
-        let answers = Vec::with_capacity(count.saturating_sub(skip));
-        Waiting::Several {
-            left: count,
-            skip,
-            answers,
-            sender,
-        }
-    }
-
-    /// Gives the caller of several commands their answers. (It may be gone.)
-    pub(super) fn finish(self) {
-        if let Waiting::Several {
-            answers, sender, ..
-        } = self
-        {
-            let _ = sender.send(Ok(answers));
-        }
-    }
-
-    /// Tells the caller why there is no answer. (It may be gone.)
-    pub(super) fn fail(self, error: &RedisError) {
-        match self {
-            Waiting::One(sender) => drop(sender.send(Err(error.clone()))),
-            Waiting::Several { sender, .. } => drop(sender.send(Err(error.clone()))),
-        }
-    }
-}
-
-/// The commands of a queue, as the driver finds them.
-#[derive(Debug, PartialEq)]
-pub(super) enum Commands {
-    None,
-    Wait,
-    Taken,
-    /// There will be no more.
-    Over,
-}
 
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Notified when the queue was emptied, or has ended.
+    /// Notified when there is room again, or the queue has ended.
     room: Notify,
 }
 
 #[derive(Default)]
 struct State {
     bytes: Vec<u8>,
-    callers: Vec<Waiting>,
+    callers: Vec<Caller>,
+    /// The bytes that the driver took and has not sent.
+    taken: usize,
     /// The driver, if it waits for commands.
     driver: Option<Waker>,
     /// No more commands are sent: the driver has ended, or all handles are gone.
     over: bool,
 }
 
+/// The commands of a queue, as the driver finds them.
+#[derive(Debug, PartialEq)]
+pub(super) enum Commands {
+    None,
+    /// There are some, and none was taken.
+    Wait,
+    Taken,
+    /// There will be no more.
+    Over,
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.bytes.len() + self.taken < MOST_BYTES
+    }
+}
+
 impl Queue {
-    /// Adds commands, once there is room. Takes the caller that waits, or drops it if the
-    /// connection has ended.
-    pub(super) async fn push(&self, pack: impl Fn(&mut Vec<u8>), caller: &mut Option<Waiting>) {
+    /// Adds commands, once there is room. The caller is dropped if the connection has ended.
+    pub(super) async fn push(&self, pack: impl Fn(&mut Vec<u8>), caller: Caller) {
+        let mut caller = Some(caller);
         loop {
-            let room = self.room.notified();
-            if self.try_push(&pack, caller) {
+            let mut room = std::pin::pin!(self.room.notified());
+            // From here on a notification is not missed.
+            room.as_mut().enable();
+            if self.try_push(&pack, &mut caller) {
                 return;
             }
             room.await;
         }
     }
 
-    /// False if there is no room.
-    fn try_push(&self, pack: impl Fn(&mut Vec<u8>), caller: &mut Option<Waiting>) -> bool {
+    /// Takes the caller and adds its commands, or drops it if the connection has ended. False if
+    /// there is no room.
+    pub(super) fn try_push(
+        &self,
+        pack: impl Fn(&mut Vec<u8>),
+        caller: &mut Option<Caller>,
+    ) -> bool {
         let mut state = lock(&self.state);
         if state.over {
             *caller = None;
             return true;
         }
-        if state.bytes.len() >= MOST_BYTES {
+        if !state.has_room() {
             return false;
         }
         pack(&mut state.bytes);
@@ -118,41 +85,46 @@ impl Queue {
         true
     }
 
-    /// If `now`, moves all commands into `bytes`, which is empty, and their callers behind those in
-    /// `callers`. If there are none, the driver is woken by the next one.
+    /// If `now`, moves all commands behind those in `bytes`, of which `sent` are on their way, and
+    /// their callers into `callers`. If there are none, the driver is woken by the next one.
     pub(super) fn take(
         &self,
         now: bool,
-        bytes: &mut Vec<u8>,
-        callers: &mut VecDeque<Waiting>,
+        (bytes, sent): (&mut Vec<u8>, usize),
+        callers: &mut Vec<Caller>,
         context: &Context<'_>,
     ) -> Commands {
         let mut state = lock(&self.state);
-        if state.bytes.is_empty() {
+        let had_room = state.has_room();
+        let commands = if state.bytes.is_empty() {
             let waker = context.waker();
-            if !state
-                .driver
+            if !{ &state.driver }
                 .as_ref()
                 .is_some_and(|own| own.will_wake(waker))
             {
                 state.driver = Some(waker.clone());
             }
-            return match state.over {
+            match state.over {
                 true => Commands::Over,
                 false => Commands::None,
-            };
-        }
-        if !now {
-            return Commands::Wait;
-        }
-        let was_full = state.bytes.len() >= MOST_BYTES;
-        std::mem::swap(&mut state.bytes, bytes);
-        callers.extend(state.callers.drain(..));
+            }
+        } else if now {
+            match bytes.is_empty() {
+                true => std::mem::swap(&mut state.bytes, bytes),
+                false => bytes.append(&mut state.bytes),
+            }
+            std::mem::swap(&mut state.callers, callers);
+            Commands::Taken
+        } else {
+            Commands::Wait
+        };
+        state.taken = bytes.len() - sent;
+        let has_room = state.has_room();
         drop(state);
-        if was_full {
+        if has_room && !had_room {
             self.room.notify_waiters();
         }
-        Commands::Taken
+        commands
     }
 
     /// Ends the queue: callers that wait in it, and later ones, are dropped.
