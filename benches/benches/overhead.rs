@@ -4,7 +4,10 @@
 //!
 //! ```text
 //! cargo bench -p benches --bench overhead
+//! cargo bench -p benches --bench overhead -- 8 64
 //! ```
+//!
+//! Numbers limit it to runs with so many tasks.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -116,6 +119,11 @@ async fn main() {
     );
     let bytes = Arc::new(bytes);
 
+    // Cargo adds flags of its own.
+    let asked: Vec<u64> = std::env::args()
+        .skip(1)
+        .filter_map(|argument| argument.parse().ok())
+        .collect();
     for (tasks, operations, rounds) in [
         (1, 2_000, 41),
         (8, 8_000, 41),
@@ -123,6 +131,9 @@ async fn main() {
         (256, 51_200, 11),
         (1024, 102_400, 11),
     ] {
+        if !asked.is_empty() && !asked.contains(&tasks) {
+            continue;
+        }
         for write in [false, true] {
             let contenders = [
                 bare(&connection, &bytes, write),
@@ -137,6 +148,9 @@ async fn main() {
             let mut table = Rounds::new(&names);
             for round in 0..rounds {
                 for at in table.order(round) {
+                    if std::env::var("ONLY").is_ok_and(|only| only != at.to_string()) {
+                        continue;
+                    }
                     let ((), time) = timed(run(&contenders[at], tasks, operations)).await;
                     table.add(at, operations as usize, time);
                 }

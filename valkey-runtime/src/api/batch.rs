@@ -21,6 +21,7 @@ use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::key::tag::Tag;
 use crate::observe::answer::{About, Ending};
+#[cfg(any(test, feature = "testing"))]
 use crate::observe::record::Recorder;
 use crate::observe::trace::Tracer;
 use crate::observe::trace::traced;

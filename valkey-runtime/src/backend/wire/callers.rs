@@ -129,6 +129,10 @@ impl Callers {
         Some(caller)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// When the time of the first callers ends that are not late.
     pub(super) fn due(&self) -> Option<Instant> {
         self.batches.get(self.late).map(|batch| batch.due)

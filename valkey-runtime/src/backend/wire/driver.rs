@@ -15,6 +15,11 @@ use tokio::time::{Instant, Sleep};
 
 /// The bytes that are asked for in one read.
 const READ: usize = 64 * 1024;
+/// The part of the callers, and the least number of them, that are answered before their next
+/// commands are sent. So the server works on those while the others are answered. If all were
+/// answered at once, client and server would take turns.
+const PART: usize = 4;
+const FEW: usize = 16;
 /// A send buffer that grew beyond this is not kept.
 const KEPT: usize = 1 << 20;
 
@@ -109,28 +114,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Driver<S, E> {
     /// Receives answers and gives them to their callers. Ready once there will be no more.
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<RedisResult<()>> {
         loop {
+            if self.answer()? {
+                // The callers have a turn before there are more answers.
+                self.gathered = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             self.received.reserve(READ / 4);
             let read = pin!(self.stream.read_buf(&mut self.received)).poll(context);
             match ready!(read) {
                 Ok(0) => return Poll::Ready(Ok(())),
-                Ok(_) => self.answer()?,
+                Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
     }
 
-    fn answer(&mut self) -> RedisResult<()> {
-        while !self.received.is_empty() {
+    /// Gives received answers to their callers, up to a part of all callers. True if there may be more.
+    fn answer(&mut self) -> RedisResult<bool> {
+        let most = (self.callers.len() / PART).max(FEW);
+        for _ in 0..most {
+            if self.received.is_empty() {
+                return Ok(false);
+            }
             let malformed = |_| parse("no answer of a server");
             let Some(end) = self.scan.end(&self.received).map_err(malformed)? else {
-                return Ok(());
+                return Ok(false);
             };
             let frame = self.received.split_to(end).freeze();
             if !frames::is_push(&frame) && !self.callers.answer(frames::reply(frame)?) {
                 return Err(parse("an answer to no command"));
             }
         }
-        Ok(())
+        Ok(!self.received.is_empty())
     }
 
     /// Tells callers that wait too long, and is polled again when the next ones do.
