@@ -130,7 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Driver<S, E> {
         }
     }
 
-    /// Gives received answers to their callers, up to a part of all callers. True if there may be more.
+    /// Gives received answers to their callers, up to a part of all callers. True if there may be
+    /// more.
     fn answer(&mut self) -> RedisResult<bool> {
         let most = (self.callers.len() / PART).max(FEW);
         for _ in 0..most {
