@@ -144,7 +144,10 @@ impl Shared {
         let (sent, ask) = (self.seams.time.sent(), time_command());
         let answer = match &wire {
             Wire::Node(node) => {
-                let answer = node.send(&ask, here).await.and_then(Reply::extract_error);
+                let answer = node
+                    .send((&ask).into(), here)
+                    .await
+                    .and_then(Reply::extract_error);
                 answer.map(Reply::into_value).map_err(Lapse::Said)
             }
             Wire::Cluster(cluster) => cluster.send(&ask, after(command)).await,

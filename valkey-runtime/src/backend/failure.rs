@@ -106,7 +106,11 @@ impl Word {
 }
 
 pub(crate) fn timed_out(deadline: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, format!("no answer within {deadline:?}"))
+    let text = match deadline.is_zero() {
+        true => "earlier commands of the operation took all of its time".to_owned(),
+        false => format!("no answer within {deadline:?}"),
+    };
+    Error::new(ErrorKind::Timeout, text)
 }
 
 /// The error for an answer of a type that the command is not documented to have.

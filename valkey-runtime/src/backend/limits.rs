@@ -240,9 +240,6 @@ impl Limits {
 
     /// The care with which to read the key, if any. This is one look at a number, nearly always.
     pub(crate) fn care(&self, key: &[u8], now: u64) -> Option<Care> {
-        if self.suspects.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
         let name = self.hasher.hash_one(key);
         let mut state = self.state();
         let suspect = state.suspects.get(&name).copied()?;
@@ -254,9 +251,14 @@ impl Limits {
         Some(suspect.care)
     }
 
+    /// Whether any key needs care. Each read asks this.
+    pub(crate) fn has_suspects(&self) -> bool {
+        self.suspects.load(Ordering::Relaxed) > 0
+    }
+
     /// Records that the key could be read.
     pub(crate) fn acquit(&self, key: &[u8]) {
-        if self.suspects.load(Ordering::Relaxed) > 0 {
+        if self.has_suspects() {
             let mut state = self.state();
             state.suspects.remove(&self.hasher.hash_one(key));
             self.suspects.store(state.suspects.len(), Ordering::Relaxed);

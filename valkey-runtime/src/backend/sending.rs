@@ -4,13 +4,16 @@ use crate::backend::failure::{timed_out, unexpected_answer};
 use crate::backend::link::{Connector, Link, Passage, Wire, in_time};
 use crate::backend::seams::{Lapse, after};
 use crate::backend::target::Host;
-use crate::backend::wire::Reply;
+use crate::backend::wire::{Reply, Request};
 use crate::base::error::Error;
 use crate::base::runtime;
 use crate::protocol::breaker::Advice;
 use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, Value};
 use std::time::Duration;
+
+/// A command with this much less than its whole time has its whole time: timers are no more exact.
+const TICK: Duration = Duration::from_millis(1);
 
 impl Link {
     pub(crate) fn send<'s>(
@@ -27,29 +30,32 @@ impl Link {
     }
 
     /// Like [`send`](Self::send), with an answer that shares the receive buffer.
-    pub(crate) async fn read(&self, command: &Cmd) -> Result<Reply, Error> {
-        let answer = self.reply(command, Duration::MAX).await;
+    pub(crate) async fn read(&self, request: Request<'_>) -> Result<Reply, Error> {
+        let answer = self.reply(request, Duration::MAX).await;
         answer.map_err(|lapse| self.told(lapse))
     }
 
     /// Like [`send_within`](Self::send_within), with a server's error left as it is.
     pub(crate) async fn raw(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
-        self.reply(command, left).await.map(Reply::into_value)
+        self.reply(command.into(), left)
+            .await
+            .map(Reply::into_value)
     }
 
-    async fn reply(&self, command: &Cmd, left: Duration) -> Result<Reply, Lapse> {
+    async fn reply(&self, request: Request<'_>, left: Duration) -> Result<Reply, Lapse> {
         let passage = self.passage(left).await?;
         match &passage.wire {
             Wire::Node(node) => {
                 let answer = match passage.until {
-                    None => node.send(command, passage.here).await,
-                    Some(until) => in_time(until, Box::pin(node.send_untimed(command))).await,
+                    None => node.send(request, passage.here).await,
+                    Some(until) => in_time(until, Box::pin(node.send_untimed(request))).await,
                 };
                 self.0
                     .noted(&passage, answer.and_then(Reply::extract_error))
             }
             Wire::Cluster(cluster) => {
-                let answer = cluster.send(command, passage.end()).await;
+                let command = request.command();
+                let answer = cluster.send(&command, passage.end()).await;
                 let answer = self.0.noted_of_cluster(&passage, cluster, answer);
                 answer.map(Reply::from)
             }
@@ -194,7 +200,7 @@ impl Link {
                     generation,
                     wire: wire.clone(),
                     limit,
-                    until: (limit < command).then(|| after(limit)),
+                    until: (limit + TICK < command).then(|| after(limit)),
                     here,
                 });
             }

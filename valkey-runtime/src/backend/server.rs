@@ -32,7 +32,7 @@ use crate::backend::script::Call;
 use crate::backend::seams::{Deadlines, Seams};
 use crate::backend::time::ServerTime;
 use crate::backend::tracker::{Interest, Tracker};
-use crate::backend::wire::Reply;
+use crate::backend::wire::{Reply, Request};
 use crate::backend::write::Write;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::tasks::Background;
@@ -180,7 +180,7 @@ impl Server {
         match self.link.care(key) {
             Some(Care::Bounded) => self.get_bounded(key).await,
             _ => {
-                let answer = self.link.read(&command(b"GET", key)).await;
+                let answer = self.link.read(Request::Get { key }).await;
                 self.link.note_read(&[key], &answer);
                 read(answer)
             }
@@ -210,7 +210,7 @@ impl Server {
         let bytes = others.iter().map(Vec::len).sum::<usize>() + key.len();
         let mut command = Cmd::with_capacity(2 + others.len(), bytes + 4);
         command.arg(b"MGET").arg(key).arg(others);
-        let answer = self.link.read(&command).await;
+        let answer = self.link.read((&command).into()).await;
         // The others are epochs of tags, which are small.
         self.link.note_read(&[key], &answer);
         let mut found = entries(answer?, 1 + others.len())?.into_iter();
@@ -233,7 +233,7 @@ impl Server {
         }
         let mut command = redis::cmd("MGET");
         command.arg(keys);
-        let answer = self.link.read(&command).await;
+        let answer = self.link.read((&command).into()).await;
         self.link.note_read(keys, &answer);
         entries(answer?, keys.len())
     }
@@ -268,7 +268,8 @@ impl Server {
             self.link.acquit(key);
             return Ok((found, ttl));
         }
-        let answer = self.with_ttl(command(b"GET", key), key).await;
+        let get = Request::Get { key }.command().into_owned();
+        let answer = self.with_ttl(get, key).await;
         self.link.note_read(&[key], &answer);
         answer
     }
@@ -307,7 +308,8 @@ impl Server {
         ttl: Option<u64>,
     ) -> Result<(), Error> {
         self.link.admit(bytes.len())?;
-        let answer = self.link.send(&set_command(key, bytes, ttl)).await;
+        let value = bytes;
+        let answer = self.link.read(Request::Set { key, value, ttl }).await;
         self.noted(bytes.len(), answer)?;
         self.ask_time_if_due();
         Ok(())
@@ -330,7 +332,7 @@ impl Server {
     }
 
     /// Records the outcome of sending a value of this size.
-    fn noted(&self, size: usize, answer: Result<Value, Error>) -> Result<Value, Error> {
+    fn noted<A>(&self, size: usize, answer: Result<A, Error>) -> Result<A, Error> {
         let mut answers = [answer];
         self.link.note_sent(&[size], &mut answers);
         let [answer] = answers;
@@ -679,13 +681,8 @@ fn bounded(found: Found) -> Result<Found, Error> {
     }
 }
 
-fn set_command(key: &[u8], bytes: &[u8], ttl: Option<u64>) -> Cmd {
-    let mut command = Cmd::with_capacity(5, key.len() + bytes.len() + 32);
-    command.arg(b"SET").arg(key).arg(bytes);
-    if let Some(ttl) = ttl {
-        command.arg(b"PX").arg(ttl);
-    }
-    command
+fn set_command(key: &[u8], value: &[u8], ttl: Option<u64>) -> Cmd {
+    Request::Set { key, value, ttl }.command().into_owned()
 }
 
 fn found(answer: Result<Value, Error>) -> Result<Found, Error> {

@@ -146,6 +146,7 @@ pub(super) fn reply(frame: Bytes) -> RedisResult<Reply> {
             }
         }
         Some(b'_') => return Ok(Reply::Nil),
+        Some(b'+') if *frame == b"+OK\r\n"[..] => return Ok(Reply::Other(Value::Okay)),
         Some(b'*') => {
             if let Some(items) = strings(&frame) {
                 return Ok(Reply::Array(items));

@@ -15,12 +15,14 @@ pub(crate) mod dial;
 mod driver;
 mod frames;
 mod queue;
+mod request;
 
 use crate::backend::wire::callers::{Caller, late, lost};
 use crate::backend::wire::driver::Driver;
 pub(crate) use crate::backend::wire::frames::Reply;
 use crate::backend::wire::queue::Queue;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+pub(crate) use crate::backend::wire::request::Request;
+use redis::{Pipeline, RedisResult, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -57,13 +59,13 @@ impl Connection {
     }
 
     /// Sends a command from a runtime, and waits for its answer for the time of a command.
-    pub(crate) async fn send(&self, command: &Cmd, here: Id) -> RedisResult<Reply> {
-        self.exchange_one(command, Some(here)).await
+    pub(crate) async fn send(&self, request: Request<'_>, here: Id) -> RedisResult<Reply> {
+        self.exchange_one(request, Some(here)).await
     }
 
     /// Like [`send`](Self::send), for a caller that watches the time.
-    pub(crate) async fn send_untimed(&self, command: &Cmd) -> RedisResult<Reply> {
-        self.exchange_one(command, None).await
+    pub(crate) async fn send_untimed(&self, request: Request<'_>) -> RedisResult<Reply> {
+        self.exchange_one(request, None).await
     }
 
     /// Sends commands together, and waits for the time of a command. The first `skip` answers are
@@ -86,9 +88,9 @@ impl Connection {
         self.exchange_all(pipeline, skip, None).await
     }
 
-    async fn exchange_one(&self, command: &Cmd, here: Option<Id>) -> RedisResult<Reply> {
+    async fn exchange_one(&self, request: Request<'_>, here: Option<Id>) -> RedisResult<Reply> {
         let (sender, answer) = oneshot::channel();
-        let pack = |bytes: &mut Vec<u8>| command.write_packed_command(bytes);
+        let pack = |bytes: &mut Vec<u8>| request.pack(bytes);
         self.exchange(pack, Caller::One(sender), answer, here).await
     }
 

@@ -5,6 +5,7 @@ use crate::backend::wire::frames::{Scan, reply};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, poll};
+use redis::Cmd;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -101,7 +102,7 @@ fn echo(text: &str) -> Cmd {
 }
 
 async fn ask(connection: &Connection, text: &str) -> RedisResult<Reply> {
-    connection.send(&echo(text), here()).await
+    connection.send((&echo(text)).into(), here()).await
 }
 
 fn is(reply: RedisResult<Reply>, text: &str) {
@@ -186,9 +187,9 @@ async fn answers_may_come_in_any_parts() {
 async fn a_caller_that_leaves_takes_nobodys_answer() {
     let mut opened = open();
     let (first, second) = (echo("first"), echo("second"));
-    let mut asked = Box::pin(opened.connection.send(&first, here()));
+    let mut asked = Box::pin(opened.connection.send((&first).into(), here()));
     assert!(poll!(&mut asked).is_pending());
-    let mut waits = pin!(opened.connection.send(&second, here()));
+    let mut waits = pin!(opened.connection.send((&second).into(), here()));
     assert!(poll!(&mut waits).is_pending());
     drop(asked);
     answer(&mut opened.server, b"$5\r\nfirst\r\n$6\r\nsecond\r\n").await;
@@ -330,8 +331,8 @@ async fn the_connection_ends_with_its_last_handle() {
 async fn a_caller_that_waits_for_room_ends_with_the_connection() {
     let opened = open();
     let large = echo(&"x".repeat(1 << 21));
-    let mut first = pin!(opened.connection.send_untimed(&large));
-    let mut second = pin!(opened.connection.send_untimed(&large));
+    let mut first = pin!(opened.connection.send_untimed((&large).into()));
+    let mut second = pin!(opened.connection.send_untimed((&large).into()));
     assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
     drop(opened.server);
     let ends = |answer: RedisResult<Reply>| answer.unwrap_err().is_unrecoverable_error();
@@ -339,7 +340,7 @@ async fn a_caller_that_waits_for_room_ends_with_the_connection() {
     assert!(
         opened
             .connection
-            .send_untimed(&large)
+            .send_untimed((&large).into())
             .now_or_never()
             .is_some()
     );
