@@ -96,7 +96,6 @@ fn a_hit_allocates_its_key_and_its_value() {
         let text = each(&runtime, async || {
             assert!(Page::get(&store, 1).await.unwrap().is_some());
         });
-        println!("{store:?}: {plain} of a plain struct, {text} with a text");
         assert!((least..=most).contains(&plain), "{plain}");
         assert!((text - plain - 1.0).abs() < 0.1, "{text} {plain}");
     }
