@@ -208,7 +208,9 @@ async fn deletions_that_wait_are_tried_once_more() {
         _ => Reply::error("READONLY You can't write against a read only replica."),
     });
     let server = Arc::new(server);
-    let builder = on(&server.url()).operation_timeout(AGES);
+    // A silence is not what this is about.
+    let builder = on(&server.url()).command_timeout(AGES);
+    let builder = builder.operation_timeout(AGES);
     let store = builder.connect().await.unwrap();
     User::del_many(&store, 0..2500).await.unwrap_err();
     assert_eq!(store.undelivered(), 2500);
@@ -252,7 +254,9 @@ async fn what_the_server_refuses_keeps_nothing_else_from_being_delivered() {
         _ if taken.load(Ordering::SeqCst) && !refused(&command[3]) => Reply::integer(1),
         _ => Reply::error("READONLY You can't write against a read only replica."),
     });
-    let builder = on(&server.url()).operation_timeout(AGES);
+    // A silence is not what this is about.
+    let builder = on(&server.url()).command_timeout(AGES);
+    let builder = builder.operation_timeout(AGES);
     let store = builder.connect().await.unwrap();
     User::del_many(&store, 0..2500).await.unwrap_err();
     takes.store(true, Ordering::SeqCst);

@@ -114,7 +114,7 @@ fn is(reply: RedisResult<Reply>, text: &str) {
 
 /// Answers with these bytes once something was asked.
 async fn answer(server: &mut DuplexStream, bytes: &[u8]) {
-    let mut asked = [0; 1 << 10];
+    let mut asked = [0; 1 << 12];
     assert!(server.read(&mut asked).await.unwrap() > 0);
     server.write_all(bytes).await.unwrap();
 }
@@ -157,6 +157,49 @@ async fn commands_that_come_together_go_out_together_and_each_gets_its_answer() 
         .into_iter()
         .for_each(|asked| asked.unwrap());
     assert_eq!(opened.writes.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_command_goes_out_with_those_of_callers_that_are_ready() {
+    let opened = open();
+    tokio::spawn(serve(opened.server));
+    // Both tasks begin, and wait.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let mut first = pin!(ask(&opened.connection, "first"));
+    assert!(poll!(&mut first).is_pending());
+    // The driver has its turn before this one.
+    let connection = opened.connection.clone();
+    let second = tokio::spawn(async move { ask(&connection, "second").await });
+    is(first.await, "first");
+    is(second.await.unwrap(), "second");
+    assert_eq!(opened.writes.load(Ordering::Relaxed), 1);
+}
+
+/// So the server has some of their next commands before all have their answers.
+#[tokio::test]
+async fn callers_that_are_answered_at_once_go_on_a_part_at_a_time() {
+    const CALLERS: usize = 64;
+    let mut opened = open();
+    let asked: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let connection = opened.connection.clone();
+            tokio::spawn(async move {
+                is(ask(&connection, "x").await, "x");
+                is(ask(&connection, "y").await, "y");
+            })
+        })
+        .collect();
+    answer(&mut opened.server, &b"$1\r\nx\r\n".repeat(CALLERS)).await;
+    assert_eq!(opened.writes.load(Ordering::Relaxed), 1);
+    tokio::spawn(serve(opened.server));
+    join_all(asked)
+        .await
+        .into_iter()
+        .for_each(|asked| asked.unwrap());
+    let writes = opened.writes.load(Ordering::Relaxed);
+    assert!((3..=CALLERS / 8).contains(&writes), "{writes}");
 }
 
 #[tokio::test]
