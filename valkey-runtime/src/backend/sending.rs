@@ -200,7 +200,7 @@ impl Link {
                     generation,
                     wire: wire.clone(),
                     limit,
-                    until: (limit + TICK < command).then(|| after(limit)),
+                    until: (limit.saturating_add(TICK) < command).then(|| after(limit)),
                     here,
                 });
             }

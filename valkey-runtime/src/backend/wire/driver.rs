@@ -1,5 +1,6 @@
 //! The task that owns the socket of a connection.
 
+use crate::backend::seams::after;
 use crate::backend::wire::callers::{Caller, Callers, late};
 use crate::backend::wire::frames::{self, Scan};
 use crate::backend::wire::queue::{Commands, Queue};
@@ -83,8 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Driver<S, E> {
             let sending = (&mut self.sending, self.sent);
             match self.queue.take(now, sending, &mut self.taken, context) {
                 Commands::Taken => {
-                    let due = Instant::now() + self.patience;
-                    self.callers.add(&mut self.taken, due);
+                    self.callers.add(&mut self.taken, after(self.patience));
                 }
                 Commands::Wait => {
                     // Callers that are ready to run add theirs, before one write takes all.

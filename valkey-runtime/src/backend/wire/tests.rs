@@ -202,6 +202,15 @@ async fn callers_that_are_answered_at_once_go_on_a_part_at_a_time() {
     assert!((3..=CALLERS / 8).contains(&writes), "{writes}");
 }
 
+/// A time that an `Instant` can't express.
+#[tokio::test]
+async fn a_command_may_have_any_time() {
+    let (stream, server) = duplex(1 << 10);
+    tokio::spawn(serve(server));
+    let connection = Connection::start(stream, Duration::MAX, ());
+    is(ask(&connection, "x").await, "x");
+}
+
 #[tokio::test]
 async fn answers_may_come_in_any_parts() {
     for most in [1, 2, 3, 7] {
