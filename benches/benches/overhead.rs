@@ -148,9 +148,6 @@ async fn main() {
             let mut table = Rounds::new(&names);
             for round in 0..rounds {
                 for at in table.order(round) {
-                    if std::env::var("ONLY").is_ok_and(|only| only != at.to_string()) {
-                        continue;
-                    }
                     let ((), time) = timed(run(&contenders[at], tasks, operations)).await;
                     table.add(at, operations as usize, time);
                 }

@@ -198,8 +198,8 @@ async fn an_answer_of_whatever_kind_does_not_open_it() {
     }
 }
 
-/// The server takes connections, and is silent: one is tried, whoever asks. After a stall of the
-/// process a call may take an overdue attempt over, so the test is repeated then.
+/// The server takes connections, and is silent: there is one attempt for all callers. After
+/// a stall of the process a call may take an overdue attempt over, so the test is repeated then.
 #[test]
 fn only_one_attempt_at_a_time_decides() {
     steady(&|| Box::pin(one_attempt_decides()));

@@ -238,7 +238,8 @@ impl Limits {
         self.suspects.store(state.suspects.len(), Ordering::Relaxed);
     }
 
-    /// The care with which to read the key, if any. This is one look at a number, nearly always.
+    /// The care with which to read the key, if any. Takes a lock: see
+    /// [`has_suspects`](Self::has_suspects).
     pub(crate) fn care(&self, key: &[u8], now: u64) -> Option<Care> {
         let name = self.hasher.hash_one(key);
         let mut state = self.state();
