@@ -101,25 +101,12 @@ impl ServerConfig {
 
     /// The way to a node, or to the only server.
     pub(crate) fn dialer(&self, host: &Host) -> redis::RedisResult<Dialer> {
-        let client = self.node(host)?;
-        #[cfg(feature = "tls")]
-        let dialer = {
-            let tls = self.tls.as_ref().map(trust::client_config).transpose()?;
-            Dialer::new(client, tls)
-        };
-        #[cfg(not(feature = "tls"))]
-        let dialer = Dialer::new(client);
-        Ok(dialer)
+        Dialer::new(self.node(host)?, self.tls.as_ref())
     }
 
     /// The way to the server of a Unix socket.
     pub(crate) fn dialer_of_socket(&self, path: &Path) -> redis::RedisResult<Dialer> {
-        let client = self.socket(path)?;
-        #[cfg(feature = "tls")]
-        let dialer = Dialer::new(client, None);
-        #[cfg(not(feature = "tls"))]
-        let dialer = Dialer::new(client);
-        Ok(dialer)
+        Dialer::new(self.socket(path)?, None)
     }
 
     fn info(&self, address: ConnectionAddr) -> redis::RedisResult<ConnectionInfo> {

@@ -1,5 +1,9 @@
 //! Opening a connection: address, socket, TLS, and the handshake, which the client library makes.
 
+use crate::backend::tls::TlsConfig;
+#[cfg(feature = "tls")]
+use crate::backend::trust;
+use crate::backend::wire::Connection;
 use crate::base::lock::lock;
 use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
@@ -12,26 +16,31 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-
-use crate::backend::wire::Connection;
+#[cfg(feature = "tls")]
+use tokio_rustls::TlsConnector;
 
 /// The way to a server.
 pub(crate) struct Dialer {
     client: Client,
     #[cfg(feature = "tls")]
-    tls: Option<tokio_rustls::TlsConnector>,
+    tls: Option<TlsConnector>,
 }
 
 impl Dialer {
-    #[cfg(feature = "tls")]
-    pub(crate) fn new(client: Client, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
-        let tls = tls.map(tokio_rustls::TlsConnector::from);
-        Self { client, tls }
-    }
-
-    #[cfg(not(feature = "tls"))]
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    /// `tls` has no effect in a build without TLS, which makes no client for it.
+    #[cfg_attr(
+        not(feature = "tls"),
+        allow(unused_variables, clippy::unnecessary_wraps)
+    )]
+    pub(crate) fn new(client: Client, tls: Option<&TlsConfig>) -> RedisResult<Self> {
+        Ok(Self {
+            client,
+            #[cfg(feature = "tls")]
+            tls: tls
+                .map(trust::client_config)
+                .transpose()?
+                .map(TlsConnector::from),
+        })
     }
 
     /// Connects, within `time`. `end` is dropped when the connection ends.
