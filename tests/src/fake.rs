@@ -179,6 +179,11 @@ impl FakeServer {
         counts
     }
 
+    /// The number of connections accepted so far.
+    pub fn connections(&self) -> usize {
+        self.shared.state().connections.len()
+    }
+
     /// Waits until a command was received `times` in total. Returns `false` if it was not within
     /// `timeout`.
     pub fn wait_for(&self, name: &str, times: usize, timeout: Duration) -> bool {

@@ -152,6 +152,20 @@ impl Proxy {
         self.shared.state().next_reply = Some(Loss::Mute);
     }
 
+    /// Waits until the reply that [`cut_at_next_reply`](Self::cut_at_next_reply) or
+    /// [`drop_next_reply`](Self::drop_next_reply) chose is lost. Returns `false` if it was not
+    /// within `timeout`.
+    pub fn wait_for_loss(&self, timeout: Duration) -> bool {
+        let (state, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.state(), timeout, |state| {
+                state.next_reply.is_some()
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        state.next_reply.is_none()
+    }
+
     /// The number of connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.shared.state().accepted
@@ -240,7 +254,11 @@ impl Shared {
                 return Ok(());
             }
             if direction == Direction::ToClient && !muted {
-                match state.next_reply.take() {
+                let loss = state.next_reply.take();
+                if loss.is_some() {
+                    self.changed.notify_all();
+                }
+                match loss {
                     Some(Loss::Cut) => return Ok(()),
                     Some(Loss::Mute) => muted = true,
                     None => {}

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 use valkey_runtime::limit::RateLimiter;
 use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, Store};
-use valkey_tests::Server;
+use valkey_tests::{FakeServer, Reply, Server};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "user", ttl = "5m")]
@@ -109,6 +109,33 @@ fn what_a_runtime_that_stands_still_began_another_goes_on_with() {
     first.block_on(async { tokio::time::sleep(Duration::from_millis(300)).await });
     assert_eq!(store.breaker(), BreakerState::Closed);
     second.block_on(User::get(&store, 1)).unwrap();
+}
+
+/// The connecting task is as late as the caller that waits for it, so it is not replaced.
+#[test]
+fn a_process_that_stood_still_connects_once() {
+    let (answers, asked) = std::sync::mpsc::channel::<()>();
+    let asked = std::sync::Mutex::new(asked);
+    let server = FakeServer::scripted(move |command| {
+        // Fails once the test has dropped its end: from then on the server answers at once.
+        let _ = asked.lock().unwrap().recv();
+        FakeServer::handshake(command)
+            .unwrap_or_else(|| Reply::raw("*2\r\n$10\r\n1767225600\r\n$1\r\n0\r\n"))
+    });
+    let builder = Store::builder().url(&server.url()).connect_timeout(AGES);
+    let connects = builder.command_timeout(AGES).connect();
+    let stands_still = async {
+        while server.commands().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        // Both have had a turn since.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(answers);
+    };
+    let (store, ()) = still().block_on(async { tokio::join!(connects, stands_still) });
+    store.unwrap();
+    assert_eq!(server.connections(), 1);
 }
 
 #[test]

@@ -40,7 +40,8 @@ use crate::protocol::breaker::{BreakerState, micros};
 
 /// The least time between two queries of the owners that run beside commands.
 const PAUSE: Duration = Duration::from_millis(250);
-/// The age at which such a query is assumed to be dropped, with its runtime.
+/// The age at which a query is assumed to be dropped, or to stand still with its runtime. Then
+/// others query as well.
 const OVERDUE: Duration = Duration::from_secs(1);
 /// The most redirections of one command.
 const REDIRECTIONS: u32 = 8;
@@ -91,7 +92,8 @@ struct Shared<L> {
     known: RwLock<Arc<Known<L>>>,
     /// Nodes without slots that are asked about the cluster, or get commands.
     others: Mutex<HashMap<Host, Arc<Node<L>>>>,
-    /// Held by the caller that queries the owners, so that one caller does it for all.
+    /// Held by the caller that queries the owners, so that one caller does it for all. The others
+    /// wait for it at most [`OVERDUE`].
     asking: tokio::sync::Mutex<()>,
     /// The time of the last query beside a command, and the time when the last such query ended.
     asked_beside: AtomicU64,
@@ -563,9 +565,12 @@ impl<L: NodeLink> Shared<L> {
         patient: bool,
     ) -> Result<Arc<Known<L>>, Error> {
         let waits = left(until);
-        let Ok(_turn) = timeout_at(until, self.asking.lock()).await else {
+        // The caller whose turn it is may be in a runtime that stands still.
+        let patience = until.min(after(OVERDUE));
+        let _turn = timeout_at(patience, self.asking.lock()).await.ok();
+        if left(until).is_zero() {
             return Err(timed_out(waits));
-        };
+        }
         let known = self.known();
         let asked_before = known.by.is_some() && known.asked >= since;
         if asked_before && (but.is_none() || known.by.as_ref() != but) {
@@ -694,7 +699,14 @@ impl<L: NodeLink> Shared<L> {
             by: Some(by),
             epoch,
         });
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = next.clone();
+        {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            if known.asked > asked {
+                // A query that began later has been answered meanwhile.
+                return Ok(known.clone());
+            }
+            *known = next.clone();
+        }
         self.others().retain(|host, _| replicas.contains(host));
         Ok(next)
     }
@@ -764,5 +776,111 @@ impl<L> fmt::Debug for Cluster<L> {
         f.debug_struct("Cluster")
             .field("seeds", &self.0.seeds)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::time::ServerTime;
+    use crate::base::clock::{SystemClock, ThreadRandom};
+    use crate::base::counters::Counters;
+    use crate::base::tasks::Background;
+    use crate::base::warnings::Warnings;
+
+    /// A node with all slots. It answers at once.
+    struct Only;
+
+    impl NodeLink for Only {
+        async fn ready(&self, _until: Instant) -> Result<(), Error> {
+            Ok(())
+        }
+        fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+            std::future::ready(())
+        }
+        async fn raw(&self, command: &Cmd, _left: Duration) -> Result<Value, Lapse> {
+            let asks_slots = command.args_iter().nth(1) == Some(redis::Arg::Simple(b"SLOTS"));
+            let node = Value::Array(vec![
+                Value::BulkString(b"127.0.0.1".to_vec()),
+                Value::Int(7001),
+            ]);
+            Ok(match asks_slots {
+                true => Value::Array(vec![Value::Array(vec![
+                    Value::Int(0),
+                    Value::Int(16_383),
+                    node,
+                ])]),
+                false => Value::BulkString(b"cluster_current_epoch:1".to_vec()),
+            })
+        }
+        async fn raw_asking(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
+            self.raw(command, left).await
+        }
+        fn why(&self) -> Option<Error> {
+            None
+        }
+        fn silence(&self) -> Option<(u32, u64)> {
+            None
+        }
+        fn told(&self, _lapse: Lapse) -> Error {
+            unexpected_answer()
+        }
+        fn connect_in_background(&self) {}
+        fn state(&self) -> BreakerState {
+            BreakerState::Closed
+        }
+        fn close(&self) {}
+    }
+
+    fn cluster() -> Cluster<Only> {
+        let host = Host {
+            name: "127.0.0.1".into(),
+            port: 7001,
+        };
+        let second = Duration::from_secs(1);
+        let deadlines = Deadlines {
+            connect: second * 30,
+            command: second * 30,
+            operation: second * 60,
+        };
+        let clock = Arc::new(SystemClock::new());
+        let counters = Arc::new(Counters::default());
+        let seams = Seams {
+            time: Arc::new(ServerTime::new(clock.clone())),
+            random: Arc::new(ThreadRandom),
+            background: Background::new(counters.clone()),
+            counters,
+            warnings: Warnings::new(clock),
+        };
+        Cluster::new(vec![host], Box::new(|_| Ok(Only)), deadlines, seams)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_that_stands_still_with_its_runtime_holds_nobody_up_for_long() {
+        let cluster = cluster();
+        let _held = cluster.0.asking.lock().await;
+        let began = Instant::now();
+        cluster
+            .discover(after(Duration::from_secs(30)))
+            .await
+            .unwrap();
+        assert_eq!(began.elapsed().as_secs(), OVERDUE.as_secs());
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_an_earlier_query_replaces_no_later_one() {
+        let cluster = cluster();
+        let host = |port| Host {
+            name: "127.0.0.1".into(),
+            port,
+        };
+        let learn = |by: u16, asked| {
+            let learnt = cluster.0.learn(Slots::none(), host(by), asked, None);
+            learnt.unwrap().by.clone().unwrap().port
+        };
+        assert_eq!(learn(1, 20), 1);
+        assert_eq!(learn(2, 10), 1);
+        assert_eq!(cluster.0.known().by, Some(host(1)));
+        assert_eq!(learn(3, 20), 3);
     }
 }

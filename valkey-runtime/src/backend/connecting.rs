@@ -17,7 +17,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::runtime::Id;
+use tokio::sync::watch;
 use tokio::time::Instant;
+
+type Watch = watch::Receiver<Breaker<Wire, Arc<Down>>>;
 
 impl Shared {
     pub(crate) fn next_task(&self) -> u64 {
@@ -28,10 +31,7 @@ impl Shared {
     pub(crate) async fn see_to_connecting(self: &Arc<Self>, claim: Claim, until: Instant) {
         let attempt = async {
             let mut watch = self.breaker.subscribe();
-            let changed = tokio::time::timeout(MOMENT, watch.changed()).await.is_ok();
-            if !changed && !self.pulse.lives(claim) {
-                self.take_over();
-            }
+            self.replace_if_dead(claim, &mut watch).await;
             // An error means that the link is gone.
             let _ = watch
                 .wait_for(|breaker| breaker.state() != BreakerState::HalfOpen)
@@ -56,9 +56,21 @@ impl Shared {
             match tokio::time::timeout(BEAT, watch.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Down::new(Error::closed())),
-                Err(_) if self.claim().is_some() => self.take_over(),
-                Err(_) => {}
+                Err(_) => {
+                    if let Some(claim) = self.claim() {
+                        self.replace_if_dead(claim, &mut watch).await;
+                    }
+                }
             }
+        }
+    }
+
+    /// Starts another task that connects, unless the current one gives a sign of life within a
+    /// moment. If the whole process stood still, that task is as late as this caller.
+    async fn replace_if_dead(self: &Arc<Self>, claim: Claim, watch: &mut Watch) {
+        let changed = tokio::time::timeout(MOMENT, watch.changed()).await.is_ok();
+        if !changed && !self.pulse.lives(claim) {
+            self.take_over();
         }
     }
 
