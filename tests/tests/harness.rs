@@ -388,6 +388,29 @@ fn a_proxy_cuts_connections_and_accepts_new_ones() {
 }
 
 #[test]
+fn a_test_process_without_a_server_ends_with_one_line() {
+    let tests = ["a_plain_server", "a_proxy_without_a_server", "a_lost_reply"];
+    let run = |missing: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(tests)
+            .env("VALKEY_SERVER", "/nowhere/valkey-server")
+            .env("VALKEY_SERVER_MISSING", missing)
+            .env("RUST_TEST_THREADS", "1")
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8(text).unwrap()
+    };
+    let text = run("exit");
+    let lines: Vec<_> = text.lines().filter(|l| l.contains("install")).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    assert!(lines[0].contains("`/nowhere/valkey-server`"), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    assert!(run("").matches("FAILED").count() > tests.len());
+}
+
+#[test]
 fn a_stalled_proxy_holds_everything_back() {
     let proxy = Proxy::to(PLAIN.addr());
     let addr = ([127, 0, 0, 1], proxy.port()).into();

@@ -49,7 +49,7 @@ use crate::errors::Errors;
 /// | attribute | default | meaning |
 /// |---|---|---|
 /// | `prefix = "user"` | the type's name in kebab case: `UserProfile` → `user-profile` | the beginning of the keys: `user:42` |
-/// | `ttl = "5m"` | `"5m"` | the time to live of an entry: numbers with the units `d`, `h`, `m`, `s`, `ms` in falling order (`"1h30m"`), a number of seconds (`"90"`), or `"never"` |
+/// | `ttl = "5m"` | `"5m"` | the time to live of an entry: numbers with the units `d`, `h`, `m`, `s`, `ms` (`"1h30m"`), a number of seconds (`"90"`), or `"never"` |
 /// | `ttl_env = "USER_CACHE_TTL"` | | an environment variable that overrides the TTL at run time |
 /// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the new type can't read the old entries |
 /// | `on_corrupt = "error"` | `"miss"` | the result of reading a corrupt or invalid entry: a miss, which is counted and logged, or an error |

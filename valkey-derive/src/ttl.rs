@@ -1,10 +1,10 @@
 //! Times to live, as written in an annotation.
 //!
-//! The grammar and the limits are those of `Ttl::from_str` in the runtime, which reads the same
-//! texts from environment variables. The derive can't call it, since the runtime depends on the
-//! derive.
+//! The runtime reads the same texts from environment variables (`Ttl::from_str`). The derive can't
+//! call it, since the runtime depends on the derive. Both read them by humantime.
 
 use std::fmt;
+use std::time::Duration;
 
 /// The time to live of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,72 +28,38 @@ pub(crate) enum TtlMistake {
     TooLong,
 }
 
-/// The units in milliseconds, in the order in which they are written.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 24 * 60 * 60_000),
-    ("h", 60 * 60_000),
-    ("m", 60_000),
-    ("s", 1000),
-    ("ms", 1),
-];
-
 /// A hundred years. A longer time is a mistake, or means `never`.
 const LONGEST: u64 = 100 * 365 * 24 * 60 * 60_000;
 
-/// Parses `never`, a number of seconds, or numbers with units in falling order.
+/// Parses `never`, a number of seconds, or numbers with units.
 pub(crate) fn parse(text: &str) -> Result<Ttl, TtlMistake> {
     if text == "never" {
         return Ok(Ttl::Never);
     }
-    let millis = match leading_number(text)? {
-        (seconds, "") => scaled(seconds, 1000)?,
-        _ => with_units(text)?,
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let time = if is_number {
+        Duration::from_secs(text.parse().map_err(|_| TtlMistake::TooLong)?)
+    } else if text.contains(|c: char| c.is_ascii_uppercase()) {
+        // humantime reads `5M` as five months.
+        return Err(TtlMistake::Malformed);
+    } else {
+        humantime::parse_duration(text).map_err(|error| match error {
+            humantime::DurationError::NumberOverflow => TtlMistake::TooLong,
+            _ => TtlMistake::Malformed,
+        })?
     };
-    match millis {
-        0 => Err(TtlMistake::Zero),
-        1..=LONGEST => Ok(Ttl::Millis(millis)),
+    match u64::try_from(time.as_nanos().div_ceil(1_000_000)) {
+        Ok(0) => Err(TtlMistake::Zero),
+        Ok(millis @ 1..=LONGEST) => Ok(Ttl::Millis(millis)),
         _ => Err(TtlMistake::TooLong),
     }
-}
-
-fn with_units(text: &str) -> Result<u64, TtlMistake> {
-    let (mut rest, mut units, mut millis) = (text, &UNITS[..], 0u64);
-    while !rest.is_empty() {
-        let (number, tail) = leading_number(rest)?;
-        let (unit, tail) = tail.split_at(
-            tail.find(|c: char| c.is_ascii_digit())
-                .unwrap_or(tail.len()),
-        );
-        let at = units.iter().position(|(name, _)| *name == unit);
-        let at = at.ok_or(TtlMistake::Malformed)?;
-        let part = scaled(number, units[at].1)?;
-        millis = millis.checked_add(part).ok_or(TtlMistake::TooLong)?;
-        (rest, units) = (tail, &units[at + 1..]);
-    }
-    Ok(millis)
-}
-
-fn leading_number(text: &str) -> Result<(u64, &str), TtlMistake> {
-    let (digits, tail) = text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    );
-    match digits.parse() {
-        Ok(number) => Ok((number, tail)),
-        Err(_) if digits.is_empty() => Err(TtlMistake::Malformed),
-        Err(_) => Err(TtlMistake::TooLong),
-    }
-}
-
-fn scaled(number: u64, factor: u64) -> Result<u64, TtlMistake> {
-    number.checked_mul(factor).ok_or(TtlMistake::TooLong)
 }
 
 impl fmt::Display for TtlMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             TtlMistake::Malformed => {
-                "not a time: write numbers with the units `d`, `h`, `m`, `s`, `ms` in falling order, as in \
+                "not a time: write numbers with the units `d`, `h`, `m`, `s`, `ms`, as in \
                  `ttl = \"1h30m\"`, or `ttl = \"never\"`"
             }
             TtlMistake::Zero => {
@@ -121,7 +87,7 @@ mod tests {
         assert_eq!(parse("never"), Ok(Ttl::Never));
         assert_eq!(parse("36500d"), Ok(Ttl::Millis(LONGEST)));
         for bad in [
-            "", " 5m", "5 m", "m", "5x", "-5", "1.5h", "5m1h", "5m5m", "5m3", "ß", "5ß", "٣",
+            "", "m", "5x", "-5", "5m3", "ß", "5ß", "٣", "5M", "5m1H", "90S",
         ] {
             assert_eq!(parse(bad), Err(TtlMistake::Malformed), "{bad:?}");
         }

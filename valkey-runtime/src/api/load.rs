@@ -28,7 +28,7 @@ use crate::schema::loaded::{IntoLoaded, IntoRow, Loaded, Stale};
 use crate::value::codec;
 use crate::verbs::loading;
 use crate::verbs::loading::driver::Answers;
-use crate::verbs::loading::loader::{Found, many, once};
+use crate::verbs::loading::loader::{Found, Loader, many, once};
 use crate::verbs::loading::work::{Background, Loads};
 use crate::verbs::raw::Raw;
 
@@ -288,6 +288,24 @@ impl<'s, T: CachedType, K, M, O: Output, X: Limit, B> Load<'s, T, K, M, O, X, B>
     }
 }
 
+impl<T: CachedType, M, O: Output, X: Limit, B> Load<'_, T, One, M, O, X, B> {
+    async fn answer<'l, L: IntoLoaded<T>, E: Send>(
+        self,
+        in_background: bool,
+        loads: impl FnOnce() -> Loads<'l, T, X::Error<E>> + Send,
+    ) -> Result<L::Given<O::Of<T>>, X::Error<E>>
+    where
+        X::Error<E>: 'l,
+    {
+        let (settings, store, One(place)) = (self.settings(), self.handle.store, self.keys);
+        let options = settings.options::<O, L, T>(in_background);
+        let limits = X::limits(settings.queue_timeout);
+        let found = loading::get_or_load(store, place, options, limits, loads).await?;
+        let found = found.map(|(value, origin)| O::of(value, origin, store.inner()));
+        Ok(L::given(found))
+    }
+}
+
 impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall> {
     /// Reads the value; on a miss, calls the loader and stores its result.
     ///
@@ -329,18 +347,11 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall
         F: FnOnce(Option<Stale<T>>) -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
-        let (settings, handle, One(place)) = (self.settings(), self.handle, self.keys);
         async move {
-            let timeout = settings.timeout;
+            let timeout = self.timeout;
             let load = move |raw| X::within(timeout, load(stale(raw)));
             let loads = move || Loads::InCall(once(load));
-            let options = settings.options::<O, L, T>(false);
-            let limits = X::limits(settings.queue_timeout);
-            let found = loading::get_or_load(handle.store, place, options, limits, loads).await?;
-            let inner = handle.store.inner();
-            Ok(L::given(
-                found.map(|(value, origin)| O::of(value, origin, inner)),
-            ))
+            self.answer::<L, E>(false, loads).await
         }
     }
 }
@@ -385,19 +396,43 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InBack
         F: FnOnce(Option<Stale<T>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
-        let (settings, handle, One(place)) = (self.settings(), self.handle, self.keys);
         async move {
-            let timeout = settings.timeout;
+            let timeout = self.timeout;
             let load = move |raw| X::within(timeout, load(stale(raw)));
             let loads = move || Loads::InBackground(Background::new(once(load)));
-            let options = settings.options::<O, L, T>(true);
-            let limits = X::limits(settings.queue_timeout);
-            let found = loading::get_or_load(handle.store, place, options, limits, loads).await?;
-            let inner = handle.store.inner();
-            Ok(L::given(
-                found.map(|(value, origin)| O::of(value, origin, inner)),
-            ))
+            self.answer::<L, E>(true, loads).await
         }
+    }
+}
+
+impl<T, M, O, X, B> Load<'_, T, Many<T>, M, O, X, B>
+where
+    T: CachedType<OwnedKey: OwnKey>,
+    O: Output,
+    X: Limit,
+{
+    async fn answer<'l, I, E, F, Fut>(
+        self,
+        in_background: bool,
+        load_missing: F,
+        loads: impl FnOnce(Loader<'l, T, X::Error<E>>) -> Loads<'l, T, X::Error<E>> + Send,
+    ) -> Result<EachOf<O, T>, X::Error<E>>
+    where
+        I: IntoIterator<Item: IntoRow<T>> + 'l,
+        E: Send + 'l,
+        X::Error<E>: 'l,
+        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send + 'l,
+        Fut: Future<Output = Result<I, E>> + Send + 'l,
+    {
+        let (settings, handle, Many(asked)) = (self.settings(), self.handle, self.keys);
+        let rows = Rows::<T, X, F>::new(handle, &asked, settings.timeout, load_missing);
+        let again = rows.clone();
+        let load = loads(many(move |ats| rows.load(ats)));
+        let options = settings.options_of_many::<O>(in_background);
+        let limits = X::limits(settings.queue_timeout);
+        let (store, once) = (handle.store, asked.once);
+        let answers = loading::get_or_load_many(store, once, options, limits, load).await?;
+        in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
     }
 }
 
@@ -422,18 +457,7 @@ where
         F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
         Fut: Future<Output = Result<I, E>> + Send,
     {
-        let (settings, handle, Many(asked)) = (self.settings(), self.handle, self.keys);
-        async move {
-            let rows = Rows::<T, X, F>::new(handle, &asked, settings.timeout, load_missing);
-            let again = rows.clone();
-            let load = Loads::InCall(many(move |ats| rows.load(ats)));
-            let options = settings.options_of_many::<O>(false);
-            let limits = X::limits(settings.queue_timeout);
-            let store = handle.store;
-            let answers =
-                loading::get_or_load_many(store, asked.once, options, limits, load).await?;
-            in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
-        }
+        async move { self.answer(false, load_missing, Loads::InCall).await }
     }
 }
 
@@ -459,18 +483,9 @@ where
         F: FnMut(Vec<KeyOf<T>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<I, E>> + Send + 'static,
     {
-        let (settings, handle, Many(asked)) = (self.settings(), self.handle, self.keys);
         async move {
-            let rows = Rows::<T, X, F>::new(handle, &asked, settings.timeout, load_missing);
-            let again = rows.clone();
-            let load = Background::new(many(move |ats| rows.load(ats)));
-            let load = Loads::InBackground(load);
-            let options = settings.options_of_many::<O>(true);
-            let limits = X::limits(settings.queue_timeout);
-            let store = handle.store;
-            let answers =
-                loading::get_or_load_many(store, asked.once, options, limits, load).await?;
-            in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
+            let goes_on = |load| Loads::InBackground(Background::new(load));
+            self.answer(true, load_missing, goes_on).await
         }
     }
 }

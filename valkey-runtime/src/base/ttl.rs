@@ -61,7 +61,7 @@ impl From<Duration> for Ttl {
 pub enum TtlError {
     /// Neither a number of seconds nor numbers with units.
     #[error(
-        "not a time: write seconds (`90`), or numbers with units in falling order (`1h30m`, `500ms`), or `never`"
+        "not a time: write seconds (`90`), or numbers with units (`1h30m`, `500ms`), or `never`"
     )]
     Malformed,
     /// Zero.
@@ -75,49 +75,24 @@ pub enum TtlError {
 impl std::str::FromStr for Ttl {
     type Err = TtlError;
 
-    /// Reads `never`, a number of seconds, or numbers with the units `d`, `h`, `m`, `s`, `ms` in
-    /// falling order.
+    /// Reads `never`, a number of seconds, or numbers with units, such as `1h30m` or `500ms`.
     fn from_str(text: &str) -> Result<Self, TtlError> {
-        const UNITS: [(&str, u64); 5] = [
-            ("d", 86_400_000),
-            ("h", 3_600_000),
-            ("m", 60_000),
-            ("s", 1000),
-            ("ms", 1),
-        ];
-
         if text == "never" {
             return Ok(Ttl::Never);
         }
-        let number =
-            |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) && !digits.is_empty() {
-                true => digits.parse::<u64>().map_err(|_| TtlError::TooLong),
-                false => Err(TtlError::Malformed),
-            };
-        let mut millis = 0u64;
-        if text.bytes().all(|b| b.is_ascii_digit()) {
-            millis = number(text)?.checked_mul(1000).ok_or(TtlError::TooLong)?;
+        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let time = if is_number {
+            Duration::from_secs(text.parse().map_err(|_| TtlError::TooLong)?)
+        } else if text.contains(|c: char| c.is_ascii_uppercase()) {
+            // humantime reads `5M` as five months.
+            return Err(TtlError::Malformed);
         } else {
-            let (mut rest, mut units) = (text, UNITS.iter());
-            while !rest.is_empty() {
-                let (digits, tail) =
-                    rest.split_at(rest.bytes().take_while(u8::is_ascii_digit).count());
-                let end = tail
-                    .bytes()
-                    .position(|b| b.is_ascii_digit())
-                    .unwrap_or(tail.len());
-                let (unit, tail) = tail.split_at_checked(end).ok_or(TtlError::Malformed)?;
-                let (_, factor) = units
-                    .find(|(name, _)| *name == unit)
-                    .ok_or(TtlError::Malformed)?;
-                let part = number(digits)?
-                    .checked_mul(*factor)
-                    .ok_or(TtlError::TooLong)?;
-                millis = millis.checked_add(part).ok_or(TtlError::TooLong)?;
-                rest = tail;
-            }
-        }
-        let ttl = Ttl::from_millis(millis);
+            humantime::parse_duration(text).map_err(|error| match error {
+                humantime::DurationError::NumberOverflow => TtlError::TooLong,
+                _ => TtlError::Malformed,
+            })?
+        };
+        let ttl = Ttl::After(time);
         ttl.to_millis().map(|_| ttl)
     }
 }
@@ -158,7 +133,7 @@ mod tests {
         assert_eq!("500ms".parse::<Ttl>(), Ok(Ttl::from_millis(500)));
         assert_eq!("never".parse::<Ttl>(), Ok(Ttl::Never));
         for bad in [
-            "", " 5m", "5 m", "m", "5x", "-5", "1.5h", "5m1h", "5m5m", "5m3", "ß", "5ß", "٣",
+            "", "m", "5x", "-5", "5m3", "ß", "5ß", "٣", "5M", "5m1H", "90S",
         ] {
             assert_eq!(bad.parse::<Ttl>(), Err(TtlError::Malformed), "{bad:?}");
         }

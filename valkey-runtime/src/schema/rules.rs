@@ -23,17 +23,17 @@ pub trait Verdict<T> {
     }
 
     /// Converts the result. `fields` are the names of the type's own fields.
-    fn judge(self, value: &T, fields: &[&'static str]) -> Result<(), Invalid>;
+    fn judge(self, fields: &[&'static str]) -> Result<(), Invalid>;
 }
 
 /// Runs the check and converts its result. While it runs, garde's messages are the names of the
 /// rules.
 pub fn validated<T, V: Verdict<T>>(
-    value: &T,
+    _: &T,
     fields: &[&'static str],
     check: impl FnOnce() -> V,
 ) -> Result<(), Invalid> {
-    V::of(check).judge(value, fields)
+    V::of(check).judge(fields)
 }
 
 /// A value whose `#[cached(validate)]` names no function. The traits of its type decide: the macro

@@ -11,8 +11,6 @@ use crate::schema::rules::{Rules, Verdict};
 pub(crate) mod by_garde;
 #[cfg(feature = "validator")]
 pub(crate) mod by_validator;
-#[cfg(feature = "garde")]
-pub(crate) mod path;
 
 impl<T> Verdict<T> for Result<(), Invalid> {
     /// A function of the application may call garde.
@@ -21,7 +19,7 @@ impl<T> Verdict<T> for Result<(), Invalid> {
         by_garde::naming_rules(check)
     }
 
-    fn judge(self, _: &T, _: &[&'static str]) -> Result<(), Invalid> {
+    fn judge(self, _: &[&'static str]) -> Result<(), Invalid> {
         self
     }
 }

@@ -4,7 +4,7 @@ use crate::base::lock::lock;
 use crate::testing::connected::connected;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -21,6 +21,18 @@ use crate::testing::wait::{Backoff, COMMAND_TIMEOUT};
 const MISSING: &str = "\
 is not there: install Valkey (the packages `valkey-server` and `valkey-tools` of \
 Debian and Ubuntu, `valkey` elsewhere), or let VALKEY_SERVER name the server's binary";
+
+/// Reports that a program of the server is missing: fails the test, or ends the whole test process
+/// if `VALKEY_SERVER_MISSING` is `exit`. One line then replaces a failure of each test.
+fn missing(program: &str, why: &str) -> ! {
+    let text = format!("`{program}` {MISSING}{why}");
+    if std::env::var_os("VALKEY_SERVER_MISSING").is_some_and(|value| value == "exit") {
+        // Not `eprintln!`, whose output a test harness keeps back.
+        let _ = writeln!(std::io::stderr(), "\nerror: {text}");
+        std::process::exit(1);
+    }
+    panic!("{text}");
+}
 
 /// How many times a start may lose the race for a free port.
 const ATTEMPTS: u32 = 10;
@@ -67,7 +79,8 @@ const ATTEMPTS: u32 = 10;
 /// ```
 ///
 /// The environment variable `VALKEY_SERVER` names the binary; the default is `valkey-server` on the
-/// path. `valkey-cli` is looked for beside the former, then on the path.
+/// path. `valkey-cli` is looked for beside the former, then on the path. If either is missing, the
+/// test fails; with `VALKEY_SERVER_MISSING=exit` the test process ends with one line.
 ///
 /// Each server also has a Unix socket, which the harness uses. So it can't reach another program's
 /// server by mistake.
@@ -318,7 +331,7 @@ impl TestServer {
         let output = cli
             .args(arguments)
             .output()
-            .unwrap_or_else(|error| panic!("`valkey-cli` {MISSING} ({error})"));
+            .unwrap_or_else(|error| missing("valkey-cli", &format!(" ({error})")));
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(
             output.status.success(),
@@ -409,7 +422,7 @@ impl TestServer {
             if ended.is_some() || !backoff.pause() {
                 // The shell's exit codes for a binary that is missing or can't be run.
                 if ended.is_some_and(|status| matches!(status.code(), Some(126 | 127))) {
-                    panic!("`{}` {MISSING}", server_binary().display());
+                    missing(&server_binary().display().to_string(), "");
                 }
                 return Err(fs::read_to_string(self.log()).unwrap_or_default());
             }

@@ -57,13 +57,12 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"not a time: write numbers with the units `d`, `h`, `m`, `s`, `ms` in falling order, as in `ttl = "1h30m"`, or `ttl = "never"`"#,
+            r#"not a time: write numbers with the units `d`, `h`, `m`, `s`, `ms`, as in `ttl = "1h30m"`, or `ttl = "never"`"#,
         ],
         &[
             r#"ttl = """#,
-            r#"ttl = "5 m""#,
-            r#"ttl = "1m1h""#,
-            r#"ttl = "1m1m""#,
+            r#"ttl = "5x""#,
+            r#"ttl = "5M""#,
             r#"ttl = "-5s""#,
             r#"ttl = "Never""#,
             r#"ttl_absent = "soon""#,

@@ -10,11 +10,9 @@ use std::fmt::Display;
 
 use garde::i18n::{I18n, InvalidCreditCard, InvalidEmail, InvalidPhoneNumber, InvalidUrl, IpKind};
 use garde::{Report, Validate};
-use serde::Serialize;
 
 use crate::base::invalid::Invalid;
 use crate::schema::rules::{CUSTOM, Rules, Verdict, validated};
-use crate::schema::validation::path;
 
 #[doc(hidden)]
 pub trait ByGarde {
@@ -23,30 +21,50 @@ pub trait ByGarde {
 
 impl<T> ByGarde for &Rules<'_, T>
 where
-    T: Validate<Context: Default> + Serialize,
+    T: Validate<Context: Default>,
 {
     fn check(&self, fields: &[&'static str]) -> Result<(), Invalid> {
         validated(self.0, fields, || self.0.validate())
     }
 }
 
-impl<T: Serialize> Verdict<T> for Result<(), Report> {
+impl<T> Verdict<T> for Result<(), Report> {
     fn of(check: impl FnOnce() -> Self) -> Self {
         naming_rules(check)
     }
 
-    fn judge(self, value: &T, fields: &[&'static str]) -> Result<(), Invalid> {
+    fn judge(self, fields: &[&'static str]) -> Result<(), Invalid> {
         let Err(report) = self else {
             return Ok(());
         };
         let mut invalid = Invalid::none();
         for (at, error) in report.iter() {
-            invalid.add(|| {
-                let field = path::shown(value, fields, &at.to_string());
-                (field, rule(error.message()))
-            });
+            invalid.add(|| (shown(fields, &at.to_string()), rule(error.message())));
         }
         Err(invalid)
+    }
+}
+
+/// Replaces the part of a path that may be data: garde writes field names and map keys in the same
+/// way.
+const HIDDEN: &str = "…";
+
+/// A path as it may be shown: the field of the type itself. The derive knows the fields' names.
+fn shown(fields: &[&'static str], path: &str) -> Cow<'static, str> {
+    // A field of a tuple struct is written `[0]`.
+    let of_tuple = path.strip_prefix('[').and_then(|path| path.split_once(']'));
+    let (name, rest) = of_tuple
+        .unwrap_or_else(|| path.split_at(path.find(['.', '[']).unwrap_or(path.len())));
+    let name = name.strip_prefix("r#").unwrap_or(name);
+    match fields.iter().find(|field| **field == name) {
+        None if path.is_empty() => Cow::Borrowed(""),
+        None => Cow::Borrowed(HIDDEN),
+        Some(field) => match (of_tuple.is_some(), rest.is_empty()) {
+            (false, true) => Cow::Borrowed(field),
+            (false, false) => Cow::Owned(format!("{field}.{HIDDEN}")),
+            (true, true) => Cow::Owned(format!("[{field}]")),
+            (true, false) => Cow::Owned(format!("[{field}].{HIDDEN}")),
+        },
     }
 }
 
@@ -106,8 +124,7 @@ mod tests {
     use crate::base::invalid::Violation;
 
     /// In each field a value that must not be shown breaks a rule.
-    #[derive(Serialize, Validate)]
-    #[serde(rename_all = "camelCase")]
+    #[derive(Validate)]
     struct Sample {
         #[garde(length(min = 9))]
         name: String,
@@ -128,21 +145,18 @@ mod tests {
         #[garde(matches(name))]
         again: String,
         #[garde(length(max = self.number as usize))]
-        #[serde(rename = "else")]
         bounded: String,
     }
 
-    #[derive(Clone, Serialize, Validate)]
-    #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+    #[derive(Clone, Validate)]
     struct Home {
         #[garde(length(min = 9))]
         the_street: String,
         #[garde(length(min = 9))]
-        #[serde(rename = "zip")]
         post_code: String,
     }
 
-    #[derive(Serialize, Validate)]
+    #[derive(Validate)]
     struct Named(#[garde(alphanumeric)] String, #[garde(dive)] Vec<Home>);
 
     fn quoting(value: &str, _: &()) -> garde::Result {
@@ -194,22 +208,21 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_named_as_the_program_does_and_rules_as_garde_does() {
+    fn the_field_of_the_type_and_the_rule_are_named() {
         let expected = [
             ("again", "matches"),
-            ("all_words[1]", "ascii"),
+            ("all_words.…", "ascii"),
             ("bounded", "length"),
             ("by_number.…", "length"),
             ("labels.…", "length"),
-            ("maybe[0]", "alphanumeric"),
-            ("maybe[1][0].the_street", "length"),
+            ("maybe.…", "alphanumeric"),
+            ("maybe.…", "length"),
             ("name", "length"),
             ("number", "range"),
             ("quoted", "custom"),
-            ("two_homes[0].the_street", "length"),
-            ("two_homes[1].the_street", "length"),
-            // serde uses another name.
-            ("two_homes[1].…", "length"),
+            ("two_homes.…", "length"),
+            ("two_homes.…", "length"),
+            ("two_homes.…", "length"),
         ];
         let expected = expected.map(|(field, rule)| (field.to_owned(), rule));
         assert_eq!(broken(&sample("hunt")), expected);
@@ -225,14 +238,33 @@ mod tests {
             let broken = broken(&sample(secret));
             let differs = broken.iter().filter(|one| !same.contains(one));
             // A message that equals the name of a rule reveals only that.
-            let differs: Vec<_> = differs.filter(|(field, _)| field != "maybe[0]").collect();
+            let differs: Vec<_> = differs.filter(|(field, _)| field != "maybe.…").collect();
             assert!(differs.is_empty(), "{secret}: {differs:?}");
         }
     }
 
     #[test]
+    fn a_path_is_shown_as_far_as_its_field() {
+        let fields = &["0", "name", "type"];
+        for (path, expected) in [
+            ("", ""),
+            ("name", "name"),
+            ("r#type", "type"),
+            ("name.first", "name.…"),
+            ("name[3].first", "name.…"),
+            ("[0]", "[0]"),
+            ("[0][7]", "[0].…"),
+            ("[1]", "…"),
+            ("hunter2", "…"),
+            ("[", "…"),
+        ] {
+            assert_eq!(shown(fields, path), expected, "{path}");
+        }
+    }
+
+    #[test]
     fn every_rule_has_its_name() {
-        #[derive(Serialize, Validate)]
+        #[derive(Validate)]
         struct Every {
             #[garde(
                 ascii,
@@ -271,14 +303,14 @@ mod tests {
     fn a_report_from_elsewhere_names_no_rule() {
         let value = sample("hunter2");
         let report = value.validate();
-        let invalid = report.judge(&value, &FIELDS).unwrap_err();
+        let invalid = Verdict::<Sample>::judge(report, &FIELDS).unwrap_err();
         assert!(
             invalid
                 .violations()
                 .iter()
                 .all(|broken| broken.rule() == CUSTOM)
         );
-        let unknown = sample("hunter2").validate().judge(&value, &[]).unwrap_err();
+        let unknown = Verdict::<Sample>::judge(sample("hunter2").validate(), &[]).unwrap_err();
         assert!(
             unknown
                 .violations()

@@ -22,7 +22,7 @@ impl<T: Validate> ByValidator for &Rules<'_, T> {
 }
 
 impl<T> Verdict<T> for Result<(), ValidationErrors> {
-    fn judge(self, _: &T, _: &[&'static str]) -> Result<(), Invalid> {
+    fn judge(self, _: &[&'static str]) -> Result<(), Invalid> {
         self.map_err(|errors| {
             let mut invalid = Invalid::none();
             add(&errors, "", &mut invalid);
@@ -148,7 +148,7 @@ mod tests {
         let broken = ValidationErrorsKind::Field(vec![ValidationError::new("range")]);
         let name = Cow::Owned("hunter2".to_owned());
         errors.errors_mut().insert(name, broken);
-        let invalid = Err(errors).judge(&(), &[]).unwrap_err();
+        let invalid = Verdict::<Sample>::judge(Err(errors), &[]).unwrap_err();
         assert_eq!(invalid.to_string(), "`…`: range");
     }
 }
