@@ -140,7 +140,7 @@ const _: () = {
 }
 
 #[test]
-fn what_becomes_of_old_values_is_a_part_of_the_policy() {
+fn the_attributes_of_stale_values_are_in_the_policy() {
     let code = cached(
         r#"
         #[cached(ttl = "1h", stale_if_error = "1d", retry_after = "1m", refresh_ahead = "99%", load_timeout = "200ms",
@@ -358,7 +358,7 @@ fn serde_attributes_are_left_to_serde() {
 }
 
 #[test]
-fn what_serde_would_write_and_not_read_is_a_mistake() {
+fn fields_that_serde_would_write_but_not_read_are_mistakes() {
     let on_type = |attrs: &str, fields: &str| {
         let source =
             format!("#[serde({attrs})] struct User {{ #[cached(key)] id: u64, {fields} }}");
@@ -453,7 +453,7 @@ fn what_serde_would_write_and_not_read_is_a_mistake() {
 }
 
 #[test]
-fn what_would_move_the_fields_of_a_tuple_is_a_mistake() {
+fn attributes_that_would_move_tuple_fields_are_mistakes() {
     let of = |fields: &str| mistakes(&format!("struct User(#[cached(key)] u64, {fields});"));
     for fields in [
         "#[serde(skip_serializing_if = \"f\")] Option<u8>, u8",
@@ -571,7 +571,7 @@ fn a_misspelt_attribute_counts_as_what_was_meant() {
 }
 
 #[test]
-fn what_belongs_in_the_key_is_put_there() {
+fn options_that_belong_in_the_key_are_put_there() {
     for key in [
         "key, with = \"f\"",
         "with = \"f\", key",

@@ -351,7 +351,7 @@ Signed-By:
     }
 
     #[test]
-    fn debian_12_is_told_from_its_relatives() {
+    fn debian_12_is_distinguished_from_its_relatives() {
         assert!(is_debian_12("ID=debian\nVERSION_CODENAME=bookworm\n"));
         assert!(!is_debian_12("ID=debian\nVERSION_CODENAME=trixie\n"));
         assert!(!is_debian_12(

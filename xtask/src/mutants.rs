@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_told_what_to_try() {
+    fn arguments_are_parsed_and_mistakes_are_named() {
         let asked = |line: &str| {
             let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             Asked::parse(&words).map_err(|error| error.to_string())
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_too_long_was_noticed_and_what_does_not_compile_does_not_count() {
+    fn timeouts_count_as_caught_and_unviable_mutants_do_not_count() {
         let mut found = Found {
             caught: 7,
             timeouts: 1,

@@ -388,7 +388,7 @@ mod tests {
     use crate::schema::policy::OnCorrupt;
 
     #[test]
-    fn what_a_type_wants_of_its_values_it_does_not_of_its_aliases() {
+    fn aliases_inherit_only_a_part_of_the_policy_of_their_type() {
         let both = Policy::new()
             .on_corrupt(OnCorrupt::Error)
             .keep_corrupt()

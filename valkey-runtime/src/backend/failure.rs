@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_says_by_itself_may_pass() {
+    fn errors_of_the_client_itself_are_transient() {
         for kind in [
             redis::ErrorKind::Client,
             redis::ErrorKind::UnexpectedReturnType,

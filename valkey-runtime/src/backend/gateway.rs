@@ -828,7 +828,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_dropped_half_way_leaves_a_deletion_if_it_would_have_changed_what_is_there() {
+    async fn a_dropped_request_leaves_a_deletion_if_it_could_have_changed_the_entry() {
         let store = Store::memory();
         let front = front(&store);
         let put = crate::protocol::transition::Put {
@@ -864,7 +864,7 @@ mod tests {
     /// Until delivery, the server may have the old entry: it is not read, and nothing is stored in
     /// its place.
     #[tokio::test]
-    async fn what_waits_for_its_deletion_is_hidden_from_whatever_reads() {
+    async fn an_entry_that_waits_for_its_deletion_is_hidden_from_all_reads() {
         let store = Store::memory();
         let front = front(&store);
         let value = Header::value(1, 7).of(b"user:2").to_bytes().to_vec();

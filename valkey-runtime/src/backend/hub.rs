@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn each_subscriber_is_told_what_changes_while_it_is_one() {
+    fn each_subscriber_gets_the_changes_while_it_is_subscribed() {
         let hub = Hub::new("ns:");
         hub.changed(|| panic!("for nobody"));
         let first = hub.subscribe();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_to_those_who_come_later_too() {
+    fn later_subscribers_get_the_end_too() {
         let hub = Hub::new("");
         let before = hub.subscribe();
         change(&hub, b"user:1");

@@ -198,7 +198,7 @@ mod tests {
         /// With any bytes, a covered key matches the pattern. With a single prefix, no other key
         /// does.
         #[test]
-        fn what_is_covered_is_matched(
+        fn the_pattern_matches_each_covered_key(
             one in "[a*?\\[\\]^\\\\:%-]{0,5}", other in "[a*?\\[\\]^\\\\:%-]{0,5}", rest: Vec<u8>, text in "[a*?\\[\\]^\\\\:%-]{0,8}",
         ) {
             let both = scope(&[one.as_bytes(), other.as_bytes()]);

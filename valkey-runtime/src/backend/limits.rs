@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_that_is_told_counts() {
+    fn the_least_limit_that_the_server_reports_applies() {
         let besides = MIB as u64 - BESIDES;
         let bulk = ("proto-max-bulk-len", "2097152");
         for (pairs, expected) in [
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_remembered_for_a_while_and_longer_each_time() {
+    fn a_refused_size_is_remembered_for_longer_each_time() {
         let limits = Limits::default();
         assert_eq!(limits.largest(0), None);
         limits.refused(2 * MIB, 0);
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_ends_what_was_remembered() {
+    fn an_accepted_size_clears_the_memory_of_a_refused_one() {
         let limits = Limits::default();
         limits.refused(2 * MIB, 0);
         limits.took(MIB);
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_and_what_was_seen_both_count() {
+    fn reported_and_observed_limits_both_apply() {
         let limits = Limits::default();
         limits.learn(&told(&[("proto-max-bulk-len", "1048576")]));
         assert_eq!(limits.largest(0), Some(MIB as u64));

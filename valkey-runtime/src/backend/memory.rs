@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_evicted_is_told() {
+    fn each_evicted_key_is_reported() {
         let (memory, _) = memory(1 << 20);
         let buffer = memory.hub.subscribe();
         let mut gone = HashSet::new();
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_is_told_once() {
+    fn a_replaced_key_is_reported_once() {
         let (memory, _) = memory(1 << 20);
         let buffer = memory.hub.subscribe();
         for _ in 0..3 {
@@ -460,7 +460,7 @@ mod tests {
 
     /// This holds whether or not the verb has anything to do.
     #[test]
-    fn what_has_expired_is_told_when_it_is_written_to() {
+    fn an_expired_key_is_reported_when_it_is_written_to() {
         let (memory, clock) = memory(1 << 20);
         let buffer = memory.hub.subscribe();
         let bytes = Bytes::from_static(b"v");
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_before_it_acts_is_atomic() {
+    fn set_if_absent_is_atomic() {
         let (memory, _) = memory(1 << 20);
         let stored: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)

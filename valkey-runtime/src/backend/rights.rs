@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_denied_is_named_and_other_failures_tell_nothing() {
+    fn denied_commands_are_named_and_other_failures_are_ignored() {
         let auth = || fails(ErrorKind::Auth);
         let server = || fails(ErrorKind::Server);
         for (answers, expected) in [

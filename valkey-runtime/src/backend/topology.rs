@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_says_of_itself() {
+    fn a_node_reports_its_own_slots() {
         let text = "\
             a1 127.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-5459 5461 [93-<-b2] [17->-b2]\n\
             b2 127.0.0.1:7002@17002,host master - 0 1 2 connected 5462-16383\n\
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_given_slots_is_asked_again() {
+    fn a_node_that_was_given_slots_is_scanned_again() {
         let mut nodes = Nodes::default();
         let before = vec![
             (node(1), share(&["0-8000"], &[])),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn who_imports_a_slot_all_the_while_is_asked_once_more() {
+    fn a_node_that_keeps_importing_a_slot_is_scanned_once_more() {
         let mut nodes = Nodes::default();
         let shares = || {
             vec![
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(learn(&mut nodes, shares()), []);
     }
     #[test]
-    fn who_was_started_anew_is_asked_again() {
+    fn a_restarted_node_is_scanned_again() {
         let mut nodes = Nodes::default();
         let shares = |run: &str| {
             let run = run.to_owned();

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_with_timers_is_fit_and_what_is_not_is_told_how_to_be() {
+    fn a_runtime_needs_timers_and_an_error_says_how_to_enable_them() {
         assert!(said(fit()).contains("outside"));
         let without = Builder::new_current_thread().build().unwrap();
         let with = Builder::new_current_thread().enable_time().build().unwrap();

@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_begin_where_the_store_is_told_and_elsewhere_once_that_has_ended() {
+    fn tasks_start_on_the_given_runtime_and_elsewhere_once_it_has_ended() {
         let runtime = || {
             tokio::runtime::Builder::new_current_thread()
                 .build()
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_begins_beside_the_end_is_refused_or_waited_for() {
+    async fn a_task_that_starts_during_close_is_refused_or_waited_for() {
         for _ in 0..300 {
             let (background, _) = background();
             let alive = Arc::default();

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_told_where_nothing_follows_and_told_once() {
+    fn a_count_is_reported_once_even_if_no_warning_follows() {
         let mut counts = Counts::default();
         for now in [0, SECOND, 2 * SECOND] {
             count(&mut counts, CORRUPT, now);

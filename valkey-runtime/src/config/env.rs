@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_url_says_goes_before_what_a_variable_does() {
+    fn the_url_takes_precedence_over_variables() {
         let of = |variables: &[(&'static str, &'static str)]| {
             let builder = builder(variables).unwrap();
             let password = builder

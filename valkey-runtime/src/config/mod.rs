@@ -927,7 +927,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_contradiction_is_taken() {
+    fn settings_that_only_seem_to_contradict_are_accepted() {
         let millis = Duration::from_millis;
         for builder in [
             at_h()

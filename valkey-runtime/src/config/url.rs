@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused_without_being_quoted() {
+    fn a_malformed_url_is_refused_without_being_quoted() {
         for (url, says) in [
             ("", "not a URL: write `valkey://"),
             ("hunter2", "not a URL: write `valkey://"),
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_parser_would_drop_in_silence_is_refused() {
+    fn white_space_control_characters_and_quotation_marks_are_refused() {
         for url in [
             " valkey://h",
             "valkey://h ",

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen_is_told() {
+    fn the_chosen_settings_are_in_the_headers() {
         let chosen = CacheHeaders {
             public: true,
             stale_if_error: 3600 * SECOND,

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn a_written_key_is_read_back() {
         fn back<P: ReadKey<Read = P> + PartialEq>(key: P) -> bool {
             read::<P>(&written::<P>(key.key_ref())) == Some(key)
         }
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_type_would_not_write_is_no_key_of_it() {
+    fn bytes_that_a_type_never_writes_are_not_read_as_its_key() {
         for parts in [
             "", "007", "+7", " 7", "-7", "7:", "7:8", "{7}", "%37", "7%3A", "x",
         ] {

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hashed_is_not_told() {
+    fn a_hashed_key_does_not_show_its_text() {
         // FIPS 180, appendix A.1.
         let abc = "a9993e364706816aba3e25717850c26c9cd0d89d";
         assert_eq!(written(Hashed::of("abc")), format!("limit:{abc}"));

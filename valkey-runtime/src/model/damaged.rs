@@ -318,7 +318,7 @@ async fn a_claim_and_a_pause() {
 
 /// An invalidated value that was damaged since, in each way.
 #[tokio::test]
-async fn what_was_invalidated_is_not_read_when_its_clock_is_damaged() {
+async fn an_invalidated_value_is_not_read_when_its_clock_is_damaged() {
     on_each(|store| async move {
         for (at, clock) in [0, 1, (1 << 53) - 1, 1 << 53, u64::MAX]
             .into_iter()
@@ -376,7 +376,7 @@ async fn an_epoch() {
 
 /// In place of an epoch: the remains of a load or a writer, and bytes that do not belong there.
 #[tokio::test]
-async fn what_stands_for_an_epoch() {
+async fn other_bytes_in_place_of_an_epoch() {
     let mark = Name {
         token: 7,
         stamp: 9 << 12,

@@ -189,7 +189,7 @@ impl CachedType for Page {
 /// deleted value, and fails. The first caller may get the stale value, because it existed when it
 /// called. The second one may not.
 #[tokio::test]
-async fn who_follows_after_an_update_is_not_served_what_was_stale_before_it() {
+async fn a_follower_after_an_update_is_not_given_the_older_stale_value() {
     let store = Store::memory();
     // One poll of a call goes as far as it can.
     store.faults().set_yielding(false);

@@ -542,7 +542,7 @@ fn nothing_older_is_given_after_an_update_that_was_dropped() {
 
 /// Guards and leases run out here, some while they are still needed.
 #[test]
-fn what_runs_out_lets_nothing_older_be_given() {
+fn guards_and_leases_that_run_out_let_no_older_value_be_given() {
     explore(LONG, |world| async move {
         let readers = [(); 3].map(|()| future::spawn(world.clone().read()));
         let dropped = future::spawn(world.clone().update());
@@ -605,7 +605,7 @@ fn soak() {
     nothing_older_is_given_after_a_deletion();
     nothing_older_is_given_after_the_commit_of_an_update();
     nothing_older_is_given_after_an_update_that_was_dropped();
-    what_runs_out_lets_nothing_older_be_given();
+    guards_and_leases_that_run_out_let_no_older_value_be_given();
     callers_of_many_keys_do_not_wait_in_a_circle_nor_are_given_anything_older();
     a_deletion_that_is_queued_while_another_is_delivered_is_delivered_too();
 }

@@ -344,7 +344,7 @@ mod tests {
 
     /// Two calls publish at once, and the one with the older snapshot comes later.
     #[test]
-    fn what_was_published_is_not_published_again() {
+    fn a_count_is_published_only_once() {
         let published = Published::default();
         let since = |now| published.since("hits", "user", "", now);
         assert_eq!([since(10), since(10), since(12)], [10, 0, 2]);

@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_made_anew_at_most_once_a_second() {
+    fn a_connection_is_renewed_at_most_once_a_second() {
         let (second, jitter) = (micros(RENEWAL), micros(RENEWAL_JITTER));
         let mut breaker = up();
         let mut attempts = Vec::new();
@@ -621,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_old_connection_says_renews_nothing() {
+    fn an_answer_of_an_old_connection_renews_nothing() {
         let mut breaker = up();
         breaker.connected(2, ());
         breaker.elsewhere(1, 1000, 0);

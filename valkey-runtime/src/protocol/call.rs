@@ -66,7 +66,7 @@ pub(crate) enum Loaded<V> {
 
 /// The number of times that a call requests again because another unusable entry replaced the one
 /// it saw.
-const ANEW: u32 = 3;
+const REPEATS: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Call<K> {
@@ -80,7 +80,7 @@ pub(crate) struct Call<K> {
     /// The lease of a leader that is gone, under which this call takes over.
     inherited: Option<Lease>,
     pauses: u32,
-    anew: u32,
+    repeats: u32,
 }
 
 /// The place of the caller.
@@ -107,7 +107,7 @@ impl<K: Ord + Clone> Call<K> {
             closed: false,
             inherited: None,
             pauses: 0,
-            anew: 0,
+            repeats: 0,
         }
     }
 
@@ -368,15 +368,15 @@ impl<K: Ord + Clone> Call<K> {
                 self.join(flights, Some(lease))
             }
             Seen::Lease(_) if patient => self.pause(flights, id),
-            Seen::Old(stamp) if self.anew < ANEW => {
+            Seen::Old(stamp) if self.repeats < REPEATS => {
                 self.rejected = Rejected::Stamp(stamp);
-                self.ask_anew(flights, id)
+                self.ask_again(flights, id)
             }
-            Seen::Stale(stamp) if self.anew < ANEW => {
+            Seen::Stale(stamp) if self.repeats < REPEATS => {
                 self.rejected = Rejected::Claim(stamp);
-                self.ask_anew(flights, id)
+                self.ask_again(flights, id)
             }
-            Seen::Nothing if self.anew < ANEW => self.ask_anew(flights, id),
+            Seen::Nothing if self.repeats < REPEATS => self.ask_again(flights, id),
             Seen::Lease(_) | Seen::Old(_) | Seen::Stale(_) | Seen::Nothing | Seen::Closed => {
                 self.load_alone(flights, now, id)
             }
@@ -396,12 +396,12 @@ impl<K: Ord + Clone> Call<K> {
         Step::Done(share)
     }
 
-    fn ask_anew<V: Clone, W: Clone + Default>(
+    fn ask_again<V: Clone, W: Clone + Default>(
         &mut self,
         flights: &mut Flights<K, V, W>,
         id: FlightId,
     ) -> Step<V> {
-        self.anew += 1;
+        self.repeats += 1;
         flights.waiting(id);
         self.ask()
     }
@@ -650,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn followers_of_a_load_without_a_lease_join_anew_when_its_leader_is_gone() {
+    fn followers_of_a_load_without_a_lease_join_another_when_its_leader_is_gone() {
         let mut flights = TestFlights::new();
         let mut early = Call::new((), 1);
         let mut alone = Call::new((), 2);

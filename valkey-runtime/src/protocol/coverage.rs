@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_upon_a_node_that_died_is_a_gap_and_so_is_its_connection() {
+    fn the_successor_of_a_dead_node_is_a_gap_and_so_is_its_connection() {
         let mut coverage = whole();
         assert!(coverage.lost(&3, 3));
         assert!(
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_told_of_a_failure_that_came_after_it() {
+    fn a_waiter_sees_only_failures_that_came_after_it() {
         let told = |coverage: &Tested, since| coverage.outcome(since).map(|told| told.is_ok());
         let mut coverage = Tested::new(vec![1, 9]);
         assert_eq!(told(&coverage, 0), None);

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_began_before_a_deletion_does_not_settle_it() {
+    fn a_delivery_that_began_before_a_deletion_does_not_settle_it() {
         let mut undelivered = Undelivered::default();
         keep(&mut undelivered, b"user:1");
         let round = undelivered.next_round().unwrap();

@@ -1059,7 +1059,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expired_by_hand_is_kept_for_a_while_and_claimed_by_nobody() {
+    fn an_entry_marked_stale_is_kept_for_a_while_and_claimed_by_nobody() {
         let expire = |entry: &[u8], keep| apply(Some(entry), &Verb::MarkStale { keep }, NOW);
         let (expired, life) = rewritten(expire(&timed(MILLIS + 9, 5, 50), 700));
         assert_eq!(expired.stamp, STAMP + 1);
@@ -1350,7 +1350,7 @@ mod tests {
 
     /// Each of them without an expiry, or with one that was lost.
     #[test]
-    fn what_nobody_holds_any_more_gives_way() {
+    fn leases_and_guards_that_nobody_holds_give_way() {
         let lease = |made: u64| {
             Name {
                 token: 1,
@@ -1400,7 +1400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_in_place_of_an_epoch_is_removed() {
+    fn damaged_bytes_in_place_of_an_epoch_are_removed() {
         let mut newer = Header::value(1, 7).to_bytes();
         newer[1] = 2;
         let lease = Name { token: 1, stamp: 7 }.to_lease();

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_while_it_waits_costs_no_turn() {
+    fn a_waiter_that_gives_up_costs_no_turn() {
         let mut turns = turns(1, 1..=3);
         turns.leave(2);
         assert!(turns.take_granted().is_empty());

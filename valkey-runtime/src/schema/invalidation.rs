@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_printable() {
+    fn debug_output_is_printable() {
         let key = Invalidation::of(Bytes::from_static(b"user:\n\xff"), "").unwrap();
         assert_eq!(format!("{key:?}"), "Key(InvalidatedKey(user:\\n\u{fffd}))");
     }

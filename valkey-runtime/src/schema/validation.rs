@@ -114,7 +114,7 @@ mod tests {
     use crate::base::invalid::MOST;
 
     #[test]
-    fn what_is_broken_is_named_by_field_and_rule() {
+    fn an_error_names_each_field_and_broken_rule() {
         let invalid = Invalid::new("email", "has no @").and("", "two names");
         assert_eq!(invalid.to_string(), "`email`: has no @; two names");
         assert_eq!(invalid.count(), 2);

@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_the_type_is_passed_on_of_what_is_not_written() {
+    fn an_encode_error_quotes_known_messages_and_withholds_others() {
         use std::ffi::OsStr;
         use std::os::unix::ffi::OsStrExt;
 
@@ -537,7 +537,7 @@ mod tests {
 
     /// One byte can stand for a large value. Its memory is counted before it is allocated.
     #[test]
-    fn what_decoding_may_allocate_is_bounded() {
+    fn the_memory_that_decoding_may_allocate_is_bounded() {
         use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
         #[derive(Debug, Default, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]

@@ -449,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_beside_the_keys_of_a_type() {
+    fn values_aliases_and_tags_have_keys_with_distinct_beginnings() {
         assert_eq!(beginning("", "user"), b"user:");
         assert_eq!(beginning("ns:", "page<user>"), b"ns:page<user>:");
         assert_eq!(beginning_of_aliases("ns:", "user"), b"ns::user:");

@@ -347,7 +347,7 @@ async fn messages_that_answer_nothing_are_skipped() {
 }
 
 #[tokio::test]
-async fn what_is_too_much_waits_until_it_is_less() {
+async fn requests_beyond_the_capacity_wait_until_the_server_reads() {
     let opened = open();
     let large = "x".repeat(1 << 18);
     let asked: Vec<_> = (0..20)
@@ -447,7 +447,7 @@ fn an_answer_is_what_the_client_library_takes_it_for() {
 }
 
 #[test]
-fn what_no_server_sends_is_malformed() {
+fn bytes_that_no_server_sends_are_malformed() {
     for bytes in [
         &b"?\r\n"[..],
         b"\r\n",

@@ -259,12 +259,12 @@ impl Reader {
             }),
             (Some(Some(Entry::Value(value))), false) => {
                 steps.add(event("is told the clock"), |world| {
-                    world.is_told(at);
+                    world.learns_clock(at);
                     world.readers[at].phase = Phase::Judges(query, value);
                 });
             }
             (Some(entry), false) => {
-                let told = move |world: &mut World| world.is_told(at);
+                let told = move |world: &mut World| world.learns_clock(at);
                 steps.answer(at, query, Answer::of(entry), "is told the clock", told);
             }
             (Some(Some(Entry::Value(value))), true) => {
@@ -277,7 +277,7 @@ impl Reader {
         }
         if placed.is_none() && !told && steps.world.setup.0.any_order {
             steps.add(event("is told the clock first"), |world| {
-                world.is_told(at);
+                world.learns_clock(at);
                 world.readers[at].phase = Phase::Asking(query, None, true);
             });
         }
@@ -472,7 +472,7 @@ impl World {
         }
     }
 
-    fn is_told(&mut self, at: usize) {
+    fn learns_clock(&mut self, at: usize) {
         self.readers[at].clock = Some(self.read_clock());
     }
 

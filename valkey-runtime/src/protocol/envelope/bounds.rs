@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn what_the_codec_writes_is_within_bounds(value: std::collections::BTreeMap<String, (Option<i64>, Vec<f32>, u8)>) {
+        fn bytes_that_the_codec_writes_are_within_bounds(value: std::collections::BTreeMap<String, (Option<i64>, Vec<f32>, u8)>) {
             let mut bytes = rmp_serde::to_vec_named(&value).unwrap();
             prop_assert!(check(&bytes).is_ok());
             bytes.pop();

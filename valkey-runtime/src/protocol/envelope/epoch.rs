@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn what_raises_an_epoch_leaves_none_that_is_damaged(
+        fn a_raised_or_softened_epoch_is_never_damaged(
             steps in prop::collection::vec((0..9u64, prop::option::of(prop_oneof![Just(0), 0..=LONGEST_SPREAD])), 1..9),
         ) {
             let now = 1_767_225_600_000;

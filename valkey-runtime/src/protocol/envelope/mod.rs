@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_release_writes_is_newer_and_never_corrupt() {
+    fn entries_of_a_later_release_are_newer_and_never_corrupt() {
         let mut bytes = Header::value(1, 7).to_bytes();
         bytes[1] = 2;
         assert_eq!(head(&bytes), Head::Newer);
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_envelope_is_corrupt() {
+    fn bytes_that_are_no_envelope_are_corrupt() {
         let whole = Header::value(1, 7).to_bytes();
         for len in 0..HEADER {
             assert!(

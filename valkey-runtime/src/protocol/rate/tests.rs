@@ -53,7 +53,7 @@ fn gcra_lets_the_burst_through_and_then_one_at_a_time() {
 }
 
 #[test]
-fn a_fixed_window_begins_anew_with_each_period() {
+fn a_fixed_window_restarts_with_each_period() {
     let mut limit = limit(Rule::fixed(3, SECOND));
     assert!(limit.take(3, NOW + 900_000).allowed);
     let refused = limit.take(1, NOW + 999_999);
@@ -137,15 +137,15 @@ fn a_look_counts_nothing_and_a_reset_forgets() {
         let mut limit = limit(rule);
         limit.take(2, NOW);
         assert!(!limit.ask(Act::Look, 1, NOW).allowed);
-        let anew = limit.ask(Act::Reset, 1, NOW);
-        assert_eq!((anew.remaining, anew.reset, limit.state), (2, 0, None));
+        let reset = limit.ask(Act::Reset, 1, NOW);
+        assert_eq!((reset.remaining, reset.reset, limit.state), (2, 0, None));
         assert_eq!(limit.ask(Act::Look, 1, NOW), limit.ask(Act::Look, 1, NOW));
         assert!(limit.take(2, NOW).allowed);
     }
 }
 
 #[test]
-fn what_is_out_of_bounds_is_refused() {
+fn a_rule_out_of_bounds_is_refused() {
     let day = SECOND * 86_400;
     for rule in [
         Rule::gcra(0, SECOND, 1),
@@ -184,7 +184,7 @@ fn rules() -> impl Strategy<Value = Rule> {
 proptest! {
     /// To the microsecond: then, and not before. The memory of refusals depends on it.
     #[test]
-    fn what_is_refused_is_allowed_at_the_time_to_retry(
+    fn a_refused_request_is_allowed_exactly_at_its_retry_time(
         rule in rules(),
         steps in prop::collection::vec((0..1_000_000u64, 1..=50u64), 1..40),
     ) {
