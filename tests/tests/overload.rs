@@ -169,7 +169,7 @@ mod overload {
     /// The first caller of a key gives up while it is queued; the place in the queue is that of the
     /// key.
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_queued_leader_that_gives_up_leads_on() {
+    async fn a_follower_takes_the_place_of_a_queued_leader_that_gives_up() {
         let store = memory().await;
         let mut others = JoinSet::new();
         for id in 0..16 {
@@ -799,7 +799,7 @@ mod ends {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_stored_is_counted_of_one_and_of_many() {
+    async fn written_bytes_are_counted_for_one_key_and_for_many() {
         let store = memory().await;
         let load = async || Ok::<_, ()>(One { id: 1 });
         One::get_or_load(&store, 1, load).await.unwrap();

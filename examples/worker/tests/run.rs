@@ -79,7 +79,7 @@ fn three_processes_load_each_object_once() {
 }
 
 #[test]
-fn what_a_killed_process_was_loading_is_loaded_again_once() {
+fn the_loads_of_a_killed_process_are_repeated_once() {
     steady_on(&SERVER, || {
         let output = on_server(&["--processes", "3", "--kill"]).output();
         let printed = printed(output.expect("it can be run"));

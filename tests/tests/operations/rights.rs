@@ -229,7 +229,7 @@ async fn everything(store: &Store) {
     assert_eq!(store.stats().unguarded_writes(), 0);
 }
 
-async fn is_told_what_changes(store: &Store) {
+async fn receives_invalidations(store: &Store) {
     let mut changes = store.invalidations().await.unwrap();
     user(99).set(store).await.unwrap();
     let told = timeout(Duration::from_secs(30), async {
@@ -275,7 +275,7 @@ fn the_listed_rights_are_enough_with_a_namespace() {
         let store = connect(&server, Some("app")).await;
         everything(&store).await;
         removes_what_is_corrupt(&server, &store, "app:user:77").await;
-        is_told_what_changes(&store).await;
+        receives_invalidations(&store).await;
         store.purge().await.unwrap();
         assert_eq!(log.lines("ERROR"), [""; 0]);
         assert_eq!(denials(&server), "", "nothing was denied");
@@ -304,7 +304,7 @@ fn the_listed_rights_are_enough_on_a_cluster() {
         let store = cluster.store_builder().username("app").password("secret");
         let store = store.namespace("app").connect().await.unwrap();
         everything(&store).await;
-        is_told_what_changes(&store).await;
+        receives_invalidations(&store).await;
     });
 }
 

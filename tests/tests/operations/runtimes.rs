@@ -95,7 +95,7 @@ fn a_program_that_only_loads_connects_again() {
 }
 
 #[test]
-fn what_a_runtime_that_stands_still_began_another_goes_on_with() {
+fn another_runtime_continues_the_work_of_one_that_stands_still() {
     let server = Server::plain();
     let first = still();
     let store = connected(&server, &first);
@@ -253,7 +253,7 @@ fn a_connection_that_ended_with_its_runtime_is_replaced_before_it_is_asked() {
     assert_eq!(store.breaker(), BreakerState::Closed);
 }
 
-fn is_told(error: &Error, what: &str) {
+fn is_config_error(error: &Error, what: &str) {
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.to_string().contains(what), "{error}");
 }
@@ -263,7 +263,7 @@ async fn every_verb_says(store: &Store, what: &str) {
     let limiter = RateLimiter::builder("api").quota(1, AGES).build().unwrap();
     macro_rules! says {
         ($($verb:expr),* $(,)?) => {
-            $(is_told(&$verb.await.err().expect(stringify!($verb)), what);)*
+            $(is_config_error(&$verb.await.err().expect(stringify!($verb)), what);)*
         };
     }
     says!(
@@ -309,7 +309,7 @@ fn outside_of_tokio_every_verb_says_so() {
     let lazy = server.store_builder().connect_lazy().unwrap();
     let done = async {
         let error = server.store_builder().connect().await.unwrap_err();
-        is_told(&error, "outside of one");
+        is_config_error(&error, "outside of one");
         for store in [&connected, &lazy] {
             every_verb_says(store, "outside of one").await;
         }
@@ -345,7 +345,7 @@ fn panics(work: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn a_runtime_without_timers_is_told_so() {
+fn a_runtime_without_timers_gets_an_error_that_says_so() {
     let server = Server::plain();
     let good = RuntimeBuilder::new_multi_thread()
         .worker_threads(1)
@@ -360,7 +360,7 @@ fn a_runtime_without_timers_is_told_so() {
             .unwrap();
         runtime.block_on(async {
             let error = server.store_builder().connect().await.unwrap_err();
-            is_told(&error, "no timers");
+            is_config_error(&error, "no timers");
             every_verb_says(&store, "no timers").await;
         });
         runtime.block_on(store.close());
@@ -369,7 +369,7 @@ fn a_runtime_without_timers_is_told_so() {
 }
 
 #[test]
-fn a_runtime_without_io_is_told_so_and_one_that_has_it_goes_on() {
+fn a_runtime_without_io_gets_an_error_and_one_that_has_it_goes_on() {
     let server = Server::plain();
     let store = server.store_builder().connect_lazy().unwrap();
     let panics = panics(|| {
@@ -379,10 +379,10 @@ fn a_runtime_without_io_is_told_so_and_one_that_has_it_goes_on() {
             .unwrap();
         runtime.block_on(async {
             let error = server.store_builder().connect().await.unwrap_err();
-            is_told(&error, "no I/O");
+            is_config_error(&error, "no I/O");
             for _ in 0..20 {
                 let error = User::get(&store, 1).await.unwrap_err();
-                is_told(&error, "no I/O");
+                is_config_error(&error, "no I/O");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });

@@ -86,7 +86,7 @@ async fn writes_without_a_guard_are_told_once_a_minute_by_type_also_while_the_br
 }
 
 #[tokio::test]
-async fn a_call_is_told_whether_its_write_was_guarded_and_its_end_confirmed() {
+async fn a_report_says_whether_a_write_was_guarded_and_its_end_confirmed() {
     let (store, _) = memory().await;
     let report = UpdateReport::new();
     let told = || (report.was_guarded(), report.is_confirmed());

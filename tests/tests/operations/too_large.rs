@@ -111,7 +111,7 @@ async fn store_too_much(store: &Store) -> usize {
 }
 
 #[tokio::test]
-async fn what_the_server_says_it_does_not_take_is_not_sent() {
+async fn a_value_above_a_limit_that_the_server_reports_is_not_sent() {
     for setting in ["proto-max-bulk-len", "client-query-buffer-limit"] {
         let server = Server::builder().setting(setting, "1mb").start();
         let store = server.store_builder().connect().await.unwrap();
@@ -126,7 +126,7 @@ async fn what_the_server_says_it_does_not_take_is_not_sent() {
 
 /// A server that does not tell its limits closes one connection, and no more for a while.
 #[tokio::test]
-async fn what_closed_a_connection_is_not_sent_again() {
+async fn a_value_that_closed_a_connection_is_not_sent_again() {
     for setting in ["proto-max-bulk-len", "client-query-buffer-limit"] {
         let server = Server::builder().setting(setting, "1mb").start();
         server.command(&["ACL", "SETUSER", "default", "-config|get"]);
@@ -150,7 +150,7 @@ async fn what_closed_a_connection_is_not_sent_again() {
 
 /// Several values that are more than the server sends at once, and one that is.
 #[tokio::test]
-async fn what_closed_a_connection_when_it_was_read_is_read_with_care() {
+async fn values_that_closed_a_connection_when_read_are_read_with_care() {
     let server = Server::builder()
         .setting("client-output-buffer-limit", "normal 1mb 0 0")
         .start();

@@ -15,11 +15,11 @@ use crate::stores::On;
 
 suite! {
     crate::alias =>
-    what_was_looked_up_is_found
-    what_was_not_looked_up_is_not_found
-    the_entry_lies_where_no_key_of_a_type_does
+    an_alias_that_was_looked_up_is_found
+    an_alias_that_was_not_looked_up_is_not_found
+    the_entry_is_stored_where_no_key_of_a_type_is
     types_share_no_alias
-    who_changes_the_alias_invalidates_the_value_alone
+    a_change_of_an_alias_needs_to_invalidate_only_the_value
     swapped_aliases_lead_to_the_other_value
     a_deleted_value_is_not_found
     an_alias_may_pass_to_another_value
@@ -27,11 +27,11 @@ suite! {
     a_second_look_up_is_final
     a_second_look_up_joins_nothing
     nothing_is_found_by_none
-    what_is_normalised_alike_is_found_alike
+    aliases_that_normalise_alike_find_the_same_value
     a_look_up_that_finds_a_key_is_shared
     a_look_up_that_finds_nothing_is_shared_by_those_who_came_before
     a_look_up_that_finds_nothing_is_not_stored
-    who_comes_after_a_write_is_not_told_that_there_is_nothing
+    a_caller_after_a_write_is_not_given_the_absence_from_before_it
     errors_are_those_of_the_look_up_and_of_the_load
     a_corrupt_entry_is_a_miss
     a_store_that_is_off_looks_up_and_loads
@@ -155,7 +155,7 @@ async fn with_ada(on: On, namespace: &str) -> (Store, Arc<Users>, User) {
     (store, users, ada)
 }
 
-async fn what_was_looked_up_is_found(on: On) {
+async fn an_alias_that_was_looked_up_is_found(on: On) {
     let (store, users, ada) = with_ada(on, "alias-found").await;
     assert_eq!(cached(&store, &ada.email).await, Some(ada.clone()));
     assert_eq!(users.by_email(&store, &ada.email).await, Some(ada.clone()));
@@ -167,7 +167,7 @@ async fn what_was_looked_up_is_found(on: On) {
     assert_eq!(users.take(), (0, 1));
 }
 
-async fn what_was_not_looked_up_is_not_found(on: On) {
+async fn an_alias_that_was_not_looked_up_is_not_found(on: On) {
     let (store, ada) = (on.store("alias-miss").await, user(1, "ada@example.org"));
     ada.set(&store).await.unwrap();
     assert_eq!(cached(&store, &ada.email).await, None);
@@ -176,7 +176,7 @@ async fn what_was_not_looked_up_is_not_found(on: On) {
     assert_eq!(users.take(), (1, 0));
 }
 
-async fn the_entry_lies_where_no_key_of_a_type_does(on: On) {
+async fn the_entry_is_stored_where_no_key_of_a_type_is(on: On) {
     if on == On::Memory {
         return;
     }
@@ -237,7 +237,7 @@ async fn types_share_no_alias(on: On) {
     assert_eq!(cached(&store, &ada.email).await, Some(ada));
 }
 
-async fn who_changes_the_alias_invalidates_the_value_alone(on: On) {
+async fn a_change_of_an_alias_needs_to_invalidate_only_the_value(on: On) {
     let (store, users, ada) = with_ada(on, "alias-changed").await;
     let moved = user(1, "ada@example.com");
     let write = async || users.write(moved.clone());
@@ -375,7 +375,7 @@ async fn nothing_is_found_by_none(on: On) {
     assert_eq!(users.by_nick(&store, "ada").await, None);
 }
 
-async fn what_is_normalised_alike_is_found_alike(on: On) {
+async fn aliases_that_normalise_alike_find_the_same_value(on: On) {
     let store = on.store("alias-with").await;
     let ada = User {
         nick: Some("Ada".into()),
@@ -448,7 +448,7 @@ async fn a_look_up_that_finds_nothing_is_not_stored(on: On) {
     }
 }
 
-async fn who_comes_after_a_write_is_not_told_that_there_is_nothing(on: On) {
+async fn a_caller_after_a_write_is_not_given_the_absence_from_before_it(on: On) {
     let (store, users) = (on.store("alias-after").await, Users::of([]));
     users.close();
     let early = calls(1, &store, &users, "ada@example.org").await;

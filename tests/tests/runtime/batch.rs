@@ -21,7 +21,7 @@ suite! {
     values_with_tags_are_set
     a_tag_is_invalidated_with_the_rest
     one_that_fails_fails_alone
-    what_is_done_to_one_key_is_done_in_order
+    operations_on_one_key_are_done_in_order
     many_items_are_carried_out_in_order
     an_empty_one_does_nothing
     it_can_be_used_again
@@ -257,7 +257,7 @@ async fn one_that_fails_fails_alone(on: On) {
 }
 
 /// Also where the server does not know the scripts yet, which are then sent again.
-async fn what_is_done_to_one_key_is_done_in_order(on: On) {
+async fn operations_on_one_key_are_done_in_order(on: On) {
     let store = on.store("batch-order").await;
     on.forget_scripts();
     let if_absent = SetOptions::new().if_absent();
@@ -398,7 +398,7 @@ async fn it_is_sent_in_one_round_trip() {
 
 /// Of several pipelines, one may have been carried out.
 #[tokio::test]
-async fn what_is_not_answered_is_told_by_item() {
+async fn each_unanswered_item_gets_an_error() {
     let server = fake(|command| match command {
         [set, key, ..] if set == b"SET" && key == b"user:1" => Some(Reply::Nothing),
         _ => None,
@@ -416,7 +416,7 @@ async fn what_is_not_answered_is_told_by_item() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_told_by_item() {
+async fn each_refused_item_gets_an_error() {
     let server = fake(|command| {
         let key = match &*command[0] {
             b"SET" => &command[1],
@@ -464,7 +464,7 @@ async fn what_the_server_refuses_is_told_by_item() {
 
 /// And those that look at what is there find nothing under such a key.
 #[tokio::test]
-async fn what_was_not_delivered_is_deleted_later() {
+async fn undelivered_items_are_deleted_later() {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
     let builder = Store::builder().url(&proxy.url());

@@ -560,7 +560,7 @@ async fn a_row_that_is_written_without_its_guard_is_not_read_from_before_it_is_w
 
 /// A timeout around a call drops it, and nobody knows whether the server heard.
 #[tokio::test]
-async fn what_is_dropped_half_way_is_kept() {
+async fn a_change_dropped_half_way_is_kept() {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
     let store = connect(&proxy.url()).await;

@@ -138,10 +138,10 @@ async fn leases_of_loads_that_were_dropped_are_given_back() {
             loaded = load => panic!("{loaded:?}"),
             () = begun.notified() => {}
         }
-        let lies = || on.raw(&["EXISTS", &format!("{namespace}:user:1")]);
-        assert_eq!(lies(), Value::Integer(1), "a lease");
+        let exists = || on.raw(&["EXISTS", &format!("{namespace}:user:1")]);
+        assert_eq!(exists(), Value::Integer(1), "a lease");
         store.close().await;
-        assert_eq!(lies(), Value::Integer(0), "{on:?}");
+        assert_eq!(exists(), Value::Integer(0), "{on:?}");
         no_task_is_left().await;
     }
 }
@@ -245,7 +245,7 @@ async fn deletions_are_delivered_to_a_server_that_comes_back_in_time() {
 /// All of the first round is refused, for good. The others are delivered all the same, and close
 /// does not try for ever.
 #[tokio::test]
-async fn what_the_server_refuses_keeps_nothing_else_from_being_delivered() {
+async fn refused_deletions_do_not_block_the_delivery_of_others() {
     let takes = Arc::new(AtomicBool::new(false));
     let taken = takes.clone();
     let refused = |key: &[u8]| key == b"user:0" || key.starts_with(b"user:1");

@@ -11,12 +11,12 @@ use valkey_runtime::{Cached, ErrorKind, SetOptions, Store, Ttl};
 suite! {
     crate::conformance =>
     a_value_comes_back
-    what_is_not_there_is_a_miss
+    a_missing_key_is_a_miss
     the_last_writer_wins
     deleting_tells_whether_a_value_was_there
     only_if_absent_stores_once
     only_if_present_needs_a_value
-    a_life_can_be_asked_for_and_begun_anew
+    a_ttl_can_be_read_set_and_restarted
     an_entry_of_its_own_ttl_expires
     many_are_read_in_the_order_of_the_keys
     bulk_verbs_of_none
@@ -31,7 +31,7 @@ suite! {
     a_value_over_the_size_limit_is_refused
     namespaces_do_not_meet
     dropped_and_spawned_calls
-    what_happened_is_counted
+    hits_and_misses_are_counted
     the_handle_has_the_same_verbs
 }
 
@@ -98,7 +98,7 @@ async fn a_value_comes_back(on: On) {
     assert!(User::exists(&store, 42).await.unwrap());
 }
 
-async fn what_is_not_there_is_a_miss(on: On) {
+async fn a_missing_key_is_a_miss(on: On) {
     let store = on.store("not-there").await;
     assert_eq!(User::get(&store, 42).await.unwrap(), None);
     assert!(!User::exists(&store, 42).await.unwrap());
@@ -170,7 +170,7 @@ fn about(ttl: Option<Ttl>, seconds: u64) -> bool {
     matches!(ttl, Some(Ttl::After(left)) if left <= at_most && left + Duration::from_secs(40) > at_most)
 }
 
-async fn a_life_can_be_asked_for_and_begun_anew(on: On) {
+async fn a_ttl_can_be_read_set_and_restarted(on: On) {
     let store = on.store("life").await;
     user(1).set(&store).await.unwrap();
     assert!(about(store.of::<User>().ttl(1).await.unwrap(), 300));
@@ -525,7 +525,7 @@ async fn dropped_and_spawned_calls(on: On) {
     }
 }
 
-async fn what_happened_is_counted(on: On) {
+async fn hits_and_misses_are_counted(on: On) {
     let store = on.store("counted").await;
     user(1).set(&store).await.unwrap();
     User::get(&store, 1).await.unwrap();

@@ -20,7 +20,7 @@ suite! {
     a_batch_costs_a_command_an_item
     a_guarded_write_costs_two_round_trips
     a_load_of_a_guarded_key_costs_one_round_trip
-    who_shares_a_load_costs_a_read
+    each_caller_that_shares_a_load_costs_a_read
     many_who_wait_for_another_process_ask_as_one
     a_server_that_is_dead_is_no_herd_on_the_database
     a_key_that_is_guarded_is_no_herd_on_the_database
@@ -336,7 +336,7 @@ async fn a_load_of_a_guarded_key_costs_one_round_trip() {
     guard.release().await.unwrap();
 }
 
-async fn who_shares_a_load_costs_a_read() {
+async fn each_caller_that_shares_a_load_costs_a_read() {
     let (relay, store) = counted("count-shared").await;
     let database = Database::closed(7);
     let calls = database.calls(&store, TASKS);

@@ -117,7 +117,7 @@ async fn a_store_behind_a_fixed_address_comes_to_the_new_primary_and_delivers_th
 /// A replica may be all that there is for the moment. It is read, and asked for another once a
 /// second.
 #[tokio::test]
-async fn a_server_that_is_not_the_one_is_connected_to_anew_at_most_once_a_second() {
+async fn a_server_that_cannot_serve_is_reconnected_to_at_most_once_a_second() {
     let asked = [
         "READONLY You can't write against a read only replica.",
         "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
@@ -163,7 +163,7 @@ const DOUBT: Duration = Duration::from_secs(1);
 const ATTEMPTS: usize = 20;
 
 #[tokio::test]
-async fn a_server_that_loads_for_a_moment_is_not_connected_to_anew() {
+async fn a_server_that_loads_for_a_moment_is_not_reconnected_to() {
     for attempt in 1.. {
         let loading = Arc::new(AtomicUsize::new(20));
         let left = loading.clone();
@@ -438,7 +438,7 @@ async fn keys_of_a_slot_that_is_being_moved_are_read_one_by_one() {
 
 /// A connection that is lost in a failover, or by an operator's `CLIENT KILL`.
 #[tokio::test]
-async fn what_a_lost_connection_to_a_node_did_not_answer_is_asked_once_more() {
+async fn a_read_that_a_lost_connection_did_not_answer_is_sent_once_more() {
     for losses in [1, 2] {
         let slots = Table::default();
         let gets = AtomicUsize::new(0);
@@ -520,7 +520,7 @@ async fn one_announced_address_that_can_not_be_reached_costs_its_own_keys() {
 }
 
 #[tokio::test]
-async fn the_reason_of_a_seed_is_told() {
+async fn the_error_names_the_reason_of_each_seed() {
     let server = FakeServer::scripted(|_| {
         Reply::error("WRONGPASS invalid username-password pair or user is disabled.")
     });

@@ -462,7 +462,7 @@ fn fake(answer: impl Fn(&[Vec<u8>]) -> Option<Reply> + Send + Sync + 'static) ->
 }
 
 #[tokio::test]
-async fn what_a_server_says_has_a_kind() {
+async fn each_error_of_a_server_has_a_kind() {
     for (said, kind, transient) in [
         (
             "LOADING server is loading the dataset in memory",

@@ -24,7 +24,7 @@ suite! {
 suite! {
     crate::guard_faults =>
     a_write_whose_clock_is_not_advanced_ends_the_guard_of_its_key
-    what_is_written_through_is_stored_though_the_clock_is_not_advanced
+    a_value_is_written_through_although_the_clock_is_not_advanced
     a_write_through_whose_clock_is_not_read_stores_nothing
     a_write_through_whose_end_is_refused_leaves_a_deletion
     an_end_that_is_dropped_half_way_leaves_deletions_of_all_its_keys
@@ -36,7 +36,7 @@ suite! {
     a_write_through_that_another_writer_shared_stores_nothing
     an_expiry_of_a_type_with_a_hold_leaves_a_guard
     a_batch_that_was_sent_keeps_nothing
-    the_limit_that_refuses_for_the_longest_is_told
+    the_limit_that_refuses_for_the_longest_is_reported
     tags_have_bounds
 }
 
@@ -140,7 +140,7 @@ async fn a_write_whose_clock_is_not_advanced_ends_the_guard_of_its_key(on: On) {
 }
 
 /// It has none of the tags that are invalidated.
-async fn what_is_written_through_is_stored_though_the_clock_is_not_advanced(on: On) {
+async fn a_value_is_written_through_although_the_clock_is_not_advanced(on: On) {
     let (store, other) = two(on, "through").await;
     let write = async || {
         store.faults().fail_all(clock_stands());
@@ -462,7 +462,7 @@ async fn a_batch_that_was_sent_keeps_nothing(on: On) {
 }
 
 /// Whatever the order, and whoever has less left.
-async fn the_limit_that_refuses_for_the_longest_is_told(on: On) {
+async fn the_limit_that_refuses_for_the_longest_is_reported(on: On) {
     let store = on.store("longest").await;
     let limiter = |name: &str, quota, hours: u64| {
         let period = Duration::from_secs(3600 * hours);

@@ -30,7 +30,7 @@ use crate::stores::On;
 
 suite! {
     crate::http =>
-    what_is_left_is_told_and_what_is_too_much_is_refused
+    headers_show_the_remaining_quota_and_excess_requests_are_refused
     an_entry_tells_where_it_came_from
 }
 
@@ -112,7 +112,7 @@ fn items(headers: &HeaderMap, name: &str) -> Vec<(String, BTreeMap<String, i64>)
     list.into_iter().map(item).collect()
 }
 
-pub(crate) async fn what_is_left_is_told_and_what_is_too_much_is_refused(on: On) {
+pub(crate) async fn headers_show_the_remaining_quota_and_excess_requests_are_refused(on: On) {
     let store = on.store("http-limit").await;
     let limiter = |name: &str, quota| RateLimiter::builder(name).quota(quota, DAY).build();
     let inner = Inner::default();
@@ -182,7 +182,7 @@ pub(crate) async fn what_is_left_is_told_and_what_is_too_much_is_refused(on: On)
 }
 
 #[tokio::test]
-async fn what_is_not_known_is_let_through_or_answered_with_503() {
+async fn requests_are_let_through_or_get_503_if_the_store_is_closed() {
     let store = Store::memory();
     store.close().await;
     let limiter = RateLimiter::builder("all").quota(3, DAY);
@@ -484,7 +484,7 @@ async fn a_missing_address_is_warned_of_once_and_counted_by_the_request() {
 }
 
 #[tokio::test]
-async fn what_is_exempt_is_not_counted_and_told_nothing() {
+async fn exempt_requests_are_not_counted_and_get_no_headers() {
     let store = Store::memory();
     let limiter = RateLimiter::builder("all").quota(1, DAY).build().unwrap();
     let layer = RateLimitLayer::new(store)

@@ -89,7 +89,7 @@ async fn set(store: &Store, id: u64) {
 }
 
 /// What is changed is told again, and nothing of what was before.
-async fn is_told(store: &Store, told: &mut Invalidations) {
+async fn gets_changes(store: &Store, told: &mut Invalidations) {
     assert!(told.is_live());
     set(store, 77).await;
     assert!(key(told).await.is::<User>(77));
@@ -98,17 +98,17 @@ async fn is_told(store: &Store, told: &mut Invalidations) {
 
 suite! {
     crate::invalidations =>
-        every_change_is_told
+        every_change_is_reported
         reads_and_what_changes_nothing_are_not
-        each_subscriber_is_told
+        each_subscriber_gets_the_changes
         keys_of_another_namespace_are_not_told
         aliases_are_passed_by
         tags_and_types_are_told
-        who_does_not_read_has_a_gap_and_others_have_none
+        a_slow_subscriber_gets_a_gap_and_others_get_none
         the_end_of_the_store_is_that_of_its_streams
 }
 
-async fn every_change_is_told(on: On) {
+async fn every_change_is_reported(on: On) {
     let store = on.store("told-changes").await;
     let mut told = store.invalidations().await.unwrap();
     set(&store, 1).await;
@@ -172,7 +172,7 @@ async fn reads_and_what_changes_nothing_are_not(on: On) {
     }
 }
 
-async fn each_subscriber_is_told(on: On) {
+async fn each_subscriber_gets_the_changes(on: On) {
     let store = on.store("told-each").await;
     let mut first = store.invalidations().await.unwrap();
     set(&store, 1).await;
@@ -223,7 +223,7 @@ async fn the_end_of_the_store_is_that_of_its_streams(on: On) {
 }
 
 #[tokio::test]
-async fn a_store_without_a_namespace_is_told_all_keys() {
+async fn a_store_without_a_namespace_gets_all_keys() {
     let server = Server::plain();
     let store = store(&server).await;
     let mut told = store.invalidations().await.unwrap();
@@ -236,7 +236,7 @@ async fn a_store_without_a_namespace_is_told_all_keys() {
     );
     server.command(&["SET", "::tag:a", "7"]);
     assert!(matches!(next(&mut told).await, Some(Invalidation::Tag(tag)) if tag.as_str() == "a"));
-    is_told(&store, &mut told).await;
+    gets_changes(&store, &mut told).await;
 }
 
 /// How many connections the node tracks keys for.
@@ -273,7 +273,7 @@ async fn connections_come_and_go_with_the_subscribers(builder: Builder, nodes: &
     let mut second = store.clone().invalidations().await.unwrap();
     assert_eq!(tracking(), vec![1; nodes.len()]);
     drop(first);
-    is_told(&store, &mut second).await;
+    gets_changes(&store, &mut second).await;
     assert_eq!(tracking(), vec![1; nodes.len()]);
     drop(second);
     none_is_tracked(nodes).await;
@@ -283,7 +283,7 @@ async fn connections_come_and_go_with_the_subscribers(builder: Builder, nodes: &
     .await;
 
     let mut again = store.invalidations().await.unwrap();
-    is_told(&store, &mut again).await;
+    gets_changes(&store, &mut again).await;
     assert_eq!(tracking(), vec![1; nodes.len()]);
     store.close().await;
     none_is_tracked(nodes).await;
@@ -386,7 +386,7 @@ async fn a_cluster_of_which_a_node_is_not_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_track_is_told() {
+async fn a_user_who_may_not_track_gets_an_error() {
     let server = Server::plain();
     let allow = |rule| {
         server.cli(&[
@@ -400,7 +400,7 @@ async fn a_user_who_may_not_track_is_told() {
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     allow("+client|tracking");
     let mut told = store.invalidations().await.unwrap();
-    is_told(&store, &mut told).await;
+    gets_changes(&store, &mut told).await;
 }
 
 /// The server's own word: the store gets to know at once, and connects again.
@@ -429,7 +429,7 @@ async fn a_connection_that_is_killed_is_a_gap() {
         told.next().now_or_never(),
         None | Some(Some(Invalidation::Gap))
     ));
-    is_told(&store, &mut told).await;
+    gets_changes(&store, &mut told).await;
 }
 
 /// One gap when the connection is lost, and another when there is one: a copy may have been made
@@ -463,7 +463,7 @@ async fn a_lost_connection_is_a_gap_and_the_next_one_another() {
         store.ping().await.is_ok()
     })
     .await;
-    is_told(&store, &mut told).await;
+    gets_changes(&store, &mut told).await;
     gap(&mut sleeps).await;
     assert!(sleeps.next().now_or_never().is_none(), "one for all of it");
 }
@@ -482,7 +482,7 @@ async fn a_restarted_server_is_a_gap() {
         store.ping().await.is_ok()
     })
     .await;
-    is_told(&store, &mut told).await;
+    gets_changes(&store, &mut told).await;
 }
 
 /// Nobody says that it is gone, so it is asked.
@@ -521,7 +521,7 @@ async fn a_server_that_answers_keeps_its_connection() {
     })
     .await;
     assert_eq!(proxy.accepted(), accepted);
-    is_told(&store, &mut told).await;
+    gets_changes(&store, &mut told).await;
 }
 
 #[tokio::test]
@@ -534,14 +534,14 @@ async fn a_server_that_is_emptied_at_once_is_a_gap() {
         assert!(key(&mut told).await.is::<User>(1));
         server.command(&[command]);
         gap(&mut told).await;
-        is_told(&store, &mut told).await;
+        gets_changes(&store, &mut told).await;
     }
     let cluster = Server::cluster();
     let store = connect(&cluster.url()).await;
     let mut told = store.invalidations().await.unwrap();
     cluster.nodes()[1].command(&["FLUSHALL"]);
     gap(&mut told).await;
-    is_told(&store, &mut told).await;
+    gets_changes(&store, &mut told).await;
 }
 
 async fn aliases_are_passed_by(on: On) {
@@ -608,7 +608,7 @@ async fn tags_and_types_are_told(on: On) {
     assert_eq!(ty.prefix(), "member");
 }
 
-async fn who_does_not_read_has_a_gap_and_others_have_none(on: On) {
+async fn a_slow_subscriber_gets_a_gap_and_others_get_none(on: On) {
     let store = on.store("told-slow").await;
     let mut reads = store.invalidations().await.unwrap();
     let mut sleeps = store.invalidations().await.unwrap();
@@ -784,7 +784,7 @@ fn a_stream_outlives_its_runtime() {
             store.ping().await.is_ok()
         })
         .await;
-        is_told(&store, &mut told).await;
+        gets_changes(&store, &mut told).await;
     });
 }
 
@@ -815,7 +815,7 @@ fn unread(server: &Server) -> u64 {
 /// The runtime that subscribed is driven now and then only. What the server tells is read all the
 /// same.
 #[test]
-fn nothing_lies_in_the_server_while_the_runtime_stands_still() {
+fn nothing_piles_up_in_the_server_while_the_runtime_stands_still() {
     let server = Server::plain();
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
@@ -852,7 +852,7 @@ async fn said_of(settings: &[(&str, &str)]) -> String {
     let store = store(&server).await;
     for _ in 0..3 {
         let mut told = store.invalidations().await.unwrap();
-        is_told(&store, &mut told).await;
+        gets_changes(&store, &mut told).await;
     }
     log.text()
 }

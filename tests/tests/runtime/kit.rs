@@ -18,10 +18,10 @@ suite! { crate::kit =>
     a_request_is_held_until_it_is_released
     a_deletion_that_failed_is_delivered
     a_store_that_is_down_says_so_and_recovers
-    what_is_called_is_recorded
+    calls_are_recorded
     a_batch_is_recorded_by_its_items
     loads_say_where_their_values_are_from
-    what_goes_on_in_the_background_is_over_once_settled
+    background_work_is_over_once_settled
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -220,7 +220,7 @@ async fn a_store_that_is_down_says_so_and_recovers(on: On) {
     assert_eq!(User::get(&store, 42).await.unwrap(), None, "it was written");
 }
 
-async fn what_is_called_is_recorded(on: On) {
+async fn calls_are_recorded(on: On) {
     let store = on.store("kit-record").await;
     User::get(&store, 42).await.unwrap();
     let record = store.record();
@@ -450,7 +450,7 @@ fn a_server_that_is_not_installed_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_a_rate_limit_said_is_recorded() {
+async fn the_outcomes_of_a_rate_limit_are_recorded() {
     let store = Store::memory();
     let limiter = RateLimiter::builder("login").quota(1, Duration::from_secs(60));
     let limiter = limiter.build().unwrap();
@@ -510,7 +510,7 @@ struct Session {
     id: u64,
 }
 
-async fn what_goes_on_in_the_background_is_over_once_settled(on: On) {
+async fn background_work_is_over_once_settled(on: On) {
     let store = on.store("kit-settled").await;
     let session = Session { id: 1 };
     // A load that goes on beside its caller.
@@ -574,7 +574,7 @@ async fn a_load_beside_its_caller_is_over_once_settled() {
 
 /// In the process, where a caller that waits for nothing else has joined.
 #[tokio::test]
-async fn who_joins_a_load_is_recorded_as_such() {
+async fn a_caller_that_joins_a_load_is_recorded_as_coalesced() {
     let store = Store::memory();
     let record = store.record();
     let (row, wanted) = tokio::sync::oneshot::channel();

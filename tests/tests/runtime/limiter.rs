@@ -206,7 +206,7 @@ pub(crate) async fn a_store_that_is_off_limits_and_one_that_is_closed_does_not(o
 }
 
 /// Under its own name, for as long as it says something.
-async fn what_lies_in_the_server(on: On) {
+async fn a_limit_is_stored_under_its_own_key_until_its_reset(on: On) {
     let store = on.store("limit-bytes").await;
     for (letter, limiter) in ["g", "f", "s"].into_iter().zip(all("a:b", 10)) {
         let key = "limit-bytes:::limit:a%3Ab:7:x%7B%7D";
@@ -237,12 +237,12 @@ async fn what_lies_in_the_server(on: On) {
 
 #[tokio::test]
 async fn the_state_on_a_server_is_a_string_that_expires() {
-    what_lies_in_the_server(On::Plain).await;
+    a_limit_is_stored_under_its_own_key_until_its_reset(On::Plain).await;
 }
 
 #[tokio::test]
 async fn the_state_on_a_cluster_is_a_string_that_expires() {
-    what_lies_in_the_server(On::Cluster).await;
+    a_limit_is_stored_under_its_own_key_until_its_reset(On::Cluster).await;
 }
 
 #[tokio::test]
@@ -296,7 +296,7 @@ async fn several_limits_are_one_round_trip() {
 
 /// As where a client gets no answer and sends it again.
 #[tokio::test]
-async fn what_is_sent_twice_counts_twice_and_lets_no_more_through() {
+async fn a_check_that_is_sent_twice_counts_twice_and_allows_no_more() {
     let relay = Relay::meddling(&BEHIND, |purpose, pass_on| {
         if purpose == "limit" {
             pass_on();

@@ -21,7 +21,7 @@ suite! {
     a_miss_is_loaded_and_stored
     a_hit_is_not_loaded
     nothing_found_is_not_stored
-    a_failing_loader_is_told_and_the_lease_given_back
+    the_error_of_a_loader_is_returned_and_the_lease_given_back
     callers_of_one_key_share_a_load
     a_load_that_began_before_a_deletion_is_not_stored
     a_load_that_began_before_an_expiry_on_demand_is_not_stored
@@ -184,7 +184,7 @@ async fn nothing_found_is_not_stored(on: On) {
     );
 }
 
-async fn a_failing_loader_is_told_and_the_lease_given_back(on: On) {
+async fn the_error_of_a_loader_is_returned_and_the_lease_given_back(on: On) {
     let store = on.store("load-fails").await;
     assert_eq!(
         User::get_or_load(&store, 1, async || Err::<Option<User>, _>("no database")).await,

@@ -19,7 +19,7 @@ use crate::stores::On;
 suite! {
     @alone [crate::refresh]
     a_sliding_life_ends_at_its_ceiling
-    that_a_loader_borrows_is_said_once
+    a_loader_that_borrows_is_logged_once
 }
 
 suite! {
@@ -29,15 +29,15 @@ suite! {
     a_failed_load_is_tried_again_after_a_pause
     callers_of_a_failed_load_are_served_the_stale_value
     many_are_served_stale_values_where_their_loader_fails
-    many_stale_values_are_loaded_anew
-    what_is_written_through_is_fresh
+    many_stale_values_are_loaded_again
+    a_value_written_through_is_fresh
     a_value_without_stale_if_error_is_not_served
     a_deleted_value_is_not_served
     an_updated_value_is_not_served
     a_stale_absence_is_never_served
-    what_is_unchanged_lives_anew
-    what_a_loader_serves_is_not_loaded_for_a_while
-    what_a_load_does_not_find_is_not_kept
+    an_unchanged_value_gets_a_new_ttl
+    a_stale_value_that_its_loader_serves_is_not_loaded_for_a_while
+    a_stale_value_is_not_kept_after_a_load_that_stores_none
     a_load_that_an_expiry_overtook_is_not_stored
     a_hot_value_is_refreshed_once
     two_stores_refresh_a_hot_value_once
@@ -47,7 +47,7 @@ suite! {
     a_refresh_ends_with_its_store_and_gives_its_claim_back
     a_loader_that_borrows_does_not_refresh_ahead
     a_slow_load_goes_on_beside_its_caller
-    who_waits_for_a_slow_load_is_served_the_stale_value
+    a_caller_that_waits_for_a_slow_load_is_served_the_stale_value
     a_hit_extends_a_sliding_life
     hits_extend_a_sliding_life_once_an_eighth
     a_touch_extends_freshness
@@ -305,8 +305,8 @@ async fn many_are_served_stale_values_where_their_loader_fails(on: On) {
     assert_eq!(found, Err("no database"));
 }
 
-async fn many_stale_values_are_loaded_anew(on: On) {
-    let store = on.store("stale-many-anew").await;
+async fn many_stale_values_are_loaded_again(on: On) {
+    let store = on.store("stale-many-again").await;
     let pages = |row| [1, 2, 3].map(|id| Page { id, row });
     Page::set_many(&store, &pages(1)).await.unwrap();
     for id in [1, 2] {
@@ -324,7 +324,7 @@ async fn many_stale_values_are_loaded_anew(on: On) {
     assert_eq!(store.stats().refused_fills(), 0);
 }
 
-async fn what_is_written_through_is_fresh(on: On) {
+async fn a_value_written_through_is_fresh(on: On) {
     let store = with_stale_page(on, "stale-through", 1).await;
     let written = Page::write_through(&store, &page(2), async || Ok::<_, ()>(()));
     written.await.unwrap();
@@ -373,7 +373,7 @@ async fn a_stale_absence_is_never_served(on: On) {
     assert_eq!(Page::get_or_load(&store, 1, async || FAILS).await, FAILS);
 }
 
-async fn what_is_unchanged_lives_anew(on: On) {
+async fn an_unchanged_value_gets_a_new_ttl(on: On) {
     let store = with_stale_page(on, "stale-unchanged", 1).await;
     let entry = async || store.of::<Page>().get_entry(1).await.unwrap();
     let load = async |stale: Option<Stale<Page>>| {
@@ -396,7 +396,7 @@ async fn what_is_unchanged_lives_anew(on: On) {
     assert_eq!(loaded, Ok(page(2)));
 }
 
-async fn what_a_loader_serves_is_not_loaded_for_a_while(on: On) {
+async fn a_stale_value_that_its_loader_serves_is_not_loaded_for_a_while(on: On) {
     let store = with_stale_page(on, "stale-serves", 1).await;
     let load = async |stale: Option<Stale<Page>>| stale.map(Stale::serve).ok_or("no database");
     let loaded = store.of::<Page>().load(1).revalidate(load).await;
@@ -410,7 +410,7 @@ async fn what_a_loader_serves_is_not_loaded_for_a_while(on: On) {
     assert_eq!(loaded, Err("no database"));
 }
 
-async fn what_a_load_does_not_find_is_not_kept(on: On) {
+async fn a_stale_value_is_not_kept_after_a_load_that_stores_none(on: On) {
     let nothing = || Loaded::absent();
     let not_stored = || Loaded::value(Eager { id: 1, row: 2 }).dont_store();
     let ways: [(&str, &dyn Fn() -> Loaded<Eager>); 2] =
@@ -623,7 +623,7 @@ async fn a_slow_load_goes_on_beside_its_caller(on: On) {
     assert_eq!(call.await.unwrap(), (5, Source::Loaded));
 }
 
-async fn who_waits_for_a_slow_load_is_served_the_stale_value(on: On) {
+async fn a_caller_that_waits_for_a_slow_load_is_served_the_stale_value(on: On) {
     let store = on.store("slow-waits").await;
     let other = match on {
         On::Memory => store.clone(),
@@ -734,7 +734,7 @@ async fn a_touch_extends_freshness(on: On) {
     assert!((11..=25).contains(&left), "{left}");
 }
 
-async fn that_a_loader_borrows_is_said_once() {
+async fn a_loader_that_borrows_is_logged_once() {
     let log = Log::default();
     let _logging = log.takes();
     let (store, clock) = on_clock(On::Memory, "said").await;

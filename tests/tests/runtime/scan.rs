@@ -32,7 +32,7 @@ suite! {
     lists_and_strangers_are_left_alone
     guards_stay
     a_purge_leaves_the_guard_that_a_deletion_does
-    what_loads_when_a_purge_begins_is_not_stored
+    a_load_under_way_when_a_purge_begins_is_not_stored
     entries_that_come_and_go_are_no_trouble
     keys_are_given_as_they_were_written
     keys_that_no_look_up_asks_for_are_not_given
@@ -484,7 +484,7 @@ async fn a_purge_leaves_the_guard_that_a_deletion_does(on: On) {
     }
 }
 
-async fn what_loads_when_a_purge_begins_is_not_stored(on: On) {
+async fn a_load_under_way_when_a_purge_begins_is_not_stored(on: On) {
     let store = on.store("scan-loads").await;
     let database = Database::closed(1);
     let calls = database.calls(&store, 1);
@@ -918,7 +918,7 @@ async fn a_silent_server_is_an_error_in_time() {
 
 /// A node of a cluster that is started anew has the keys of a slot in another order.
 #[tokio::test]
-async fn a_node_that_was_started_anew_is_asked_again() {
+async fn a_restarted_node_is_scanned_again() {
     let cluster = Server::cluster();
     let store = Store::builder().url(&cluster.url());
     let store = store.command_timeout(PATIENCE).connect().await.unwrap();
@@ -1052,7 +1052,7 @@ async fn after_a_purge_a_type_whose_deletions_were_lost_is_read_again() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_not_there_and_a_purge_delivers_it() {
+async fn an_undelivered_deletion_hides_its_entry_and_a_purge_delivers_it() {
     let server = Server::plain();
     let proxy = Proxy::to(server.addr());
     let store = Store::builder().url(&proxy.url()).namespace("own");

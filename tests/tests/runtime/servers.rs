@@ -12,7 +12,7 @@ use crate::stores::{On, connect};
 suite! {
     @alone [crate::servers]
     key_bytes_and_ttl_are_as_documented
-    what_is_no_entry_is_corrupt
+    bytes_that_are_no_entry_are_corrupt
     an_entry_of_another_key_is_corrupt
     no_flipped_bit_gives_another_value
     a_list_is_left_where_it_is
@@ -70,7 +70,7 @@ async fn key_bytes_and_ttl_are_as_documented() {
 
 /// Of what others put under a key, nothing is a value, all of it is told, and only what can be
 /// compared is removed.
-async fn what_is_no_entry_is_corrupt() {
+async fn bytes_that_are_no_entry_are_corrupt() {
     for on in SERVERS {
         let store = on.store("rubbish").await;
         ada(1).set(&store).await.unwrap();

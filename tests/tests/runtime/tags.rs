@@ -20,21 +20,21 @@ suite! {
 
 suite! {
     crate::tags =>
-    what_carries_an_invalidated_tag_is_not_there
+    an_entry_with_an_invalidated_tag_is_not_there
     a_tag_is_one_across_types
     tags_that_are_computed_or_said_by_the_loader_count_too
     none_is_no_tag
     a_type_is_cleared_at_once
-    what_was_stored_before_a_type_had_tags_is_not_taken
-    a_type_without_tags_heeds_those_of_its_entries
+    an_entry_from_before_its_type_had_tags_is_not_read
+    a_type_without_tags_respects_those_of_its_entries
     many_are_read_and_loaded_with_their_tags
     a_load_that_is_overtaken_is_not_stored
-    who_calls_after_an_invalidation_joins_no_load_from_before
-    who_joined_a_load_is_not_given_what_was_not_stored
+    a_call_after_an_invalidation_joins_no_earlier_load
+    a_caller_that_joined_a_load_is_not_given_a_value_that_was_not_stored
     an_absence_has_the_tags_that_follow_from_the_key
     without_its_epoch_or_the_clock_an_entry_is_a_miss
-    what_expires_is_served_if_its_loader_fails
-    what_is_found_unchanged_has_the_clock_of_its_load
+    an_entry_of_a_stale_tag_is_served_if_its_loader_fails
+    an_unchanged_value_has_the_clock_of_its_load
     conditions_go_by_what_tags_leave
     a_touch_keeps_the_epochs
     nothing_is_stored_or_read_while_a_tag_is_guarded
@@ -42,8 +42,8 @@ suite! {
     a_write_through_is_stored_with_its_tags
     a_write_through_that_invalidates_its_own_tag_stores_nothing
     an_invalidation_after_a_hold_leaves_a_guard
-    what_is_scanned_and_counted_is_valid
-    what_is_to_fall_due_is_there_until_it_does
+    only_valid_entries_are_scanned_and_counted
+    an_entry_loaded_after_a_spread_mark_stays_until_the_next_one
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -112,7 +112,7 @@ fn time_left(on: On, key: &str) -> i64 {
     }
 }
 
-pub(crate) async fn what_carries_an_invalidated_tag_is_not_there(on: On) {
+pub(crate) async fn an_entry_with_an_invalidated_tag_is_not_there(on: On) {
     let store = on.store("tags-plain").await;
     let db = Database::new();
     for tag in ["org:42", "users", "shard:1"] {
@@ -269,7 +269,7 @@ struct Untagged {
     row: u32,
 }
 
-pub(crate) async fn what_was_stored_before_a_type_had_tags_is_not_taken(on: On) {
+pub(crate) async fn an_entry_from_before_its_type_had_tags_is_not_read(on: On) {
     let store = on.store("tags-before").await;
     let before = Untagged {
         id: 1,
@@ -283,7 +283,7 @@ pub(crate) async fn what_was_stored_before_a_type_had_tags_is_not_taken(on: On) 
     assert_eq!(given(&store, &db, user(1, 42, 3)).await, 2, "{on:?}");
 }
 
-pub(crate) async fn a_type_without_tags_heeds_those_of_its_entries(on: On) {
+pub(crate) async fn a_type_without_tags_respects_those_of_its_entries(on: On) {
     let store = on.store("tags-after").await;
     user(1, 42, 1).set(&store).await.unwrap();
     assert!(Untagged::exists(&store, 1).await.unwrap(), "{on:?}");
@@ -349,7 +349,7 @@ pub(crate) async fn a_load_that_is_overtaken_is_not_stored(on: On) {
     }
 }
 
-pub(crate) async fn who_calls_after_an_invalidation_joins_no_load_from_before(on: On) {
+pub(crate) async fn a_call_after_an_invalidation_joins_no_earlier_load(on: On) {
     let store = on.store("tags-joined").await;
     let db = Database::new();
     db.gate.forget_permits(OPEN);
@@ -371,7 +371,7 @@ pub(crate) async fn who_calls_after_an_invalidation_joins_no_load_from_before(on
     assert_eq!(given(&store, &db, user(1, 42, 3)).await, 2, "{on:?}");
 }
 
-pub(crate) async fn who_joined_a_load_is_not_given_what_was_not_stored(on: On) {
+pub(crate) async fn a_caller_that_joined_a_load_is_not_given_a_value_that_was_not_stored(on: On) {
     let store = on.store("tags-unstored").await;
     let db = Database::new();
     db.gate.forget_permits(OPEN);
@@ -469,7 +469,7 @@ fn kept(row: u32) -> Kept {
     }
 }
 
-pub(crate) async fn what_expires_is_served_if_its_loader_fails(on: On) {
+pub(crate) async fn an_entry_of_a_stale_tag_is_served_if_its_loader_fails(on: On) {
     let store = on.store("tags-soft").await;
     let failing = async || Err::<Option<Kept>, _>("no database");
     kept(1).set(&store).await.unwrap();
@@ -504,7 +504,7 @@ pub(crate) async fn what_expires_is_served_if_its_loader_fails(on: On) {
     assert_eq!(served, Err("no database"), "{on:?}");
 }
 
-pub(crate) async fn what_is_found_unchanged_has_the_clock_of_its_load(on: On) {
+pub(crate) async fn an_unchanged_value_has_the_clock_of_its_load(on: On) {
     let store = on.store("tags-unchanged").await;
     let revalidated = async |row| {
         let loaded = store
@@ -703,7 +703,7 @@ pub(crate) async fn an_invalidation_after_a_hold_leaves_a_guard(on: On) {
     }
 }
 
-pub(crate) async fn what_is_scanned_and_counted_is_valid(on: On) {
+pub(crate) async fn only_valid_entries_are_scanned_and_counted(on: On) {
     let store = on.store("tags-scan").await;
     let users: Vec<User> = (0..100).map(|id| user(id, id % 4, 1)).collect();
     User::set_many(&store, &users).await.unwrap();
@@ -724,7 +724,7 @@ pub(crate) async fn what_is_scanned_and_counted_is_valid(on: On) {
     assert_eq!(store.of::<User>().count().await.unwrap(), 1, "{on:?}");
 }
 
-pub(crate) async fn what_is_to_fall_due_is_there_until_it_does(on: On) {
+pub(crate) async fn an_entry_loaded_after_a_spread_mark_stays_until_the_next_one(on: On) {
     let store = on.store("tags-spread").await;
     let hour = Duration::from_secs(3600);
     kept(1).set(&store).await.unwrap();

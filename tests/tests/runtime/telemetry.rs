@@ -22,14 +22,14 @@ use crate::stores::{On, PLAIN, connect};
 
 suite! {
     @alone [crate::telemetry]
-    who_joins_and_who_waits_for_another_process_is_counted
+    callers_that_join_and_that_wait_for_another_process_are_counted
 }
 
 suite! {
     crate::telemetry =>
-    what_is_done_is_counted_type_by_type
+    operations_are_counted_by_type
     verbs_and_loads_have_spans
-    no_key_is_told_where_none_is_to_be
+    keys_are_shown_only_where_the_setting_allows_it
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
@@ -60,7 +60,7 @@ async fn load(store: &Store, id: u64, row: Result<Option<User>, DbError>) {
 #[derive(Clone, Debug, PartialEq)]
 struct DbError;
 
-async fn what_is_done_is_counted_type_by_type(on: On) {
+async fn operations_are_counted_by_type(on: On) {
     let store = on.store("counted").await;
     assert_eq!(store.stats().types().count(), 0);
     user(1).set(&store).await.unwrap();
@@ -108,7 +108,7 @@ async fn what_is_done_is_counted_type_by_type(on: On) {
     assert_eq!(stats.errors(ErrorKind::Closed), 3);
 }
 
-async fn who_joins_and_who_waits_for_another_process_is_counted() {
+async fn callers_that_join_and_that_wait_for_another_process_are_counted() {
     let server = Server::plain();
     let stores = [connect(&server.url()).await, connect(&server.url()).await];
     let (begun, ends) = (Notify::new(), Notify::new());
@@ -436,7 +436,7 @@ async fn tell_all(store: &Store) -> String {
     format!("{shown} {}", errors.collect::<Vec<_>>().join("\n"))
 }
 
-async fn no_key_is_told_where_none_is_to_be(on: On) {
+async fn keys_are_shown_only_where_the_setting_allows_it(on: On) {
     for (keys, in_spans, in_failures) in [
         (KeyTracing::Hidden, false, false),
         (KeyTracing::Failures, false, true),

@@ -85,7 +85,7 @@ async fn a_user_is_read_once_and_again_after_a_write() {
 }
 
 #[tokio::test]
-async fn what_the_service_asks_of_its_cache() {
+async fn the_service_makes_these_calls_to_its_cache() {
     let users = users(&Store::memory());
     let record = users.store.record();
     users.show(42).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_request_that_fails_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_user_is_read_anew_after_five_minutes() {
+async fn a_user_is_read_again_after_five_minutes() {
     let (store, clock) = testing::memory();
     let users = users(&store);
     users.show(42).await.unwrap();

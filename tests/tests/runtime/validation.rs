@@ -23,15 +23,15 @@ suite! {
     an_invalid_value_is_not_stored
     one_invalid_value_of_many_stores_none
     an_invalid_value_in_a_batch_leaves_the_others
-    what_is_written_through_and_invalid_is_deleted
+    an_invalid_value_that_is_written_through_is_deleted
     an_invalid_entry_is_a_miss_and_is_removed
-    an_invalid_entry_is_loaded_anew
+    an_invalid_entry_is_loaded_again
     invalid_entries_are_kept_where_the_type_says_so
     invalid_entries_are_errors_where_the_type_says_so
     a_scan_skips_invalid_entries_or_gives_them_as_errors
     a_value_that_is_found_by_an_alias_is_validated
     a_loaded_value_that_is_invalid_is_for_its_caller_alone
-    whoever_shares_a_load_is_given_what_is_invalid
+    all_callers_that_share_a_load_are_given_its_invalid_value
     an_invalid_value_of_many_is_not_stored
     a_load_that_gives_what_is_invalid_removes_what_it_claimed
     an_invalid_value_is_not_served_where_its_loader_fails
@@ -301,7 +301,7 @@ async fn an_invalid_value_in_a_batch_leaves_the_others(on: On) {
     assert_eq!(counted(&store), (0, 1));
 }
 
-async fn what_is_written_through_and_invalid_is_deleted(on: On) {
+async fn an_invalid_value_that_is_written_through_is_deleted(on: On) {
     let store = on.store("valid-through").await;
     person!(User 1, "Ada").set(&store).await.unwrap();
     let bad = person!(User 1, SECRET);
@@ -340,8 +340,8 @@ async fn an_invalid_entry_is_a_miss_and_is_removed(on: On) {
     assert_eq!((store.stats().hits(), store.stats().errors_total()), (0, 0));
 }
 
-async fn an_invalid_entry_is_loaded_anew(on: On) {
-    let store = with_bad(on, "valid-anew", [1, 2, 3]).await;
+async fn an_invalid_entry_is_loaded_again(on: On) {
+    let store = with_bad(on, "valid-again", [1, 2, 3]).await;
     let ada = |id| person!(User id, "Ada");
     let loaded = User::get_or_load(&store, 1, async || Ok::<_, ()>(ada(1))).await;
     assert_eq!(loaded, Ok(ada(1)));
@@ -495,7 +495,7 @@ async fn a_loaded_value_that_is_invalid_is_for_its_caller_alone(on: On) {
     );
 }
 
-async fn whoever_shares_a_load_is_given_what_is_invalid(on: On) {
+async fn all_callers_that_share_a_load_are_given_its_invalid_value(on: On) {
     let store = on.store("valid-shared").await;
     let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let calls: Vec<_> = (0..20)

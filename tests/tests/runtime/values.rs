@@ -133,7 +133,7 @@ struct Sparse {
 
 /// An `Option` of 264 bytes is one byte in the entry.
 #[tokio::test]
-async fn what_would_take_too_much_memory_is_neither_stored_nor_read() {
+async fn a_value_that_would_take_too_much_memory_is_not_stored() {
     let sparse = |id, rows| Sparse {
         id,
         rows: vec![None; rows],

@@ -51,7 +51,7 @@ fn app(sessions: &ValkeySessions, life: Option<Duration>, domain: Option<&'stati
 const AN_HOUR: Option<Duration> = Some(Duration::HOUR);
 
 #[tokio::test]
-async fn who_has_no_session_is_given_none_for_nothing() {
+async fn a_request_that_inserts_nothing_gets_no_session() {
     for sessions in both().await {
         let answer = Browser::new(app(&sessions, AN_HOUR, None)).get("/").await;
         assert_eq!(answer.set_cookie, None);
@@ -70,7 +70,7 @@ async fn an_id_that_nobody_gave_out_is_not_taken() {
 }
 
 #[tokio::test]
-async fn what_is_no_id_is_taken_away() {
+async fn a_malformed_session_id_is_removed() {
     for sessions in both().await {
         let mut browser = Browser::with_id(app(&sessions, AN_HOUR, None), "malformed");
         let answer = browser.get("/").await;
@@ -103,7 +103,7 @@ async fn without_an_expiry_the_cookie_lasts_as_long_as_the_browser() {
 }
 
 #[tokio::test]
-async fn what_was_inserted_is_read_by_the_next_request() {
+async fn an_inserted_value_is_read_by_the_next_request() {
     for sessions in both().await {
         let mut browser = Browser::new(app(&sessions, AN_HOUR, None));
         assert_eq!(browser.get("/get").await.body, "nothing");

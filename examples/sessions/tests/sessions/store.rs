@@ -27,7 +27,7 @@ fn record(value: Value, life: Duration) -> Record {
 }
 
 #[tokio::test]
-async fn what_is_created_is_loaded_as_it_was_until_it_is_deleted() {
+async fn a_record_is_loaded_as_it_was_saved_until_it_is_deleted() {
     let value = json!({"none": null, "list": [1, -2, 2.5, u64::MAX, "\u{1f511}"], "deep": {"er": {"": true}}});
     for sessions in both().await {
         let mut record = record(value.clone(), Duration::HOUR);
@@ -71,7 +71,7 @@ async fn of_many_that_are_created_under_one_id_each_gets_its_own() {
 }
 
 #[tokio::test]
-async fn what_was_ended_is_not_brought_back_by_a_request_that_was_under_way() {
+async fn a_request_under_way_does_not_restore_an_ended_session() {
     for sessions in both().await {
         let mut record = record(1.into(), Duration::HOUR);
         sessions.create(&mut record).await.unwrap();

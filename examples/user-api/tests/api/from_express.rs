@@ -194,7 +194,7 @@ async fn with_the_cache_down_users_come_from_the_database() {
 }
 
 #[tokio::test]
-async fn a_browser_is_told_what_is_known_of_the_entry() {
+async fn a_browser_gets_the_cache_status_and_the_etag_of_the_entry() {
     let app = App::new(Store::memory());
     let ask = async |request| {
         let response = show_to_browsers(State(app.clone()), Path(42), request).await;

@@ -12,7 +12,7 @@ with_each_cache! {
     a_user_is_found_by_id_and_by_email
     a_replaced_user_is_read_as_written
     an_email_leads_to_who_has_it_now
-    what_breaks_a_rule_changes_nothing
+    a_refused_update_changes_nothing
     a_row_that_breaks_a_rule_is_shown_and_not_stored
     a_removed_user_is_gone_from_everywhere
     a_new_user_is_on_the_last_page
@@ -78,7 +78,7 @@ async fn an_email_leads_to_who_has_it_now(service: &Service) {
     assert_eq!(service.get(of_42).await.1["id"], 2);
 }
 
-async fn what_breaks_a_rule_changes_nothing(service: &Service) {
+async fn a_refused_update_changes_nothing(service: &Service) {
     assert_eq!(service.get("/users/42").await, (200, ada()));
     let put = async |path, name, email| {
         let body = json!({ "name": name, "email": email });

@@ -91,7 +91,7 @@ async fn the_101st_request_in_a_window_is_refused() {
 /// A load is stored under a lease of a second, which is real time. What is not stored has another
 /// `ETag` the next time.
 #[test]
-fn who_has_a_user_already_is_not_sent_it_again() {
+fn a_client_that_has_a_user_is_not_sent_it_again() {
     steady(|| {
         let runtime = Runtime::new().expect("a runtime");
         runtime.block_on(is_not_sent_again());
@@ -122,7 +122,7 @@ async fn is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn what_prometheus_is_told_is_what_was_done() {
+async fn the_prometheus_metrics_count_the_requests() {
     let program = Program::start(&[]);
     for path in ["/users/42", "/users/42", "/users/43", "/users/100000"] {
         get(&program, path).await;
