@@ -65,7 +65,7 @@ struct Account<L, const NUMBER: usize> {
     of: L,
 }
 
-/// What is emitted for tags has names of its own beside those of fields.
+/// The names in the code for tags do not collide with those of fields.
 #[derive(Serialize, Deserialize, ::valkey_runtime::Cached)]
 #[cached(tag = "key:{key}", tag = "out:{out}:{tags}", tag = "type:{type}", tags = more, clear)]
 struct Tagged {

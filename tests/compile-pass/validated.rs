@@ -37,7 +37,7 @@ struct Page<T: Validate<Context = ()>>(#[garde(dive)] Vec<T>);
 #[cached(validate)]
 struct Named(#[garde(length(max = 5))] String);
 
-/// What rules need to know may be made from nothing.
+/// The context of rules may be made by `Default`.
 #[derive(Serialize, Deserialize, Cached, Validate)]
 #[garde(context(Limits as limits))]
 #[cached(validate)]

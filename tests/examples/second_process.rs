@@ -1,5 +1,5 @@
-//! A process beside a test, which does what it is told on its standard input and says on its
-//! standard output how far it is.
+//! A process beside a test. It reads commands from its standard input and reports its progress on
+//! its standard output.
 //!
 //! ```text
 //! load           begins to load the row; `loading` once the loader runs, which then waits for `row N`; `loaded N`
@@ -192,7 +192,7 @@ async fn herd(store: &Store, tasks: usize, takes: Duration) {
     println!("herd {loads} {} {filled} {median}", longest.as_millis());
 }
 
-/// What the tasks of a command count together.
+/// The counts of all tasks of a command together.
 struct Counts {
     calls: AtomicU64,
     /// Calls that waited for a load.

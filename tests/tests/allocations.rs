@@ -1,4 +1,5 @@
-//! What is allocated: how often for a hit, and how much at most for bytes that ask for more.
+//! Allocations: how many a hit makes, and how much is allocated at most for bytes that ask for
+//! more.
 //!
 //! A program of its own, because it counts the allocations of the whole program. The counts are
 //! those of one thread, which is also that of the runtime and its connections.
@@ -105,7 +106,7 @@ fn a_hit_allocates_its_key_and_its_value() {
 const MOST_IN_PROCESS: f64 = 1.1;
 const MOST_ON_SERVER: f64 = 2.1;
 
-/// What an entry may make a reader allocate is 32 times its size.
+/// An entry may make a reader allocate at most 32 times its size.
 #[test]
 fn an_entry_does_not_decode_to_more_than_its_size_allows() {
     const ROWS: usize = 1 << 20;

@@ -1,7 +1,7 @@
-//! What the derives refuse and what they take, and how misuse of the verbs reads.
+//! The code that the derives refuse and accept, and the messages for misuse of the verbs.
 //!
 //! One file in `compile-fail` shows one mistake, and its `.stderr` is text that a person will read:
-//! review it as such. After a change of messages write them anew by `TRYBUILD=overwrite cargo test
+//! review it as such. After a change of messages write them again by `TRYBUILD=overwrite cargo test
 //! -p valkey-tests --test compile`.
 
 #[test]

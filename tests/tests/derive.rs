@@ -1,4 +1,4 @@
-//! What the derives make of a type, seen by its behaviour on the in-process store.
+//! The code that the derives generate for a type, tested by its behaviour on the in-process store.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

@@ -73,7 +73,7 @@ impl Process {
         }
     }
 
-    /// What came of a herd, and how often `loading` was said before.
+    /// The outcome of a herd. Checks that `loading` came once for each load before it.
     fn herd(&mut self) -> Herd {
         let mut loading = 0;
         loop {
@@ -131,7 +131,7 @@ struct Herd {
     median: i128,
 }
 
-/// It lies beside the test's own binary, in the folder of the examples.
+/// It is beside the test's own binary, in the folder of the examples.
 fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("this test");
     let profile = test
@@ -229,7 +229,8 @@ fn numbers(process: &mut Process, word: &str) -> Vec<u64> {
         .collect()
 }
 
-/// What two processes count in all who do the same at once: three numbers, and one for each key.
+/// The sums of the counts of two processes that do the same at once: three numbers, and one for
+/// each key.
 fn together(processes: &mut [Process; 2], command: &str) -> ([u64; 3], Vec<u64>) {
     for process in &mut *processes {
         process.told(&format!("{command} {TASKS} {CALLS_MS}"));

@@ -144,7 +144,7 @@ impl<'ast> Visit<'ast> for Reader {
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {
-        // What a macro is given may hold paths, which are tokens here: `$crate::a::b` and
+        // The arguments of a macro may hold paths, which are tokens here: `$crate::a::b` and
         // `crate::a::b`.
         let text = item.tokens.to_string();
         for (at, _) in text.match_indices("crate :: ") {

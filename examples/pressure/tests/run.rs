@@ -77,7 +77,7 @@ fn ways(printed: &str) -> [Phases; 6] {
     ways.try_into().expect("six ways")
 }
 
-/// What the page says of the figures, as far as it holds wherever the program runs.
+/// Checks the statements of the page about the figures, as far as they hold on any machine.
 #[track_caller]
 fn assert_story(printed: &str) -> [Phases; 6] {
     let ways = ways(printed);

@@ -1,4 +1,4 @@
-//! What stands in a tag can be part of a key.
+//! The fields in a tag can be parts of a key.
 use serde::{Deserialize, Serialize};
 use valkey_runtime::Cached;
 

@@ -1,4 +1,4 @@
-//! What stands in braces is a field.
+//! Only a field can stand in braces.
 use serde::{Deserialize, Serialize};
 use valkey_runtime::Cached;
 

@@ -1,5 +1,5 @@
-//! What whoever runs a service meets: runtimes that come and go, users with few rights, servers
-//! with low limits, outages.
+//! The conditions under which a service runs: runtimes that come and go, users with few rights,
+//! servers with low limits, outages.
 
 mod log;
 mod rights;

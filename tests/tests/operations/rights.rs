@@ -1,5 +1,5 @@
-//! The rights that docs/operations/running.md lists are enough for all that a store does, and what
-//! is missing is told.
+//! The rights that docs/operations/running.md lists are enough for all that a store does, and a
+//! missing one is reported.
 
 use std::slice;
 use std::time::Duration;
@@ -49,7 +49,8 @@ fn user(id: u64) -> User {
     User { id, email }
 }
 
-/// What docs/operations/running.md lists, for a store with the namespace `app`, and without one.
+/// The rights that docs/operations/running.md lists, for a store with the namespace `app`, and
+/// without one.
 fn rights() -> Vec<String> {
     let page = include_str!("../../../docs/operations/running.md");
     let (_, block) = page
@@ -85,7 +86,7 @@ fn set_user<'a>(server: &Server, rights: impl Iterator<Item = &'a str>) {
     assert_eq!(server.command(&command), Value::Simple("OK".into()));
 }
 
-/// What the page says, with these keys.
+/// Gives the user the rights that the page lists, on these keys.
 fn set_listed(server: &Server, keys: &[&str], without: Option<&str>) {
     let rights = rights();
     let rights = rights.iter().map(String::as_str);
@@ -250,7 +251,7 @@ async fn removes_what_is_corrupt(server: &Server, store: &Store, key: &str) {
     assert_eq!(server.cli(&["EXISTS", key]), "0");
 }
 
-/// What the server has denied, but for what says which client this is.
+/// The server's log of denied commands.
 fn denials(server: &Server) -> String {
     server.cli(&["ACL", "LOG"])
 }
@@ -352,7 +353,7 @@ fn is_denied(error: &Error, command: &str) {
 #[tokio::test]
 async fn without_time_every_script_fails_as_denied_and_says_so_once() {
     let server = Server::plain();
-    // What a careful operator writes, and it lacks TIME.
+    // A careful operator may write these rights. They lack TIME.
     set_user(
         &server,
         ["~*", "+@read", "+@write", "+@scripting", "+@connection"].into_iter(),

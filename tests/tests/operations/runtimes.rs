@@ -28,7 +28,7 @@ fn user(id: u64) -> User {
     User { id, name }
 }
 
-/// What a test may take that waits for something: ten times of what it does, and more.
+/// The time that a test may take which waits for something: ten times what it needs, and more.
 const AGES: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(3);
 
@@ -105,7 +105,7 @@ fn another_runtime_continues_the_work_of_one_that_stands_still() {
     // The first is there still, and does nothing.
     let second = still();
     call_until(|| second.block_on(User::get(&store, 1)).is_ok());
-    // What it still had to do harms nobody.
+    // The tasks that it still had to run do no harm.
     first.block_on(async { tokio::time::sleep(Duration::from_millis(300)).await });
     assert_eq!(store.breaker(), BreakerState::Closed);
     second.block_on(User::get(&store, 1)).unwrap();

@@ -143,7 +143,7 @@ async fn a_value_that_closed_a_connection_is_not_sent_again() {
         let others = Others::begin(&store).await;
         store_too_much(&store).await;
         assert_eq!(others.failures().await, 0, "{setting}");
-        // What is smaller is taken.
+        // A smaller value is accepted.
         blob(9, MIB / 2).set(&store).await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What goes wrong: one thing after another, each over after a while.
+//! The faults: one after another, each over after a while.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

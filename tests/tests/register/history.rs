@@ -1,25 +1,25 @@
-//! What was called and answered, in which order, and whether any answer breaks a promise of
+//! The calls and answers in their order, and the check whether any answer breaks a promise of
 //! `docs/guides/consistency.md`.
 //!
-//! A *register* is a row of the simulated database, whose version only grows. Whatever promises
-//! that nothing older is given from now on raises a *floor*: it holds a register, a version and the
-//! moment from which it counts. A read that began later than that moment and was given a lower
-//! version is a violation. Moments are ticks of one counter, so nothing here goes by the time of
-//! the machine.
+//! A *register* is a row of the simulated database, whose version only grows. Each event that
+//! promises that nothing older is given from now on raises a *floor*, which holds a register, a
+//! version and the moment from which it counts. A read that began later than that moment and was
+//! given a lower version is a violation. Moments are ticks of one counter, so nothing here goes by
+//! the time of the machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What has a version.
+/// A thing that has a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Register {
     /// A row under a key of its own.
     Account(u64),
     /// All that is under a tag.
     Shelf(u64),
-    /// What has no home but the store.
+    /// A value that is in the store alone.
     Note(u64),
 }
 
@@ -41,7 +41,7 @@ pub(crate) enum Why {
     Set,
     /// The end was not confirmed, or `del` failed: this process reads nothing older all the same.
     Kept,
-    /// What was kept is delivered.
+    /// The kept deletions are delivered.
     Delivered,
 }
 

@@ -118,7 +118,7 @@ async fn run(world: &Arc<World>, faults: Option<Faults>, long: Duration, seed: u
     }
 }
 
-/// That nothing was older than promised, and that there was something to be checked.
+/// Checks that nothing was older than promised, and that there was something to check.
 fn is_kept(world: &World, seed: u64) {
     let (reads, floors) = world.history.counts();
     let hits: u64 = world.stores.iter().map(|store| store.stats().hits()).sum();

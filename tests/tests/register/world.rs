@@ -39,7 +39,7 @@ pub(crate) struct Item {
     version: u64,
 }
 
-/// It lies in the store alone, and has one writer.
+/// It is in the store alone, and has one writer.
 #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
 #[cached(prefix = "note", ttl = "1h")]
 struct Note {
@@ -52,9 +52,9 @@ struct Note {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
     Nothing,
-    /// What is loaded is stored by a plain `set`, whatever came in between.
+    /// A loaded value is stored by a plain `set`, whatever came in between.
     FillsBlindly,
-    /// A row is written, and the store is told of it only where the caller is told that it was.
+    /// A row is written, and the store learns of it only if the caller learns that it was.
     ForgetsDeletions,
     /// Now and then a read is given what it was given at first.
     GivesOldValues,
@@ -118,7 +118,7 @@ impl World {
         self.row(register).fetch_add(1, SeqCst) + 1
     }
 
-    /// What a loader does: it takes a while, and fails now and then.
+    /// Acts as a loader: takes a while, and fails now and then.
     async fn load(&self, register: Register, rng: &mut Rng) -> Result<u64, Unavailable> {
         self.loads.fetch_add(1, SeqCst);
         pause(rng).await;
@@ -159,7 +159,7 @@ impl World {
     /// Raises the floors of what is delivered by now.
     pub(crate) fn look_at_kept(&self, process: Process) {
         let mut kept = self.kept[process].lock().unwrap();
-        // What is in the list was kept before this look.
+        // All that is in the list was kept before this look.
         if !kept.is_empty() && self.stores[process].undelivered() == 0 {
             for (register, version) in kept.drain(..) {
                 self.raise(register, version, None, Why::Delivered);
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// What was read, if it was anything.
+    /// Adds a read to the history.
     fn given(&self, read: Read) {
         let mut read = read;
         read.ended = self.history.tick();
@@ -363,7 +363,7 @@ impl World {
         }
     }
 
-    /// Whether its guard was there until the end is told by `release`.
+    /// `release` says whether its guard was there until the end.
     async fn guard_account(&self, process: Process, id: u64, rng: &mut Rng) {
         let register = Register::Account(id);
         let Ok(guard) = self.stores[process]
@@ -433,7 +433,7 @@ impl World {
             id,
             version: before + 1,
         };
-        // Who comes second has written nothing.
+        // The second of two writers writes nothing.
         let written = self.stores[process]
             .of::<Account>()
             .write_through(&account)

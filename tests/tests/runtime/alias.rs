@@ -71,7 +71,7 @@ struct Users {
 }
 
 const OPEN: usize = 1 << 16;
-/// What an entry has before its payload.
+/// The length of the header, which an entry has before its payload.
 const HEADER: usize = 35;
 
 impl Users {
@@ -324,7 +324,7 @@ async fn a_second_look_up_is_final(on: On) {
             .await
     };
     assert_eq!((found().await, users.take()), (Ok(None), (2, 0)));
-    // What the second one found was stored as by any other.
+    // The result of the second look-up was stored like that of any other.
     assert_eq!((found().await, users.take()), (Ok(None), (1, 0)));
     assert_eq!(cached(&store, other).await, None);
 }

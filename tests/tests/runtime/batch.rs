@@ -177,7 +177,7 @@ async fn values_with_tags_are_set(on: On) {
     assert_eq!(batch.send().await.all().unwrap(), [true; 3]);
     assert_eq!(members(&store, [10, 20]).await, [true, true]);
     store.invalidate_tag("team:2").await.unwrap();
-    // What a read does not give is not there for these.
+    // For these, an entry that no read gives is not there.
     batch.set_with(&member(10), if_absent);
     batch.set_with(&member(20), if_present);
     batch.set_with(&member(20), if_absent);

@@ -1,5 +1,5 @@
-//! A server that does not answer: it is not asked again and again, what it could not be told is
-//! told later, and until then nothing is read that this process has invalidated.
+//! A server that does not answer: it is not asked again and again, missed deletions are delivered
+//! later, and until then nothing is read that this process has invalidated.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -425,7 +425,7 @@ fn entry(key: &[u8], timing: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A server that has row 1 under every key, and takes no scripts before it is told to.
+/// A server that has row 1 under every key, and accepts no scripts until the test allows it.
 struct Reluctant {
     server: FakeServer,
     takes: Arc<AtomicBool>,
@@ -710,7 +710,7 @@ async fn beyond_the_bound_no_entry_of_the_type_is_read_that_may_be_older() {
         "of another type"
     );
 
-    // What began well after the loss is known to be newer.
+    // A load that began well after the loss is known to be newer.
     until("what was loaded is read", async || {
         assert_ne!(get(&store).await.unwrap(), Some(user(1, 1)));
         let load = async || Ok::<_, ()>(Some(user(1, 2)));

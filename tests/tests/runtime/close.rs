@@ -45,7 +45,7 @@ fn tasks() -> usize {
     runtime.metrics().num_alive_tasks()
 }
 
-/// A connection is told to end when it is let go of, and does when the runtime gets to it.
+/// A dropped connection gets the signal to end, and ends when the runtime gets to it.
 async fn no_task_is_left() {
     for _ in 0..1000 {
         if tasks() == 0 {

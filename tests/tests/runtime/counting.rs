@@ -1,4 +1,5 @@
-//! What a call costs: commands at the server, and loads at the database where the cache is no help.
+//! The cost of a call: commands at the server, and loads at the database where the cache is no
+//! help.
 
 use std::collections::BTreeMap;
 
@@ -303,7 +304,7 @@ async fn a_batch_costs_a_command_an_item() {
     batch.send().await.all().unwrap();
     let sent = counts([("advance", 1), ("raise", 2), ("set", 1)]);
     assert_eq!(relay.take(), sent);
-    // What is done to one key twice is not sent again, though the server knows no script.
+    // No command is sent twice, although the server knows no script.
     let server = Server::plain();
     let relay = Relay::to(&server);
     let store = open(&relay.url(), "count-batch").await;
@@ -441,7 +442,7 @@ async fn a_key_that_is_guarded_is_no_herd_on_the_database() {
     );
 }
 
-/// Each caller is told of a failure of its own, and the database sees no more than the type's limit
+/// Each caller gets the error of its own load, and the database sees no more than the type's limit
 /// at a time.
 async fn a_loader_that_fails_while_the_server_is_dead_fails_for_each_and_ends() {
     let server = Server::plain();

@@ -67,7 +67,7 @@ impl Database {
         user(row)
     }
 
-    /// What a call is given.
+    /// The value that a call is given.
     pub(crate) async fn call(self: Arc<Self>, store: Store) -> Option<User> {
         let loaded =
             User::get_or_load(&store, 1, async || Ok::<_, ()>(Some(self.load().await))).await;
@@ -133,9 +133,9 @@ pub(crate) async fn settle(store: &Store) {
     }
 }
 
-/// What came of an attempt that goes by real time, in the first one during which this runtime and
+/// The outcome of an attempt that goes by real time: of the first one during which this runtime and
 /// the store's server had a turn each `turn`. A machine that is busy with much else may leave them
-/// none, and then what is short has run out.
+/// none, and then short times have run out.
 pub(crate) async fn undisturbed<T>(
     store: &Store,
     turn: Duration,

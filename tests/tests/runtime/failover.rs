@@ -93,11 +93,11 @@ async fn a_store_behind_a_fixed_address_comes_to_the_new_primary_and_delivers_th
     assert_eq!(new.cli(&["EXISTS", "user:2"]), "1");
     let stats = store.stats();
     assert_eq!((stats.breaker_openings(), stats.refused()), (0, 0));
-    until("both connections are made anew, once", async || {
+    until("both connections are renewed, once", async || {
         proxy.accepted() == 4
     })
     .await;
-    // What is told comes from the new one, too: the old one is gone for good.
+    // Changes come from the new one, too: the old one is gone for good.
     old.kill();
     let other = connect(&new.url()).await;
     let told = async {
@@ -110,7 +110,9 @@ async fn a_store_behind_a_fixed_address_comes_to_the_new_primary_and_delivers_th
             }
         }
     };
-    tokio::time::timeout(LONG, told).await.expect("it is told");
+    tokio::time::timeout(LONG, told)
+        .await
+        .expect("it is reported");
     assert_eq!(proxy.accepted(), 4);
 }
 
@@ -149,7 +151,7 @@ async fn a_server_that_cannot_serve_is_reconnected_to_at_most_once_a_second() {
         assert_eq!(store.breaker(), BreakerState::Closed);
         assert_eq!(store.stats().breaker_openings(), 0);
         // The first is due at once, and a second after that the next: though a machine that is busy
-        // is late with the first. What is loading is waited for, a second long, before that.
+        // is late with the first. A server that is loading is waited for before that, for a second.
         let waits = if said.starts_with("LOADING") { 2 } else { 1 };
         let took = connected[1] - began;
         assert!(took >= Duration::from_secs(waits), "{said}: {took:?}");
@@ -207,14 +209,14 @@ async fn a_replica_is_read_while_no_other_server_lets_us_in() {
     while Instant::now() < until {
         let error = user(1, 2).set(&store).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
-        // What is to be deleted is not read; others are.
+        // An entry that is to be deleted is not read; others are.
         assert_eq!(User::get(&store, 2).await.unwrap(), None);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(store.breaker(), BreakerState::Closed);
 }
 
-// A cluster of servers that do as they are told.
+// A cluster of servers that answer as the test says.
 
 /// A node that answers `CLUSTER SLOTS` with what `slots` says: ranges, and the ports that have
 /// them.
@@ -298,7 +300,7 @@ async fn a_primary_that_nobody_confirms_is_not_believed() {
     assert_eq!(primary.count("GET"), 1);
 }
 
-/// Whom others know still: asked once, and then no more while it goes on answering.
+/// Others still know the primary: it is asked once, and then no more while it goes on answering.
 #[tokio::test]
 async fn a_primary_is_confirmed_once_while_it_is_heard_of() {
     for attempt in 1.. {

@@ -1,5 +1,5 @@
-//! What goes wrong with servers and networks: each failure is an error of the right kind, within
-//! its deadline, and nothing is lost by it.
+//! Failures of servers and networks: each one is an error of the right kind, within its deadline,
+//! and nothing is lost by it.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -683,7 +683,7 @@ async fn no_log_line_shows_a_password() {
     );
 }
 
-/// What this thread logs.
+/// The log of this thread.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -277,8 +277,8 @@ async fn tags_whose_clock_was_not_advanced_are_not_guarded(on: On) {
     assert_eq!(store.undelivered(), 0);
 }
 
-/// It is kept when it is placed, and delivered. What others store after that the write may still
-/// make old.
+/// A deletion is kept when the guard is placed, and delivered. Values that others store after that
+/// may still be made old by the write.
 async fn a_guard_that_was_not_placed_is_made_up_for_when_it_is_dropped(on: On) {
     let (store, other) = two(on, "unplaced").await;
     let unplaced = Fault::error(ErrorKind::Timeout).on(Request::Guard);
@@ -461,7 +461,7 @@ async fn a_batch_that_was_sent_keeps_nothing(on: On) {
     assert!(Page::exists(&store, 2).await.unwrap());
 }
 
-/// Whatever the order, and whoever has less left.
+/// In any order, and whichever has less left.
 async fn the_limit_that_refuses_for_the_longest_is_reported(on: On) {
     let store = on.store("longest").await;
     let limiter = |name: &str, quota, hours: u64| {

@@ -165,7 +165,7 @@ pub(crate) async fn headers_show_the_remaining_quota_and_excess_requests_are_ref
     let left = async |key| token.peek(&store, key).await.unwrap().remaining();
     assert_eq!(left(Hashed::of("secret")).await, 0);
     assert_eq!(left(Hashed::of("Secret")).await, 2);
-    // It was counted by the first; and no limit for tokens is for who has none.
+    // The first limit counted it; and the limit for tokens does not apply to a request without one.
     let refused = ask(&mut service, request(None)).await;
     assert!(
         refused
@@ -174,7 +174,7 @@ pub(crate) async fn headers_show_the_remaining_quota_and_excess_requests_are_ref
     );
     assert_eq!(items(refused.headers(), "ratelimit-policy").len(), 1);
     assert_eq!(store.stats().rate_limited(), 2);
-    // Nobody is told of what no key was written for.
+    // A layer without limits adds no headers.
     let mut free = RateLimitLayer::new(store).layer(Inner::default());
     let response = ask(&mut free, request(None)).await;
     assert!(response.headers().is_empty());

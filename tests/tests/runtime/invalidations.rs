@@ -1,5 +1,4 @@
-//! What changes in a store is told to its subscribers, and that something may not have been told is
-//! told too.
+//! The subscribers of a store get its changes, and learn when they may have missed some.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -59,7 +58,7 @@ async fn store(server: &Server) -> Store {
 
 async fn next(told: &mut Invalidations) -> Option<Invalidation> {
     let next = tokio::time::timeout(PATIENCE, told.next()).await;
-    next.expect("something is told")
+    next.expect("an item comes")
 }
 
 async fn key(told: &mut Invalidations) -> InvalidatedKey {
@@ -73,7 +72,7 @@ async fn gap(told: &mut Invalidations) {
     assert_eq!(next(told).await, Some(Invalidation::Gap));
 }
 
-/// Reads all that is told until it is this key of the user's.
+/// Reads all items until one is this key of the user's.
 async fn before(told: &mut Invalidations, id: u64) -> Vec<Invalidation> {
     let mut read = Vec::new();
     loop {
@@ -88,7 +87,7 @@ async fn set(store: &Store, id: u64) {
     User { id }.set(store).await.unwrap();
 }
 
-/// What is changed is told again, and nothing of what was before.
+/// The next change is reported, and nothing from before it.
 async fn gets_changes(store: &Store, told: &mut Invalidations) {
     assert!(told.is_live());
     set(store, 77).await;
@@ -99,11 +98,11 @@ async fn gets_changes(store: &Store, told: &mut Invalidations) {
 suite! {
     crate::invalidations =>
         every_change_is_reported
-        reads_and_what_changes_nothing_are_not
+        reads_and_calls_that_change_nothing_are_not_reported
         each_subscriber_gets_the_changes
-        keys_of_another_namespace_are_not_told
+        keys_of_another_namespace_are_not_reported
         aliases_are_passed_by
-        tags_and_types_are_told
+        tags_and_types_are_reported
         a_slow_subscriber_gets_a_gap_and_others_get_none
         the_end_of_the_store_is_that_of_its_streams
 }
@@ -155,7 +154,7 @@ async fn every_change_is_reported(on: On) {
     store.close().await;
 }
 
-async fn reads_and_what_changes_nothing_are_not(on: On) {
+async fn reads_and_calls_that_change_nothing_are_not_reported(on: On) {
     let store = on.store("told-reads").await;
     set(&store, 1).await;
     User::del(&store, 2).await.unwrap();
@@ -180,7 +179,7 @@ async fn each_subscriber_gets_the_changes(on: On) {
     set(&store, 2).await;
     assert!(before(&mut first, 1).await.is_empty());
     assert!(before(&mut first, 2).await.is_empty());
-    // What was changed before may be told, but what comes after is.
+    // Changes from before may be reported; changes from after are.
     before(&mut second, 2).await;
     drop(first);
     set(&store, 3).await;
@@ -189,7 +188,7 @@ async fn each_subscriber_gets_the_changes(on: On) {
     assert!(matches!(item, Ok(Some(Invalidation::Key(key))) if key.is::<User>(3)));
 }
 
-async fn keys_of_another_namespace_are_not_told(on: On) {
+async fn keys_of_another_namespace_are_not_reported(on: On) {
     let store = on.store("told-mine").await;
     let mut told = store.invalidations().await.unwrap();
     let other = on.store("told-min").await;
@@ -454,7 +453,7 @@ async fn a_lost_connection_is_a_gap_and_the_next_one_another() {
     assert_eq!(
         error.kind(),
         ErrorKind::Connection,
-        "another subscriber is told: {error}"
+        "another subscriber gets the error: {error}"
     );
 
     proxy.accept();
@@ -557,7 +556,7 @@ async fn aliases_are_passed_by(on: On) {
     );
     assert_eq!(loaded.await, Ok(Some(ada.clone())));
     let found = Person::get_by_email(&store, &ada.email).await.unwrap();
-    assert_eq!(found, Some(ada), "the alias lies there");
+    assert_eq!(found, Some(ada), "the alias is there");
     for id in 1..30 {
         set(&store, id).await;
         for item in before(&mut told, id).await {
@@ -566,14 +565,14 @@ async fn aliases_are_passed_by(on: On) {
     }
 }
 
-async fn tags_and_types_are_told(on: On) {
+async fn tags_and_types_are_reported(on: On) {
     let store = on.store("told-tags").await;
     for (id, org) in [(1, 7), (2, 42)] {
         Member { id, org }.set(&store).await.unwrap();
     }
     let mut told = store.invalidations().await.unwrap();
     let mut next_but_users = async |store: &Store| {
-        // What is told before these are, on whatever node.
+        // The items that come before these changes, on every node.
         let mut items = Vec::new();
         for id in 1..30 {
             set(store, id).await;
@@ -761,7 +760,7 @@ async fn a_failover_by_hand_is_a_gap_within_a_second() {
     assert!(key(&mut told).await.is::<User>(id));
 }
 
-/// What tells it is on a thread of the store's own.
+/// The changes are reported from a thread of the store's own.
 #[test]
 fn a_stream_outlives_its_runtime() {
     let runtime = || {
@@ -812,8 +811,8 @@ fn unread(server: &Server) -> u64 {
         .sum()
 }
 
-/// The runtime that subscribed is driven now and then only. What the server tells is read all the
-/// same.
+/// The runtime that subscribed is driven only now and then. The messages of the server are read all
+/// the same.
 #[test]
 fn nothing_piles_up_in_the_server_while_the_runtime_stands_still() {
     let server = Server::plain();
@@ -839,7 +838,7 @@ fn nothing_piles_up_in_the_server_while_the_runtime_stands_still() {
     });
 }
 
-/// What a store that subscribes to a server with these settings has to say.
+/// The log of a store that subscribes to a server with these settings.
 async fn said_of(settings: &[(&str, &str)]) -> String {
     let log = Log::default();
     let _logging = log.takes();
@@ -890,7 +889,7 @@ async fn a_subscriber_that_stopped_is_closed_and_writes_go_on() {
     for command in [&["HELLO", "3"][..], &["CLIENT", "TRACKING", "ON", "BCAST"]] {
         stopped.write_all(&encode(command)).unwrap();
     }
-    until("it is told", async || tracking(&server) == 1).await;
+    until("it is tracked", async || tracking(&server) == 1).await;
     until("it is closed", async || {
         write_many(&server, 5_000);
         tracking(&server) == 0

@@ -380,7 +380,7 @@ async fn the_clock_of_a_store_moves_all_that_has_a_time() {
     load().await.unwrap();
     assert!(Member::exists(&store, 1).await.unwrap(), "stored");
 
-    // What is stored after an invalidation is stamped by the clock.
+    // A value that is stored after an invalidation is stamped by the clock.
     store.invalidate_tag("org:7").await.unwrap();
     assert!(!Member::exists(&store, 1).await.unwrap());
     clock.advance(Duration::from_secs(60));
@@ -473,8 +473,8 @@ struct Cart {
     items: Vec<u64>,
 }
 
-/// What no server does, a store in the process does not either: to answer a read and the write that
-/// follows from it at once.
+/// Like a server, a store in the process does not answer a read and the write that follows from it
+/// at once.
 #[tokio::test]
 async fn a_lost_update_shows_in_the_process() {
     let add = async |store: &Store, item| {
@@ -527,7 +527,7 @@ async fn background_work_is_over_once_settled(on: On) {
     store.settled().await;
     assert_eq!(store.undelivered(), 0);
     assert_eq!(Session::get(&store, 1).await.unwrap(), None);
-    // What a test holds is not waited for.
+    // Guards and streams that a test holds are not waited for.
     let guard = store.of::<Session>().update(2).guard().await.unwrap();
     let stream = store.invalidations().await.unwrap();
     store.settled().await;
@@ -568,7 +568,7 @@ async fn a_load_beside_its_caller_is_over_once_settled() {
     clock.advance(Duration::from_secs(20 * 60));
     assert!(
         Session::get(&store, 1).await.unwrap().is_some(),
-        "it was loaded anew"
+        "it was loaded again"
     );
 }
 

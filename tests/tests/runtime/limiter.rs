@@ -1,4 +1,4 @@
-//! Rate limits, over every backend. What two processes take together is in `processes.rs`.
+//! Rate limits, over every backend. The test of two processes together is in `processes.rs`.
 
 use std::time::{Duration, SystemTime};
 
@@ -94,7 +94,7 @@ struct Count {
     taken: u32,
 }
 
-/// What the count above would not show if it could not tell.
+/// The control: the test above can tell a limiter from a plain counter.
 async fn a_get_and_a_set_let_more_through(on: On) {
     let (one, other) = (on.store("limit-naive").await, on.store("limit-naive").await);
     let check = |store: Store| async move {
@@ -220,13 +220,13 @@ async fn a_limit_is_stored_under_its_own_key_until_its_reset(on: On) {
         let Value::Integer(life) = on.raw(&["PTTL", key]) else {
             panic!("there is no life")
         };
-        // What is told is of a moment before, and the test may have been held up since.
+        // The decision is of a moment before, and the test may have been held up since.
         let (life, reset) = (life as u128, decision.reset().as_millis());
         assert!(
             life <= reset + 1 && life + 60_000 > reset,
             "{life} {reset} {limiter:?}"
         );
-        // What is none of its states is as none.
+        // Bytes that are no state of the limit count as none.
         on.raw(&["SET", key, "what?"]);
         assert_eq!(
             limiter.peek(&store, (7, "x{}")).await.unwrap().remaining(),

@@ -1,6 +1,6 @@
-//! Loads and guarded writes while servers, networks and clocks fail: whoever calls is given what he
-//! would be given without a cache, nothing older is given after a write, and nobody waits for what
-//! will never come.
+//! Loads and guarded writes while servers, networks and clocks fail: a caller is given what it
+//! would be given without a cache, nothing older is given after a write, and no caller waits for
+//! something that will never come.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -89,7 +89,7 @@ async fn all_delivered(store: &Store) {
 }
 
 /// Each kind of write, and after each what both are given: the row as it then is. (A deletion that
-/// fails is told, and tried again.)
+/// fails is reported, and tried again.)
 async fn nothing_older_is_given(store: &Store, other: &Store) {
     let database = Database::open(1);
     let look = async |after: &str| {
@@ -169,7 +169,7 @@ async fn whatever_message_is_lost_nothing_older_is_given() {
     .await;
 }
 
-/// Whatever is on its way while another process updates: FusionCache 613, and more.
+/// Any request or reply may be on its way while another process updates: FusionCache 613, and more.
 async fn a_call_that_is_overtaken_by_an_update_leaves_nothing_older() {
     for (part, of, stored) in [
         (Part::Reply, "read", Some(7)),
@@ -506,7 +506,7 @@ async fn a_write_without_a_server_is_made_and_its_deletion_delivered_later() {
     );
 }
 
-/// What it was to guard may have been written, with nobody left to say so.
+/// The write that it was to guard may have been committed, with nobody left to say so.
 async fn a_guard_without_a_server_that_is_dropped_has_its_deletion_delivered_later() {
     let proxy = Proxy::to(BEHIND.addr());
     let store = open(&proxy.url(), "undelivered-guard").await;
@@ -642,7 +642,7 @@ async fn a_value_that_is_too_large_is_given_and_not_stored(on: On) {
     let call =
         async |length| Text::get_or_load(&store, 1, async || Ok::<_, ()>(Some(text(length)))).await;
     for calls in [1, 20] {
-        // What can't be stored is passed on all the same to those who wait.
+        // A value that can't be stored is passed on all the same to the callers that wait.
         for given in join_all((0..calls).map(|_| call(2000))).await {
             assert_eq!(given, Ok(Some(text(2000))));
         }
@@ -681,8 +681,7 @@ async fn a_value_that_can_t_be_encoded_is_given_and_not_stored(on: On) {
     assert!(Odd::exists(&store, 1).await.unwrap());
 }
 
-/// Whether nothing lies under the key: no lease either. (Into the in-process store nobody can
-/// look.)
+/// Whether nothing is under the key: no lease either. (The in-process store can't be looked into.)
 fn is_empty(on: On, key: &str) -> bool {
     on == On::Memory || on.raw(&["EXISTS", key]) == Value::Integer(0)
 }

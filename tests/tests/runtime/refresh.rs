@@ -126,8 +126,7 @@ async fn with_stale_page(on: On, namespace: &str, row: u32) -> Store {
     store
 }
 
-/// A store whose time the test moves: as it sees the server's, and where it lies in the process all
-/// of it.
+/// A store whose time the test moves: its view of the server's time, and in the process all of it.
 async fn on_clock(on: On, namespace: &str) -> (Store, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     writes_into(on.nodes(), namespace);
@@ -181,7 +180,7 @@ impl Loads {
         given
     }
 
-    /// What a call is given whose loader would give this row.
+    /// The row that a call is given whose loader would give this one.
     async fn hot(self: &Arc<Self>, store: &Store, row: u32) -> u32 {
         let loads = self.clone();
         let load = move |_| loads.load(Ok::<_, ()>(Hot { id: 1, row }));
@@ -434,7 +433,7 @@ async fn a_load_that_an_expiry_overtook_is_not_stored(on: On) {
     assert_eq!(Page::get_or_load(&store, 1, load).await, Ok(page(2)));
     assert_eq!(store.stats().refused_fills(), 1);
     assert_eq!(Page::get(&store, 1).await.unwrap(), None);
-    // What was there is there still, for the worst.
+    // The previous value is still there, in case loads fail.
     assert_eq!(
         Page::get_or_load(&store, 1, async || FAILS).await,
         Ok(Some(page(1)))
@@ -537,7 +536,7 @@ async fn a_refresh_that_an_update_overtook_is_not_stored(on: On) {
 async fn a_refresh_takes_over_from_one_that_died(on: On) {
     let (store, clock) = on_clock(on, "ahead-died").await;
     Loads::open().hot(&store, 1).await;
-    // Its runtime ends in mid-load, and with it whoever could give the claim back.
+    // Its runtime ends in mid-load, and with it the task that could give the claim back.
     let in_process = (on == On::Memory).then(|| store.clone());
     let died = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread();
@@ -639,7 +638,7 @@ async fn a_caller_that_waits_for_a_slow_load_is_served_the_stale_value(on: On) {
     assert_eq!(Page::get(&store, 1).await.unwrap(), Some(page(2)));
 }
 
-/// What two callers are given while a load is under way, by this store and by another.
+/// The rows that two callers are given while a load is under way, by this store and by another.
 async fn served_while_another_loads(store: &Store, other: &Store) -> (u32, u32) {
     let loads = Loads::closed();
     let load = async || Ok::<_, ()>(loads.clone().load(Slow { id: 1, row: 2 }).await);

@@ -24,9 +24,9 @@ impl Relay {
         Self::meddling(server, |_, pass_on| pass_on())
     }
 
-    /// Passes on what the closure passes on, which is told what the command is for and gives the
-    /// reply. A script that the server does not know is answered so beforehand: what the closure
-    /// sees will be carried out.
+    /// Passes on what the closure passes on. The closure gets the purpose of the command and gives
+    /// the reply. A script that the server does not know is answered so beforehand: the commands
+    /// that the closure sees will be carried out.
     pub(crate) fn meddling(
         server: &Server,
         meddle: impl Fn(&'static str, &dyn Fn() -> Reply) -> Reply + Send + Sync + 'static,
@@ -60,8 +60,8 @@ impl Relay {
         self.front.url()
     }
 
-    /// What was seen since this was last asked, and how often, but for what a connection begins
-    /// with.
+    /// The purposes seen since the last call of this, and how often, except for the commands with
+    /// which a connection begins.
     pub(crate) fn take(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for purpose in std::mem::take(&mut *self.seen.lock().unwrap()) {
@@ -71,8 +71,8 @@ impl Relay {
     }
 }
 
-/// What a command is for. (Scripts are told by their arguments, which the protocol of each script
-/// names.)
+/// The purpose of a command. (Scripts are recognised by their arguments, which the protocol of each
+/// script names.)
 fn purpose(command: &[&[u8]]) -> &'static str {
     match (command[0], command.get(4..).unwrap_or_default()) {
         (b"GET", _) if command[1].ends_with(b"::clock") => "clock",

@@ -260,7 +260,7 @@ async fn generic_types_are_others(on: On) {
     assert_eq!(store.of::<User>().count().await.unwrap(), 1);
 }
 
-/// What has no prefix lies where aliases lie: `namespace::prefix:name:value`.
+/// A type without a prefix has its keys where aliases are: `namespace::prefix:name:value`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Alias(u64);
 
@@ -916,7 +916,7 @@ async fn a_silent_server_is_an_error_in_time() {
     store.purge().await.unwrap_err();
 }
 
-/// A node of a cluster that is started anew has the keys of a slot in another order.
+/// A restarted node of a cluster has the keys of a slot in another order.
 #[tokio::test]
 async fn a_restarted_node_is_scanned_again() {
     let cluster = Server::cluster();
@@ -948,8 +948,8 @@ async fn a_restarted_node_is_scanned_again() {
     assert_eq!(found.len(), 900);
 }
 
-/// To tell whether a node was started anew the user has to be allowed `INFO`; to scan without it is
-/// allowed too.
+/// A user needs the right to `INFO` to notice that a node was restarted. A scan without that right
+/// works too.
 #[tokio::test]
 async fn a_user_who_may_not_ask_scans_a_cluster() {
     let cluster = Server::cluster();
@@ -1007,7 +1007,7 @@ async fn a_server_that_is_away_is_an_error() {
     assert_eq!(store.of::<User>().purge().await.unwrap(), 1000);
 }
 
-/// What is kept of a deletion that was lost is the type and the time. A purge ends that.
+/// The type and the time are kept of a deletion that was lost. A purge ends that.
 #[tokio::test]
 async fn after_a_purge_a_type_whose_deletions_were_lost_is_read_again() {
     let server = Server::plain();

@@ -1,4 +1,5 @@
-//! What only a real server shows: the keys and bytes as they lie there, and what others put there.
+//! Properties that only a real server shows: the keys and bytes in it, and how bytes that others
+//! put there are read.
 
 use std::collections::HashMap;
 
@@ -68,8 +69,8 @@ async fn key_bytes_and_ttl_are_as_documented() {
     assert_eq!(On::Plain.raw(&["PTTL", "seen:user:42"]), Value::Integer(-1));
 }
 
-/// Of what others put under a key, nothing is a value, all of it is told, and only what can be
-/// compared is removed.
+/// Bytes that others put under a key are never a value. All of them are reported, and only those
+/// that can be compared are removed.
 async fn bytes_that_are_no_entry_are_corrupt() {
     for on in SERVERS {
         let store = on.store("rubbish").await;
@@ -126,8 +127,8 @@ struct Account {
     limit: u32,
 }
 
-/// What a tool has copied to another key is that of nobody there: whatever it is, and however well
-/// it would decode.
+/// An entry that a tool has copied to another key is invalid there: whatever it is, and however
+/// well it would decode.
 async fn an_entry_of_another_key_is_corrupt() {
     for on in SERVERS {
         let (store, elsewhere) = (on.store("copied").await, on.store("copied-from").await);
@@ -322,8 +323,8 @@ fn a_store_outlives_its_runtime() {
     for round in 0..3 {
         runtime().block_on(async {
             // The first command on a connection whose task is gone may tell; the second has a new
-            // one. What a failed set may have stored is deleted, and with it, where that comes
-            // late, what the next one has.
+            // one. The value that a failed set may have stored is deleted. A late deletion also
+            // removes the value of the next set.
             until("the value is stored", async || {
                 let stored = ada(round).set(&store).await.is_ok();
                 stored && User::get(&store, round).await.unwrap() == Some(ada(round))

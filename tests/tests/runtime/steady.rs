@@ -14,7 +14,8 @@ use futures_util::future::LocalBoxFuture;
 use valkey_tests::resp::Value;
 use valkey_tests::{Server, TURN, repeat};
 
-/// The longest that a test may take. What waits for another that has failed has no end of its own.
+/// The longest that a test may take. A test that waits for another that has failed has no end of
+/// its own.
 const LONGEST: Duration = Duration::from_secs(240);
 
 thread_local! {
@@ -113,7 +114,7 @@ pub(crate) fn steady(test: &dyn Fn() -> LocalBoxFuture<'static, ()>) {
             }
         });
         turns.note();
-        // What it has spawned ends with it.
+        // The tasks that it has spawned end with it.
         drop(runtime);
         if outcome.is_ok() {
             return (outcome, Duration::ZERO);

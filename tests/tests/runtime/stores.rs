@@ -1,4 +1,4 @@
-//! Stores on every backend, and raw access to what lies in them.
+//! Stores on every backend, and raw access to their contents.
 
 use std::sync::LazyLock;
 
@@ -26,7 +26,7 @@ pub(crate) async fn connect(url: &str) -> Store {
     store.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Where a store of a test lies.
+/// The place of a test's store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum On {
     Memory,

@@ -489,7 +489,7 @@ pub(crate) async fn an_entry_of_a_stale_tag_is_served_if_its_loader_fails(on: On
     assert_eq!(loaded.await.unwrap(), Some(kept(2)), "{on:?}");
     assert_eq!(Kept::get(&store, 1).await.unwrap(), Some(kept(2)), "{on:?}");
 
-    // What is a miss counts as none.
+    // An entry that is a miss does not count as present.
     Kept::cache_tags().org(42).mark_stale(&store).await.unwrap();
     let set = kept(3)
         .set_with(&store, SetOptions::new().if_absent())
@@ -767,7 +767,7 @@ async fn entries_fall_due_one_by_one() {
         let left = left().await * 100 / USERS;
         assert!((least..=most).contains(&left), "{part}: {left} %");
     }
-    // What another has left falls due at once, and what was stored since one by one.
+    // Values that the mark before has left fall due at once, and values stored since one by one.
     User::set_many(&store, &users[..USERS / 2]).await.unwrap();
     clock.advance(Duration::from_secs(1));
     User::cache_tags()
@@ -779,7 +779,7 @@ async fn entries_fall_due_one_by_one() {
     assert!((USERS * 48 / 100..=USERS / 2).contains(&now), "{now}");
     clock.advance(spread);
     assert_eq!(left().await, 0);
-    // What is stored after that is fresh.
+    // Values that are stored after that are fresh.
     User::set_many(&store, &users).await.unwrap();
     assert_eq!(left().await, USERS);
 }

@@ -97,7 +97,7 @@ async fn an_invalidation_that_is_dropped_half_way_is_kept() {
     assert_eq!(User::get(&other, 1).await.unwrap(), None);
 }
 
-/// What was stored before it is found by its stamp.
+/// Values from before it are recognised by their stamps.
 async fn an_invalidation_that_is_lost_leaves_nothing_older_to_be_read() {
     let (_server, proxy, store, other) = parted().await;
     user(1, 1).set(&other).await.unwrap();

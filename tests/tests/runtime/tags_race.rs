@@ -1,5 +1,4 @@
-//! Readers and writers at once: whoever reads after an invalidation has returned is given nothing
-//! older.
+//! Readers and writers at once: a read after an invalidation has returned is given nothing older.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -40,7 +39,7 @@ struct User {
 #[derive(Default)]
 struct Org {
     row: AtomicU64,
-    /// What is there at the least for who reads now.
+    /// The lowest row that a read may be given from now on.
     floor: AtomicU64,
 }
 
@@ -107,7 +106,8 @@ impl Database {
                 org_tag.invalidate(store).await.unwrap();
                 row
             }
-            // What only its loader knows is invalidated too, where it was loaded one by one.
+            // The tag that only the loader adds is invalidated too, for values that were loaded one
+            // by one.
             1 => {
                 let row = commit();
                 let tags = [format!("region:{org}"), org_tag.to_string()];
@@ -221,7 +221,7 @@ async fn no_read_is_older_where_everything_is_evicted() {
     let before = info(&server, "evicted_keys:");
     database.clone().race(&stores, 500, true).await;
     assert!(info(&server, "evicted_keys:") > before + 100);
-    // What is evicted between a load and a look is not there.
+    // Entries that are evicted between a load and a look are not there.
     assert!(database.cached(&stores[0]).await > 0);
 }
 

@@ -1,4 +1,4 @@
-//! What a store tells of itself: counters by type, spans, log lines, metrics.
+//! The telemetry of a store: counters by type, spans, log lines, metrics.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -152,7 +152,7 @@ async fn callers_that_join_and_that_wait_for_another_process_are_counted() {
     assert_eq!(counted, [(1, 1, 0), (0, 0, 1)]);
 }
 
-/// What a subscriber is told on this thread.
+/// The spans and events that a subscriber gets on this thread.
 #[derive(Clone, Default)]
 struct Recording(Arc<Mutex<Recorded>>);
 
@@ -224,7 +224,7 @@ impl<S: tracing::Subscriber + for<'s> tracing_subscriber::registry::LookupSpan<'
 }
 
 impl Recording {
-    /// Is told, as long as what this gives is kept.
+    /// Records for as long as the returned value is kept.
     fn begin(&self) -> impl Sized + use<> {
         let subscriber = || tracing_subscriber::registry().with(self.clone());
         // See `Log::takes`.
@@ -385,7 +385,7 @@ struct Other {
 
 const SECRET: &str = "ada-lovelace";
 
-/// Does all kinds of things, well and in vain, and says what the application is told.
+/// Does all kinds of things, well and in vain, and returns the texts that the application gets.
 async fn tell_all(store: &Store) -> String {
     let mut told = Vec::new();
     let other = || Other {
@@ -473,10 +473,10 @@ struct Public {
     email: String,
 }
 
-/// What a service prints without a thought of it: no token of a session, and no e-mail by which
-/// somebody was looked for.
+/// A service may print errors without a thought: they contain no token of a session, and no e-mail
+/// by which somebody was looked up.
 #[tokio::test]
-async fn by_default_a_text_has_type_and_hash_and_who_asks_is_given_the_key() {
+async fn by_default_a_text_has_type_and_hash_and_error_key_gives_the_key() {
     let store = Store::builder().memory().namespace("shop");
     let store = store.connect().await.unwrap();
     store.close().await;
@@ -654,7 +654,7 @@ async fn metrics_are_what_the_statistics_say_whenever_a_recorder_comes() {
     is("valkey_breaker_state", " state=open", 0.0_f64.to_bits());
     assert_eq!(stats.breaker(), BreakerState::Closed);
 
-    // What was told is not told again.
+    // Counts that were published are not published again.
     User::get(&store, 1).await.unwrap();
     store.publish_metrics();
     store.publish_metrics();

@@ -35,7 +35,7 @@ impl Users {
 #[derive(Debug, PartialEq)]
 struct DbError;
 
-/// What stands for the database here: its rows, and how often they were read.
+/// This stands for the database: its rows, and how often they were read.
 struct Db(Mutex<(HashMap<u64, String>, usize)>);
 
 impl Db {

@@ -42,7 +42,7 @@ suite! {
     a_valid_value_with_tags_is_stored_and_an_invalid_one_is_not
 }
 
-/// What must be seen nowhere. It breaks all rules below.
+/// A text that must be seen nowhere. It breaks all rules below.
 const SECRET: &str = "hunter2";
 
 /// The rules are garde's.

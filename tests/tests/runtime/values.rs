@@ -1,5 +1,5 @@
-//! What is stored of a value and read back: what no read would give is not stored, and what was
-//! damaged is not decoded to more than it is worth.
+//! Values that are stored and read back: a value that no read would give is not stored, and a
+//! damaged entry is not decoded to more than its size allows.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -98,7 +98,7 @@ struct Visit {
     from: From,
 }
 
-/// The first value of a type tells nothing of other variants. What is found corrupt does.
+/// The first value of a type tells nothing of other variants. A corrupt entry does.
 #[tokio::test]
 async fn after_a_corrupt_entry_values_are_read_back_again() {
     let store = Store::memory();

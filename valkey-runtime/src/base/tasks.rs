@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_has_settled_once_nothing_runs_but_what_is_held() {
+    async fn all_has_settled_once_only_held_tasks_run() {
         let (background, _) = background();
         background.all_settled().await;
         background.spawn_for_holder(pending()).unwrap();

@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_told_is_not_told_again_with_the_next() {
+    fn a_reported_count_is_not_reported_again_with_the_next() {
         let mut counts = Counts::default();
         count(&mut counts, CORRUPT, 0);
         count(&mut counts, CORRUPT, 1);

@@ -108,7 +108,7 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn texts_and_what_is_made_of_them() {
+fn texts_and_compounds_of_texts() {
     hold(texts());
     hold(texts().prop_map(Box::<str>::from));
     hold(texts().prop_map(std::sync::Arc::<str>::from));

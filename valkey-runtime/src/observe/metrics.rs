@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_never_came_are_not_told() {
+    fn error_kinds_that_never_came_are_not_published() {
         let of = |kind| u64::from(kind == ErrorKind::Timeout) * 3;
         assert_eq!(errors(of).collect::<Vec<_>>(), [("timeout", 3)]);
         assert_eq!(errors(|_| 0).count(), 0);

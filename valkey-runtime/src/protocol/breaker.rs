@@ -842,7 +842,7 @@ mod tests {
                     world.renews()?;
                 }
             }
-            // Who pauses beside a connection that is lost attempts at once.
+            // A task that pauses beside a lost connection attempts at once.
             let needed = self.breaker.renews() && matches!(event, Event::Lost(_));
             if needed && !world.breaker.renews() && world.task == Task::Pauses {
                 world.breaker.attempt(self.now);

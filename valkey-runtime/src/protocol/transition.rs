@@ -867,7 +867,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_made_where_nothing_is_or_what_was_rejected() {
+    fn a_lease_is_made_in_place_of_nothing_or_of_a_rejected_entry() {
         let lease = |rejected| Placing::Lease {
             token: 5,
             life: 1000,

@@ -67,7 +67,7 @@ async fn while_the_server_is_down_nobody_is_taken_for_a_stranger() {
         assert_eq!(answer.set_cookie, None, "{path}");
     }
     assert_eq!(browser.id, before);
-    // That they logged out is kept for the server; here they have by now.
+    // The logout is kept for the server; in this process it has already happened.
     assert_eq!(browser.get("/").await.body, "Hello, stranger. Visits: 0\n");
 }
 

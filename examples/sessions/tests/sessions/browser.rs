@@ -1,4 +1,4 @@
-//! What a browser does with the cookie.
+//! The part of a browser that handles the cookie.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -13,7 +13,7 @@ pub(crate) struct Browser {
     pub(crate) id: Option<String>,
 }
 
-/// What came back.
+/// The answer to a request.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: String,
@@ -22,7 +22,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// What the cookie says of this; `Some("")` for a flag.
+    /// The value of this attribute of the cookie; `Some("")` for a flag.
     #[track_caller]
     pub(crate) fn says(&self, attribute: &str) -> Option<&str> {
         let cookie = self.set_cookie.as_deref().expect("a cookie is set");

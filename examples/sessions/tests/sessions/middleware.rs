@@ -1,5 +1,5 @@
 //! The cases by which tower-sessions tests its stores, over its middleware. They are published with
-//! it but not as something that can be called, so they are written anew here; each is run in this
+//! it but not as something that can be called, so they are written again here; each is run in this
 //! process and on a server.
 
 use axum::Router;

@@ -44,7 +44,7 @@ async fn a_record_is_loaded_as_it_was_saved_until_it_is_deleted() {
         );
         sessions.delete(&record.id).await.unwrap();
         assert_eq!(sessions.load(&record.id).await.unwrap(), None);
-        // Who logs out twice has logged out.
+        // A second logout succeeds as well.
         sessions.delete(&record.id).await.unwrap();
     }
 }
@@ -197,7 +197,7 @@ async fn no_read_extends_a_session_beyond_its_date() {
     let mut record = record(1.into(), Duration::seconds(2));
     sessions.create(&mut record).await.unwrap();
     assert!(found(&sessions, &store, &record.id).await);
-    // What lies in the store lives on, as it was read; its date is another matter.
+    // The entry in the store lives on, because it was read; its date does not change.
     clock.advance(MINUTE);
     let hits = store.stats().hits();
     while found(&sessions, &store, &record.id).await {
@@ -297,7 +297,7 @@ async fn a_session_that_could_not_be_read_back_is_not_stored() {
     }
 }
 
-/// What was logged, at whatever level.
+/// All that was logged, at any level.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -360,6 +360,6 @@ async fn an_id_is_neither_in_the_server_nor_in_errors_nor_in_the_log() {
             assert!(!told.contains(&secret), "{told}");
         }
     }
-    // Neither is what the session holds told to whoever reads the log.
+    // The log does not contain the data of the session either.
     assert!(!logged.contains("a secret"), "{logged}");
 }

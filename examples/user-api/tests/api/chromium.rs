@@ -27,8 +27,8 @@ pub(crate) struct Chromium {
 impl Chromium {
     pub(crate) fn start() -> Self {
         let profile = Folder::new();
-        // The protocol is spoken on the descriptors 3 and 4. What the browser itself prints goes to
-        // the test's stderr.
+        // The protocol is spoken on the descriptors 3 and 4. The output of the browser itself goes
+        // to the test's stderr.
         let script = "exec chromium \"$@\" 3<&0 4>&1 0</dev/null 1>&2";
         let mut child = Command::new("sh")
             .args(["-c", script, "chromium", "--headless", "--no-sandbox"])
@@ -63,7 +63,7 @@ impl Chromium {
         chromium
     }
 
-    /// What a method answers.
+    /// Calls a method and returns its answer.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.count += 1;
         let mut command = json!({ "id": self.count, "method": method, "params": parameters });
@@ -81,7 +81,7 @@ impl Chromium {
         }
     }
 
-    /// What an expression of JavaScript gives, once it is fulfilled if it is a promise.
+    /// The value of an expression of JavaScript. A promise is awaited.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let parameters =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });

@@ -39,7 +39,7 @@ async fn a_picture_can_be_taken() {
     }
 }
 
-/// Waves of readers, some of whom read what was written since.
+/// Waves of readers; some of them read rows that were written since.
 async fn traffic(program: &Program, random: &mut Rng, second: u32) {
     let client = Client::new();
     let readers = 150 + 120 * (second % 60) / 30;

@@ -222,7 +222,7 @@ impl Client {
         assert_eq!((status, &said["name"]), (StatusCode::OK, &json!(name)));
     }
 
-    /// What that is answered only its owner knows.
+    /// Only the owner of a row knows what the answer has to be.
     async fn get_anothers(&mut self) {
         let (id, org) = (self.random.i64(1..150), self.random.i64(1..=2 * CLIENTS));
         self.ask(Method::GET, format!("/users/{id}"), None).await;

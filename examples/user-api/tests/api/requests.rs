@@ -1,5 +1,5 @@
-//! What the service answers. Reads go to one instance and writes to the other, so what is read is
-//! what the other wrote.
+//! The answers of the service. Reads go to one instance and writes to the other, so a read sees
+//! what the other one wrote.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -262,7 +262,7 @@ async fn logins_are_limited_by_email(service: &Service) {
     };
     let (email, password) = ("ada.perlman@atl.example", "correct horse battery staple");
     assert_eq!(login(email, "wrong").await.0, 401);
-    // Whoever knows the password begins anew.
+    // A login with the right password resets the limit.
     assert_eq!(login(email, password).await, (200, ada()));
     for _ in 0..2 {
         assert_eq!(login("ADA.perlman@atl.example", "wrong").await.0, 401);

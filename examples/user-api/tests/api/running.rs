@@ -1,4 +1,4 @@
-//! What the program does while it runs, when its cache is lost, and at its end.
+//! The program while it runs, when its cache is lost, and at its end.
 
 use std::io::{BufReader, Read};
 use std::time::Duration;
@@ -77,7 +77,7 @@ async fn the_101st_request_in_a_window_is_refused() {
     let retry: u64 = retry.parse().expect("seconds");
     assert!((1..=window).contains(&retry), "{retry}");
 
-    // Who watches the service is not limited, and sees it.
+    // The pages for operators are not limited, and show the refusal.
     let status = json(&program, "/status.json").await;
     assert_eq!(
         (&status["allowed"], &status["refused"]),
@@ -88,8 +88,8 @@ async fn the_101st_request_in_a_window_is_refused() {
     assert_eq!((requests("200"), requests("429")), (100.0, 1.0));
 }
 
-/// A load is stored under a lease of a second, which is real time. What is not stored has another
-/// `ETag` the next time.
+/// A load is stored under a lease of a second, which is real time. A value that is not stored has
+/// another `ETag` the next time.
 #[test]
 fn a_client_that_has_a_user_is_not_sent_it_again() {
     steady(|| {

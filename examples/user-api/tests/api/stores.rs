@@ -116,7 +116,7 @@ impl Service {
         let body = response.text().await.expect("a body");
         let body = match body.as_str() {
             "" => Value::Null,
-            // What axum refuses it says in plain text.
+            // Refusals by axum itself are plain text.
             text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
         };
         (status, body)
