@@ -99,7 +99,7 @@ async fn a_stopped_server_is_soon_not_asked_any_more_and_asked_again_when_it_goe
     let error = until_open(&store).await;
     assert!(started.elapsed() < DEADLINE * 8, "{:?}", started.elapsed());
     assert_eq!(error.kind(), ErrorKind::Timeout, "of what opened it");
-    assert!(error.is_transient() && error.to_string().contains("not asked"));
+    assert!(error.is_transient() && error.to_string().contains("was not sent"));
     assert_ne!(store.breaker(), BreakerState::Closed);
     let cost = shortest(100, async || get(&store).await).await;
     assert!(cost < DEADLINE / 20, "{cost:?}");

@@ -185,8 +185,8 @@ impl<L: NodeLink> Cluster<L> {
         let unreachable = matches!(error.kind(), ErrorKind::Connection | ErrorKind::Timeout);
         match unreachable && !announced {
             true => Error::config(format!(
-                "{by} answers, and the addresses that it announces for the nodes with slots can't be reached from here. \
-                 Have the nodes announce others (`cluster-announce-ip`, `cluster-announce-hostname`): {error}"
+                "{by} answers, but the addresses that it announces for the nodes with slots can't be reached from here. \
+                 Let the nodes announce others (`cluster-announce-ip`, `cluster-announce-hostname`): {error}"
             )),
             false => error,
         }
@@ -387,7 +387,7 @@ impl<L: NodeLink> Shared<L> {
                 }
             }
         }
-        let why = "the nodes of the cluster send each other's keys around";
+        let why = "the nodes of the cluster redirect the command in a circle";
         Err(Lapse::Failed(Error::new(ErrorKind::Unavailable, why)))
     }
 
@@ -400,7 +400,7 @@ impl<L: NodeLink> Shared<L> {
         let known = self.refreshed(since, None, until, false).await;
         let known = known.map_err(Lapse::Failed)?;
         known.owner(slot).ok_or_else(|| {
-            let why = "no node of the cluster has the slot of the key at the moment";
+            let why = "no node of the cluster owns the slot of the key now";
             Lapse::Failed(Error::new(ErrorKind::Unavailable, why))
         })
     }
@@ -506,7 +506,7 @@ impl<L: NodeLink> Shared<L> {
             Err(error) => {
                 let host = &node.host;
                 let why = format_args!(
-                    "{host} was not heard of before, and no other node confirms that it still has the key"
+                    "{host} was silent before, and no other node confirms that it still owns the key"
                 );
                 return Err(Lapse::Silent(error.context(why)));
             }
@@ -544,7 +544,7 @@ impl<L: NodeLink> Shared<L> {
             let Some(shared) = weak.upgrade() else { return };
             let until = after(shared.deadlines.command);
             if let Err(error) = shared.refreshed(now, None, until, false).await {
-                tracing::debug!("the nodes of the cluster are not known anew: {error}");
+                tracing::debug!("the owners of the slots could not be queried again: {error}");
             }
             shared.over.store(shared.now(), Ordering::Relaxed);
         };
@@ -598,7 +598,7 @@ impl<L: NodeLink> Shared<L> {
                 Ok(Some(Ok((slots, by, epoch)))) => {
                     // A node that stood still does not know what others know.
                     if epoch.is_some() && epoch < known.epoch {
-                        let why = "it knows less of the cluster than others do";
+                        let why = "its view of the cluster is older than that of another node";
                         let error = Error::new(ErrorKind::Unavailable, why).context(&by);
                         failures.push((by, error));
                         continue;

@@ -88,7 +88,7 @@ impl Shared {
         let home = *lock(&self.home);
         match (home, runtime::current()) {
             (Some((made, home)), Some(here)) if made == generation && home != here => error.context(
-                "the connection was made in another tokio runtime, and ends with that (`Builder::runtime` names one that lasts)",
+                "the connection was made in another tokio runtime and ends with it (set a lasting one with `Builder::runtime`)",
             ),
             _ => error,
         }
@@ -178,7 +178,7 @@ impl Shared {
             }
             // This is reported together with all other missing rights.
             Err(error) if error.kind() == ErrorKind::Auth => {}
-            Err(error) => self.warn("the server does not tell its time", Some(&error)),
+            Err(error) => self.warn("the server does not report its time", Some(&error)),
         }
         self.ask_around(&wire, here).await;
         Ok((generation, wire))
@@ -232,8 +232,8 @@ impl Shared {
             let names = denied.join(", ");
             tracing::error!(
                 "error.type" = ErrorKind::Auth.as_str(),
-                "the user may not run {names}: what needs that fails, as loads that are to be stored, guards of writes, deletions \
-                 and limits do. The commands that a user needs are listed in docs/operations/running.md"
+                "the user may not run {names}: operations that need them fail, such as storing loads, guarding writes, \
+                 deletions and limits. docs/operations/running.md lists the commands that a user needs"
             );
         }
         *known = denied;

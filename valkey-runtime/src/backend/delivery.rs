@@ -80,7 +80,7 @@ impl Gateway {
         if round.keys.iter().any(of_tags)
             && let Err(error) = self.advanced().await
         {
-            tracing::trace!("an invalidation still waits for the server: {error}");
+            tracing::trace!("an invalidation is still undelivered: {error}");
             round.keys.retain(|key| !of_tags(key));
         }
         let keys: Vec<_> = round.keys.iter().map(|(key, _)| &**key).collect();
@@ -108,10 +108,14 @@ impl Gateway {
                     self.settle(key, Some(round.moment));
                     delivered += 1;
                 }
-                Some(error) => tracing::trace!("a deletion still waits for the server: {error}"),
+                Some(error) => tracing::trace!("a deletion is still undelivered: {error}"),
             }
         }
-        tracing::debug!(delivered, of = keys.len(), "deletions that had waited");
+        tracing::debug!(
+            delivered,
+            of = keys.len(),
+            "deletions of the outbox were sent"
+        );
         delivered > 0
     }
 }

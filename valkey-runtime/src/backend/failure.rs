@@ -51,12 +51,12 @@ impl Words {
         let error = self.of(error, deadline);
         if old {
             let text = "the server does not speak RESP3, the protocol of Valkey and of Redis since 6.0. Connect to such a \
-                        server, and to none through a proxy that speaks RESP2 only";
+                        server, and not through a proxy that speaks only RESP2";
             return Error::config(format!("{text}: {error}"));
         }
         match closed {
             true => error.context(
-                "the connection was closed during the handshake, as by a server or proxy that does not speak RESP3",
+                "the connection was closed during the handshake; the server or a proxy may not speak RESP3",
             ),
             false => error,
         }
@@ -74,7 +74,7 @@ impl Words {
             return None;
         }
         if secret.len() < SHORT {
-            return Some("the server's text holds the password, and is left out".to_owned());
+            return Some("the server's text contains the password and is omitted".to_owned());
         }
         let cut = |text: String, form: &String| text.replace(form.as_str(), CUT);
         Some(escaped.iter().fold(text.to_owned(), cut))
@@ -117,7 +117,7 @@ pub(crate) fn timed_out(deadline: Duration) -> Error {
 pub(crate) fn unexpected_answer() -> Error {
     Error::new(
         ErrorKind::Server,
-        "the server answered with another type of value than the command has",
+        "the server's answer does not have the type that the command documents",
     )
 }
 

@@ -206,7 +206,7 @@ impl Fault {
             }
             What::LosesReply => {
                 request.await?;
-                let lost = "the answer is lost, by a test; the request was carried out";
+                let lost = "a test dropped the answer; the request was carried out";
                 Err(Error::new(ErrorKind::Timeout, lost))
             }
             What::Waits(stage) => {

@@ -221,7 +221,7 @@ impl Gateway {
         if first && undelivered > 0 {
             tracing::warn!(
                 undelivered,
-                "the store is closed, and deletions were not delivered: others may read old entries until their TTL"
+                "the store was closed with undelivered deletions: other processes may read old entries until their TTL"
             );
         }
     }

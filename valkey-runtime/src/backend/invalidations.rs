@@ -22,7 +22,7 @@ use crate::schema::invalidation::Invalidation;
 ///
 /// Up to 8192 unread items are kept. An overflow becomes a [`Gap`](Invalidation::Gap): no sender
 /// waits for a stream that is not read.
-#[must_use = "what changes is told to who reads the stream"]
+#[must_use = "a stream reports changes only while it is read"]
 pub struct Invalidations {
     buffer: Arc<Buffer>,
     hub: Arc<Hub>,

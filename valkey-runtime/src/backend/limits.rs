@@ -275,8 +275,8 @@ pub(crate) fn too_large(size: usize, largest: u64) -> Error {
     Error::new(
         ErrorKind::TooLarge,
         format!(
-            "the entry has {size} bytes, and the server takes {largest} at most (`proto-max-bulk-len`, \
-             `client-query-buffer-limit`, `client-output-buffer-limit`): store less, or raise them"
+            "the entry has {size} bytes, and the server accepts at most {largest} (`proto-max-bulk-len`, \
+             `client-query-buffer-limit`, `client-output-buffer-limit`): store less, or raise these settings"
         ),
     )
 }
@@ -285,7 +285,7 @@ pub(crate) fn too_large(size: usize, largest: u64) -> Error {
 pub(crate) fn beside_too_large() -> Error {
     Error::new(
         ErrorKind::Connection,
-        "the server closed the connection, since another value was more than it takes",
+        "the server closed the connection, because another value was too large for it",
     )
 }
 
@@ -293,8 +293,8 @@ pub(crate) fn beside_too_large() -> Error {
 pub(crate) fn too_large_to_read() -> Error {
     Error::new(
         ErrorKind::TooLarge,
-        "the server closed the connection while this entry was read, and it is large: see the server's \
-         `client-output-buffer-limit` and `maxmemory-clients`",
+        "the server closed the connection while it sent this large entry: see its `client-output-buffer-limit` and \
+         `maxmemory-clients`",
     )
 }
 

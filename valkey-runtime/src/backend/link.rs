@@ -302,7 +302,7 @@ impl Link {
                     {
                         let topic = Topic {
                             of: None,
-                            what: "the connection was closed while a large value was sent, and such are not sent for a while",
+                            what: "the connection was closed while a large value was sent; values of that size are refused for a while",
                             kind: Some(ErrorKind::TooLarge),
                         };
                         let text = format_args!("{size} bytes");
@@ -427,9 +427,7 @@ impl Shared {
             }
         });
         if let Some(task) = task {
-            tracing::debug!(
-                "the task that connects gives no sign of life, and another takes its place"
-            );
+            tracing::debug!("the connecting task shows no sign of life; another task replaces it");
             self.begin(task);
         }
     }
@@ -438,7 +436,7 @@ impl Shared {
         let now = self.seams.time.sent();
         self.step(|breaker| {
             breaker.unanswered(by, now, || {
-                let what = "the server is silent, and not asked until it lets us in again";
+                let what = "the server does not answer; commands are refused until a new connection succeeds";
                 self.warn(what, Some(error));
                 Down::new(error.clone())
             });
@@ -448,7 +446,7 @@ impl Shared {
     fn lost(self: &Arc<Self>, generation: u64) {
         let lost = self.step(|breaker| {
             breaker.lost(generation, || {
-                let why = "the connection was lost before anything was answered";
+                let why = "the connection was lost before its first answer";
                 Down::new(Error::new(ErrorKind::Connection, why))
             });
         });
@@ -516,7 +514,7 @@ impl Shared {
                 if silence.is_some_and(|all| self.breaker.borrow().is_silence(&all, now)) {
                     self.step(|breaker| {
                         breaker.all_silent(passage.generation, || {
-                            let what = "no node of the cluster answers, and none is asked until one lets us in again";
+                            let what = "no node of the cluster answers; commands are refused until a new connection succeeds";
                             self.warn(what, Some(error));
                             Down::new(error.clone())
                         });
@@ -542,7 +540,7 @@ impl Shared {
         if begins {
             let error = self.words.of(error.clone(), self.deadlines.command);
             self.warn(
-                "the server is not the one to ask; connecting anew",
+                "the server is a replica, takes no writes, or is loading; a new connection is being made",
                 Some(&error),
             );
         }
@@ -605,8 +603,8 @@ async fn connect_until_up(link: Weak<Shared>, task: u64, mut give_back: GiveBack
                 };
                 if renews || state != BreakerState::Closed {
                     let what = match renews {
-                        true => "connected anew",
-                        false => "the server lets us in again",
+                        true => "the connection to the server was replaced",
+                        false => "connected to the server; the breaker closes",
                     };
                     let (of, kind) = (None, None);
                     let topic = Topic { of, what, kind };

@@ -291,7 +291,7 @@ impl Memory {
         let (weight, limit) = (weight(key, &bytes), self.cache.shard_capacity());
         if weight > limit {
             let message = format!(
-                "an entry of {weight} bytes; the in-process store takes up to {limit} each"
+                "the entry takes {weight} bytes; the in-process store accepts at most {limit} for one entry"
             );
             return Err(Error::new(ErrorKind::OutOfMemory, message));
         }

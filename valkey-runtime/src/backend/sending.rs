@@ -173,7 +173,7 @@ impl Link {
                 let strays = error.redirect_node().is_some();
                 match self.0.connector {
                     Connector::Node(_) if strays && self.0.node.is_none() => Error::config(
-                        "the server is a node of a cluster, and the key is on another: write `valkey+cluster://`, or set \
+                        "the server is a node of a cluster, and the key is on another node: write `valkey+cluster://`, or set \
                          VALKEY_CLUSTER=true",
                     ),
                     _ => {

@@ -121,7 +121,7 @@ impl Server {
             // for the rest.
             let error = match error.kind() {
                 ErrorKind::Timeout if self.encrypted => {
-                    error.context("no TLS handshake, perhaps no TLS on that port")
+                    error.context("the TLS handshake got no answer; the port may not speak TLS")
                 }
                 _ => error,
             };
@@ -638,7 +638,9 @@ impl Server {
             let sent = time.sent();
             match link.send(&time_command()).await.and_then(time_of) {
                 Ok(answer) => time.learn(sent, answer),
-                Err(error) => tracing::debug!("the server's time is not known anew: {error}"),
+                Err(error) => {
+                    tracing::debug!("the server's time could not be queried again: {error}")
+                }
             }
         });
     }

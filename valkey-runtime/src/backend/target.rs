@@ -93,7 +93,7 @@ impl ServerConfig {
             #[cfg(not(feature = "tls"))]
             Some(_) => Err((
                 redis::ErrorKind::InvalidClientConfig,
-                "TLS is asked for, but valkey-runtime is built without its feature `tls`",
+                "TLS is configured, but valkey-runtime is built without its feature `tls`",
             )
                 .into()),
         }

@@ -105,7 +105,7 @@ async fn shares(link: &Link) -> Result<Vec<(Host, Share)>, Error> {
             return Ok(shares);
         }
         if attempt == ATTEMPTS {
-            let why = "no node that is known serves some slots of the cluster";
+            let why = "some slots of the cluster have no known node";
             return Err(Error::new(ErrorKind::Unavailable, why));
         }
         attempt += 1;

@@ -222,7 +222,7 @@ impl Interest {
             tasks: BTreeMap::new(),
             reader: Reader::start()
                 .inspect_err(|error| {
-                    tracing::warn!("no thread to read what the server tells: {error}")
+                    tracing::warn!("no thread for invalidations could be started; the callers' runtimes read them: {error}")
                 })
                 .ok(),
         });
@@ -385,10 +385,10 @@ impl Shared {
         self.tell(state, gap);
         self.arrange(self.lock());
         match (was_whole, whole) {
-            (true, false) => self.warn("changes are not told", None, || {
+            (true, false) => self.warn("invalidations are not received", None, || {
                 Detail::text(format_args!("{node} is not tracked"))
             }),
-            (false, true) => tracing::debug!("changes are told"),
+            (false, true) => tracing::debug!("invalidations are received"),
             _ => {}
         }
         self.changed.send_replace(());
@@ -450,7 +450,7 @@ impl Shared {
                     self.lock().unbounded = Some(node.clone());
                 }
             }
-            Err(error) => tracing::debug!("{node} does not say what it bounds: {error}"),
+            Err(error) => tracing::debug!("{node} does not report its memory limits: {error}"),
         }
     }
 
@@ -467,8 +467,8 @@ impl Shared {
         };
         if let Some(node) = node {
             tracing::warn!(
-                "{node} has `maxmemory` and no `maxmemory-clients`: if a process with a stream of invalidations stops, what it \
-                 does not read takes the place of the entries, and then writes are refused. Set `maxmemory-clients` \
+                "{node} has `maxmemory` but no `maxmemory-clients`: if a process with a stream of invalidations hangs, its \
+                 unread notifications displace entries, and then writes are refused. Set `maxmemory-clients` \
                  (docs/guides/invalidations.md)"
             );
         }
@@ -557,14 +557,16 @@ impl Shared {
                     });
                 }
                 Err(error) if is_silence(&error) => {
-                    let what = "a node does not answer, and is connected to anew";
+                    let what = "a node does not answer; its tracking connection is replaced";
                     self.warn(what, Some(&error), || {
                         Detail::text(format_args!("{node}: {error}"))
                     });
                     break;
                 }
                 // The node answers, but may be loading.
-                Err(error) => tracing::debug!("{node} does not say who has the slots: {error}"),
+                Err(error) => tracing::debug!(
+                    "{node} answers the check of its connection with an error: {error}"
+                ),
             }
         }
         self.step(node, task, |coverage| coverage.lost(node, generation));
@@ -612,7 +614,7 @@ async fn follow(shared: Arc<Shared>, node: Node, task: u64) {
             }
             Err(error) => {
                 let error = error.context(format_args!("can't track {node}"));
-                shared.warn("changes are not told", Some(&error), || {
+                shared.warn("invalidations are not received", Some(&error), || {
                     Detail::text(&error)
                 });
                 failures += 1;

@@ -29,7 +29,7 @@ impl Gateway {
                 self.counters.lost_deletion();
                 tracing::error!(
                     keys = %String::from_utf8_lossy(&key[..type_len]),
-                    "more than {MOST} deletions wait for the server: what is older than this is not read here any more"
+                    "the outbox is full ({MOST} deletions): this process no longer reads older entries under these keys"
                 );
             }
         }

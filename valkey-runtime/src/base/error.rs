@@ -251,13 +251,13 @@ impl Error {
         self.0.refused = true;
         let why = match self.kind() {
             ErrorKind::Auth => {
-                "not asked, since the server refused the store's user or password (connecting goes on with the same ones: \
-                 allow them again, or open a store with new ones)"
+                "the command was not sent, because the server refused the store's user or password (connecting is retried \
+                 with the same ones: allow them again, or open a store with new ones)"
             }
             ErrorKind::Connection | ErrorKind::Timeout | ErrorKind::Unavailable => {
-                "not asked, since the server did not answer before"
+                "the command was not sent, because the server did not answer before"
             }
-            _ => "not asked, since connecting to the server failed before",
+            _ => "the command was not sent, because connecting to the server failed before",
         };
         self.context(why)
     }

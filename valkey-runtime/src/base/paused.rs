@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 /// The hint for an error of a real server while a test has paused tokio's time.
-pub(crate) const PAUSED: &str = "tokio's clock is paused (`start_paused = true` or `tokio::time::pause`), so each deadline of a real server is over at \
-    once: leave that out, or take a store in the process, `testing::memory`, whose clock the test moves";
+pub(crate) const PAUSED: &str = "tokio's clock is paused (`start_paused = true` or `tokio::time::pause`), so every \
+                                 deadline for a real server is over at once: remove the pause, or use an in-process store, \
+                                 `testing::memory`, whose clock the test moves";
 
 /// Whether tokio's clock is paused. Tokio has no function for this, so this one looks whether the
 /// clock moves.

@@ -59,7 +59,7 @@ fn examined(id: Id) -> Result<Id, Error> {
 #[cold]
 fn outside() -> Error {
     Error::of_runtime(
-        "a server can be asked only within a tokio runtime, and this call is outside of one: make it in a task, or by \
+        "commands to a server need a tokio runtime, and this call is outside of one: make it in a task, or with \
          `Runtime::block_on`",
     )
 }

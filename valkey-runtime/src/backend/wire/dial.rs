@@ -70,7 +70,7 @@ impl Dialer {
             }
             #[cfg(feature = "tls")]
             ConnectionAddr::TcpTls { host, port, .. } => {
-                let wrong = |_| invalid("the host is no name that a certificate can have");
+                let wrong = |_| invalid("the host is not a name that a certificate can contain");
                 let name = rustls::pki_types::ServerName::try_from(host.clone()).map_err(wrong)?;
                 let tls = self
                     .tls

@@ -138,13 +138,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Unpin> Driver<S, E> {
             if self.received.is_empty() {
                 return Ok(false);
             }
-            let malformed = |_| parse("no answer of a server");
+            let malformed = |_| parse("not an answer of a server");
             let Some(end) = self.scan.end(&self.received).map_err(malformed)? else {
                 return Ok(false);
             };
             let frame = self.received.split_to(end).freeze();
             if !frames::is_push(&frame) && !self.callers.answer(frames::reply(frame)?) {
-                return Err(parse("an answer to no command"));
+                return Err(parse("an answer without a command"));
             }
         }
         Ok(!self.received.is_empty())

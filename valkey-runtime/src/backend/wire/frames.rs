@@ -51,7 +51,7 @@ impl Reply {
     }
 }
 
-/// Bytes that are no answer of a server.
+/// Bytes that are not an answer of a server.
 #[derive(Debug, PartialEq)]
 pub(super) struct Malformed;
 
