@@ -50,8 +50,8 @@ async fn writes_without_a_guard_are_told_once_a_minute_by_type_also_while_the_br
             .collect::<Vec<_>>()
     };
     for what in [
-        "a row is written without its guard",
-        "the end of a guard is not confirmed",
+        "a guard could not be placed; the row is written without it",
+        "the server did not confirm the end of a guard",
     ] {
         let told = lines(what);
         assert_eq!(told.len(), 2, "a line a type: {told:#?}");
@@ -64,7 +64,7 @@ async fn writes_without_a_guard_are_told_once_a_minute_by_type_also_while_the_br
     User::update(&store, 1, async || Ok::<_, ()>(()))
         .await
         .unwrap();
-    let told = lines("a row is written without its guard");
+    let told = lines("a guard could not be placed; the row is written without it");
     assert_eq!(told.len(), 3, "{told:#?}");
     assert!(told[2].contains("(49 more in 60 s)"), "{told:#?}");
 

@@ -469,7 +469,7 @@ async fn a_missing_address_is_warned_of_once_and_counted_by_the_request() {
         }
         let logged = log.text()[before..].to_owned();
         assert_eq!(
-            logged.matches("no address of their peer").count(),
+            logged.matches("requests without a peer address").count(),
             1,
             "{logged}"
         );

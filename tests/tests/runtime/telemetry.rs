@@ -721,7 +721,7 @@ async fn a_warning_that_repeats_is_a_number_once_a_minute() {
     }
     let warnings = lines(&log, "WARN");
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
-    assert!(warnings[0].contains("the cache is not read: "));
+    assert!(warnings[0].contains("the cache could not be read: "));
     assert_eq!(
         store.stats().errors(ErrorKind::Timeout),
         100,
@@ -741,7 +741,7 @@ async fn a_warning_that_repeats_is_a_number_once_a_minute() {
     let warnings = lines(&log, "WARN");
     assert_eq!(warnings.len(), 3, "what is left is told at the end");
     assert!(
-        warnings[2].contains("the cache is not read (1 more in 0 s)"),
+        warnings[2].contains("the cache could not be read (1 more in 0 s)"),
         "{warnings:#?}"
     );
 }

@@ -768,9 +768,12 @@ async fn no_value_gets_into_an_error_or_the_log() {
     broken!(Validator: "`labels`: quote" "`others[0].text`: length");
     drop(taken);
     let log = log.text();
-    assert_eq!(log.matches("a loaded value is not stored").count(), 2);
+    assert_eq!(log.matches("a loaded value could not be stored").count(), 2);
     assert_eq!(log.matches("a corrupt entry").count(), 2);
-    assert_eq!(log.matches("what was written is not stored").count(), 2);
+    assert_eq!(
+        log.matches("the written value could not be stored").count(),
+        2
+    );
     assert_eq!(
         log.matches("`labels`: custom; `others.…`: length").count(),
         3,

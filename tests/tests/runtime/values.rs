@@ -37,7 +37,7 @@ fn login(id: u64) -> Login {
 fn is_unstorable(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Encode);
     let text = error.to_string();
-    let why = "::Login` can't be stored: what its `Serialize` wrote its `Deserialize` does not read: invalid type, expected ";
+    let why = "::Login` can't be stored: its `Deserialize` does not read the output of its `Serialize`: invalid type, expected ";
     assert!(text.contains(why), "{text}");
     assert!(!text.contains("10.0.0.1"), "{text}");
 }

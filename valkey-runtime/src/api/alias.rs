@@ -359,8 +359,8 @@ where
     tracing::debug!(
         "db.collection.name" = T::PREFIX,
         alias = T::NAME,
-        "the key found for an alias leads to a value with another alias: where the database takes several spellings for one, \
-         use `alias(with = …)`"
+        "the key found for an alias leads to a value with another alias: if the database treats several spellings as \
+         equal, use `alias(with = …)`"
     );
     Ok(None)
 }

@@ -94,15 +94,15 @@ fn has_no_margin(name: &str, value: String) -> Result<String> {
         _ => "",
     };
     Err(Error::config(format!(
-        "{name} begins or ends with white space, such as a line break: leave it out{but}"
+        "{name} begins or ends with white space, such as a line break: remove it{but}"
     )))
 }
 
 /// The error if a server must be named, and is not.
 pub(crate) fn unset() -> Error {
     Error::config(
-        "neither VALKEY_URL nor VALKEY_HOST is set: write VALKEY_URL=valkey://host:6379 (or memory: for none), or \
-         VALKEY_HOST and VALKEY_PORT",
+        "neither VALKEY_URL nor VALKEY_HOST is set: write VALKEY_URL=valkey://host:6379 (or `memory:` for an in-process \
+         store), or VALKEY_HOST and VALKEY_PORT",
     )
 }
 
@@ -117,7 +117,7 @@ fn number<N: FromStr>(name: &str, value: &str, most: impl Display) -> Result<N> 
 fn port(value: &str) -> Result<u16> {
     if value.contains("://") {
         return Err(Error::config(
-            "VALKEY_PORT is a URL and no number, as Kubernetes sets it for a service named `valkey`: set VALKEY_PORT to the \
+            "VALKEY_PORT is a URL and not a number; Kubernetes sets it so for a service named `valkey`: set VALKEY_PORT to the \
              number, as in VALKEY_PORT=6379, or set VALKEY_URL, or write `enableServiceLinks: false` in the pod's spec",
         ));
     }
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_variable_and_say_what_to_write() {
-        let margin = "begins or ends with white space, such as a line break: leave it out";
+        let margin = "begins or ends with white space, such as a line break: remove it";
         let truth = "is neither `true` nor `false`: write one of them, or unset it";
         let h = ("VALKEY_HOST", "h");
         for (variables, says) in [
@@ -257,11 +257,11 @@ mod tests {
             ),
             (
                 &[h, ("VALKEY_PORT", "0")],
-                "the port of the host \"h\" is 0: write the one of the server, mostly 6379".to_owned(),
+                "the port of the host \"h\" is 0: write the port of the server, usually 6379".to_owned(),
             ),
             (
                 &[h, ("VALKEY_PORT", "tcp://10.0.0.7:6379")],
-                "VALKEY_PORT is a URL and no number, as Kubernetes sets it for a service named `valkey`: set VALKEY_PORT \
+                "VALKEY_PORT is a URL and not a number; Kubernetes sets it so for a service named `valkey`: set VALKEY_PORT \
                  to the number, as in VALKEY_PORT=6379, or set VALKEY_URL, or write `enableServiceLinks: false` in the \
                  pod's spec"
                     .to_owned(),
@@ -287,15 +287,15 @@ mod tests {
             ),
             (
                 &[("VALKEY_URL", "valkey://ada:hun/ter@h")],
-                "VALKEY_URL: an `@` stands after the first `/`, `?` or `#` of the URL: a password with one of these is \
-                 percent-encoded, `/` as `%2F`, `?` as `%3F`, `#` as `%23`, or is given beside the URL, in VALKEY_PASSWORD \
-                 or by `password` of the builder; in a namespace write `@` as `%40`"
+                "VALKEY_URL: the URL has an `@` after its first `/`, `?` or `#`: percent-encode these in a password, `/` \
+                 as `%2F`, `?` as `%3F`, `#` as `%23`, or set the password with VALKEY_PASSWORD or `password` of the \
+                 builder; in a namespace write `@` as `%40`"
                     .to_owned(),
             ),
             (
                 &[("VALKEY_URL", "valkey://h"), ("VALKEY_TLS", "true")],
                 "TLS (VALKEY_TLS, or `tls` of the builder) is true, which contradicts the URL: its scheme is `valkeys` \
-                 for TLS and `valkey` for none"
+                 with TLS and `valkey` without"
                     .to_owned(),
             ),
             (
@@ -304,8 +304,8 @@ mod tests {
             ),
             (
                 &[h, ("VALKEY_USERNAME", "ada")],
-                "a user name without a password: set VALKEY_PASSWORD, or `password` of the builder, or write \
-                 `user:password@host` in the URL; if there is a password alone, write `:password@host`"
+                "the user name has no password: set VALKEY_PASSWORD, or `password` of the builder, or write \
+                 `user:password@host` in the URL; for a password without a user name, write `:password@host`"
                     .to_owned(),
             ),
             // White space at the ends of any variable.

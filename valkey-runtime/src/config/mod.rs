@@ -487,7 +487,7 @@ impl Builder {
                 Err(error) => {
                     let (warnings, what) = (
                         &store.inner().warnings,
-                        "the store opens without its server",
+                        "the store opens without a connection, and connects in the background",
                     );
                     error.warn(warnings, None, what);
                     server.connect_in_background();
@@ -629,11 +629,11 @@ impl Builder {
         };
         match endpoint {
             Endpoint::Memory => Ok(None),
-            Endpoint::Unix(_) if self.cluster => {
-                Err(Error::config("a cluster is not reached by a Unix socket"))
-            }
+            Endpoint::Unix(_) if self.cluster => Err(Error::config(
+                "a cluster can't be reached over a Unix socket",
+            )),
             Endpoint::Unix(path) if path_is_url(&path) => Err(Error::config(
-                "the path of a Unix socket is a URL: give it by `url`, or in VALKEY_URL",
+                "the path of a Unix socket is a URL: pass it to `url`, or set VALKEY_URL",
             )),
             Endpoint::Unix(path) => Ok(Some(Target::Unix(path))),
             Endpoint::Hosts(mut hosts) => {
@@ -642,19 +642,21 @@ impl Builder {
                 }
                 if let Some(host) = hosts.iter().find(|host| host.port == 0) {
                     return Err(Error::config(format!(
-                        "the port of the host {:?} is 0: write the one of the server, mostly 6379",
+                        "the port of the host {:?} is 0: write the port of the server, usually 6379",
                         host.name
                     )));
                 }
                 match (self.cluster, hosts.pop()) {
-                    (_, None) => Err(Error::config("a cluster without a node to begin with")),
+                    (_, None) => Err(Error::config(
+                        "the cluster has no node to start from: name at least one",
+                    )),
                     (true, Some(last)) => {
                         hosts.push(last);
                         Ok(Some(Target::Cluster(hosts)))
                     }
                     (false, Some(host)) if hosts.is_empty() => Ok(Some(Target::Tcp(host))),
                     (false, Some(_)) => Err(Error::config(
-                        "several servers that are not said to be a cluster",
+                        "several servers are configured, but no cluster: use `cluster`, or set VALKEY_CLUSTER=true",
                     )),
                 }
             }
@@ -670,7 +672,7 @@ impl Builder {
         ] {
             if timeout.is_zero() {
                 return Err(Error::config(format!(
-                    "{what} is zero: nothing would ever be in time"
+                    "{what} is zero: every attempt would time out"
                 )));
             }
         }
@@ -681,14 +683,14 @@ impl Builder {
         }
         if self.username.is_some() && self.password.is_none() {
             return Err(Error::config(
-                "a user name without a password: set VALKEY_PASSWORD, or `password` of the builder, or write \
-                 `user:password@host` in the URL; if there is a password alone, write `:password@host`",
+                "the user name has no password: set VALKEY_PASSWORD, or `password` of the builder, or write \
+                 `user:password@host` in the URL; for a password without a user name, write `:password@host`",
             ));
         }
         let database = self.database.unwrap_or(0);
         if database != 0 && matches!(target, Target::Cluster(_)) {
             return Err(Error::config(
-                "a cluster has no database but 0; use a namespace",
+                "a cluster has only database 0: use a namespace",
             ));
         }
         if let (Some(url), Some(on)) = (self.tls_by_url, self.tls)
@@ -696,11 +698,13 @@ impl Builder {
         {
             return Err(Error::config(format!(
                 "TLS (VALKEY_TLS, or `tls` of the builder) is {on}, which contradicts the URL: its scheme is `valkeys` \
-                 for TLS and `valkey` for none"
+                 with TLS and `valkey` without"
             )));
         }
         let tls = match (self.tls.or(self.tls_by_url).unwrap_or(false), &target) {
-            (true, Target::Unix(_)) => return Err(Error::config("TLS over a Unix socket")),
+            (true, Target::Unix(_)) => {
+                return Err(Error::config("TLS can't be used over a Unix socket"));
+            }
             (true, _) => Some(TlsConfig {
                 authorities: self.authorities.as_ref().map(Pem::read).transpose()?,
                 client: match &self.client_certificate {
@@ -710,7 +714,7 @@ impl Builder {
             }),
             (false, _) if self.authorities.is_some() || self.client_certificate.is_some() => {
                 return Err(Error::config(
-                    "certificates for a connection without TLS: write `valkeys://`, or turn TLS on",
+                    "certificates are set for a connection without TLS: write `valkeys://`, or turn TLS on",
                 ));
             }
             (false, _) => None,
@@ -760,17 +764,17 @@ fn host_mistake(name: &str) -> Option<&'static str> {
     let mistake = if name.is_empty() {
         "is empty"
     } else if name.contains("://") {
-        "is a URL: give that in VALKEY_URL, or by `url` of the builder"
+        "is a URL: set VALKEY_URL, or pass it to `url` of the builder"
     } else if name.contains('@') {
-        "holds an `@`: user and password are given in VALKEY_USERNAME and VALKEY_PASSWORD, or by the builder, or in a URL"
+        "contains an `@`: set user and password with VALKEY_USERNAME and VALKEY_PASSWORD, with the builder, or in a URL"
     } else if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        "holds white space or a control character: leave it out"
+        "contains white space or a control character: remove it"
     } else if has_port {
-        "holds a port: give that by itself, as in VALKEY_HOST=host and VALKEY_PORT=6379, or `host(\"host\", 6379)`"
+        "contains a port: set it separately, as in VALKEY_HOST=host and VALKEY_PORT=6379, or `host(\"host\", 6379)`"
     } else if name.starts_with('[') {
-        "stands in brackets: write an address of IPv6 without them, as in `::1`"
+        "is in brackets: write an IPv6 address without them, as in `::1`"
     } else if name.contains(['/', '?', '#', '"', '\'']) {
-        "holds a character that no name has: write the name or the address of the host alone"
+        "contains a character that a host name can't have: write only the name or the address of the host"
     } else {
         return None;
     };
@@ -841,7 +845,7 @@ mod tests {
     fn settings_that_contradict_are_refused() {
         let millis = Duration::from_millis;
         let without_tls =
-            "certificates for a connection without TLS: write `valkeys://`, or turn TLS on";
+            "certificates are set for a connection without TLS: write `valkeys://`, or turn TLS on";
         for (builder, says) in [
             (
                 Builder::new(),
@@ -849,32 +853,32 @@ mod tests {
             ),
             (
                 Builder::new().cluster([("h", 1)]).unix("/v.sock"),
-                "a cluster is not reached by a Unix socket",
+                "a cluster can't be reached over a Unix socket",
             ),
             (
                 Builder::new().cluster(<[(&str, u16); 0]>::default()),
-                "a cluster without a node to begin with",
+                "the cluster has no node to start from: name at least one",
             ),
             (
                 Builder {
                     cluster: false,
                     ..Builder::new().cluster([("a", 1), ("b", 2)])
                 },
-                "several servers that are not said to be a cluster",
+                "several servers are configured, but no cluster: use `cluster`, or set VALKEY_CLUSTER=true",
             ),
             (
                 at_h().connect_timeout(Duration::ZERO),
-                "connect_timeout is zero: nothing would ever be in time",
+                "connect_timeout is zero: every attempt would time out",
             ),
             (
                 at_h().command_timeout(Duration::ZERO),
-                "command_timeout is zero: nothing would ever be in time",
+                "command_timeout is zero: every attempt would time out",
             ),
             (
                 at_h()
                     .command_timeout(millis(1))
                     .operation_timeout(Duration::ZERO),
-                "operation_timeout is zero: nothing would ever be in time",
+                "operation_timeout is zero: every attempt would time out",
             ),
             (
                 at_h()
@@ -884,26 +888,26 @@ mod tests {
             ),
             (
                 at_h().username("ada"),
-                "a user name without a password: set VALKEY_PASSWORD, or `password` of the builder, or write \
-                 `user:password@host` in the URL; if there is a password alone, write `:password@host`",
+                "the user name has no password: set VALKEY_PASSWORD, or `password` of the builder, or write \
+                 `user:password@host` in the URL; for a password without a user name, write `:password@host`",
             ),
             (
                 Builder::new().url("valkey://hunter2@h"),
-                "a user name without a password: set VALKEY_PASSWORD, or `password` of the builder, or write \
-                 `user:password@host` in the URL; if there is a password alone, write `:password@host`",
+                "the user name has no password: set VALKEY_PASSWORD, or `password` of the builder, or write \
+                 `user:password@host` in the URL; for a password without a user name, write `:password@host`",
             ),
             (
                 Builder::new().cluster([("h", 1)]).database(1),
-                "a cluster has no database but 0; use a namespace",
+                "a cluster has only database 0: use a namespace",
             ),
             (
                 Builder::new().url("valkeys://h").tls(false),
                 "TLS (VALKEY_TLS, or `tls` of the builder) is false, which contradicts the URL: its scheme is `valkeys` \
-                 for TLS and `valkey` for none",
+                 with TLS and `valkey` without",
             ),
             (
                 Builder::new().unix("/v.sock").tls(true),
-                "TLS over a Unix socket",
+                "TLS can't be used over a Unix socket",
             ),
             (at_h().tls_ca_pem("x"), without_tls),
             (at_h().tls_client_pem("x", "y"), without_tls),
@@ -911,15 +915,15 @@ mod tests {
             (at_h().namespace(""), "the namespace \"\" is empty"),
             (
                 Builder::new().unix("valkey://:hunter2@h"),
-                "the path of a Unix socket is a URL: give it by `url`, or in VALKEY_URL",
+                "the path of a Unix socket is a URL: pass it to `url`, or set VALKEY_URL",
             ),
             (
                 Builder::new().host("h", 0),
-                "the port of the host \"h\" is 0: write the one of the server, mostly 6379",
+                "the port of the host \"h\" is 0: write the port of the server, usually 6379",
             ),
             (
                 Builder::new().cluster([("a", 1), ("b", 0)]),
-                "the port of the host \"b\" is 0: write the one of the server, mostly 6379",
+                "the port of the host \"b\" is 0: write the port of the server, usually 6379",
             ),
         ] {
             assert_eq!(refused(builder), format!("config: {says}"));
@@ -951,15 +955,14 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_alone() {
-        let url = "is a URL: give that in VALKEY_URL, or by `url` of the builder";
-        let at = "holds an `@`: user and password are given in VALKEY_USERNAME and VALKEY_PASSWORD, or by the builder, or \
-                  in a URL";
-        let port = "holds a port: give that by itself, as in VALKEY_HOST=host and VALKEY_PORT=6379, or `host(\"host\", \
+        let url = "is a URL: set VALKEY_URL, or pass it to `url` of the builder";
+        let at = "contains an `@`: set user and password with VALKEY_USERNAME and VALKEY_PASSWORD, with the builder, or in \
+                  a URL";
+        let port = "contains a port: set it separately, as in VALKEY_HOST=host and VALKEY_PORT=6379, or `host(\"host\", \
                     6379)`";
-        let space = "holds white space or a control character: leave it out";
-        let brackets = "stands in brackets: write an address of IPv6 without them, as in `::1`";
-        let other =
-            "holds a character that no name has: write the name or the address of the host alone";
+        let space = "contains white space or a control character: remove it";
+        let brackets = "is in brackets: write an IPv6 address without them, as in `::1`";
+        let other = "contains a character that a host name can't have: write only the name or the address of the host";
         for (name, mistake) in [
             ("", "is empty"),
             ("valkey://ada:hunter2@h", url),

@@ -15,9 +15,9 @@ const FORMS: &str = "write `valkey://[user:password@]host[:port][/database]`, `v
                      `valkey+cluster://host:port,host:port/`, `unix:/path/to/socket` or `memory:`";
 
 /// The message for an `@` after the first `/`, `?` or `#`.
-const UNENCODED: &str = "an `@` stands after the first `/`, `?` or `#` of the URL: a password with one of these is \
-                         percent-encoded, `/` as `%2F`, `?` as `%3F`, `#` as `%23`, or is given beside the URL, in \
-                         VALKEY_PASSWORD or by `password` of the builder; in a namespace write `@` as `%40`";
+const UNENCODED: &str = "the URL has an `@` after its first `/`, `?` or `#`: percent-encode these in a password, `/` as \
+                         `%2F`, `?` as `%3F`, `#` as `%23`, or set the password with VALKEY_PASSWORD or `password` of the \
+                         builder; in a namespace write `@` as `%40`";
 
 /// The settings in a URL. A setting that it leaves open is `None`.
 #[derive(Debug)]
@@ -45,12 +45,16 @@ pub(crate) fn parse(text: &str) -> Result<Said> {
             return local(rest, |path| Endpoint::Unix(path.into()));
         }
         "memory" => return local(rest, |_| Endpoint::Memory),
-        _ => return Err(Error::config(format!("a URL of no known scheme: {FORMS}"))),
+        _ => {
+            return Err(Error::config(format!(
+                "the URL has an unknown scheme: {FORMS}"
+            )));
+        }
     };
     // Several hosts are not a URL. Each of them with the rest is one.
     let rest = rest
         .strip_prefix("//")
-        .ok_or_else(|| Error::config(format!("a URL without a host: {FORMS}")))?;
+        .ok_or_else(|| Error::config(format!("the URL has no host: {FORMS}")))?;
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // All text before an `@` is user and password. So the password has ended too early, and the
     // rest of it is in the path.
@@ -64,13 +68,13 @@ pub(crate) fn parse(text: &str) -> Result<Said> {
         .collect::<Result<Vec<_>>>()?;
     if urls.len() > 1 && !cluster {
         return Err(Error::config(
-            "a URL with several hosts: for a cluster write `valkey+cluster://…`",
+            "the URL has several hosts: for a cluster write `valkey+cluster://…`",
         ));
     }
     let hosts = urls.iter().map(host_of).collect::<Result<Vec<_>>>()?;
     let url = urls
         .first()
-        .ok_or_else(|| Error::config(format!("a URL without a host: {FORMS}")))?;
+        .ok_or_else(|| Error::config(format!("the URL has no host: {FORMS}")))?;
     let mut said = Said {
         endpoint: Endpoint::Hosts(hosts),
         cluster,
@@ -95,19 +99,17 @@ pub(crate) fn parse(text: &str) -> Result<Said> {
 fn has_no_stray_characters(text: &str) -> Result<()> {
     if text.trim() != text {
         return Err(Error::config(
-            "the URL begins or ends with white space, such as a line break: leave it out",
+            "the URL begins or ends with white space, such as a line break: remove it",
         ));
     }
     if text.contains(char::is_control) {
         return Err(Error::config(
-            "the URL holds a line break, a tab or another control character: leave it out, or, in a password, \
-             percent-encode it, a line break as `%0A`, a tab as `%09`",
+            "the URL contains a line break, a tab or another control character: remove it, or percent-encode it in a \
+             password, a line break as `%0A`, a tab as `%09`",
         ));
     }
     if text.starts_with(['"', '\'']) {
-        return Err(Error::config(
-            "the URL stands in quotation marks: leave them out",
-        ));
+        return Err(Error::config("the URL is in quotation marks: remove them"));
     }
     Ok(())
 }
@@ -153,7 +155,7 @@ impl Said {
     fn query(&mut self, url: &Url) -> Result<()> {
         if url.fragment().is_some() {
             return Err(Error::config(
-                "a URL with a fragment: a `#` in a password is written `%23`",
+                "the URL has a fragment: write a `#` in a password as `%23`",
             ));
         }
         let unix = matches!(self.endpoint, Endpoint::Unix(_));
@@ -174,29 +176,27 @@ impl Said {
 fn unknown(name: &str, unix: bool) -> Error {
     let (known, instead) = match unix {
         true => (
-            "`db`, `user`, `pass` and `namespace` are",
+            "`db`, `user`, `pass` and `namespace`",
             match name {
                 "database" => "write `db=0`",
                 "username" => "write `user=…`",
                 "password" => "write `pass=…`",
-                _ => {
-                    "leave it out; in a password an `&` is written `%26`, a `+` `%2B`, a `%` `%25`"
-                }
+                _ => "remove it; in a password write `&` as `%26`, `+` as `%2B`, `%` as `%25`",
             },
         ),
         false => (
-            "`namespace` is",
+            "`namespace`",
             match name {
                 "db" | "database" => "the number of the database is the path, as in `host:6379/0`",
                 "user" | "username" | "pass" | "password" => {
-                    "user and password stand before the host: write `user:password@host`, or `:password@host`"
+                    "write user and password before the host: `user:password@host`, or `:password@host`"
                 }
-                _ => "leave it out",
+                _ => "remove it",
             },
         ),
     };
     Error::config(format!(
-        "the URL has a parameter that is not known, only {known}: {instead}"
+        "the URL has an unknown parameter (known: {known}): {instead}"
     ))
 }
 
@@ -212,7 +212,7 @@ fn host_of(url: &Url) -> Result<Host> {
         None => String::new(),
     };
     if name.is_empty() {
-        return Err(Error::config(format!("a URL without a host: {FORMS}")));
+        return Err(Error::config(format!("the URL has no host: {FORMS}")));
     }
     Ok(Host {
         name,
@@ -223,7 +223,7 @@ fn host_of(url: &Url) -> Result<Host> {
 fn decoded(text: &str) -> Result<String> {
     let text = percent_decode_str(text).decode_utf8();
     text.map(Into::into)
-        .map_err(|_| Error::config("a part of the URL is not UTF-8 once it is decoded"))
+        .map_err(|_| Error::config("a part of the URL is not UTF-8 after decoding"))
 }
 
 fn database(text: &str) -> Result<i64> {
@@ -313,33 +313,30 @@ mod tests {
         for (url, says) in [
             ("", "not a URL: write `valkey://"),
             ("hunter2", "not a URL: write `valkey://"),
-            ("http://hunter2@h", "a URL of no known scheme: write"),
-            ("valkey:hunter2", "a URL without a host: write"),
-            ("valkey://", "a URL without a host: write"),
+            ("http://hunter2@h", "the URL has an unknown scheme: write"),
+            ("valkey:hunter2", "the URL has no host: write"),
+            ("valkey://", "the URL has no host: write"),
             ("valkey://ada:hunter2@", "malformed URL (empty host): write"),
             ("valkey://ada:hunter2@h:port", "(invalid port number)"),
             ("valkey://ada:hunter2@h:99999", "(invalid port number)"),
             (
                 "valkey://ada:hunter2@h1,h2",
-                "a URL with several hosts: for a cluster write `valkey+cluster://…`",
+                "the URL has several hosts: for a cluster write `valkey+cluster://…`",
             ),
             ("valkey://ada:hunter2@h/db", "not a number: write `/0`"),
             ("valkey://ada:hunter2@h/-1", "not a number: write `/0`"),
             (
                 "valkey://ada:hunter2@h/0#x",
-                "a fragment: a `#` in a password is written `%23`",
+                "a fragment: write a `#` in a password as `%23`",
             ),
             (
                 "valkey://ada:hunter2@h/0?timeout=1",
-                "a parameter that is not known, only `namespace` is: leave it out",
+                "an unknown parameter (known: `namespace`): remove it",
             ),
             ("unix:hunter2", "not absolute: write `unix:/path`"),
             ("unix://hunter2/x", "has a host: write `unix:/path`"),
             ("memory:/hunter2", "has a path: write `memory:`"),
-            (
-                "valkey://ada:%ffhunter2@h",
-                "is not UTF-8 once it is decoded",
-            ),
+            ("valkey://ada:%ffhunter2@h", "is not UTF-8 after decoding"),
         ] {
             assert!(refused(url).contains(says), "{url}: {}", refused(url));
         }
@@ -401,7 +398,7 @@ mod tests {
         ] {
             assert_eq!(
                 refused(url),
-                "config: the URL begins or ends with white space, such as a line break: leave it out",
+                "config: the URL begins or ends with white space, such as a line break: remove it",
                 "{url:?}"
             );
         }
@@ -413,15 +410,15 @@ mod tests {
         ] {
             assert_eq!(
                 refused(url),
-                "config: the URL holds a line break, a tab or another control character: leave it out, or, in a \
-                 password, percent-encode it, a line break as `%0A`, a tab as `%09`",
+                "config: the URL contains a line break, a tab or another control character: remove it, or percent-encode \
+                 it in a password, a line break as `%0A`, a tab as `%09`",
                 "{url:?}"
             );
         }
         for url in ["\"valkey://h\"", "'valkey://h'"] {
             assert_eq!(
                 refused(url),
-                "config: the URL stands in quotation marks: leave them out"
+                "config: the URL is in quotation marks: remove them"
             );
         }
         let said = parse("valkey://ada:sec%09ret%0A@h").unwrap();
@@ -430,42 +427,42 @@ mod tests {
 
     #[test]
     fn an_unknown_parameter_says_what_is_written_instead() {
-        let only = "config: the URL has a parameter that is not known, only";
+        let only = "config: the URL has an unknown parameter (known:";
         for (url, says) in [
             (
                 "valkey://h/0?db=1",
-                "`namespace` is: the number of the database is the path, as in `host:6379/0`",
+                "`namespace`): the number of the database is the path, as in `host:6379/0`",
             ),
             (
                 "valkey+cluster://h?database=1",
-                "`namespace` is: the number of the database is the path, as in `host:6379/0`",
+                "`namespace`): the number of the database is the path, as in `host:6379/0`",
             ),
             (
                 "valkey://h?password=x",
-                "`namespace` is: user and password stand before the host: write `user:password@host`, or \
+                "`namespace`): write user and password before the host: `user:password@host`, or \
                  `:password@host`",
             ),
-            ("valkey://h?hunter2", "`namespace` is: leave it out"),
+            ("valkey://h?hunter2", "`namespace`): remove it"),
             (
                 "memory:?db=1",
-                "`namespace` is: the number of the database is the path, as in `host:6379/0`",
+                "`namespace`): the number of the database is the path, as in `host:6379/0`",
             ),
             (
                 "unix:/v.sock?password=hunter2",
-                "`db`, `user`, `pass` and `namespace` are: write `pass=…`",
+                "`db`, `user`, `pass` and `namespace`): write `pass=…`",
             ),
             (
                 "unix:/v.sock?username=ada",
-                "`db`, `user`, `pass` and `namespace` are: write `user=…`",
+                "`db`, `user`, `pass` and `namespace`): write `user=…`",
             ),
             (
                 "unix:/v.sock?database=1",
-                "`db`, `user`, `pass` and `namespace` are: write `db=0`",
+                "`db`, `user`, `pass` and `namespace`): write `db=0`",
             ),
             (
                 "unix:/v.sock?pass=a&hunter2",
-                "`db`, `user`, `pass` and `namespace` are: leave it out; in a password an `&` is written `%26`, a `+` \
-                 `%2B`, a `%` `%25`",
+                "`db`, `user`, `pass` and `namespace`): remove it; in a password write `&` as `%26`, `+` as `%2B`, `%` \
+                 as `%25`",
             ),
         ] {
             assert_eq!(refused(url), format!("{only} {says}"), "{url}");

@@ -167,9 +167,9 @@ impl<E: fmt::Display> fmt::Display for LoadError<E> {
         match self {
             LoadError::Load(error) => error.fmt(f),
             LoadError::Deadline => f.write_str("the load took longer than its deadline"),
-            LoadError::Queue => f.write_str(
-                "too many loads are running, and the turn of this one did not come in time",
-            ),
+            LoadError::Queue => {
+                f.write_str("too many loads are running; this load did not get a turn in time")
+            }
         }
     }
 }

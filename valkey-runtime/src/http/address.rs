@@ -42,7 +42,7 @@ impl PeerAddress {
     /// itself. No known server does: axum's `ConnectInfo<SocketAddr>` is axum's own type, and is
     /// found only by that type.
     #[deprecated(
-        note = "finds no address of axum's and most other servers': write `in_extension`, with the type that the server puts there"
+        note = "does not find the address that axum and most other servers provide: use `in_extension` with the type that the server puts there"
     )]
     pub fn new() -> Self {
         Self::default()
@@ -115,8 +115,8 @@ impl PeerAddress {
             WithoutAddress::Shared => "share one limit",
         };
         tracing::warn!(
-            "requests have no address of their peer where a limit is by address, and {becomes}: let the server tell it (axum: \
-             `into_make_service_with_connect_info::<SocketAddr>()`), and name the type in `PeerAddress::in_extension`"
+            "requests without a peer address reach a limit by address and {becomes}: let the server provide the address (axum: \
+             `into_make_service_with_connect_info::<SocketAddr>()`), and name its type in `PeerAddress::in_extension`"
         );
     }
 }

@@ -134,8 +134,9 @@ impl FromStr for Subnet {
             _ => None,
         };
         subnet.ok_or_else(|| {
-            let message =
-                format!("no address, nor a network as `10.0.0.0/8` or `fd00::/8`: {text:?}");
+            let message = format!(
+                "neither an address nor a network such as `10.0.0.0/8` or `fd00::/8`: {text:?}"
+            );
             Error::config(message)
         })
     }

@@ -318,7 +318,7 @@ impl RateLimiter {
         within("the cost", cost)?;
         let (limit, name) = (self.rule.limit(), &self.name);
         if u64::from(cost) > limit {
-            let message = format!("a cost of {cost} is above the limit {name}, which is {limit}");
+            let message = format!("the cost {cost} exceeds the limit {name} of {limit}");
             return Err(Error::config(message));
         }
         Ok(())
@@ -414,7 +414,7 @@ impl RateLimiter {
             } = one.verdict;
             (allowed, Reverse(retry_after), remaining)
         });
-        tightest.ok_or_else(|| Error::config("no limit is asked"))
+        tightest.ok_or_else(|| Error::config("no limit was given to check"))
     }
 
     fn decision(&self, verdict: Verdict) -> Decision {
@@ -430,8 +430,8 @@ impl RateLimiter {
         let (kind, limit) = (error.kind(), self.rule.limit());
         inner.counters.rate_limit_failure();
         let what = match self.closed {
-            true => "a request is refused, since its limit is not known",
-            false => "a request is let through, since its limit is not known",
+            true => "a request is refused, because its limit could not be checked",
+            false => "a request is admitted, because its limit could not be checked",
         };
         Failures(inner).log_failure(error, what);
         Decision {
@@ -520,7 +520,7 @@ impl RateLimiterBuilder {
     }
 
     /// The units that may be taken at once, from 1 to 1 000 000; the quota by default. For GCRA
-    /// only: a window has no burst but its quota.
+    /// only: a window has no burst other than its quota.
     pub fn burst(mut self, burst: u32) -> Self {
         self.burst = Some(burst);
         self
@@ -560,7 +560,7 @@ impl RateLimiterBuilder {
         };
         let rule = match (self.algorithm, self.burst) {
             (Algorithm::Gcra, burst) => Rule::gcra(quota, period, burst.unwrap_or(quota)),
-            (_, Some(_)) => return wrong("a window has no burst but its quota"),
+            (_, Some(_)) => return wrong("a window has no burst other than its quota"),
             (Algorithm::Fixed, None) => Rule::fixed(quota, period),
             (Algorithm::Sliding, None) => Rule::sliding(quota, period),
         };

@@ -25,19 +25,19 @@ const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
         "valkey_stale_total",
         Count::Stale,
         Unit::Count,
-        "Values served after their time",
+        "Stale values that were served",
     ),
     (
         "valkey_corrupt_total",
         Count::Corrupt,
         Unit::Count,
-        "Entries found corrupt",
+        "Corrupt entries that were found",
     ),
     (
         "valkey_loads_total",
         Count::Load,
         Unit::Count,
-        "Loaders that were run",
+        "Loaders that ran",
     ),
     (
         "valkey_load_failures_total",
@@ -49,19 +49,19 @@ const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
         "valkey_refreshes_total",
         Count::Refresh,
         Unit::Count,
-        "Loads before the time of a value was over",
+        "Loads that began before their value was stale",
     ),
     (
         "valkey_coalesced_loads_total",
         Count::Coalesced,
         Unit::Count,
-        "Calls that took what another call loaded",
+        "Calls that took the result of another caller's load",
     ),
     (
         "valkey_waits_total",
         Count::Waited,
         Unit::Count,
-        "Calls that waited for another process",
+        "Calls that waited for the load of another process",
     ),
     (
         "valkey_queued_loads_total",
@@ -85,25 +85,25 @@ const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
         "valkey_stalled_loads_total",
         Count::StalledLoad,
         Unit::Count,
-        "Loads whose callers were not polled, or blocked",
+        "Loads whose callers were not polled, or whose loaders blocked their threads",
     ),
     (
         "valkey_loads_beside_turns_total",
         Count::BesideTurns,
         Unit::Count,
-        "Loads within others that ran without a turn",
+        "Nested loads that ran without a turn",
     ),
     (
         "valkey_refused_fills_total",
         Count::RefusedFill,
         Unit::Count,
-        "Loads that were overtaken, and not stored",
+        "Loaded values that were not stored, because their lease was gone",
     ),
     (
         "valkey_unguarded_writes_total",
         Count::Unguarded,
         Unit::Count,
-        "Rows that were written without their guard",
+        "Writes whose guard could not be placed",
     ),
     (
         "valkey_unconfirmed_writes_total",
@@ -145,22 +145,22 @@ const OF_STORE: [(&str, Number, &str); 9] = [
     (
         "valkey_breaker_openings_total",
         Stats::breaker_openings,
-        "How often the breaker opened",
+        "Openings of the breaker",
     ),
     (
         "valkey_refused_commands_total",
         Stats::refused,
-        "Commands not sent, since the breaker was open",
+        "Commands not sent, because the breaker was open",
     ),
     (
         "valkey_queued_deletions_total",
         Stats::queued_deletions,
-        "Deletions kept to be delivered later",
+        "Deletions that were put into the outbox",
     ),
     (
         "valkey_lost_deletions_total",
         Stats::lost_deletions,
-        "Deletions that could not be kept",
+        "Deletions that did not fit into the outbox",
     ),
     (
         "valkey_refused_background_tasks_total",
@@ -175,17 +175,17 @@ const OF_STORE: [(&str, Number, &str); 9] = [
     (
         "valkey_rate_limited_locally_total",
         Stats::rate_limited_locally,
-        "Those refused without asking the server",
+        "Requests that a limit refused without a query of the server",
     ),
     (
         "valkey_rate_limit_failures_total",
         Stats::rate_limit_failures,
-        "Limits that were not known",
+        "Limit checks that failed",
     ),
     (
         "valkey_requests_without_address_total",
         Stats::requests_without_address,
-        "Requests without an address, where a limit is by address",
+        "Requests without a peer address at a limit by address",
     ),
 ];
 
@@ -210,7 +210,7 @@ const GAUGES: [(&str, Number, &str); 2] = [
     (
         "valkey_undelivered_deletions",
         Stats::undelivered,
-        "Deletions that wait for the server",
+        "Undelivered deletions in the outbox",
     ),
     (
         "valkey_background_tasks",
@@ -311,17 +311,13 @@ fn of_types(stats: &Stats, kind: ErrorKind) -> u64 {
 }
 
 fn describe() {
-    describe_counter!(
-        REQUESTS,
-        Unit::Count,
-        "Keys that were asked for, by outcome"
-    );
+    describe_counter!(REQUESTS, Unit::Count, "Requested keys, by outcome");
     describe_counter!(ERRORS, Unit::Count, "Failures by kind");
-    describe_histogram!(LOAD_DURATION, Unit::Seconds, "How long loaders ran");
+    describe_histogram!(LOAD_DURATION, Unit::Seconds, "Duration of loaders");
     describe_gauge!(
         BREAKER,
         Unit::Count,
-        "1 for the state that the breaker is in"
+        "1 for the current state of the breaker"
     );
     for (name, _, unit, text) in OF_TYPES {
         describe_counter!(name, unit, text);

@@ -169,7 +169,7 @@ impl TypeStats {
         self.count(Count::Corrupt)
     }
 
-    /// Loaders that were run. In a bulk load, each thousand keys count as one.
+    /// Loaders that ran. In a bulk load, each thousand keys count as one.
     pub fn loads(&self) -> u64 {
         self.count(Count::Load)
     }

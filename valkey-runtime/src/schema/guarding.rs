@@ -74,7 +74,7 @@ impl<E: fmt::Display> fmt::Display for UpdateError<E> {
         match self {
             UpdateError::Refused(error) => write!(
                 f,
-                "the write was refused, since its guard can't be placed: {error}"
+                "the write was refused, because its guard could not be placed: {error}"
             ),
             UpdateError::Write(error) => error.fmt(f),
         }

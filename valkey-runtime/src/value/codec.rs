@@ -155,7 +155,8 @@ pub(crate) fn encode<T: CachedType>(
     };
     if read_back.is_due() || items.saturating_mul(LARGE_ITEM) > payload.memory() {
         is_read_back(value, payload).map_err(|why| {
-            let why = format!("what its `Serialize` wrote its `Deserialize` does not read: {why}");
+            let why =
+                format!("its `Deserialize` does not read the output of its `Serialize`: {why}");
             unstorable(name, &why)
         })?;
         read_back.was_read();
@@ -269,7 +270,7 @@ fn refused(payload: &[u8], fault: Option<decode::Fault>) -> String {
         (Err(why), _) => why.as_str().to_owned(),
         (Ok(_), Some(fault)) => fault.into_text(),
         // A type that reads less than the document is not the written type.
-        (Ok(_), None) => "the type reads less than the payload holds".to_owned(),
+        (Ok(_), None) => "the type does not read the whole payload".to_owned(),
     }
 }
 
@@ -417,7 +418,7 @@ mod tests {
         let text = refused(entry(&std::collections::BTreeMap::from([(
             "name", "hunter2",
         )])));
-        assert_eq!(text, "another type of value than expected");
+        assert_eq!(text, "a value of an unexpected type");
         let text = refused(entry(&std::collections::BTreeMap::from([(
             "kind", "hunter2",
         )])));
@@ -470,10 +471,7 @@ mod tests {
                 refused(map("hunter2, expected hunter2", "")),
                 "unknown field, expected one of `kind`, `at`",
             ),
-            (
-                refused(map("at", secret)),
-                "another type of value than expected",
-            ),
+            (refused(map("at", secret)), "a value of an unexpected type"),
             (
                 refused(entry(&std::collections::BTreeMap::from([("at", 0)]))),
                 "invalid value, expected a nonzero u8",
@@ -484,7 +482,7 @@ mod tests {
             ),
             (
                 decode::<[u8; 2]>(&entry(&[1u8, 2, 3])[HEADER..]).unwrap_err(),
-                "an array or map of another length than 2",
+                "an array or map whose length is not 2",
             ),
             (
                 decode::<[u8; 2]>(&entry(&[1u8])[HEADER..]).unwrap_err(),

@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         let bytes = match found {
             Found::Entry(bytes) => bytes,
             Found::Nothing | Found::Withheld | Found::Outdated(_) => return Seen::Nothing,
-            Found::Foreign => return Seen::Corrupt(None, "another type of the server's"),
+            Found::Foreign => return Seen::Corrupt(None, "the key does not hold a string"),
             Found::Misplaced(bytes) => return Seen::Corrupt(Some(bytes), seal::MISPLACED),
         };
         let head = envelope::head(&bytes);

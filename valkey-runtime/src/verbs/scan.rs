@@ -237,7 +237,7 @@ pub(crate) fn keys_and_aliases_of<T: CachedType>(inner: &Inner) -> Result<Scope>
 fn named(prefix: &str) -> Result<&str> {
     match prefix {
         "" => Err(Error::config(
-            "the type's prefix is empty: its keys can't be told from those of other types' aliases",
+            "the type's prefix is empty: its keys can't be distinguished from the alias entries of other types",
         )),
         prefix => Ok(prefix),
     }
@@ -433,7 +433,7 @@ impl<'a> Scanner<'a> {
     ) -> Result<u64> {
         let scope = match &*self.namespace {
             "" => Err(Error::config(
-                "the store has no namespace: a purge would take all keys of the database, others' too",
+                "the store has no namespace: a purge would delete all keys of the database, including those of other programs",
             )),
             namespace => {
                 Ok(Scope::new(vec![namespace.into()]).without(beginning_of_tags(namespace)))

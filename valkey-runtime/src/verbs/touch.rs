@@ -88,7 +88,12 @@ impl<'a> Toucher<'a> {
                 Err(error) => Err(error),
             };
             if let Err(error) = extended {
-                of.log_failure_at("touch", &key, error, "the life of an entry is not extended");
+                of.log_failure_at(
+                    "touch",
+                    &key,
+                    error,
+                    "the life of an entry could not be extended",
+                );
             }
         });
     }

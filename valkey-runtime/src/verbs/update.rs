@@ -184,7 +184,7 @@ impl Guard {
                 error.warn(
                     of.warnings(),
                     Some(of.name()),
-                    "a row is written without its guard",
+                    "a guard could not be placed; the row is written without it",
                 );
                 // Kept before the row is written, so that this process does not read the old row
                 // afterwards.
@@ -453,7 +453,7 @@ fn stamp_of(found: Found, token: u64) -> Result<u64> {
         Found::Foreign => {
             return Err(Error::new(
                 ErrorKind::Server,
-                "another type of the server's lies there",
+                "the key does not hold a string",
             ));
         }
     };
@@ -473,7 +473,7 @@ async fn renew(store: Store, of: Arc<Type>, keys: Vec<Vec<u8>>, token: u64, life
     loop {
         tokio::time::sleep(Duration::from_millis(life / 3)).await;
         if let Err(error) = store.inner().gateway.apply_many(&keys, &verb).await {
-            of.log_failure(error.during("guard"), "a guard is not renewed");
+            of.log_failure(error.during("guard"), "a guard could not be renewed");
         }
     }
 }
@@ -557,7 +557,7 @@ async fn end(guard: Guard, through: Option<Result<Sealed>>, of: &Type) -> bool {
         Some(Err(error)) => {
             of.log_failure(
                 error.during("write_through"),
-                "what was written is not stored",
+                "the written value could not be stored",
             );
             guard.leave(true).await
         }
@@ -573,7 +573,7 @@ fn log_unconfirmed(ended: Result<bool>, of: &Type) -> bool {
         error.warn(
             of.warnings(),
             Some(of.name()),
-            "the end of a guard is not confirmed; the deletion of its key is queued",
+            "the server did not confirm the end of a guard; the deletion of its key is in the outbox",
         );
     }
     ended.is_ok()

@@ -76,7 +76,7 @@ impl Stats {
             ("deletions lost", self.lost_deletions),
             ("background tasks refused", self.background_refused),
             ("requests limited", self.rate_limited),
-            ("limits not known", self.rate_limit_failures),
+            ("limit checks failed", self.rate_limit_failures),
             ("requests without an address", self.requests_without_address),
             ("coalesced", self.coalesced()),
             ("waits", self.waited()),

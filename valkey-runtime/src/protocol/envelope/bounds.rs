@@ -20,10 +20,10 @@ pub(crate) enum OutOfBounds {
 impl OutOfBounds {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            OutOfBounds::Truncated => "the payload is cut short",
+            OutOfBounds::Truncated => "the payload is truncated",
             OutOfBounds::Trailing => "bytes after the payload",
             OutOfBounds::TooDeep => "the payload nests more than 128 levels deep",
-            OutOfBounds::Reserved => "the payload holds a byte that is not MessagePack",
+            OutOfBounds::Reserved => "the payload contains a byte that is not MessagePack",
         }
     }
 }

@@ -259,7 +259,7 @@ pub(crate) fn head(entry: &[u8]) -> Head {
         1 => Kind::Absence,
         2 => Kind::Lease,
         3 => Kind::Guard,
-        _ => return Head::Corrupt("an envelope of no known kind"),
+        _ => return Head::Corrupt("an envelope of an unknown kind"),
     };
     let [0xcd, v1, v0, ..] = bytes[3..] else {
         return DAMAGED;

@@ -28,7 +28,7 @@ pub(crate) enum Fault {
 
 use Fault::{Known, OutOfBounds as Out};
 
-const TYPE: Fault = Known("another type of value than expected");
+const TYPE: Fault = Known("a value of an unexpected type");
 const UTF8: Fault = Known("a text that is not UTF-8");
 const PRIVATE: Fault = Known("a map key that begins with `$serde_json::private::`");
 const MEMORY: Fault =
@@ -431,7 +431,7 @@ impl<'de> Decoder<'de> {
             0xd3 => Wide::Negative(i64::from_be_bytes(self.bytes()?)),
             0xc4 => match self.byte()? {
                 16 => Wide::Whole(self.bytes()?),
-                _ => return Err(Known("128 bits of another length than 16")),
+                _ => return Err(Known("a 128-bit integer that does not have 16 bytes")),
             },
             _ => return Err(TYPE),
         })
@@ -454,7 +454,7 @@ fn whole<T>(read: T, left: usize, length: usize) -> Result<T, Fault> {
     match left {
         0 => Ok(read),
         left => Err(Fault::Said(format!(
-            "an array or map of another length than {}",
+            "an array or map whose length is not {}",
             length - left
         ))),
     }

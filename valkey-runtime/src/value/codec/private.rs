@@ -36,7 +36,7 @@ struct Open {
 /// The same document with plain numbers in place of serde_json's. `payload` is within bounds.
 ///
 /// # Errors
-/// If there is another token, or a number with more digits than 64 bits or a double keep.
+/// If there is another token, or a number with more digits than 64 bits or a double can store.
 pub(crate) fn without_tokens(payload: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(payload.len());
     let mut open: Vec<Open> = Vec::new();
@@ -52,13 +52,15 @@ pub(crate) fn without_tokens(payload: &[u8]) -> Result<Vec<u8>, &'static str> {
             let name = item.text;
             if name != NUMBER || !alone {
                 return Err(match name {
-                    RAW => "it holds a `RawValue` of serde_json, which only JSON can hold",
-                    _ => "a map key begins with `$serde_json::private::`, as serde_json's own do",
+                    RAW => "it contains a `RawValue` of serde_json, which only JSON can contain",
+                    _ => {
+                        "a map key begins with `$serde_json::private::`, which serde_json reserves"
+                    }
                 });
             }
             let text = bounds::item(&mut rest).map_err(OutOfBounds::as_str)?.text;
             let number = std::str::from_utf8(text).ok().and_then(number).ok_or(
-                "a number of serde_json's `arbitrary_precision` with more digits than 64 bits or a double keep",
+                "a number of serde_json's `arbitrary_precision` with more digits than 64 bits or a double can store",
             )?;
             // It replaces the map, whose marker was written last.
             out.pop();

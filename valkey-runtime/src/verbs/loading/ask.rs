@@ -160,7 +160,7 @@ impl Driver {
             }
             Err(error) => {
                 let (of, key) = (&self.of, keys.first().copied().unwrap_or_default());
-                of.log_failure_at("get_or_load", key, error, "no lease is taken");
+                of.log_failure_at("get_or_load", key, error, "a lease could not be requested");
                 sights.extend(asking.iter().map(|_| Sight::Other(Seen::Closed)));
             }
         }

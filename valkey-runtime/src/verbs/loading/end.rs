@@ -218,7 +218,7 @@ impl<'a> LoadEnds<'a> {
     /// `kept` is the claimed value, if any.
     #[expect(
         clippy::too_many_arguments,
-        reason = "what a load has come to, and nothing of it belongs together"
+        reason = "these are independent results of a load"
     )]
     pub(crate) fn end_of<T: CachedType>(
         self,
@@ -270,7 +270,12 @@ impl<'a> LoadEnds<'a> {
     ) -> End {
         let meta = of.meta();
         let log = |error: Error| {
-            of.log_failure_at("get_or_load", key, error, "a loaded value is not stored")
+            of.log_failure_at(
+                "get_or_load",
+                key,
+                error,
+                "a loaded value could not be stored",
+            )
         };
         let end = |followers, then| End {
             followers,

@@ -200,7 +200,7 @@ impl Driver {
             _ => inner.gateway.apply_each(&keys, &verbs).await,
         };
         // The leases then expire by themselves.
-        let what = "a load is not stored, nor its lease given back";
+        let what = "storing a load or releasing its lease failed";
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {

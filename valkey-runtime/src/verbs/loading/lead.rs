@@ -194,7 +194,7 @@ impl Driver {
             let renewed = match inner.gateway.apply_each(&keys, &verbs).await {
                 Ok(renewed) => renewed,
                 Err(error) => {
-                    let what = "a lease is not renewed";
+                    let what = "a lease could not be renewed";
                     self.of.log_failure_at("get_or_load", keys[0], error, what);
                     continue;
                 }
@@ -203,7 +203,7 @@ impl Driver {
             leased.retain(|(key, _)| match renewed.next() {
                 Some(Ok(held)) => held,
                 Some(Err(error)) => {
-                    let what = "a lease is not renewed";
+                    let what = "a lease could not be renewed";
                     self.of.log_failure_at("get_or_load", key, error, what);
                     true
                 }
@@ -220,13 +220,13 @@ impl Driver {
             self.of
                 .warn("a loader blocked its thread, so its load is not stored", None, || {
                     Detail::text(format_args!(
-                        "for {longest_poll:.1?}, while its lease could not be renewed: run what blocks in `spawn_blocking`"
+                        "for {longest_poll:.1?}, and its lease could not be renewed in that time: run blocking code in `spawn_blocking`"
                     ))
                 });
         } else if took >= LONGEST_LOAD && leased {
             self.of.warn("a load took too long to be stored", None, || {
                 Detail::text(format_args!(
-                    "it took {took:.1?}, and its lease is renewed for {LONGEST_LOAD:?}"
+                    "it took {took:.1?}, and a lease is renewed for at most {LONGEST_LOAD:?}"
                 ))
             });
         }
@@ -308,15 +308,14 @@ impl Driver {
         }
         let all = served.len() == which.len();
         if all {
-            self.of.warn(
-                "a load failed, and the value that is there is served",
-                None,
-                || Detail {
-                    operation: Some("get_or_load"),
-                    key: self.of.keys().of_failure(self.key(which[0])),
-                    text: String::new(),
-                },
-            );
+            self.of
+                .warn("a load failed; the cached value is served", None, || {
+                    Detail {
+                        operation: Some("get_or_load"),
+                        key: self.of.keys().of_failure(self.key(which[0])),
+                        text: String::new(),
+                    }
+                });
             for (one, value, kept) in served {
                 let origin = self.serves(&kept);
                 answers[self.ones[one].at] = Some(Given {

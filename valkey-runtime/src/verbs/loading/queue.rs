@@ -88,9 +88,9 @@ impl Driver {
                 self.leave_turn();
                 self.turn = Some(Turn::Within);
                 of.counters().count(Count::BesideTurns);
-                of.warn("a load within another runs without a turn", None, || {
+                of.warn("a nested load runs without a turn", None, || {
                     Detail::text(format_args!(
-                        "loaders of several types wait for each other; `max_loads` of this one is {}",
+                        "loaders of several types wait for each other; `max_loads` of this type is {}",
                         of.meta().policy.max_loads
                     ))
                 });

@@ -30,7 +30,7 @@ pub(crate) fn give_back(store: &Store, of: &Arc<Type>, key: Vec<u8>, lease: Leas
             .apply(&key, &Verb::Release { lease, pause })
             .await
         {
-            of.log_failure_at("get_or_load", &key, error, "a lease is not given back");
+            of.log_failure_at("get_or_load", &key, error, "a lease could not be released");
         }
     });
 }
@@ -79,7 +79,7 @@ impl Type {
             return;
         }
         self.counters().add(Count::StalledLoad, how_many);
-        self.warn("loads stand still and lose their turns", None, || {
+        self.warn("loads are stalled and lose their turns", None, || {
             Detail::text(format_args!(
                 "their futures are not polled, or block their threads: poll them, or spawn them as tasks"
             ))

@@ -94,7 +94,10 @@ impl<'a> Looker<'a> {
                 sights
             }
             Err(error) => {
-                of.log_failure(error.during("get_or_load_many"), "the cache is not read");
+                of.log_failure(
+                    error.during("get_or_load_many"),
+                    "the cache could not be read",
+                );
                 places.iter().map(|_| Sight::Other(Seen::Closed)).collect()
             }
         }
@@ -135,7 +138,7 @@ impl<'a> Looker<'a> {
             Ok(Found::Withheld) => return Sight::Other(Seen::Closed),
             Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
             Ok(Found::Foreign) => {
-                let why = "another type of the server's".into();
+                let why = "the key does not hold a string".into();
                 let noted = CorruptEntries(self.0).note_corrupt("get_or_load", key, None, &why, of);
                 Box::pin(noted).await;
                 return Sight::Other(Seen::Closed);
@@ -145,7 +148,7 @@ impl<'a> Looker<'a> {
                 return Sight::Other(self.reject(key, &raw, &why, of).await);
             }
             Err(error) => {
-                of.log_failure_at("get_or_load", key, error, "the cache is not read");
+                of.log_failure_at("get_or_load", key, error, "the cache could not be read");
                 return Sight::Other(Seen::Closed);
             }
         };
@@ -211,7 +214,9 @@ impl<'a> Looker<'a> {
             (Head::Known(Header { stamp, .. }), Standing::Replaceable) => {
                 return Sight::Other(Seen::Old(stamp));
             }
-            (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => "of no known form",
+            (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => {
+                "an entry of an unknown form"
+            }
         };
         let seen = self
             .reject(key, &Raw::new(bytes, self.limits), &why.into(), of)

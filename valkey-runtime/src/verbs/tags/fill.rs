@@ -72,7 +72,7 @@ impl<'a> TagAdmission<'a> {
             Err(error) => {
                 Failures(self.0).log_failure(
                     error.during("get_or_load"),
-                    "the epochs of the tags are not known",
+                    "the epochs of the tags could not be determined",
                 );
                 vec![None; epochs.len()]
             }
@@ -145,7 +145,7 @@ impl<'a> TagAdmission<'a> {
         if let Err(error) = mended.await {
             Failures(self.0).log_failure(
                 error.during("get_or_load"),
-                "the clock of the tags is not compared with an epoch",
+                "the tag clock could not be compared with an epoch",
             );
         }
     }

@@ -45,7 +45,7 @@ impl<'a> Epochs<'a> {
             Err(error) => {
                 Failures(self.0).log_failure(
                     error.during("get_or_load"),
-                    "the clock of the tags is not read",
+                    "the tag clock could not be read",
                 );
                 None
             }
