@@ -140,8 +140,8 @@ impl Place {
 fn by_another_name(name: &str) -> Option<&'static str> {
     Some(match name {
         "stale_while_revalidate" | "swr" => {
-            "did you mean `refresh_ahead = \"80%\"`, which loads a value anew while it is served, or \
-             `stale_if_error = \"1h\"` with `load_timeout = \"1ms\"`, which serves it after its TTL while it is loaded?"
+            "did you mean `refresh_ahead = \"80%\"`, which loads a new value while the current one is served, or \
+             `stale_if_error = \"1h\"` with `load_timeout = \"1ms\"`, which serves the value after its TTL while a new one is loaded?"
         }
         _ => return None,
     })
@@ -215,11 +215,10 @@ impl<'e> Args<'e> {
         };
         if value.is_none() {
             let example = self.place.example(name).unwrap_or_default();
-            let mut message =
-                format!("this is not how `{name}` is written: write it as in `{example}`");
+            let mut message = format!("`{name}` has the wrong form: write it as in `{example}`");
             if (self.place, name) == (Place::Type, "key") {
                 message.push_str(
-                    ", if the key is not part of the value; else mark the field that holds it `#[cached(key)]`",
+                    ", if the key is not part of the value; else mark the field that contains it `#[cached(key)]`",
                 );
             }
             self.errors.push(arg.at(), message);

@@ -138,7 +138,7 @@ fn owns_its_data(fields: &[Field], generics: &Generics, errors: &mut Errors) -> 
         if borrows(field) || mentions_lifetime(&field.ty, &lifetimes) {
             let instead = owned_form(&field.ty);
             let message =
-                format!("a cached value owns its data: use {instead} instead of what is borrowed");
+                format!("a cached value owns its data: use {instead} instead of borrowed data");
             errors.push(&field.ty, message);
             owned = false;
         } else if let Some(borrow) = field.serde(&["borrow"]) {
@@ -202,7 +202,7 @@ pub(crate) fn newtype(written: syntax::Newtype, errors: &mut Errors) -> Option<m
         generics: written.generics,
     };
     if let Some(lifetime) = model.generics.lifetimes().next() {
-        let message = "a part of a key owns its data: use an owned type, such as `String`, instead of what is borrowed";
+        let message = "a part of a key owns its data: use an owned type, such as `String`, instead of borrowed data";
         errors.push(lifetime, message);
         return None;
     }
@@ -223,15 +223,15 @@ fn content(
                 (Some(field), None) => return Some((field.member, field.ty)),
                 (_, Some(second)) => (
                     second.ty.to_token_stream(),
-                    ": of several fields that are a key mark each `#[cached(key)]` in the cached type",
+                    ": if several fields are the key, mark each of them `#[cached(key)]` in the cached type",
                 ),
                 (None, None) => (name.to_token_stream(), ""),
             }
         }
         Body::Enum(token) => (
             token.to_token_stream(),
-            ": for an enum, mark the field that holds it `#[cached(key(with = \"path\"))]`, with a function that gives its \
-             name",
+            ": for an enum, mark the field that contains it `#[cached(key(with = \"path\"))]`, with a function that \
+             returns its name",
         ),
         Body::Union(token) => (token.to_token_stream(), ""),
     };

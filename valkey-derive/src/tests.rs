@@ -222,15 +222,15 @@ fn a_slip_that_several_attributes_share_names_them_all() {
     assert_eq!(
         mistakes(&format!("{never} struct User;")),
         [
-            "with `ttl = \"never\"` no entry expires: leave out `stale_if_error`, `refresh_ahead` and `sliding`, which go by \
-             that, or write a time, as in `ttl = \"5m\"`"
+            "with `ttl = \"never\"` no entry expires: leave out `stale_if_error`, `refresh_ahead` and `sliding`, which \
+             depend on expiry, or write a time, as in `ttl = \"5m\"`"
         ]
     );
     assert_eq!(
         mistakes(&format!("{no_stale_values} struct User;")),
         [
-            "`retry_after` and `load_timeout` need `stale_if_error`: without it there is no stale value to serve; write how \
-             long there is one, as in `stale_if_error = \"1h\"`, or leave out `retry_after` and `load_timeout`"
+            "`retry_after` and `load_timeout` need `stale_if_error`: without it there is no stale value to serve; write \
+             how long a stale value is kept, as in `stale_if_error = \"1h\"`, or leave out `retry_after` and `load_timeout`"
         ]
     );
 }
@@ -380,7 +380,7 @@ fn fields_that_serde_would_write_but_not_read_are_mistakes() {
         ),
         (
             "#[serde(skip_serializing_if = \"f\")] a: Vec<u8>",
-            "what `skip_serializing_if` leaves",
+            "with `skip_serializing_if` the",
         ),
         ("#[serde(rename(serialize = \"b\"))] a: u8", "the field is"),
         (
@@ -916,8 +916,7 @@ fn rules_are_found_by_the_traits_of_the_type_or_a_function() {
 
 #[test]
 fn one_slip_in_what_validates_gives_one_message() {
-    let written =
-        "this is not how `validate` is written: write it as in `validate = path::to::function`";
+    let written = "`validate` has the wrong form: write it as in `validate = path::to::function`";
     for (slip, message) in [
         ("validate(garde)", written),
         ("validate = |user| Ok(())", written),

@@ -25,7 +25,7 @@ pub(crate) fn aliases(
         let span = match (above, marked) {
             (None, None) => continue,
             (Some((_, name)), Some(_)) => {
-                let message = "the alias is said twice, here and above its field: keep one";
+                let message = "the alias is declared twice, here and above its field: keep one";
                 errors.push(name, message);
                 name.span()
             }
@@ -37,8 +37,7 @@ pub(crate) fn aliases(
         is_needed(field, span, key, errors);
         stays_in_the_value(field, errors);
         let Some(name) = field_name(field) else {
-            let message = "this field has no name that its look-ups could be called by, as in `get_by_email`: name the \
-                           fields of the struct";
+            let message = "this field has no name for its look-ups, as in `get_by_email`: name the fields of the struct";
             errors.push(at(span), message);
             continue;
         };
@@ -77,7 +76,7 @@ fn of_fields<'f, 'n>(
                     }
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => {
-                        "an alias is a field that values are found by besides their key, as in \
+                        "an alias is another field by which values are found, besides their key, as in \
                              `alias = \"email\"`"
                             .to_owned()
                     }

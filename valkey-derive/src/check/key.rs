@@ -24,7 +24,7 @@ pub(crate) fn key(
         None => in_fields(marked, generics, errors),
         Some(apart) if marked.is_empty() => key_apart(apart, fields, generics, errors),
         Some(apart) => {
-            let message = "the key is said twice, here and by a field marked `#[cached(key)]`: keep `key = …` if the key \
+            let message = "the key is declared twice, here and by a field marked `#[cached(key)]`: keep `key = …` if the key \
                            is not part of the value, else the field";
             errors.push(&apart.name, message);
             in_fields(marked, generics, errors)
@@ -100,8 +100,8 @@ fn one_hash_tag(fields: &[&Field], errors: &mut Errors) {
         .iter()
         .filter_map(|field| field.key.as_ref()?.hash_tag.as_ref());
     for tag in tags.skip(1) {
-        let message = "a second hash tag: the server heeds only the first; to place entries together by several fields, \
-                       make them one";
+        let message = "a second hash tag: the server uses only the first; to place entries together by several fields, \
+                       make them one field";
         errors.push(tag, message);
     }
 }

@@ -61,11 +61,11 @@ fn is_written_or_has_a_default(field: &Field, all_have_defaults: bool, errors: &
     let message = match skip == "skip_serializing" {
         true => {
             "with `skip_serializing` the field is not stored, and without `default` no entry can be read: leave \
-             `skip_serializing` out, and use another type where the field is not to be shown; or write \
-             `#[serde(skip_serializing, default)]`, and cached values have the default there"
+             `skip_serializing` out, and use another type where the field must not be shown; or write \
+             `#[serde(skip_serializing, default)]`, and then cached values have the default in this field"
         }
         false => {
-            "what `skip_serializing_if` leaves out is not stored, and without `default` such an entry can't be read: add \
+            "with `skip_serializing_if` the field may be omitted, and without `default` such an entry can't be read: add \
              `default`, as in `#[serde(default, skip_serializing_if = \"…\")]`"
         }
     };
@@ -78,8 +78,8 @@ fn is_known(field: &Field, denies: bool, errors: &mut Errors) {
         return;
     };
     if denies && field.serde(&["skip_serializing"]).is_none() {
-        let message = "with `skip_deserializing` the field is written and not read, and `deny_unknown_fields` refuses it then: \
-                       write `skip`, so that it is not written either, or leave one of the two out";
+        let message = "with `skip_deserializing` the field is written and not read, and then `deny_unknown_fields` refuses \
+                       it: write `skip`, so that it is not written either, or leave one of the two out";
         errors.push(skip, message);
     }
 }
@@ -110,9 +110,7 @@ fn is_read_by_its_name(field: &Field, name: Option<&str>, errors: &mut Errors) {
             Some(written) => {
                 format!("write `rename = \"{written}\"`, or add `alias = \"{written}\"`")
             }
-            None => {
-                "write `rename = \"…\"`, or add an `alias` for the name that is written".to_owned()
-            }
+            None => "write `rename = \"…\"`, or add an `alias` for the written name".to_owned(),
         };
         let message = format!(
             "the field is written under one name and read under another, so that no entry can be read: {instead}"
@@ -135,7 +133,7 @@ fn renamed_alike(rename_all: &Serde, errors: &mut Errors) {
     if written != read {
         let rule = written.or(read).unwrap_or_default();
         let message = format!(
-            "the fields are written under other names than they are read under, so that no entry can be read: write \
+            "the fields are written and read under different names, so that no entry can be read: write \
              `rename_all = \"{rule}\"`"
         );
         errors.push(&rename_all.name, message);
@@ -162,7 +160,7 @@ fn keeps_its_place(field: &Field, last: bool, all_have_defaults: bool, errors: &
         return;
     }
     let message = format!(
-        "the fields of a tuple are told apart by their places, and `{skip}` moves those after it: leave `{skip}` out, or give \
+        "the fields of a tuple are distinguished by their positions, and `{skip}` moves the later ones: leave `{skip}` out, or give \
          the fields names"
     );
     errors.push(skip, message);

@@ -26,7 +26,7 @@ pub(crate) fn tags(
             let message = match other.written == template.written {
                 true => format!("the tag `{}` is written twice: keep one", template.written),
                 false => format!(
-                    "this tag and `{}` have the same texts, after which their function `{}` is named: let them differ in one",
+                    "this tag and `{}` have the same texts, which name their function `{}`: change one of the texts",
                     other.written, template.function
                 ),
             };
@@ -64,7 +64,8 @@ fn template(
         let (before, from) = rest.split_at(at);
         let Some((name, after)) = from.strip_prefix('{').and_then(|from| from.split_once('}'))
         else {
-            let message = "a brace without its other one: a field stands in braces, as in `tag = \"org:{org_id}\"`";
+            let message =
+                "an unmatched brace: write a field in braces, as in `tag = \"org:{org_id}\"`";
             errors.push(tag, message);
             return None;
         };
@@ -108,7 +109,7 @@ fn field<'f>(
         None => {
             let names = named.iter().map(|(name, _)| format!("`{name}`"));
             let names = names.collect::<Vec<_>>().join(", ");
-            format!("what stands in braces is one of the fields: {names}")
+            format!("the text in braces must be one of the fields: {names}")
         }
     };
     errors.push(tag, format!("there is no field `{name}`: {help}"));
@@ -138,7 +139,7 @@ fn tag_field(
     }
     if let Some(param) = mentioned_param(&field.ty, &written.generics) {
         let message = format!(
-            "the type of `{name}` can't depend on `{param}`: what stands in a tag is the same for every `{param}`"
+            "the type of `{name}` can't depend on `{param}`: the fields in a tag have the same type for every `{param}`"
         );
         errors.push(tag, message);
         return None;
@@ -181,7 +182,7 @@ fn function(pieces: &[Piece], tag: &LitStr, errors: &mut Errors) -> Option<Ident
             Err(_) => ident,
         }),
         Err(_) => {
-            let message = "a tag has a text that its function is named after, which begins with a letter, as in \
+            let message = "a tag needs a text that begins with a letter and names its function, as in \
                            `tag = \"org:{org_id}\"` for `tags().org(42)`";
             errors.push(tag, message);
             None

@@ -35,13 +35,13 @@ fn expires(written: &Cached, errors: &mut Errors) {
         .into_iter()
         .filter_map(|(name, is_written)| is_written.then_some(name))
         .collect();
-    let go = match names.len() {
+    let depend = match names.len() {
         0 => return,
-        1 => "goes",
-        _ => "go",
+        1 => "depends",
+        _ => "depend",
     };
     let message = format!(
-        "with `ttl = \"never\"` no entry expires: leave out {}, which {go} by that, or write a time, as in `ttl = \"5m\"`",
+        "with `ttl = \"never\"` no entry expires: leave out {}, which {depend} on expiry, or write a time, as in `ttl = \"5m\"`",
         listed(&names)
     );
     errors.push(ttl, message);
@@ -67,8 +67,8 @@ fn has_stale_values(written: &Cached, errors: &mut Errors) {
     };
     let listed = listed(&names);
     let message = format!(
-        "{listed} {need} `stale_if_error`: without it there is no stale value to serve; write how long there is one, \
-         as in `stale_if_error = \"1h\"`, or leave out {listed}"
+        "{listed} {need} `stale_if_error`: without it there is no stale value to serve; write how long a stale value is \
+         kept, as in `stale_if_error = \"1h\"`, or leave out {listed}"
     );
     errors.push(names[0], message);
 }
@@ -78,8 +78,8 @@ fn slides_to_a_ceiling(written: &Cached, errors: &mut Errors) {
         (None, None) => {}
         (Some(sliding), None) => errors.push(
             sliding,
-            "`sliding` needs `max_age`: else an entry whose invalidation was lost could live for ever; write how long an \
-             entry lives at most, as in `sliding, max_age = \"7d\"`",
+            "`sliding` needs `max_age`: otherwise an entry whose invalidation was lost could live for ever; write the \
+             longest life of an entry, as in `sliding, max_age = \"7d\"`",
         ),
         (None, Some(max_age)) => errors.push(
             &max_age.name,

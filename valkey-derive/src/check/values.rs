@@ -25,7 +25,7 @@ pub(crate) fn runtime(written: Option<&LitStr>, name: &Ident, errors: &mut Error
         if path.is_none() {
             errors.push(
                 text,
-                "not a path: write where the crate `valkey_runtime` is found, as in `crate = \"my_facade::cache\"`",
+                "not a path: write the path of the crate `valkey_runtime`, as in `crate = \"my_facade::cache\"`",
             );
         }
         path
@@ -47,7 +47,7 @@ pub(crate) fn prefix(written: Option<&LitStr>, name: &Ident, errors: &mut Errors
     let default = kebab_case(&name.unraw().to_string());
     let Some(text) = written else {
         if default.is_empty() {
-            errors.push(name, "no prefix can be made of this name: write one, as in `#[cached(prefix = \"user\")]`");
+            errors.push(name, "no prefix can be derived from this name: write one, as in `#[cached(prefix = \"user\")]`");
         }
         return default;
     };
@@ -69,11 +69,11 @@ fn prefix_mistake(prefix: &str, default: &str) -> Option<String> {
     }
     let wrong = prefix.chars().find_map(|c| {
         Some(match c {
-            ':' => "a colon, which separates the parts of a key: write `-` or `.` instead; what all keys of a \
-                    deployment begin with is the store's namespace",
+            ':' => "a colon, which separates the parts of a key: write `-` or `.` instead; the common beginning of all \
+                    keys of a deployment is the store's namespace",
             '{' | '}' => "a brace: to choose the cluster slot mark a field `#[cached(key(hash_tag))]`",
             '*' | '?' | '[' | ']' | '^' | '\\' => "a glob character, which would mislead scans",
-            '<' | '>' | ',' => "a character that is kept for the parameters of generic types",
+            '<' | '>' | ',' => "a character that is reserved for the parameters of generic types",
             c if c.is_whitespace() => "white space: write `-` instead",
             c if c.is_control() => "a control character",
             _ => return None,
@@ -171,7 +171,7 @@ pub(crate) fn ttl_env(written: Option<&LitStr>, errors: &mut Errors) -> Option<S
     if starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Some(name);
     }
-    let message = "not a name for an environment variable: write it as in `ttl_env = \"USER_CACHE_TTL\"`, of letters, \
+    let message = "not a name of an environment variable: write it as in `ttl_env = \"USER_CACHE_TTL\"`, of letters, \
                    digits and `_`";
     errors.push(written, message);
     None
@@ -187,7 +187,7 @@ pub(crate) fn jitter(written: Option<&LitStr>, errors: &mut Errors) -> Option<u8
     }
     errors.push(
         written,
-        "not a jitter: write by how many percent a TTL is shortened at most, from 0 to 50, as in `jitter = \"5%\"`",
+        "not a jitter: write the largest reduction of a TTL in percent, from 0 to 50, as in `jitter = \"5%\"`",
     );
     None
 }
@@ -200,7 +200,7 @@ pub(crate) fn ttl_absent(written: Option<&LitStr>, errors: &mut Errors) -> Optio
         Ok(Ttl::Never) => {
             errors.push(
                 written,
-                "an absence that is remembered for ever hides what is added later: write how long, as in \
+                "an absence that is cached for ever hides rows that are added later: write how long, as in \
                  `ttl_absent = \"30s\"`",
             );
             None
@@ -221,7 +221,7 @@ pub(crate) fn stale_if_error(written: Option<&LitStr>, errors: &mut Errors) -> O
             "a value that is served for ever hides that its loader fails: write how long, as in `stale_if_error = \"1h\"`"
         }
         Err(TtlMistake::Malformed | TtlMistake::Zero) => {
-            "not a time above zero: write how long after its TTL a value is served where the loader fails, as in \
+            "not a time above zero: write how long after its TTL a value is served if the loader fails, as in \
              `stale_if_error = \"1h\"`, or leave it out"
         }
     };
@@ -237,7 +237,7 @@ pub(crate) fn retry_after(written: Option<&LitStr>, errors: &mut Errors) -> Opti
     }
     errors.push(
         written,
-        "not a time above zero and of at most a day: write how long after a failed load the next is tried, as in \
+        "not a time above zero and of at most a day: write the time between a failed load and the next one, as in \
          `retry_after = \"5s\"`, which is also the default",
     );
     None
@@ -251,7 +251,7 @@ pub(crate) fn refresh_ahead(written: Option<&LitStr>, errors: &mut Errors) -> Op
     }
     errors.push(
         written,
-        "not a part of a life: write after how many percent of its life a value is loaded anew, from 1 to 99, as in \
+        "not a part of a life: write the percentage of its life after which a value is reloaded, from 1 to 99, as in \
          `refresh_ahead = \"80%\"`",
     );
     None
@@ -263,11 +263,11 @@ pub(crate) fn load_timeout(written: Option<&LitStr>, errors: &mut Errors) -> Opt
     let message = match ttl::parse(&written.value()) {
         Ok(Ttl::Millis(millis)) => return Some(millis),
         Err(TtlMistake::Zero) => {
-            "a timeout of zero: to have a stale value served at once, and loaded anew beside the caller, write \
+            "a timeout of zero: to serve a stale value at once, and reload it beside the caller, write \
              `load_timeout = \"1ms\"`; leave it out to wait until the load is over"
         }
         Ok(Ttl::Never) | Err(TtlMistake::Malformed | TtlMistake::TooLong) => {
-            "not a timeout: write how long a caller waits for a load where there is a stale value to serve, as in \
+            "not a timeout: write how long a caller waits for a load if there is a stale value to serve, as in \
              `load_timeout = \"200ms\"`, or leave it out to wait until the load is over"
         }
     };
@@ -295,11 +295,11 @@ pub(crate) fn max_age(written: Option<&LitStr>, errors: &mut Errors) -> Option<u
     let message = match ttl::parse(&written.value()) {
         Ok(Ttl::Millis(millis)) => return Some(millis),
         Ok(Ttl::Never) | Err(TtlMistake::TooLong) => {
-            "no ceiling: an entry whose invalidation was lost could live for ever; write how long an entry lives at most, \
+            "no upper limit: an entry whose invalidation was lost could live for ever; write the longest life of an entry, \
              as in `max_age = \"7d\"`"
         }
         Err(TtlMistake::Malformed | TtlMistake::Zero) => {
-            "not a time above zero: write how long an entry lives at most, however often it is read, as in \
+            "not a time above zero: write the longest life of an entry, however often it is read, as in \
              `max_age = \"7d\"`"
         }
     };
@@ -329,7 +329,7 @@ pub(crate) fn max_loads(written: Option<&Lit>, errors: &mut Errors) -> Option<u1
     };
     if number.is_none() {
         let message = format!(
-            "the most loads at a time are a number from 1 to {}: write it as in `max_loads = 64`",
+            "the largest number of concurrent loads is a number from 1 to {}: write it as in `max_loads = 64`",
             u16::MAX
         );
         errors.push(written, message);

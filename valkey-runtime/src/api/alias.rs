@@ -62,7 +62,7 @@ pub trait Aliased<const NUMBER: usize>:
 #[diagnostic::on_unimplemented(
     message = "a `{Self}` can be neither an alias nor part of a tag",
     label = "can't be part of a key",
-    note = "an alias, and what stands in a tag, is of a type that can be part of a key, or an `Option` of one",
+    note = "an alias, and a field in a tag, has a type that can be part of a key, or an `Option` of one",
     note = "a newtype of yours: add `#[derive(KeyPart)]` to it",
     note = "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string"
 )]

@@ -63,7 +63,7 @@ impl Unchosen for Timed {}
 
 /// Loads without a choice about storing.
 #[diagnostic::on_unimplemented(
-    message = "`bypass` stores nothing, so it goes with neither `fresh` nor `ttl`",
+    message = "`bypass` stores nothing, so it can't be combined with `fresh` or `ttl`",
     note = "remove `bypass`, or the other choice"
 )]
 pub trait Untouched {}

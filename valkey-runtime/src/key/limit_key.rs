@@ -30,9 +30,9 @@ use crate::key::writer::KeyWriter;
 /// # }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing that a limit can be for",
+    message = "`{Self}` can't be the key of a limit",
     label = "not a `LimitKey`",
-    note = "text, integers, IP addresses, tuples of these, and what derives `KeyPart`"
+    note = "keys of a limit are text, integers, IP addresses, tuples of these, and types that derive `KeyPart`"
 )]
 pub trait LimitKey {
     /// Writes the key: different bytes for different values.

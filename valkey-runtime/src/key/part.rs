@@ -406,9 +406,9 @@ where
 /// part, or text that it borrows.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "a function for `with = …` gives `&str` or a type that can be a key, not `{Self}`",
-    label = "gives `{Self}`",
-    note = "let it give a `String`, or an integer"
+    message = "a function for `with = …` returns `&str` or a type that can be a key, not `{Self}`",
+    label = "returns `{Self}`",
+    note = "let it return a `String` or an integer"
 )]
 pub trait WithResult {
     fn write_to(self, out: &mut KeyWriter);

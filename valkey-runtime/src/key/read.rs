@@ -51,7 +51,7 @@ use crate::key::writer::KeyWriter;
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "keys of type `{Self}` can't be read back, as a scan has to",
+    message = "keys of type `{Self}` can't be read back, which a scan needs",
     label = "not a `ReadKey`",
     note = "implement `ReadKey` for it, beside `KeyPart`; `count` and `purge` need none of that"
 )]

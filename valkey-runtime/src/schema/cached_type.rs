@@ -92,7 +92,7 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "the key of `{Self}` is not part of its value",
     label = "no field of `{Self}` is marked `#[cached(key)]`",
-    note = "say where it goes: `value.set_at(&store, key)`; or mark the field that holds the key with `#[cached(key)]`"
+    note = "pass the key: `value.set_at(&store, key)`; or mark the field that contains the key with `#[cached(key)]`"
 )]
 pub trait Keyed: CachedType {
     /// The key of this value. (The name differs from `key`, so that an application's method `key`
@@ -104,14 +104,14 @@ pub trait Keyed: CachedType {
 #[diagnostic::on_unimplemented(
     message = "the entries of `{Self}` carry no tags",
     label = "`{Self}` has no tags",
-    note = "say which, by `#[cached(tag = \"org:{{org_id}}\")]`; or `#[cached(tags)]`, that its loaders say them"
+    note = "name them with `#[cached(tag = \"org:{{org_id}}\")]`; or write `#[cached(tags)]`, and the loaders name them"
 )]
 pub trait Tagged: crate::schema::cached_type::CachedType {}
 
 /// A type that can be [cleared](crate::Handle::clear): one with `#[cached(clear)]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be cleared at once",
-    label = "`{Self}` does not say that it can be cleared",
-    note = "add `#[cached(clear)]` to it: its entries then carry a tag; or remove them one by one"
+    label = "`{Self}` has no `#[cached(clear)]`",
+    note = "add `#[cached(clear)]` to it, which gives its entries a tag; or remove them one by one"
 )]
 pub trait Clearable: Tagged {}

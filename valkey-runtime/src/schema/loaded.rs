@@ -136,8 +136,8 @@ impl<T> Loaded<T> {
 
 /// A result of a loader for a value of type `T`: an `Option<T>`, a `T`, or a [`Loaded<T>`].
 #[diagnostic::on_unimplemented(
-    message = "a loader gives `Option<{T}>`, `{T}` or `Loaded<{T}>`, not `{Self}`",
-    label = "what this loader gives is not a `{T}`"
+    message = "a loader returns `Option<{T}>`, `{T}` or `Loaded<{T}>`, not `{Self}`",
+    label = "this loader does not return a `{T}`"
 )]
 pub trait IntoLoaded<T> {
     /// The answer of a call whose loader returns this: `V` if the loader always has a value,
@@ -209,7 +209,7 @@ impl<T: CachedType> IntoLoaded<T> for T {
 #[diagnostic::on_unimplemented(
     message = "a bulk loader returns rows of `{T}`: values, or pairs of key and value, not `{Self}`",
     label = "not a row of `{T}`",
-    note = "where the key is not a field of the value, return pairs: `(key, value)`"
+    note = "if the key is not a field of the value, return pairs: `(key, value)`"
 )]
 pub trait IntoRow<T: CachedType<OwnedKey: OwnKey>> {
     /// Returns the key and the loaded value.

@@ -115,7 +115,7 @@ impl Policy {
         let hold = millis(hold);
         assert!(
             hold <= 86_400_000,
-            "a hold over a day: nothing would be cached for so long after each write"
+            "a hold over a day: nothing would be cached for that time after each write"
         );
         self.hold_millis = hold as u32;
         self
@@ -149,7 +149,7 @@ impl Policy {
         let time = millis(time);
         assert!(
             time <= LONGEST_MILLIS,
-            "stale values for over a hundred years: they would hide that the loader fails"
+            "stale values for over a hundred years would hide that the loader fails"
         );
         self.stale_if_error_millis = time;
         self
@@ -168,7 +168,7 @@ impl Policy {
         );
         assert!(
             pause <= 86_400_000,
-            "a pause over a day after a failed load: the value would be stale for so long"
+            "a pause over a day after a failed load: the value would be stale for that time"
         );
         self.retry_after_millis = pause;
         self
@@ -182,7 +182,7 @@ impl Policy {
     pub const fn refresh_ahead_percent(mut self, percent: u8) -> Self {
         assert!(
             percent < 100,
-            "a refresh after 100 % of a life: it is over then"
+            "a refresh after 100 % of a life: the life is over by then"
         );
         self.refresh_ahead_percent = percent;
         self
@@ -207,7 +207,7 @@ impl Policy {
         let max_age = millis(max_age);
         assert!(
             max_age > 0 && max_age <= LONGEST_MILLIS,
-            "sliding without a ceiling: an entry whose invalidation was lost could live for ever"
+            "sliding without an upper limit: an entry whose invalidation was lost could live for ever"
         );
         self.max_age_millis = max_age;
         self

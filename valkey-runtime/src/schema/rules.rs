@@ -9,9 +9,9 @@ pub(crate) const CUSTOM: &str = "custom";
 /// A result that a validating function of `T` may return.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "a function that validates a `{T}` gives `Result<(), Invalid>`, not `{Self}`",
-    label = "this function gives a `{Self}`",
-    note = "it may also give what `Validate` of garde or validator gives, with that feature of `valkey-runtime`"
+    message = "a function that validates a `{T}` returns `Result<(), Invalid>`, not `{Self}`",
+    label = "this function returns a `{Self}`",
+    note = "with the feature `garde` or `validator` of `valkey-runtime` it may also return the result of their `Validate`"
 )]
 pub trait Verdict<T> {
     /// Checks a value.

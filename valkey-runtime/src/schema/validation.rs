@@ -57,18 +57,18 @@ pub mod validators {
 #[cfg_attr(
     not(any(feature = "garde", feature = "validator")),
     diagnostic::on_unimplemented(
-        message = "there is nothing to validate `{Self}` by",
+        message = "`{Self}` has no rules to validate it by",
         label = "needs the feature `garde` or `validator` of `valkey-runtime`",
-        note = "turn on the feature of the one whose `Validate` is derived for `{Self}`",
+        note = "enable the feature of the crate whose `Validate` is derived for `{Self}`",
         note = "or name a function, from `&{Self}` to `Result<(), Invalid>`: `#[cached(validate = path::to::function)]`"
     )
 )]
 #[cfg_attr(
     any(feature = "garde", feature = "validator"),
     diagnostic::on_unimplemented(
-        message = "there is nothing to validate `{Self}` by",
-        label = "`{Self}` has no `Validate` of garde's (with a `Context` that is `Default`) or validator's",
-        note = "derive `garde::Validate` or `validator::Validate` for it, with that feature of `valkey-runtime`",
+        message = "`{Self}` has no rules to validate it by",
+        label = "`{Self}` implements neither garde's `Validate` (with a `Context` that is `Default`) nor validator's",
+        note = "derive `garde::Validate` or `validator::Validate` for it, and enable that feature of `valkey-runtime`",
         note = "or name a function, from `&{Self}` to `Result<(), Invalid>`: `#[cached(validate = path::to::function)]`"
     )
 )]

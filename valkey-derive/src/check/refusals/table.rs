@@ -12,7 +12,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "the prefix holds a colon, which separates the parts of a key: write `-` or `.` instead; what all keys of a deployment begin with is the store's namespace",
+            "the prefix holds a colon, which separates the parts of a key: write `-` or `.` instead; the common beginning of all keys of a deployment is the store's namespace",
         ],
         &[r#"prefix = "a:b""#, r#"prefix = "a:b:""#, r#"prefix = ":""#],
     ),
@@ -34,7 +34,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
-        &["the prefix holds a character that is kept for the parameters of generic types"],
+        &["the prefix holds a character that is reserved for the parameters of generic types"],
         &[
             r#"prefix = "a<b""#,
             r#"prefix = "a>b""#,
@@ -102,7 +102,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"not a name for an environment variable: write it as in `ttl_env = "USER_CACHE_TTL"`, of letters, digits and `_`"#,
+            r#"not a name of an environment variable: write it as in `ttl_env = "USER_CACHE_TTL"`, of letters, digits and `_`"#,
         ],
         &[
             r#"ttl_env = """#,
@@ -115,7 +115,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"not a jitter: write by how many percent a TTL is shortened at most, from 0 to 50, as in `jitter = "5%"`"#,
+            r#"not a jitter: write the largest reduction of a TTL in percent, from 0 to 50, as in `jitter = "5%"`"#,
         ],
         &[
             r#"jitter = "51%""#,
@@ -127,7 +127,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"an absence that is remembered for ever hides what is added later: write how long, as in `ttl_absent = "30s"`"#,
+            r#"an absence that is cached for ever hides rows that are added later: write how long, as in `ttl_absent = "30s"`"#,
         ],
         &[r#"ttl_absent = "never""#],
     ),
@@ -142,13 +142,13 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"not a time above zero: write how long after its TTL a value is served where the loader fails, as in `stale_if_error = "1h"`, or leave it out"#,
+            r#"not a time above zero: write how long after its TTL a value is served if the loader fails, as in `stale_if_error = "1h"`, or leave it out"#,
         ],
         &[r#"stale_if_error = "0s""#, r#"stale_if_error = "soon""#],
     ),
     (
         &[
-            r#"not a time above zero and of at most a day: write how long after a failed load the next is tried, as in `retry_after = "5s"`, which is also the default"#,
+            r#"not a time above zero and of at most a day: write the time between a failed load and the next one, as in `retry_after = "5s"`, which is also the default"#,
         ],
         &[
             r#"stale_if_error = "1h", retry_after = "0s""#,
@@ -159,7 +159,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"not a part of a life: write after how many percent of its life a value is loaded anew, from 1 to 99, as in `refresh_ahead = "80%"`"#,
+            r#"not a part of a life: write the percentage of its life after which a value is reloaded, from 1 to 99, as in `refresh_ahead = "80%"`"#,
         ],
         &[
             r#"refresh_ahead = "0%""#,
@@ -169,13 +169,13 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"a timeout of zero: to have a stale value served at once, and loaded anew beside the caller, write `load_timeout = "1ms"`; leave it out to wait until the load is over"#,
+            r#"a timeout of zero: to serve a stale value at once, and reload it beside the caller, write `load_timeout = "1ms"`; leave it out to wait until the load is over"#,
         ],
         &[r#"stale_if_error = "1h", load_timeout = "0ms""#],
     ),
     (
         &[
-            r#"not a timeout: write how long a caller waits for a load where there is a stale value to serve, as in `load_timeout = "200ms"`, or leave it out to wait until the load is over"#,
+            r#"not a timeout: write how long a caller waits for a load if there is a stale value to serve, as in `load_timeout = "200ms"`, or leave it out to wait until the load is over"#,
         ],
         &[
             r#"stale_if_error = "1h", load_timeout = "never""#,
@@ -185,13 +185,13 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"not a time above zero: write how long an entry lives at most, however often it is read, as in `max_age = "7d"`"#,
+            r#"not a time above zero: write the longest life of an entry, however often it is read, as in `max_age = "7d"`"#,
         ],
         &[r#"sliding, max_age = "0s""#, r#"sliding, max_age = "soon""#],
     ),
     (
         &[
-            r#"no ceiling: an entry whose invalidation was lost could live for ever; write how long an entry lives at most, as in `max_age = "7d"`"#,
+            r#"no upper limit: an entry whose invalidation was lost could live for ever; write the longest life of an entry, as in `max_age = "7d"`"#,
         ],
         &[
             r#"sliding, max_age = "never""#,
@@ -210,7 +210,9 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
-        &["the most loads at a time are a number from 1 to 65535: write it as in `max_loads = 64`"],
+        &[
+            "the largest number of concurrent loads is a number from 1 to 65535: write it as in `max_loads = 64`",
+        ],
         &["max_loads = 0", "max_loads = 65536", r#"max_loads = "64""#],
     ),
     (
@@ -223,37 +225,37 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"not a path: write where the crate `valkey_runtime` is found, as in `crate = "my_facade::cache"`"#,
+            r#"not a path: write the path of the crate `valkey_runtime`, as in `crate = "my_facade::cache"`"#,
         ],
         &[r#"crate = "a b""#, r#"crate = """#],
     ),
     (
         &[
-            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error`, which goes by that, or write a time, as in `ttl = "5m"`"#,
+            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error`, which depends on expiry, or write a time, as in `ttl = "5m"`"#,
         ],
         &[r#"ttl = "never", stale_if_error = "1h""#],
     ),
     (
         &[
-            r#"with `ttl = "never"` no entry expires: leave out `refresh_ahead`, which goes by that, or write a time, as in `ttl = "5m"`"#,
+            r#"with `ttl = "never"` no entry expires: leave out `refresh_ahead`, which depends on expiry, or write a time, as in `ttl = "5m"`"#,
         ],
         &[r#"ttl = "never", refresh_ahead = "80%""#],
     ),
     (
         &[
-            r#"with `ttl = "never"` no entry expires: leave out `sliding`, which goes by that, or write a time, as in `ttl = "5m"`"#,
+            r#"with `ttl = "never"` no entry expires: leave out `sliding`, which depends on expiry, or write a time, as in `ttl = "5m"`"#,
         ],
         &[r#"ttl = "never", sliding, max_age = "1h""#],
     ),
     (
         &[
-            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error` and `sliding`, which go by that, or write a time, as in `ttl = "5m"`"#,
+            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error` and `sliding`, which depend on expiry, or write a time, as in `ttl = "5m"`"#,
         ],
         &[r#"ttl = "never", stale_if_error = "1h", sliding, max_age = "1h""#],
     ),
     (
         &[
-            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error`, `refresh_ahead` and `sliding`, which go by that, or write a time, as in `ttl = "5m"`"#,
+            r#"with `ttl = "never"` no entry expires: leave out `stale_if_error`, `refresh_ahead` and `sliding`, which depend on expiry, or write a time, as in `ttl = "5m"`"#,
         ],
         &[
             r#"ttl = "never", stale_if_error = "1h", refresh_ahead = "80%", sliding, max_age = "1h""#,
@@ -261,13 +263,13 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"`retry_after` needs `stale_if_error`: without it there is no stale value to serve; write how long there is one, as in `stale_if_error = "1h"`, or leave out `retry_after`"#,
+            r#"`retry_after` needs `stale_if_error`: without it there is no stale value to serve; write how long a stale value is kept, as in `stale_if_error = "1h"`, or leave out `retry_after`"#,
         ],
         &[r#"retry_after = "5s""#],
     ),
     (
         &[
-            r#"`load_timeout` needs `stale_if_error`: without it there is no stale value to serve; write how long there is one, as in `stale_if_error = "1h"`, or leave out `load_timeout`"#,
+            r#"`load_timeout` needs `stale_if_error`: without it there is no stale value to serve; write how long a stale value is kept, as in `stale_if_error = "1h"`, or leave out `load_timeout`"#,
         ],
         &[
             r#"load_timeout = "1s""#,
@@ -277,13 +279,13 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"`retry_after` and `load_timeout` need `stale_if_error`: without it there is no stale value to serve; write how long there is one, as in `stale_if_error = "1h"`, or leave out `retry_after` and `load_timeout`"#,
+            r#"`retry_after` and `load_timeout` need `stale_if_error`: without it there is no stale value to serve; write how long a stale value is kept, as in `stale_if_error = "1h"`, or leave out `retry_after` and `load_timeout`"#,
         ],
         &[r#"retry_after = "5s", load_timeout = "1s""#],
     ),
     (
         &[
-            r#"`sliding` needs `max_age`: else an entry whose invalidation was lost could live for ever; write how long an entry lives at most, as in `sliding, max_age = "7d"`"#,
+            r#"`sliding` needs `max_age`: otherwise an entry whose invalidation was lost could live for ever; write the longest life of an entry, as in `sliding, max_age = "7d"`"#,
         ],
         &["sliding"],
     ),
@@ -307,13 +309,13 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"unknown attribute `stale_while_revalidate`: did you mean `refresh_ahead = "80%"`, which loads a value anew while it is served, or `stale_if_error = "1h"` with `load_timeout = "1ms"`, which serves it after its TTL while it is loaded?"#,
+            r#"unknown attribute `stale_while_revalidate`: did you mean `refresh_ahead = "80%"`, which loads a new value while the current one is served, or `stale_if_error = "1h"` with `load_timeout = "1ms"`, which serves the value after its TTL while a new one is loaded?"#,
         ],
         &[r#"stale_while_revalidate = "1m""#],
     ),
     (
         &[
-            r#"unknown attribute `swr`: did you mean `refresh_ahead = "80%"`, which loads a value anew while it is served, or `stale_if_error = "1h"` with `load_timeout = "1ms"`, which serves it after its TTL while it is loaded?"#,
+            r#"unknown attribute `swr`: did you mean `refresh_ahead = "80%"`, which loads a new value while the current one is served, or `stale_if_error = "1h"` with `load_timeout = "1ms"`, which serves the value after its TTL while a new one is loaded?"#,
         ],
         &[r#"swr = "1m""#],
     ),
@@ -343,7 +345,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"there is no field `colour`: an alias is a field that values are found by besides their key, as in `alias = "email"`"#,
+            r#"there is no field `colour`: an alias is another field by which values are found, besides their key, as in `alias = "email"`"#,
         ],
         &[r#"alias = "colour""#],
     ),
@@ -356,9 +358,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
         &[r#"alias = "id""#],
     ),
     (
-        &[
-            r#"a brace without its other one: a field stands in braces, as in `tag = "org:{org_id}"`"#,
-        ],
+        &[r#"an unmatched brace: write a field in braces, as in `tag = "org:{org_id}"`"#],
         &[
             r#"tag = "{""#,
             r#"tag = "a}""#,
@@ -367,12 +367,12 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
-        &["there is no field `colour`: what stands in braces is one of the fields: `id`, `name`"],
+        &["there is no field `colour`: the text in braces must be one of the fields: `id`, `name`"],
         &[r#"tag = "a:{colour}""#],
     ),
     (
         &[
-            r#"a tag has a text that its function is named after, which begins with a letter, as in `tag = "org:{org_id}"` for `tags().org(42)`"#,
+            r#"a tag needs a text that begins with a letter and names its function, as in `tag = "org:{org_id}"` for `tags().org(42)`"#,
         ],
         &[
             r#"tag = """#,
@@ -387,20 +387,20 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "this tag and `a:{id}` have the same texts, after which their function `a` is named: let them differ in one",
+            "this tag and `a:{id}` have the same texts, which name their function `a`: change one of the texts",
         ],
         &[r#"tag = "a:{id}", tag = "a:{name}""#],
     ),
     (
         &[
-            "the key is said twice, here and by a field marked `#[cached(key)]`: keep `key = …` if the key is not part of the value, else the field",
+            "the key is declared twice, here and by a field marked `#[cached(key)]`: keep `key = …` if the key is not part of the value, else the field",
         ],
         &["key = u64", "key = name"],
     ),
     (
         &[
-            "this is not how `key` is written: write it as in `key = u64`, if the key is not part of the value; else mark the field that holds it `#[cached(key)]`",
-            "the key is said twice, here and by a field marked `#[cached(key)]`: keep `key = …` if the key is not part of the value, else the field",
+            "`key` has the wrong form: write it as in `key = u64`, if the key is not part of the value; else mark the field that contains it `#[cached(key)]`",
+            "the key is declared twice, here and by a field marked `#[cached(key)]`: keep `key = …` if the key is not part of the value, else the field",
         ],
         &["key = 5"],
     ),
@@ -413,11 +413,11 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
         &[r#"strict = "yes""#],
     ),
     (
-        &[r#"this is not how `ttl` is written: write it as in `ttl = "5m"`"#],
+        &[r#"`ttl` has the wrong form: write it as in `ttl = "5m"`"#],
         &["ttl"],
     ),
     (
-        &[r#"this is not how `prefix` is written: write it as in `prefix = "user"`"#],
+        &[r#"`prefix` has the wrong form: write it as in `prefix = "user"`"#],
         &[r#"prefix("user")"#],
     ),
     (
@@ -429,7 +429,9 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
 /// For types: the messages, and the sources that cause each of them.
 pub(super) const TYPES: &[(&[&str], &[&str])] = &[
     (
-        &[r#"no prefix can be made of this name: write one, as in `#[cached(prefix = "user")]`"#],
+        &[
+            r#"no prefix can be derived from this name: write one, as in `#[cached(prefix = "user")]`"#,
+        ],
         &["struct __;"],
     ),
     (
@@ -447,20 +449,20 @@ pub(super) const TYPES: &[(&[&str], &[&str])] = &[
         &["union U { a: u64 }"],
     ),
     (
-        &["a cached value owns its data: use `String` instead of what is borrowed"],
+        &["a cached value owns its data: use `String` instead of borrowed data"],
         &["struct U { name: &'static str }"],
     ),
     (
-        &["a cached value owns its data: use `Vec<u8>` instead of what is borrowed"],
+        &["a cached value owns its data: use `Vec<u8>` instead of borrowed data"],
         &["struct U { name: &'static [u8] }"],
     ),
     (
-        &["a cached value owns its data: use `Path` instead of what is borrowed"],
+        &["a cached value owns its data: use `Path` instead of borrowed data"],
         &["struct U { name: &'static Path }"],
     ),
     (
         &[
-            "a cached value owns its data: use a type without lifetimes (`String`, `Vec<u8>`, `Cow<'static, str>`) instead of what is borrowed",
+            "a cached value owns its data: use a type without lifetimes (`String`, `Vec<u8>`, `Cow<'static, str>`) instead of borrowed data",
         ],
         &["struct U<'a> { name: Cow<'a, str> }"],
     ),
@@ -512,7 +514,7 @@ pub(super) const TYPES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "a second hash tag: the server heeds only the first; to place entries together by several fields, make them one",
+            "a second hash tag: the server uses only the first; to place entries together by several fields, make them one field",
         ],
         &["struct U(#[cached(key(hash_tag))] u8, #[cached(key(hash_tag))] u8);"],
     ),
@@ -562,7 +564,7 @@ pub(super) const TYPES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "this is not how `key` is written: write it as in `key = u64`, if the key is not part of the value; else mark the field that holds it `#[cached(key)]`",
+            "`key` has the wrong form: write it as in `key = u64`, if the key is not part of the value; else mark the field that contains it `#[cached(key)]`",
         ],
         &[r#"#[cached(key = "u64")] struct U { id: u64 }"#],
     ),
@@ -578,7 +580,7 @@ pub(super) const TYPES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "this field has no name that its look-ups could be called by, as in `get_by_email`: name the fields of the struct",
+            "this field has no name for its look-ups, as in `get_by_email`: name the fields of the struct",
         ],
         &["struct U(#[cached(key)] u64, #[cached(alias)] String);"],
     ),
@@ -589,7 +591,7 @@ pub(super) const TYPES: &[(&[&str], &[&str])] = &[
         &["struct U { #[cached(key)] id: u64, #[cached(alias)] #[serde(skip)] name: String }"],
     ),
     (
-        &["the alias is said twice, here and above its field: keep one"],
+        &["the alias is declared twice, here and above its field: keep one"],
         &[
             r#"#[cached(alias = "name")] struct U { #[cached(key)] id: u64, #[cached(alias)] name: String }"#,
         ],
@@ -601,7 +603,9 @@ pub(super) const TYPES: &[(&[&str], &[&str])] = &[
         &[r#"#[cached(tag = "a:{n}")] struct U { #[cached(key)] id: u64, #[serde(skip)] n: u64 }"#],
     ),
     (
-        &["the type of `n` can't depend on `T`: what stands in a tag is the same for every `T`"],
+        &[
+            "the type of `n` can't depend on `T`: the fields in a tag have the same type for every `T`",
+        ],
         &[r#"#[cached(tag = "a:{n}")] struct U<T> { #[cached(key)] id: u64, n: T }"#],
     ),
     (
@@ -612,7 +616,7 @@ pub(super) const TYPES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "a cached value owns its data: use `String` instead of what is borrowed",
+            "a cached value owns its data: use `String` instead of borrowed data",
             "the prefix holds white space: write `-` instead",
             r#"a TTL of zero: an entry that expires at once is never read; write a time, as in `ttl = "5m"`, or `ttl = "never"` for entries that don't expire"#,
             "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string",
@@ -636,13 +640,13 @@ pub(super) const NEWTYPES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "only a struct with one field, as in `struct UserId(u64);`, can be made part of a key: of several fields that are a key mark each `#[cached(key)]` in the cached type",
+            "only a struct with one field, as in `struct UserId(u64);`, can be made part of a key: if several fields are the key, mark each of them `#[cached(key)]` in the cached type",
         ],
         &["struct Id(u64, u64);"],
     ),
     (
         &[
-            r#"only a struct with one field, as in `struct UserId(u64);`, can be made part of a key: for an enum, mark the field that holds it `#[cached(key(with = "path"))]`, with a function that gives its name"#,
+            r#"only a struct with one field, as in `struct UserId(u64);`, can be made part of a key: for an enum, mark the field that contains it `#[cached(key(with = "path"))]`, with a function that returns its name"#,
         ],
         &["enum Id { A }"],
     ),
@@ -654,7 +658,7 @@ pub(super) const NEWTYPES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "a part of a key owns its data: use an owned type, such as `String`, instead of what is borrowed",
+            "a part of a key owns its data: use an owned type, such as `String`, instead of borrowed data",
         ],
         &["struct Id<'a>(&'a str);"],
     ),
@@ -672,7 +676,7 @@ pub(super) const NEWTYPES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"not a path: write where the crate `valkey_runtime` is found, as in `crate = "my_facade::cache"`"#,
+            r#"not a path: write the path of the crate `valkey_runtime`, as in `crate = "my_facade::cache"`"#,
         ],
         &[r#"#[cached(crate = "a b")] struct Id(u64);"#],
     ),
