@@ -10,7 +10,7 @@ pub(crate) fn heading(text: &str) {
     println!("\n{text}");
 }
 
-/// What has lines of its own.
+/// Prints text on lines of its own.
 pub(crate) fn block(text: impl Display) {
     println!("{text}");
 }

@@ -116,6 +116,6 @@ impl From<UpdateError<Error>> for Error {
 /// is no reason to fail.
 pub(crate) fn or_later<T>(invalidated: valkey_runtime::Result<T>) {
     if let Err(error) = invalidated {
-        tracing::warn!(%error, "committed; the cache is told later");
+        tracing::warn!(%error, "committed; the invalidation is delivered later");
     }
 }

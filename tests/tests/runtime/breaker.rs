@@ -224,7 +224,7 @@ async fn one_attempt_decides() {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(proxy.accepted(), 2, "whoever asks");
+    assert_eq!(proxy.accepted(), 2, "by any caller");
     proxy.resume();
     closes(&store).await;
     get(&store).await.unwrap();
@@ -480,7 +480,11 @@ async fn a_key_whose_deletion_waits_is_a_miss_that_asks_nothing() {
     let store = server.store().await;
     assert_eq!(get(&store).await.unwrap(), Some(user(1, 1)));
     let error = User::del(&store, 1).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ReadOnly, "the caller is told");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::ReadOnly,
+        "the caller gets the error"
+    );
     assert_eq!(store.undelivered(), 1);
 
     let asked = server.asked();

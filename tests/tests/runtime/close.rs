@@ -111,7 +111,7 @@ async fn after_it_every_verb_fails(on: On) {
     assert_eq!(store.stats().background_refused(), 0);
 
     let refused = Account::update(&store, 1, async || -> Result<(), ()> {
-        panic!("written, and nobody is told")
+        panic!("written, without an invalidation")
     });
     let Err(UpdateError::Refused(error)) = refused.await else {
         panic!("it is strict");

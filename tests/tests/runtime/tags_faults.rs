@@ -67,7 +67,7 @@ async fn an_invalidation_that_is_not_delivered_is_kept_and_nothing_is_read_under
             false => store.invalidate_tag("org:42").await,
             true => store.mark_tag_stale("org:42").await,
         };
-        assert!(told.is_err(), "the caller is told");
+        assert!(told.is_err(), "the caller gets the error");
         assert_eq!(store.undelivered(), 1);
         assert!(User::exists(&other, 1).await.unwrap(), "not delivered");
         proxy.accept();

@@ -739,7 +739,11 @@ async fn a_warning_that_repeats_is_a_number_once_a_minute() {
     assert_eq!(lines(&log, "WARN").len(), 2);
     store.close().await;
     let warnings = lines(&log, "WARN");
-    assert_eq!(warnings.len(), 3, "what is left is told at the end");
+    assert_eq!(
+        warnings.len(),
+        3,
+        "the remaining count is logged at the end"
+    );
     assert!(
         warnings[2].contains("the cache could not be read (1 more in 0 s)"),
         "{warnings:#?}"

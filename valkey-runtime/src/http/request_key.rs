@@ -14,7 +14,7 @@ use http::request::Parts;
 /// use valkey_runtime::limit::RateLimiter;
 /// use valkey_runtime::Store;
 ///
-/// /// What an authentication before has put into the request.
+/// /// The user, which an authentication layer has put into the request.
 /// #[derive(Clone)]
 /// struct UserId(u64);
 ///

@@ -88,7 +88,7 @@ use crate::protocol::rate::{Act, Ask, Verdict};
 /// [`reset`](Self::reset) by this store takes effect at once, except for checks in progress. A
 /// reset by another process takes effect within that second.
 ///
-/// # What is not exact
+/// # Accuracy
 ///
 /// A request without an answer may have been counted. A request that the client sends again, as a
 /// cluster client does after a lost connection, is counted twice. Both refuse more and never allow

@@ -478,7 +478,7 @@ fn a_load_that_fails_is_not_shared() {
                 Err(_) => failed += 1,
             }
         }
-        assert_eq!(failed, 1, "each caller is told of its own load");
+        assert_eq!(failed, 1, "each caller gets the error of its own load");
     });
 }
 

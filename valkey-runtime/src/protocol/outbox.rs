@@ -7,7 +7,7 @@
 //! server's time when its load or its `set` began. So an entry that began well after the loss is
 //! known to be newer, and this process reads no other entry of the type. Such entries are found
 //! outdated one by one, and replaced by loads, whatever TTLs and touches have made of their lives.
-//! That ends with the process, or with a purge of the type that began after the last loss and its
+//! This ends with the process, or with a purge of the type that began after the last loss and its
 //! hold. The purge removes every entry that may be older, and the leases under which such an entry
 //! could still be stored. Reads that began before the end of the purge judge by the state at their
 //! beginning: their results may be from before the purge.

@@ -16,7 +16,7 @@ pub(crate) struct Counts {
     pub(crate) errors: u64,
 }
 
-/// What happened to a type, or to the whole store, between two samples.
+/// The changes of a type, or of the whole store, between two samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Rates {
     pub(crate) hit_ratio: Option<f64>,

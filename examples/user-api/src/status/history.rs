@@ -10,7 +10,7 @@ use super::sample::{Point, Sample};
 
 const STEP: Duration = Duration::from_secs(1);
 pub(crate) const SPAN: Duration = Duration::from_secs(5 * 60);
-/// What the rates in numbers are of: a second alone would make them jump.
+/// The time over which rates in numbers are measured: a single second would make them jump.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// One more than there are points.

@@ -254,7 +254,7 @@ impl Reader {
         let name = steps.world.readers[at].name.0;
         let event = |what| Event::Reader(name, what);
         match (placed, told) {
-            (None, _) => steps.add(event("is given what lies at the key"), |world| {
+            (None, _) => steps.add(event("is given the entry at the key"), |world| {
                 world.is_placed(at);
             }),
             (Some(Some(Entry::Value(value))), false) => {
