@@ -86,7 +86,7 @@ pub mod update {
     pub use crate::api::update::Update;
 }
 
-/// The items that generated code names. Not part of the public interface: it may change in any release.
+/// For generated code. Not part of the public interface: it may change in any release.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::api::alias::{AliasField, AliasRef, Aliased, ByAlias, get_by, load_by};
