@@ -243,7 +243,7 @@ impl Store {
     ///
     /// - when a connection is lost, since no changes arrive from then on;
     /// - when there is a connection again, since copies made between the two may be old
-    ///   ([`is_live`](Invalidations::is_live) tells beforehand);
+    ///   ([`is_live`](Invalidations::is_live) is false until then);
     /// - when a cluster has moved keys to another primary, which is known within a second;
     /// - when a server was emptied at once;
     /// - when a reader is too slow, and more items wait than are kept for it.

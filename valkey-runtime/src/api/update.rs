@@ -183,7 +183,7 @@ impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
     }
 
     /// Writes into this report whether the write was guarded, and its end confirmed. For a write
-    /// that is not `strict`, only the report tells.
+    /// that is not `strict`, only the report shows this.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};
@@ -248,7 +248,7 @@ impl<'s, T: CachedType, G: Guarding> Update<'s, T, Invalidate, G> {
     /// Places guards at the keys, for a write that is committed elsewhere: see [`Guard`].
     ///
     /// # Errors
-    /// If strict, when a guard can't be placed. Otherwise [`Guard::is_placed`] tells whether all
+    /// If strict, when a guard can't be placed. Otherwise [`Guard::is_placed`] reports whether all
     /// are.
     pub fn guard(self) -> impl Future<Output = Result<Guard>> + Send + use<'s, T, G> {
         let (handle, keys, options) = (self.handle, self.keys, self.options);

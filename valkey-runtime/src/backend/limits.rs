@@ -1,7 +1,7 @@
 //! The size of the largest value that the server accepts. A larger one costs everybody's
 //! connection: the server closes it.
 //!
-//! A server tells its limits if the user may query them (`CONFIG GET`). Otherwise, or if it has
+//! A server reports its limits if the user may query them (`CONFIG GET`). Otherwise, or if it has
 //! other limits, the size at which a connection was closed is remembered for a while. So are the
 //! keys that were being read then, because their values may be larger than the server sends.
 
@@ -88,7 +88,7 @@ pub(crate) fn command() -> Cmd {
 }
 
 /// The size of the largest value that the server accepts and sends, from its answer; `None` if it
-/// told no limit.
+/// reported no limit.
 fn told_by(answer: &Value) -> Option<u64> {
     let text = |value: &Value| match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),

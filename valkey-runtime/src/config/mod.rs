@@ -111,7 +111,7 @@ enum Pem {
     File(PathBuf),
 }
 
-/// Whether this is a build for production, as far as the profile tells.
+/// Whether this is a build for production, as far as the profile shows.
 const RELEASE: bool = cfg!(not(debug_assertions));
 
 /// Warns once a process of a release build that a store keeps its entries in this process.
@@ -460,9 +460,8 @@ impl Builder {
         self
     }
 
-    /// Makes [`connect`](Self::connect) fail where the server can't be reached. By default the
-    /// store opens all the same, so that an outage of the cache does not keep a service from
-    /// starting.
+    /// Makes [`connect`](Self::connect) fail if the server can't be reached. By default the store
+    /// opens anyway, so that an outage of the cache does not keep a service from starting.
     pub fn require_server(mut self) -> Self {
         self.required = true;
         self
@@ -470,9 +469,9 @@ impl Builder {
 
     /// Opens the store and connects.
     ///
-    /// Where the server can't be reached within the [deadline](Self::connect_timeout), the store
-    /// opens all the same, logs a warning, and connects in the background. Until then every read is
-    /// a miss, and loaders run. [`require_server`](Self::require_server) makes it an error.
+    /// If the server can't be reached within the [deadline](Self::connect_timeout), the store opens
+    /// anyway, logs a warning, and connects in the background. Until then every read is a miss, and
+    /// loaders run. [`require_server`](Self::require_server) makes it an error.
     ///
     /// # Errors
     /// If the configuration is wrong: an option or a variable, the user or password, or TLS.

@@ -546,9 +546,8 @@ impl Stats {
         self.requests_without_address
     }
 
-    /// Background tasks that are running now: loads beside their callers, deliveries, leases that
-    /// are given back, lives that hits extend, renewals of guards, and a connection attempt. A
-    /// gauge.
+    /// Background tasks that are running now: loads beside their callers, deliveries, releases of
+    /// leases, extensions of lives by hits, renewals of guards, and a connection attempt. A gauge.
     pub fn background_running(&self) -> u64 {
         self.background_running
     }

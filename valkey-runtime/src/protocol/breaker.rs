@@ -519,7 +519,7 @@ mod tests {
             assert_eq!(
                 breaker.state(),
                 BreakerState::Open,
-                "it lets us in and then is silent"
+                "it accepts connections and then is silent"
             );
             assert_eq!(breaker.pause(0), LONGEST_PAUSE / 2);
         }
@@ -604,7 +604,7 @@ mod tests {
         let second = micros(RENEWAL);
         let mut breaker = up();
         breaker.loads(1, 1000, 0);
-        assert!(breaker.listens(), "to be told that it is over");
+        assert!(breaker.listens(), "to learn that loading is over");
         breaker.loads(1, 1000 + second - 1, 0);
         assert!(!breaker.renews());
         breaker.answered(1);
@@ -745,7 +745,7 @@ mod tests {
                     world.breaker.answered(by);
                     if current(by) {
                         world.silence.clear();
-                        assert!(!world.breaker.listens(), "nothing more to be told");
+                        assert!(!world.breaker.listens(), "there is nothing more to learn");
                     }
                 }
                 Event::Elsewhere(by) | Event::Loads(by) => {

@@ -50,7 +50,7 @@ mod tests {
     #[test]
     #[expect(
         clippy::needless_borrow,
-        reason = "the reference is what tells the ways apart"
+        reason = "the reference distinguishes the two ways"
     )]
     fn a_type_is_cloned_if_it_can_be() {
         assert_eq!((&Cloning(&With(7))).try_clone(), Some(With(7)));

@@ -5,5 +5,5 @@ use crate::core::store::Store;
 
 pub(crate) async fn connected(builder: Builder) -> Store {
     let store = builder.connect().await;
-    store.unwrap_or_else(|error| panic!("the server does not let the store in: {error}"))
+    store.unwrap_or_else(|error| panic!("the store can't connect to the test server: {error}"))
 }

@@ -69,7 +69,7 @@ impl Folder {
         let path = PathBuf::from(path.trim_end());
         assert!(
             path.is_dir(),
-            "no folder can be made in {}: set TMPDIR to where one can",
+            "no folder can be created in {}: set TMPDIR to a writable folder",
             std::env::temp_dir().display()
         );
         Self {

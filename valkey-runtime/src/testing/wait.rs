@@ -19,7 +19,7 @@ pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let mut backoff = Backoff::default();
     while !condition() {
-        assert!(backoff.pause(), "waited in vain: {what}");
+        assert!(backoff.pause(), "timed out while waiting: {what}");
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 pub(super) enum Caller {
     One(oneshot::Sender<RedisResult<Reply>>),
     Several(Box<Several>),
-    /// It was told that there is no answer in time. So many answers to it may still come.
+    /// It got a timeout and left. So many answers to it may still arrive.
     Gone(usize),
 }
 
@@ -66,7 +66,7 @@ struct Batch {
 pub(super) struct Callers {
     waiting: VecDeque<Caller>,
     batches: VecDeque<Batch>,
-    /// How many of the batches were told that they are late.
+    /// The number of batches that got a timeout.
     late: usize,
 }
 
