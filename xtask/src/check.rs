@@ -41,6 +41,6 @@ pub(crate) fn run() -> Result<ExitCode> {
         own.args(["--skip", name]);
     }
     cargo::run(&mut own)?;
-    println!("\nall that needs no server passes; `cargo xtask test` runs everything");
+    println!("\nall checks without a server pass; `cargo xtask test` runs everything");
     Ok(ExitCode::SUCCESS)
 }

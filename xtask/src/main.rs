@@ -39,7 +39,7 @@ enum Run {
 const CHORES: [Chore; 6] = [
     Chore {
         name: "check",
-        summary: "what needs no server: format, lints, unit tests",
+        summary: "checks without a server: format, lints, unit tests",
         run: Run::Alone(check::run),
     },
     Chore {

@@ -78,7 +78,7 @@ fn probe(server: &OsString, cli: &OsString) -> std::result::Result<String, Strin
     match major(&said) {
         Some(major) if major >= MAJOR => {}
         Some(_) => return Err(format!("`{name}` is too old (\"{said}\")")),
-        None => return Err(format!("`{name}` is no Valkey server (\"{said}\")")),
+        None => return Err(format!("`{name}` is not a Valkey server (\"{said}\")")),
     }
     version_of(cli)?;
     Ok(said)

@@ -159,7 +159,7 @@ async fn another_version(store: &Store, airport: &Airport) -> Result<()> {
 }
 
 async fn corrupt(store: &Store, airport: &Airport) -> Result<()> {
-    heading("A corrupt entry: what is no airport is a miss, is counted, and is removed");
+    heading("A corrupt entry: bytes that are not an airport are a miss, counted and removed");
     Runways::of(airport).set(store).await?;
     line("set ANC as another type", "stored");
     let found = Airport::get(store, "ANC").await?;
@@ -215,9 +215,9 @@ where
 fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref::<valkey_runtime::Error>()?.kind() {
         ErrorKind::Connection | ErrorKind::Timeout => {
-            Some("Is a Valkey server there? Unset VALKEY_URL and VALKEY_HOST to do without.")
+            Some("Is a Valkey server running? Unset VALKEY_URL and VALKEY_HOST to run without one.")
         }
-        ErrorKind::Auth => Some("VALKEY_USERNAME and VALKEY_PASSWORD say who asks."),
+        ErrorKind::Auth => Some("VALKEY_USERNAME and VALKEY_PASSWORD set the user."),
         _ => None,
     }
 }

@@ -27,7 +27,7 @@ impl FromStr for Quota {
                 _ => None,
             }
         };
-        parse().ok_or_else(|| format!("{text:?} is no quota such as `100/15m`"))
+        parse().ok_or_else(|| format!("{text:?} is not a quota such as `100/15m`"))
     }
 }
 

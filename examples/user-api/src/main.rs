@@ -64,7 +64,7 @@ async fn serve() -> Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("ending: no more connections, and what is under way is answered");
+        tracing::info!("shutting down: no new connections; requests in progress are answered");
     };
     // Requests under way are answered before it returns.
     axum::serve(listener, service)

@@ -50,7 +50,7 @@ impl Arguments {
             }
         }
         if read.kill && read.processes == 1 {
-            return Err("--kill is for several processes: somebody has to go on");
+            return Err("--kill needs several processes: one must continue");
         }
         Ok(Role::Parent(read))
     }

@@ -240,7 +240,7 @@ fn a_request_under_way_is_answered_before_the_end() {
     assert_eq!(read_line(&mut responses), "HTTP/1.1 100 Continue");
 
     program.terminate();
-    program.wait_for("ending: no more connections, and what is under way is answered");
+    program.wait_for("shutting down: no new connections; requests in progress are answered");
     eventually("it does not listen any more", || program.connect().is_err());
     write(&stream, body);
     let mut response = String::new();
