@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Error, ErrorKind, Source, Store};
+use valkey_runtime::limit::RateLimiter;
+use valkey_runtime::{Cached, Error, ErrorKind, SetOptions, Source, Store};
 
 /// serde buffers what is flattened, and an address is read from a buffer as a text alone. It is
 /// written as bytes.
@@ -153,4 +155,47 @@ async fn a_value_that_would_take_too_much_memory_is_not_stored() {
     sparse(1, 1 << 18).set(&store).await.unwrap();
     let read = Sparse::get(&store, 1).await.unwrap().unwrap();
     assert_eq!(read.rows.len(), 1 << 18);
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "timed", stale_if_error = "1h", max_loads = 1)]
+struct Timed {
+    #[cached(key)]
+    id: u64,
+}
+
+/// A call may refuse a length of time at its limits, and neither panics nor hangs.
+#[tokio::test]
+async fn no_length_of_time_panics() {
+    let load = async || {
+        tokio::task::yield_now().await;
+        Ok::<_, ()>(Timed { id: 1 })
+    };
+    for time in [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_millis(u64::MAX),
+        Duration::MAX,
+    ] {
+        let builder = Store::builder().url("memory:").connect_timeout(time);
+        let _ = builder
+            .command_timeout(time)
+            .operation_timeout(time)
+            .connect()
+            .await;
+        let store = Store::memory();
+        let timed = store.of::<Timed>();
+        let one = |id| timed.load(id).ttl(time).timeout(time).queue_timeout(time);
+        // The second waits for the first, and the third for a turn.
+        let _ = tokio::join!(one(1).run(load), one(1).run(load), one(2).run(load));
+        let many = timed.load_many([3, 4]).timeout(time).queue_timeout(time);
+        let _ = many.run(async |_| Ok::<_, ()>([Timed { id: 3 }])).await;
+        let update = timed.update(1).hold(time).guard_life(time);
+        let _ = update.run(async || Ok::<_, ()>(())).await;
+        let options = SetOptions::new().ttl(time);
+        let _ = Timed { id: 5 }.set_with(&store, options).await;
+        if let Ok(limiter) = RateLimiter::builder("timed").quota(1, time).build() {
+            let _ = limiter.check(&store, 1).await;
+        }
+    }
 }

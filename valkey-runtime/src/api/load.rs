@@ -28,7 +28,7 @@ use crate::schema::loaded::{IntoLoaded, IntoRow, Loaded, Stale};
 use crate::value::codec;
 use crate::verbs::loading;
 use crate::verbs::loading::driver::Answers;
-use crate::verbs::loading::loader::{Found, Loader, many, once};
+use crate::verbs::loading::loader::{Found, many, once};
 use crate::verbs::loading::work::{Background, Loads};
 use crate::verbs::raw::Raw;
 
@@ -347,9 +347,9 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InCall
         F: FnOnce(Option<Stale<T>>) -> Fut + Send,
         Fut: Future<Output = Result<L, E>> + Send,
     {
+        let timeout = self.timeout;
+        let load = move |raw| X::within(timeout, load(stale(raw)));
         async move {
-            let timeout = self.timeout;
-            let load = move |raw| X::within(timeout, load(stale(raw)));
             let loads = move || Loads::InCall(once(load));
             self.answer::<L, E>(false, loads).await
         }
@@ -396,43 +396,12 @@ impl<'s, T: CachedType, M, O: Output, X: Limit> Load<'s, T, One, M, O, X, InBack
         F: FnOnce(Option<Stale<T>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<L, E>> + Send + 'static,
     {
+        let timeout = self.timeout;
+        let load = move |raw| X::within(timeout, load(stale(raw)));
         async move {
-            let timeout = self.timeout;
-            let load = move |raw| X::within(timeout, load(stale(raw)));
             let loads = move || Loads::InBackground(Background::new(once(load)));
             self.answer::<L, E>(true, loads).await
         }
-    }
-}
-
-impl<T, M, O, X, B> Load<'_, T, Many<T>, M, O, X, B>
-where
-    T: CachedType<OwnedKey: OwnKey>,
-    O: Output,
-    X: Limit,
-{
-    async fn answer<'l, I, E, F, Fut>(
-        self,
-        in_background: bool,
-        load_missing: F,
-        loads: impl FnOnce(Loader<'l, T, X::Error<E>>) -> Loads<'l, T, X::Error<E>> + Send,
-    ) -> Result<EachOf<O, T>, X::Error<E>>
-    where
-        I: IntoIterator<Item: IntoRow<T>> + 'l,
-        E: Send + 'l,
-        X::Error<E>: 'l,
-        F: FnMut(Vec<KeyOf<T>>) -> Fut + Send + 'l,
-        Fut: Future<Output = Result<I, E>> + Send + 'l,
-    {
-        let (settings, handle, Many(asked)) = (self.settings(), self.handle, self.keys);
-        let rows = Rows::<T, X, F>::new(handle, &asked, settings.timeout, load_missing);
-        let again = rows.clone();
-        let load = loads(many(move |ats| rows.load(ats)));
-        let options = settings.options_of_many::<O>(in_background);
-        let limits = X::limits(settings.queue_timeout);
-        let (store, once) = (handle.store, asked.once);
-        let answers = loading::get_or_load_many(store, once, options, limits, load).await?;
-        in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
     }
 }
 
@@ -457,7 +426,18 @@ where
         F: FnMut(Vec<KeyOf<T>>) -> Fut + Send,
         Fut: Future<Output = Result<I, E>> + Send,
     {
-        async move { self.answer(false, load_missing, Loads::InCall).await }
+        let (settings, handle, Many(asked)) = (self.settings(), self.handle, self.keys);
+        async move {
+            let rows = Rows::<T, X, F>::new(handle, &asked, settings.timeout, load_missing);
+            let again = rows.clone();
+            let load = Loads::InCall(many(move |ats| rows.load(ats)));
+            let options = settings.options_of_many::<O>(false);
+            let limits = X::limits(settings.queue_timeout);
+            let store = handle.store;
+            let answers =
+                loading::get_or_load_many(store, asked.once, options, limits, load).await?;
+            in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
+        }
     }
 }
 
@@ -483,9 +463,18 @@ where
         F: FnMut(Vec<KeyOf<T>>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<I, E>> + Send + 'static,
     {
+        let (settings, handle, Many(asked)) = (self.settings(), self.handle, self.keys);
         async move {
-            let goes_on = |load| Loads::InBackground(Background::new(load));
-            self.answer(true, load_missing, goes_on).await
+            let rows = Rows::<T, X, F>::new(handle, &asked, settings.timeout, load_missing);
+            let again = rows.clone();
+            let load = Background::new(many(move |ats| rows.load(ats)));
+            let load = Loads::InBackground(load);
+            let options = settings.options_of_many::<O>(true);
+            let limits = X::limits(settings.queue_timeout);
+            let store = handle.store;
+            let answers =
+                loading::get_or_load_many(store, asked.once, options, limits, load).await?;
+            in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
         }
     }
 }

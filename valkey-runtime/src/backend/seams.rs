@@ -2,7 +2,7 @@
 //! ends without an answer.
 
 use crate::backend::time::ServerTime;
-use crate::base::clock::Random;
+use crate::base::clock::{Random, later};
 use crate::base::counters::Counters;
 use crate::base::error::Error;
 use crate::base::tasks::Background;
@@ -44,9 +44,7 @@ pub(crate) struct Seams {
     pub(crate) warnings: Arc<Warnings>,
 }
 
+/// The moment after a time from now.
 pub(crate) fn after(time: Duration) -> Instant {
-    let now = Instant::now();
-    // An `Instant` can't express such a time. A day is as good as no limit.
-    let day = Duration::from_secs(24 * 60 * 60);
-    now.checked_add(time).unwrap_or(now + day)
+    later(Instant::now(), time)
 }

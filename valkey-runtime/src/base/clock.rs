@@ -15,6 +15,12 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn now_micros(&self) -> u64;
 }
 
+/// The moment after a time. If an `Instant` can't express it, the moment after a day.
+pub(crate) fn later(from: tokio::time::Instant, time: Duration) -> tokio::time::Instant {
+    let day = Duration::from_secs(24 * 60 * 60);
+    from.checked_add(time).unwrap_or(from + day)
+}
+
 /// The machine's clock, read once and then continued by the monotonic clock, so that it never runs
 /// backwards.
 #[derive(Debug)]

@@ -53,8 +53,8 @@ const HIDDEN: &str = "…";
 fn shown(fields: &[&'static str], path: &str) -> Cow<'static, str> {
     // A field of a tuple struct is written `[0]`.
     let of_tuple = path.strip_prefix('[').and_then(|path| path.split_once(']'));
-    let (name, rest) = of_tuple
-        .unwrap_or_else(|| path.split_at(path.find(['.', '[']).unwrap_or(path.len())));
+    let (name, rest) =
+        of_tuple.unwrap_or_else(|| path.split_at(path.find(['.', '[']).unwrap_or(path.len())));
     let name = name.strip_prefix("r#").unwrap_or(name);
     match fields.iter().find(|field| **field == name) {
         None if path.is_empty() => Cow::Borrowed(""),

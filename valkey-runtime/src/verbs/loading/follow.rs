@@ -1,5 +1,6 @@
 //! Waiting for the load of another caller or process.
 
+use crate::base::clock::later;
 use crate::base::counters::Count;
 use crate::core::caller::Caller;
 use crate::core::entry::{Origin, Source};
@@ -137,7 +138,7 @@ impl Driver {
                 _ => {}
             }
         }
-        let queued_until = longest.map(|longest| self.began + longest);
+        let queued_until = longest.map(|longest| later(self.began, longest));
         let until = queued_until
             .filter(|_| self.waits_in_the_queue())
             .map_or(until, |limit| until.min(limit));

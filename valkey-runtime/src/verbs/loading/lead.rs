@@ -1,5 +1,6 @@
 //! Running the loader, and handling its failures.
 
+use crate::base::clock::later;
 use crate::base::counters::Count;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
@@ -210,7 +211,7 @@ impl Driver {
                 None => true,
             });
         }
-        sleep_until(began + longest).await;
+        sleep_until(later(began, longest)).await;
     }
 
     pub(crate) fn say_if_not_kept(&self, took: Duration, longest_poll: Duration) {

@@ -1,5 +1,6 @@
 //! Waiting for a turn.
 
+use crate::base::clock::later;
 use crate::base::counters::Count;
 use crate::base::warnings::Detail;
 use crate::core::entry::Source;
@@ -45,12 +46,10 @@ impl Driver {
         self.of.counters().count(Count::Queued);
         self.give_back_inherited();
         let (of, caller, since) = (self.of.clone(), self.caller.clone(), Instant::now());
-        let longest = longest.map(|longest| since + longest);
+        let longest = longest.map(|longest| later(since, longest));
         // If the load around this one has a turn of another type, the two may wait for each other.
         let enough = is_within.then(|| since + LEASE_LIFE);
-        let overdue = self
-            .may_any_be_overtaken()
-            .then(|| self.began + self.load_timeout());
+        let overdue = self.may_any_be_overtaken().then(|| self.overtaken_at());
         of.stalled(of.loads.look_at_turns(of.meta()));
         let turned = loop {
             let mut turn = pin!(caller.turn.notified());
@@ -134,7 +133,7 @@ impl Driver {
 
     /// The time at which a waiting caller is served a stale value.
     pub(crate) fn overtaken_at(&self) -> Instant {
-        self.began + self.load_timeout()
+        later(self.began, self.load_timeout())
     }
 
     /// Whether there is a stale value that may be served before the load ends.
