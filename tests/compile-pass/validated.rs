@@ -73,7 +73,7 @@ fn main() {
     assert_eq!(broken(&user("Grace Hopper")), "`type`: length");
     assert_eq!(broken(&Account { id: 1, number: 2 }), "`number`: range");
     let page = Page(vec![user("Ada"), user("Grace Hopper")]);
-    assert_eq!(broken(&page), "`[0][1].type`: length");
+    assert_eq!(broken(&page), "`[0].…`: length");
     assert_eq!(broken(&Named("Grace Hopper".into())), "`[0]`: length");
     assert_eq!(broken(&Limited { number: 1 }), "`number`: range");
     assert_eq!(broken(&Checked), "nothing will do");
