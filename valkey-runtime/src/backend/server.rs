@@ -177,10 +177,25 @@ impl Server {
     }
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Found, Error> {
+        match self.get_once(key, Duration::MAX).await {
+            Err(lost) if self.is_repeated(&lost) => {
+                Box::pin(self.get_once(key, self.link.rest_of_operation())).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Whether a read is sent once more, over the next connection: its answer was lost with the
+    /// connection. On a cluster that has been done already.
+    fn is_repeated(&self, error: &Error) -> bool {
+        error.closed_connection().is_some() && !self.link.is_cluster()
+    }
+
+    async fn get_once(&self, key: &[u8], left: Duration) -> Result<Found, Error> {
         match self.link.care(key) {
             Some(Care::Bounded) => self.get_bounded(key).await,
             _ => {
-                let answer = self.link.read(Request::Get { key }).await;
+                let answer = self.link.read(Request::Get { key }, left).await;
                 self.link.note_read(&[key], &answer);
                 read(answer)
             }
@@ -210,9 +225,16 @@ impl Server {
         let bytes = others.iter().map(Vec::len).sum::<usize>() + key.len();
         let mut command = Cmd::with_capacity(2 + others.len(), bytes + 4);
         command.arg(b"MGET").arg(key).arg(others);
-        let answer = self.link.read((&command).into()).await;
+        let mut answer = self.link.read((&command).into(), Duration::MAX).await;
         // The others are epochs of tags, which are small.
         self.link.note_read(&[key], &answer);
+        if let Err(lost) = &answer
+            && self.is_repeated(lost)
+        {
+            let left = self.link.rest_of_operation();
+            answer = Box::pin(self.link.read((&command).into(), left)).await;
+            self.link.note_read(&[key], &answer);
+        }
         let mut found = entries(answer?, 1 + others.len())?.into_iter();
         let first = found.next().ok_or_else(unexpected_answer)?;
         Ok((first, found.collect()))
@@ -233,9 +255,13 @@ impl Server {
         }
         let mut command = redis::cmd("MGET");
         command.arg(keys);
-        let answer = self.link.read((&command).into()).await;
+        let answer = self.link.read((&command).into(), Duration::MAX).await;
         self.link.note_read(keys, &answer);
-        entries(answer?, keys.len())
+        match answer {
+            // One of them may be too large to be sent, and is found by reading each alone.
+            Err(lost) if self.is_repeated(&lost) => Box::pin(self.get_chunk(keys)).await,
+            answer => entries(answer?, keys.len()),
+        }
     }
 
     pub(crate) async fn head(&self, key: &[u8]) -> Result<Found, Error> {
