@@ -18,8 +18,13 @@ use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use valkey_runtime::{Cached, Clock, ErrorKind, LoadError, Loaded, Source, Store};
+use valkey_runtime::{Cached, Clock, ErrorKind, LoadError, Loaded, Source, Stale, Store};
 use valkey_tests::Server;
+
+use crate::log::Log;
+
+#[path = "operations/log.rs"]
+mod log;
 
 /// Tokio's time, which stands still while anybody has something to do.
 #[derive(Debug)]
@@ -50,6 +55,24 @@ async fn until(is_so: impl Fn() -> bool) {
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
+}
+
+/// The warnings about a type.
+fn warnings(log: &Log, of: &str) -> Vec<String> {
+    let of = format!("db.collection.name={of:?}");
+    let lines = log.lines("WARN").into_iter();
+    lines.filter(|line| line.contains(&of)).collect()
+}
+
+/// The number of lines that each of these lines stands for in addition to itself: `None` for the
+/// first one, which is logged at once.
+fn repeated(lines: &[String]) -> Vec<Option<u64>> {
+    let number = |line: &String| {
+        let (_, number) = line.split_once("repeated=")?;
+        let number = number.split(|c: char| !c.is_ascii_digit()).next()?;
+        number.parse().ok()
+    };
+    lines.iter().map(number).collect()
 }
 
 /// Eight loads of half a second at a time: sixteen a second.
@@ -607,6 +630,76 @@ mod nested {
         }
         sizes!(8 1200 16_384);
     }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+    #[cached(prefix = "person", alias = "name")]
+    struct Person {
+        #[cached(key)]
+        id: u64,
+        name: String,
+    }
+
+    #[tokio::test]
+    async fn the_futures_of_all_loads_and_writes_are_little_larger_than_their_loaders() {
+        let store = Store::memory();
+        let of = store.of::<One>();
+        async fn bytes<const BYTES: usize>() -> u64 {
+            let bytes = std::hint::black_box([1u8; BYTES]);
+            tokio::task::yield_now().await;
+            bytes.iter().copied().map(u64::from).sum()
+        }
+        let mut too_large = Vec::new();
+        macro_rules! sizes {
+            ($($bytes:literal)*) => { $(
+                let loader = size_of_val(&bytes::<$bytes>());
+                let one = || async {
+                    let id = bytes::<$bytes>().await;
+                    Ok::<_, ()>(One { id })
+                };
+                let known = |_: Option<Stale<One>>| async {
+                    let id = bytes::<$bytes>().await;
+                    Ok::<_, ()>(One { id })
+                };
+                let rows = |_: Vec<u64>| async {
+                    let id = bytes::<$bytes>().await;
+                    Ok::<_, ()>([One { id }])
+                };
+                let find = || async {
+                    let id = bytes::<$bytes>().await;
+                    Ok::<_, ()>(Some(id))
+                };
+                let person = |id: u64| async move {
+                    let name = bytes::<$bytes>().await.to_string();
+                    Ok::<_, ()>(Person { id, name })
+                };
+                let write = || async {
+                    let sum = bytes::<$bytes>().await;
+                    Ok::<_, ()>(sum)
+                };
+                let by_name = || Person::load_by_name(&store, "Ada");
+                for (what, size) in [
+                    ("entry", size_of_val(&of.load(1).entry().run(one))),
+                    ("entry in background", size_of_val(&of.load(1).in_background().entry().run(one))),
+                    ("revalidate", size_of_val(&of.load(1).revalidate(known))),
+                    ("revalidate in background", size_of_val(&of.load(1).in_background().revalidate(known))),
+                    ("load_many", size_of_val(&of.load_many([1, 2]).run(rows))),
+                    ("load_many of entries", size_of_val(&of.load_many([1, 2]).entry().run(rows))),
+                    ("load_many in background", size_of_val(&of.load_many([1, 2]).in_background().run(rows))),
+                    ("by alias", size_of_val(&by_name().run(find, person))),
+                    ("by alias in background", size_of_val(&by_name().in_background().run(find, person))),
+                    ("update_many", size_of_val(&of.update_many([1, 2]).run(write))),
+                    ("strict update", size_of_val(&of.update(1).strict().run(write))),
+                    ("write_through", size_of_val(&of.write_through(&One { id: 1 }).run(write))),
+                ] {
+                    if size > 2 * loader + 2048 {
+                        too_large.push(format!("{what} of a loader of {loader}: {size}"));
+                    }
+                }
+            )* };
+        }
+        sizes!(8 1200 16_384);
+        assert!(too_large.is_empty(), "{too_large:#?}");
+    }
 }
 
 mod failures {
@@ -678,6 +771,100 @@ mod failures {
         let stats = store.stats();
         assert_eq!((stats.loads(), stats.failed_loads()), (2, 1));
         assert_eq!(stats.loads_running(), 0);
+    }
+
+    /// Its closure panics, or the future that it returns.
+    #[tokio::test(start_paused = true)]
+    async fn a_panicking_bulk_loader_is_a_failed_load() {
+        for at_once in [true, false] {
+            let (store, log) = (memory().await, Log::default());
+            let _taken = log.takes();
+            let panics = tokio::spawn({
+                let store = store.clone();
+                async move {
+                    let load = move |_: Vec<u64>| {
+                        assert!(!at_once, "a defect of the loader, which this test wants");
+                        async {
+                            sleep(seconds(0.1)).await;
+                            panic!("a defect of the loader, which this test wants");
+                            #[expect(unreachable_code, reason = "says what it would give")]
+                            Ok::<_, ()>([One { id: 1 }])
+                        }
+                    };
+                    One::get_or_load_many(&store, [1, 2], load).await
+                }
+            });
+            until(|| store.stats().loads() == 1).await;
+            let others = tokio::join!(one(&store, 1), one(&store, 2));
+            assert_eq!(others, (One { id: 1 }, One { id: 2 }));
+            assert!(panics.await.unwrap_err().is_panic());
+            let stats = store.stats();
+            assert_eq!((stats.loads(), stats.failed_loads()), (3, 1));
+            assert_eq!((stats.loads_running(), stats.loads_queued()), (0, 0));
+            let lines = warnings(&log, "one");
+            assert_eq!(repeated(&lines), [None], "{lines:#?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stale_values_are_served_where_their_bulk_loader_panics() {
+        let store = memory().await;
+        for id in [1, 2] {
+            Page { id }.set(&store).await.unwrap();
+        }
+        sleep(seconds(101.0)).await;
+        let load = async |_: Vec<u64>| {
+            panic!("a defect of the loader, which this test wants");
+            #[expect(unreachable_code, reason = "says what it would give")]
+            Ok::<_, ()>([Page { id: 1 }])
+        };
+        let pages = Page::get_or_load_many(&store, [1, 2], load).await;
+        assert_eq!(pages, Ok(vec![Some(Page { id: 1 }), Some(Page { id: 2 })]));
+        let stats = store.stats();
+        assert_eq!((stats.failed_loads(), stats.stale()), (1, 2));
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+    #[cached(prefix = "person", alias = "name")]
+    struct Person {
+        #[cached(key)]
+        id: u64,
+        name: String,
+    }
+
+    async fn ada(id: u64) -> Result<Person, ()> {
+        let name = "Ada".into();
+        Ok(Person { id, name })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panicking_look_up_by_an_alias_is_a_failed_load() {
+        let (store, log) = (memory().await, Log::default());
+        let _taken = log.takes();
+        let panics = tokio::spawn({
+            let store = store.clone();
+            async move {
+                let find = || async {
+                    sleep(seconds(0.1)).await;
+                    panic!("a defect of the look-up, which this test wants");
+                    #[expect(unreachable_code, reason = "says what it would give")]
+                    Ok::<_, ()>(Some(1))
+                };
+                Person::load_by_name(&store, "Ada").run(find, ada).await
+            }
+        });
+        until(|| store.stats().loads() == 1).await;
+        let find = || async { Ok::<_, ()>(Some(1)) };
+        let found = Person::load_by_name(&store, "Ada").run(find, ada).await;
+        assert_eq!(found, ada(1).await.map(Some));
+        assert!(panics.await.unwrap_err().is_panic());
+        let stats = store.stats();
+        let by_name = stats.types().find(|of| of.name() == "person by name");
+        let by_name = by_name.unwrap();
+        assert_eq!((by_name.loads(), by_name.failed_loads()), (2, 1));
+        assert_eq!((stats.failed_loads(), stats.loads_running()), (1, 0));
+        let lines = warnings(&log, "person by name");
+        assert_eq!(repeated(&lines), [None], "{lines:#?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -757,16 +944,215 @@ mod failures {
         );
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_reason_why_a_row_is_not_stored_is_logged_once_a_minute() {
+        let clock = Arc::new(TokioClock(Instant::now()));
+        let store = Store::builder().memory().clock(clock).max_size(1 << 10);
+        let (store, log) = (store.connect().await.unwrap(), Log::default());
+        let _taken = log.takes();
+        let load_both = async || {
+            let load = async || {
+                let bytes = vec![7; 2 << 10];
+                Ok::<_, ()>(Large { id: 1, bytes })
+            };
+            Large::get_or_load(&store, 1, load).await.unwrap();
+            let load = async || {
+                let path = OsString::from_vec(vec![b'/', 0xff]).into();
+                Ok::<_, ()>(File { id: 1, path })
+            };
+            File::get_or_load(&store, 1, load).await.unwrap();
+        };
+        for _ in 0..100 {
+            load_both().await;
+        }
+        sleep(seconds(61.0)).await;
+        load_both().await;
+        for (of, kind) in [("large", ErrorKind::TooLarge), ("file", ErrorKind::Encode)] {
+            let lines = warnings(&log, of);
+            assert_eq!(repeated(&lines), [None, Some(99)], "{lines:#?}");
+            let kind_of_line = format!("error.type={:?}", kind.as_str());
+            assert!(
+                lines.iter().all(|line| line.contains(&kind_of_line)),
+                "{lines:#?}"
+            );
+            assert_eq!(store.stats().errors(kind), 101, "each is counted");
+        }
+    }
+
     /// Its lease is renewed in its own task, which it keeps from going on.
     #[tokio::test]
-    async fn a_loader_that_blocks_its_thread_is_counted() {
-        let store = Store::memory();
+    async fn a_loader_that_blocks_its_thread_is_counted_and_referred_to_spawn_blocking() {
+        for in_bulk in [false, true] {
+            let (store, log) = (Store::memory(), Log::default());
+            let _taken = log.takes();
+            if in_bulk {
+                let load = async |_: Vec<u64>| {
+                    std::thread::sleep(seconds(1.05));
+                    Ok::<_, ()>([One { id: 1 }])
+                };
+                let given = One::get_or_load_many(&store, [1, 2], load).await;
+                assert_eq!(given, Ok(vec![Some(One { id: 1 }), None]));
+            } else {
+                let load = async || {
+                    std::thread::sleep(seconds(1.05));
+                    Ok::<_, ()>(One { id: 1 })
+                };
+                One::get_or_load(&store, 1, load).await.unwrap();
+            }
+            assert_eq!(store.stats().stalled_loads(), 1);
+            let exists = One::exists(&store, 1).await.unwrap();
+            assert!(!exists, "its lease has expired");
+            let lines = warnings(&log, "one");
+            assert_eq!(repeated(&lines), [None], "{lines:#?}");
+            assert!(lines[0].contains("`spawn_blocking`"), "{lines:#?}");
+        }
+    }
+}
+
+/// Log lines about loads: the first one at once, and then a number once a minute.
+mod logged {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+    #[cached(prefix = "narrow", max_loads = 1, load_deadline = "10m")]
+    struct Narrow {
+        #[cached(key)]
+        id: u64,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+    #[cached(prefix = "wide")]
+    struct Wide {
+        #[cached(key)]
+        id: u64,
+    }
+
+    async fn narrow(store: &Store, id: u64, takes: Duration) {
         let load = async || {
-            std::thread::sleep(seconds(1.05));
-            Ok::<_, ()>(One { id: 1 })
+            sleep(takes).await;
+            Ok::<_, ()>(Narrow { id })
         };
-        One::get_or_load(&store, 1, load).await.unwrap();
-        assert_eq!(store.stats().stalled_loads(), 1);
+        Narrow::get_or_load(store, id, load).await.unwrap();
+    }
+
+    /// A load of a [`Narrow`] within that of a [`Wide`].
+    async fn wide(store: &Store, id: u64) {
+        let load = async || {
+            narrow(store, id, Duration::ZERO).await;
+            Ok::<_, ()>(Wide { id })
+        };
+        Wide::get_or_load(store, id, load).await.unwrap();
+    }
+
+    /// A call that waits for a turn reports it once a second.
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_is_logged_once_a_minute() {
+        let (store, log) = (memory().await, Log::default());
+        let _taken = log.takes();
+        let queued = async {
+            until(|| store.stats().loads_running() == 1).await;
+            narrow(&store, 2, Duration::ZERO).await;
+        };
+        tokio::join!(narrow(&store, 1, seconds(130.0)), queued);
+        let mut lines = warnings(&log, "narrow");
+        // One more is about the load of 130 seconds.
+        lines.retain(|line| line.contains("`max_loads`"));
+        assert_eq!(repeated(&lines), [None, Some(59), Some(59)], "{lines:#?}");
+        let stats = store.stats();
+        assert_eq!((stats.queued_loads(), stats.loads_queued()), (1, 0));
+        assert!(stats.longest_queue() >= seconds(130.0), "{stats}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_nested_load_without_a_turn_is_logged_once_a_minute() {
+        let (store, log) = (memory().await, Log::default());
+        let _taken = log.takes();
+        let three = async |first: u64| {
+            let nested = async {
+                until(|| store.stats().loads_running() == 1).await;
+                join_all((first + 1..first + 4).map(|id| wide(&store, id))).await;
+            };
+            tokio::join!(narrow(&store, first, seconds(5.0)), nested);
+        };
+        three(0).await;
+        sleep(seconds(60.0)).await;
+        three(10).await;
+        let lines = warnings(&log, "narrow");
+        assert_eq!(repeated(&lines), [None, Some(2)], "{lines:#?}");
+        assert_eq!(store.stats().loads_beside_turns(), 6);
+    }
+
+    /// A branch that `select!` has left holds the only turn, until another call takes it away.
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_load_is_logged_once_a_minute() {
+        let (store, log) = (memory().await, Log::default());
+        let _taken = log.takes();
+        let stall = async |id: u64| {
+            let left = One::get_or_load(&store, id, async || {
+                sleep(seconds(1.0)).await;
+                Ok::<_, ()>(One { id })
+            });
+            let mut left = pin!(left);
+            tokio::select! {
+                given = &mut left => panic!("{given:?}"),
+                () = sleep(seconds(0.1)) => {}
+            }
+            one(&store, id + 1).await;
+            assert_eq!(left.await, Ok(One { id }));
+        };
+        stall(10).await;
+        stall(20).await;
+        sleep(seconds(60.0)).await;
+        stall(30).await;
+        let mut lines = warnings(&log, "one");
+        // The others are about the call that waits for the turn.
+        lines.retain(|line| !line.contains("`max_loads`"));
+        assert_eq!(repeated(&lines), [None, Some(1)], "{lines:#?}");
+        assert_eq!(store.stats().stalled_loads(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_past_its_deadline_is_logged_once_a_minute() {
+        let (store, log) = (memory().await, Log::default());
+        let _taken = log.takes();
+        let hangs = async |id: u64| {
+            let load = store.of::<One>().load(id).queue_timeout(seconds(3600.0));
+            let given = load.run(pending::<Result<One, ()>>).await;
+            assert_eq!(given, Err(LoadError::Deadline));
+        };
+        hangs(1).await;
+        hangs(2).await;
+        sleep(seconds(60.0)).await;
+        hangs(3).await;
+        let lines = warnings(&log, "one");
+        assert_eq!(repeated(&lines), [None, Some(1)], "{lines:#?}");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.contains("error.type=\"timeout\"")),
+            "{lines:#?}"
+        );
+        assert!(lines[0].contains("`load_deadline`"), "{lines:#?}");
+        assert_eq!(store.stats().late_loads(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_that_takes_too_long_to_be_stored_is_logged_once_a_minute() {
+        let (store, log) = (memory().await, Log::default());
+        let _taken = log.takes();
+        let slow = async |id: u64| {
+            let load = async || {
+                sleep(seconds(12.0)).await;
+                Ok::<_, ()>(Default64 { id })
+            };
+            Default64::get_or_load(&store, id, load).await.unwrap()
+        };
+        tokio::join!(slow(1), slow(2));
+        sleep(seconds(60.0)).await;
+        slow(3).await;
+        let lines = warnings(&log, "default64");
+        assert_eq!(repeated(&lines), [None, Some(1)], "{lines:#?}");
+        assert!(!Default64::exists(&store, 3).await.unwrap());
     }
 }
 
@@ -848,7 +1234,7 @@ mod ends {
         let store = memory().await;
         Aging { id: 1 }.set(&store).await.unwrap();
         sleep(seconds(101.0)).await;
-        let load = async |stale: Option<valkey_runtime::Stale<Aging>>| {
+        let load = async |stale: Option<Stale<Aging>>| {
             store.set_enabled(false);
             Ok::<_, ()>(stale.unwrap().unchanged())
         };
@@ -856,7 +1242,7 @@ mod ends {
         assert_eq!(given, Ok(Some(Aging { id: 1 })));
         store.set_enabled(true);
         assert_eq!(Aging::get(&store, 1).await.unwrap(), None);
-        let load = async |stale: Option<valkey_runtime::Stale<Aging>>| {
+        let load = async |stale: Option<Stale<Aging>>| {
             assert!(stale.is_none(), "nothing is left");
             Ok::<_, ()>(Loaded::<Aging>::absent())
         };

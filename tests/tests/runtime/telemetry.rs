@@ -15,10 +15,10 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use valkey_runtime::{BreakerState, Cached, ErrorKind, KeyTracing, ManualClock, Store};
-use valkey_tests::Server;
+use valkey_tests::{Proxy, Server};
 
 use crate::database::until;
-use crate::stores::{On, PLAIN, connect};
+use crate::stores::{On, PLAIN, connect, patient};
 
 suite! {
     @alone [crate::telemetry]
@@ -681,6 +681,70 @@ async fn metrics_are_what_the_statistics_say_whenever_a_recorder_comes() {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "narrow", max_loads = 1)]
+struct Narrow {
+    #[cached(key)]
+    id: u64,
+}
+
+/// One load runs for two seconds of stopped time, and another one waits for its turn.
+#[tokio::test(start_paused = true)]
+async fn a_queue_of_loads_is_in_metrics_and_spans() {
+    let recorder = Metrics::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let recording = Recording::default();
+    let _recorded = recording.begin();
+    let store = Store::memory();
+    let number = |name: &str| {
+        let begins = format!("{name} ");
+        let numbers = recorder.numbers.lock().unwrap();
+        let found = numbers
+            .iter()
+            .find(|(key, _)| key.starts_with(&begins) && key.ends_with(" type=narrow"));
+        let Some((_, number)) = found else {
+            panic!("no {name} among {numbers:?}");
+        };
+        number.load(SeqCst)
+    };
+    let gauges = || {
+        let gauges = ["valkey_loads_running", "valkey_loads_queued"];
+        gauges.map(|name| f64::from_bits(number(name)))
+    };
+    let begun = Notify::new();
+    let running = async {
+        let load = async || {
+            begun.notify_one();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok::<_, ()>(Narrow { id: 1 })
+        };
+        Narrow::get_or_load(&store, 1, load).await.unwrap()
+    };
+    let queued = async {
+        begun.notified().await;
+        let load = async || Ok::<_, ()>(Narrow { id: 2 });
+        Narrow::get_or_load(&store, 2, load).await.unwrap()
+    };
+    let looking = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        store.publish_metrics();
+        gauges()
+    };
+    let (_, _, seen) = tokio::join!(running, queued, looking);
+    assert_eq!(seen, [1.0, 1.0]);
+    store.publish_metrics();
+    assert_eq!(gauges(), [0.0, 0.0]);
+    assert_eq!(number("valkey_queued_loads_total"), 1);
+    assert_eq!(number("valkey_queue_microseconds_total"), 2_000_000);
+
+    let spans = recording.take();
+    let loads = spans.iter().filter(|span| span.name == "load");
+    let waited: Vec<_> = loads
+        .map(|span| span.field("valkey.load.queued_ms"))
+        .collect();
+    assert_eq!(waited, [Some("0"), Some("2000")]);
+}
+
 /// Stores that share their labels add up.
 #[tokio::test]
 async fn stores_of_one_name_share_their_counters() {
@@ -748,4 +812,83 @@ async fn a_warning_that_repeats_is_a_number_once_a_minute() {
         warnings[2].contains("the cache could not be read (1 more in 0 s)"),
         "{warnings:#?}"
     );
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "kept", ttl = "1h", keep_corrupt)]
+struct Kept {
+    #[cached(key)]
+    id: u64,
+    row: u32,
+}
+
+/// The same keys, and another layout.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "kept", ttl = "1h")]
+struct Impostor {
+    #[cached(key)]
+    id: u64,
+    row: String,
+}
+
+#[tokio::test]
+async fn a_corrupt_entry_that_stays_is_a_number_once_a_minute() {
+    let log = crate::faults::Log::default();
+    let _taken = log.takes();
+    let clock = Arc::new(ManualClock::new());
+    let store = Store::builder().memory().clock(clock.clone());
+    let store = store.connect().await.unwrap();
+    let row = "not a number".into();
+    Impostor { id: 1, row }.set(&store).await.unwrap();
+    for _ in 0..100 {
+        assert_eq!(Kept::get(&store, 1).await.unwrap(), None);
+    }
+    let warnings = lines(&log, "WARN");
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(Kept::get(&store, 1).await.unwrap(), None);
+    let warnings = lines(&log, "WARN");
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(!warnings[0].contains("repeated="), "{warnings:#?}");
+    assert!(warnings[1].contains("repeated=99"), "{warnings:#?}");
+    for line in &warnings {
+        assert!(
+            line.contains("db.collection.name=\"kept\"") && line.contains("error.type=\"corrupt\""),
+            "{line}"
+        );
+    }
+    assert_eq!(store.stats().corrupt(), 101, "counted each");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_tried_again_and_again_is_a_number_once_a_minute() {
+    let log = crate::faults::Log::default();
+    let _taken = log.takes();
+    let (clock, proxy) = (Arc::new(ManualClock::new()), Proxy::to(PLAIN.addr()));
+    let builder = patient(Store::builder().url(&proxy.url())).clock(clock.clone());
+    let store = builder.connect().await.unwrap();
+    let failed = |level| {
+        let mut lines = lines(&log, level);
+        lines.retain(|line| line.contains("error.type=\"connection\""));
+        lines
+    };
+    assert_eq!(failed("WARN").len(), 0);
+    proxy.refuse();
+    proxy.cut();
+    // An attempt that is only counted has a line at `debug`.
+    until("it is tried again and again", async || {
+        failed("DEBUG").len() >= 4
+    })
+    .await;
+    let warnings = failed("WARN");
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    // No attempt is made meanwhile: all of it runs in this thread, which does not wait here.
+    let repeated = format!("repeated={}", failed("DEBUG").len());
+    clock.advance(Duration::from_secs(61));
+    until("a minute is over", async || failed("WARN").len() >= 2).await;
+    let warnings = failed("WARN");
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(!warnings[0].contains("repeated="), "{warnings:#?}");
+    assert!(warnings[1].contains(&repeated), "{repeated}: {warnings:#?}");
+    drop(store);
 }

@@ -434,8 +434,9 @@ where
             let options = settings.options_of_many::<O>(false);
             let limits = X::limits(settings.queue_timeout);
             let store = handle.store;
-            let answers =
-                loading::get_or_load_many(store, asked.once, options, limits, load).await?;
+            // Boxed, so that the future of the call stays small.
+            let loading = loading::get_or_load_many(store, asked.once, options, limits, load);
+            let answers = Box::pin(loading).await?;
             in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
         }
     }
@@ -472,8 +473,9 @@ where
             let options = settings.options_of_many::<O>(true);
             let limits = X::limits(settings.queue_timeout);
             let store = handle.store;
-            let answers =
-                loading::get_or_load_many(store, asked.once, options, limits, load).await?;
+            // Boxed, so that the future of the call stays small.
+            let loading = loading::get_or_load_many(store, asked.once, options, limits, load);
+            let answers = Box::pin(loading).await?;
             in_order::<T, O, _, _, _>(store, asked.order, answers, |at| again.load(vec![at])).await
         }
     }
@@ -608,10 +610,13 @@ impl<T: CachedType<OwnedKey: OwnKey>, X: Limit, F> Rows<T, X, F> {
     {
         let own =
             |at: usize| <T::OwnedKey as OwnKey>::own(T::OwnedKey::of_owned(&self.known.owned[at]));
-        // The lock is held while the future is made, not while it runs.
-        let loading = lock(&self.load)(ats.into_iter().map(own).collect());
-        let (known, namespace) = (self.known.clone(), self.namespace.clone());
+        let keys: Vec<KeyOf<T>> = ats.into_iter().map(own).collect();
+        let (load, known) = (self.load.clone(), self.known.clone());
+        let namespace = self.namespace.clone();
         let loading = async move {
+            // Called only when it is polled, so that its panic is that of a running load. The lock
+            // is held while the future is made, not while it runs.
+            let loading = lock(&load)(keys);
             let rows = loading.await?.into_iter().filter_map(|row| {
                 let (key, loaded) = row.into_row();
                 let bytes = key_bytes::<T>(&namespace, T::OwnedKey::of_owned(&key));
@@ -655,8 +660,11 @@ where
                 let value = match given.again() {
                     Some(value) => Some(value),
                     // A value that is neither `Clone` nor stored can't be in two places: it is
-                    // loaded again.
-                    None => load(at).await?.pop().and_then(|(_, loaded)| loaded.value),
+                    // loaded again. Boxed, so that this future does not grow with the loader.
+                    None => Box::pin(load(at))
+                        .await?
+                        .pop()
+                        .and_then(|(_, loaded)| loaded.value),
                 };
                 value.map(|value| (value, origin))
             }

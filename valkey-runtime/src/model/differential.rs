@@ -580,6 +580,47 @@ fn the_scripts_do_what_the_transition_functions_do() {
     outcome.unwrap();
 }
 
+/// `mark_stale` never lengthens the life of an entry, and the renewal of a claim never shortens it.
+#[tokio::test]
+async fn marking_as_stale_shortens_a_life_and_renewing_a_claim_lengthens_it() {
+    let process = crate::testing::server::TestServer::plain();
+    let server = server(&process);
+    let clock = Arc::new(SystemClock::new());
+    let memory = Backend::Memory(Memory::new(1 << 20, clock, Hub::new("")));
+    let renew = |life| Step::RenewLease(Load::Claim(HOLDER, STAMP), life);
+    for (step, life, then) in [
+        (Step::MarkStale(300_000), Some(60_000), Some(60_000)),
+        (Step::MarkStale(30_000), Some(60_000), Some(30_000)),
+        (Step::MarkStale(30_000), None, Some(30_000)),
+        (renew(90_000), Some(40_000), Some(90_000)),
+        (renew(10_000), Some(40_000), Some(40_000)),
+        (renew(90_000), None, None),
+    ] {
+        for backend in [&memory, &server] {
+            let claim = Claim::new(HOLDER as u32, now_millis(), LEASE);
+            let timing = Some(Timing {
+                until: in_an_hour(),
+                claim,
+            });
+            let header = Header {
+                timing,
+                ..Header::value(1, STAMP)
+            };
+            let entry = [&header.to_bytes()[..], b"\x2a"].concat();
+            let mut side = Side::new(backend);
+            side.run(&Step::Put(entry, life)).await;
+            assert_eq!(side.run(&step).await, Seen::Answer(true), "{step:?}");
+            let (_, left) = side.seen().await;
+            // Some time has passed since then.
+            let is_right = match (left, then) {
+                (Some(left), Some(then)) => (then - 20_000..=then).contains(&left),
+                (left, then) => left == then,
+            };
+            assert!(is_right, "{step:?} of {life:?} leaves {left:?}");
+        }
+    }
+}
+
 /// The in-process store has no other data types.
 #[tokio::test]
 async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {

@@ -7,7 +7,7 @@ use crate::core::entry::{Origin, Source};
 use crate::core::shared::Shared;
 use crate::protocol::call::Step;
 use crate::protocol::flights::FlightId;
-use crate::protocol::lease::{FIRST_PAUSE, LEASE_LIFE, LONGEST_PAUSE};
+use crate::protocol::lease::{LEASE_LIFE, pause};
 use crate::protocol::share::Share;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
@@ -249,14 +249,42 @@ impl Driver {
         if attempt == 1 {
             self.of.counters().count(Count::Waited);
         }
-        let longest = FIRST_PAUSE
-            .saturating_mul(1 << attempt.saturating_sub(1).min(10))
-            .min(LONGEST_PAUSE);
-        let half = longest / 2;
-        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
-        let jitter = Duration::from_micros(self.store.inner().random.next_u64() % spread);
-        let at = Instant::now() + half + jitter;
+        let at = Instant::now() + pause(attempt, self.store.inner().random.next_u64());
         self.ones[one].looks = Some(at);
         at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Random;
+    use crate::core::options::LoadOptions;
+    use crate::core::store::Store;
+    use crate::model::panics::User;
+
+    #[derive(Debug)]
+    struct Always(u64);
+
+    impl Random for Always {
+        fn next_u64(&self) -> u64 {
+            self.0
+        }
+    }
+
+    /// Processes that wait for one load do not all look at the same moment.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_the_next_look_is_random() {
+        for random in [0, 4_321] {
+            let store = Store::builder().memory().random(Arc::new(Always(random)));
+            let store = store.connect().await.unwrap();
+            let inner = store.inner();
+            let mut driver = Driver::new(&store, inner.types.of::<User>(), LoadOptions::new());
+            driver.add_fresh(0, b"user:1".to_vec().into(), inner.moments.moment());
+            let at = driver.looks_at(0, 6);
+            assert_eq!(at, Instant::now() + pause(6, random));
+            assert_eq!(driver.looks_at(0, 7), at, "it stays until it has come");
+        }
+        assert_ne!(pause(6, 0), pause(6, 4_321));
     }
 }
