@@ -335,7 +335,10 @@ impl Server {
     ) -> Result<(), Error> {
         self.link.admit(bytes.len())?;
         let value = bytes;
-        let answer = self.link.read(Request::Set { key, value, ttl }).await;
+        let answer = self
+            .link
+            .read(Request::Set { key, value, ttl }, Duration::MAX)
+            .await;
         self.noted(bytes.len(), answer)?;
         self.ask_time_if_due();
         Ok(())
