@@ -749,3 +749,47 @@ async fn a_store_with_a_wrong_password_does_not_open() {
     let error = builder.connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
 }
+
+/// A server that closes the connection in place of the first `lost` replies to `GET` or `SET`.
+fn loses(lost: usize) -> FakeServer {
+    let answered = AtomicUsize::new(0);
+    FakeServer::start(move |command| match &*command[0] {
+        b"TIME" => Reply::raw("*2\r\n$10\r\n1767225600\r\n$1\r\n0\r\n"),
+        b"GET" | b"GETRANGE" | b"SET" | b"MGET" if answered.fetch_add(1, Ordering::SeqCst) < lost => Reply::Close,
+        b"GET" => Reply::null(),
+        b"GETRANGE" => Reply::bulk(""),
+        b"MGET" => Reply::raw("*2\r\n_\r\n_\r\n"),
+        _ => Reply::ok(),
+    })
+}
+
+#[tokio::test]
+async fn a_read_whose_connection_is_lost_is_sent_once_more() {
+    let server = loses(1);
+    let store = connect(&server.url()).await;
+    assert_eq!(User::get(&store, 7).await.unwrap(), None);
+    // The value may be too large to be sent, so the second read is bounded.
+    assert_eq!((server.count("GET"), server.count("GETRANGE")), (1, 1));
+    assert_eq!(server.connections(), 2);
+
+    let server = loses(1);
+    let store = connect(&server.url()).await;
+    let found = User::get_many(&store, [7, 8]).await.unwrap();
+    assert_eq!(found, [None, None]);
+    assert_eq!((server.count("MGET"), server.count("GET")), (1, 2));
+
+    let server = loses(2);
+    let store = connect(&server.url()).await;
+    let error = User::get(&store, 7).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection);
+    assert_eq!((server.count("GET"), server.count("GETRANGE")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_write_whose_connection_is_lost_is_not_repeated() {
+    let server = loses(1);
+    let store = connect(&server.url()).await;
+    let error = ada(7).set(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection);
+    assert_eq!(server.count("SET"), 1);
+}
