@@ -427,6 +427,85 @@ fn comments_are_wrapped() {
     assert!(found[1].starts_with("file:6:"), "{found:?}");
 }
 
+/// The links of a page to files: each with its line, and whether it is written inline.
+fn links(text: &str) -> Vec<(usize, bool, String)> {
+    let mut links = Vec::new();
+    let mut in_code = false;
+    for (at, line) in text.lines().enumerate() {
+        in_code ^= line.trim_start().starts_with("```");
+        if in_code {
+            continue;
+        }
+        let mut found = |inline: bool, to: &str| {
+            let file = to.split_once('#').map_or(to, |(file, _)| file);
+            // `::` is in the name of an item.
+            if !file.is_empty() && !file.contains("://") && !file.contains("::") {
+                links.push((at + 1, inline, file.to_owned()));
+            }
+        };
+        if let Some((_, to)) = line.split_once("]: ").filter(|_| line.starts_with('[')) {
+            found(false, to);
+        }
+        for (_, rest) in line
+            .match_indices("](")
+            .map(|(at, _)| line.split_at(at + 2))
+        {
+            if let Some((to, _)) = rest.split_once(')') {
+                found(true, to);
+            }
+        }
+    }
+    links
+}
+
+/// Pages that are also part of the reference, where only links by reference lead anywhere.
+const IN_REFERENCE: [&str; 4] = [
+    "docs/guides/",
+    "docs/operations/",
+    "docs/glossary.md",
+    "docs/internals/envelope.md",
+];
+
+#[test]
+fn links_of_pages_lead_to_files() {
+    let mut faults = BTreeSet::new();
+    let mut folders = vec![root()];
+    let mut pages = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            if entry.file_type().unwrap().is_dir() {
+                if name != "target" && name != ".git" {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".md") {
+                pages += 1;
+                let shown = path.strip_prefix(root()).unwrap().display().to_string();
+                let in_reference = IN_REFERENCE.iter().any(|page| shown.starts_with(page));
+                for (line, inline, to) in links(&fs::read_to_string(&path).unwrap()) {
+                    if !folder.join(&to).exists() {
+                        faults.insert(format!("{shown}:{line}: `{to}` does not exist"));
+                    }
+                    if in_reference && inline {
+                        faults.insert(format!(
+                            "{shown}:{line}: `{to}` is linked inline. Write `[text][{to}]`, define `[{to}]: …` at the end of the \
+                             page, and in `guides.rs`"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    assert!(pages > 90, "{pages} pages were read");
+    report(faults.into_iter().collect());
+    let text = "[a](b.md#c) [d](https://e) [f](#g)\n```\n[h](i)\n```\n[j]: k.md\n";
+    let found = links(text);
+    let expected = [(1, true, "b.md".to_owned()), (5, false, "k.md".to_owned())];
+    assert_eq!(found, expected);
+}
+
 /// The check itself: it finds an import that points up, one of the root, and a circle.
 #[test]
 fn an_upward_import_a_name_of_the_root_and_a_circle_are_found() {

@@ -1,33 +1,62 @@
 //! The guides: the pages of the repository's `docs`, for users and for operators.
+//!
+//! The pages link to each other by reference. The definitions here come first, so in this reference
+//! the links lead to its own pages.
 
 /// Loading from slow and failing databases.
+///
+/// [README.md]: crate
+/// [consistency.md]: crate::guides::consistency
+/// [consistency.md#exceptions]: crate::guides::consistency#exceptions
+/// [envelope.md]: crate::guides::envelope
 #[doc = include_str!("../guides/guides/loading.md")]
 pub mod loading {}
 
 /// Invalidation by tags.
+///
+/// [README.md]: crate
+/// [consistency.md]: crate::guides::consistency
 #[doc = include_str!("../guides/guides/tags.md")]
 pub mod tags {}
 
 /// A stream of changes, for near caches of an application.
+///
+/// [README.md]: crate
 #[doc = include_str!("../guides/guides/invalidations.md")]
 pub mod invalidations {}
 
 /// The guarantees, the races and the recipes.
+///
+/// [README.md]: crate
+/// [envelope.md]: crate::guides::envelope
+/// [envelope.md#tags-clock-and-epochs]: crate::guides::envelope#tags-clock-and-epochs
+/// [loading.md]: crate::guides::loading
+/// [tags.md]: crate::guides::tags
+/// [tags.md#cost]: crate::guides::tags#cost
+/// [tags.md#how-they-work]: crate::guides::tags#how-they-work
 #[cfg(not(doctest))]
 #[doc = include_str!("../guides/guides/consistency.md")]
 pub mod consistency {}
 
 /// Tests of a service with a cache.
+///
+/// [README.md]: crate
 #[cfg(not(doctest))]
 #[doc = include_str!("../guides/guides/testing.md")]
 pub mod testing {}
 
 /// A TypeScript service with a hand-written cache, translated section by section.
+///
+/// [consistency.md]: crate::guides::consistency
+/// [telemetry.md]: crate::guides::telemetry
+/// [testing.md]: crate::guides::testing
 #[cfg(not(doctest))]
 #[doc = include_str!("../guides/guides/from-express.md")]
 pub mod from_express {}
 
 /// Running it: ACL rights, server limits, runtimes, writes in an outage.
+///
+/// [invalidations.md#a-process-that-stops]: crate::guides::invalidations#a-process-that-stops
 #[doc = include_str!("../guides/operations/running.md")]
 pub mod running {}
 
@@ -37,6 +66,17 @@ pub mod running {}
 pub mod telemetry {}
 
 /// The terms, in one table.
+///
+/// [envelope.md]: crate::guides::envelope
 #[cfg(not(doctest))]
 #[doc = include_str!("../guides/glossary.md")]
 pub mod glossary {}
+
+/// The header and layout of an entry, to the byte.
+///
+/// [consistency.md]: crate::guides::consistency
+/// [glossary.md]: crate::guides::glossary
+/// [tags.md]: crate::guides::tags
+#[cfg(not(doctest))]
+#[doc = include_str!("../guides/internals/envelope.md")]
+pub mod envelope {}

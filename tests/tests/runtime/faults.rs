@@ -755,7 +755,11 @@ fn loses(lost: usize) -> FakeServer {
     let answered = AtomicUsize::new(0);
     FakeServer::start(move |command| match &*command[0] {
         b"TIME" => Reply::raw("*2\r\n$10\r\n1767225600\r\n$1\r\n0\r\n"),
-        b"GET" | b"GETRANGE" | b"SET" | b"MGET" if answered.fetch_add(1, Ordering::SeqCst) < lost => Reply::Close,
+        b"GET" | b"GETRANGE" | b"SET" | b"MGET"
+            if answered.fetch_add(1, Ordering::SeqCst) < lost =>
+        {
+            Reply::Close
+        }
         b"GET" => Reply::null(),
         b"GETRANGE" => Reply::bulk(""),
         b"MGET" => Reply::raw("*2\r\n_\r\n_\r\n"),
