@@ -104,6 +104,22 @@ fn a_setting_reaches_the_server() {
 }
 
 #[test]
+fn every_server_bounds_the_memory_for_its_clients() {
+    let bound = |server: &Server| server.cli(&["CONFIG", "GET", "maxmemory-clients"]);
+    let servers = [Server::plain(), Server::unix(), Server::tls()];
+    let cluster = Server::cluster();
+    for server in servers.iter().chain(cluster.nodes()) {
+        assert_eq!(bound(server), "maxmemory-clients\n268435456");
+    }
+    let server = &servers[0];
+    server.restart();
+    assert_eq!(bound(server), "maxmemory-clients\n268435456");
+    // A test's own setting replaces it.
+    let server = Server::builder().setting("maxmemory-clients", "4mb");
+    assert_eq!(bound(&server.start()), "maxmemory-clients\n4194304");
+}
+
+#[test]
 fn a_server_on_a_unix_socket_has_no_port() {
     let server = Server::unix();
     assert_eq!(server.cli(&["PING"]), "PONG");

@@ -199,9 +199,7 @@ mod overload {
             let store = store.clone();
             others.spawn(async move { hot(&store, id).await });
         }
-        while store.stats().loads_queued() < 8 {
-            tokio::task::yield_now().await;
-        }
+        until(|| store.stats().loads_queued() == 8).await;
         let short = timeout(seconds(0.7), hot(&store, 100));
         let long = async {
             sleep(seconds(0.1)).await;
@@ -397,7 +395,9 @@ mod hangs {
             hung.spawn(async move { Row::get_or_load(&one, id, pending::<Result<Row, ()>>).await });
         }
         let mut queued = pin!(row(&one, 105));
+        let began = Instant::now();
         while one.stats().loads_queued() == 0 {
+            assert!(began.elapsed() < seconds(60.0), "the call is not queued");
             let waits = timeout(Duration::from_millis(1), &mut queued).await;
             assert!(waits.is_err());
         }

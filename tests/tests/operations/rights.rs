@@ -1,5 +1,5 @@
-//! The rights that docs/operations/running.md lists are enough for all that a store does, and a
-//! missing one is reported.
+//! The rights that docs/operations/running.md lists are enough for all that a store does, each is
+//! needed, and a missing one is reported.
 
 use std::slice;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use valkey_runtime::limit::RateLimiter;
-use valkey_runtime::{Cached, Error, ErrorKind, Invalidation, SetOptions, Store, Ttl};
+use valkey_runtime::{Builder, Cached, Error, ErrorKind, Invalidation, SetOptions, Store, Ttl};
 use valkey_tests::Server;
 use valkey_tests::example::steady_on;
 use valkey_tests::resp::Value;
@@ -42,6 +42,21 @@ struct Doc {
 struct Session {
     #[cached(key)]
     id: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "flag", ttl = "never")]
+struct Flag {
+    #[cached(key)]
+    id: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "blob", ttl = "5m")]
+struct Blob {
+    #[cached(key)]
+    id: u64,
+    text: String,
 }
 
 fn user(id: u64) -> User {
@@ -94,15 +109,19 @@ fn set_listed(server: &Server, keys: &[&str], without: Option<&str>) {
     set_user(server, rights.chain(keys.iter().copied()));
 }
 
-async fn connect(server: &Server, namespace: Option<&str>) -> Store {
+/// A store of the user.
+fn builder(server: &Server) -> Builder {
     let url = format!("valkey://app:secret@127.0.0.1:{}", server.port());
     // A silence is not what this is about.
-    let builder = Store::builder()
+    Store::builder()
         .url(&url)
-        .command_timeout(Duration::from_secs(10));
+        .command_timeout(Duration::from_secs(10))
+}
+
+async fn connect(server: &Server, namespace: Option<&str>) -> Store {
     let builder = match namespace {
-        None => builder,
-        Some(namespace) => builder.namespace(namespace),
+        None => builder(server),
+        Some(namespace) => builder(server).namespace(namespace),
     };
     builder.connect().await.unwrap()
 }
@@ -256,6 +275,17 @@ fn denials(server: &Server) -> String {
     server.cli(&["ACL", "LOG"])
 }
 
+/// The commands that it names. Each entry is a list of names and values, one a line.
+fn denied_commands(server: &Server) -> Vec<String> {
+    let log = denials(server);
+    let lines: Vec<_> = log.lines().collect();
+    let commands = lines.windows(6).filter_map(|lines| match lines {
+        ["reason", "command", "context", _, "object", command] => Some((*command).to_owned()),
+        _ => None,
+    });
+    commands.collect()
+}
+
 /// Runs a test on empty servers. Its loads have leases of a second, which is real time.
 fn on_empty(servers: &[Server], test: impl AsyncFn()) {
     steady_on(&servers[0], || {
@@ -296,6 +326,25 @@ fn the_listed_rights_are_enough_without_a_namespace() {
 }
 
 #[test]
+fn the_listed_rights_are_enough_in_another_database() {
+    let server = Server::plain();
+    set_listed(&server, &["~app:*"], None);
+    on_empty(slice::from_ref(&server), async || {
+        let store = builder(&server).namespace("app").database(3);
+        let store = store.connect().await.unwrap();
+        everything(&store).await;
+        receives_invalidations(&store).await;
+        let in_database = |arguments: &[&str]| server.cli(&[&["-n", "3"][..], arguments].concat());
+        in_database(&["SET", "app:user:77", "no entry"]);
+        assert_eq!(User::get(&store, 77).await.unwrap(), None);
+        assert_eq!(in_database(&["EXISTS", "app:user:77"]), "0");
+        assert_ne!(in_database(&["DBSIZE"]), "0");
+        assert_eq!(server.cli(&["DBSIZE"]), "0", "all is in the other one");
+        assert_eq!(denials(&server), "", "nothing was denied");
+    });
+}
+
+#[test]
 fn the_listed_rights_are_enough_on_a_cluster() {
     let cluster = Server::cluster();
     for node in cluster.nodes() {
@@ -306,7 +355,186 @@ fn the_listed_rights_are_enough_on_a_cluster() {
         let store = store.namespace("app").connect().await.unwrap();
         everything(&store).await;
         receives_invalidations(&store).await;
+        for node in cluster.nodes() {
+            assert_eq!(denials(node), "", "nothing was denied");
+        }
     });
+}
+
+/// The listed rights that a store needs on a single server, and those that it needs on a cluster.
+const OF_A_SERVER: [&str; 20] = [
+    "+get",
+    "+set",
+    "+mget",
+    "+getrange",
+    "+pttl",
+    "+scan",
+    "+evalsha",
+    "+eval",
+    "+time",
+    "+del",
+    "+exists",
+    "+pexpire",
+    "+persist",
+    "+setrange",
+    "+strlen",
+    "+ping",
+    "+client|setinfo",
+    "+client|tracking",
+    "+select",
+    "+config|get",
+];
+const OF_A_CLUSTER: [&str; 4] = ["+cluster|slots", "+cluster|nodes", "+cluster|info", "+info"];
+
+#[test]
+fn the_page_lists_the_rights_that_are_tried() {
+    let mut listed = rights();
+    listed.retain(|word| word.starts_with('+'));
+    listed.sort_unstable();
+    let mut tried: Vec<_> = OF_A_SERVER.into_iter().chain(OF_A_CLUSTER).collect();
+    tried.sort_unstable();
+    assert_eq!(listed, tried);
+}
+
+/// The text of an error that says that a command is denied.
+fn denial(error: Error) -> String {
+    assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+    error.to_string()
+}
+
+/// The number of the user's last connection.
+fn last_connection(server: &Server) -> u64 {
+    let list = server.cli(&["CLIENT", "LIST"]);
+    let own = list.lines().filter(|line| line.contains(" user=app "));
+    let numbers = own.filter_map(|line| line.strip_prefix("id=")?.split(' ').next());
+    let last = numbers.map(|number| number.parse().unwrap()).max();
+    last.expect("a connection of the user")
+}
+
+/// Does as the user what a right is needed for. The server takes no values above 1 MiB. The error
+/// names the command.
+async fn use_of(right: &str, server: &Server) -> Result<(), String> {
+    let builder = builder(server).namespace("app");
+    let missing = |what: &str| Err(format!("'{}': {what}", &right[1..]));
+    if right == "+select" {
+        let store = builder.database(1).connect().await;
+        return store.map(drop).map_err(denial);
+    }
+    let store = builder.connect().await.unwrap();
+    let users = store.of::<User>();
+    let used = match right {
+        "+get" => User::get(&store, 1).await.map(drop),
+        "+set" => user(2).set(&store).await,
+        "+mget" => User::get_many(&store, [1, 2]).await.map(drop),
+        "+getrange" => User::exists(&store, 1).await.map(drop),
+        "+pttl" => users.ttl(1).await.map(drop),
+        "+scan" => users.count().await.map(drop),
+        "+evalsha" | "+time" | "+del" => User::del(&store, 1).await.map(drop),
+        "+eval" => {
+            server.command(&["SCRIPT", "FLUSH"]);
+            User::del(&store, 1).await.map(drop)
+        }
+        // There is no such entry.
+        "+exists" => User::touch(&store, 9).await.map(drop),
+        "+pexpire" => users.mark_stale(1).await.map(drop),
+        "+persist" => Flag::touch(&store, 1).await.map(drop),
+        "+setrange" => User::touch(&store, 1).await.map(drop),
+        "+ping" => store.ping().await,
+        "+client|tracking" => store.invalidations().await.map(drop),
+        "+strlen" => {
+            server.command(&["SET", "app:user:77", "no entry"]);
+            assert_eq!(User::get(&store, 77).await.unwrap(), None);
+            return match &*server.cli(&["EXISTS", "app:user:77"]) {
+                "0" => Ok(()),
+                _ => missing("a corrupt entry stays"),
+            };
+        }
+        "+client|setinfo" => {
+            let denied = denied_commands(server);
+            return match denied.iter().any(|command| command == &right[1..]) {
+                false => Ok(()),
+                true => missing("the library's name is not in CLIENT LIST"),
+            };
+        }
+        "+config|get" => {
+            let before = last_connection(server);
+            let text = "x".repeat(2 << 20);
+            Blob { id: 1, text }.set(&store).await.unwrap_err();
+            let connects_again = async {
+                while User::get(&store, 1).await.is_err() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let connects_again = timeout(Duration::from_secs(60), connects_again);
+            connects_again.await.expect("the store connects again");
+            return match last_connection(server) == before {
+                true => Ok(()),
+                false => missing("a large value was sent, and closed the connection"),
+            };
+        }
+        right => panic!("no use of {right} is known"),
+    };
+    used.map_err(denial)
+}
+
+#[tokio::test]
+async fn each_listed_right_is_needed_on_a_server() {
+    let server = Server::builder().setting("proto-max-bulk-len", "1mb");
+    let server = server.start();
+    let owner = server.store_in("app").await;
+    for right in OF_A_SERVER {
+        for without in [None, Some(right)] {
+            set_listed(&server, &["~app:*"], without);
+            user(1).set(&owner).await.unwrap();
+            Flag { id: 1 }.set(&owner).await.unwrap();
+            let used = use_of(right, &server).await;
+            match without {
+                None => assert_eq!(used, Ok(()), "{right}"),
+                Some(_) => {
+                    let why = used.expect_err(right);
+                    let command = format!("'{}'", &right[1..]);
+                    assert!(why.contains(&command), "{right}: {why}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_listed_right_is_needed_on_a_cluster() {
+    let cluster = Server::cluster();
+    for right in OF_A_CLUSTER {
+        for without in [None, Some(right)] {
+            for node in cluster.nodes() {
+                set_listed(node, &["~app:*"], without);
+            }
+            let builder = cluster.store_builder().username("app").password("secret");
+            let counted = async {
+                let store = builder.namespace("app").connect().await?;
+                let counted = store.of::<User>().count().await?;
+                store.close().await;
+                Ok::<_, Error>(counted)
+            };
+            let counted = counted.await;
+            let denied: Vec<_> = cluster.nodes().iter().flat_map(denied_commands).collect();
+            match without {
+                None => {
+                    assert_eq!(counted.unwrap(), 0);
+                    assert_eq!(denied, [""; 0], "{right}");
+                }
+                // The store goes on without these, and knows less of the nodes.
+                Some("+info" | "+cluster|info") => {
+                    assert_eq!(counted.unwrap(), 0);
+                    assert!(denied.iter().any(|command| command == &right[1..]));
+                }
+                Some(_) => {
+                    let why = denial(counted.unwrap_err());
+                    let command = format!("'{}'", &right[1..]);
+                    assert!(why.contains(&command), "{right}: {why}");
+                }
+            }
+        }
+    }
 }
 
 /// Each right that a script needs: the first line says that it is missing, and what needs it fails

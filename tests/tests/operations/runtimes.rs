@@ -125,7 +125,9 @@ fn a_process_that_stood_still_connects_once() {
     let builder = Store::builder().url(&server.url()).connect_timeout(AGES);
     let connects = builder.command_timeout(AGES).connect();
     let stands_still = async {
+        let began = Instant::now();
         while server.commands().is_empty() {
+            assert!(began.elapsed() < AGES, "nothing was sent");
             tokio::task::yield_now().await;
         }
         std::thread::sleep(Duration::from_secs(1));
@@ -251,6 +253,32 @@ fn a_connection_that_ended_with_its_runtime_is_replaced_before_it_is_asked() {
         assert_eq!(found, Some(user(id)));
     }
     assert_eq!(store.breaker(), BreakerState::Closed);
+}
+
+/// The command is under way when the runtime of the connection ends, and with it the connection.
+#[test]
+fn a_command_whose_connection_ended_with_another_runtime_gets_an_error_that_says_so() {
+    let server = FakeServer::start(|command| match &*command[0] {
+        b"GET" => Reply::Nothing,
+        _ => Reply::raw("*2\r\n$10\r\n1767225600\r\n$1\r\n0\r\n"),
+    });
+    let [first, second] = [(); 2].map(|()| {
+        RuntimeBuilder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    });
+    let builder = Store::builder().url(&server.url()).connect_timeout(AGES);
+    let store = first.block_on(builder.command_timeout(AGES).connect());
+    let store = store.unwrap();
+    let asks = store.clone();
+    let asks = second.spawn(async move { User::get(&asks, 1).await });
+    assert!(server.wait_for("GET", 1, AGES), "the command is sent");
+    drop(first);
+    let error = second.block_on(asks).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    assert!(error.to_string().contains("`Builder::runtime`"), "{error}");
 }
 
 fn is_config_error(error: &Error, what: &str) {

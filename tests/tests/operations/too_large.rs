@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, ErrorKind, Store};
@@ -29,6 +30,26 @@ fn blob(id: u64, bytes: usize) -> Blob {
 
 const MIB: usize = 1 << 20;
 
+/// A limit for what takes milliseconds unless the machine is busy.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Waits for what other tasks or the server bring about.
+async fn until(what: &str, mut happens: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !happens().await {
+        assert!(began.elapsed() < LONG, "{what}: not within {LONG:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until the store has a connection again.
+async fn connects_again(store: &Store) {
+    until("the store connects again", async || {
+        User::get(store, 1).await.is_ok()
+    })
+    .await;
+}
+
 /// Readers of small values, and how many of them failed.
 struct Others {
     over: Arc<AtomicBool>,
@@ -53,9 +74,10 @@ impl Others {
             })
         });
         let readers: Vec<_> = readers.collect();
-        while began.load(Ordering::SeqCst) < readers.len() {
-            tokio::task::yield_now().await;
-        }
+        until("all readers have begun", async || {
+            began.load(Ordering::SeqCst) == readers.len()
+        })
+        .await;
         Self { over, readers }
     }
 
@@ -137,9 +159,7 @@ async fn a_value_that_closed_a_connection_is_not_sent_again() {
             matches!(kind, ErrorKind::TooLarge | ErrorKind::Connection),
             "{error}"
         );
-        while User::get(&store, 1).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        connects_again(&store).await;
         let others = Others::begin(&store).await;
         store_too_much(&store).await;
         assert_eq!(others.failures().await, 0, "{setting}");
@@ -175,13 +195,9 @@ async fn values_that_closed_a_connection_when_read_are_read_with_care() {
 
     // The first of each costs a connection.
     let _ = Blob::get_many(&store, 0..6).await;
-    while User::get(&store, 1).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    connects_again(&store).await;
     let _ = Blob::get(&store, 10).await;
-    while User::get(&store, 1).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    connects_again(&store).await;
     let others = Others::begin(&store).await;
     for _ in 0..5 {
         let found = Blob::get_many(&store, 0..6).await.unwrap();

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{BreakerState, Cached, Error, ErrorKind, Invalidation, Store};
 use valkey_tests::resp::Value;
-use valkey_tests::{FakeServer, Proxy, Reply, Server, eventually};
+use valkey_tests::{ClosedPort, FakeServer, Proxy, Reply, Server, eventually};
 
 use crate::stores::{connect, patient};
 
@@ -382,6 +382,8 @@ async fn a_key_that_moves_is_asked_for_where_it_moves_to() {
         true => Reply::error(format!("ASK 10778 127.0.0.1:{}", there.get().unwrap())),
         false => Reply::ok(),
     });
+    let nobody = ClosedPort::new();
+    let elsewhere = nobody.addr();
     let asking = Arc::new(AtomicBool::new(false));
     let asks = asking.clone();
     let two = node(slots.clone(), move |command| match &*command[0] {
@@ -390,7 +392,7 @@ async fn a_key_that_moves_is_asked_for_where_it_moves_to() {
             Reply::ok()
         }
         b"GET" if asks.swap(false, Ordering::SeqCst) => Reply::null(),
-        _ => Reply::error("MOVED 10778 127.0.0.1:1"),
+        _ => Reply::error(format!("MOVED 10778 {elsewhere}")),
     });
     port.set(two.port()).unwrap();
     slots
@@ -481,16 +483,18 @@ async fn a_cluster_that_is_down_says_so_at_once() {
 async fn announced_addresses_that_can_not_be_reached_are_named() {
     let slots = Table::default();
     let seeds = [(); 2].map(|()| node(slots.clone(), |_| Reply::null()));
-    // Nobody listens there.
+    let nobody = [(); 2].map(|()| ClosedPort::new());
+    let [one, two] = [&nobody[0], &nobody[1]].map(ClosedPort::port);
     slots
-        .set(vec![(0, 8191, vec![1]), (8192, 16383, vec![2])])
+        .set(vec![(0, 8191, vec![one]), (8192, 16383, vec![two])])
         .unwrap();
+    let [one, two] = [one, two].map(|port| format!("127.0.0.1:{port}:"));
     for seeds in [&seeds[..1], &seeds[..]] {
         let seeds: Vec<_> = seeds.iter().collect();
         let error = refusal(&url(&seeds)).await;
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         let text = error.to_string();
-        for named in ["127.0.0.1:1:", "127.0.0.1:2:", "cluster-announce-ip"] {
+        for named in [&*one, &*two, "cluster-announce-ip"] {
             assert!(text.contains(named), "{named}: {text}");
         }
         assert!(!text.contains("within"), "it was refused: {text}");
@@ -500,17 +504,20 @@ async fn announced_addresses_that_can_not_be_reached_are_named() {
 #[tokio::test]
 async fn one_announced_address_that_can_not_be_reached_costs_its_own_keys() {
     let slots = Table::default();
-    let server = node(slots.clone(), |_| Reply::null());
-    slots
-        .set(vec![(0, 8191, vec![server.port()]), (8192, 16383, vec![1])])
-        .unwrap();
+    let (server, nobody) = (node(slots.clone(), |_| Reply::null()), ClosedPort::new());
+    let ranges = vec![
+        (0, 8191, vec![server.port()]),
+        (8192, 16383, vec![nobody.port()]),
+    ];
+    slots.set(ranges).unwrap();
+    let unreachable = format!("{}:", nobody.addr());
     let store = connect(&url(&[&server])).await;
     let (mut found, mut failed) = (0, 0);
     for id in 0..100 {
         match User::get(&store, id).await {
             Ok(_) => found += 1,
             Err(error) => {
-                assert!(error.to_string().contains("127.0.0.1:1:"), "{error}");
+                assert!(error.to_string().contains(&unreachable), "{error}");
                 failed += 1;
             }
         }
@@ -521,23 +528,96 @@ async fn one_announced_address_that_can_not_be_reached_costs_its_own_keys() {
     assert_eq!(store.stats().breaker_openings(), 0);
 }
 
+/// Ranges of slots, and the host name and the port of the node that has them.
+type Named = Arc<OnceLock<Vec<(u16, u16, String, u16)>>>;
+
+/// A node that answers `CLUSTER SLOTS` with these ranges.
+fn node_of_names(slots: Named) -> FakeServer {
+    FakeServer::start(move |command| match (&*command[0], slots.get()) {
+        (b"CLUSTER", Some(slots)) if &*command[1] == b"SLOTS" => {
+            let mut raw = format!("*{}\r\n", slots.len());
+            for (first, last, name, port) in slots {
+                raw += &format!("*3\r\n:{first}\r\n:{last}\r\n*3\r\n");
+                raw += &format!("${}\r\n{name}\r\n:{port}\r\n$1\r\nx\r\n", name.len());
+            }
+            Reply::raw(raw)
+        }
+        (b"TIME", _) => Reply::raw("*2\r\n$10\r\n1767225600\r\n$1\r\n0\r\n"),
+        _ => Reply::null(),
+    })
+}
+
+/// A host name that no resolver knows, and none is asked for: a part of it is too long.
+fn no_host(number: u8) -> String {
+    format!("node-{number}.{}", "x".repeat(64))
+}
+
+#[tokio::test]
+async fn announced_host_names_that_do_not_resolve_are_named() {
+    let slots = Named::default();
+    let seed = node_of_names(slots.clone());
+    let [one, two] = [1, 2].map(no_host);
+    let ranges = vec![
+        (0, 8191, one.clone(), 7001),
+        (8192, 16383, two.clone(), 7002),
+    ];
+    slots.set(ranges).unwrap();
+    let error = refusal(&url(&[&seed])).await;
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    let text = error.to_string();
+    let (one, two) = (format!("{one}:7001:"), format!("{two}:7002:"));
+    for named in [&*one, &*two, "cluster-announce-hostname"] {
+        assert!(text.contains(named), "{named}: {text}");
+    }
+    assert!(!text.contains("within"), "no time has run out: {text}");
+}
+
+#[tokio::test]
+async fn one_announced_host_name_that_does_not_resolve_costs_its_own_keys() {
+    let slots = Named::default();
+    let (server, unknown) = (node_of_names(slots.clone()), no_host(2));
+    let ranges = vec![
+        (0, 8191, "127.0.0.1".to_owned(), server.port()),
+        (8192, 16383, unknown.clone(), 7002),
+    ];
+    slots.set(ranges).unwrap();
+    let store = connect(&url(&[&server])).await;
+    let (mut found, mut failed) = (0, 0);
+    for id in 0..100 {
+        match User::get(&store, id).await {
+            Ok(_) => found += 1,
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains(&format!("{unknown}:7002:")), "{text}");
+                assert!(!text.contains("within"), "no time has run out: {text}");
+                failed += 1;
+            }
+        }
+    }
+    assert!(found > 20 && failed > 20, "{found} found, {failed} failed");
+    assert_eq!(server.count("GET"), found, "each of its keys");
+    assert_eq!(store.breaker(), BreakerState::Closed);
+}
+
 #[tokio::test]
 async fn the_error_names_the_reason_of_each_seed() {
     let server = FakeServer::scripted(|_| {
         Reply::error("WRONGPASS invalid username-password pair or user is disabled.")
     });
     let name = format!("127.0.0.1:{}", server.port());
-    let url = format!("valkey+cluster://127.0.0.1:1,{name}/");
+    let nobody = [(); 2].map(|()| ClosedPort::new());
+    let [one, two] = [&nobody[0], &nobody[1]].map(ClosedPort::addr);
+    let url = format!("valkey+cluster://{one},{name}/");
     let error = refusal(&url).await;
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
     let text = error.to_string();
     assert!(text.contains("WRONGPASS") && text.contains(&name), "{text}");
 
-    let error = refusal("valkey+cluster://127.0.0.1:1,127.0.0.1:2/").await;
+    let error = refusal(&format!("valkey+cluster://{one},{two}/")).await;
     assert_eq!(error.kind(), ErrorKind::Connection);
     let text = error.to_string();
     assert!(
-        text.contains("127.0.0.1:1: ") && text.contains("127.0.0.1:2: "),
+        text.contains(&format!("{one}: ")) && text.contains(&format!("{two}: ")),
         "{text}"
     );
     assert!(!text.contains("within"), "they refused: {text}");
@@ -560,7 +640,8 @@ async fn a_seed_that_hangs_keeps_nobody_out() {
 
 #[tokio::test]
 async fn a_refused_command_that_waited_for_a_connection_is_counted() {
-    let builder = patient(Store::builder().url("valkey://127.0.0.1:1/"));
+    let nobody = ClosedPort::new();
+    let builder = patient(Store::builder().url(&nobody.url()));
     let store = builder.connect_lazy().unwrap();
     let error = User::get(&store, 1).await.unwrap_err();
     assert!(error.is_refused(), "{error}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -57,6 +57,23 @@ async fn load(store: &Store, id: u64, row: Result<Option<User>, DbError>) {
     assert_eq!(given, row);
 }
 
+/// Loads by a loader that takes a while. Returns how long the loader took, and the whole call.
+async fn slow_load(
+    store: &Store,
+    id: u64,
+    row: Result<Option<User>, DbError>,
+) -> (Duration, Duration) {
+    let (called, took) = (Instant::now(), Mutex::new(Duration::ZERO));
+    let given = User::get_or_load(store, id, async || {
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        *took.lock().unwrap() = began.elapsed();
+        row.clone()
+    });
+    assert_eq!(given.await, row);
+    (took.into_inner().unwrap(), called.elapsed())
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct DbError;
 
@@ -66,14 +83,16 @@ async fn operations_are_counted_by_type(on: On) {
     user(1).set(&store).await.unwrap();
     User::get(&store, 1).await.unwrap();
     User::get_many(&store, [1, 2]).await.unwrap();
-    load(&store, 3, Ok(Some(user(3)))).await;
-    load(&store, 4, Ok(None)).await;
+    let mut times = vec![
+        slow_load(&store, 3, Ok(Some(user(3)))).await,
+        slow_load(&store, 4, Ok(None)).await,
+    ];
     User::get_or_load(&store, 4, async || {
         Err::<Option<User>, _>("it is known that there is none")
     })
     .await
     .unwrap();
-    load(&store, 5, Err(DbError)).await;
+    times.push(slow_load(&store, 5, Err(DbError)).await);
     Team::get(&store, 1).await.unwrap();
     let email = "1@example.org";
     assert!(User::get_by_email(&store, email).await.unwrap().is_none());
@@ -85,7 +104,17 @@ async fn operations_are_counted_by_type(on: On) {
     assert_eq!((users.hits(), users.misses(), users.absences()), (2, 4, 1));
     assert_eq!((users.requests(), users.hit_ratio()), (7, Some(3.0 / 7.0)));
     assert_eq!((users.loads(), users.failed_loads()), (3, 1));
-    assert!(users.longest_load() <= users.load_time());
+    let (loaders, calls): (Vec<Duration>, Vec<Duration>) = times.into_iter().unzip();
+    // Each load is counted in whole microseconds.
+    let rounded = Duration::from_micros(3);
+    let longest = |times: &[Duration]| times.iter().copied().max().unwrap();
+    let counted = users.longest_load();
+    assert!(counted + rounded > longest(&loaders), "{counted:?}");
+    assert!(counted <= longest(&calls), "{counted:?} of {calls:?}");
+    let total = |times: &[Duration]| times.iter().sum::<Duration>();
+    let counted = users.load_time();
+    assert!(counted + rounded > total(&loaders), "{counted:?}");
+    assert!(counted <= total(&calls), "{counted:?} of {calls:?}");
     assert_eq!((team.misses(), team.requests(), team.loads()), (1, 1, 0));
     assert_eq!((by_email.misses(), by_email.requests()), (1, 1));
     assert_eq!((stats.hits(), stats.misses(), stats.loads()), (2, 6, 3));

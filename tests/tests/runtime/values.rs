@@ -125,6 +125,153 @@ async fn after_a_corrupt_entry_values_are_read_back_again() {
     assert_eq!(store.stats().corrupt(), 1);
 }
 
+/// Values with a part in a position where serde buffers it: flattened, or in an enum with its tag
+/// inside.
+mod buffered {
+    use futures_util::future::join_all;
+    use valkey_runtime::testing;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Wide {
+        number: u128,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Unit;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Marked {
+        mark: Unit,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        Address(Origin),
+        Wide { number: u128 },
+        Marked { mark: Unit },
+        Mark(Unit),
+    }
+
+    /// serde has another rule for a unit struct here.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Marked { mark: Unit },
+    }
+
+    macro_rules! rows {
+        ($($name:ident: $(#[$how:meta])? $part:ident;)*) => { $(
+            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+            struct $name {
+                #[cached(key)]
+                id: u64,
+                $(#[$how])?
+                part: $part,
+            }
+        )* };
+    }
+
+    rows! {
+        FlatAddress: #[serde(flatten)] Origin;
+        FlatWide: #[serde(flatten)] Wide;
+        FlatUnit: #[serde(flatten)] Marked;
+        WithTag: Tagged;
+        WithoutTag: Untagged;
+    }
+
+    fn address() -> Origin {
+        let ip = [10, 0, 0, 1].into();
+        Origin { ip }
+    }
+
+    /// Twenty callers of a value at once: one loads, and all get its value.
+    macro_rules! is_shared {
+        ($type:ident, $part:expr, stored: $stored:literal) => {{
+            let (store, _clock) = testing::memory();
+            let (value, is_stored): ($type, bool) = ($type { id: 1, part: $part }, $stored);
+            let loads = AtomicUsize::new(0);
+            let call = async || {
+                let load = async || {
+                    loads.fetch_add(1, SeqCst);
+                    // Time goes on once nobody has anything to do: by then all wait.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    Ok::<_, ()>(value.clone())
+                };
+                $type::get_or_load(&store, 1, load).await
+            };
+            for given in join_all((0..20).map(|_| call())).await {
+                assert_eq!(given, Ok(value.clone()));
+            }
+            let stats = store.stats();
+            let failures = u64::from(!is_stored);
+            assert_eq!((stats.loads(), stats.coalesced()), (1, 19), "{value:?}");
+            assert_eq!(stats.errors(ErrorKind::Encode), failures, "{value:?}");
+            assert_eq!(loads.load(SeqCst), 1, "{value:?}");
+
+            // A caller who comes later shares nothing.
+            let stored = $type::get(&store, 1).await.unwrap();
+            assert_eq!(stored, is_stored.then(|| value.clone()));
+            assert_eq!(call().await, Ok(value.clone()));
+            assert_eq!(store.stats().loads(), 1 + failures, "{value:?}");
+            assert_eq!(store.stats().coalesced(), 19, "{value:?}");
+            let refused = value.set(&store).await.err().map(|error| error.kind());
+            let expected = (!is_stored).then_some(ErrorKind::Encode);
+            assert_eq!(refused, expected, "{value:?}");
+        }};
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn joined_callers_get_a_value_that_no_read_gives() {
+        is_shared!(FlatAddress, address(), stored: false);
+        is_shared!(WithTag, Tagged::Address(address()), stored: false);
+        for number in [0, u128::MAX] {
+            is_shared!(FlatWide, Wide { number }, stored: false);
+            is_shared!(WithTag, Tagged::Wide { number }, stored: false);
+        }
+        is_shared!(WithoutTag, Untagged::Marked { mark: Unit }, stored: false);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_unit_struct_is_read_where_it_is_flattened_or_beside_a_tag() {
+        is_shared!(FlatUnit, Marked { mark: Unit }, stored: true);
+        is_shared!(WithTag, Tagged::Marked { mark: Unit }, stored: true);
+        is_shared!(WithTag, Tagged::Mark(Unit), stored: true);
+    }
+
+    /// Without `Clone`.
+    #[derive(Debug, Serialize, Deserialize, Cached)]
+    struct Owned {
+        #[cached(key)]
+        id: u64,
+        #[serde(flatten)]
+        part: Wide,
+    }
+
+    /// Such a value can be neither stored nor cloned.
+    #[tokio::test(start_paused = true)]
+    async fn each_caller_that_shares_nothing_loads_and_is_not_counted_as_one_that_does() {
+        let (store, _clock) = testing::memory();
+        let call = async || {
+            let load = async || {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let part = Wide { number: 7 };
+                Ok::<_, ()>(Owned { id: 1, part })
+            };
+            Owned::get_or_load(&store, 1, load).await.unwrap()
+        };
+        for given in join_all((0..20).map(|_| call())).await {
+            assert_eq!(given.part, Wide { number: 7 });
+        }
+        let stats = store.stats();
+        assert_eq!((stats.loads(), stats.coalesced()), (20, 0));
+        assert_eq!(stats.errors(ErrorKind::Encode), 20);
+        assert!(!Owned::exists(&store, 1).await.unwrap());
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "sparse", on_corrupt = "error")]
 struct Sparse {

@@ -128,7 +128,7 @@ pub(crate) fn kind_of(error: &RedisError) -> ErrorKind {
             ErrorKind::Config
         }
         _ if is_wrong_setting(error) => ErrorKind::Config,
-        _ if is_denied_in_script(error) => ErrorKind::Auth,
+        _ if is_denied_in_script(error) || is_denied_database(error) => ErrorKind::Auth,
         _ if is_too_large(error) => ErrorKind::TooLarge,
         redis::ErrorKind::Io if is_tls(error) => ErrorKind::Tls,
         redis::ErrorKind::Io
@@ -168,6 +168,13 @@ fn is_wrong_setting(error: &RedisError) -> bool {
 fn is_denied_in_script(error: &RedisError) -> bool {
     let said = error.detail().unwrap_or_default();
     said.contains("ACL failure in script") || said.contains("user executing the script can't")
+}
+
+/// Whether the user may not select the database. The client reports this with the server's text and
+/// without its code.
+fn is_denied_database(error: &RedisError) -> bool {
+    let said = error.detail().unwrap_or_default();
+    said.contains("has no permissions to run the 'select'")
 }
 
 /// Whether an argument exceeds `proto-max-bulk-len`. The server also closes the connection.
@@ -354,6 +361,17 @@ mod tests {
         }
         let denied = "User app has no permissions to run the 'mget' command";
         assert_eq!(answered("NOPERM", denied).kind(), ErrorKind::Auth);
+    }
+
+    #[test]
+    fn a_database_that_the_user_may_not_select_is_denied() {
+        let said = "User app has no permissions to run the 'select' command";
+        let kind = redis::ErrorKind::Server(ServerErrorKind::ResponseError);
+        let client = "Redis server refused to switch database";
+        let error = RedisError::from((kind, client, said.to_owned()));
+        let error = Words::default().of_handshake(error, DEADLINE);
+        assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
+        assert!(error.to_string().contains(said), "{error}");
     }
 
     #[test]

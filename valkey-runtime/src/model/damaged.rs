@@ -4,6 +4,8 @@
 //! An entry that a read takes for one of a later release is left alone by design; a deletion ends
 //! it.
 
+mod entries;
+
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};

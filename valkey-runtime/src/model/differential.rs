@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::testing::resp;
 use crate::testing::resp::Value;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
 use crate::backend::Backend;
 use crate::backend::hub::Hub;
@@ -39,6 +39,11 @@ const KEY: &[u8] = b"differential";
 const HOLDER: u64 = 1;
 /// The stamp of all entries that are stored directly.
 const STAMP: u64 = 0x1122_3344_5566_7788;
+/// A sequence that fails is kept in this file, and runs first from then on.
+const FAILURES: FileFailurePersistence = FileFailurePersistence::Direct(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/proptest-regressions/differential.txt"
+));
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -549,7 +554,7 @@ fn the_scripts_do_what_the_transition_functions_do() {
     let server = server(&process);
     let mut runner = TestRunner::new(Config {
         cases: 500,
-        failure_persistence: None,
+        failure_persistence: Some(Box::new(FAILURES)),
         ..Config::default()
     });
     let outcome = runner.run(&prop::collection::vec(steps(), 1..40), |steps| {

@@ -167,10 +167,12 @@ mod tests {
     use crate::base::paused::is_time_paused;
     use std::time::Duration;
 
+    #[cfg(unix)]
     #[tokio::test(start_paused = true)]
     async fn a_server_under_a_paused_clock_is_refused_with_a_word_on_what_to_do() {
         assert!(is_time_paused());
-        let builder = || Store::builder().host("127.0.0.1", 1);
+        let nobody = ClosedPort::new();
+        let builder = || Store::builder().url(&nobody.url());
         for refused in [builder().connect().await, builder().connect_lazy()] {
             let error = refused.err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Config);

@@ -51,16 +51,27 @@ async fn all_answers_are_right(cache: Cache) {
         });
     }
     let mut clients = clients.join_all().await;
-    // Nobody writes any more: every answer is the database's.
-    for client in &mut clients {
-        client.look_at_everything().await;
+    // Users who do not exist are loaded each time, by each instance.
+    let absent = clients.iter().map(Client::absent).sum::<usize>() as u64 * 2;
+    // Nobody writes any more: every answer is the database's, and soon nothing else is loaded. On a
+    // busy machine a lease may run out, and then a load is not stored.
+    let mut looks = 0;
+    loop {
+        let loads = service.loads();
+        for client in &mut clients {
+            client.look_at_everything().await;
+        }
+        looks += 1;
+        let loads = service.loads() - loads;
+        if cache == Cache::Off {
+            assert!(loads > absent, "{loads} loads");
+            return;
+        }
+        if looks > 1 && loads == absent {
+            return;
+        }
+        assert!(looks < 10, "{loads} loads, of which {absent} are needed");
     }
-    let hits: u64 = service
-        .stores
-        .iter()
-        .map(|store| store.stats().hits())
-        .sum();
-    assert_eq!(hits > 0, cache != Cache::Off, "{hits} hits");
 }
 
 struct Client {
@@ -109,6 +120,12 @@ impl Client {
             ids: [ids, vec![1_000_000]].concat(),
             emails,
         }
+    }
+
+    /// The number of ids without a user.
+    fn absent(&self) -> usize {
+        let ids = self.ids.iter();
+        ids.filter(|id| !self.users.contains_key(*id)).count()
     }
 
     /// A request, and what it has to be answered.

@@ -57,6 +57,7 @@ pub(crate) struct Service {
     pub(crate) db: SqlitePool,
     pub(crate) stores: [Store; 2],
     pub(crate) apps: Vec<App>,
+    cache: Cache,
     addresses: [SocketAddr; 2],
     client: Client,
     tasks: Vec<AbortHandle>,
@@ -73,6 +74,7 @@ impl Service {
             db: db.clone(),
             stores: stores.clone(),
             apps: Vec::new(),
+            cache,
             addresses: [([127, 0, 0, 1], 0).into(); 2],
             client: Client::new(),
             tasks: Vec::new(),
@@ -90,6 +92,15 @@ impl Service {
             service.tasks.push(serve(listener, router));
         }
         service
+    }
+
+    /// The number of loads of both instances, which may share a store.
+    pub(crate) fn loads(&self) -> u64 {
+        let stores = match self.cache {
+            Cache::Off | Cache::InProcess => &self.stores[..1],
+            Cache::Valkey | Cache::Cluster => &self.stores[..],
+        };
+        stores.iter().map(|store| store.stats().loads()).sum()
     }
 
     /// An address of the first instance.
