@@ -255,11 +255,12 @@ fn a_connection_that_ended_with_its_runtime_is_replaced_before_it_is_asked() {
     assert_eq!(store.breaker(), BreakerState::Closed);
 }
 
-/// The command is under way when the runtime of the connection ends, and with it the connection.
+/// The command is under way when the runtime of the connection ends, and with it the connection. A
+/// read would be sent once more, from the caller's own runtime.
 #[test]
 fn a_command_whose_connection_ended_with_another_runtime_gets_an_error_that_says_so() {
     let server = FakeServer::start(|command| match &*command[0] {
-        b"GET" => Reply::Nothing,
+        b"SET" => Reply::Nothing,
         _ => Reply::raw("*2\r\n$10\r\n1767225600\r\n$1\r\n0\r\n"),
     });
     let [first, second] = [(); 2].map(|()| {
@@ -273,8 +274,8 @@ fn a_command_whose_connection_ended_with_another_runtime_gets_an_error_that_says
     let store = first.block_on(builder.command_timeout(AGES).connect());
     let store = store.unwrap();
     let asks = store.clone();
-    let asks = second.spawn(async move { User::get(&asks, 1).await });
-    assert!(server.wait_for("GET", 1, AGES), "the command is sent");
+    let asks = second.spawn(async move { user(1).set(&asks).await });
+    assert!(server.wait_for("SET", 1, AGES), "the command is sent");
     drop(first);
     let error = second.block_on(asks).unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
