@@ -750,6 +750,39 @@ mod failures {
         assert_eq!(runs.load(SeqCst), 2, "after the pause it is tried again");
     }
 
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
+    #[cached(ttl = "5s", jitter = "0%", refresh_ahead = "40%")]
+    struct Short {
+        #[cached(key)]
+        id: u64,
+    }
+
+    /// The pause after a failed load, 5 s, is longer than the time that the value has left.
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_refresh_is_tried_again_before_its_value_expires() {
+        let (store, runs) = (memory().await, Arc::new(AtomicUsize::new(0)));
+        Short { id: 1 }.set(&store).await.unwrap();
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < seconds(4.9) {
+            let runs = runs.clone();
+            let load = move || async move {
+                runs.fetch_add(1, SeqCst);
+                Err::<Short, _>("no database")
+            };
+            let load = store
+                .of::<Short>()
+                .load(1)
+                .in_background()
+                .entry()
+                .run(load);
+            assert_eq!(load.await.unwrap().source(), Source::Cached);
+            sleep(Duration::from_millis(10)).await;
+        }
+        // At 2 s, and each time after half of what is left: 3.5 s, 4.25 s, 4.62 s, 4.81 s.
+        let runs = runs.load(SeqCst);
+        assert!((4..=6).contains(&runs), "{runs}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_panic_of_a_loader_is_its_callers_alone() {
         let store = memory().await;

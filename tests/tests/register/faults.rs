@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use valkey_tests::resp::Value;
@@ -27,6 +27,8 @@ enum Fault {
     Evict,
     /// All of them.
     Empty,
+    /// A replica takes the place of its primary without a loss, and the primary becomes its replica.
+    FailOver,
 }
 
 enum Target {
@@ -63,16 +65,17 @@ impl Faults {
             .collect()
     }
 
-    fn nodes(&self) -> &[Server] {
+    /// All nodes, whatever their roles are at the moment.
+    fn nodes(&self) -> Vec<&Server> {
         match &self.target {
-            Target::Server(server, _) => std::slice::from_ref(server),
-            Target::Cluster(cluster) => cluster.nodes(),
+            Target::Server(server, _) => vec![server],
+            Target::Cluster(cluster) => cluster.nodes().iter().chain(cluster.replicas()).collect(),
         }
     }
 
     /// Returns once it is over.
     pub(crate) fn cause_one(&mut self, rng: &mut Rng) {
-        let fault = match rng.u8(0..32) {
+        let fault = match rng.u8(0..35) {
             0..9 => Fault::Rest,
             9..11 => Fault::Restart,
             11..14 => Fault::Stop,
@@ -80,11 +83,14 @@ impl Faults {
             18..21 => Fault::LoseReply,
             21..24 => Fault::Part,
             24..31 => Fault::Evict,
-            _ => Fault::Empty,
+            31 => Fault::Empty,
+            _ => match self.target {
+                Target::Cluster(_) => Fault::FailOver,
+                Target::Server(..) => Fault::Rest,
+            },
         };
         *self.counts.entry(fault).or_default() += 1;
-        let at = rng.usize(0..self.nodes().len());
-        let node = &self.nodes()[at];
+        let node = rng.choice(self.nodes()).unwrap();
         let a_while = Duration::from_millis(rng.u64(20..400));
         match (fault, &self.target) {
             (Fault::Rest, _) => sleep(a_while),
@@ -122,7 +128,13 @@ impl Faults {
                 node.command(&["CLIENT", "KILL", "TYPE", "normal"]);
             }
             (Fault::Evict, _) => self.evict(rng, 8),
-            (Fault::Empty, _) => node.flush(),
+            // A replica refuses it.
+            (Fault::Empty, _) => drop(node.command(&["FLUSHALL"])),
+            (Fault::FailOver, Target::Cluster(cluster)) => {
+                let at = rng.usize(0..cluster.nodes().len());
+                fail_over(cluster, at);
+            }
+            (Fault::FailOver, Target::Server(..)) => {}
         }
         sleep(Duration::from_millis(rng.u64(0..60)));
     }
@@ -146,4 +158,22 @@ impl Faults {
             }
         }
     }
+}
+
+/// Swaps the roles of a primary and its replica. It may be refused, after another fault.
+fn fail_over(cluster: &Cluster, at: usize) {
+    let pair = [&cluster.nodes()[at], &cluster.replicas()[at]];
+    let leads = |node: &Server| match node.command(&["ROLE"]) {
+        Value::Array(role) => role.first().and_then(Value::text).as_deref() == Some("master"),
+        _ => false,
+    };
+    let Some(replica) = pair.into_iter().find(|node| !leads(node)) else {
+        return;
+    };
+    replica.command(&["CLUSTER", "FAILOVER"]);
+    let began = Instant::now();
+    while !leads(replica) && began.elapsed() < Duration::from_secs(5) {
+        sleep(Duration::from_millis(10));
+    }
+    cluster.wait_until_ok();
 }

@@ -192,7 +192,8 @@ async fn no_read_is_older_than_promised_whatever_happens_to_a_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_read_is_older_than_promised_whatever_happens_to_a_cluster() {
-    let cluster = Arc::new(Server::cluster());
+    let cluster = tokio::task::spawn_blocking(Server::cluster_with_replicas);
+    let cluster = Arc::new(cluster.await.unwrap());
     let builders = (0..PROCESSES).map(|_| cluster.store_builder());
     let stores = open(builders.collect()).await;
     let seed = fastrand::u64(..);

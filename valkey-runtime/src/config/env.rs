@@ -152,6 +152,15 @@ mod tests {
     }
 
     #[test]
+    fn variables_are_those_of_the_process() {
+        let of_cargo = of_process("CARGO_PKG_NAME");
+        assert_eq!(of_cargo, std::env::var("CARGO_PKG_NAME").ok());
+        assert!(of_cargo.is_none_or(|name| name == "valkey-runtime"));
+        assert!(of_process("PATH").is_some_and(|path| !path.is_empty()));
+        assert_eq!(of_process("VALKEY_A_NAME_THAT_NOBODY_SETS"), None);
+    }
+
+    #[test]
     fn host_and_port() {
         let builder = builder(&[
             ("VALKEY_HOST", "h"),

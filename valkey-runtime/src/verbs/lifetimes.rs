@@ -5,6 +5,7 @@ use crate::base::error::Result;
 use crate::base::ttl::Ttl;
 use crate::core::inner::view;
 use crate::core::meta::Meta;
+use crate::verbs::raw::Raw;
 
 view! {
     /// Computes the TTL of an entry from the call, the environment and the type.
@@ -37,6 +38,19 @@ impl<'a> Lifetimes<'a> {
             millis
         } else {
             millis - self.random.next_u64() % (most + 1)
+        }
+    }
+
+    /// The pause after a failed load, in milliseconds. A value that is still fresh is loaded again
+    /// after half of the time that it has left at most. So several refreshes may fail before its
+    /// callers have to wait.
+    pub(crate) fn pause(self, kept: Option<&Raw>, meta: &Meta) -> u64 {
+        let pause = self.jittered(meta.policy.retry_after_millis, meta);
+        let timing = kept.and_then(|kept| kept.header.timing);
+        let left = timing.map_or(0, |timing| timing.until.saturating_sub(self.now_millis()));
+        match left {
+            0 => pause,
+            left => pause.min((left / 2).max(1)),
         }
     }
 

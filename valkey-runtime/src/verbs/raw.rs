@@ -6,6 +6,7 @@ use crate::core::inner::Inner;
 use crate::key::tag::TagWriter;
 use crate::protocol::envelope;
 use crate::protocol::envelope::placeholder::Lease;
+use crate::protocol::envelope::timing::Timing;
 use crate::protocol::envelope::{Head, Header};
 use crate::value::codec::{Limits, Payload};
 use bytes::Bytes;
@@ -51,6 +52,16 @@ impl Raw {
             source,
             stamp: self.header.stamp,
             expires,
+        }
+    }
+
+    /// The source of a value that is served in place of a load: it may be fresh, if the load was to
+    /// refresh it.
+    pub(crate) fn kept_source(&self, inner: &Inner) -> Source {
+        let fresh = |timing: Timing| timing.is_fresh(inner.now_millis());
+        match self.header.timing.is_some_and(fresh) {
+            true => Source::Cached,
+            false => Source::Stale,
         }
     }
 

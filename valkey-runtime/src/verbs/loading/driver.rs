@@ -348,24 +348,25 @@ impl Drop for Driver {
         self.leave_turn();
         // The type's own code may panic too, not only the loader.
         let failed = self.loading && std::thread::panicking();
-        let pause = match failed {
-            true => {
-                self.of.counters().count(Count::FailedLoad);
-                let meta = self.of.meta();
-                let inner = self.store.inner();
-                Lifetimes(inner).jittered(meta.policy.retry_after_millis, meta)
-            }
+        if failed {
+            self.of.counters().count(Count::FailedLoad);
+        }
+        let (inner, meta) = (self.store.inner(), self.of.meta());
+        let pause = |kept: Option<&Raw>| match failed {
+            true => Lifetimes(inner).pause(kept, meta),
             false => 0,
         };
         let unneeded = self.of.loads.with(|state| {
             let dropped = self.ones.iter_mut().map(|one| {
                 let lease = one.call.dropped(&mut state.flights);
-                (lease, one.call.key())
+                (lease, &*one)
             });
-            let unneeded = dropped.filter_map(|(lease, key)| Some((lease?, key.to_vec())));
+            let unneeded = dropped.filter_map(|(lease, one)| {
+                Some((lease?, one.call.key().to_vec(), pause(one.kept.as_ref())))
+            });
             unneeded.collect::<Vec<_>>()
         });
-        for (lease, key) in unneeded {
+        for (lease, key, pause) in unneeded {
             give_back(&self.store, &self.of, key, lease, pause);
         }
     }

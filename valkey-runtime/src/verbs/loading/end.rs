@@ -73,6 +73,7 @@ impl End {
     pub(crate) fn verb(
         &self,
         lease: Option<Lease>,
+        kept: Option<&Raw>,
         inner: &Inner,
         meta: &Meta,
     ) -> Option<Verb<'_>> {
@@ -97,7 +98,7 @@ impl End {
             Then::Discard => Verb::Discard(lease),
             Then::Release => Verb::Release {
                 lease,
-                pause: Lifetimes(inner).jittered(meta.policy.retry_after_millis, meta),
+                pause: Lifetimes(inner).pause(kept, meta),
             },
             Then::GiveBack => Verb::Release { lease, pause: 0 },
         })

@@ -106,11 +106,11 @@ impl Driver {
     /// value that was to be refreshed may still be fresh.
     pub(crate) fn serves(&self, kept: &Raw) -> Origin {
         let inner = self.store.inner();
-        let timing = kept.header.timing;
-        if timing.is_none_or(|timing| !timing.is_fresh(inner.now_millis())) {
+        let source = kept.kept_source(inner);
+        if source == Source::Stale {
             self.of.counters().count(Count::Stale);
         }
-        kept.origin(Source::Stale, None, inner)
+        kept.origin(source, None, inner)
     }
 
     /// Ends loads whose loader failed. True if every key has a stale value that may be served:
@@ -189,7 +189,8 @@ impl Driver {
         let inner = self.store.inner();
         let mut done = vec![None; ends.len()];
         let verbs = ends.iter().enumerate().filter_map(|(at, (one, end))| {
-            let verb = end.verb(self.ones[*one].lease, inner, self.of.meta())?;
+            let of_one = &self.ones[*one];
+            let verb = end.verb(of_one.lease, of_one.kept.as_ref(), inner, self.of.meta())?;
             Some((at, (self.key(*one), verb)))
         });
         let (places, verbs): (Vec<_>, Vec<_>) = verbs.unzip();

@@ -86,8 +86,7 @@ impl Driver {
         let raw = Raw::new(shared.bytes()?.clone(), inner.limits);
         match codec::read(raw.payload()) {
             Ok(value) => {
-                self.of.counters().count(Count::Stale);
-                let origin = raw.origin(Source::Stale, None, inner);
+                let origin = self.serves(&raw);
                 let entry = Some(raw);
                 Some(Given {
                     value,

@@ -3,7 +3,6 @@
 use crate::base::clock::later;
 use crate::base::counters::Count;
 use crate::base::warnings::Detail;
-use crate::core::entry::Source;
 use crate::protocol::call::Step;
 use crate::protocol::lease::LEASE_LIFE;
 use crate::protocol::share::Share;
@@ -156,7 +155,7 @@ impl Driver {
             let kept = kept.filter(|_| self.may_be_overtaken(one))?;
             let given = Given {
                 value: codec::read(kept.payload()).ok()?,
-                origin: kept.origin(Source::Stale, None, inner),
+                origin: kept.origin(kept.kept_source(inner), None, inner),
                 entry: Some(kept.clone()),
             };
             Some((self.ones[one].at, given))

@@ -12,13 +12,14 @@ use tracing::Span;
 use crate::base::counters::Count;
 use crate::base::ttl::Ttl;
 use crate::core::caller::Polled;
+use crate::core::entry::Source;
 use crate::core::options::LoadOptions;
 use crate::core::store::Store;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::flights::Moment;
 use crate::schema::cached_type::CachedType;
-use crate::verbs::loading::driver::{Answers, Driver, Failed, Ready};
+use crate::verbs::loading::driver::{Answers, Driver, Failed, Given, Ready};
 use crate::verbs::loading::loader::{Limits, Loader, shared};
 use crate::verbs::raw::Raw;
 
@@ -186,7 +187,9 @@ async fn in_background<T: CachedType, E: Send + 'static>(
             }
             // The load has not ended yet, or could not begin.
             Ok(Err(_)) | Err(_) => {
-                of.counters().add(Count::Stale, stale.len());
+                let is_stale = |given: &Given<T>| given.origin.source == Source::Stale;
+                let number = stale.iter().filter(|(_, given)| is_stale(given)).count();
+                of.counters().add(Count::Stale, number);
                 for (at, given) in stale {
                     answers[at] = Some(given);
                 }
