@@ -289,7 +289,7 @@ impl Driver {
         for &one in which {
             let inner = self.store.inner();
             let lease = self.ones[one].lease;
-            let kept = self.ones[one].kept.take();
+            let kept = self.ones[one].kept.clone();
             let kept = kept.filter(|kept| LoadEnds(inner).may_serve(kept, self.of.meta()));
             let read = kept.as_ref().map(|kept| codec::read::<T>(kept.payload()));
             let end = match (kept, read) {
