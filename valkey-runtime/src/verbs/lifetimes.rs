@@ -7,6 +7,9 @@ use crate::core::inner::view;
 use crate::core::meta::Meta;
 use crate::verbs::raw::Raw;
 
+/// The part of a type's pause that is between two refreshes of a value at least.
+const LEAST_PAUSE: u64 = 8;
+
 view! {
     /// Computes the TTL of an entry from the call, the environment and the type.
     Lifetimes
@@ -41,16 +44,17 @@ impl<'a> Lifetimes<'a> {
         }
     }
 
-    /// The pause after a failed load, in milliseconds. A value that is still fresh is loaded again
-    /// after half of the time that it has left at most. So several refreshes may fail before its
-    /// callers have to wait.
+    /// The pause after a failed load, in milliseconds. A value that is fresh, and can't be served
+    /// once it is stale, is loaded again after half of the time that it has left at most. So
+    /// several refreshes may fail before its callers have to wait. They are at least a
+    /// part of the type's pause apart.
     pub(crate) fn pause(self, kept: Option<&Raw>, meta: &Meta) -> u64 {
         let pause = self.jittered(meta.policy.retry_after_millis, meta);
         let timing = kept.and_then(|kept| kept.header.timing);
         let left = timing.map_or(0, |timing| timing.until.saturating_sub(self.now_millis()));
-        match left {
-            0 => pause,
-            left => pause.min((left / 2).max(1)),
+        match meta.policy.stale_if_error_millis {
+            0 if left > 0 => pause.min((left / 2).max(pause / LEAST_PAUSE).max(1)),
+            _ => pause,
         }
     }
 
