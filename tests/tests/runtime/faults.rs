@@ -750,6 +750,14 @@ async fn a_store_with_a_wrong_password_does_not_open() {
     assert_eq!(error.kind(), ErrorKind::Auth, "{error}");
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "tagged", tag = "org:{org}")]
+struct Tagged {
+    #[cached(key)]
+    id: u64,
+    org: u64,
+}
+
 /// A server that closes the connection in place of the first `lost` replies to `GET` or `SET`.
 fn loses(lost: usize) -> FakeServer {
     let answered = AtomicUsize::new(0);
@@ -762,7 +770,10 @@ fn loses(lost: usize) -> FakeServer {
         }
         b"GET" => Reply::null(),
         b"GETRANGE" => Reply::bulk(""),
-        b"MGET" => Reply::raw("*2\r\n_\r\n_\r\n"),
+        b"MGET" => {
+            let keys = command.len() - 1;
+            Reply::raw(format!("*{keys}\r\n{}", "_\r\n".repeat(keys)))
+        }
         _ => Reply::ok(),
     })
 }
@@ -781,6 +792,12 @@ async fn a_read_whose_connection_is_lost_is_sent_once_more() {
     let found = User::get_many(&store, [7, 8]).await.unwrap();
     assert_eq!(found, [None, None]);
     assert_eq!((server.count("MGET"), server.count("GET")), (1, 2));
+
+    // A value with tags is read with their epochs, and after a loss before them.
+    let server = loses(1);
+    let store = connect(&server.url()).await;
+    assert_eq!(Tagged::get(&store, 7).await.unwrap(), None);
+    assert_eq!((server.count("MGET"), server.count("GETRANGE")), (2, 1));
 
     let server = loses(2);
     let store = connect(&server.url()).await;

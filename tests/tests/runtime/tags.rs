@@ -767,7 +767,8 @@ async fn entries_fall_due_one_by_one() {
         let left = left().await * 100 / USERS;
         assert!((least..=most).contains(&left), "{part}: {left} %");
     }
-    // Values that the mark before has left fall due at once, and values stored since one by one.
+    // Values from before the first mark are stale at once. Values stored since then become stale one
+    // by one.
     User::set_many(&store, &users[..USERS / 2]).await.unwrap();
     clock.advance(Duration::from_secs(1));
     User::cache_tags()

@@ -75,11 +75,9 @@ fn of_fields<'f, 'n>(
                         format!("write `{meant}`, the name without `r#`")
                     }
                     Some(meant) => format!("did you mean `{meant}`?"),
-                    None => {
-                        "an alias is another field by which values are found, besides their key, as in \
+                    None => "an alias is a second field that finds a value, as in \
                              `alias = \"email\"`"
-                            .to_owned()
-                    }
+                        .to_owned(),
                 };
                 errors.push(written, format!("there is no field `{value}`: {help}"));
                 meant

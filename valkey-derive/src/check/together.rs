@@ -78,7 +78,7 @@ fn slides_to_a_ceiling(written: &Cached, errors: &mut Errors) {
         (None, None) => {}
         (Some(sliding), None) => errors.push(
             sliding,
-            "`sliding` needs `max_age`: otherwise an entry whose invalidation was lost could live for ever; write the \
+            "`sliding` needs `max_age`: otherwise an entry whose invalidation was lost might never expire; write the \
              longest life of an entry, as in `sliding, max_age = \"7d\"`",
         ),
         (None, Some(max_age)) => errors.push(

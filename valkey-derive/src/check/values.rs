@@ -200,7 +200,7 @@ pub(crate) fn ttl_absent(written: Option<&LitStr>, errors: &mut Errors) -> Optio
         Ok(Ttl::Never) => {
             errors.push(
                 written,
-                "an absence that is cached for ever hides rows that are added later: write how long, as in \
+                "an absence that never expires hides rows that are added later: write how long, as in \
                  `ttl_absent = \"30s\"`",
             );
             None
@@ -295,7 +295,7 @@ pub(crate) fn max_age(written: Option<&LitStr>, errors: &mut Errors) -> Option<u
     let message = match ttl::parse(&written.value()) {
         Ok(Ttl::Millis(millis)) => return Some(millis),
         Ok(Ttl::Never) | Err(TtlMistake::TooLong) => {
-            "no upper limit: an entry whose invalidation was lost could live for ever; write the longest life of an entry, \
+            "no upper limit: an entry whose invalidation was lost might never expire; write the longest life of an entry, \
              as in `max_age = \"7d\"`"
         }
         Err(TtlMistake::Malformed | TtlMistake::Zero) => {

@@ -566,8 +566,8 @@ impl<L: NodeLink> Shared<L> {
     ) -> Result<Arc<Known<L>>, Error> {
         let waits = left(until);
         // The caller whose turn it is may be in a runtime that stands still.
-        let patience = until.min(after(OVERDUE));
-        let _turn = timeout_at(patience, self.asking.lock()).await.ok();
+        let overdue = until.min(after(OVERDUE));
+        let _turn = timeout_at(overdue, self.asking.lock()).await.ok();
         if left(until).is_zero() {
             return Err(timed_out(waits));
         }
@@ -782,11 +782,6 @@ impl<L> fmt::Debug for Cluster<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::time::ServerTime;
-    use crate::base::clock::{SystemClock, ThreadRandom};
-    use crate::base::counters::Counters;
-    use crate::base::tasks::Background;
-    use crate::base::warnings::Warnings;
 
     /// A node with all slots. It answers at once.
     struct Only;
@@ -843,16 +838,12 @@ mod tests {
             command: second * 30,
             operation: second * 60,
         };
-        let clock = Arc::new(SystemClock::new());
-        let counters = Arc::new(Counters::default());
-        let seams = Seams {
-            time: Arc::new(ServerTime::new(clock.clone())),
-            random: Arc::new(ThreadRandom),
-            background: Background::new(counters.clone()),
-            counters,
-            warnings: Warnings::new(clock),
-        };
-        Cluster::new(vec![host], Box::new(|_| Ok(Only)), deadlines, seams)
+        Cluster::new(
+            vec![host],
+            Box::new(|_| Ok(Only)),
+            deadlines,
+            Seams::plain(),
+        )
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,8 @@
 
 use crate::backend::time::ServerTime;
 use crate::base::clock::{Random, later};
+#[cfg(test)]
+use crate::base::clock::{SystemClock, ThreadRandom};
 use crate::base::counters::Counters;
 use crate::base::error::Error;
 use crate::base::tasks::Background;
@@ -42,6 +44,22 @@ pub(crate) struct Seams {
     pub(crate) counters: Arc<Counters>,
     pub(crate) background: Background,
     pub(crate) warnings: Arc<Warnings>,
+}
+
+#[cfg(test)]
+impl Seams {
+    /// The machine's own clock and randomness.
+    pub(crate) fn plain() -> Self {
+        let clock = Arc::new(SystemClock::new());
+        let counters = Arc::<Counters>::default();
+        Self {
+            time: Arc::new(ServerTime::new(clock.clone())),
+            random: Arc::new(ThreadRandom),
+            background: Background::new(counters.clone()),
+            counters,
+            warnings: Warnings::new(clock),
+        }
+    }
 }
 
 /// The moment after a time from now.

@@ -29,9 +29,9 @@ impl Link {
         answer.map_err(|lapse| self.told(lapse))
     }
 
-    /// Like [`send_within`](Self::send_within), with an answer that shares the receive buffer.
-    pub(crate) async fn read(&self, request: Request<'_>, left: Duration) -> Result<Reply, Error> {
-        let answer = self.reply(request, left).await;
+    /// Like [`send`](Self::send), with an answer that shares the receive buffer.
+    pub(crate) async fn read(&self, request: Request<'_>) -> Result<Reply, Error> {
+        let answer = self.reply(request, Duration::MAX).await;
         answer.map_err(|lapse| self.told(lapse))
     }
 

@@ -177,10 +177,16 @@ impl Server {
     }
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Found, Error> {
-        match self.get_once(key, Duration::MAX).await {
-            Err(lost) if self.is_repeated(&lost) => {
-                Box::pin(self.get_once(key, self.link.rest_of_operation())).await
+        let answer = match self.link.care(key) {
+            Some(Care::Bounded) => self.get_bounded(key, Duration::MAX).await,
+            _ => {
+                let answer = self.link.read(Request::Get { key }).await;
+                self.link.note_read(&[key], &answer);
+                read(answer)
             }
+        };
+        match answer {
+            Err(lost) if self.is_repeated(&lost) => Box::pin(self.get_again(key)).await,
             answer => answer,
         }
     }
@@ -191,20 +197,14 @@ impl Server {
         error.closed_connection().is_some() && !self.link.is_cluster()
     }
 
-    async fn get_once(&self, key: &[u8], left: Duration) -> Result<Found, Error> {
-        match self.link.care(key) {
-            Some(Care::Bounded) => self.get_bounded(key).await,
-            _ => {
-                let answer = self.link.read(Request::Get { key }, left).await;
-                self.link.note_read(&[key], &answer);
-                read(answer)
-            }
-        }
+    /// Reads a key once more. Its value may have closed the connection.
+    async fn get_again(&self, key: &[u8]) -> Result<Found, Error> {
+        self.get_bounded(key, self.link.rest_of_operation()).await
     }
 
     /// Reads a key whose value may be larger than the server sends.
-    async fn get_bounded(&self, key: &[u8]) -> Result<Found, Error> {
-        let found = found(self.link.send(&bounded_command(key)).await)?;
+    async fn get_bounded(&self, key: &[u8], left: Duration) -> Result<Found, Error> {
+        let found = found(self.link.send_within(&bounded_command(key), left).await)?;
         let found = bounded(found)?;
         self.link.acquit(key);
         Ok(found)
@@ -216,28 +216,36 @@ impl Server {
         others: &[Vec<u8>],
     ) -> Result<(Found, Vec<Found>), Error> {
         if self.link.care(key).is_some() {
-            // The others come after it: a caller that reads them together needs their state at or
-            // after that of the entry.
-            let first = self.get(key).await?;
-            let others: Vec<_> = others.iter().map(Vec::as_slice).collect();
-            return Ok((first, self.get_many(&others).await?));
+            return self.get_apart(self.get(key).await?, others).await;
         }
         let bytes = others.iter().map(Vec::len).sum::<usize>() + key.len();
         let mut command = Cmd::with_capacity(2 + others.len(), bytes + 4);
         command.arg(b"MGET").arg(key).arg(others);
-        let mut answer = self.link.read((&command).into(), Duration::MAX).await;
+        let answer = self.link.read((&command).into()).await;
         // The others are epochs of tags, which are small.
         self.link.note_read(&[key], &answer);
-        if let Err(lost) = &answer
-            && self.is_repeated(lost)
-        {
-            let left = self.link.rest_of_operation();
-            answer = Box::pin(self.link.read((&command).into(), left)).await;
-            self.link.note_read(&[key], &answer);
+        match answer {
+            Err(lost) if self.is_repeated(&lost) => {
+                let first = Box::pin(self.get_again(key)).await?;
+                Box::pin(self.get_apart(first, others)).await
+            }
+            answer => {
+                let mut found = entries(answer?, 1 + others.len())?.into_iter();
+                let first = found.next().ok_or_else(unexpected_answer)?;
+                Ok((first, found.collect()))
+            }
         }
-        let mut found = entries(answer?, 1 + others.len())?.into_iter();
-        let first = found.next().ok_or_else(unexpected_answer)?;
-        Ok((first, found.collect()))
+    }
+
+    /// Reads the others after the first: a caller that reads them together needs their state at or
+    /// after that of the entry.
+    async fn get_apart(
+        &self,
+        first: Found,
+        others: &[Vec<u8>],
+    ) -> Result<(Found, Vec<Found>), Error> {
+        let others: Vec<_> = others.iter().map(Vec::as_slice).collect();
+        Ok((first, self.get_many(&others).await?))
     }
 
     pub(crate) async fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
@@ -250,18 +258,22 @@ impl Server {
 
     async fn get_chunk(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
         if keys.iter().any(|key| self.link.care(key).is_some()) {
-            let one = |at: usize| async move { Ok(vec![self.get(keys[at]).await?]) };
-            return in_order(0..keys.len(), 1, one).await;
+            return self.get_one_by_one(keys).await;
         }
         let mut command = redis::cmd("MGET");
         command.arg(keys);
-        let answer = self.link.read((&command).into(), Duration::MAX).await;
+        let answer = self.link.read((&command).into()).await;
         self.link.note_read(keys, &answer);
         match answer {
-            // One of them may be too large to be sent, and is found by reading each alone.
-            Err(lost) if self.is_repeated(&lost) => Box::pin(self.get_chunk(keys)).await,
+            // One of them may be too large to be sent.
+            Err(lost) if self.is_repeated(&lost) => Box::pin(self.get_one_by_one(keys)).await,
             answer => entries(answer?, keys.len()),
         }
+    }
+
+    async fn get_one_by_one(&self, keys: &[&[u8]]) -> Result<Vec<Found>, Error> {
+        let one = |at: usize| async move { Ok(vec![self.get(keys[at]).await?]) };
+        in_order(0..keys.len(), 1, one).await
     }
 
     pub(crate) async fn head(&self, key: &[u8]) -> Result<Found, Error> {
@@ -335,10 +347,7 @@ impl Server {
     ) -> Result<(), Error> {
         self.link.admit(bytes.len())?;
         let value = bytes;
-        let answer = self
-            .link
-            .read(Request::Set { key, value, ttl }, Duration::MAX)
-            .await;
+        let answer = self.link.read(Request::Set { key, value, ttl }).await;
         self.noted(bytes.len(), answer)?;
         self.ask_time_if_due();
         Ok(())

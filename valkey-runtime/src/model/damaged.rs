@@ -345,21 +345,26 @@ async fn an_invalidated_value_is_not_read_when_its_clock_is_damaged() {
     .await;
 }
 
-/// The epoch of a tag with a cached value and an earlier invalidation.
-#[tokio::test]
-async fn an_epoch() {
-    let soft = |now: u64| Soft {
+/// An epoch from a minute before now, and perhaps with a mark that makes values stale.
+fn epoch(now: u64, is_soft: bool) -> Epoch {
+    let soft = Soft {
         due: now * 1000 - 9000,
         clock: now * 1000,
         start: now,
         length: 1000,
     };
-    for soft in [None, Some(soft)] {
+    Epoch {
+        hard: (now - 60_000) * 1000,
+        soft: is_soft.then_some(soft),
+    }
+}
+
+/// The epoch of a tag with a cached value and an earlier invalidation.
+#[tokio::test]
+async fn an_epoch() {
+    for is_soft in [false, true] {
         on_each(|store| {
-            let now = now_millis(&store);
-            let hard = (now - 60_000) * 1000;
-            let soft = soft.map(|soft| soft(now));
-            let all = damages(&Epoch { hard, soft }.to_bytes());
+            let all = damages(&epoch(now_millis(&store), is_soft).to_bytes());
             async move {
                 each(&store, "an epoch", all, async |case, damaged| {
                     case.is_cached(1).await;

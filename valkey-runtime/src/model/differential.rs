@@ -19,11 +19,8 @@ use crate::backend::memory::Memory;
 use crate::backend::seams::Seams;
 use crate::backend::server::Server;
 use crate::backend::target::{Host, ServerConfig, Target};
-use crate::backend::time::ServerTime;
 use crate::base::clock::Clock;
-use crate::base::clock::{SystemClock, ThreadRandom};
-use crate::base::tasks::Background;
-use crate::base::warnings::Warnings;
+use crate::base::clock::SystemClock;
 use crate::protocol::envelope::epoch::{Epoch, Soft};
 use crate::protocol::envelope::placeholder::{Guard, Lease, Name, Writer};
 use crate::protocol::envelope::timing::{Claim, FOR_EVER, Timing, claim_token};
@@ -529,18 +526,7 @@ fn server(process: &crate::testing::server::TestServer) -> Backend {
         command_timeout: Duration::from_secs(30),
         operation_timeout: Duration::from_secs(60),
     };
-    let server = Server::new(
-        &config,
-        Seams {
-            time: Arc::new(ServerTime::new(Arc::new(SystemClock::new()))),
-            random: Arc::new(ThreadRandom),
-            counters: Arc::default(),
-            background: Background::new(Arc::default()),
-            warnings: Warnings::new(Arc::new(SystemClock::new())),
-        },
-        Hub::new(""),
-    )
-    .unwrap();
+    let server = Server::new(&config, Seams::plain(), Hub::new("")).unwrap();
     Backend::Server(server)
 }
 

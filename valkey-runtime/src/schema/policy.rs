@@ -207,7 +207,7 @@ impl Policy {
         let max_age = millis(max_age);
         assert!(
             max_age > 0 && max_age <= LONGEST_MILLIS,
-            "sliding without an upper limit: an entry whose invalidation was lost could live for ever"
+            "sliding without an upper limit: an entry whose invalidation was lost might never expire"
         );
         self.max_age_millis = max_age;
         self

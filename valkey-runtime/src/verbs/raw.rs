@@ -55,14 +55,15 @@ impl Raw {
         }
     }
 
-    /// The source of a value that is served in place of a load: it may be fresh, if the load was to
+    /// The origin of a value that is served in place of a load. It may be fresh, if the load was to
     /// refresh it.
-    pub(crate) fn kept_source(&self, inner: &Inner) -> Source {
+    pub(crate) fn kept_origin(&self, inner: &Inner) -> Origin {
         let fresh = |timing: Timing| timing.is_fresh(inner.now_millis());
-        match self.header.timing.is_some_and(fresh) {
+        let source = match self.header.timing.is_some_and(fresh) {
             true => Source::Cached,
             false => Source::Stale,
-        }
+        };
+        self.origin(source, None, inner)
     }
 
     /// The same value with another header of the same key and version. `None` if the header's

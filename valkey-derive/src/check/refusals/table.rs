@@ -127,7 +127,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"an absence that is cached for ever hides rows that are added later: write how long, as in `ttl_absent = "30s"`"#,
+            r#"an absence that never expires hides rows that are added later: write how long, as in `ttl_absent = "30s"`"#,
         ],
         &[r#"ttl_absent = "never""#],
     ),
@@ -191,7 +191,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"no upper limit: an entry whose invalidation was lost could live for ever; write the longest life of an entry, as in `max_age = "7d"`"#,
+            r#"no upper limit: an entry whose invalidation was lost might never expire; write the longest life of an entry, as in `max_age = "7d"`"#,
         ],
         &[
             r#"sliding, max_age = "never""#,
@@ -285,7 +285,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"`sliding` needs `max_age`: otherwise an entry whose invalidation was lost could live for ever; write the longest life of an entry, as in `sliding, max_age = "7d"`"#,
+            r#"`sliding` needs `max_age`: otherwise an entry whose invalidation was lost might never expire; write the longest life of an entry, as in `sliding, max_age = "7d"`"#,
         ],
         &["sliding"],
     ),
@@ -345,7 +345,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"there is no field `colour`: an alias is another field by which values are found, besides their key, as in `alias = "email"`"#,
+            r#"there is no field `colour`: an alias is a second field that finds a value, as in `alias = "email"`"#,
         ],
         &[r#"alias = "colour""#],
     ),

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{PATIENCE, damages, is_newer, now_millis, on_each};
+use super::{PATIENCE, damages, epoch, is_newer, now_millis, on_each};
 use crate::api::alias::{Aliased, get_by, load_by};
 use crate::base::ttl::Ttl;
 use crate::core::store::Store;
 use crate::key::tag::TagWriter;
-use crate::protocol::envelope::epoch::{Epoch, Soft};
+use crate::protocol::envelope::epoch::Epoch;
 use crate::protocol::found::Found;
 use crate::protocol::lease::LEASE_LIFE;
 use crate::protocol::transition::Verb;
@@ -369,18 +369,9 @@ impl One<'_> {
 /// The epoch of a type with a cached value, and with one from before the last `clear`.
 #[tokio::test]
 async fn the_epoch_of_a_type() {
-    let soft = |now: u64| Soft {
-        due: now * 1000 - 9000,
-        clock: now * 1000,
-        start: now,
-        length: 1000,
-    };
-    for soft in [None, Some(soft)] {
+    for is_soft in [false, true] {
         on_each(|store| {
-            let now = now_millis(&store);
-            let hard = (now - 60_000) * 1000;
-            let soft = soft.map(|soft| soft(now));
-            let all = damages(&Epoch { hard, soft }.to_bytes());
+            let all = damages(&epoch(now_millis(&store), is_soft).to_bytes());
             async move {
                 for (at, damaged) in all.into_iter().enumerate() {
                     let one = One {

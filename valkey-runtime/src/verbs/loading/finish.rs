@@ -105,12 +105,11 @@ impl Driver {
     /// The origin of a value that is served in place of a load. It is counted if it is stale: a
     /// value that was to be refreshed may still be fresh.
     pub(crate) fn serves(&self, kept: &Raw) -> Origin {
-        let inner = self.store.inner();
-        let source = kept.kept_source(inner);
-        if source == Source::Stale {
+        let origin = kept.kept_origin(self.store.inner());
+        if origin.source == Source::Stale {
             self.of.counters().count(Count::Stale);
         }
-        kept.origin(source, None, inner)
+        origin
     }
 
     /// Ends loads whose loader failed. True if every key has a stale value that may be served:

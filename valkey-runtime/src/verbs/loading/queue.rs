@@ -155,7 +155,7 @@ impl Driver {
             let kept = kept.filter(|_| self.may_be_overtaken(one))?;
             let given = Given {
                 value: codec::read(kept.payload()).ok()?,
-                origin: kept.origin(kept.kept_source(inner), None, inner),
+                origin: kept.kept_origin(inner),
                 entry: Some(kept.clone()),
             };
             Some((self.ones[one].at, given))
