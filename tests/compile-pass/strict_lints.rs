@@ -47,6 +47,21 @@ pub struct Member {
 )]
 pub struct Rates(#[cached(key)] u64);
 
+/// With a near cache.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(near = "5s")]
+pub struct Near(#[cached(key)] u64);
+
+/// With all that can be said of a near cache.
+#[derive(Debug, Serialize, Deserialize, Cached)]
+#[cached(
+    ttl = "1h",
+    sliding,
+    max_age = "7d",
+    near(ttl = "1m", max_bytes = "1MiB", stale = "1d", get_stale)
+)]
+pub struct Nearest(#[cached(key)] u64);
+
 /// With rules that a trait has.
 #[derive(Debug, Serialize, Deserialize, Cached)]
 #[cached(validate)]

@@ -111,6 +111,34 @@ fn attributes_for_values_that_grow_old() {
 }
 
 #[test]
+fn attributes_for_near_caches() {
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(near = "5s")]
+    struct Short;
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(
+        ttl = "1d",
+        near(ttl = "1d", max_bytes = "1KiB", stale = "36500d", get_stale)
+    )]
+    struct Widest;
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(near(ttl = "5s", max_bytes = "64MiB"))]
+    struct Default;
+
+    let short = Policy::new().near(Duration::from_secs(5));
+    assert_eq!(Short::POLICY, short);
+    assert_eq!(
+        Widest::POLICY,
+        Policy::new()
+            .near(Duration::from_secs(86_400))
+            .near_max_bytes(1024)
+            .near_stale(Duration::from_millis(36_500 * 86_400_000))
+            .near_get_stale()
+    );
+    assert_eq!(Default::POLICY, short);
+}
+
+#[test]
 fn default_prefixes_of_awkward_names() {
     #[derive(Serialize, Deserialize, Cached)]
     struct HTTPServer;

@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
-use syn::{Attribute, Ident, Meta, Token, parenthesized, token};
+use syn::{Attribute, Ident, Lit, Meta, Token, parenthesized, token};
 
 use crate::errors::Errors;
 use crate::suggest::nearest;
@@ -24,6 +24,8 @@ pub(crate) enum Place {
     Key,
     /// In the `alias(…)` above a field.
     Alias,
+    /// In the `near(…)` above a type.
+    Near,
     /// Above a type with `#[derive(KeyPart)]`.
     Newtype,
     /// Above a field of such a type.
@@ -54,6 +56,7 @@ impl Place {
                 ("strict", "strict"),
                 ("hold", "hold = \"500ms\""),
                 ("max_loads", "max_loads = 64"),
+                ("near", "near = \"5s\""),
                 ("key", "key = u64"),
                 ("alias", "alias = \"email\""),
                 ("tag", "tag = \"org:{org_id}\""),
@@ -68,6 +71,12 @@ impl Place {
                 ("hash_tag", "hash_tag"),
             ],
             Place::Alias => &[("with", "with = \"path::to::function\"")],
+            Place::Near => &[
+                ("ttl", "ttl = \"5s\""),
+                ("max_bytes", "max_bytes = \"64MiB\""),
+                ("stale", "stale = \"1h\""),
+                ("get_stale", "stale = \"1h\", get_stale"),
+            ],
             Place::Newtype => &[("crate", "crate = \"path::to::valkey_runtime\"")],
             Place::NewtypeField => &[],
         }
@@ -80,6 +89,7 @@ impl Place {
             Place::Field => "on a field",
             Place::Key => "in `key(…)`",
             Place::Alias => "in `alias(…)`",
+            Place::Near => "in `near(…)`",
             Place::Newtype => "on a type with `#[derive(KeyPart)]`",
             Place::NewtypeField => "on a field of a type with `#[derive(KeyPart)]`",
         }
@@ -92,6 +102,7 @@ impl Place {
             Place::Field => "above a field of the cached type",
             Place::Key => "in the `key(…)` of a field",
             Place::Alias => "in the `alias(…)` of a field",
+            Place::Near => "in the `near(…)` above the cached type",
             Place::Newtype | Place::NewtypeField => "above the newtype",
         }
     }
@@ -107,6 +118,8 @@ impl Place {
         match self {
             Place::Key => format!("#[cached(key({argument}))]"),
             Place::Alias => format!("#[cached(alias({argument}))]"),
+            // Beside its `ttl`. No example of `ttl` itself gets here, as a type has that name.
+            Place::Near => format!("#[cached(near(ttl = \"5s\", {argument}))]"),
             _ => format!("#[cached({argument})]"),
         }
     }
@@ -133,7 +146,7 @@ impl Place {
     }
 
     /// The places of `#[derive(Cached)]`.
-    const CACHED: [Place; 3] = [Place::Field, Place::Key, Place::Type];
+    const CACHED: [Place; 4] = [Place::Field, Place::Key, Place::Type, Place::Near];
 }
 
 /// Suggestions for names of other caches.
@@ -170,6 +183,8 @@ pub(crate) struct Named<T> {
 pub(crate) struct Args<'e> {
     place: Place,
     args: Vec<Arg>,
+    /// Whether an argument without a known name was reported.
+    misread: bool,
     errors: &'e mut Errors,
 }
 
@@ -179,6 +194,7 @@ impl<'e> Args<'e> {
         let mut args = Args {
             place,
             args: Vec::new(),
+            misread: false,
             errors,
         };
         for attr in attrs.iter().filter(|attr| attr.path().is_ident("cached")) {
@@ -284,12 +300,28 @@ impl<'e> Args<'e> {
         let mut args = Args {
             place,
             args: Vec::new(),
+            misread: false,
             errors: self.errors,
         };
         if let Value::List(list) = arg.value {
             args.read(list);
         }
         Some((arg.name, args))
+    }
+
+    /// Whether a name is written with a list of arguments, and not with a value. A value in
+    /// parentheses is a malformed value.
+    pub(crate) fn has_list(&self, name: &str) -> bool {
+        let first = self.args.iter().find(|arg| arg.name == name);
+        first.is_some_and(|arg| match &arg.value {
+            Value::List(list) => syn::parse2::<Lit>(list.clone()).is_err(),
+            Value::None | Value::Assigned(_) => false,
+        })
+    }
+
+    /// Whether an argument had no known name, so that a missing one may be what it means.
+    pub(crate) fn is_misread(&self) -> bool {
+        self.misread
     }
 
     /// Takes the first argument of this name; all others are repetitions.
@@ -320,10 +352,14 @@ impl<'e> Args<'e> {
                     self.args.push(arg)
                 }
                 Ok(arg) => unknown.push(arg),
-                Err(error) => self.errors.push_error(error),
+                Err(error) => {
+                    self.misread = true;
+                    self.errors.push_error(error);
+                }
             }
         }
         for arg in unknown {
+            self.misread = true;
             self.resolve(arg);
         }
     }

@@ -6,6 +6,7 @@
 
 mod alias;
 mod key;
+mod near;
 #[cfg(test)]
 mod refusals;
 mod serde;
@@ -88,6 +89,9 @@ fn policy(written: &syntax::Cached, errors: &mut Errors) -> Policy {
         "max_loads",
         values::max_loads(written.max_loads.as_ref(), errors),
     );
+    if let Some(near) = &written.near {
+        near::near(near, written.ttl.as_ref(), &mut policy, errors);
+    }
     policy
 }
 

@@ -12,6 +12,7 @@ mod emit;
 mod errors;
 mod model;
 mod renamed;
+mod size;
 mod suggest;
 mod syntax;
 #[cfg(test)]
@@ -67,6 +68,8 @@ use crate::errors::Errors;
 /// | `strict` | | refuses an update whose guard can't be placed. By default the update runs, and its invalidation is delivered later. Updates of a strict type return an `UpdateError` |
 /// | `hold = "500ms"` | | the time for which a guard stays after a write or a deletion: the lag of the replicas that loaders read from |
 /// | `max_loads = 64` | `64` | the most loads of this type that run at a time in this process |
+/// | `near = "5s"` | | a [near cache](#near-cache): copies of values are kept in this process, and used for this time. At most a day, and not longer than the `ttl` |
+/// | `near(ttl = "5s", …)` | | the same, with more choices |
 /// | `key = Type` | | the key is not part of the value: values are stored by `set_at(&store, key)` |
 /// | `alias = "email"` | | values are also found by this field: the struct gets the methods `get_by_email` and `load_by_email`. May be written for several fields |
 /// | `tag = "org:{org_id}"` | | a tag, by which entries are invalidated together: the text, with the fields in braces written as in a key. May be written several times |
@@ -88,6 +91,21 @@ use crate::errors::Errors;
 /// | `alias(with = "path::to::function")` | the function normalises the field, and its result is looked up and compared: from the borrowed form, `&str` for a `String`, to `&str` or to an owned type that can be a key. Useful for e-mails that differ only in case |
 ///
 /// A struct without a key is a singleton: its key is `()`.
+///
+/// # Near cache
+///
+/// A near cache keeps values of the type in this process, as *near copies*. A read that finds a
+/// copy asks no server.
+///
+/// | in `near(…)` | default | meaning |
+/// |---|---|---|
+/// | `ttl = "5s"` | required | how long a copy may be used, counted from when its read was sent. It bounds what a lost invalidation can cost. At most a day, and not longer than the type's `ttl` |
+/// | `max_bytes = "64MiB"` | `"64MiB"` | the most memory for copies of the type in a store: a number with the unit `KiB`, `MiB` or `GiB`, or a number of bytes. At least 1 KiB |
+/// | `stale = "1h"` | | the age up to which copies are served while the server can't be asked, as `Source::Stale`. Loading verbs serve them, if the loader fails too. Longer than the `ttl` of the copies |
+/// | `get_stale` | | with `stale`: `get` serves such copies as well |
+///
+/// `near = "5s"` is short for `near(ttl = "5s")`. With `sliding`, a hit in the near cache does not
+/// extend the life of the entry, since the server does not see it.
 ///
 /// # The key's type
 ///

@@ -39,6 +39,7 @@ pub(crate) struct Cached {
     pub(crate) strict: bool,
     pub(crate) hold: Option<LitStr>,
     pub(crate) max_loads: Option<Lit>,
+    pub(crate) near: Option<Near>,
     /// The type of a key that is not part of the value.
     pub(crate) key: Option<Named<Type>>,
     /// Names of fields.
@@ -86,6 +87,16 @@ pub(crate) struct Key {
 pub(crate) struct Alias {
     pub(crate) name: Ident,
     pub(crate) with: Option<LitStr>,
+}
+
+/// `near = "5s"`, or `near(ttl = "5s", …)`.
+pub(crate) struct Near {
+    pub(crate) name: Ident,
+    /// Named `near` in the short form.
+    pub(crate) ttl: Option<Named<LitStr>>,
+    pub(crate) max_bytes: Option<Lit>,
+    pub(crate) stale: Option<Named<LitStr>>,
+    pub(crate) get_stale: Option<Ident>,
 }
 
 /// The path of a function, with or without quotes.
@@ -136,6 +147,7 @@ impl Cached {
             strict: args.flag("strict").is_some(),
             hold: args.value("hold"),
             max_loads: args.value("max_loads"),
+            near: Near::read(&mut args),
             key: args.named_value("key"),
             aliases: args.values("alias"),
             tags: args.values("tag"),
@@ -151,6 +163,33 @@ impl Cached {
             vis: input.vis,
             generics: input.generics,
         }
+    }
+}
+
+impl Near {
+    fn read(args: &mut Args<'_>) -> Option<Self> {
+        if !args.has_list("near") {
+            let ttl = args.named_value("near")?;
+            return Some(Near {
+                name: ttl.name.clone(),
+                ttl: Some(ttl),
+                max_bytes: None,
+                stale: None,
+                get_stale: None,
+            });
+        }
+        let (name, mut args) = args.named_list("near", Place::Near)?;
+        let malformed = args.is_misread().then(|| Named {
+            name: name.clone(),
+            value: None,
+        });
+        Some(Near {
+            ttl: args.named_value("ttl").or(malformed),
+            max_bytes: args.value("max_bytes"),
+            stale: args.named_value("stale"),
+            get_stale: args.flag("get_stale"),
+            name,
+        })
     }
 }
 

@@ -160,6 +160,35 @@ fn the_attributes_of_stale_values_are_in_the_policy() {
     assert!(code.contains(expected), "{code}");
 }
 
+#[test]
+fn the_choices_of_a_near_cache_are_in_the_policy_where_they_are_written() {
+    let all = cached(
+        r#"
+        #[cached(max_loads = 8, near(ttl = "5s", max_bytes = "1MiB", stale = "1h", get_stale))]
+        struct User(#[cached(key)] u64);
+        "#,
+    );
+    let expected = "
+        const POLICY: __rt::Policy = __rt::Policy::new()
+            .max_loads(8)
+            .near(__rt::Duration::from_millis(5000))
+            .near_max_bytes(1048576)
+            .near_stale(__rt::Duration::from_millis(3600000))
+            .near_get_stale();
+";
+    assert!(all.contains(expected), "{all}");
+    let short = "
+        const POLICY: __rt::Policy = __rt::Policy::new()
+            .near(__rt::Duration::from_millis(5000));
+";
+    for near in ["near = \"5s\"", "near(ttl = \"5s\")"] {
+        let code = cached(&format!(
+            "#[cached({near})] struct User(#[cached(key)] u64);"
+        ));
+        assert!(code.contains(short), "{near}: {code}");
+    }
+}
+
 /// After any mistake the output still passes the checks of the runtime's `Policy`. Otherwise a
 /// second error would appear elsewhere.
 #[test]
@@ -200,6 +229,29 @@ fn one_slip_gives_one_message() {
         "sliding, max_age = \"1m\", ttl = 300",
         "sliding, max_age = \"1m\", ttl = never",
         "sliding, max_age = \"1m\", ttl = \"soon\"",
+        "near",
+        "near = 5",
+        "near = \"0s\"",
+        "near = \"25h\"",
+        "near = \"never\"",
+        "near = \"6m\"",
+        "near = \"soon\", ttl = \"1s\"",
+        "near = \"1h\", ttl = 300",
+        "near = \"1h\", ttl = \"soon\"",
+        "near()",
+        "near(\"5s\")",
+        "near(\"5s\", max_bytes = \"1MiB\")",
+        "near(ttl = \"0s\", stale = \"1h\", get_stale)",
+        "near(ttl = \"5s\", max_bytes = 0)",
+        "near(ttl = \"5s\", max_bytes = 1MiB)",
+        "near(ttl = \"5s\", stale = \"0s\", get_stale)",
+        "near(ttl = \"5s\", stale, get_stale)",
+        "near(ttl = \"5s\", stael = \"1h\", get_stale)",
+        "near(ttl = \"5s\", get_stale)",
+        "near(ttl = \"5s\" stale = \"1h\")",
+        "near(expiry = \"5s\")",
+        "neer = \"5s\"",
+        "neer(ttl = \"5s\", stale = \"1h\", get_stale)",
         "ttl = \"never\", stale_if_error = \"1h\"",
         "ttl = \"never\", refresh_ahead = \"80%\"",
         "ttl = \"never\", sliding, max_age = \"7d\"",
@@ -209,7 +261,12 @@ fn one_slip_gives_one_message() {
         let (code, messages) = expanded(crate::cached, &source);
         assert_eq!(messages.len(), 1, "{slip}: {messages:?}");
         assert!(code.contains("__rt::CachedType for User"), "{slip}");
-        for refused in ["(0)", "percent(100)", "retry_after_millis(90000000)"] {
+        for refused in [
+            "(0)",
+            "percent(100)",
+            "retry_after_millis(90000000)",
+            "near(__rt::Duration::from_millis(90000000))",
+        ] {
             assert!(!code.contains(refused), "{slip}: {code}");
         }
     }
@@ -508,6 +565,9 @@ fn no_attribute_is_too_odd() {
         "#[cached(key = \"u64\")]",
         "#[cached(key())]",
         "#[cached(key(hash_tag))]",
+        "#[cached(near(near))]",
+        "#[cached(near(, ttl = \"5s\"))]",
+        "#[cached(near[ttl = \"5s\"])]",
         "#[cached(crate = \"\")]",
         "#[cached(r#prefix = \"x\")]",
         "#[cached({})]",

@@ -25,12 +25,21 @@ pub mod tags {}
 #[doc = include_str!("../guides/guides/invalidations.md")]
 pub mod invalidations {}
 
+/// Values kept in the process.
+///
+/// [README.md]: crate
+/// [consistency.md]: crate::guides::consistency
+/// [invalidations.md#a-process-that-stops]: crate::guides::invalidations#a-process-that-stops
+#[doc = include_str!("../guides/guides/near.md")]
+pub mod near {}
+
 /// The guarantees, the races and the recipes.
 ///
 /// [README.md]: crate
 /// [envelope.md]: crate::guides::envelope
 /// [envelope.md#tags-clock-and-epochs]: crate::guides::envelope#tags-clock-and-epochs
 /// [loading.md]: crate::guides::loading
+/// [near.md#what-a-near-read-may-return]: crate::guides::near#what-a-near-read-may-return
 /// [tags.md]: crate::guides::tags
 /// [tags.md#cost]: crate::guides::tags#cost
 /// [tags.md#how-they-work]: crate::guides::tags#how-they-work

@@ -21,6 +21,7 @@ mod kit;
 mod limiter;
 mod loading;
 mod loading_faults;
+mod near;
 mod pressure;
 mod refresh;
 mod relay;

@@ -91,31 +91,36 @@ fn slides_to_a_ceiling(written: &Cached, errors: &mut Errors) {
 }
 
 fn is_within_the_ceiling(ttl: Option<&Named<Lit>>, max_age: &Named<LitStr>, errors: &mut Errors) {
+    let (Some((ttl, shown)), Some(max_age)) = (life(ttl), &max_age.value) else {
+        return;
+    };
+    if let Ok(Ttl::Millis(most)) = ttl::parse(&max_age.value())
+        && most < ttl
+    {
+        let message = format!(
+            "shorter than {shown}, which an entry lives without any hit: write a longer `max_age`, or a shorter `ttl`"
+        );
+        errors.push(max_age, message);
+    }
+}
+
+/// The TTL of the type in milliseconds, with words for it. `None` if entries never expire, or if
+/// the TTL is invalid, which is reported elsewhere.
+pub(super) fn life(ttl: Option<&Named<Lit>>) -> Option<(u64, String)> {
     let (ttl, shown) = match ttl {
-        None => (
-            Ok(Ttl::default()),
-            "the default, `ttl = \"5m\"`,".to_owned(),
-        ),
+        None => (Ok(Ttl::default()), "the default, `ttl = \"5m\"`".to_owned()),
         Some(Named {
             value: Some(Lit::Str(text)),
             ..
         }) => (
             ttl::parse(&text.value()),
-            format!("`ttl = \"{}\"`,", text.value()),
+            format!("`ttl = \"{}\"`", text.value()),
         ),
-        // The invalid TTL is already reported.
-        Some(_) => return,
+        Some(_) => return None,
     };
-    let Some(max_age) = &max_age.value else {
-        return;
-    };
-    if let (Ok(Ttl::Millis(ttl)), Ok(Ttl::Millis(most))) = (ttl, ttl::parse(&max_age.value()))
-        && most < ttl
-    {
-        let message = format!(
-            "shorter than {shown} which an entry lives without any hit: write a longer `max_age`, or a shorter `ttl`"
-        );
-        errors.push(max_age, message);
+    match ttl {
+        Ok(Ttl::Millis(ttl)) => Some((ttl, shown)),
+        Ok(Ttl::Never) | Err(_) => None,
     }
 }
 

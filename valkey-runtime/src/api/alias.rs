@@ -131,6 +131,8 @@ const fn policy(of: Policy) -> Policy {
         jitter_percent: of.jitter_percent,
         max_loads: of.max_loads,
         load_deadline_millis: of.load_deadline_millis,
+        near_millis: of.near_millis,
+        near_max_bytes: of.near_max_bytes,
         ..Policy::new()
     }
 }
@@ -395,7 +397,9 @@ mod tests {
             .ttl_env("USER_TTL")
             .jitter_percent(7)
             .max_loads(3)
-            .load_deadline(Duration::from_millis(1234));
+            .load_deadline(Duration::from_millis(1234))
+            .near(Duration::from_secs(1))
+            .near_max_bytes(2048);
         let of_values = both
             .show_keys()
             .hold(Duration::from_millis(1))
@@ -404,7 +408,9 @@ mod tests {
             .retry_after(Duration::from_millis(1))
             .refresh_ahead_percent(1)
             .load_timeout(Duration::from_millis(1))
-            .sliding(Duration::from_millis(1));
+            .sliding(Duration::from_millis(1))
+            .near_stale(Duration::from_secs(2))
+            .near_get_stale();
         assert_eq!(policy(of_values), both);
     }
 }

@@ -3,6 +3,7 @@
 //! Each verb is one line over [`Handle`](crate::api::handle::Handle), which is the core form.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::base::error::Result;
 use crate::core::options::SetOptions;
@@ -97,6 +98,43 @@ pub trait Cached: CachedType {
         key: Self::Key<'_>,
     ) -> impl Future<Output = Result<Option<Self>>> + Send + use<'s, Self> {
         store.of::<Self>().get(key)
+    }
+
+    /// Reads the value under `key` and shares it. `None` is a miss.
+    ///
+    /// For a type with `near`, the value of a valid near copy is shared without decoding it, in
+    /// about a tenth of a microsecond. For any other type this is [`get`](Self::get) and an `Arc`.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(near = "5s")]
+    /// struct Settings {
+    ///     #[cached(key)]
+    ///     tenant: u64,
+    ///     theme: String,
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::memory();
+    /// Settings { tenant: 7, theme: "dark".into() }.set(&store).await?;
+    /// let first = Settings::get_shared(&store, 7).await?.unwrap();
+    /// let again = Settings::get_shared(&store, 7).await?.unwrap();
+    /// assert!(Arc::ptr_eq(&first, &again));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The same as [`get`](Self::get).
+    fn get_shared<'s>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+    ) -> impl Future<Output = Result<Option<Arc<Self>>>> + Send + use<'s, Self> {
+        store.of::<Self>().get_shared(key)
     }
 
     /// Reads many values in one round trip, in the order of the keys.

@@ -28,6 +28,7 @@ use crate::value::codec;
 use crate::verbs::Sealed;
 use crate::verbs::delete::Remover;
 use crate::verbs::encode::Sealer;
+use crate::verbs::near::NearReader;
 use crate::verbs::read::Reader;
 use crate::verbs::scan;
 use crate::verbs::scan::Scanner;
@@ -70,6 +71,8 @@ use crate::verbs::write::Writer;
 /// ```
 pub struct Handle<'s, T> {
     pub(crate) store: &'s Store,
+    /// Whether no near copy may answer.
+    asks_store: bool,
     of: PhantomData<fn() -> T>,
 }
 
@@ -85,7 +88,39 @@ impl<'s, T: CachedType> Handle<'s, T> {
     pub(crate) fn new(store: &'s Store) -> Self {
         Self {
             store,
+            asks_store: false,
             of: PhantomData,
+        }
+    }
+
+    /// A handle whose reads and loads ask the store, and are answered by no near copy. For a type
+    /// without `near` it is the same.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(near = "5s")]
+    /// struct Account {
+    ///     #[cached(key)]
+    ///     id: u64,
+    ///     cents: i64,
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::memory();
+    /// Account { id: 1, cents: 500 }.set(&store).await?;
+    /// let shown = Account::get(&store, 1).await?;
+    /// let to_decide_by = store.of::<Account>().skip_near().get(1).await?;
+    /// # assert_eq!((shown.unwrap().cents, to_decide_by.unwrap().cents), (500, 500));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn skip_near(self) -> Self {
+        Self {
+            asks_store: true,
+            ..self
         }
     }
 
@@ -102,6 +137,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Place {
             key: self.bytes(key),
             epochs: tags.into_epochs(),
+            asks_store: self.asks_store,
         }
     }
 
@@ -191,6 +227,64 @@ impl<'s, T: CachedType> Handle<'s, T> {
         let (inner, of) = (self.store.inner(), self.of());
         let span = Tracer(inner).span("get", Some(of), About::Key(&place.key));
         traced!(span, self.found(place, of), |found| {
+            Ending::of(found).with_rows(row(found))
+        })
+    }
+
+    /// Reads the value under `key` and shares it. See
+    /// [`Cached::get_shared`](crate::Cached::get_shared).
+    ///
+    /// # Errors
+    /// The same as [`get`](Self::get).
+    pub fn get_shared(
+        self,
+        key: T::Key<'_>,
+    ) -> impl Future<Output = Result<Option<Arc<T>>>> + Send + use<'s, T> {
+        let place = self.place(key);
+        async move {
+            if let Some(value) = self.near_value(&place) {
+                return Ok(Some(value));
+            }
+            // Boxed, so that the future of a near hit is small.
+            Box::pin(self.read_shared(place)).await
+        }
+    }
+
+    /// The value of a valid near copy, if it was decoded before.
+    #[inline]
+    fn near_value(self, place: &Place) -> Option<Arc<T>> {
+        let of = self.of();
+        let near = of.near.as_ref()?;
+        let inner = self.store.inner();
+        // A call that is observed takes the longer way, and so does one that finds the cache off.
+        if Tracer(inner).is_recording() || !inner.is_enabled() {
+            return None;
+        }
+        let value = NearReader(inner).copy(near, place)?.value()?;
+        of.counters().shared_hit();
+        Some(value)
+    }
+
+    async fn read_shared(self, place: Place) -> Result<Option<Arc<T>>> {
+        let (inner, of) = (self.store.inner(), self.of());
+        let span = Tracer(inner).span("get_shared", Some(of), About::Key(&place.key));
+        let found = async {
+            let Some(entry) = Reader(inner).get(&place, of).await? else {
+                return Ok(None);
+            };
+            if let Some(value) = NearReader(inner).value_of(&entry, &place, of) {
+                of.counters().hit(entry.bytes().len());
+                return Ok(Some(value));
+            }
+            let value = codec::read(entry.payload());
+            let decoded = Reader(inner).decoded("get_shared", &place.key, &entry, value, of);
+            let value = decoded.await?.map(Arc::new);
+            if let Some(value) = &value {
+                NearReader(inner).decoded(&entry, &place, value, of);
+            }
+            Ok(value)
+        };
+        traced!(span, found, |found| {
             Ending::of(found).with_rows(row(found))
         })
     }

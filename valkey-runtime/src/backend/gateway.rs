@@ -12,7 +12,7 @@
 //! Long because it has one method for each request of a backend.
 
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -24,6 +24,7 @@ use crate::backend::Backend;
 use crate::backend::faults::{Faults, Request};
 use crate::backend::invalidations::Invalidations;
 use crate::backend::keys::Keys;
+use crate::backend::near::Following;
 use crate::backend::write::Write;
 use crate::base::clock::Random;
 use crate::base::counters::Counters;
@@ -104,6 +105,8 @@ pub(crate) struct Gateway {
     pub(crate) pulse: Pulse,
     /// Notified after each round of deliveries.
     pub(crate) rounds: watch::Sender<()>,
+    /// Since the first read whose answer may become a near copy.
+    pub(crate) following: OnceLock<Following>,
 }
 
 impl Gateway {
@@ -127,6 +130,7 @@ impl Gateway {
             watched: AtomicUsize::new(0),
             pulse: Pulse::default(),
             rounds: watch::Sender::new(()),
+            following: OnceLock::new(),
         })
     }
 

@@ -1,11 +1,12 @@
-//! Sends changes to all subscribers of a store.
+//! Sends changes to all subscribers of a store, and to the marks of its near cache.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 
 use crate::backend::buffer::Buffer;
+use crate::backend::marks::Marks;
 use crate::schema::invalidation::Invalidation;
 
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Hub {
     /// The number of subscribers, readable without the lock. Relaxed is enough: a thread that has
     /// learned of a subscription by any means sees the number before it makes a change.
     count: AtomicUsize,
+    /// Of the near cache, once it is used.
+    marks: OnceLock<Marks>,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +35,20 @@ impl Hub {
             namespace: namespace.to_owned(),
             subscribers: Mutex::default(),
             count: AtomicUsize::new(0),
+            marks: OnceLock::new(),
         })
+    }
+
+    /// The marks of the near cache, which get all changes from now on.
+    pub(crate) fn marks(&self) -> &Marks {
+        self.marks.get_or_init(Marks::new)
+    }
+
+    /// Marks a key that this process has changed, or has tried to.
+    pub(crate) fn wrote(&self, key: &[u8]) {
+        if let Some(marks) = self.marks.get() {
+            marks.changed(key);
+        }
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -62,16 +78,24 @@ impl Hub {
     }
 
     pub(crate) fn is_listened_to(&self) -> bool {
+        self.has_subscribers() || self.marks.get().is_some()
+    }
+
+    fn has_subscribers(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// Sends the change of a key. `key` is called only with a subscriber, and there is nearly never
-    /// one.
+    /// Sends the change of a key. `key` is called only if somebody listens.
     pub(crate) fn changed(&self, key: impl FnOnce() -> Bytes) {
         if !self.is_listened_to() {
             return;
         }
-        if let Some(item) = Invalidation::of(key(), &self.namespace) {
+        let key = key();
+        self.wrote(&key);
+        if !self.has_subscribers() {
+            return;
+        }
+        if let Some(item) = Invalidation::of(key, &self.namespace) {
             for buffer in &*self.buffers() {
                 buffer.push(item.clone());
             }
@@ -80,11 +104,17 @@ impl Hub {
 
     /// Sends a gap: anything may have changed.
     pub(crate) fn gap(&self) {
+        if let Some(marks) = self.marks.get() {
+            marks.gap();
+        }
         self.buffers().iter().for_each(|buffer| buffer.gap());
     }
 
     /// Ends all subscriptions, with the store.
     pub(crate) fn end(&self) {
+        if let Some(marks) = self.marks.get() {
+            marks.gap();
+        }
         let buffers = {
             let mut subscribers = self.lock();
             subscribers.over = true;

@@ -24,7 +24,9 @@ pub(crate) mod invalidations;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod link;
+pub(crate) mod marks;
 pub(crate) mod memory;
+pub(crate) mod near;
 pub(crate) mod rights;
 pub(crate) mod script;
 pub(crate) mod server;
@@ -32,6 +34,7 @@ pub(crate) mod slots;
 pub(crate) mod time;
 pub(crate) mod tls;
 pub(crate) mod topology;
+pub(crate) mod tracked;
 pub(crate) mod tracker;
 #[cfg(feature = "tls")]
 pub(crate) mod trust;
@@ -149,14 +152,22 @@ impl Backend {
     ) -> Result<(), Error> {
         match self {
             Backend::Memory(memory) => memory.set(key, bytes.into(), ttl),
-            Backend::Server(server) => server.set(key, &bytes, ttl).await,
+            Backend::Server(server) => {
+                let answer = server.set(key, &bytes, ttl).await;
+                server.hub().wrote(key);
+                answer
+            }
         }
     }
 
     pub(crate) async fn apply(&self, key: &[u8], verb: &Verb<'_>) -> Result<bool, Error> {
         match self {
             Backend::Memory(memory) => in_process(|| memory.apply(key, verb)).await,
-            Backend::Server(server) => server.apply(key, verb).await,
+            Backend::Server(server) => {
+                let answer = server.apply(key, verb).await;
+                server.hub().wrote(key);
+                answer
+            }
         }
     }
 
@@ -164,7 +175,11 @@ impl Backend {
     pub(crate) async fn place(&self, key: &[u8], verb: &Placing) -> Result<Found, Error> {
         match self {
             Backend::Memory(memory) => in_process(|| memory.place(key, verb)).await,
-            Backend::Server(server) => server.place(key, verb).await,
+            Backend::Server(server) => {
+                let answer = server.place(key, verb).await;
+                server.hub().wrote(key);
+                answer
+            }
         }
     }
 
@@ -191,7 +206,11 @@ impl Backend {
                 };
                 Ok(in_process(written).await)
             }
-            Backend::Server(server) => server.write_each(keys, writes).await,
+            Backend::Server(server) => {
+                let answers = server.write_each(keys, writes).await;
+                keys.iter().for_each(|key| server.hub().wrote(key));
+                answers
+            }
         }
     }
 
@@ -209,7 +228,11 @@ impl Backend {
                 };
                 Ok(in_process(placed).await)
             }
-            Backend::Server(server) => server.place_many(keys, verbs).await,
+            Backend::Server(server) => {
+                let answers = server.place_many(keys, verbs).await;
+                keys.iter().for_each(|key| server.hub().wrote(key));
+                answers
+            }
         }
     }
 
@@ -295,6 +318,17 @@ impl Backend {
                 let (buffer, interest) = server.subscribe().await?;
                 Ok((buffer, Some(interest)))
             }
+        }
+    }
+
+    /// Begins to mark all changes, for a near cache, and does not wait until all are reported.
+    /// `None` for the in-process store, which reports them anyway.
+    pub(crate) fn follow(&self) -> Result<Option<Interest>, Error> {
+        // From here on, changes are marked.
+        self.hub().marks();
+        match self {
+            Backend::Memory(_) => Ok(None),
+            Backend::Server(server) => server.follow().map(Some),
         }
     }
 

@@ -163,6 +163,11 @@ impl Server {
         self.tracker.subscribe().await
     }
 
+    /// Begins to report all changes, and does not wait until they are.
+    pub(crate) fn follow(&self) -> Result<Interest, Error> {
+        self.tracker.follow()
+    }
+
     pub(crate) fn operation_timeout(&self) -> Duration {
         self.link.operation()
     }

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ use crate::backend::hub::Hub;
 use crate::backend::seams::{Deadlines, Seams};
 use crate::backend::slots::Slots;
 use crate::backend::target::{Host, ServerConfig, Target};
+use crate::backend::tracked::{Tracked, Wanted};
 use crate::base::clock::Random;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::tasks::Background;
@@ -68,6 +70,14 @@ struct Shared {
     /// Changes when the address may lead to another server.
     renewals: watch::Receiver<u64>,
     state: Mutex<State>,
+    /// The part of the wanted keys whose changes all nodes report, readable without the lock. It
+    /// shrinks before the gap of a lost connection is sent: a reader that sees it, and then no gap,
+    /// misses no change.
+    covered: AtomicUsize,
+    /// Whether a server refuses to report changes, as one without the command or the right does.
+    refused: AtomicBool,
+    /// Changes when more keys are wanted.
+    widened: watch::Sender<()>,
     /// Notified when the state may have changed.
     changed: watch::Sender<()>,
 }
@@ -87,6 +97,7 @@ enum Node {
 #[derive(Default)]
 struct State {
     interests: usize,
+    wanted: Wanted,
     /// The run, while there is interest.
     run: Option<Run>,
     /// Whether a task ended with its runtime, or could not begin.
@@ -102,6 +113,8 @@ struct State {
 
 struct Run {
     coverage: Coverage<Node, Error>,
+    /// The keys that the last connection of each node tracks.
+    tracked: BTreeMap<Node, Tracked>,
     tasks: BTreeMap<Node, Task>,
     /// `None` if no thread could be started: then the tasks run in the runtimes of their callers.
     reader: Option<Reader>,
@@ -142,6 +155,7 @@ struct Task {
 struct Tracking {
     connection: MultiplexedConnection,
     generation: u64,
+    tracked: Tracked,
     /// Notified when it is lost.
     lost: Arc<Notify>,
 }
@@ -169,6 +183,9 @@ impl Tracker {
             warnings: seams.warnings.clone(),
             renewals,
             state: Mutex::default(),
+            covered: AtomicUsize::new(0),
+            refused: AtomicBool::new(false),
+            widened: watch::Sender::new(()),
             changed: watch::Sender::new(()),
         })))
     }
@@ -177,6 +194,7 @@ impl Tracker {
     pub(crate) async fn subscribe(&self) -> Result<(Arc<Buffer>, Interest), Error> {
         crate::base::runtime::fit()?;
         let (interest, since) = Interest::new(&self.0)?;
+        self.0.widen(Wanted::want_all);
         // An attempt under way may fail. Then, after the pause, comes the next one. On a cluster, a
         // seed is connected first, and then the nodes that it names.
         let limit = self.0.attempt().saturating_add(self.0.attempt());
@@ -187,12 +205,17 @@ impl Tracker {
         Ok((buffer, interest))
     }
 
+    /// Begins to report the changes that are asked for by [`Interest::track`].
+    pub(crate) fn follow(&self) -> Result<Interest, Error> {
+        Interest::new(&self.0).map(|(interest, _)| interest)
+    }
+
     /// Ends all notifications.
     pub(crate) fn close(&self) {
         {
             let mut state = self.0.lock();
             state.over = true;
-            state.stop();
+            self.0.stop(&mut state);
         }
         self.0.hub.end();
         self.0.changed.send_replace(());
@@ -219,6 +242,7 @@ impl Interest {
         state.interests += 1;
         let run = state.run.get_or_insert_with(|| Run {
             coverage: Coverage::new(shared.servers.seeds()),
+            tracked: BTreeMap::new(),
             tasks: BTreeMap::new(),
             reader: Reader::start()
                 .inspect_err(|error| {
@@ -229,13 +253,27 @@ impl Interest {
         Ok((Self(shared.clone()), run.coverage.failures()))
     }
 
+    /// Asks for the changes of all keys with this prefix, and does not wait for them. Returns the
+    /// number of the prefix.
+    pub(crate) fn track(&self, prefix: &[u8]) -> usize {
+        let number = self.0.widen(|wanted| wanted.want(prefix));
+        self.0.arrange(self.0.lock());
+        number
+    }
+
+    /// The part of the wanted keys whose changes are reported.
+    pub(crate) fn tracked(&self) -> Tracked {
+        Tracked::from_number(self.0.covered.load(Ordering::SeqCst))
+    }
+
+    /// Whether a server refuses to report changes.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.0.refused.load(Ordering::SeqCst)
+    }
+
     /// Whether all changes are reported.
     pub(crate) fn is_live(&self) -> bool {
-        let state = self.0.lock();
-        state
-            .run
-            .as_ref()
-            .is_some_and(|run| run.coverage.is_whole())
+        self.tracked() == Tracked::ALL
     }
 
     /// Ensures that the tasks run. They end with the runtime in which they were spawned, and a
@@ -253,7 +291,7 @@ impl Drop for Interest {
         let mut state = self.0.lock();
         state.interests -= 1;
         if state.interests == 0 {
-            state.stop();
+            self.0.stop(&mut state);
         }
     }
 }
@@ -269,17 +307,22 @@ impl State {
         self.neglected || self.run.as_ref().is_some_and(ended)
     }
 
-    /// Ends all tasks, and with them their connections.
-    fn stop(&mut self) {
-        if let Some(run) = self.run.take() {
-            run.tasks.values().for_each(|task| task.handle.abort());
-        }
-    }
-
     /// The run, if this is still the task of the node.
     fn run_of(&mut self, node: &Node, task: u64) -> Option<&mut Run> {
         let run = self.run.as_mut()?;
         (run.tasks.get(node)?.number == task).then_some(run)
+    }
+}
+
+impl Run {
+    /// The part of the wanted keys whose changes all nodes report.
+    fn covered(&self) -> Tracked {
+        if !self.coverage.is_whole() {
+            return Tracked::NOTHING;
+        }
+        let tracked = |node| self.tracked.get(node).copied();
+        let all = self.coverage.connected().map(tracked);
+        all.min().flatten().unwrap_or(Tracked::NOTHING)
     }
 }
 
@@ -290,6 +333,33 @@ impl Shared {
             connect, command, ..
         } = self.deadlines;
         connect.saturating_add(command)
+    }
+
+    /// Ends all tasks, and with them their connections.
+    fn stop(&self, state: &mut State) {
+        if let Some(run) = state.run.take() {
+            run.tasks.values().for_each(|task| task.handle.abort());
+        }
+        self.note_coverage(state);
+    }
+
+    fn note_coverage(&self, state: &State) {
+        let covered = state.run.as_ref().map_or(Tracked::NOTHING, Run::covered);
+        self.covered.store(covered.as_number(), Ordering::SeqCst);
+    }
+
+    /// Asks for more keys.
+    fn widen<R>(&self, widen: impl FnOnce(&mut Wanted) -> R) -> R {
+        let (widened, more) = {
+            let mut state = self.lock();
+            let before = state.wanted.tracked();
+            let widened = widen(&mut state.wanted);
+            (widened, state.wanted.tracked() != before)
+        };
+        if more {
+            self.widened.send_replace(());
+        }
+        widened
     }
 
     /// Waits until all changes are reported. Fails with the reason why they can't be.
@@ -307,9 +377,12 @@ impl Shared {
                     .run
                     .as_ref()
                     .and_then(|run| run.coverage.outcome(since));
+                let all = state.run.as_ref().map(Run::covered) == Some(Tracked::ALL);
                 match outcome {
                     // This is under the lock: a loss after it is a gap for the subscriber.
-                    Some(Ok(())) => return Ok(self.hub.subscribe()),
+                    Some(Ok(())) if all => return Ok(self.hub.subscribe()),
+                    // A connection that tracks less is about to be replaced.
+                    Some(Ok(())) => {}
                     Some(Err(why)) => return Err(most_telling(&why).clone()),
                     None => {}
                 }
@@ -356,6 +429,7 @@ impl Shared {
             }
         }
         state.run = Some(run);
+        self.note_coverage(&state);
         self.tell(state, gap);
     }
 
@@ -382,6 +456,7 @@ impl Shared {
         let was_whole = run.coverage.is_whole();
         let gap = step(&mut run.coverage);
         let whole = run.coverage.is_whole();
+        self.note_coverage(&state);
         self.tell(state, gap);
         self.arrange(self.lock());
         match (was_whole, whole) {
@@ -428,14 +503,47 @@ impl Shared {
         let mut tracking = Tracking {
             connection,
             generation,
+            tracked: Tracked::NOTHING,
             lost,
         };
-        let command = tracking_command(self.hub.namespace());
-        let tracks = tracking.ask(&command).await;
-        tracks.map_err(|error| self.words.of(error, self.silence()))?;
+        self.track_wanted(&mut tracking).await?;
         let required = self.asked(&mut tracking, node).await?;
         self.look_at_limits(&mut tracking, node).await;
         Ok((tracking, required))
+    }
+
+    /// Tracks all keys that are wanted. False if that needs another connection.
+    async fn track_wanted(&self, tracking: &mut Tracking) -> Result<bool, Error> {
+        let wanted = self.lock().wanted.clone();
+        if !wanted.is_reachable_from(tracking.tracked) {
+            return Ok(false);
+        }
+        if let Some(command) = wanted.command(self.hub.namespace(), tracking.tracked) {
+            let tracks = tracking.ask(&command).await;
+            let tracks = tracks.map_err(|error| self.words.of(error, self.silence()));
+            self.note_refusal(tracks.as_ref().err());
+            tracks?;
+            tracking.tracked = wanted.tracked();
+        }
+        Ok(true)
+    }
+
+    /// Notes whether a server refuses to report changes.
+    fn note_refusal(&self, error: Option<&Error>) {
+        let is_refusal =
+            |error: &Error| matches!(error.kind(), ErrorKind::Auth | ErrorKind::Server);
+        let refused = error.is_some_and(is_refusal);
+        let was_refused = self.refused.swap(refused, Ordering::SeqCst);
+        if let (false, true, Some(error)) = (was_refused, refused, error) {
+            tracing::warn!(
+                "the server does not report changes ({error}): near copies are used until the end of their `near` time, \
+                 whatever other processes write. Grant `+client|tracking`, or shorten `near`"
+            );
+        }
+        if was_refused && !refused {
+            // Copies made meanwhile may be old.
+            self.hub.gap();
+        }
     }
 
     /// Checks whether the node bounds its memory for clients that do not read, if the user may
@@ -537,16 +645,41 @@ impl Shared {
         }
     }
 
+    /// Notes the keys that the connection of a node tracks.
+    fn note_tracked(self: &Arc<Self>, node: &Node, task: u64, tracked: Tracked) {
+        let mut state = self.lock();
+        if let Some(run) = state.run_of(node, task) {
+            run.tracked.insert(node.clone(), tracked);
+            self.note_coverage(&state);
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
     /// Returns when the connection is lost. True if the node answered by it.
     async fn keep(self: &Arc<Self>, node: &Node, task: u64, mut tracking: Tracking) -> bool {
         let (lost, generation) = (tracking.lost.clone(), tracking.generation);
         let mut answered = false;
         let mut renewals = self.renewals.clone();
         renewals.mark_unchanged();
+        let mut widened = self.widened.subscribe();
+        // More may have been wanted since the connection asked.
+        widened.mark_changed();
         loop {
             tokio::select! {
                 () = lost.notified() => break,
                 Ok(()) = renewals.changed() => break,
+                Ok(()) = widened.changed() => match self.track_wanted(&mut tracking).await {
+                    Ok(true) => self.note_tracked(node, task, tracking.tracked),
+                    Ok(false) => break,
+                    Err(error) => {
+                        let what = "more keys can't be tracked; the tracking connection is replaced";
+                        self.warn(what, Some(&error), || {
+                            Detail::text(format_args!("{node}: {error}"))
+                        });
+                        break;
+                    }
+                },
                 () = tokio::time::sleep(KEEPALIVE) => {}
             }
             match self.asked(&mut tracking, node).await {
@@ -603,6 +736,7 @@ async fn follow(shared: Arc<Shared>, node: Node, task: u64) {
         match shared.track(&node, task).await {
             Ok((tracking, required)) => {
                 let generation = tracking.generation;
+                shared.note_tracked(&node, task, tracking.tracked);
                 shared.step(&node, task, |coverage| {
                     coverage.confirmed(node.clone(), generation, required)
                 });
@@ -724,15 +858,6 @@ fn is_unbounded(settings: Value) -> bool {
     bounds_entries && !bounds_clients && !bounds_output
 }
 
-fn tracking_command(namespace: &str) -> Cmd {
-    let mut command = redis::cmd("CLIENT");
-    command.arg("TRACKING").arg("ON").arg("BCAST");
-    if !namespace.is_empty() {
-        command.arg("PREFIX").arg(namespace);
-    }
-    command
-}
-
 /// The nodes with slots in an answer to `CLUSTER SLOTS` by the node at `asked`. `None` if it is
 /// something else.
 fn primaries(answer: &Value, asked: &Host) -> Option<Vec<Node>> {
@@ -788,18 +913,6 @@ mod tests {
         let mut range = vec![Value::Int(slots.0), Value::Int(slots.1)];
         range.extend(nodes.iter().map(node));
         Value::Array(range)
-    }
-
-    #[test]
-    fn the_server_is_asked_for_the_keys_of_the_namespace_alone() {
-        let words = |namespace: &str| {
-            let packed = tracking_command(namespace).get_packed_command();
-            let text = String::from_utf8(packed).unwrap();
-            let words = text.split("\r\n").skip(2).step_by(2);
-            words.collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(words("ns:"), "CLIENT TRACKING ON BCAST PREFIX ns:");
-        assert_eq!(words(""), "CLIENT TRACKING ON BCAST");
     }
 
     #[test]

@@ -21,6 +21,7 @@ impl Gateway {
     /// Puts the deletion of a key into the outbox. `hold` is the life of the guard that it leaves,
     /// in milliseconds.
     pub(crate) fn keep(self: &Arc<Self>, key: &[u8], hold: u64) {
+        self.backend.hub().wrote(key);
         let (type_len, now) = (self.type_len(key), self.backend.clock_micros());
         match self.with(|undelivered| undelivered.keep(key, hold, type_len, now)) {
             Fate::Kept => self.counters.queued_deletion(),

@@ -8,6 +8,7 @@ pub(crate) mod inner;
 pub(crate) mod load_time;
 pub(crate) mod loads;
 pub(crate) mod meta;
+pub(crate) mod near;
 pub(crate) mod options;
 #[cfg(feature = "metrics")]
 pub(crate) mod published;

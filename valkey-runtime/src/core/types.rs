@@ -15,6 +15,7 @@ use crate::base::shown_keys::ShownKeys;
 use crate::base::warnings::{Detail, Topic, Warnings};
 use crate::core::loads::TypeLoads;
 use crate::core::meta::Meta;
+use crate::core::near::Near;
 use crate::schema::cached_type::CachedType;
 use crate::value::codec::ReadBack;
 
@@ -26,6 +27,8 @@ pub(crate) struct Type {
     name: Box<str>,
     counters: TypeCounters,
     pub(crate) loads: TypeLoads,
+    /// Its near cache, if it has one.
+    pub(crate) near: Option<Near>,
     keys: ShownKeys,
     pub(crate) read_back: ReadBack,
     warnings: Arc<Warnings>,
@@ -45,6 +48,7 @@ impl Type {
         Self {
             id: TypeId::of::<T>(),
             loads: TypeLoads::new(&meta),
+            near: Near::of::<T>(),
             meta,
             keys: of.keys.of_type(&name, allows, T::ALIAS_OF.is_some()),
             name,

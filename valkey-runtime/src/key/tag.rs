@@ -207,6 +207,8 @@ pub(crate) fn name_of(epoch: &[u8], space: usize) -> &str {
 pub(crate) struct Place {
     pub(crate) key: Vec<u8>,
     pub(crate) epochs: Vec<Vec<u8>>,
+    /// Whether no near copy may answer.
+    pub(crate) asks_store: bool,
 }
 
 impl From<Vec<u8>> for Place {
@@ -215,6 +217,7 @@ impl From<Vec<u8>> for Place {
         Self {
             key,
             epochs: Vec::new(),
+            asks_store: false,
         }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod differential;
 pub(crate) mod explore;
 pub(crate) mod key_limits;
 pub(crate) mod loading;
+pub(crate) mod near;
 pub(crate) mod panics;
 pub(crate) mod schedule;
 pub(crate) mod table;

@@ -20,7 +20,13 @@ const ERRORS: &str = "valkey_errors_total";
 const BREAKER: &str = "valkey_breaker_state";
 
 /// The counters of each type that have a name of their own.
-const OF_TYPES: [(&str, Count, Unit, &str); 18] = [
+const OF_TYPES: [(&str, Count, Unit, &str); 19] = [
+    (
+        "valkey_near_hits_total",
+        Count::NearHit,
+        Unit::Count,
+        "Looks at keys that a near copy answered",
+    ),
     (
         "valkey_stale_total",
         Count::Stale,

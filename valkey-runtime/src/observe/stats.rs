@@ -15,7 +15,7 @@ impl TypeCounters {
     fn snapshot(&self, name: &str, loads: &TypeLoads) -> TypeStats {
         TypeStats {
             name: name.to_owned(),
-            counts: read_all(&self.counts),
+            counts: self.read_counts(),
             longest_load: self.longest_load.load(Relaxed),
             longest_queue: self.longest_queue.load(Relaxed),
             loads_running: loads.running() as u64,
@@ -145,6 +145,12 @@ impl TypeStats {
     /// Values that reads returned.
     pub fn hits(&self) -> u64 {
         self.count(Count::Hit)
+    }
+
+    /// Looks at keys that a near copy answered. They are included in [`hits`](Self::hits) and
+    /// [`absences`](Self::absences).
+    pub fn near_hits(&self) -> u64 {
+        self.count(Count::NearHit)
     }
 
     /// Keys for which a read returned no value: it was missing, of another version, no longer
@@ -364,6 +370,11 @@ impl Stats {
     /// See [`TypeStats::hits`].
     pub fn hits(&self) -> u64 {
         self.total.hits()
+    }
+
+    /// See [`TypeStats::near_hits`].
+    pub fn near_hits(&self) -> u64 {
+        self.total.near_hits()
     }
 
     /// See [`TypeStats::misses`].

@@ -69,6 +69,16 @@ impl<'a> Tracer<'a> {
         }
     }
 
+    /// Whether a span or a record of a verb may be made.
+    #[inline]
+    pub(crate) fn is_recording(self) -> bool {
+        #[cfg(any(test, feature = "testing"))]
+        if self.records.any() {
+            return true;
+        }
+        may_be_recorded()
+    }
+
     /// A verb that a test observes.
     #[cfg(any(test, feature = "testing"))]
     #[cold]

@@ -112,6 +112,11 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
         known && required.iter().all(|node| self.up.contains_key(node))
     }
 
+    /// The nodes that have a connection.
+    pub(crate) fn connected(&self) -> impl Iterator<Item = &N> {
+        self.up.keys()
+    }
+
     /// The number of failed attempts to connect.
     pub(crate) fn failures(&self) -> u64 {
         self.failed

@@ -44,6 +44,12 @@ pub struct Policy {
     pub(crate) load_deadline_millis: u64,
     /// Zero if a hit does not extend an entry's life.
     pub(crate) max_age_millis: u64,
+    /// Zero if the type has no near cache.
+    pub(crate) near_millis: u64,
+    pub(crate) near_max_bytes: u64,
+    /// Zero if no copy older than `near_millis` is served.
+    pub(crate) near_stale_millis: u64,
+    pub(crate) near_get_stale: bool,
 }
 
 /// Whole milliseconds. Shorter parts of a time are dropped.
@@ -57,6 +63,9 @@ const fn millis(time: Duration) -> u64 {
 
 /// A time of more than a hundred years is a mistake, as for a TTL.
 const LONGEST_MILLIS: u64 = 100 * 365 * 86_400_000;
+
+/// The least memory for near copies. A smaller one would hold no copy.
+const LEAST_NEAR_BYTES: u64 = 1 << 10;
 
 impl Policy {
     /// The policy of a type without further annotations.
@@ -76,6 +85,10 @@ impl Policy {
             load_timeout_millis: 0,
             load_deadline_millis: 30_000,
             max_age_millis: 0,
+            near_millis: 0,
+            near_max_bytes: 64 << 20,
+            near_stale_millis: 0,
+            near_get_stale: false,
         }
     }
 
@@ -250,6 +263,67 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Keeps near copies of the type's values in this process (near cache). `ttl` is the time for
+    /// which a copy may be used, counted from when its read was sent. A value whose invalidation
+    /// was lost is served from this process for at most that time. Default: no near cache.
+    ///
+    /// It is not longer than the type's TTL: a copy can't be kept longer than its entry. With
+    /// [`sliding`](Self::sliding), a hit in the near cache does not extend the entry's life.
+    ///
+    /// # Panics
+    /// If it is zero, or over a day.
+    pub const fn near(mut self, ttl: Duration) -> Self {
+        let ttl = millis(ttl);
+        assert!(ttl > 0, "a near cache of zero: no copy would ever be used");
+        assert!(
+            ttl <= 86_400_000,
+            "a near cache over a day: a copy whose invalidation was lost would be used for that time"
+        );
+        self.near_millis = ttl;
+        self
+    }
+
+    /// Sets the most memory, in bytes, that near copies of the type take in a store. Default
+    /// 64 MiB. It has no effect without [`near`](Self::near).
+    ///
+    /// # Panics
+    /// If it is under 1 KiB: hardly any copy would fit.
+    pub const fn near_max_bytes(mut self, bytes: u64) -> Self {
+        assert!(
+            bytes >= LEAST_NEAR_BYTES,
+            "near_max_bytes is under 1 KiB: hardly any copy would fit"
+        );
+        self.near_max_bytes = bytes;
+        self
+    }
+
+    /// Sets the age up to which near copies are served while the server can't be asked. Loading
+    /// verbs return them as [`Source::Stale`](crate::Source::Stale), if the loader fails too.
+    /// Default 0: never.
+    ///
+    /// It has no effect unless it is longer than the time of [`near`](Self::near).
+    ///
+    /// # Panics
+    /// If it is zero, or over a hundred years.
+    pub const fn near_stale(mut self, time: Duration) -> Self {
+        let time = millis(time);
+        assert!(
+            time > 0 && time <= LONGEST_MILLIS,
+            "near_stale is a time from 1ms to 100 years"
+        );
+        self.near_stale_millis = time;
+        self
+    }
+
+    /// Makes `get` serve the copies of [`near_stale`](Self::near_stale) as well. By default only
+    /// loading verbs serve them.
+    pub const fn near_get_stale(mut self) -> Self {
+        self.near_get_stale = true;
+        self
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self::new()
@@ -273,10 +347,43 @@ mod tests {
         }
         for not in [
             DEFAULT,
+            DEFAULT.near(MILLI).near_stale(MILLI),
             DEFAULT.retry_after(MILLI).load_timeout(MILLI),
             DEFAULT.ttl_absent(MILLI).hold(MILLI),
         ] {
             assert!(!not.is_timed(), "{not:?}");
+        }
+    }
+
+    #[test]
+    fn a_near_cache_has_bounds() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        const DEFAULT: Policy = Policy::new();
+        const WIDEST: Policy = DEFAULT
+            .near(DAY)
+            .near_max_bytes(1024)
+            .near_stale(Duration::from_millis(LONGEST_MILLIS))
+            .near_get_stale();
+        let numbers = |policy: Policy| {
+            (
+                policy.near_millis,
+                policy.near_max_bytes,
+                policy.near_stale_millis,
+                policy.near_get_stale,
+            )
+        };
+        assert_eq!(numbers(DEFAULT), (0, 64 * 1024 * 1024, 0, false));
+        assert_eq!(numbers(WIDEST), (86_400_000, 1024, LONGEST_MILLIS, true));
+
+        let refused: [fn() -> Policy; 5] = [
+            || DEFAULT.near(Duration::ZERO),
+            || DEFAULT.near(DAY + Duration::from_millis(1)),
+            || DEFAULT.near_max_bytes(1023),
+            || DEFAULT.near_stale(Duration::ZERO),
+            || DEFAULT.near_stale(Duration::from_millis(LONGEST_MILLIS + 1)),
+        ];
+        for (at, refused) in refused.into_iter().enumerate() {
+            assert!(std::panic::catch_unwind(refused).is_err(), "{at}");
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod corrupt;
 pub(crate) mod delete;
 pub(crate) mod encode;
 pub(crate) mod lifetimes;
+pub(crate) mod near;
 pub(crate) mod raw;
 pub(crate) mod read;
 pub(crate) mod touch;

@@ -14,6 +14,7 @@ use crate::protocol::found::Found;
 use crate::value::codec::Refusal;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::near::NearReader;
 use crate::verbs::own_header;
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::read::TagReader;
@@ -36,7 +37,15 @@ impl<'a> Reader<'a> {
             of.counters().count(Count::Miss);
             return Ok(None);
         }
-        let found = TagReader(self.0).read(place, meta).await.map_err(fail)?;
+        let found = match NearReader(self.0).read(place, of).await {
+            Ok(found) => found,
+            Err(error) => {
+                let stale = NearReader(self.0).instead(&error, key, of);
+                let stale = stale.ok_or_else(|| fail(error))?;
+                of.counters().count(Count::Stale);
+                return Ok(Some(stale));
+            }
+        };
         self.examine("get", key, found, of).await
     }
 
@@ -65,10 +74,17 @@ impl<'a> Reader<'a> {
             of.counters().add(Count::Miss, places.len());
             return Ok(places.iter().map(|_| None).collect());
         }
-        let found = TagReader(self.0)
-            .read_many(places, meta)
-            .await
-            .map_err(fail)?;
+        let found = match NearReader(self.0).read_many(places, of).await {
+            Ok(found) => found,
+            Err(error) => {
+                let stale = |place: &Place| NearReader(self.0).instead(&error, &place.key, of);
+                let all = places.iter().map(|place| stale(place).map(Some));
+                let all: Option<Vec<_>> = all.collect();
+                let all = all.ok_or_else(|| fail(error))?;
+                of.counters().add(Count::Stale, all.len());
+                return Ok(all);
+            }
+        };
         let mut entries = Vec::with_capacity(found.len());
         for (place, found) in places.iter().zip(found) {
             let examined = self.examine("get_many", &place.key, found, of);

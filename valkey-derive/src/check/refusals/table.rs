@@ -216,6 +216,231 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
         &["max_loads = 0", "max_loads = 65536", r#"max_loads = "64""#],
     ),
     (
+        &[
+            r#"a time of zero: no copy would ever be used; write how long one may be used, as in `near = "5s"`, or leave out `near`"#,
+        ],
+        &[r#"near = "0s""#, r#"near = "0""#],
+    ),
+    (
+        &[
+            r#"a time of zero: no copy would ever be used; write how long one may be used, as in `ttl = "5s"`, or leave out `near`"#,
+        ],
+        &[
+            r#"near(ttl = "0s")"#,
+            r#"near(ttl = "0s", stale = "1ms", get_stale)"#,
+        ],
+    ),
+    (
+        &[r#"not a time: write how long a copy may be used, as in `near = "5s"`"#],
+        &[r#"near = """#, r#"near = "soon""#, r#"near = "5M""#],
+    ),
+    (
+        &[r#"not a time: write how long a copy may be used, as in `ttl = "5s"`"#],
+        &[r#"near(ttl = "soon")"#],
+    ),
+    (
+        &[
+            r#"over a day: a copy whose invalidation was lost would be used for that time; write a time of at most a day, as in `near = "5s"`"#,
+        ],
+        &[
+            r#"near = "24h1ms""#,
+            r#"ttl = "7d", near = "2d""#,
+            r#"near = "never""#,
+            r#"near = "36501d""#,
+        ],
+    ),
+    (
+        &[
+            r#"over a day: a copy whose invalidation was lost would be used for that time; write a time of at most a day, as in `ttl = "5s"`"#,
+        ],
+        &[r#"ttl = "7d", near(ttl = "2d", stale = "1d")"#],
+    ),
+    (
+        &[
+            r#"longer than the default, `ttl = "5m"`, but a copy can't be kept longer than its entry: write a shorter time here, or a longer `ttl` of the type"#,
+        ],
+        &[r#"near = "5m1ms""#, r#"near(ttl = "10m")"#],
+    ),
+    (
+        &[
+            r#"longer than `ttl = "2s"`, but a copy can't be kept longer than its entry: write a shorter time here, or a longer `ttl` of the type"#,
+        ],
+        &[
+            r#"ttl = "2s", near = "5s""#,
+            r#"near(ttl = "2001ms", stale = "1h"), ttl = "2s""#,
+        ],
+    ),
+    (
+        &[r#"`near` has the wrong form: write it as in `near = "5s"`"#],
+        &[
+            "near",
+            "near = 5",
+            "near = 5s",
+            r#"near("5s")"#,
+            "near(5)",
+            "near = true",
+        ],
+    ),
+    (
+        &[r#"`ttl` has the wrong form: write it as in `ttl = "5s"`"#],
+        &[
+            "near(ttl)",
+            "near(ttl = 5)",
+            r#"near(ttl("5s"), stale = "1h")"#,
+        ],
+    ),
+    (
+        &[
+            r#"`near` needs `ttl`, which bounds what a lost invalidation can cost: write how long a copy may be used, as in `near(ttl = "5s")`"#,
+        ],
+        &[
+            "near()",
+            r#"near(max_bytes = "64MiB")"#,
+            r#"near(stale = "1h", get_stale)"#,
+        ],
+    ),
+    (
+        &[
+            r#"under 1 KiB, in which hardly any copy fits: write a larger size, as in `max_bytes = "64MiB"`, which is also the default; for no near cache, leave out `near`"#,
+        ],
+        &[
+            r#"near(ttl = "5s", max_bytes = 0)"#,
+            r#"near(ttl = "5s", max_bytes = "0MiB")"#,
+            r#"near(ttl = "5s", max_bytes = "1023")"#,
+            r#"near(ttl = "5s", max_bytes = 1023)"#,
+        ],
+    ),
+    (
+        &[
+            r#"not a size: write a number with the unit `KiB`, `MiB` or `GiB`, or a number of bytes, as in `max_bytes = "64MiB"`, which is also the default"#,
+        ],
+        &[
+            r#"near(ttl = "5s", max_bytes = "")"#,
+            r#"near(ttl = "5s", max_bytes = "much")"#,
+            r#"near(ttl = "5s", max_bytes = -1)"#,
+            r#"near(ttl = "5s", max_bytes = "1.5MiB")"#,
+        ],
+    ),
+    (
+        &[
+            r#"not a size: the units are `KiB`, `MiB` and `GiB`; did you mean `max_bytes = "64MiB"`?"#,
+        ],
+        &[
+            r#"near(ttl = "5s", max_bytes = "64MB")"#,
+            r#"near(ttl = "5s", max_bytes = "64 m")"#,
+        ],
+    ),
+    (
+        &[
+            r#"more bytes than a memory has: write a smaller size, as in `max_bytes = "64MiB"`, which is also the default"#,
+        ],
+        &[
+            r#"near(ttl = "5s", max_bytes = "17179869184GiB")"#,
+            r#"near(ttl = "5s", max_bytes = 99999999999999999999)"#,
+        ],
+    ),
+    (
+        &[r#"a size with a unit is a string: write it as in `max_bytes = "8MiB"`"#],
+        &[
+            r#"near(ttl = "5s", max_bytes = 8MiB)"#,
+            r#"near(ttl = "5s", max_bytes = 8MB)"#,
+        ],
+    ),
+    (
+        &[r#"a size with a unit is a string: write it as in `max_bytes = "64MiB"`"#],
+        &[
+            r#"near(ttl = "5s", max_bytes = 1.5)"#,
+            r#"near(ttl = "5s", max_bytes = true)"#,
+        ],
+    ),
+    (
+        &[r#"`max_bytes` has the wrong form: write it as in `max_bytes = "64MiB"`"#],
+        &[
+            r#"near(ttl = "5s", max_bytes)"#,
+            r#"near(ttl = "5s", max_bytes = 64 << 20)"#,
+        ],
+    ),
+    (
+        &[
+            r#"not longer than `ttl = "5s"`, up to which copies are used in any case: write a longer time, as in `stale = "1h"`, or leave out `stale`"#,
+        ],
+        &[
+            r#"near(ttl = "5s", stale = "5s")"#,
+            r#"near(ttl = "5s", stale = "1ms", get_stale)"#,
+        ],
+    ),
+    (
+        &[
+            r#"not a time above zero: write up to which age copies are served while the server can't be asked, as in `stale = "1h"`, or leave it out"#,
+        ],
+        &[
+            r#"near(ttl = "5s", stale = "0s")"#,
+            r#"near(ttl = "5s", stale = "soon", get_stale)"#,
+        ],
+    ),
+    (
+        &[
+            r#"a copy that is served for ever hides that the server can't be asked: write up to which age, as in `stale = "1h"`"#,
+        ],
+        &[
+            r#"near(ttl = "5s", stale = "never")"#,
+            r#"near(ttl = "5s", stale = "36501d")"#,
+        ],
+    ),
+    (
+        &[
+            r#"`get_stale` needs `stale`: without it no stale copies are kept; write up to which age `get` serves them, as in `stale = "1h", get_stale`, or leave out `get_stale`"#,
+        ],
+        &[r#"near(ttl = "5s", get_stale)"#],
+    ),
+    (
+        &["`get_stale` takes no value: write `get_stale` alone, or leave it out"],
+        &[r#"near(ttl = "5s", stale = "1h", get_stale = true)"#],
+    ),
+    (
+        &["unknown attribute `max_byte`: did you mean `max_bytes`?"],
+        &[r#"near(ttl = "5s", max_byte = "1MiB")"#],
+    ),
+    (
+        &["unknown attribute `tll`: did you mean `ttl`?"],
+        &[r#"near(tll = "5s")"#],
+    ),
+    (
+        &[
+            "unknown attribute `size`: `ttl`, `max_bytes`, `stale` and `get_stale` are known in `near(…)`",
+        ],
+        &[r#"near(size = "5s")"#, r#"near(ttl = "5s", size = 5)"#],
+    ),
+    (
+        &[
+            r#"`stale_if_error` is not expected in `near(…)`: it belongs above the cached type, as in `#[cached(stale_if_error = "1h")]`"#,
+        ],
+        &[r#"near(ttl = "5s", stale_if_error = "1h")"#],
+    ),
+    (
+        &[
+            r#"`max_bytes` is not expected on a cached type: it belongs in the `near(…)` above the cached type, as in `#[cached(near(ttl = "5s", max_bytes = "64MiB"))]`"#,
+        ],
+        &[r#"near = "5s", max_bytes = "1MiB""#],
+    ),
+    (
+        &[
+            r#"`get_stale` is not expected on a cached type: it belongs in the `near(…)` above the cached type, as in `#[cached(near(ttl = "5s", stale = "1h", get_stale))]`"#,
+        ],
+        &[r#"near = "5s", get_stale"#],
+    ),
+    (
+        &["`ttl` is written twice: keep one"],
+        &[r#"near(ttl = "5s", ttl = "6s")"#],
+    ),
+    (
+        &["`near` is written twice: keep one"],
+        &[
+            r#"near = "5s", near(ttl = "6s")"#,
+            r#"near(ttl = "5s"), near = "6s""#,
+        ],
+    ),
+    (
         &["unknown choice `eror` for corrupt entries: did you mean `error`?"],
         &[r#"on_corrupt = "eror""#],
     ),

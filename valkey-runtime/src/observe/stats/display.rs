@@ -78,6 +78,7 @@ impl Stats {
             ("requests limited", self.rate_limited),
             ("limit checks failed", self.rate_limit_failures),
             ("requests without an address", self.requests_without_address),
+            ("near hits", self.near_hits()),
             ("coalesced", self.coalesced()),
             ("waits", self.waited()),
             ("fills refused", self.refused_fills()),

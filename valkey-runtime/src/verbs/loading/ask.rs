@@ -27,6 +27,8 @@ impl Driver {
         let places = looking.iter().map(|(one, ())| Place {
             key: self.key(*one).to_vec(),
             epochs: self.ones[*one].epochs.clone(),
+            // Another process may have stored a value meanwhile.
+            asks_store: true,
         });
         let places: Vec<_> = places.collect();
         let sights = Looker(inner).look_many(&places, &self.of).await;

@@ -123,6 +123,8 @@ pub(crate) struct One {
     pub(crate) lease: Option<Lease>,
     /// The value at the last look at the server, if it is stale or soon will be.
     pub(crate) kept: Option<Raw>,
+    /// The store could not be asked at the last look.
+    pub(crate) unasked: bool,
     /// The request whose answer is being examined.
     pub(crate) request: Request,
     /// The lease of another process that it waits for, and the start of the wait.
@@ -206,6 +208,7 @@ impl Driver {
             clock: None,
             lease: None,
             kept: None,
+            unasked: false,
             request: (0, 0),
             waits: None,
             looks: None,
@@ -251,7 +254,9 @@ impl Driver {
 
     /// Keeps a value that may have to be served.
     pub(crate) fn note(&mut self, one: usize, sight: Sight) -> Seen<Shared> {
+        self.ones[one].unasked = matches!(sight, Sight::Unasked);
         match sight {
+            Sight::Unasked => Seen::Closed,
             Sight::Value(raw) => Seen::Hit(raw.bytes().clone().into()),
             Sight::Kept(seen, raw) => {
                 self.ones[one].kept = Some(raw);

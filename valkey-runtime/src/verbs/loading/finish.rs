@@ -112,6 +112,12 @@ impl Driver {
         origin
     }
 
+    /// The origin of a near copy that is served because the store can't be asked.
+    pub(crate) fn serves_near(&self, copy: &Raw) -> Origin {
+        self.of.counters().count(Count::Stale);
+        copy.origin(Source::Stale, None, self.store.inner())
+    }
+
     /// Ends loads whose loader failed. True if every key has a stale value that may be served:
     /// these are the answers.
     pub(crate) async fn serve<T: CachedType>(

@@ -16,6 +16,7 @@ use crate::verbs::loading::end::LoadEnds;
 use crate::verbs::loading::end::{Begun, Clock, End};
 use crate::verbs::loading::loader::{Limits, Loader, Wanted};
 use crate::verbs::loading::run::run_loader;
+use crate::verbs::near::NearReader;
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::Epochs;
 use std::panic::resume_unwind;
@@ -277,6 +278,12 @@ impl Driver {
         served
     }
 
+    /// The near copy for a key about which the store could not be asked.
+    fn near_stale(&self, one: usize) -> Option<Raw> {
+        let near = || NearReader(self.store.inner()).stale(self.key(one), &self.of);
+        self.ones[one].unasked.then(near).flatten()
+    }
+
     pub(crate) async fn fail<T: CachedType>(
         &mut self,
         which: &[usize],
@@ -291,6 +298,7 @@ impl Driver {
             let lease = self.ones[one].lease;
             let kept = self.ones[one].kept.clone();
             let kept = kept.filter(|kept| LoadEnds(inner).may_serve(kept, self.of.meta()));
+            let kept = kept.or_else(|| self.near_stale(one));
             let read = kept.as_ref().map(|kept| codec::read::<T>(kept.payload()));
             let end = match (kept, read) {
                 (Some(kept), Some(Ok(value))) => {
@@ -318,7 +326,10 @@ impl Driver {
                     }
                 });
             for (one, value, kept) in served {
-                let origin = self.serves(&kept);
+                let origin = match self.ones[one].unasked {
+                    true => self.serves_near(&kept),
+                    false => self.serves(&kept),
+                };
                 answers[self.ones[one].at] = Some(Given {
                     value,
                     origin,

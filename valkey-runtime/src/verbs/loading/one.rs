@@ -163,7 +163,7 @@ impl<'a> FirstLook<'a> {
                 of.counters().count(Count::Absence);
                 return First::Absent;
             }
-            Sight::Kept(..) | Sight::Other(_) => {}
+            Sight::Kept(..) | Sight::Unasked | Sight::Other(_) => {}
         }
         of.counters().count(Count::Miss);
         First::Miss(sight)

@@ -17,6 +17,7 @@ use crate::value::codec::Refusal;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::lifetimes::Lifetimes;
 use crate::verbs::loading::end::LoadEnds;
+use crate::verbs::near::{NearReader, is_unasked};
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::read::TagReader;
 use crate::verbs::ttl_left;
@@ -32,7 +33,19 @@ pub(crate) enum Sight {
     /// A value of the type's version that is stale or claimed by the caller, and its meaning for
     /// the call.
     Kept(Seen<Shared>, Raw),
+    /// The store could not be asked.
+    Unasked,
     Other(Seen<Shared>),
+}
+
+impl Sight {
+    /// A look that failed: the key is as good as closed for a load.
+    fn failed(unasked: bool) -> Self {
+        match unasked {
+            true => Sight::Unasked,
+            false => Sight::Other(Seen::Closed),
+        }
+    }
 }
 
 view! {
@@ -45,7 +58,7 @@ impl<'a> Looker<'a> {
         let meta = of.meta();
         let found = match Lifetimes(self.0).ttl_override(meta) {
             Ok(_) if !self.is_enabled() => return Sight::Other(Seen::Closed),
-            Ok(_) => TagReader(self.0).read(place, meta).await,
+            Ok(_) => NearReader(self.0).read(place, of).await,
             Err(error) => Err(error),
         };
         self.sight(&place.key, found, None, of).await
@@ -82,7 +95,7 @@ impl<'a> Looker<'a> {
             Ok(_) if !self.is_enabled() => {
                 return places.iter().map(|_| Sight::Other(Seen::Closed)).collect();
             }
-            Ok(_) => TagReader(self.0).read_many(places, meta).await,
+            Ok(_) => NearReader(self.0).read_many(places, of).await,
             Err(error) => Err(error),
         };
         match found {
@@ -94,11 +107,12 @@ impl<'a> Looker<'a> {
                 sights
             }
             Err(error) => {
+                let unasked = is_unasked(&error);
                 of.log_failure(
                     error.during("get_or_load_many"),
                     "the cache could not be read",
                 );
-                places.iter().map(|_| Sight::Other(Seen::Closed)).collect()
+                places.iter().map(|_| Sight::failed(unasked)).collect()
             }
         }
     }
@@ -148,8 +162,9 @@ impl<'a> Looker<'a> {
                 return Sight::Other(self.reject(key, &raw, &why, of).await);
             }
             Err(error) => {
+                let unasked = is_unasked(&error);
                 of.log_failure_at("get_or_load", key, error, "the cache could not be read");
-                return Sight::Other(Seen::Closed);
+                return Sight::failed(unasked);
             }
         };
         let head = envelope::head(&bytes);

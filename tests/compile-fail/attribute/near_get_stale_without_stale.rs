@@ -1,0 +1,11 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::Cached;
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(near(ttl = "5s", get_stale))]
+struct User {
+    #[cached(key)]
+    id: u64,
+}
+
+fn main() {}
