@@ -22,9 +22,9 @@ use crate::backend;
 use crate::backend::Backend;
 #[cfg(any(test, feature = "testing"))]
 use crate::backend::faults::{Faults, Request};
+use crate::backend::following::Following;
 use crate::backend::invalidations::Invalidations;
 use crate::backend::keys::Keys;
-use crate::backend::near::Following;
 use crate::backend::write::Write;
 use crate::base::clock::Random;
 use crate::base::counters::Counters;

@@ -33,6 +33,28 @@ pub(crate) struct Marks {
     places: Box<[AtomicU64]>,
 }
 
+/// The keys on which a copy depends.
+#[derive(Debug)]
+pub(crate) struct Depends {
+    key: Place,
+    /// The epochs of its tags.
+    epochs: Box<[Place]>,
+}
+
+impl Depends {
+    pub(crate) fn new(marks: &Marks, key: &[u8], epochs: &[Vec<u8>]) -> Self {
+        let epochs = epochs.iter().map(|epoch| marks.place_of(epoch));
+        Self {
+            key: marks.place_of(key),
+            epochs: epochs.collect(),
+        }
+    }
+
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        std::iter::once(self.key).chain(self.epochs.iter().copied())
+    }
+}
+
 impl Marks {
     pub(crate) fn new() -> Self {
         Self::with_places(PLACES)

@@ -18,6 +18,7 @@ pub(crate) mod cluster;
 pub(crate) mod failure;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod faults;
+pub(crate) mod following;
 pub(crate) mod gateway;
 pub(crate) mod hub;
 pub(crate) mod invalidations;

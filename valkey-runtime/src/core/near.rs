@@ -13,8 +13,8 @@ use bytes::Bytes;
 use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
 
-use crate::backend::marks::Change;
-use crate::backend::near::{Depends, Followed, Noted};
+use crate::backend::following::{Followed, Noted};
+use crate::backend::marks::{Change, Depends};
 use crate::schema::cached_type::CachedType;
 use crate::schema::policy::Policy;
 

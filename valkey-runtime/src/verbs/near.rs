@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::near::Noted;
+use crate::backend::following::Noted;
 use crate::base::error::{Error, Result};
 use crate::core::inner::view;
 use crate::core::near::{Copy, Near};
