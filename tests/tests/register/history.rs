@@ -5,12 +5,19 @@
 //! promises that nothing older is given from now on raises a *floor*, which holds a register, a
 //! version and the moment from which it counts. A read that began later than that moment and was
 //! given a lower version is a violation. Moments are ticks of one counter, so nothing here goes by
-//! the time of the machine.
+//! the time of the machine, but for near reads.
+//!
+//! A *near read* may be answered by a copy in its process. For it, a floor that another process has
+//! raised counts only once [`NEAR`] has passed.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The `near` time of the types, and a millisecond for the rounding of clocks.
+pub(crate) const NEAR: Duration = Duration::from_millis(1001);
 
 /// A thing that has a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +60,9 @@ pub(crate) struct Floor {
     pub(crate) since: u64,
     /// For reads of this process alone.
     pub(crate) only: Option<Process>,
+    /// The process that raised it, and when.
+    pub(crate) by: Process,
+    pub(crate) at: Instant,
     pub(crate) why: Why,
 }
 
@@ -61,6 +71,9 @@ pub(crate) struct Read {
     pub(crate) register: Register,
     pub(crate) process: Process,
     pub(crate) verb: &'static str,
+    /// Whether a copy may have answered.
+    pub(crate) near: bool,
+    pub(crate) at: Instant,
     pub(crate) began: u64,
     pub(crate) ended: u64,
     pub(crate) given: u64,
@@ -138,12 +151,13 @@ impl History {
                 steps.insert(floor.since, floor);
             }
         }
+        let counts = |read: &Read, floor: &Floor| {
+            !read.near || floor.by == read.process || floor.at + NEAR < read.at
+        };
         let least = |read: &Read, only: Option<Process>| {
             let steps = steps.get(&(read.register, only))?;
-            steps
-                .range(..read.began)
-                .next_back()
-                .map(|(_, floor)| *floor)
+            let mut before = steps.range(..read.began).rev().map(|(_, floor)| *floor);
+            before.find(|floor| counts(read, floor))
         };
         let mut violations = Vec::new();
         for read in lock(&self.reads).iter() {
@@ -156,6 +170,33 @@ impl History {
             }
         }
         violations
+    }
+}
+
+impl History {
+    /// How much older than the floors of other processes the near reads were, in ascending order:
+    /// the time since the first floor above what each was given.
+    pub(crate) fn staleness(&self) -> Vec<Duration> {
+        let mut floors: BTreeMap<Register, Vec<Floor>> = BTreeMap::new();
+        for floor in lock(&self.floors)
+            .iter()
+            .filter(|floor| floor.only.is_none())
+        {
+            floors.entry(floor.register).or_default().push(*floor);
+        }
+        let reads = lock(&self.reads);
+        let near = reads.iter().filter(|read| read.near);
+        let mut all: Vec<_> = near
+            .map(|read| {
+                let of_register = floors.get(&read.register).into_iter().flatten();
+                let above = of_register
+                    .filter(|floor| floor.version > read.given && floor.since < read.began);
+                let first = above.map(|floor| floor.at).min();
+                first.map_or(Duration::ZERO, |at| read.at.saturating_duration_since(at))
+            })
+            .collect();
+        all.sort_unstable();
+        all
     }
 }
 
@@ -180,12 +221,16 @@ mod tests {
                     version: *version,
                     since: now,
                     only: *process,
+                    by: process.unwrap_or(0),
+                    at: Instant::now(),
                     why: Why::End,
                 }),
                 None => history.read(Read {
                     register: ROW,
                     process: process.unwrap_or(0),
                     verb: "get",
+                    near: false,
+                    at: Instant::now(),
                     began: now,
                     ended: history.tick(),
                     given: *read,
@@ -227,16 +272,52 @@ mod tests {
             version: 2,
             since,
             only: None,
+            by: 0,
+            at: Instant::now(),
             why: Why::Commit,
         });
         history.read(Read {
             register: ROW,
             process: 0,
             verb: "get_or_load",
+            near: false,
+            at: Instant::now(),
             began,
             ended: history.tick(),
             given: 1,
         });
         assert!(history.violations().is_empty());
+    }
+
+    #[test]
+    fn a_near_read_may_be_older_than_what_another_process_did_a_moment_ago() {
+        let start = Instant::now();
+        let read_after = |by, wait: Duration| {
+            let history = History::default();
+            history.floor(Floor {
+                register: ROW,
+                version: 2,
+                since: history.tick(),
+                only: None,
+                by,
+                at: start,
+                why: Why::End,
+            });
+            history.read(Read {
+                register: ROW,
+                process: 0,
+                verb: "get",
+                near: true,
+                at: start + wait,
+                began: history.tick(),
+                ended: history.tick(),
+                given: 1,
+            });
+            (history.violations().len(), history.staleness())
+        };
+        let later = NEAR + Duration::from_micros(1);
+        assert_eq!(read_after(1, NEAR), (0, vec![NEAR]));
+        assert_eq!(read_after(1, later), (1, vec![later]));
+        assert_eq!(read_after(0, Duration::ZERO), (1, vec![Duration::ZERO]));
     }
 }

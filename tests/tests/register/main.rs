@@ -132,6 +132,25 @@ fn is_kept(world: &World, seed: u64) {
         world.loads.load(SeqCst),
         world.failures.load(SeqCst)
     );
+    let staleness = world.history.staleness();
+    let near_hits: u64 = world
+        .stores
+        .iter()
+        .map(|store| store.stats().near_hits())
+        .sum();
+    let at = |part: f64| {
+        staleness
+            .get((staleness.len() as f64 * part) as usize)
+            .copied()
+    };
+    eprintln!(
+        "{} near reads, {near_hits} near hits; older than the last write of others by {:?} (median), {:?} (99 %), {:?} (99.9 %), {:?} (most)",
+        staleness.len(),
+        at(0.5).unwrap_or_default(),
+        at(0.99).unwrap_or_default(),
+        at(0.999).unwrap_or_default(),
+        staleness.last().copied().unwrap_or_default()
+    );
     assert_eq!(lost, 0, "that many deletions are never kept here");
     let violations = world.history.violations();
     for violation in violations.iter().take(10) {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,33 @@ pub(crate) struct Account {
     clear
 )]
 pub(crate) struct Item {
+    #[cached(key)]
+    id: u64,
+    shelf: u64,
+    version: u64,
+}
+
+/// The same entries as those of [`Account`], read with a near cache.
+#[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "account", ttl = "1h", strict, near = "1s")]
+struct NearAccount {
+    #[cached(key)]
+    id: u64,
+    version: u64,
+}
+
+/// The same entries as those of [`Item`], read with a near cache.
+#[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "item",
+    ttl = "1h",
+    stale_if_error = "1h",
+    retry_after = "20ms",
+    tag = "shelf:{shelf}",
+    clear,
+    near = "1s"
+)]
+struct NearItem {
     #[cached(key)]
     id: u64,
     shelf: u64,
@@ -130,13 +158,22 @@ impl World {
         }
     }
 
-    fn raise(&self, register: Register, version: u64, only: Option<Process>, why: Why) {
+    fn raise(
+        &self,
+        process: Process,
+        register: Register,
+        version: u64,
+        only: Option<Process>,
+        why: Why,
+    ) {
         let since = self.history.tick();
         self.history.floor(Floor {
             register,
             version,
             since,
             only,
+            by: process,
+            at: Instant::now(),
             why,
         });
     }
@@ -144,9 +181,9 @@ impl World {
     /// A write has returned. Where its end was not confirmed a deletion is kept: then this process
     /// reads nothing older, and others do once it is delivered.
     fn ended(&self, process: Process, register: Register, version: u64, why: Why) {
-        self.raise(register, version, Some(process), Why::Kept);
+        self.raise(process, register, version, Some(process), Why::Kept);
         if self.stores[process].undelivered() == 0 {
-            self.raise(register, version, None, why);
+            self.raise(process, register, version, None, why);
         } else {
             self.kept(process, register, version);
         }
@@ -162,7 +199,7 @@ impl World {
         // All that is in the list was kept before this look.
         if !kept.is_empty() && self.stores[process].undelivered() == 0 {
             for (register, version) in kept.drain(..) {
-                self.raise(register, version, None, Why::Delivered);
+                self.raise(process, register, version, None, Why::Delivered);
             }
         }
     }
@@ -188,7 +225,9 @@ impl World {
 
     async fn some_read(&self, process: Process, rng: &mut Rng) {
         let (account, item) = (rng.u64(0..ACCOUNTS), rng.u64(0..ITEMS));
-        match rng.u8(0..9) {
+        match rng.u8(0..12) {
+            9..11 => self.get_near_account(process, account, rng).await,
+            11 => self.get_near_item(process, item, rng).await,
             0..2 => self.get_account(process, account).await,
             2..4 => self.load_account(process, account, rng).await,
             4 => {
@@ -216,6 +255,8 @@ impl World {
             register,
             process,
             verb,
+            near: false,
+            at: Instant::now(),
             began: self.history.tick(),
             ended: 0,
             given: 0,
@@ -232,6 +273,45 @@ impl World {
             Ok(None) => {}
             Err(_) => self.failed(),
         }
+    }
+
+    async fn get_near_account(&self, process: Process, id: u64, rng: &mut Rng) {
+        let (store, register) = (&self.stores[process], Register::Account(id));
+        let read = self.begin_near(process, register, "near get");
+        let found = match rng.bool() {
+            true => NearAccount::get(store, id).await,
+            false => {
+                let shared = NearAccount::get_shared(store, id).await;
+                shared.map(|found| found.map(|account| NearAccount::clone(&account)))
+            }
+        };
+        match found {
+            Ok(Some(account)) => self.given(Read {
+                given: account.version,
+                ..read
+            }),
+            Ok(None) => {}
+            Err(_) => self.failed(),
+        }
+    }
+
+    async fn get_near_item(&self, process: Process, id: u64, rng: &mut Rng) {
+        let (store, register) = (&self.stores[process], shelf_of(id));
+        let read = self.begin_near(process, register, "near get_or_load under a tag");
+        let load = async || {
+            let version = self.load(register, rng).await?;
+            let shelf = id % SHELVES;
+            Ok::<_, Unavailable>(NearItem { id, shelf, version })
+        };
+        if let Ok(item) = NearItem::get_or_load(store, id, load).await {
+            let given = item.version;
+            self.given(Read { given, ..read });
+        }
+    }
+
+    fn begin_near(&self, process: Process, register: Register, verb: &'static str) -> Read {
+        let read = self.begin(process, register, verb);
+        Read { near: true, ..read }
     }
 
     async fn load_account(&self, process: Process, id: u64, rng: &mut Rng) {
@@ -344,7 +424,7 @@ impl World {
         note.version += 1;
         let (id, version) = (note.id, note.version);
         match (Note { id, version }).set(&self.stores[process]).await {
-            Ok(()) => self.raise(Register::Note(id), version, None, Why::Set),
+            Ok(()) => self.raise(process, Register::Note(id), version, None, Why::Set),
             Err(_) => {
                 self.failed();
                 note.id = self.next_note.fetch_add(1, SeqCst);
@@ -386,11 +466,13 @@ impl World {
                     version,
                     since: committed,
                     only: None,
+                    by: process,
+                    at: Instant::now(),
                     why: Why::Commit,
                 });
-                self.raise(register, version, None, Why::End);
+                self.raise(process, register, version, None, Why::End);
             }
-            Ok(false) => self.raise(register, version, None, Why::End),
+            Ok(false) => self.raise(process, register, version, None, Why::End),
             Err(_) => {
                 self.failed();
                 self.ended(process, register, version, Why::Delivered);
@@ -402,11 +484,11 @@ impl World {
         let register = Register::Account(id);
         if self.broken == Broken::ForgetsDeletions {
             let version = self.commit(register);
-            return self.raise(register, version, None, Why::End);
+            return self.raise(process, register, version, None, Why::End);
         }
         let written = Account::update(&self.stores[process], id, async || {
             pause(rng).await;
-            let version = self.committed(register);
+            let version = self.committed(process, register);
             pause(rng).await;
             Ok::<_, ()>(version)
         });
@@ -418,10 +500,10 @@ impl World {
     }
 
     /// Commits under a guard, which is a floor where guards are not lost.
-    fn committed(&self, register: Register) -> u64 {
+    fn committed(&self, process: Process, register: Register) -> u64 {
         let version = self.commit(register);
         if self.keeps_guards {
-            self.raise(register, version, None, Why::Commit);
+            self.raise(process, register, version, None, Why::Commit);
         }
         version
     }
@@ -445,7 +527,7 @@ impl World {
                         .compare_exchange(before, before + 1, SeqCst, SeqCst);
                 written.map_err(drop)?;
                 if self.keeps_guards {
-                    self.raise(register, before + 1, None, Why::Commit);
+                    self.raise(process, register, before + 1, None, Why::Commit);
                 }
                 pause(rng).await;
                 Ok::<_, ()>(())
@@ -462,7 +544,7 @@ impl World {
         let version = self.commit(register);
         pause(rng).await;
         match Account::del(&self.stores[process], id).await {
-            Ok(_) => self.raise(register, version, None, Why::Deletion),
+            Ok(_) => self.raise(process, register, version, None, Why::Deletion),
             Err(_) => {
                 self.failed();
                 self.ended(process, register, version, Why::Delivered);
@@ -479,7 +561,7 @@ impl World {
                 let version = self.commit(register);
                 pause(rng).await;
                 match tag.invalidate(store).await {
-                    Ok(()) => self.raise(register, version, None, Why::Tag),
+                    Ok(()) => self.raise(process, register, version, None, Why::Tag),
                     Err(_) => {
                         self.failed();
                         self.ended(process, register, version, Why::Delivered);
@@ -494,7 +576,7 @@ impl World {
                     .invalidating([tag])
                     .run(async || {
                         pause(rng).await;
-                        let version = self.committed(register);
+                        let version = self.committed(process, register);
                         pause(rng).await;
                         Ok::<_, ()>(version)
                     });
@@ -504,7 +586,7 @@ impl World {
             _ => {
                 let version = self.commit(register);
                 match store.of::<Item>().clear().await {
-                    Ok(()) => self.raise(register, version, None, Why::Tag),
+                    Ok(()) => self.raise(process, register, version, None, Why::Tag),
                     Err(_) => {
                         self.failed();
                         self.ended(process, register, version, Why::Delivered);

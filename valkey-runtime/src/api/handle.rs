@@ -2,6 +2,7 @@
 //!
 //! A method encodes key and value when it is called, so its future borrows nothing but the store.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -11,6 +12,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::ttl::Ttl;
 use crate::core::entry::{Entry, Source};
+use crate::core::near::NearCopy;
 use crate::core::options::SetOptions;
 use crate::core::store::Store;
 use crate::core::types::Type;
@@ -240,29 +242,59 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self,
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<Option<Arc<T>>>> + Send + use<'s, T> {
-        let place = self.place(key);
+        // The copy is looked for at the call, and judged when the read begins.
+        let copy = self.near_copy(key);
+        let place = match copy {
+            Some(_) => None,
+            None => Some(self.place(key)),
+        };
         async move {
-            if let Some(value) = self.near_value(&place) {
-                return Ok(Some(value));
-            }
+            let place = match (place, copy) {
+                (Some(place), _) => place,
+                (None, Some(copy)) => match self.near_value(&copy) {
+                    Some(value) => return Ok(Some(value)),
+                    None => copy.place().clone(),
+                },
+                (None, None) => unreachable!("a place is made where there is no copy"),
+            };
             // Boxed, so that the future of a near hit is small.
             Box::pin(self.read_shared(place)).await
         }
     }
 
-    /// The value of a valid near copy, if it was decoded before.
+    /// The near copy under a key, valid or not. The key is written into a buffer of the thread:
+    /// most near hits need it only to find the copy.
     #[inline]
-    fn near_value(self, place: &Place) -> Option<Arc<T>> {
-        let of = self.of();
-        let near = of.near.as_ref()?;
+    fn near_copy(self, key: T::Key<'_>) -> Option<Arc<NearCopy>> {
+        thread_local! {
+            static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+        }
+        if self.asks_store {
+            return None;
+        }
+        let near = self.of().near.as_ref()?;
+        let buffer = BUFFER.take();
+        let mut out = KeyWriter::within(buffer, &self.store.inner().namespace, T::PREFIX);
+        <T::OwnedKey as KeyPart>::write(key, &mut out);
+        let key = out.into_bytes();
+        let copy = near.find(&key);
+        BUFFER.set(key);
+        copy
+    }
+
+    /// The value of a copy that is valid now, if it was decoded before.
+    #[inline]
+    fn near_value(self, copy: &NearCopy) -> Option<Arc<T>> {
         let inner = self.store.inner();
         // A call that is observed takes the longer way, and so does one that finds the cache off.
         if Tracer(inner).is_recording() || !inner.is_enabled() {
             return None;
         }
-        let value = NearReader(inner).copy(near, place)?.value()?;
-        of.counters().shared_hit();
-        Some(value)
+        let value = copy.value()?;
+        NearReader(inner).is_valid(copy).then(|| {
+            self.of().counters().shared_hit();
+            value
+        })
     }
 
     async fn read_shared(self, place: Place) -> Result<Option<Arc<T>>> {

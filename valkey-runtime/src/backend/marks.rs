@@ -24,7 +24,7 @@ pub(crate) struct Change(u64);
 
 /// The place of a key in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place(usize);
+pub(crate) struct Place(u32);
 
 pub(crate) struct Marks {
     last: AtomicU64,
@@ -37,8 +37,8 @@ pub(crate) struct Marks {
 #[derive(Debug)]
 pub(crate) struct Depends {
     key: Place,
-    /// The epochs of its tags.
-    epochs: Box<[Place]>,
+    /// The epochs of its tags, if it has any: most copies have none.
+    epochs: Option<Box<[Place]>>,
 }
 
 impl Depends {
@@ -46,12 +46,13 @@ impl Depends {
         let epochs = epochs.iter().map(|epoch| marks.place_of(epoch));
         Self {
             key: marks.place_of(key),
-            epochs: epochs.collect(),
+            epochs: (epochs.len() > 0).then(|| epochs.collect()),
         }
     }
 
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
-        std::iter::once(self.key).chain(self.epochs.iter().copied())
+        let epochs = self.epochs.iter().flat_map(|epochs| epochs.iter().copied());
+        std::iter::once(self.key).chain(epochs)
     }
 }
 
@@ -70,7 +71,7 @@ impl Marks {
     }
 
     pub(crate) fn place_of(&self, key: &[u8]) -> Place {
-        Place(xxh3_64(key) as usize & (self.places.len() - 1))
+        Place(xxh3_64(key) as u32 & (self.places.len() as u32 - 1))
     }
 
     /// The last change so far. Call it before a read is sent.
@@ -81,7 +82,7 @@ impl Marks {
     /// A key has changed.
     pub(crate) fn changed(&self, key: &[u8]) {
         let Place(at) = self.place_of(key);
-        self.places[at].fetch_max(self.next(), SeqCst);
+        self.places[at as usize].fetch_max(self.next(), SeqCst);
     }
 
     /// Any key may have changed.
@@ -97,7 +98,7 @@ impl Marks {
     pub(crate) fn unchanged(&self, since: Change, keys: impl IntoIterator<Item = Place>) -> bool {
         let is_older = |mark: &AtomicU64| mark.load(SeqCst) <= since.0;
         let mut keys = keys.into_iter();
-        keys.all(|Place(at)| is_older(&self.places[at]))
+        keys.all(|Place(at)| is_older(&self.places[at as usize]))
     }
 
     /// Whether every change since was reported.

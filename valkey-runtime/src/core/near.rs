@@ -15,6 +15,7 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::backend::following::{Followed, Noted};
 use crate::backend::marks::{Change, Depends};
+use crate::key::tag::Place;
 use crate::schema::cached_type::CachedType;
 use crate::schema::policy::Policy;
 
@@ -27,7 +28,7 @@ const USUAL: u64 = 1024;
 type AnyValue = Arc<dyn Any + Send + Sync>;
 
 pub(crate) struct Near {
-    copies: Cache<Box<[u8]>, Arc<Copy>, ByWeight>,
+    copies: Cache<Box<[u8]>, Arc<NearCopy>, ByWeight>,
     /// In microseconds.
     life: u64,
     stale_life: u64,
@@ -36,16 +37,22 @@ pub(crate) struct Near {
     pub(crate) followed: Followed,
 }
 
-/// A copy of an entry.
-pub(crate) struct Copy {
-    pub(crate) bytes: Bytes,
+/// A copy of an entry. A near hit reads these fields alone, which are in one or two cache lines.
+pub(crate) struct NearCopy {
     pub(crate) since: Change,
     pub(crate) depends: Depends,
     /// The end of its use, by the process's clock, in microseconds.
     until: u64,
+    value: OnceLock<AnyValue>,
+    entry: Box<CopiedEntry>,
+}
+
+struct CopiedEntry {
+    /// The place of the read that made it.
+    place: Place,
+    bytes: Bytes,
     /// The end of its use while the store can't be asked.
     stale_until: u64,
-    value: OnceLock<AnyValue>,
 }
 
 #[derive(Clone)]
@@ -54,10 +61,10 @@ struct ByWeight {
     value: usize,
 }
 
-impl Weighter<Box<[u8]>, Arc<Copy>> for ByWeight {
-    fn weight(&self, key: &Box<[u8]>, copy: &Arc<Copy>) -> u64 {
+impl Weighter<Box<[u8]>, Arc<NearCopy>> for ByWeight {
+    fn weight(&self, key: &Box<[u8]>, copy: &Arc<NearCopy>) -> u64 {
         // What a value points to is about as large as its entry.
-        (key.len() + 2 * copy.bytes.len() + self.value + OVERHEAD) as u64
+        (2 * key.len() + 2 * copy.bytes().len() + self.value + OVERHEAD) as u64
     }
 }
 
@@ -97,21 +104,16 @@ impl Near {
         })
     }
 
-    /// The copy under a key, if it may still be used at this time. The caller asks the store
-    /// whether it is current.
-    pub(crate) fn find(&self, key: &[u8], now: u64) -> Option<Arc<Copy>> {
-        self.copies.get(key).filter(|copy| now < copy.until)
-    }
-
-    /// As [`find`](Self::find), while the store can't be asked.
-    pub(crate) fn find_stale(&self, key: &[u8], now: u64) -> Option<Arc<Copy>> {
-        self.copies.get(key).filter(|copy| now < copy.stale_until)
+    /// The copy under a key, whether it is still valid or not.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Arc<NearCopy>> {
+        self.copies.get(key)
     }
 
     /// Keeps a copy of an entry that lives for at most `left` microseconds from now on.
     pub(crate) fn keep(
         &self,
-        key: &[u8],
+        place: &Place,
         bytes: &Bytes,
         noted: Noted,
         depends: Depends,
@@ -120,16 +122,24 @@ impl Near {
     ) {
         let until = noted.sent.saturating_add(self.life);
         let until = left.map_or(until, |left| until.min(now.saturating_add(left)));
-        let copy = Copy {
+        let entry = CopiedEntry {
+            place: Place {
+                asks_store: false,
+                ..place.clone()
+            },
             // A copy of its own: a slice would keep the whole receive buffer.
             bytes: Bytes::copy_from_slice(bytes),
+            stale_until: noted.sent.saturating_add(self.stale_life),
+        };
+        let copy = NearCopy {
             since: noted.since,
             depends,
             until,
-            stale_until: noted.sent.saturating_add(self.stale_life),
             value: OnceLock::new(),
+            entry: Box::new(entry),
         };
-        self.copies.insert(key.into(), Arc::new(copy));
+        self.copies
+            .insert(place.key.as_slice().into(), Arc::new(copy));
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -141,7 +151,25 @@ impl Near {
     }
 }
 
-impl Copy {
+impl NearCopy {
+    pub(crate) fn place(&self) -> &Place {
+        &self.entry.place
+    }
+
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.entry.bytes
+    }
+
+    /// Whether its time is not over. The gateway knows whether it is current.
+    pub(crate) fn lasts(&self, now: u64) -> bool {
+        now < self.until
+    }
+
+    /// Whether it may serve at this time while the store can't be asked.
+    pub(crate) fn serves_stale(&self, now: u64) -> bool {
+        now < self.entry.stale_until
+    }
+
     /// The decoded value, if it was decoded before.
     pub(crate) fn value<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.value.get()?.clone().downcast().ok()

@@ -15,7 +15,13 @@ pub struct KeyWriter {
 impl KeyWriter {
     /// Starts a key: `namespace` is empty or ends in `:`.
     pub(crate) fn new(namespace: &str, prefix: &str) -> Self {
-        let mut bytes = Vec::with_capacity(namespace.len() + prefix.len() + 25);
+        let bytes = Vec::with_capacity(namespace.len() + prefix.len() + 25);
+        Self::within(bytes, namespace, prefix)
+    }
+
+    /// Starts a key in a buffer, whose content is lost.
+    pub(crate) fn within(mut bytes: Vec<u8>, namespace: &str, prefix: &str) -> Self {
+        bytes.clear();
         bytes.extend_from_slice(namespace.as_bytes());
         bytes.extend_from_slice(prefix.as_bytes());
         bytes.push(b':');

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::backend::following::Noted;
 use crate::base::error::{Error, Result};
 use crate::core::inner::view;
-use crate::core::near::{Copy, Near};
+use crate::core::near::{Near, NearCopy};
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::envelope;
@@ -31,14 +31,18 @@ view! {
 impl<'a> NearReader<'a> {
     /// The valid copy under a key.
     #[inline]
-    pub(crate) fn copy(self, near: &Near, place: &Place) -> Option<Arc<Copy>> {
+    pub(crate) fn copy(self, near: &Near, place: &Place) -> Option<Arc<NearCopy>> {
         if place.asks_store {
             return None;
         }
-        let now = self.gateway.backend().clock_micros();
-        let copy = near.find(&place.key, now)?;
-        let is_current = self.gateway.is_current(copy.since, &copy.depends);
-        is_current.then_some(copy)
+        near.find(&place.key).filter(|copy| self.is_valid(copy))
+    }
+
+    /// Whether a read that begins now may return the copy.
+    #[inline]
+    pub(crate) fn is_valid(self, copy: &NearCopy) -> bool {
+        self.gateway.is_current(copy.since, &copy.depends)
+            && copy.lasts(self.gateway.backend().clock_micros())
     }
 
     /// The value of a copy that may be stale, for a caller that could not ask the store. `None` if
@@ -46,8 +50,8 @@ impl<'a> NearReader<'a> {
     pub(crate) fn stale(self, key: &[u8], of: &Type) -> Option<Raw> {
         let near = of.near.as_ref()?;
         let now = self.gateway.backend().clock_micros();
-        let copy = near.find_stale(key, now)?;
-        let raw = Raw::new(copy.bytes.clone(), self.limits);
+        let copy = near.find(key).filter(|copy| copy.serves_stale(now))?;
+        let raw = Raw::new(copy.bytes().clone(), self.limits);
         let is_value = raw.header.kind == Kind::Value;
         (is_value && self.gateway.is_unchanged(copy.since, &copy.depends)).then_some(raw)
     }
@@ -65,7 +69,7 @@ impl<'a> NearReader<'a> {
         };
         if let Some(copy) = self.copy(near, place) {
             of.counters().near_hits(1);
-            return Ok(Found::Entry(copy.bytes.clone()));
+            return Ok(Found::Entry(copy.bytes().clone()));
         }
         let noted = self.gateway.note(&near.prefix, &near.followed);
         let found = TagReader(self.0).read(place, of.meta()).await?;
@@ -82,7 +86,7 @@ impl<'a> NearReader<'a> {
         };
         let copies = places.iter().map(|place| self.copy(near, place));
         let mut found: Vec<Option<Found>> = copies
-            .map(|copy| Some(Found::Entry(copy?.bytes.clone())))
+            .map(|copy| Some(Found::Entry(copy?.bytes().clone())))
             .collect();
         let at = |found: &[Option<Found>]| -> Vec<usize> {
             let missing = |at: &usize| found[*at].is_none();
@@ -127,9 +131,9 @@ impl<'a> NearReader<'a> {
         }
     }
 
-    fn copy_of(self, entry: &Raw, place: &Place, of: &Type) -> Option<Arc<Copy>> {
+    fn copy_of(self, entry: &Raw, place: &Place, of: &Type) -> Option<Arc<NearCopy>> {
         let copy = self.copy(of.near.as_ref()?, place)?;
-        (copy.bytes == entry.bytes).then_some(copy)
+        (*copy.bytes() == entry.bytes).then_some(copy)
     }
 
     /// Keeps an answer as a copy, if it is a fresh value or an absence of the type.
@@ -162,6 +166,6 @@ impl<'a> NearReader<'a> {
         };
         let depends = self.gateway.depends(&place.key, &epochs);
         let now = self.gateway.backend().clock_micros();
-        near.keep(&place.key, bytes, noted, depends, left, now);
+        near.keep(place, bytes, noted, depends, left, now);
     }
 }
