@@ -5,19 +5,17 @@
 //! cargo bench -p benches --bench telemetry
 //! ```
 //!
-//! callgrind counts the instructions, so valgrind must be installed. Each contender runs twice,
-//! with few and with many operations. The difference is divided by the difference of the
-//! operations, so that the cost of the start cancels out. To compare with another build of the
-//! runtime, give the path of its executable of this bench (`cargo bench --no-run` prints it):
+//! callgrind counts the instructions, so valgrind must be installed. To compare with another build
+//! of the runtime, give the path of its executable of this bench (`cargo bench --no-run` prints it):
 //! `BEFORE=… cargo bench …`. It is then the reference of the others.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use benches::counted;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -29,9 +27,6 @@ benches::user!(User: prefix = "user");
 /// The variable with the task of a process: the mode of telemetry, the number of reads, and the
 /// URL.
 const TASK: &str = "TELEMETRY_TASK";
-
-const FEW: u64 = 200;
-const MANY: u64 = 2_200;
 
 const MODES: [(&str, &str); 4] = [
     ("nothing", "no subscriber, no recorder"),
@@ -95,31 +90,12 @@ fn compare() {
         let now = MODES.iter().map(|(mode, name)| (&this, *mode, *name));
         let mut first = None;
         for (program, mode, name) in before.chain(now) {
-            let counted = |count: u64| instructions(program, &format!("{mode} {count} {url}"));
-            let each = (counted(MANY) - counted(FEW)) / (MANY - FEW) as f64;
+            let each = counted::each(program, TASK, |n| format!("{mode} {n} {url}"), None);
             let first = *first.get_or_insert(each);
             let more = (each / first - 1.0) * 100.0;
             println!("{name:<34}{each:>10.1}{more:>+9.2} %");
         }
     }
-}
-
-/// The number of instructions that a program executes for a task.
-fn instructions(program: &PathBuf, task: &str) -> f64 {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(program)
-        .env(TASK, task)
-        .output()
-        .expect("valgrind is there");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let counted = said
-        .lines()
-        .find_map(|line| line.split("Collected :").nth(1));
-    counted
-        .and_then(|count| count.trim().parse().ok())
-        .expect("callgrind tells how many")
 }
 
 /// Keeps counters and gauges as numbers, like recorders that render them as text.

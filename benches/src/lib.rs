@@ -7,10 +7,16 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+pub mod counted;
+pub mod statistics;
+#[cfg(feature = "tasks")]
 mod tasks;
 
 use std::time::{Duration, Instant};
 
+use statistics::Quartiles;
+
+#[cfg(feature = "tasks")]
 pub use tasks::{Contender, KEYS, contender, race};
 
 /// The throughput of contenders, round by round.
@@ -50,31 +56,15 @@ impl Rounds {
             "", "ratio", "middle half", "op/s"
         );
         for (name, throughput) in self.names.iter().zip(&self.throughput) {
-            let mut ratios: Vec<f64> = throughput
-                .iter()
-                .zip(&self.throughput[0])
-                .map(|(this, first)| this / first)
-                .collect();
-            let mut throughput = throughput.clone();
-            let (low, middle, high) = quartiles(&mut ratios);
-            let (_, op_s, _) = quartiles(&mut throughput);
+            let ratios = Quartiles::of_ratios(throughput, &self.throughput[0]);
+            let op_s = Quartiles::of(throughput.iter().copied()).median;
             println!(
-                "{name:<34}{middle:>8.3}{:>16}{op_s:>12.0}",
-                format!("{low:.3}–{high:.3}")
+                "{name:<34}{:>8.3}{:>16}{op_s:>12.0}",
+                ratios.median,
+                format!("{:.3}–{:.3}", ratios.low, ratios.high)
             );
         }
     }
-}
-
-fn quartiles(values: &mut [f64]) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    let at = |part: f64| {
-        values
-            .get((values.len() as f64 * part) as usize)
-            .copied()
-            .unwrap_or(f64::NAN)
-    };
-    (at(0.25), at(0.5), at(0.75))
 }
 
 /// Runs a future and measures its time.

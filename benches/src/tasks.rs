@@ -61,8 +61,9 @@ async fn run(contender: &Contender, tasks: u64, reads: u64) {
 /// A type with that name and these attributes, of about 200 bytes as MessagePack.
 #[macro_export]
 macro_rules! user {
-    ($name:ident: $($attribute:tt)*) => {
-        #[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+    ($(#[$meta:meta])* $name:ident: $($attribute:tt)*) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
         #[cached($($attribute)*)]
         struct $name {
             #[cached(key)]
@@ -86,6 +87,13 @@ macro_rules! user {
                     active: true,
                     tags: vec!["mathematics".into(), "poetry".into(), "engines".into()],
                 }
+            }
+
+            /// A value of about 8 KiB.
+            #[allow(dead_code, reason = "most benches have small values alone")]
+            fn large(id: u64) -> Self {
+                let tags = (0..128).map(|at| format!("{at:>62}")).collect();
+                Self { tags, ..Self::new(id) }
             }
 
             #[allow(dead_code, reason = "some contenders fill the store themselves")]

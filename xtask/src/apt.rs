@@ -14,9 +14,34 @@ use crate::{Result, cargo};
 const RELEASE: &str = "bookworm";
 const BACKPORTS: &str = "bookworm-backports";
 
-/// Installs `packages` of Debian 12 with their dependencies.
-pub(crate) fn install(packages: &[&str]) -> Result {
-    install_of(RELEASE, packages)
+/// Ensures that these programs are on the path. The packages of Debian 12 have their names.
+pub(crate) fn ensure(programs: &[&str], remedy: &str) -> Result {
+    let missing: Vec<_> = programs
+        .iter()
+        .copied()
+        .filter(|name| !is_there(name))
+        .collect();
+    if missing.is_empty() {
+        println!("found: {}", programs.join(", "));
+        return Ok(());
+    }
+    let names = missing.join(", ");
+    println!("{names} missing: installing");
+    install_of(RELEASE, &missing)
+        .map_err(|why| format!("{names} missing, and can't be installed: {why}\n{remedy}"))?;
+    match missing.into_iter().find(|name| !is_there(name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("`{name}` is missing, though just installed\n{remedy}").into()),
+    }
+}
+
+fn is_there(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Installs `packages` of the backports of Debian 12, with their dependencies.

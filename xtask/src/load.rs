@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use crate::{Result, cargo};
@@ -128,9 +128,7 @@ struct Service {
 
 impl Service {
     fn start(folder: &Path, number: usize, variables: &[(&str, &str)]) -> Result<Self> {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let target = target.unwrap_or_else(|| cargo::root().join("target"));
-        let mut command = Command::new(target.join("release/user-api"));
+        let mut command = Command::new(cargo::target().join("release/user-api"));
         let database = format!("sqlite:{}", folder.join(format!("{number}.db")).display());
         command
             .env("DATABASE_URL", database)

@@ -9,6 +9,7 @@
 )]
 
 mod apt;
+mod bench;
 mod browser;
 mod cargo;
 mod check;
@@ -36,7 +37,7 @@ enum Run {
     With(fn(&[String]) -> Result<ExitCode>),
 }
 
-const CHORES: [Chore; 6] = [
+const CHORES: [Chore; 7] = [
     Chore {
         name: "check",
         summary: "checks without a server: format, lints, unit tests",
@@ -56,6 +57,11 @@ const CHORES: [Chore; 6] = [
         name: "load",
         summary: "requests a second of examples/user-api, with its cache and without",
         run: Run::Alone(load::run),
+    },
+    Chore {
+        name: "bench",
+        summary: "throughput beside the peers; --report writes docs/performance.md, --check compares",
+        run: Run::With(bench::run),
     },
     Chore {
         name: "deny",
