@@ -13,6 +13,8 @@
 //! - header check: a hit without a miss of the same key's length, and without its decoding.
 //! - hit in process: a `get` on `Store::memory`.
 //!
+//! A further figure, such as a hit in a near cache, is an operation of `work` and a line of `count`.
+//!
 //! With the variable `FIGURES` the figures are also written there, as JSON.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]

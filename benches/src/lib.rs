@@ -11,13 +11,27 @@ pub mod counted;
 pub mod statistics;
 #[cfg(feature = "tasks")]
 mod tasks;
+#[cfg(feature = "tasks")]
+pub mod turns;
 
 use std::time::{Duration, Instant};
 
 use statistics::Quartiles;
 
 #[cfg(feature = "tasks")]
-pub use tasks::{Contender, KEYS, contender, race};
+pub use tasks::{contender, race};
+
+/// The number of keys that contenders use.
+pub const KEYS: u64 = 1000;
+
+/// The contender that the others are compared with.
+pub const BARE: &str = "redis-rs, bytes";
+/// Handwritten code over the same client.
+pub const BY_HAND: &str = "redis-rs and rmp-serde by hand";
+/// This project.
+pub const OWN: &str = "valkey-runtime";
+/// The peer whose bytes are not decoded, and that is ahead of the others.
+pub const RUSTIS: &str = "rustis, bytes";
 
 /// The throughput of contenders, round by round.
 #[derive(Debug)]
@@ -44,7 +58,17 @@ impl Rounds {
 
     /// Records the operations of a contender and their time.
     pub fn add(&mut self, contender: usize, operations: usize, time: Duration) {
-        self.throughput[contender].push(operations as f64 / time.as_secs_f64());
+        self.add_throughput(contender, operations as f64 / time.as_secs_f64());
+    }
+
+    /// Records how many operations a contender did a second.
+    pub fn add_throughput(&mut self, contender: usize, throughput: f64) {
+        self.throughput[contender].push(throughput);
+    }
+
+    /// The throughput of a contender so far, round by round.
+    pub fn throughput(&self, contender: usize) -> &[f64] {
+        &self.throughput[contender]
     }
 
     /// Prints a line per contender: the median ratio to the first, the middle half of the ratios,

@@ -2,14 +2,11 @@
 
 use std::pin::Pin;
 
-use crate::{Rounds, timed};
-
-/// The number of keys that they read.
-pub const KEYS: u64 = 1000;
+use crate::{KEYS, Rounds, timed};
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Makes that many reads (second argument), starting with that key (first argument).
-pub type Contender = Box<dyn Fn(u64, u64) -> Work>;
+type Contender = Box<dyn Fn(u64, u64) -> Work>;
 
 /// A contender that reads keys in turn from a store that can be cloned.
 pub fn contender<S, F, Fut>(store: &S, read: F) -> Contender
@@ -61,11 +58,11 @@ async fn run(contender: &Contender, tasks: u64, reads: u64) {
 /// A type with that name and these attributes, of about 200 bytes as MessagePack.
 #[macro_export]
 macro_rules! user {
-    ($(#[$meta:meta])* $name:ident: $($attribute:tt)*) => {
+    ($(#[$meta:meta])* $vis:vis $name:ident: $($attribute:tt)*) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Cached)]
         #[cached($($attribute)*)]
-        struct $name {
+        $vis struct $name {
             #[cached(key)]
             id: u64,
             name: String,

@@ -47,6 +47,14 @@ pub(crate) fn ensure() -> Result {
     Ok(())
 }
 
+/// The server's version, as it says it.
+pub(crate) fn version() -> Result<String> {
+    let server = env::var_os("VALKEY_SERVER").filter(|path| !path.is_empty());
+    Ok(version_of(
+        &server.unwrap_or_else(|| "valkey-server".into()),
+    )?)
+}
+
 /// The value of `VALKEY_SERVER` for the tests, which run in other folders.
 pub(crate) fn server_for_tests() -> Option<PathBuf> {
     let server = PathBuf::from(env::var_os("VALKEY_SERVER").filter(|path| !path.is_empty())?);
