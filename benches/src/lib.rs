@@ -30,7 +30,7 @@ pub const BARE: &str = "redis-rs, bytes";
 pub const BY_HAND: &str = "redis-rs and rmp-serde by hand";
 /// This project.
 pub const OWN: &str = "valkey-runtime";
-/// The peer whose bytes are not decoded, and that is ahead of the others.
+/// A peer whose bytes are not decoded, which some targets name.
 pub const RUSTIS: &str = "rustis, bytes";
 
 /// The throughput of contenders, round by round.

@@ -15,8 +15,10 @@ type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// A way to do an operation. [`contender!`](crate::contender) makes one.
 pub struct Contender {
     name: &'static str,
-    start: Box<dyn Fn(Turn) -> Work>,
+    run: Box<dyn Fn(Cell) -> Run>,
 }
+
+type Run = Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// One task of a contender, while its time lasts.
 pub struct Turn {
@@ -51,14 +53,53 @@ pub struct Outcome {
     /// Operations a second.
     pub throughput: f64,
     /// The sorted times of all operations, in nanoseconds, if they were recorded.
-    pub nanos: Vec<u32>,
+    nanos: Vec<u32>,
 }
 
 impl Contender {
     /// A contender with that name, whose tasks are started by a function.
     pub fn new(name: &'static str, start: impl Fn(Turn) -> Work + 'static) -> Self {
-        let start = Box::new(start);
-        Self { name, start }
+        let run = move |cell: Cell| -> Run {
+            let over = Arc::new(AtomicBool::new(false));
+            let started = Instant::now();
+            let tasks: Vec<_> = (0..cell.tasks)
+                .map(|task| {
+                    tokio::spawn(start(Turn {
+                        id: task * KEYS / cell.tasks,
+                        over: over.clone(),
+                        began: cell.latencies.then_some(None),
+                        done: Done::default(),
+                    }))
+                })
+                .collect();
+            // A thread and no timer, because the contender may keep the runtime busy.
+            std::thread::spawn(move || {
+                std::thread::sleep(cell.time);
+                over.store(true, Ordering::Relaxed);
+            });
+            Box::pin(async move {
+                let mut all = Done::default();
+                for task in tasks {
+                    let done = task.await.expect("a contender does not panic");
+                    all.operations += done.operations;
+                    all.nanos.extend(done.nanos);
+                }
+                let throughput = all.operations as f64 / started.elapsed().as_secs_f64();
+                Outcome::new(throughput, all.nanos)
+            })
+        };
+        let run = Box::new(run);
+        Self { name, run }
+    }
+
+    /// A contender with that name that works outside of this process. It blocks.
+    pub fn outside(name: &'static str, run: impl Fn(Cell) -> Outcome + 'static) -> Self {
+        let run = move |cell| -> Run {
+            let outcome = tokio::task::block_in_place(|| run(cell));
+            Box::pin(std::future::ready(outcome))
+        };
+        let run = Box::new(run);
+        Self { name, run }
     }
 
     /// Its name in the report.
@@ -68,34 +109,7 @@ impl Contender {
 
     /// Lets it work.
     pub async fn run(&self, cell: Cell) -> Outcome {
-        let over = Arc::new(AtomicBool::new(false));
-        let started = Instant::now();
-        let tasks: Vec<_> = (0..cell.tasks)
-            .map(|task| {
-                tokio::spawn((self.start)(Turn {
-                    id: task * KEYS / cell.tasks,
-                    over: over.clone(),
-                    began: cell.latencies.then_some(None),
-                    done: Done::default(),
-                }))
-            })
-            .collect();
-        // A thread and no timer, because the contender may keep the runtime busy.
-        let timer = std::thread::spawn(move || {
-            std::thread::sleep(cell.time);
-            over.store(true, Ordering::Relaxed);
-        });
-        let mut all = Done::default();
-        for task in tasks {
-            let done = task.await.expect("a contender does not panic");
-            all.operations += done.operations;
-            all.nanos.extend(done.nanos);
-        }
-        let throughput = all.operations as f64 / started.elapsed().as_secs_f64();
-        timer.join().expect("the timer does not panic");
-        all.nanos.sort_unstable();
-        let nanos = all.nanos;
-        Outcome { throughput, nanos }
+        (self.run)(cell).await
     }
 }
 
@@ -126,6 +140,12 @@ impl Turn {
 }
 
 impl Outcome {
+    /// The throughput, and the times of all operations in any order.
+    pub fn new(throughput: f64, mut nanos: Vec<u32>) -> Self {
+        nanos.sort_unstable();
+        Self { throughput, nanos }
+    }
+
     /// The time in microseconds within which that part of the operations ended.
     pub fn micros(&self, part: f64) -> f64 {
         let at = (self.nanos.len() as f64 * part) as usize;

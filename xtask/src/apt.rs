@@ -35,7 +35,8 @@ pub(crate) fn ensure(programs: &[&str], remedy: &str) -> Result {
     }
 }
 
-fn is_there(program: &str) -> bool {
+/// Whether a program is on the path.
+pub(crate) fn is_there(program: &str) -> bool {
     let mut command = Command::new(program);
     command
         .arg("--version")

@@ -12,6 +12,7 @@
 mod baseline;
 mod derive;
 mod measured;
+mod node;
 mod page;
 mod targets;
 
@@ -132,6 +133,7 @@ fn report(settings: &[String]) -> Result {
             .args([&charts, &pictures]),
     )?;
 
+    figures["about"] = facts.as_str().into();
     figures["instructions"] = serde_json::to_value(&report.figures)?;
     if let Some(times) = &report.derive {
         figures["compile_seconds"] =
@@ -148,12 +150,14 @@ fn report(settings: &[String]) -> Result {
 /// Runs the bench `report`.
 fn race(arguments: &[&str]) -> Result<Value> {
     let path = scratch("report.json")?;
+    let node = node::install()?;
     cargo::run(
         cargo::cargo()
             .args(["bench", "--package", "benches", "--features", "report"])
             .args(["--bench", "report", "--"])
             .args(arguments)
-            .env("FIGURES", &path),
+            .env("FIGURES", &path)
+            .envs(node.map(|folder| ("GLIDE", folder))),
     )?;
     Ok(serde_json::from_slice(&fs::read(path)?)?)
 }
@@ -171,10 +175,13 @@ fn facts(figures: &Value) -> Result<String> {
     let server = valkey::version()?;
     let server = server.split(" sha=").next().unwrap_or_default();
     let lock = fs::read_to_string(cargo::root().join("Cargo.lock"))?;
-    let peers: Vec<String> = PEERS
+    let mut peers: Vec<String> = PEERS
         .iter()
         .filter_map(|name| Some(format!("{name} {}", version_of(&lock, name)?)))
         .collect();
+    if figures.to_string().contains("GLIDE") {
+        peers.push(node::versions()?);
+    }
     let compiler = baseline::compiler()?;
     let (rounds, millis) = (&figures["rounds"], &figures["millis"]);
     let small = &figures["bytes"]["200 B"]["entry"];

@@ -15,6 +15,7 @@
 mod by_bare_client;
 mod by_cached;
 mod by_fred;
+mod by_glide;
 mod by_hand;
 mod by_redis_macros;
 mod by_rustis;
@@ -69,6 +70,15 @@ impl Operation {
 
     /// The contenders. The first is the reference of the others.
     fn contenders(self, world: &World) -> Vec<Contender> {
+        let mut contenders = self.contenders_in_rust(world);
+        if let (Some(node), Self::Get | Self::Set | Self::Bulk) = (&world.node, self) {
+            let own = contenders.len() - 1;
+            contenders.insert(own, by_glide::contender(node, self.name()));
+        }
+        contenders
+    }
+
+    fn contenders_in_rust(self, world: &World) -> Vec<Contender> {
         match self {
             Self::Get => vec![
                 by_bare_client::get(world),

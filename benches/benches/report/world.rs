@@ -1,5 +1,7 @@
 //! What all contenders share: the values, and the connections of the two clients that several use.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use benches::KEYS;
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use valkey_runtime::{Cached, Store};
 use valkey_tests::Server;
+
+use crate::by_glide::Node;
 
 benches::user!(
     #[derive(FromRedisValue, ToRedisArgs)]
@@ -64,6 +68,10 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
+    pub(crate) fn users(&self) -> &[User] {
+        &self.users
+    }
+
     pub(crate) fn user(&self, id: u64) -> &User {
         &self.users[at(id)]
     }
@@ -94,6 +102,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) connection: MultiplexedConnection,
     pub(crate) expected: Arc<Expected>,
+    /// Where it is installed.
+    pub(crate) node: Option<Rc<RefCell<Node>>>,
 }
 
 impl World {
@@ -125,11 +135,13 @@ impl World {
             entries.push(entry);
         }
         let expected = Arc::new(Expected { users, entries });
+        let node = Node::start(server.addr().port(), &expected);
         let world = Self {
             url,
             store,
             connection,
             expected,
+            node,
         };
         crate::by_bare_client::fill(&world).await;
         crate::by_hand::fill(&world).await;
