@@ -16,13 +16,14 @@ use serde_json::Value;
 
 const SIZE: (u32, u32) = (820, 420);
 /// Distinguishable also with the common colour blindnesses (Okabe and Ito).
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(120, 120, 120),
     RGBColor(86, 180, 233),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(0, 114, 178),
+    RGBColor(0, 0, 0),
 ];
 /// Of a bold line.
 const BOLD: RGBColor = RGBColor(213, 94, 0);
