@@ -13,7 +13,9 @@
 //! - header check: a hit without a miss of the same key's length, and without its decoding.
 //! - hit in process: a `get` on `Store::memory`.
 //!
-//! A further figure, such as a hit in a near cache, is an operation of `work` and a line of `count`.
+//! - near hit: `get_shared` of a type with a near cache, whose value was decoded before.
+//!
+//! A further figure is an operation of `work` and a line of `count`.
 //!
 //! With the variable `FIGURES` the figures are also written there, as JSON.
 
@@ -29,6 +31,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use valkey_runtime::{Cached, Store};
 
 benches::user!(User: prefix = "user");
+benches::user!(Near: prefix = "near", ttl = "1h", near = "1h");
 
 /// Reads entries of [`User`], and does so in a function that callgrind can name.
 #[derive(Serialize, Cached)]
@@ -83,12 +86,22 @@ fn work(task: &str) {
         user.set(&store).await.expect("it is stored");
         let found = User::get(&store, 0).await.expect("it is read");
         assert_eq!(found.as_ref(), Some(&user));
+        Near::new(0).set(&store).await.expect("it is stored");
+        for _ in 0..2 {
+            Near::get_shared(&store, 0).await.expect("it is read");
+        }
         for _ in 0..count {
             match operation {
                 "get-called" => _ = black_box(&pin!(User::get(&store, black_box(0)))),
                 "set-called" => _ = black_box(&pin!(black_box(&user).set(&store))),
                 "rmp-serde" => drop(black_box(rmp_serde::to_vec_named(black_box(&user)))),
                 "hit" => assert!(User::get(&store, 0).await.unwrap().unwrap().active),
+                "load" => {
+                    let load = async || Err::<User, ()>(());
+                    let found = User::get_or_load(&store, 0, load).await;
+                    assert!(found.unwrap().active);
+                }
+                "near" => assert!(Near::get_shared(&store, 0).await.unwrap().unwrap().active),
                 "miss" => assert!(User::get(&store, 1).await.unwrap().is_none()),
                 "marked" => assert!(Marked::get(&store, 0).await.unwrap().unwrap().active),
                 _ => panic!("no operation is called `{operation}`"),
@@ -105,13 +118,18 @@ fn count() {
     };
     let key = each("get-called", "small", None);
     let miss = each("miss", "small", None);
-    let mut figures = BTreeMap::from([("key".to_owned(), key)]);
+    let mut figures = BTreeMap::from([
+        ("key".to_owned(), key),
+        ("near hit".to_owned(), each("near", "small", None)),
+    ]);
     for (size, bytes) in [("small", "200 B"), ("large", "8 KiB")] {
         let hit = each("hit", size, None);
+        let load = each("load", size, None);
         let decode = each("marked", size, Some("*decoding_of_a_user*"));
         let marked = each("marked", size, None);
         let mut figure = |name: &str, figure| figures.insert(format!("{name}, {bytes}"), figure);
         figure("hit in process", hit);
+        figure("hit of get_or_load in process", load);
         figure("decode", decode);
         figure("header check", marked - miss - decode);
         figure("encode", each("set-called", size, None) - key);

@@ -49,11 +49,6 @@ impl Depends {
             epochs: (epochs.len() > 0).then(|| epochs.collect()),
         }
     }
-
-    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
-        let epochs = self.epochs.iter().flat_map(|epochs| epochs.iter().copied());
-        std::iter::once(self.key).chain(epochs)
-    }
 }
 
 impl Marks {
@@ -94,11 +89,12 @@ impl Marks {
         self.last.fetch_add(1, SeqCst) + 1
     }
 
-    /// Whether none of the keys has changed since.
-    pub(crate) fn unchanged(&self, since: Change, keys: impl IntoIterator<Item = Place>) -> bool {
-        let is_older = |mark: &AtomicU64| mark.load(SeqCst) <= since.0;
-        let mut keys = keys.into_iter();
-        keys.all(|Place(at)| is_older(&self.places[at as usize]))
+    /// Whether none of a copy's keys has changed since.
+    #[inline]
+    pub(crate) fn unchanged(&self, since: Change, depends: &Depends) -> bool {
+        let is_older = |Place(at): Place| self.places[at as usize].load(SeqCst) <= since.0;
+        let epochs = depends.epochs.as_deref().unwrap_or_default();
+        is_older(depends.key) && epochs.iter().copied().all(is_older)
     }
 
     /// Whether every change since was reported.
@@ -141,9 +137,14 @@ impl std::hash::Hash for Marks {
 mod tests {
     use super::*;
 
+    /// Whether a copy of the first key, under the tags after it, is valid.
     fn holds(marks: &Marks, since: Change, keys: &[&str]) -> bool {
-        let places = keys.iter().map(|key| marks.place_of(key.as_bytes()));
-        marks.unchanged(since, places) && marks.without_gap(since)
+        let epochs: Vec<_> = keys[1..]
+            .iter()
+            .map(|key| key.as_bytes().to_vec())
+            .collect();
+        let depends = Depends::new(marks, keys[0].as_bytes(), &epochs);
+        marks.unchanged(since, &depends) && marks.without_gap(since)
     }
 
     #[test]
@@ -166,7 +167,8 @@ mod tests {
         marks.gap();
         assert!(!holds(&marks, before, &["user:1"]));
         assert!(holds(&marks, marks.last(), &["user:1"]));
-        assert!(marks.unchanged(before, [marks.place_of(b"user:1")]));
+        let depends = Depends::new(&marks, b"user:1", &[]);
+        assert!(marks.unchanged(before, &depends));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use crate::backend::hub::Hub;
 use crate::backend::write::Write;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, is_before};
 use crate::base::error::{Error, ErrorKind};
 use crate::protocol::found::Found;
 use crate::protocol::rate;
@@ -121,6 +121,10 @@ impl Memory {
 
     pub(crate) fn now_micros(&self) -> u64 {
         self.clock.now_micros()
+    }
+
+    pub(crate) fn is_before(&self, moment: u64) -> bool {
+        is_before(&*self.clock, moment)
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Found {

@@ -279,6 +279,15 @@ impl Backend {
         }
     }
 
+    /// Whether a moment of this process's clock has not come yet.
+    #[inline]
+    pub(crate) fn is_before(&self, moment: u64) -> bool {
+        match self {
+            Backend::Memory(memory) => memory.is_before(moment),
+            Backend::Server(server) => server.time().is_before(moment),
+        }
+    }
+
     /// The server's time at a moment of this process's clock, by the present estimate.
     pub(crate) fn server_micros(&self, clock_micros: u64) -> u64 {
         match self {

@@ -45,10 +45,7 @@ impl Gateway {
 
     /// Whether none of a copy's keys has changed, as far as is known. Changes may have been missed.
     pub(crate) fn is_unchanged(&self, since: Change, depends: &Depends) -> bool {
-        self.backend
-            .hub()
-            .marks()
-            .unchanged(since, depends.places())
+        self.backend.hub().marks().unchanged(since, depends)
     }
 
     /// Whether a copy is what a read would have returned, as far as is known: none of its keys has
@@ -56,7 +53,7 @@ impl Gateway {
     pub(crate) fn is_current(&self, since: Change, depends: &Depends) -> bool {
         self.is_clear() && {
             let marks: &Marks = self.backend.hub().marks();
-            marks.without_gap(since) && marks.unchanged(since, depends.places())
+            marks.without_gap(since) && marks.unchanged(since, depends)
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, is_before};
 
 /// The age of an answer after which the server's time is queried again, in microseconds.
 const FRESH: u64 = 60_000_000;
@@ -39,6 +39,11 @@ impl ServerTime {
         self.latest
             .fetch_max(estimate, Ordering::Relaxed)
             .max(estimate)
+    }
+
+    /// Whether a moment of the clock has not come yet.
+    pub(crate) fn is_before(&self, moment: u64) -> bool {
+        is_before(&*self.clock, moment)
     }
 
     /// The server's time at a moment of the clock, by the present estimate.

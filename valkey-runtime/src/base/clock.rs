@@ -13,6 +13,21 @@ use std::time::{Duration, Instant, SystemTime};
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Microseconds since the Unix epoch.
     fn now_micros(&self) -> u64;
+
+    /// The same, and wrong by at most 20 milliseconds if that is cheaper.
+    fn coarse_micros(&self) -> u64 {
+        self.now_micros()
+    }
+}
+
+/// The largest error of [`Clock::coarse_micros`], in microseconds. The timer of Linux ticks at
+/// least each 10 milliseconds.
+pub(crate) const COARSE: u64 = 20_000;
+
+/// Whether a moment has not come yet, by a clock. Far from the moment, the coarse time is enough.
+#[inline]
+pub(crate) fn is_before(clock: &dyn Clock, moment: u64) -> bool {
+    clock.coarse_micros().saturating_add(COARSE) < moment || clock.now_micros() < moment
 }
 
 /// The moment after a time. If an `Instant` can't express it, the moment after a day.
@@ -27,6 +42,17 @@ pub(crate) fn later(from: tokio::time::Instant, time: Duration) -> tokio::time::
 pub(crate) struct SystemClock {
     started: Instant,
     started_micros: u64,
+    /// The coarse clock at the start.
+    #[cfg(target_os = "linux")]
+    started_coarse: u64,
+}
+
+/// The time of the kernel's last tick, in microseconds.
+#[cfg(target_os = "linux")]
+#[inline]
+fn last_tick() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
 impl SystemClock {
@@ -37,6 +63,8 @@ impl SystemClock {
         Self {
             started: Instant::now(),
             started_micros: micros(since_epoch),
+            #[cfg(target_os = "linux")]
+            started_coarse: last_tick(),
         }
     }
 }
@@ -44,6 +72,11 @@ impl SystemClock {
 impl Clock for SystemClock {
     fn now_micros(&self) -> u64 {
         self.started_micros + micros(self.started.elapsed())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn coarse_micros(&self) -> u64 {
+        self.started_micros + last_tick().saturating_sub(self.started_coarse)
     }
 }
 
@@ -118,5 +151,44 @@ pub(crate) struct ThreadRandom;
 impl Random for ThreadRandom {
     fn next_u64(&self) -> u64 {
         fastrand::u64(..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_time_is_near_the_exact_one() {
+        let clock = SystemClock::new();
+        for _ in 0..10_000 {
+            let before = clock.now_micros();
+            let coarse = clock.coarse_micros();
+            let after = clock.now_micros();
+            assert!(before <= coarse + COARSE && coarse <= after + COARSE);
+        }
+    }
+
+    #[test]
+    fn a_moment_is_exact_whatever_the_coarse_time_says() {
+        /// Its coarse time is wrong by that much.
+        #[derive(Debug)]
+        struct Wrong(i64);
+
+        impl Clock for Wrong {
+            fn now_micros(&self) -> u64 {
+                1_000_000
+            }
+
+            fn coarse_micros(&self) -> u64 {
+                self.now_micros().saturating_add_signed(self.0)
+            }
+        }
+
+        for error in [-20_000, -1, 0, 1, 20_000] {
+            assert!(is_before(&Wrong(error), 1_000_001));
+            assert!(!is_before(&Wrong(error), 1_000_000));
+            assert!(is_before(&Wrong(error), 2_000_000));
+        }
     }
 }

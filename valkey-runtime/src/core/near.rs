@@ -160,9 +160,9 @@ impl NearCopy {
         &self.entry.bytes
     }
 
-    /// Whether its time is not over. The gateway knows whether it is current.
-    pub(crate) fn lasts(&self, now: u64) -> bool {
-        now < self.until
+    /// The end of its use, by the process's clock. The gateway knows whether it is current.
+    pub(crate) fn until(&self) -> u64 {
+        self.until
     }
 
     /// Whether it may serve at this time while the store can't be asked.

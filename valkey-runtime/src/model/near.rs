@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::hash::{Hash, Hasher};
 
-use crate::backend::marks::{Change, Marks};
+use crate::backend::marks::{Change, Depends, Marks};
 use crate::model::explore::{Flaw, State, explore};
 
 const ENTRY: &[u8] = b"page:1";
@@ -161,9 +161,9 @@ impl World {
     }
 
     fn is_valid(&self, since: Change) -> bool {
-        let tag = (!self.has(Mutation::TagForgotten)).then(|| self.marks.place_of(TAG));
-        let places = [self.marks.place_of(ENTRY)].into_iter().chain(tag);
-        self.marks.without_gap(since) && self.marks.unchanged(since, places)
+        let tag = (!self.has(Mutation::TagForgotten)).then(|| TAG.to_vec());
+        let depends = Depends::new(&self.marks, ENTRY, tag.as_slice());
+        self.marks.without_gap(since) && self.marks.unchanged(since, &depends)
     }
 
     fn noted(&self) -> Option<Change> {

@@ -42,7 +42,7 @@ impl<'a> NearReader<'a> {
     #[inline]
     pub(crate) fn is_valid(self, copy: &NearCopy) -> bool {
         self.gateway.is_current(copy.since, &copy.depends)
-            && copy.lasts(self.gateway.backend().clock_micros())
+            && self.gateway.backend().is_before(copy.until())
     }
 
     /// The value of a copy that may be stale, for a caller that could not ask the store. `None` if

@@ -93,34 +93,76 @@ pub(crate) struct Walked {
 /// The beginning of serde_json's own tokens.
 pub(crate) const TOKENS: &[u8] = b"$serde_json::private::";
 
+/// For each marker the number of bytes after it, if the marker alone gives it and the item can be
+/// neither a token nor hold other items. Otherwise [`OTHER`].
+const WIDTHS: [u8; 256] = {
+    let mut widths = [OTHER; 256];
+    let mut marker = 0;
+    while marker < 256 {
+        widths[marker] = match marker {
+            // An empty map and an empty array are among them.
+            0x00..=0x80 | 0x90 | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => 0,
+            0xa0..=0xbf if marker - 0xa0 < TOKENS.len() => marker as u8 - 0xa0,
+            0xcc | 0xd0 => 1,
+            0xcd | 0xd1 => 2,
+            0xca | 0xce | 0xd2 => 4,
+            0xcb | 0xcf | 0xd3 => 8,
+            _ => OTHER,
+        };
+        marker += 1;
+    }
+    widths
+};
+const OTHER: u8 = u8::MAX;
+/// The marker of a text of 32 to 255 bytes, the usual one after those in [`WIDTHS`].
+const STR_8: u8 = 0xd9;
+
+#[inline]
+fn is_token(text: &[u8]) -> bool {
+    text.first() == TOKENS.first() && text.starts_with(TOKENS)
+}
+
 /// Skips the next document, whose arrays and maps may nest to this many levels.
 pub(crate) fn skip(rest: &mut &[u8], levels: usize) -> Result<Walked, OutOfBounds> {
-    // The number of items still to come at each open level.
-    let mut open = [0u64; DEPTH];
-    let open = &mut open[..levels.min(DEPTH)];
-    let mut depth = 0;
+    use OutOfBounds::{TooDeep, Truncated};
+
+    // The number of items still to come at each outer level, and here.
+    let mut outer = [0u64; DEPTH];
+    let outer = &mut outer[..levels.min(DEPTH)];
+    let (mut depth, mut left) = (0, 1);
     let mut walked = Walked {
         items: 1,
         token: false,
     };
     loop {
-        let Item { items, text, .. } = item(rest)?;
-        walked.token |= text.starts_with(TOKENS);
-        if items > 0 {
-            *open.get_mut(depth).ok_or(OutOfBounds::TooDeep)? = items;
-            depth += 1;
-            walked.items += items;
-            continue;
+        let (marker, tail) = rest.split_first().ok_or(Truncated)?;
+        match WIDTHS[usize::from(*marker)] {
+            OTHER if *marker == STR_8 => {
+                let (length, tail) = tail.split_first().ok_or(Truncated)?;
+                let text = tail.split_at_checked(usize::from(*length));
+                let (text, tail) = text.ok_or(Truncated)?;
+                walked.token |= is_token(text);
+                *rest = tail;
+            }
+            OTHER => {
+                let Item { items, text, .. } = item(rest)?;
+                walked.token |= is_token(text);
+                if items > 0 {
+                    *outer.get_mut(depth).ok_or(TooDeep)? = left;
+                    (depth, left) = (depth + 1, items);
+                    walked.items += items;
+                    continue;
+                }
+            }
+            width => *rest = tail.get(usize::from(width)..).ok_or(Truncated)?,
         }
-        while depth > 0 {
-            open[depth - 1] -= 1;
-            if open[depth - 1] > 0 {
-                break;
+        left -= 1;
+        while left == 0 {
+            if depth == 0 {
+                return Ok(walked);
             }
             depth -= 1;
-        }
-        if depth == 0 {
-            return Ok(walked);
+            left = outer[depth] - 1;
         }
     }
 }
