@@ -21,6 +21,7 @@ use crate::verbs::near::{NearReader, is_unasked};
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::read::TagReader;
 use crate::verbs::ttl_left;
+use bytes::Bytes;
 use futures_util::future::join_all;
 
 /// The number of keys that are read at once, each by commands of its own.
@@ -145,26 +146,33 @@ impl<'a> Looker<'a> {
         asked: Option<Asked>,
         of: &Type,
     ) -> Sight {
+        match self.judge(key, found, asked, of) {
+            Ok(sight) => sight,
+            // Boxed, as it is rare, so that the future of a hit is small.
+            Err(unfit) => Box::pin(self.reject_unfit(key, unfit, of)).await,
+        }
+    }
+
+    /// Interprets an answer, unless it is an entry that has to be removed or reported.
+    fn judge(
+        self,
+        key: &[u8],
+        found: Result<Found, Error>,
+        asked: Option<Asked>,
+        of: &Type,
+    ) -> Result<Sight, Unfit> {
         let meta = of.meta();
         let bytes = match found {
             Ok(Found::Entry(bytes)) => bytes,
-            Ok(Found::Nothing) => return Sight::Other(Seen::Nothing),
-            Ok(Found::Withheld) => return Sight::Other(Seen::Closed),
-            Ok(Found::Outdated(stamp)) => return Sight::Other(Seen::Old(stamp)),
-            Ok(Found::Foreign) => {
-                let why = "the key does not hold a string".into();
-                let noted = CorruptEntries(self.0).note_corrupt("get_or_load", key, None, &why, of);
-                Box::pin(noted).await;
-                return Sight::Other(Seen::Closed);
-            }
-            Ok(Found::Misplaced(bytes)) => {
-                let (raw, why) = (Raw::new(bytes, self.limits), seal::MISPLACED.into());
-                return Sight::Other(self.reject(key, &raw, &why, of).await);
-            }
+            Ok(Found::Nothing) => return Ok(Sight::Other(Seen::Nothing)),
+            Ok(Found::Withheld) => return Ok(Sight::Other(Seen::Closed)),
+            Ok(Found::Outdated(stamp)) => return Ok(Sight::Other(Seen::Old(stamp))),
+            Ok(Found::Foreign) => return Err(Unfit::Foreign),
+            Ok(Found::Misplaced(bytes)) => return Err(Unfit::Entry(bytes, seal::MISPLACED)),
             Err(error) => {
                 let unasked = is_unasked(&error);
                 of.log_failure_at("get_or_load", key, error, "the cache could not be read");
-                return Sight::failed(unasked);
+                return Ok(Sight::failed(unasked));
             }
         };
         let head = envelope::head(&bytes);
@@ -186,14 +194,14 @@ impl<'a> Looker<'a> {
                 }),
                 _,
             ) if version == meta.version && meta.policy.ttl_absent_millis > 0 => {
-                return Sight::Other(Seen::Absent);
+                return Ok(Sight::Other(Seen::Absent));
             }
             (Head::Known(header), Standing::Own | Standing::Stale)
                 if bytes.len() <= self.limits.size =>
             {
                 let raw = Raw::known(bytes, header, self.limits);
                 let Some(timing) = header.timing else {
-                    return Sight::Value(raw);
+                    return Ok(Sight::Value(raw));
                 };
                 let serves = LoadEnds(self.0).may_serve(&raw, meta);
                 let seen = seen(
@@ -204,18 +212,18 @@ impl<'a> Looker<'a> {
                     serves,
                     || raw.bytes().clone().into(),
                 );
-                return match seen {
+                return Ok(match seen {
                     Some(seen @ (Seen::Old(_) | Seen::Closed)) => Sight::Other(seen),
                     Some(seen) => Sight::Kept(seen, raw),
                     None => Sight::Value(raw),
-                };
+                });
             }
             (_, Standing::Own | Standing::Stale) => "larger than the limit",
             // For a lease request, the server itself decides whether the guard is left over.
             (_, Standing::Protected) if asked.is_none() && self.is_left_over(&bytes) => {
-                return Sight::Other(Seen::Nothing);
+                return Ok(Sight::Other(Seen::Nothing));
             }
-            (_, Standing::Protected) => return Sight::Other(Seen::Closed),
+            (_, Standing::Protected) => return Ok(Sight::Other(Seen::Closed)),
             (_, Standing::Corrupt(why)) => why,
             (
                 Head::Known(Header {
@@ -223,20 +231,33 @@ impl<'a> Looker<'a> {
                 }),
                 _,
             ) => match Name::of_lease(&bytes) {
-                Some(name) => return Sight::Other(Seen::Lease(Lease::Placed(name))),
+                Some(name) => return Ok(Sight::Other(Seen::Lease(Lease::Placed(name)))),
                 None => "a damaged lease",
             },
             (Head::Known(Header { stamp, .. }), Standing::Replaceable) => {
-                return Sight::Other(Seen::Old(stamp));
+                return Ok(Sight::Other(Seen::Old(stamp)));
             }
             (Head::Newer | Head::Corrupt(_), Standing::Replaceable) => {
                 "an entry of an unknown form"
             }
         };
-        let seen = self
-            .reject(key, &Raw::new(bytes, self.limits), &why.into(), of)
-            .await;
-        Sight::Other(seen)
+        Err(Unfit::Entry(bytes, why))
+    }
+
+    async fn reject_unfit(self, key: &[u8], unfit: Unfit, of: &Type) -> Sight {
+        Sight::Other(match unfit {
+            Unfit::Foreign => {
+                let why = "the key does not hold a string".into();
+                CorruptEntries(self.0)
+                    .note_corrupt("get_or_load", key, None, &why, of)
+                    .await;
+                Seen::Closed
+            }
+            Unfit::Entry(bytes, why) => {
+                let entry = Raw::new(bytes, self.limits);
+                self.reject(key, &entry, &why.into(), of).await
+            }
+        })
     }
 
     /// Whether it is a guard without any writer's place, which should be gone by now.
@@ -260,6 +281,13 @@ impl<'a> Looker<'a> {
             false => Seen::Closed,
         }
     }
+}
+
+/// What is no value of the type and no placeholder.
+enum Unfit {
+    Foreign,
+    /// An entry, and what is wrong with it.
+    Entry(Bytes, &'static str),
 }
 
 /// A lease request: its token, and the state that it rejected.
