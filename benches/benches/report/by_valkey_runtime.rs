@@ -4,7 +4,7 @@ use benches::turns::Contender;
 use benches::{OWN, contender};
 use valkey_runtime::Cached;
 
-use crate::world::{User, World, bulk as bulk_of};
+use crate::world::{Near, User, World, bulk as bulk_of};
 
 pub(crate) fn get(name: &'static str, world: &World) -> Contender {
     let (store, expected) = (&world.store, &world.expected);
@@ -33,6 +33,15 @@ pub(crate) fn bulk(world: &World) -> Contender {
     contender!(OWN, [store, expected], id => {
         let found = User::get_many(&store, bulk_of(id)).await.unwrap();
         assert!(found.iter().map(Option::as_ref).eq(bulk_of(id).map(|id| Some(expected.user(id)))));
+    })
+}
+
+/// Of a type with a near cache.
+pub(crate) fn near(world: &World) -> Contender {
+    let (store, expected) = (&world.store, &world.expected);
+    contender!(OWN, [store, expected], id => {
+        let found = Near::get_shared(&store, id).await.unwrap();
+        assert!(found.is_some_and(|found| found.is(expected.user(id))));
     })
 }
 

@@ -38,23 +38,24 @@ const LATENCY_TASKS: [u64; 2] = [1, 64];
 /// The largest bytes of the answers that may be under way at once. More would measure the memory.
 const UNDER_WAY: u64 = 64 << 20;
 
-/// What is measured. A further operation, such as a hit in a near cache, is a variant here, with its
-/// contenders below, and a row of `OPERATIONS` in `xtask/src/bench/page.rs`.
+/// What is measured. A further operation is a variant here, with its contenders below, and a row of `OPERATIONS` in `xtask/src/bench/page.rs`.
 #[derive(Clone, Copy, PartialEq)]
 enum Operation {
     Get,
     Set,
     GetOrLoad,
     Bulk,
+    Near,
     Update,
 }
 
 impl Operation {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Get,
         Self::Set,
         Self::GetOrLoad,
         Self::Bulk,
+        Self::Near,
         Self::Update,
     ];
 
@@ -64,6 +65,7 @@ impl Operation {
             Self::Set => "set",
             Self::GetOrLoad => "get_or_load",
             Self::Bulk => "bulk",
+            Self::Near => "near",
             Self::Update => "update",
         }
     }
@@ -113,6 +115,7 @@ impl Operation {
                 by_rustis::bulk(world),
                 by_valkey_runtime::bulk(world),
             ],
+            Self::Near => vec![by_bare_client::get(world), by_valkey_runtime::near(world)],
             Self::Update => vec![
                 by_bare_client::update(world),
                 by_cached::update(world),

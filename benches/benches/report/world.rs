@@ -20,6 +20,37 @@ benches::user!(
     pub(crate) User: prefix = "user", ttl = "1h"
 );
 
+benches::user!(pub(crate) Near: prefix = "near", ttl = "1h", near = "1h");
+
+impl Near {
+    /// Whether it is the same user.
+    pub(crate) fn is(&self, user: &User) -> bool {
+        let own = (self.id, &self.name, &self.email, &self.city);
+        let rest = (self.created, self.active, &self.tags);
+        own == (user.id, &user.name, &user.email, &user.city)
+            && rest == (user.created, user.active, &user.tags)
+    }
+
+    /// Stores the values, and reads them until all have copies.
+    async fn fill_of(size: Size, store: &Store) {
+        for id in 0..KEYS {
+            let user = match size {
+                Size::Small => Self::new(id),
+                Size::Large => Self::large(id),
+            };
+            user.set(store).await.unwrap();
+        }
+        let mut copied = 0;
+        while copied < KEYS {
+            let before = store.stats().near_hits();
+            for id in 0..KEYS {
+                assert!(Self::get_shared(store, id).await.unwrap().is_some());
+            }
+            copied = store.stats().near_hits() - before;
+        }
+    }
+}
+
 /// The entries of a bulk.
 pub(crate) const BULK: u64 = 100;
 /// The TTL of every entry.
@@ -143,6 +174,7 @@ impl World {
             expected,
             node,
         };
+        Near::fill_of(size, &world.store).await;
         crate::by_bare_client::fill(&world).await;
         crate::by_hand::fill(&world).await;
         crate::by_redis_macros::fill(&world).await;

@@ -226,8 +226,6 @@ impl World {
     async fn some_read(&self, process: Process, rng: &mut Rng) {
         let (account, item) = (rng.u64(0..ACCOUNTS), rng.u64(0..ITEMS));
         match rng.u8(0..12) {
-            9..11 => self.get_near_account(process, account, rng).await,
-            11 => self.get_near_item(process, item, rng).await,
             0..2 => self.get_account(process, account).await,
             2..4 => self.load_account(process, account, rng).await,
             4 => {
@@ -236,7 +234,9 @@ impl World {
             }
             5 => self.get_items(process, [item, (item + 1) % ITEMS]).await,
             6..8 => self.load_item(process, item, rng).await,
-            _ => self.get_note(process, rng).await,
+            8 => self.get_note(process, rng).await,
+            9..11 => self.get_near_account(process, account, rng).await,
+            _ => self.get_near_item(process, item, rng).await,
         }
     }
 

@@ -14,11 +14,12 @@ const BEGIN: &str = "<!-- report -->\n";
 const END: &str = "<!-- /report -->";
 
 /// The operations in the order of the page: name, title, and the picture for values of 200 B.
-const OPERATIONS: [(&str, &str, Option<&str>); 5] = [
+const OPERATIONS: [(&str, &str, Option<&str>); 6] = [
     ("get", "`get`", Some("get.svg")),
     ("set", "`set`", Some("set.svg")),
     ("get_or_load", "`get_or_load`, a hit", None),
     ("bulk", "100 entries in one call", Some("bulk.svg")),
+    ("near", "`get_shared` with a near copy, beside `GET`", None),
     (
         "update",
         "`update`, beside a deletion after the write",
