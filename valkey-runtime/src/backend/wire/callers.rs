@@ -10,6 +10,8 @@ use tokio::time::Instant;
 /// A caller that waits for answers.
 pub(super) enum Caller {
     One(oneshot::Sender<RedisResult<Reply>>),
+    /// Callers that share a read.
+    Sharing(Vec<oneshot::Sender<RedisResult<Reply>>>),
     Several(Box<Several>),
     /// It got a timeout and left. So many answers to it may still arrive.
     Gone(usize),
@@ -39,12 +41,35 @@ impl Caller {
         }))
     }
 
+    /// Lets another caller of one command share the answer.
+    pub(super) fn join(&mut self, other: Caller) {
+        let Caller::One(other) = other else {
+            unreachable!("only a caller of one read joins another");
+        };
+        match std::mem::replace(self, Caller::Gone(1)) {
+            Caller::One(first) => *self = Caller::Sharing(vec![first, other]),
+            Caller::Sharing(mut all) => {
+                all.push(other);
+                *self = Caller::Sharing(all);
+            }
+            Caller::Several(_) | Caller::Gone(_) => {
+                unreachable!("a read has callers of one command")
+            }
+        }
+    }
+
     /// Tells it why there is no answer, and returns how many would have been still to come.
     fn fail(self, error: &RedisError) -> usize {
         // It may have stopped to wait.
         match self {
             Caller::One(sender) => {
                 let _ = sender.send(Err(error.clone()));
+                1
+            }
+            Caller::Sharing(senders) => {
+                for sender in senders {
+                    let _ = sender.send(Err(error.clone()));
+                }
                 1
             }
             Caller::Several(several) => {
@@ -87,7 +112,7 @@ impl Callers {
             return false;
         };
         let is_done = match first {
-            Caller::One(_) => true,
+            Caller::One(_) | Caller::Sharing(_) => true,
             Caller::Several(several) => {
                 several.left -= 1;
                 match several.skip {
@@ -104,9 +129,15 @@ impl Callers {
                 *left == 0
             }
         };
-        if is_done && let Some(Caller::One(sender)) = self.pop() {
-            // It may have stopped to wait.
-            let _ = sender.send(Ok(reply));
+        // A caller may have stopped to wait.
+        match is_done.then(|| self.pop()).flatten() {
+            Some(Caller::One(sender)) => drop(sender.send(Ok(reply))),
+            Some(Caller::Sharing(senders)) => {
+                for sender in senders {
+                    let _ = sender.send(Ok(reply.clone()));
+                }
+            }
+            _ => {}
         }
         true
     }

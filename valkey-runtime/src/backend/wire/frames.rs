@@ -5,7 +5,7 @@ use bytes::Bytes;
 use redis::{RedisResult, Value, parse_redis_value};
 
 /// An answer.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     /// A string of bytes, within the receive buffer.
     Bytes(Bytes),

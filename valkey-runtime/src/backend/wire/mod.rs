@@ -2,8 +2,8 @@
 //!
 //! Callers write their commands into one buffer, the [`Queue`]. One task, the [`Driver`], owns the
 //! socket: it sends the buffer whole, and gives each answer to its caller. So commands that come
-//! while the socket is busy go out together, and a command alone goes out at once. Answers are
-//! slices of the receive buffer.
+//! while the socket is busy go out together, and a command alone goes out at once. Reads of one key
+//! that wait for the socket are one command. Answers are slices of the receive buffer.
 //!
 //! The driver also watches the time of the commands, with one timer for all of them. Only a caller
 //! in another runtime, which may go on while that of the driver stands still, has its own.
@@ -91,7 +91,9 @@ impl Connection {
     async fn exchange_one(&self, request: Request<'_>, here: Option<Id>) -> RedisResult<Reply> {
         let (sender, answer) = oneshot::channel();
         let pack = |bytes: &mut Vec<u8>| request.pack(bytes);
-        self.exchange(pack, Caller::One(sender), answer, here).await
+        let caller = Caller::One(sender);
+        self.exchange(pack, request.read(), caller, answer, here)
+            .await
     }
 
     async fn exchange_all(
@@ -111,25 +113,26 @@ impl Connection {
             }
         };
         let caller = Caller::several(count, skip, sender);
-        self.exchange(pack, caller, answers, here).await
+        self.exchange(pack, None, caller, answers, here).await
     }
 
     /// `here` is the runtime of a caller that does not watch the time.
     async fn exchange<T>(
         &self,
         pack: impl Fn(&mut Vec<u8>),
+        read: Option<&[u8]>,
         caller: Caller,
         answer: oneshot::Receiver<RedisResult<T>>,
         here: Option<Id>,
     ) -> RedisResult<T> {
         let queue = &self.0.queue;
         let mut caller = Some(caller);
-        if here == Some(self.0.home) && queue.try_push(&pack, &mut caller) {
+        if here == Some(self.0.home) && queue.try_push(&pack, read, &mut caller) {
             return answer.await.unwrap_or_else(|_| Err(lost()));
         }
         let exchanged = async {
             if let Some(caller) = caller {
-                queue.push(pack, caller).await;
+                queue.push(pack, read, caller).await;
             }
             answer.await.unwrap_or_else(|_| Err(lost()))
         };

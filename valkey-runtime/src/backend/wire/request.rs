@@ -25,6 +25,17 @@ impl<'r> From<&'r Cmd> for Request<'r> {
 }
 
 impl<'r> Request<'r> {
+    /// The number of bytes after the key of a [`Get`](Self::Get), as it is written.
+    pub(super) const AFTER_KEY: usize = 2;
+
+    /// The key, of a command that reads one key and does nothing else.
+    pub(super) fn read(&self) -> Option<&'r [u8]> {
+        match *self {
+            Request::Get { key } => Some(key),
+            Request::Command(_) | Request::Set { .. } => None,
+        }
+    }
+
     /// Writes it as a server reads it (RESP: an array of strings).
     pub(super) fn pack(&self, bytes: &mut Vec<u8>) {
         match *self {

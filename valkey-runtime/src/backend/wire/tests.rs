@@ -462,3 +462,93 @@ fn bytes_that_no_server_sends_are_malformed() {
     assert_eq!(Scan::default().end(&nested), Ok(Some(nested.len())));
     assert!(reply(nested.into()).is_err(), "no overflow of the stack");
 }
+
+async fn get(connection: &Connection, key: &str) -> RedisResult<Reply> {
+    let key = key.as_bytes();
+    connection.send(Request::Get { key }, here()).await
+}
+
+/// The keys of the reads that have come.
+async fn read_keys(server: &mut DuplexStream) -> Vec<String> {
+    let mut bytes = vec![0; 1 << 16];
+    let count = server.read(&mut bytes).await.unwrap();
+    let text = String::from_utf8(bytes[..count].to_vec()).unwrap();
+    let words: Vec<_> = text.split("\r\n").collect();
+    let keys = words.chunks(5).filter(|words| words.len() == 5);
+    keys.map(|words| words[4].to_owned()).collect()
+}
+
+#[tokio::test]
+async fn reads_of_one_key_that_wait_together_are_one_command() {
+    let mut opened = open();
+    let asked: Vec<_> = (0..60)
+        .map(|number| {
+            let connection = opened.connection.clone();
+            let key = ["a", "b", "a"][number % 3];
+            tokio::spawn(async move { is(get(&connection, key).await, &key.repeat(3)) })
+        })
+        .collect();
+    assert_eq!(read_keys(&mut opened.server).await, ["a", "b"]);
+    let answers = b"$3\r\naaa\r\n$3\r\nbbb\r\n";
+    opened.server.write_all(answers).await.unwrap();
+    for asked in join_all(asked).await {
+        asked.unwrap();
+    }
+}
+
+/// The server may have carried it out before the second caller began.
+#[tokio::test]
+async fn a_read_that_was_sent_is_not_shared() {
+    let mut opened = open();
+    let mut first = pin!(get(&opened.connection, "a"));
+    assert!(poll!(&mut first).is_pending());
+    assert_eq!(read_keys(&mut opened.server).await, ["a"]);
+    let mut second = pin!(get(&opened.connection, "a"));
+    assert!(poll!(&mut second).is_pending());
+    assert_eq!(read_keys(&mut opened.server).await, ["a"]);
+    let answers = b"$3\r\nold\r\n$3\r\nnew\r\n";
+    opened.server.write_all(answers).await.unwrap();
+    is(first.await, "old");
+    is(second.await, "new");
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_takes_nothing_from_those_that_share_its_read() {
+    let mut opened = open();
+    let mut first = Box::pin(get(&opened.connection, "a"));
+    let mut second = pin!(get(&opened.connection, "a"));
+    let mut third = pin!(get(&opened.connection, "b"));
+    assert!(poll!(&mut first).is_pending());
+    assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
+    drop(first);
+    assert_eq!(read_keys(&mut opened.server).await, ["a", "b"]);
+    let answers = b"$1\r\n1\r\n$1\r\n2\r\n";
+    opened.server.write_all(answers).await.unwrap();
+    is(second.await, "1");
+    is(third.await, "2");
+}
+
+#[tokio::test]
+async fn callers_that_share_a_read_all_learn_of_the_end() {
+    let opened = open();
+    let mut first = pin!(get(&opened.connection, "a"));
+    let mut second = pin!(get(&opened.connection, "a"));
+    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+    drop(opened.server);
+    assert!(first.await.is_err() && second.await.is_err());
+}
+
+/// Many keys have the place of another one among the reads that are remembered.
+#[tokio::test]
+async fn a_read_is_shared_by_its_whole_key() {
+    let opened = open();
+    tokio::spawn(serve(opened.server));
+    let asked = (0..2000).map(|number| {
+        let connection = opened.connection.clone();
+        async move {
+            let key = (number % 700).to_string();
+            is(get(&connection, &key).await, &key);
+        }
+    });
+    join_all(asked).await;
+}
