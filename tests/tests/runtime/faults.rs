@@ -751,11 +751,10 @@ async fn a_store_with_a_wrong_password_does_not_open() {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
-#[cached(prefix = "tagged", tag = "org:{org}")]
+#[cached(prefix = "tagged", tag = "one:{id}")]
 struct Tagged {
     #[cached(key)]
     id: u64,
-    org: u64,
 }
 
 /// A server that closes the connection in place of the first `lost` replies to `GET` or `SET`.
@@ -793,7 +792,8 @@ async fn a_read_whose_connection_is_lost_is_sent_once_more() {
     assert_eq!(found, [None, None]);
     assert_eq!((server.count("MGET"), server.count("GET")), (1, 2));
 
-    // A value with tags is read with their epochs, and after a loss before them.
+    // A value with tags that follow from its key is read with their epochs, and after a loss before
+    // them.
     let server = loses(1);
     let store = connect(&server.url()).await;
     assert_eq!(Tagged::get(&store, 7).await.unwrap(), None);

@@ -29,6 +29,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Coverage<N, E> {
     seeds: Vec<N>,
     up: BTreeMap<N, Up<N>>,
+    /// The last connection of each node that was lost.
+    lost: BTreeMap<N, u64>,
     /// The nodes that were required according to the last connected nodes.
     known: BTreeSet<N>,
     /// The reason why a node has no connection, and the number of that failure.
@@ -49,6 +51,7 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
         Self {
             seeds,
             up: BTreeMap::new(),
+            lost: BTreeMap::new(),
             known: BTreeSet::new(),
             failures: BTreeMap::new(),
             failed: 0,
@@ -57,8 +60,11 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
     }
 
     /// A node confirmed that it reports changes, or still does, and names the required nodes. True
-    /// for a gap.
+    /// for a gap. A confirmation may come after the loss of its connection, and then says nothing.
     pub(crate) fn confirmed(&mut self, node: N, generation: u64, requires: Vec<N>) -> bool {
+        if self.lost.get(&node).is_some_and(|lost| *lost >= generation) {
+            return false;
+        }
         self.step(|coverage| {
             coverage.failures.remove(&node);
             let up = Up {
@@ -71,6 +77,8 @@ impl<N: Clone + Ord, E> Coverage<N, E> {
 
     /// A connection was lost. True for a gap.
     pub(crate) fn lost(&mut self, node: &N, generation: u64) -> bool {
+        let last = self.lost.entry(node.clone()).or_default();
+        *last = generation.max(*last);
         self.step(|coverage| {
             let same = |up: &Up<N>| up.generation == generation;
             if coverage.up.get(node).is_some_and(same) {
@@ -213,6 +221,7 @@ mod tests {
         assert!(!coverage.lost(&1, 0), "another connection");
         assert!(coverage.lost(&1, 1));
         assert!(!coverage.lost(&1, 1), "again");
+        assert!(!coverage.confirmed(1, 1, vec![1]), "said before the loss");
         assert!(!coverage.is_whole());
         assert_eq!(targets(&coverage), [1]);
         assert!(coverage.confirmed(1, 2, vec![1]));
