@@ -21,7 +21,7 @@ suite! {
     a_batch_costs_a_command_an_item
     a_guarded_write_costs_two_round_trips
     a_load_of_a_guarded_key_costs_one_round_trip
-    each_caller_that_shares_a_load_costs_a_read
+    callers_that_share_a_load_share_their_reads
     many_who_wait_for_another_process_ask_as_one
     a_server_that_is_dead_is_no_herd_on_the_database
     a_key_that_is_guarded_is_no_herd_on_the_database
@@ -337,7 +337,7 @@ async fn a_load_of_a_guarded_key_costs_one_round_trip() {
     guard.release().await.unwrap();
 }
 
-async fn each_caller_that_shares_a_load_costs_a_read() {
+async fn callers_that_share_a_load_share_their_reads() {
     let (relay, store) = counted("count-shared").await;
     let database = Database::closed(7);
     let calls = database.calls(&store, TASKS);
@@ -347,11 +347,9 @@ async fn each_caller_that_shares_a_load_costs_a_read() {
     all_given(calls, 7).await;
     let counted = relay.take();
     let of = |what| counted.get(what).copied().unwrap_or(0);
-    assert_eq!(
-        (of("read"), of("lease"), of("fill")),
-        (TASKS, 1, 1),
-        "{counted:?}"
-    );
+    assert_eq!((of("lease"), of("fill")), (1, 1), "{counted:?}");
+    // Those of callers that wait for the socket together are one.
+    assert!((1..=TASKS / 8).contains(&of("read")), "{counted:?}");
 }
 
 /// While another process loads, this one asks after its lease by one of its callers only.
