@@ -92,6 +92,7 @@ suite! {
     a_lost_connection_ends_all_copies
     nothing_is_copied_while_changes_are_not_reported
     without_tracking_a_copy_ends_with_its_time
+    a_connection_that_is_silent_costs_at_most_the_time_of_a_copy
     the_copies_of_a_type_are_bounded_in_bytes
     while_the_store_can_not_be_asked_stale_copies_serve_loads_that_fail
     a_type_may_serve_stale_copies_to_its_reads
@@ -453,6 +454,43 @@ async fn without_tracking_a_copy_ends_with_its_time() {
     // An own write is seen at once.
     Rate { id: 1, row: 3 }.set(&store).await.unwrap();
     assert_eq!(read().await, 3);
+}
+
+async fn a_connection_that_is_silent_costs_at_most_the_time_of_a_copy() {
+    let server = Server::plain();
+    let proxy = Proxy::to(server.addr());
+    let clock = Arc::new(ManualClock::new());
+    let store = Store::builder().url(&proxy.url()).clock(clock.clone());
+    let store = store.command_timeout(Duration::from_secs(2));
+    let store = store.connect().await.unwrap();
+    let other = connect(&server.url()).await;
+    let read = async || Rate::get(&store, 1).await;
+    Rate { id: 1, row: 1 }.set(&other).await.unwrap();
+    until("rates are near", async || {
+        let before = near_hits(&store);
+        // A busy machine may cost a read its time.
+        let _ = read().await;
+        near_hits(&store) > before
+    })
+    .await;
+    proxy.stall();
+    Rate { id: 1, row: 2 }.set(&other).await.unwrap();
+    assert_eq!(read().await.unwrap().unwrap().row, 1, "nobody knows yet");
+    clock.advance(Duration::from_secs(5));
+    let late = read().await;
+    assert!(
+        late.is_err(),
+        "an old row, or an answer from nowhere: {late:?}"
+    );
+    proxy.resume();
+    until("the new row is read", async || match read().await {
+        Ok(Some(rate)) => {
+            assert_eq!(rate.row, 2);
+            true
+        }
+        Ok(None) | Err(_) => false,
+    })
+    .await;
 }
 
 async fn the_copies_of_a_type_are_bounded_in_bytes() {

@@ -102,9 +102,7 @@ struct State {
     run: Option<Run>,
     /// Whether a task ended with its runtime, or could not begin.
     neglected: bool,
-    /// A node whose unread notifications take up the memory for entries, and whether that was
-    /// logged.
-    unbounded: Option<Node>,
+    /// Whether it was logged that unread notifications take up a node's memory for entries.
     warned: bool,
     over: bool,
     /// The last of the numbers that distinguish tasks and connections.
@@ -201,7 +199,6 @@ impl Tracker {
         let joined = tokio::time::timeout(limit, self.0.joined(since)).await;
         let joined = joined.unwrap_or_else(|_| Err(timed_out(limit).context("still connecting")));
         let buffer = joined?;
-        self.0.warn_once();
         Ok((buffer, interest))
     }
 
@@ -555,29 +552,21 @@ impl Shared {
         match answer.map_err(|error| self.words.of(error, self.silence())) {
             Ok(answer) => {
                 if is_unbounded(answer) {
-                    self.lock().unbounded = Some(node.clone());
+                    self.warn_once(node);
                 }
             }
             Err(error) => tracing::debug!("{node} does not report its memory limits: {error}"),
         }
     }
 
-    /// Warns once that a process with a stream can fill the server's memory if it stops.
-    fn warn_once(&self) {
-        let node = {
-            let mut state = self.lock();
-            if state.warned {
-                return;
-            }
-            let node = state.unbounded.clone();
-            state.warned = node.is_some();
-            node
-        };
-        if let Some(node) = node {
+    /// Warns once that this process can fill the server's memory if it stops.
+    fn warn_once(&self, node: &Node) {
+        let warned = std::mem::replace(&mut self.lock().warned, true);
+        if !warned {
             tracing::warn!(
-                "{node} has `maxmemory` but no `maxmemory-clients`: if a process with a stream of invalidations hangs, its \
-                 unread notifications displace entries, and then writes are refused. Set `maxmemory-clients` \
-                 (docs/guides/invalidations.md)"
+                "{node} has `maxmemory` but no `maxmemory-clients`: if a process with a near cache or a stream of \
+                 invalidations hangs, its unread notifications displace entries, and then writes are refused. Set \
+                 `maxmemory-clients` (docs/guides/invalidations.md)"
             );
         }
     }
