@@ -20,7 +20,7 @@ const READ: usize = 64 * 1024;
 /// commands are sent. So the server works on those while the others are answered. If all were
 /// answered at once, client and server would take turns.
 const PART: usize = 4;
-const FEW: usize = 16;
+const FEW: usize = 4;
 /// A send buffer that grew beyond this is not kept.
 const KEPT: usize = 1 << 20;
 

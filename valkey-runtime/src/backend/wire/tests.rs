@@ -199,7 +199,7 @@ async fn callers_that_are_answered_at_once_go_on_a_part_at_a_time() {
         .into_iter()
         .for_each(|asked| asked.unwrap());
     let writes = opened.writes.load(Ordering::Relaxed);
-    assert!((3..=CALLERS / 8).contains(&writes), "{writes}");
+    assert!((3..=CALLERS / 4).contains(&writes), "{writes}");
 }
 
 /// A time that an `Instant` can't express.
