@@ -123,8 +123,8 @@ impl Queue {
         }
     }
 
-    /// Takes the caller and adds its commands, or lets it share those of another, or drops it if the
-    /// connection has ended. False if there is no room. `read`: see [`State::add`].
+    /// Takes the caller and adds its commands, or lets it share those of another, or drops it if
+    /// the connection has ended. False if there is no room. `read`: see [`State::add`].
     pub(super) fn try_push(
         &self,
         pack: impl Fn(&mut Vec<u8>),
