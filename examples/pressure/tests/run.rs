@@ -96,13 +96,11 @@ fn assert_story(printed: &str) -> [Phases; 6] {
     }
     // A herd; at most one load a key and process; at most one a key.
     assert!(by_hand.slow.at_a_time > 2 * KEYS, "{printed}");
-    assert!(by_hand_once.slow.at_a_time > KEYS, "{printed}");
     assert!(by_hand_once.slow.at_a_time <= 2 * KEYS, "{printed}");
     for way in [load, refresh, or_stale, all] {
         assert!(way.calm.at_a_time <= KEYS, "{printed}");
         assert!(way.slow.at_a_time <= KEYS, "{printed}");
     }
-    assert!(load.slow.queries < by_hand_once.slow.queries, "{printed}");
     // An outage reaches the callers of these ways.
     for way in [by_hand, by_hand_once, load, refresh] {
         assert!(way.down.errors > 0, "{printed}");
@@ -131,7 +129,10 @@ fn prints_the_figures_of_the_page() {
         PAGE.contains(&block),
         "docs/guides/loading.md should have\n{block}"
     );
-    let [_, _, load, refresh, or_stale, all] = assert_story(&printed);
+    let [_, by_hand_once, load, refresh, or_stale, all] = assert_story(&printed);
+    // Two processes load a key at once. On a busy machine one of them may come too late for that.
+    assert!(by_hand_once.slow.at_a_time > KEYS, "{printed}");
+    assert!(load.slow.queries < by_hand_once.slow.queries, "{printed}");
     // Nobody waits for a slow database, after the first time.
     assert_eq!((refresh.slow.waited, all.slow.waited), (0, 0));
     // Or not to the end.
