@@ -12,7 +12,6 @@
 //! - decode: the type's `Deserialize` over the runtime's decoder, in a hit.
 //! - header check: a hit without a miss of the same key's length, and without its decoding.
 //! - hit in process: a `get` on `Store::memory`.
-//!
 //! - near hit: `get_shared` of a type with a near cache, whose value was decoded before.
 //!
 //! A further figure is an operation of `work` and a line of `count`.

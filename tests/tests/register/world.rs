@@ -250,6 +250,15 @@ impl World {
         self.history.read(read);
     }
 
+    /// The version that a read was given, if it was given one.
+    fn found(&self, read: Read, version: valkey_runtime::Result<Option<u64>>) {
+        match version {
+            Ok(Some(given)) => self.given(Read { given, ..read }),
+            Ok(None) => {}
+            Err(_) => self.failed(),
+        }
+    }
+
     fn begin(&self, process: Process, register: Register, verb: &'static str) -> Read {
         Read {
             register,
@@ -265,34 +274,22 @@ impl World {
 
     pub(crate) async fn get_account(&self, process: Process, id: u64) {
         let read = self.begin(process, Register::Account(id), "get");
-        match Account::get(&self.stores[process], id).await {
-            Ok(Some(account)) => self.given(Read {
-                given: account.version,
-                ..read
-            }),
-            Ok(None) => {}
-            Err(_) => self.failed(),
-        }
+        let found = Account::get(&self.stores[process], id).await;
+        self.found(read, found.map(|found| Some(found?.version)));
     }
 
     async fn get_near_account(&self, process: Process, id: u64, rng: &mut Rng) {
         let (store, register) = (&self.stores[process], Register::Account(id));
         let read = self.begin_near(process, register, "near get");
-        let found = match rng.bool() {
-            true => NearAccount::get(store, id).await,
-            false => {
-                let shared = NearAccount::get_shared(store, id).await;
-                shared.map(|found| found.map(|account| NearAccount::clone(&account)))
-            }
+        let version = match rng.bool() {
+            true => NearAccount::get(store, id)
+                .await
+                .map(|found| Some(found?.version)),
+            false => NearAccount::get_shared(store, id)
+                .await
+                .map(|found| Some(found?.version)),
         };
-        match found {
-            Ok(Some(account)) => self.given(Read {
-                given: account.version,
-                ..read
-            }),
-            Ok(None) => {}
-            Err(_) => self.failed(),
-        }
+        self.found(read, version);
     }
 
     async fn get_near_item(&self, process: Process, id: u64, rng: &mut Rng) {
@@ -407,14 +404,8 @@ impl World {
         let writer = rng.usize(0..self.notes.len());
         let id = self.current_notes[writer].load(SeqCst);
         let read = self.begin(process, Register::Note(id), "get of a note");
-        match Note::get(&self.stores[process], id).await {
-            Ok(Some(note)) => self.given(Read {
-                given: note.version,
-                ..read
-            }),
-            Ok(None) => {}
-            Err(_) => self.failed(),
-        }
+        let found = Note::get(&self.stores[process], id).await;
+        self.found(read, found.map(|found| Some(found?.version)));
     }
 
     /// One `set` of a note after another. After one that had no answer, and may be carried out

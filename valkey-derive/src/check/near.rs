@@ -130,7 +130,7 @@ fn stale(written: &Near, ttl: Option<u64>, errors: &mut Errors) -> Option<u64> {
             return Some(stale);
         }
         Ok(Ttl::Never) | Err(TtlMistake::TooLong) => {
-            "a copy that is served for ever hides that the server can't be asked: write up to which age, as in \
+            "a copy that is served without an end hides that the server can't be asked: write up to which age, as in \
              `stale = \"1h\"`"
         }
         Err(TtlMistake::Malformed | TtlMistake::Zero) => {

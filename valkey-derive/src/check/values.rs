@@ -218,7 +218,7 @@ pub(crate) fn stale_if_error(written: Option<&LitStr>, errors: &mut Errors) -> O
     let message = match ttl::parse(&written.value()) {
         Ok(Ttl::Millis(millis)) => return Some(millis),
         Ok(Ttl::Never) | Err(TtlMistake::TooLong) => {
-            "a value that is served for ever hides that its loader fails: write how long, as in `stale_if_error = \"1h\"`"
+            "a value that is served without an end hides that its loader fails: write how long, as in `stale_if_error = \"1h\"`"
         }
         Err(TtlMistake::Malformed | TtlMistake::Zero) => {
             "not a time above zero: write how long after its TTL a value is served if the loader fails, as in \

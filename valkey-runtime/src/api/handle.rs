@@ -243,19 +243,14 @@ impl<'s, T: CachedType> Handle<'s, T> {
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<Option<Arc<T>>>> + Send + use<'s, T> {
         // The copy is looked for at the call, and judged when the read begins.
-        let copy = self.near_copy(key);
-        let place = match copy {
-            Some(_) => None,
-            None => Some(self.place(key)),
-        };
+        let copy = self.near_copy(key).ok_or_else(|| self.place(key));
         async move {
-            let place = match (place, copy) {
-                (Some(place), _) => place,
-                (None, Some(copy)) => match self.near_value(&copy) {
+            let place = match copy {
+                Ok(copy) => match self.near_value(&copy) {
                     Some(value) => return Ok(Some(value)),
                     None => copy.place().clone(),
                 },
-                (None, None) => unreachable!("a place is made where there is no copy"),
+                Err(place) => place,
             };
             // Boxed, so that the future of a near hit is small.
             Box::pin(self.read_shared(place)).await
@@ -274,9 +269,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         }
         let near = self.of().near.as_ref()?;
         let buffer = BUFFER.take();
-        let mut out = KeyWriter::within(buffer, &self.store.inner().namespace, T::PREFIX);
-        <T::OwnedKey as KeyPart>::write(key, &mut out);
-        let key = out.into_bytes();
+        let out = KeyWriter::within(buffer, &self.store.inner().namespace, T::PREFIX);
+        let key = written::<T>(out, key);
         let copy = near.find(&key);
         BUFFER.set(key);
         copy
@@ -798,7 +792,10 @@ impl<T: CachedType> fmt::Debug for Handle<'_, T> {
 
 /// The encoded key.
 pub(crate) fn key_bytes<T: CachedType>(namespace: &str, key: T::Key<'_>) -> Vec<u8> {
-    let mut out = KeyWriter::new(namespace, T::PREFIX);
+    written::<T>(KeyWriter::new(namespace, T::PREFIX), key)
+}
+
+fn written<T: CachedType>(mut out: KeyWriter, key: T::Key<'_>) -> Vec<u8> {
     <T::OwnedKey as KeyPart>::write(key, &mut out);
     out.into_bytes()
 }

@@ -141,14 +141,6 @@ impl Near {
         self.copies
             .insert(place.key.as_slice().into(), Arc::new(copy));
     }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.copies.weight()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.copies.len()
-    }
 }
 
 impl NearCopy {
@@ -185,8 +177,8 @@ impl NearCopy {
 impl fmt::Debug for Near {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Near")
-            .field("copies", &self.len())
-            .field("bytes", &self.bytes())
+            .field("copies", &self.copies.len())
+            .field("bytes", &self.copies.weight())
             .finish()
     }
 }

@@ -133,7 +133,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"a value that is served for ever hides that its loader fails: write how long, as in `stale_if_error = "1h"`"#,
+            r#"a value that is served without an end hides that its loader fails: write how long, as in `stale_if_error = "1h"`"#,
         ],
         &[
             r#"stale_if_error = "never""#,
@@ -380,7 +380,7 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            r#"a copy that is served for ever hides that the server can't be asked: write up to which age, as in `stale = "1h"`"#,
+            r#"a copy that is served without an end hides that the server can't be asked: write up to which age, as in `stale = "1h"`"#,
         ],
         &[
             r#"near(ttl = "5s", stale = "never")"#,
