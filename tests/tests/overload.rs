@@ -602,6 +602,21 @@ mod nested {
         assert_eq!(given.await.unwrap().id, 1);
     }
 
+    /// Each is copied a few times before it is polled. What rarely happens is boxed in it.
+    #[tokio::test]
+    async fn the_futures_of_hits_and_writes_are_small() {
+        let store = Store::memory();
+        let load = One::get_or_load(&store, 1, async || Ok::<_, ()>(One { id: 1 }));
+        let sizes = [
+            ("get", size_of_val(&One::get(&store, 1)), 1536),
+            ("set", size_of_val(&One { id: 1 }.set(&store)), 2048),
+            ("get_or_load", size_of_val(&load), 2560),
+        ];
+        for (what, size, most) in sizes {
+            assert!(size <= most, "{what}: {size}");
+        }
+    }
+
     #[tokio::test]
     async fn the_future_of_a_load_is_little_larger_than_its_loader() {
         let store = Store::memory();

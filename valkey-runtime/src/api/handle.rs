@@ -38,6 +38,7 @@ use crate::verbs::scan::{Purged, Scan, ScanOptions};
 use crate::verbs::tags::Epochs;
 use crate::verbs::touch::Toucher;
 use crate::verbs::write::Writer;
+use futures_util::FutureExt;
 
 /// All verbs of one type on one store, from [`Store::of`].
 ///
@@ -690,8 +691,9 @@ impl<'s, T: CachedType> Handle<'s, T> {
         key: T::Key<'_>,
         value: &T,
     ) -> impl Future<Output = Result<()>> + Send + use<'s, T> {
+        // A block that awaits it would hold it twice.
         let storing = self.set_at_with(key, value, SetOptions::new());
-        async move { storing.await.map(drop) }
+        storing.map(|stored| stored.map(drop))
     }
 
     /// Stores the value under `key`, with a TTL or a condition for this call; true if it was

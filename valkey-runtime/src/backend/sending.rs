@@ -42,20 +42,26 @@ impl Link {
             .map(Reply::into_value)
     }
 
+    /// All but the way of most commands is boxed, so that their future is small.
     async fn reply(&self, request: Request<'_>, left: Duration) -> Result<Reply, Lapse> {
         let passage = self.passage(left).await?;
         match &passage.wire {
             Wire::Node(node) => {
                 let answer = match passage.until {
                     None => node.send(request, passage.here).await,
-                    Some(until) => in_time(until, Box::pin(node.send_untimed(request))).await,
+                    Some(until) => {
+                        Box::pin(in_time(until, Box::pin(node.send_untimed(request)))).await
+                    }
                 };
                 self.0
                     .noted(&passage, answer.and_then(Reply::extract_error))
             }
             Wire::Cluster(cluster) => {
-                let command = request.command();
-                let answer = cluster.send(&command, passage.end()).await;
+                let sent = async {
+                    let command = request.command();
+                    cluster.send(&command, passage.end()).await
+                };
+                let answer = Box::pin(sent).await;
                 let answer = self.0.noted_of_cluster(&passage, cluster, answer);
                 answer.map(Reply::from)
             }
@@ -217,7 +223,7 @@ impl Link {
             // outcome.
             Box::pin(self.0.see_to_connecting(claim, until)).await;
         }
-        match tokio::time::timeout_at(until, self.0.connected()).await {
+        match Box::pin(tokio::time::timeout_at(until, self.0.connected())).await {
             Ok(Ok((wire, generation))) => Ok(Passage {
                 generation,
                 wire,

@@ -183,7 +183,8 @@ impl Server {
 
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Found, Error> {
         let answer = match self.link.care(key) {
-            Some(Care::Bounded) => self.get_bounded(key, Duration::MAX).await,
+            // Boxed, as it is rare, so that the future of most reads is small.
+            Some(Care::Bounded) => Box::pin(self.get_bounded(key, Duration::MAX)).await,
             _ => {
                 let answer = self.link.read(Request::Get { key }).await;
                 self.link.note_read(&[key], &answer);
@@ -221,7 +222,8 @@ impl Server {
         others: &[Vec<u8>],
     ) -> Result<(Found, Vec<Found>), Error> {
         if self.link.care(key).is_some() {
-            return self.get_apart(self.get(key).await?, others).await;
+            let first = Box::pin(self.get(key)).await?;
+            return Box::pin(self.get_apart(first, others)).await;
         }
         let bytes = others.iter().map(Vec::len).sum::<usize>() + key.len();
         let mut command = Cmd::with_capacity(2 + others.len(), bytes + 4);

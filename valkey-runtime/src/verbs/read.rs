@@ -109,10 +109,12 @@ impl<'a> Reader<'a> {
                 of.counters().count(Count::Miss);
                 Ok(None)
             }
-            Seen::Corrupt(bytes, why) => CorruptEntries(self.0)
-                .corrupt(operation, key, bytes.as_deref(), why.into(), of)
-                .await
-                .map(|()| None),
+            Seen::Corrupt(bytes, why) => {
+                let bytes = bytes.as_deref();
+                let treated = CorruptEntries(self.0).corrupt(operation, key, bytes, why.into(), of);
+                // Boxed, as it is rare, so that the future of a hit is small.
+                Box::pin(treated).await.map(|()| None)
+            }
         }
     }
 
@@ -156,10 +158,11 @@ impl<'a> Reader<'a> {
                 Toucher(self.0).slide(key, entry, of);
                 Ok(Some(value))
             }
-            Err(why) => CorruptEntries(self.0)
-                .corrupt(operation, key, Some(&entry.bytes), why, of)
-                .await
-                .map(|()| None),
+            Err(why) => {
+                let bytes = Some(&*entry.bytes);
+                let treated = CorruptEntries(self.0).corrupt(operation, key, bytes, why, of);
+                Box::pin(treated).await.map(|()| None)
+            }
         }
     }
 

@@ -45,7 +45,8 @@ impl<'a> Writer<'a> {
                 condition,
                 meta,
             };
-            admission = self.admit(&mut [setting]).await.remove(0);
+            // Boxed, so that the future of a value without tags is small.
+            admission = Box::pin(self.admit(&mut [setting])).await.remove(0);
         }
         let admission = admission.map_err(fail)?;
         match self.storing(&sealed, condition, &admission, meta) {
@@ -58,7 +59,7 @@ impl<'a> Writer<'a> {
                 Ok(true)
             }
             Some(write @ Write::Apply(verb)) => {
-                let done = apply(self.0, "set", key, &verb, of).await?;
+                let done = Box::pin(apply(self.0, "set", key, &verb, of)).await?;
                 Ok(has_stored(&write, done, of))
             }
         }

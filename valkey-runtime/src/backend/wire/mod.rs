@@ -130,15 +130,16 @@ impl Connection {
         if here == Some(self.0.home) && queue.try_push(&pack, read, &mut caller) {
             return answer.await.unwrap_or_else(|_| Err(lost()));
         }
-        let exchanged = async {
+        // Boxed, as it is rare, so that the future of most commands is small.
+        let exchanged = Box::pin(async {
             if let Some(caller) = caller {
                 queue.push(pack, read, caller).await;
             }
             answer.await.unwrap_or_else(|_| Err(lost()))
-        };
+        });
         match here {
             None => exchanged.await,
-            Some(_) => tokio::time::timeout(self.0.patience, exchanged)
+            Some(_) => Box::pin(tokio::time::timeout(self.0.patience, exchanged))
                 .await
                 .unwrap_or_else(|_| Err(late())),
         }

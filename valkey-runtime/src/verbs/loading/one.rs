@@ -92,8 +92,7 @@ where
     }
     let sight = match options.mode {
         LoadMode::Normal => {
-            // Boxed, as it is most of the future, which is moved several times before it is polled.
-            match Box::pin(FirstLook(inner).first(place, options.with_ttl, of)).await {
+            match FirstLook(inner).first(place, options.with_ttl, of).await {
                 First::Hit(value, raw, left) => {
                     if FirstLook(inner).is_due(&raw, of.meta()) {
                         match options.in_background {
@@ -147,7 +146,8 @@ impl<'a> FirstLook<'a> {
     async fn first<T: CachedType>(self, place: &Place, with_ttl: bool, of: &Arc<Type>) -> First<T> {
         let key = &*place.key;
         let (mut sight, left) = match with_ttl {
-            true => Looker(self.0).look_with_ttl(place, of).await,
+            // Boxed, as it is rare, so that the future of a hit is small.
+            true => Box::pin(Looker(self.0).look_with_ttl(place, of)).await,
             false => (Looker(self.0).look(place, of).await, None),
         };
         match sight {

@@ -30,6 +30,12 @@ impl<'a> TagReader<'a> {
             let found = self.gateway.get(&place.key).await?;
             return self.checked(found, &place.epochs, meta).await;
         }
+        // Boxed, so that the future of a type without such tags is small.
+        Box::pin(self.read_with_epochs(place, meta)).await
+    }
+
+    /// Reads an entry and the epochs of the tags that follow from its key.
+    async fn read_with_epochs(self, place: &Place, meta: &Meta) -> Result<Found> {
         let (found, epochs) = self.gateway.get_with(&place.key, &place.epochs).await?;
         // There are few epochs, and usually they are all.
         let of_key = |name: &str| {
@@ -85,9 +91,13 @@ impl<'a> TagReader<'a> {
             Found::Entry(bytes) if meta.tagged || envelope::has_clock(bytes) => {}
             _ => return Ok(found),
         }
-        let (mut known, unknown) = (Vec::new(), self.unknown([&found].into_iter(), &[], meta));
-        self.learn(&mut known, &unknown).await?;
-        Ok(self.judged(found, required, &known, meta))
+        // Boxed, as few entries have tags, so that the future of the others is small.
+        Box::pin(async {
+            let (mut known, unknown) = (Vec::new(), self.unknown([&found].into_iter(), &[], meta));
+            self.learn(&mut known, &unknown).await?;
+            Ok(self.judged(found, required, &known, meta))
+        })
+        .await
     }
 
     /// As [`checked`](Self::checked), for many entries, each with its required tags.
