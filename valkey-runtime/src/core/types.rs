@@ -17,7 +17,7 @@ use crate::core::loads::TypeLoads;
 use crate::core::meta::Meta;
 use crate::core::near::Near;
 use crate::schema::cached_type::CachedType;
-use crate::value::codec::ReadBack;
+use crate::value::read_back::ReadBack;
 
 /// The state of a type on a store.
 pub(crate) struct Type {

@@ -20,6 +20,7 @@ use crate::protocol::envelope::{Head, Header, HeaderBytes, Kind, Standing, head,
 use crate::protocol::found::Found;
 use crate::schema::policy::{OnCorrupt, Policy};
 use crate::value::codec;
+use crate::value::read_back::ReadBack;
 use crate::{Cached, CachedType};
 
 const FILE: &str = include_str!("../../../docs/internals/envelope-vectors.json");
@@ -411,7 +412,7 @@ fn the_first_vector_is_what_the_codec_writes() {
         expansion: codec::EXPANSION,
     };
     let header = Header::value(VERSION, STAMP).of(KEY);
-    let read_back = codec::ReadBack::default();
+    let read_back = ReadBack::default();
     let written = codec::encode(header, None, &ada, limits, &read_back).unwrap();
     assert_eq!(hex(&written), hex(&vectors()[0].1));
 }

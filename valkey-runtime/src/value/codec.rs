@@ -11,7 +11,6 @@ pub(crate) mod private;
 use std::any::type_name;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +21,7 @@ use crate::key::tag::TagWriter;
 use crate::protocol::envelope::{Header, bounds};
 use crate::schema::cached_type::CachedType;
 use crate::value::codec::decode::{Decoder, Memory};
+use crate::value::read_back::ReadBack;
 
 /// The reason why an entry has no value that its type accepts.
 #[derive(Debug)]
@@ -103,39 +103,6 @@ impl Payload<'_> {
             .len()
             .saturating_mul(self.expansion)
             .max(LEAST_MEMORY)
-    }
-}
-
-/// Whether values of a type are read back before they are stored: the first one, and some after an
-/// entry was found corrupt.
-#[derive(Debug)]
-pub(crate) struct ReadBack {
-    left: AtomicU32,
-}
-
-/// The number of values that are read back after an entry was found corrupt.
-const AFTER_CORRUPT: u32 = 100;
-
-impl Default for ReadBack {
-    fn default() -> Self {
-        let left = AtomicU32::new(1);
-        Self { left }
-    }
-}
-
-impl ReadBack {
-    pub(crate) fn found_corrupt(&self) {
-        self.left.store(AFTER_CORRUPT, Ordering::Relaxed);
-    }
-
-    fn is_due(&self) -> bool {
-        self.left.load(Ordering::Relaxed) > 0
-    }
-
-    fn was_read(&self) {
-        // It does not matter which of several concurrent calls counts down.
-        let left = self.left.load(Ordering::Relaxed);
-        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
     }
 }
 

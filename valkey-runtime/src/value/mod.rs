@@ -1,3 +1,4 @@
 //! Values as bytes.
 
 pub(crate) mod codec;
+pub(crate) mod read_back;
