@@ -1,6 +1,6 @@
 //! The test vectors of the envelope. The code makes them here, together with each reader's result
 //! under the epochs of the vector file. The test compares them with
-//! `docs/internals/envelope-vectors.json`, for use by other languages, and with
+//! `docs/internals/envelope-vectors.json`, which the readers of `tests/readers` check, and with
 //! `docs/internals/envelope.md`, which shows them all. (After an intended change: empty that file,
 //! and the test prints its new content.)
 
@@ -382,7 +382,7 @@ async fn the_file_holds_what_the_code_writes_and_how_it_reads() {
     let file = format!(
         "{{\n  \"about\": \"Entries of the envelope (envelope.md), and what a reader of version {VERSION} of `struct User {{ id: \
          u64, name: String }}` makes of each, a minute after the stamp, where no other epochs are known. `standing` is what the header \
-         alone says.\",\n  \"epochs\": {{\n{}\n  }},\n  \"vectors\": [\n{}\n  ]\n}}\n",
+         alone says.\",\n  \"now_millis\": {NOW},\n  \"epochs\": {{\n{}\n  }},\n  \"vectors\": [\n{}\n  ]\n}}\n",
         known.join(",\n"),
         objects.join(",\n")
     );
