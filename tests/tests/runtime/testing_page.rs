@@ -235,6 +235,14 @@ async fn the_service_outlives_its_server() {
     assert_eq!(users.show(42).await, named("Ada"));
 }
 
+#[test]
+fn a_user_comes_back() {
+    testing::assert_round_trip(&User {
+        id: 42,
+        name: "Ada".into(),
+    });
+}
+
 /// And all of the tests above.
 #[test]
 fn the_page_shows_this_code() {

@@ -125,6 +125,105 @@ async fn after_a_corrupt_entry_values_are_read_back_again() {
     assert_eq!(store.stats().corrupt(), 1);
 }
 
+/// One visit in `every`, after the first one, is read back: so many of these are stored before an
+/// error.
+async fn stored_before_an_error(every: Option<u32>, most: u32) -> u32 {
+    let builder = Store::builder().memory();
+    let builder = every.map_or(builder.clone(), |every| builder.read_back_every(every));
+    let store = builder.connect().await.unwrap();
+    let from = From::Here;
+    Visit { id: 0, from }.set(&store).await.unwrap();
+    for id in 1..most {
+        let ip = [10, 0, 0, 1].into();
+        let from = From::Address { ip };
+        let stored = Visit {
+            id: id.into(),
+            from,
+        }
+        .set(&store)
+        .await;
+        if let Err(error) = stored {
+            assert_eq!(error.kind(), ErrorKind::Encode);
+            assert!(!Visit::exists(&store, id.into()).await.unwrap());
+            return id;
+        }
+    }
+    most
+}
+
+#[tokio::test]
+async fn one_value_in_n_is_read_back() {
+    for (every, stored) in [(None, 256), (Some(1), 1), (Some(7), 7), (Some(0), 1000)] {
+        assert_eq!(
+            stored_before_an_error(every, 1000).await,
+            stored,
+            "{every:?}"
+        );
+    }
+}
+
+/// After an error the next hundred are read back, however seldom that is else.
+#[tokio::test]
+async fn after_a_refused_value_each_is_read_back() {
+    let store = Store::builder().memory().read_back_every(3);
+    let store = store.connect().await.unwrap();
+    let visit = |id, from| Visit { id, from };
+    let away = || From::Address {
+        ip: [10, 0, 0, 1].into(),
+    };
+    visit(0, From::Here).set(&store).await.unwrap();
+    visit(1, away()).set(&store).await.unwrap();
+    visit(2, away()).set(&store).await.unwrap();
+    visit(3, away()).set(&store).await.unwrap_err();
+    for id in 0..100 {
+        visit(id, From::Here).set(&store).await.unwrap();
+        if id < 99 {
+            visit(id, away()).set(&store).await.unwrap_err();
+        }
+    }
+}
+
+/// Written as a whole number, and read as a real one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Real(f64),
+    Whole(i64),
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "reading")]
+struct Reading {
+    #[cached(key)]
+    id: u64,
+    value: Number,
+}
+
+#[tokio::test]
+async fn a_value_that_comes_back_as_another_is_not_stored_and_logged_once() {
+    let log = crate::faults::Log::default();
+    let _taken = log.takes();
+    let store = Store::memory();
+    for id in 1..=3 {
+        let value = Number::Whole(4711);
+        let error = Reading { id, value }.set(&store).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Encode);
+        let text = error.to_string();
+        let why = "::Reading` can't be stored: its `Deserialize` reads another value than its `Serialize` wrote in `value`";
+        assert!(text.ends_with(why) && !text.contains("4711"), "{text}");
+        assert!(!Reading::exists(&store, id).await.unwrap());
+    }
+    let text = log.text();
+    let of = |line: &&str| line.contains("WARN") && line.contains("a value could not be stored");
+    assert_eq!(text.lines().filter(of).count(), 1, "{text}");
+    let line = text.lines().find(of).unwrap();
+    assert!(
+        line.contains("::Reading`") && line.contains("in `value`"),
+        "{line}"
+    );
+    assert!(!line.contains("4711"), "{line}");
+}
+
 /// Values with a part in a position where serde buffers it: flattened, or in an enum with its tag
 /// inside.
 mod buffered {

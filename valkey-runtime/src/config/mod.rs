@@ -38,6 +38,7 @@ use crate::core::inner::Settings;
 use crate::core::store::Store;
 use crate::schema::prefix;
 use crate::value::codec::{EXPANSION, Limits};
+use crate::value::read_back::EVERY;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -84,6 +85,7 @@ pub struct Builder {
     operation_timeout: Option<Duration>,
     max_size: usize,
     max_expansion: usize,
+    read_back_every: u32,
     memory_capacity: usize,
     clock: Option<Arc<dyn Clock>>,
     random: Option<Arc<dyn Random>>,
@@ -145,6 +147,7 @@ impl Builder {
             operation_timeout: None,
             max_size: MAX_SIZE,
             max_expansion: EXPANSION,
+            read_back_every: EVERY,
             memory_capacity: MEMORY_CAPACITY,
             clock: None,
             random: None,
@@ -404,6 +407,50 @@ impl Builder {
         self
     }
 
+    /// Sets how often a value is read back before it is stored: one in `values` of each type, after
+    /// the first one; default 256. With 0 it is the first one alone, and with 1 every value.
+    ///
+    /// Some types write values that they do not read, or read as another value. Such a value is not
+    /// stored: an error of kind [`Encode`](crate::base::error::ErrorKind::Encode) names the type,
+    /// the reason and, if it is known, the field. It is also logged, at most once a minute. The
+    /// next hundred values of the type are then read back too, as after a corrupt entry.
+    ///
+    /// A value that is read back is also decoded, and serialized twice more to compare the two.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, ErrorKind, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// struct Reading {
+    ///     #[cached(key)]
+    ///     sensor: u64,
+    ///     value: Number,
+    /// }
+    ///
+    /// /// A `Whole` is read as a `Real`, which comes first.
+    /// #[derive(Serialize, Deserialize)]
+    /// #[serde(untagged)]
+    /// enum Number {
+    ///     Real(f64),
+    ///     Whole(i64),
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::builder().memory().read_back_every(1).connect().await?;
+    /// Reading { sensor: 1, value: Number::Real(0.5) }.set(&store).await?;
+    /// let whole = Reading { sensor: 1, value: Number::Whole(5) };
+    /// let error = whole.set(&store).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Encode);
+    /// assert!(error.to_string().ends_with("wrote in `value`"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read_back_every(mut self, values: u32) -> Self {
+        self.read_back_every = values;
+        self
+    }
+
     /// Sets whether the store is on when it is opened; see [`Store::set_enabled`].
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -528,6 +575,7 @@ impl Builder {
                     size: MAX_SIZE,
                     expansion: EXPANSION,
                 },
+                read_back_every: EVERY,
                 enabled: true,
                 variables: Builder::new().variables,
                 keys: KeyTracing::default(),
@@ -610,6 +658,7 @@ impl Builder {
                     size: self.max_size,
                     expansion: self.max_expansion,
                 },
+                read_back_every: self.read_back_every,
                 enabled: self.enabled,
                 variables: self.variables,
                 keys: self.trace_keys,
@@ -816,6 +865,7 @@ impl fmt::Debug for Builder {
             .field("operation_timeout", &operation_timeout)
             .field("max_size", &self.max_size)
             .field("max_expansion", &self.max_expansion)
+            .field("read_back_every", &self.read_back_every)
             .finish_non_exhaustive()
     }
 }

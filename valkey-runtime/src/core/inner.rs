@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     /// The text with which all keys begin: empty, or ending in `:`.
     pub(crate) namespace: String,
     pub(crate) limits: Limits,
+    /// One value in so many is read back before it is stored.
+    pub(crate) read_back_every: u32,
     pub(crate) enabled: bool,
     pub(crate) variables: Variables,
     pub(crate) keys: KeyTracing,

@@ -48,6 +48,7 @@ impl Store {
         let Settings {
             namespace,
             limits,
+            read_back_every,
             enabled,
             variables,
             keys,
@@ -69,7 +70,12 @@ impl Store {
                 counters,
                 overrides: Overrides::new(variables),
                 moments: Moments::default(),
-                types: Types::new(ShownKeys::new(keys), warnings.clone(), &name),
+                types: Types::new(
+                    ShownKeys::new(keys),
+                    warnings.clone(),
+                    read_back_every,
+                    &name,
+                ),
                 warnings,
                 peer,
                 refusals: Refusals::default(),

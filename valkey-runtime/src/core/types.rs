@@ -53,7 +53,7 @@ impl Type {
             keys: of.keys.of_type(&name, allows, T::ALIAS_OF.is_some()),
             name,
             counters: TypeCounters::default(),
-            read_back: ReadBack::default(),
+            read_back: ReadBack::every(of.read_back_every),
             warnings: of.warnings.clone(),
             #[cfg(feature = "metrics")]
             store: of.store.clone(),
@@ -136,6 +136,8 @@ pub(crate) struct Types {
     first: Block,
     keys: ShownKeys,
     warnings: Arc<Warnings>,
+    /// One value in so many is read back.
+    read_back_every: u32,
     #[cfg(feature = "metrics")]
     store: Arc<str>,
 }
@@ -149,13 +151,19 @@ struct Block {
 
 impl Types {
     /// `store` is the name of the store.
-    pub(crate) fn new(keys: ShownKeys, warnings: Arc<Warnings>, store: &str) -> Self {
+    pub(crate) fn new(
+        keys: ShownKeys,
+        warnings: Arc<Warnings>,
+        read_back_every: u32,
+        store: &str,
+    ) -> Self {
         #[cfg(not(feature = "metrics"))]
         let _ = store;
         Self {
             first: Block::new(),
             keys,
             warnings,
+            read_back_every,
             #[cfg(feature = "metrics")]
             store: store.into(),
         }
@@ -285,6 +293,7 @@ mod tests {
         let types = Types::new(
             ShownKeys::new(KeyTracing::default()),
             Warnings::new(Arc::new(SystemClock::new())),
+            0,
             "",
         );
         let barrier = Barrier::new(4);

@@ -3,7 +3,7 @@
 //!
 //! [`Store::memory`] is a store in the process, and [`memory`] returns one with its clock.
 //! [`Store::faults`] makes requests of any store fail, or wait until the test releases them.
-//! [`Store::record`] records the calls.
+//! [`Store::record`] records the calls. [`assert_round_trip`] shows whether a value can be stored.
 //!
 //! [`TestServer`] is a private `valkey-server` on a free port of this machine: plain, with TLS, or
 //! on a Unix socket. [`TestCluster`] is three of them, or six with replicas. [`ClosedPort`] is a
@@ -23,6 +23,7 @@ pub(crate) mod process;
 #[cfg(unix)]
 #[doc(hidden)]
 pub mod resp;
+pub(crate) mod round_trip;
 #[cfg(unix)]
 pub(crate) mod server;
 #[cfg(unix)]
@@ -44,6 +45,7 @@ pub use crate::testing::cluster::TestCluster;
 pub use crate::testing::port::ClosedPort;
 #[cfg(unix)]
 pub use crate::testing::resp::Value;
+pub use crate::testing::round_trip::{assert_round_trip, round_trip};
 #[cfg(unix)]
 pub use crate::testing::server::{TestServer, TestServerBuilder};
 #[cfg(unix)]

@@ -21,6 +21,7 @@ use crate::key::tag::TagWriter;
 use crate::protocol::envelope::{Header, bounds};
 use crate::schema::cached_type::CachedType;
 use crate::value::codec::decode::{Decoder, Memory};
+use crate::value::digest;
 use crate::value::read_back::ReadBack;
 
 /// The reason why an entry has no value that its type accepts.
@@ -120,25 +121,63 @@ pub(crate) fn encode<T: CachedType>(
         bytes: &bytes[at..],
         expansion: limits.expansion,
     };
-    if read_back.is_due() || items.saturating_mul(LARGE_ITEM) > payload.memory() {
-        is_read_back(value, payload).map_err(|why| {
-            let why =
-                format!("its `Deserialize` does not read the output of its `Serialize`: {why}");
+    let due = read_back.is_due();
+    if due || items.saturating_mul(LARGE_ITEM) > payload.memory() {
+        is_read_back(value, payload, due).map_err(|why| {
+            read_back.failed();
             unstorable(name, &why)
         })?;
-        read_back.was_read();
+        if due {
+            read_back.was_read();
+        }
     }
     header.seal(&mut bytes);
     Ok(bytes)
 }
 
-/// Whether a value would be read back. A value that is itself invalid is encoded for the followers
-/// of its load, but not stored.
-fn is_read_back<T: CachedType>(value: &T, payload: Payload<'_>) -> Result<(), Refusal> {
-    match read::<T>(payload) {
-        Err(Refusal::Invalid(_)) if value.cache_validate().is_err() => Ok(()),
-        read => read.map(drop),
+/// Whether a value would be read back; if `compared`, as the same value. A value that is itself
+/// invalid is encoded for the followers of its load, but not stored.
+fn is_read_back<T: CachedType>(
+    value: &T,
+    payload: Payload<'_>,
+    compared: bool,
+) -> Result<(), String> {
+    let read = match read::<T>(payload) {
+        Err(Refusal::Invalid(_)) if value.cache_validate().is_err() => return Ok(()),
+        Ok(read) => read,
+        Err(why) => return Err(unread(&why)),
+    };
+    match compared {
+        true => same(value, &read),
+        false => Ok(()),
     }
+}
+
+/// Whether a value came back as it was written. The error names the field that differs, and quotes
+/// no value.
+fn same<T: Serialize>(written: &T, read: &T) -> Result<(), String> {
+    digest::compare(written, read).map_err(|difference| {
+        let at = match &*difference.at {
+            "" => String::new(),
+            at => format!(" in `{at}`"),
+        };
+        format!("its `Deserialize` reads another value than its `Serialize` wrote{at}")
+    })
+}
+
+/// What comes back of a value, whether or not it keeps its type's rules.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, Error> {
+    const MAX_SIZE: usize = 64 << 20;
+    let name = type_name::<T>();
+    let (bytes, at, _) = written(Header::value(1, 0), None, value, MAX_SIZE, name)?;
+    let read = decode(&bytes[at..]).map_err(|why| unstorable(name, &unread(&why)))?;
+    same(value, &read).map_err(|why| unstorable(name, &why))?;
+    Ok(read)
+}
+
+fn unread(why: &dyn fmt::Display) -> String {
+    format!("its `Deserialize` does not read the output of its `Serialize`: {why}")
 }
 
 /// An entry without its checksum, the offset of its payload, and the number of items in it.
@@ -263,7 +302,7 @@ fn of_the_type(message: String) -> Cow<'static, str> {
         "cannot serialize tagged newtype variant ",
         "can only flatten structs and maps ",
         "the enum variant ",
-        "lock poison error: ",
+        "lock poison error",
         "already mutably borrowed",
     ];
     match known.iter().any(|begin| message.starts_with(begin)) {
@@ -457,6 +496,46 @@ mod tests {
             ),
         ] {
             assert_eq!(text, said);
+        }
+    }
+
+    #[test]
+    fn messages_of_serde_that_quote_nothing_are_passed_on() {
+        use std::time::Duration;
+
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Outer {
+            #[serde(flatten)]
+            inner: Inner,
+        }
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Inner {
+            a: u8,
+        }
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code, reason = "only refused")]
+        struct Flat {
+            #[serde(flatten)]
+            number: u8,
+        }
+        let map = std::collections::BTreeMap::from([("a", 1), ("hunter2", 2)]);
+        let map = entry(&map);
+        let text = decode::<Outer>(&map[HEADER..]).unwrap_err();
+        assert_eq!(text, "unknown field beside a flattened one");
+        let text = decode::<Flat>(&map[HEADER..]).unwrap_err();
+        assert_eq!(text, "can only flatten structs and maps");
+        let time = entry(&(u64::MAX, 2_000_000_000u32));
+        let text = decode::<Duration>(&time[HEADER..]).unwrap_err();
+        assert_eq!(text, "overflow deserializing Duration");
+        // A message of the type may quote what it read.
+        for message in [
+            "hunter2",
+            "value is missing: hunter2",
+            "overflow deserializing hunter2",
+        ] {
+            let fault: decode::Fault = serde::de::Error::custom(message);
+            assert!(!fault.into_text().contains("hunter2"));
         }
     }
 

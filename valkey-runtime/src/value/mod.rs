@@ -1,4 +1,5 @@
 //! Values as bytes.
 
 pub(crate) mod codec;
+pub(crate) mod digest;
 pub(crate) mod read_back;

@@ -46,7 +46,7 @@ impl<'a> CorruptEntries<'a> {
         of: &Type,
     ) -> bool {
         of.counters().count(Count::Corrupt);
-        of.read_back.found_corrupt();
+        of.read_back.failed();
         of.warn("a corrupt entry", Some(why.kind()), || Detail {
             operation: Some(operation),
             key: of.keys().of_failure(key),

@@ -1,7 +1,8 @@
 //! Encodes a value as an entry: header, TTL, bytes.
 
-use crate::base::error::Result;
+use crate::base::error::{ErrorKind, Result};
 use crate::base::ttl::Ttl;
+use crate::base::warnings::Detail;
 use crate::core::inner::view;
 use crate::core::meta::Meta;
 use crate::core::types::Type;
@@ -38,7 +39,17 @@ impl<'a> Sealer<'a> {
             value,
             self.limits_to_store(),
             &of.read_back,
-        )?;
+        )
+        .inspect_err(|error| {
+            // The caller may drop the error. Then nothing else shows that the type can't be cached.
+            let kind = error.kind();
+            if kind == ErrorKind::Encode {
+                of.warn("a value could not be stored", Some(kind), || Detail {
+                    key: of.keys().of_failure(key),
+                    ..Detail::text(error)
+                });
+            }
+        })?;
         let epochs = tags.map(TagWriter::into_epochs).unwrap_or_default();
         Ok(Sealed {
             bytes,

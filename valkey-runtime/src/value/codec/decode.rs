@@ -65,13 +65,10 @@ impl de::Error for Fault {
     #[cold]
     fn custom<T: Display>(message: T) -> Self {
         let message = message.to_string();
-        let of_the_type = [
-            "data did not match any variant of untagged enum ",
-            "no variant of enum ",
-        ];
-        match of_the_type.iter().any(|begin| message.starts_with(begin)) {
-            true => Fault::Said(message),
-            false => Known(WITHHELD),
+        match of_serde(&message) {
+            Said::Whole => Fault::Said(message),
+            Said::Without(known) => Known(known),
+            Said::Unknown => Known(WITHHELD),
         }
     }
 
@@ -108,6 +105,48 @@ impl de::Error for Fault {
     #[cold]
     fn duplicate_field(field: &'static str) -> Self {
         Fault::Said(format!("duplicate field `{field}`"))
+    }
+}
+
+/// The part of a message that is serde's own and quotes nothing.
+enum Said {
+    Whole,
+    /// The message without the name that it quotes.
+    Without(&'static str),
+    Unknown,
+}
+
+/// All messages of serde and its derive that are not in the methods of [`de::Error`] above.
+fn of_serde(message: &str) -> Said {
+    // They end with the name of a type.
+    const BEGIN: [&str; 2] = [
+        "data did not match any variant of untagged enum ",
+        "no variant of enum ",
+    ];
+    const WHOLE: [&str; 14] = [
+        "can only flatten structs and maps",
+        "untagged and internally tagged enums do not support enum input",
+        "i128 is not supported",
+        "u128 is not supported",
+        "value is missing",
+        "unexpected map key",
+        "overflow deserializing Duration",
+        "overflow deserializing SystemTime",
+        "overflow deserializing SystemTime epoch offset",
+        "cannot deserialize Unix OS string on Windows",
+        "cannot deserialize Windows OS string on Unix",
+        // Those of the standard library, where serde reads a text.
+        "invalid IP address syntax",
+        "invalid IPv4 address syntax",
+        "invalid IPv6 address syntax",
+    ];
+    match message {
+        _ if BEGIN.iter().any(|begin| message.starts_with(begin)) => Said::Whole,
+        _ if WHOLE.contains(&message) => Said::Whole,
+        _ if message.starts_with("unknown field `") => {
+            Said::Without("unknown field beside a flattened one")
+        }
+        _ => Said::Unknown,
     }
 }
 

@@ -9,7 +9,7 @@
 use crate::protocol::envelope::bounds;
 use crate::protocol::envelope::bounds::{OutOfBounds, TOKENS};
 
-const NUMBER: &[u8] = b"$serde_json::private::Number";
+pub(crate) const NUMBER: &[u8] = b"$serde_json::private::Number";
 const RAW: &[u8] = b"$serde_json::private::RawValue";
 
 /// Whether the item is a text that begins with a token.
@@ -107,7 +107,7 @@ fn number(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Sign, digits without zeros at the ends, and the power of ten of the first digit.
-fn decimal(text: &str) -> Option<(bool, String, i64)> {
+pub(crate) fn decimal(text: &str) -> Option<(bool, String, i64)> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(text) => (true, text),
         None => (false, text),
