@@ -12,6 +12,7 @@ mod refusals;
 mod serde;
 mod tags;
 mod together;
+mod unread;
 mod values;
 
 use quote::ToTokens;

@@ -99,6 +99,11 @@ pub(crate) fn mentions_lifetime(ty: &Type, lifetimes: &[&Ident]) -> bool {
         .any(|name| lifetimes.iter().any(|lifetime| **lifetime == name))
 }
 
+/// All names in the type.
+pub(crate) fn names(ty: &Type) -> impl Iterator<Item = Ident> {
+    named_in(ty, |before| before != Some('\''))
+}
+
 /// The names in the type that follow such a character.
 fn named_in(ty: &Type, after: impl Fn(Option<char>) -> bool) -> impl Iterator<Item = Ident> {
     let mut before = None;

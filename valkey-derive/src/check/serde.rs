@@ -6,6 +6,7 @@
 
 use syn::{Member, Type};
 
+use crate::check::unread;
 use crate::errors::Errors;
 use crate::syntax::{Cached, Field, Serde, serde_named};
 use crate::types::ungrouped;
@@ -24,6 +25,7 @@ pub(super) fn round_trips(written: &Cached, fields: &[Field], errors: &mut Error
     }
     let denies = serde_named(&written.serde, &["deny_unknown_fields"]).is_some();
     for (at, field) in fields.iter().enumerate() {
+        unread::is_read(field, errors);
         match &field.member {
             Member::Named(name) => {
                 is_written_or_has_a_default(field, all_have_defaults, errors);
