@@ -40,6 +40,7 @@ impl Place {
                 ("prefix", "prefix = \"user\""),
                 ("ttl", "ttl = \"5m\""),
                 ("version", "version = 2"),
+                ("migrate_from", "migrate_from = UserV1"),
                 ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
                 ("on_corrupt", "on_corrupt = \"error\""),
                 ("keep_corrupt", "keep_corrupt"),

@@ -36,6 +36,10 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
         prefix: values::prefix(written.prefix.as_ref(), &written.ident, errors),
         ttl: values::ttl(value(&written.ttl), errors),
         version: values::version(written.version.as_ref(), errors),
+        // Without a version the compiler would report the same mistake once more.
+        migrate_from: value(&written.migrate_from)
+            .filter(|_| written.version.is_some())
+            .cloned(),
         policy: policy(&written, errors),
         strict: written.strict,
         key: key::key(written.key.as_ref(), fields, &written.generics, errors),

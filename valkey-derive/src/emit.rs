@@ -58,10 +58,15 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
             )
         });
     let aliases = alias::aliases(model, &target);
+    let ident = &model.ident;
+    // The chain of a generic type is checked where it is used.
+    let chain = model.migrate_from.as_ref().filter(|_| !target.is_generic());
+    let chain =
+        chain.map(|_| quote!(const _: __rt::Versions = <#ident as __rt::CachedType>::VERSIONS;));
     let tags = tags::beside(model, &target);
     within(
         &model.runtime,
-        quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags),
+        quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags #chain),
     )
 }
 
@@ -235,11 +240,13 @@ fn constants(model: &Cached) -> TokenStream {
     };
     let key = key_types(model);
     let tags = tags::items(model);
+    let migration = model.migrate_from.as_ref().map(migration);
     let validate = model.validation.as_ref().map(validate);
     quote! {
         const PREFIX: &'static str = #prefix;
         const TTL: __rt::Ttl = #ttl;
         const VERSION: u16 = #version;
+        #migration
         #policy
         type Guarding = __rt::#guarding;
         #tags
@@ -248,6 +255,15 @@ fn constants(model: &Cached) -> TokenStream {
         fn __try_clone(&self) -> __rt::Option<Self> {
             use __rt::clones::*;
             (&__rt::Cloning(self)).try_clone()
+        }
+    }
+}
+
+fn migration(from: &Type) -> TokenStream {
+    quote_spanned! {at(from)=>
+        const VERSIONS: __rt::Versions = __rt::versions::<#from, Self>();
+        fn __migrate<E: __rt::OldEntry>(entry: &E) -> __rt::Result<Self, __rt::Unmigrated> {
+            __rt::migrated::<#from, Self, E>(entry)
         }
     }
 }

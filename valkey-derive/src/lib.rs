@@ -53,6 +53,7 @@ use crate::errors::Errors;
 /// | `ttl = "5m"` | `"5m"` | the time to live of an entry: numbers with the units `d`, `h`, `m`, `s`, `ms` (`"1h30m"`), a number of seconds (`"90"`), or `"never"` |
 /// | `ttl_env = "USER_CACHE_TTL"` | | an environment variable that overrides the TTL at run time |
 /// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the new type can't read the old entries |
+/// | `migrate_from = UserV1` | | the type of an older version, with the same prefix and key: its entries are converted when they are read, by `From<UserV1>` or `TryFrom<UserV1>`. That type may name a still older one |
 /// | `on_corrupt = "error"` | `"miss"` | the result of reading a corrupt or invalid entry: a miss, which is counted and logged, or an error |
 /// | `keep_corrupt` | | leaves such an entry in place; by default a read removes it, if its bytes are still the same |
 /// | `show_keys` | | the keys of the type are not secret: log lines and error texts show them. By default they show the type and a hash |

@@ -19,6 +19,8 @@ pub(crate) struct Cached {
     pub(crate) prefix: String,
     pub(crate) ttl: Ttl,
     pub(crate) version: u16,
+    /// The type of an older version, from which values are converted.
+    pub(crate) migrate_from: Option<Type>,
     pub(crate) policy: Policy,
     /// Whether a write whose guard can't be placed is refused.
     pub(crate) strict: bool,

@@ -23,6 +23,8 @@ pub(crate) struct Cached {
     pub(crate) prefix: Option<LitStr>,
     pub(crate) ttl: Option<Named<Lit>>,
     pub(crate) version: Option<Lit>,
+    /// The type of an older version.
+    pub(crate) migrate_from: Option<Named<Type>>,
     pub(crate) ttl_env: Option<LitStr>,
     pub(crate) on_corrupt: Option<LitStr>,
     pub(crate) keep_corrupt: bool,
@@ -131,6 +133,7 @@ impl Cached {
             prefix: args.value("prefix"),
             ttl: args.named_value("ttl"),
             version: args.value("version"),
+            migrate_from: args.named_value("migrate_from"),
             ttl_env: args.value("ttl_env"),
             on_corrupt: args.value("on_corrupt"),
             keep_corrupt: args.flag("keep_corrupt").is_some(),

@@ -993,3 +993,20 @@ fn one_slip_in_what_validates_gives_one_message() {
         assert_eq!(mistakes(&source), [message], "{slip}");
     }
 }
+
+#[test]
+fn a_migration_is_two_items_and_its_chain_is_checked() {
+    let code = cached("#[cached(version = 2, migrate_from = old::User)] struct User;");
+    for part in [
+        "const VERSIONS: __rt::Versions = __rt::versions::<old::User, Self>();",
+        "__rt::migrated::<old::User, Self, E>(entry)",
+        "const _: __rt::Versions = <User as __rt::CachedType>::VERSIONS;",
+    ] {
+        assert!(code.contains(part), "{code}");
+    }
+    let generic = cached(
+        "#[cached(version = 2, migrate_from = Old<T>)] struct Page<T> { #[cached(key)] id: u64, of: T }",
+    );
+    assert!(generic.contains("__rt::versions::<Old<T>, Self>()"));
+    assert!(!generic.contains("const _: __rt::Versions"));
+}

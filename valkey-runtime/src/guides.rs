@@ -33,11 +33,19 @@ pub mod invalidations {}
 #[doc = include_str!("../guides/guides/near.md")]
 pub mod near {}
 
+/// A cached struct that changes.
+///
+/// [README.md]: crate
+#[doc = include_str!("../guides/guides/versions.md")]
+pub mod versions {}
+
 /// The guarantees, the races and the recipes.
 ///
 /// [README.md]: crate
 /// [envelope.md]: crate::guides::envelope
 /// [envelope.md#tags-clock-and-epochs]: crate::guides::envelope#tags-clock-and-epochs
+/// [versions.md#after-a-rollback]: crate::guides::versions#after-a-rollback
+/// [versions.md#migrations]: crate::guides::versions#migrations
 /// [loading.md]: crate::guides::loading
 /// [near.md#what-a-near-read-may-return]: crate::guides::near#what-a-near-read-may-return
 /// [tags.md]: crate::guides::tags

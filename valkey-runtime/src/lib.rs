@@ -94,10 +94,14 @@ pub mod __private {
     pub use crate::key::limit_key::LimitKey;
     pub use crate::key::part::{HashTag, KeyPart, KeyWith, Newtype, With, WithResult};
     pub use crate::key::writer::KeyWriter;
+    pub use crate::protocol::versions::Versions;
+    pub use crate::schema::cached_type::OldEntry;
     pub use crate::schema::cloning::{Cloning, clones};
     pub use crate::schema::keys::ImpossibleKey;
+    pub use crate::schema::migration::{migrated, versions};
     pub use crate::schema::prefix::{Prefix, PrefixPart};
     pub use crate::schema::rules::{Rules, validated};
+    pub use crate::schema::unmigrated::Unmigrated;
     pub use crate::schema::validation::validators;
     pub use crate::{
         BestEffort, CachedType, Clearable, Invalid, Keyed, OnCorrupt, Policy, Result, Store,

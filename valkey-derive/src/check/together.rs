@@ -16,6 +16,7 @@ pub(crate) fn attributes(written: &Cached, errors: &mut Errors) {
     expires(written, errors);
     has_stale_values(written, errors);
     slides_to_a_ceiling(written, errors);
+    migrates_to_a_later_version(written, errors);
 }
 
 /// Attributes that depend on the end of an entry's life need a TTL.
@@ -71,6 +72,17 @@ fn has_stale_values(written: &Cached, errors: &mut Errors) {
          kept, as in `stale_if_error = \"1h\"`, or leave out {listed}"
     );
     errors.push(names[0], message);
+}
+
+/// A type that migrates from another has a higher version than that. The compiler compares both;
+/// without a `version` it is clear here.
+fn migrates_to_a_later_version(written: &Cached, errors: &mut Errors) {
+    if let (Some(migrate_from), None) = (&written.migrate_from, &written.version) {
+        errors.push(
+            &migrate_from.name,
+            "`migrate_from` needs a `version` above that of the older type, as in `version = 2`",
+        );
+    }
 }
 
 fn slides_to_a_ceiling(written: &Cached, errors: &mut Errors) {

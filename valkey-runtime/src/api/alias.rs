@@ -28,12 +28,14 @@ use crate::core::store::Store;
 use crate::key::part::{KeyPart, OwnKey};
 use crate::key::tag::Place;
 use crate::key::writer::KeyWriter;
-use crate::schema::cached_type::CachedType;
+use crate::protocol::versions::Versions;
+use crate::schema::cached_type::{CachedType, OldEntry};
 use crate::schema::guarding::BestEffort;
 use crate::schema::keys::KeyOf;
 use crate::schema::loaded::IntoLoaded;
 use crate::schema::loaded::Loaded;
 use crate::schema::policy::Policy;
+use crate::schema::unmigrated::Unmigrated;
 use crate::verbs::loading;
 use crate::verbs::loading::loader::{Loader, once};
 use crate::verbs::loading::work::{Background, Loads};
@@ -114,11 +116,17 @@ impl<T: Aliased<NUMBER>, const NUMBER: usize> CachedType for By<T, NUMBER> {
     const ALIAS_OF: Option<(&'static str, &'static str)> = Some((T::PREFIX, T::NAME));
     const TTL: Ttl = T::TTL;
     const VERSION: u16 = T::VERSION;
+    const VERSIONS: Versions = T::VERSIONS;
     const POLICY: Policy = policy(T::POLICY);
     type Guarding = BestEffort;
     type Tags = ();
     type OwnedKey = AliasKey<T, NUMBER>;
     type Key<'k> = AliasRef<'k, T::Field>;
+
+    /// All types of a chain have the same key.
+    fn __migrate<E: OldEntry>(entry: &E) -> Result<Self, Unmigrated> {
+        entry.value()
+    }
 }
 
 /// The policy of alias entries: the type's, without the options that concern its values. An alias

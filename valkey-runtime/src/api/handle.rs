@@ -31,6 +31,7 @@ use crate::verbs::Sealed;
 use crate::verbs::delete::Remover;
 use crate::verbs::encode::Sealer;
 use crate::verbs::near::NearReader;
+use crate::verbs::newer::NewerPurger;
 use crate::verbs::read::Reader;
 use crate::verbs::scan;
 use crate::verbs::scan::Scanner;
@@ -648,6 +649,48 @@ impl<'s, T: CachedType> Handle<'s, T> {
                 Scanner(inner).purge(scope, hold, Some(of), &mut progress),
                 Ending::of
             )
+        }
+    }
+
+    /// Removes the type's newer entries, and returns how many values were removed. Newer entries
+    /// are those of a later `version`, or of a later release of this library. Call it from the old
+    /// release after a release was taken back: until then its loads can't replace newer entries
+    /// before [`Builder::newer_wins_for`](crate::Builder::newer_wins_for).
+    ///
+    /// It visits keys as a [`scan`](Self::scan) does, aliases too. Each newer entry is removed only
+    /// if it still has the bytes that were read. Leases and guards stay. While instances of the new
+    /// release run, they write newer entries again.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// #[cached(prefix = "user", version = 2)]
+    /// struct NewUser { #[cached(key)] id: u64, name: String }
+    ///
+    /// #[derive(Serialize, Deserialize, Cached, Debug)]
+    /// #[cached(prefix = "user")]
+    /// struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    ///
+    /// NewUser { id: 1, name: "Ada".into() }.set(&store).await?;
+    /// assert_eq!(store.of::<User>().purge_newer().await?, 1);
+    /// assert!(!NewUser::exists(&store, 1).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If a server can't be queried or did not confirm a removal, or if the connection is lost
+    /// between two pages. Call it again to remove the rest.
+    pub fn purge_newer(self) -> impl Future<Output = Result<u64>> + Send + use<'s, T> {
+        let inner = self.store.inner();
+        async move {
+            let (of, scope) = (self.of(), scan::keys_and_aliases_of::<T>(inner));
+            let span = Tracer(inner).span("purge_newer", Some(of), About::All);
+            traced!(span, NewerPurger(inner).purge(scope, of), Ending::of)
         }
     }
 

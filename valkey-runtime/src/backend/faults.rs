@@ -70,6 +70,7 @@ impl Request {
             Verb::SetIfAbsent(..)
             | Verb::SetIfPresent(..)
             | Verb::Touch(_)
+            | Verb::Migrate { .. }
             | Verb::Fill { .. }
             | Verb::Confirm { .. }
             | Verb::StoreThrough { .. } => Request::Store,

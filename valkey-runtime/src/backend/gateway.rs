@@ -641,7 +641,10 @@ pub(crate) fn deletes(verb: &Verb<'_>) -> Option<u64> {
 /// Whether the verb acts on an existing value. If a read must find none, the verb must not find one
 /// either.
 pub(crate) fn acts_on_what_is_read(verb: &Verb<'_>) -> bool {
-    matches!(verb, Verb::Touch(_) | Verb::SetIfPresent(..))
+    matches!(
+        verb,
+        Verb::Touch(_) | Verb::SetIfPresent(..) | Verb::Migrate { .. }
+    )
 }
 
 /// Calls a function when it is dropped, unless it is disarmed: for a verb whose caller went away.
@@ -781,7 +784,7 @@ mod tests {
         let (lease, put) = (
             crate::protocol::envelope::placeholder::Lease::Placed(name),
             crate::protocol::transition::Put {
-                version: 1,
+                versions: 1.into(),
                 bytes: b"x",
                 ttl: None,
             },
@@ -803,7 +806,7 @@ mod tests {
             (Verb::Leave { token, hold: 0 }, Some(0)),
             (Verb::Leave { token, hold: 100 }, Some(100)),
             (through, Some(200)),
-            (Verb::SetIfAbsent(put, None), None),
+            (Verb::SetIfAbsent(put, None, u64::MAX), None),
             (Verb::SetIfPresent(put, None), None),
             (Verb::Fill { lease, put }, None),
             (Verb::Discard(lease), None),
@@ -836,7 +839,7 @@ mod tests {
         let store = Store::memory();
         let front = front(&store);
         let put = crate::protocol::transition::Put {
-            version: 1,
+            versions: 1.into(),
             bytes: b"x",
             ttl: None,
         };
@@ -854,7 +857,7 @@ mod tests {
         let set = [Write::Set { bytes, ttl }];
         dropped_half_way(front, Request::Store, front.write_each(&[KEY], &set));
         assert_eq!(kept(front, KEY), Some(0));
-        let if_absent = Verb::SetIfAbsent(put, None);
+        let if_absent = Verb::SetIfAbsent(put, None, u64::MAX);
         dropped_half_way(front, Request::Store, front.apply(KEY, &if_absent));
         assert_eq!(kept(front, KEY), None);
         let epoch = &b"::tag:a"[..];
@@ -904,12 +907,12 @@ mod tests {
         let placed: Vec<_> = placed.into_iter().map(Result::unwrap).collect();
         assert_eq!(placed, expected);
         let put = crate::protocol::transition::Put {
-            version: 1,
+            versions: 1.into(),
             bytes: &value,
             ttl: None,
         };
         let touch = crate::protocol::transition::Touch {
-            version: 1,
+            versions: 1.into(),
             key: crate::protocol::envelope::seal::of_key(b"user:2"),
             ttl: None,
             keep: 0,

@@ -487,14 +487,17 @@ mod tests {
                     scope.spawn(|| {
                         let header = crate::protocol::envelope::Header::value(1, 7).to_bytes();
                         let put = Put {
-                            version: 1,
+                            versions: 1.into(),
                             bytes: &header,
                             ttl: None,
                         };
                         (0..1000u32)
                             .filter(|n| {
                                 memory
-                                    .apply(&n.to_be_bytes(), &Verb::SetIfAbsent(put, None))
+                                    .apply(
+                                        &n.to_be_bytes(),
+                                        &Verb::SetIfAbsent(put, None, u64::MAX),
+                                    )
                                     .unwrap()
                             })
                             .count()

@@ -14,6 +14,7 @@ use crate::protocol::rate::{Act, Ask};
 use crate::protocol::transition::{
     Hold, Placing, Put, Raise, Rejected, Tick, Touch, Verb, epoch_life,
 };
+use crate::protocol::versions::Versions;
 
 pub(crate) struct Script {
     body: &'static str,
@@ -30,6 +31,7 @@ macro_rules! script {
 
 script!(SET_IF: "head" "placeholder" "set_if");
 script!(TOUCH: "head" "touch");
+script!(MIGRATE: "head" "timed" "migrate");
 script!(REMOVE_IF_SAME: "remove_if_same");
 script!(DELETE: "head" "placeholder" "timed" "delete");
 script!(LEASE: "head" "placeholder" "timed" "lease");
@@ -77,8 +79,16 @@ impl Script {
 /// The command by which the server applies the verb.
 pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
     match verb {
-        Verb::SetIfAbsent(put, stamp) => set_if(call, key, "absent", put, *stamp),
-        Verb::SetIfPresent(put, stamp) => set_if(call, key, "present", put, *stamp),
+        Verb::SetIfAbsent(put, stamp, newer_wins) => {
+            let mut command = set_if(call, key, "absent", put, *stamp);
+            command.arg(*newer_wins);
+            command
+        }
+        Verb::SetIfPresent(put, stamp) => {
+            let mut command = set_if(call, key, "present", put, *stamp);
+            command.arg(u64::MAX);
+            command
+        }
         Verb::Delete(hold) => {
             let mut command = DELETE.command(call, key, 16);
             match hold {
@@ -96,7 +106,7 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
             command
         }
         Verb::Touch(Touch {
-            version,
+            versions,
             key: hash,
             ttl,
             keep,
@@ -104,7 +114,7 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
             seen,
         }) => {
             let mut command = TOUCH.command(call, key, 56);
-            command.arg(*version);
+            arg_versions(&mut command, *versions);
             arg_ttl(&mut command, *ttl);
             command.arg(*keep);
             arg_ttl(&mut command, *max_age);
@@ -119,6 +129,15 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
             let mut command = RAISE.command(call, key, 32);
             command.arg(*clock);
             arg_ttl(&mut command, *over);
+            command
+        }
+        Verb::Migrate {
+            stamp,
+            version,
+            entry,
+        } => {
+            let mut command = MIGRATE.command(call, key, entry.len() + 16);
+            command.arg(&stamp.to_be_bytes()).arg(*version).arg(*entry);
             command
         }
         Verb::RemoveIfSame(fingerprint) => {
@@ -181,7 +200,10 @@ pub(crate) fn placing_command(call: Call, key: &[u8], verb: &Placing) -> Cmd {
                 Rejected::None => command.arg("nothing"),
                 Rejected::Stamp(stamp) => command.arg("stamp").arg(&stamp.to_be_bytes()),
                 Rejected::Claim(stamp) => command.arg("claim").arg(&stamp.to_be_bytes()),
-                Rejected::Any { version } => command.arg("any").arg(version),
+                Rejected::Any {
+                    version,
+                    newer_wins,
+                } => command.arg("any").arg(version).arg(newer_wins),
             };
             command
         }
@@ -259,13 +281,25 @@ pub(crate) fn limit_command(call: Call, key: &[u8], ask: &Ask) -> Cmd {
 
 fn set_if(call: Call, key: &[u8], condition: &str, put: &Put<'_>, stamp: Option<u64>) -> Cmd {
     let mut command = SET_IF.command(call, key, put.bytes.len());
-    command.arg(condition).arg(put.version).arg(put.bytes);
+    command.arg(condition);
+    arg_versions(&mut command, put.versions);
+    command.arg(put.bytes);
     arg_ttl(&mut command, put.ttl);
     match stamp {
         Some(stamp) => command.arg(&stamp.to_be_bytes()),
         None => command.arg(""),
     };
     command
+}
+
+/// Adds a type's own version, and the older ones that it reads: between spaces.
+fn arg_versions(command: &mut Cmd, versions: Versions) {
+    command.arg(versions.own());
+    let mut older = String::new();
+    for version in versions.older() {
+        older = format!("{older} {version} ");
+    }
+    command.arg(older);
 }
 
 fn arg_ttl(command: &mut Cmd, ttl: Option<u64>) {

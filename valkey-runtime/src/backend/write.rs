@@ -19,7 +19,7 @@ impl Write<'_> {
         match self {
             Write::Set { bytes, .. } => bytes.len(),
             Write::Apply(
-                Verb::SetIfAbsent(put, _)
+                Verb::SetIfAbsent(put, ..)
                 | Verb::SetIfPresent(put, _)
                 | Verb::Fill { put, .. }
                 | Verb::StoreThrough { put, .. },

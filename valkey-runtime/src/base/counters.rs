@@ -29,6 +29,8 @@ pub(crate) enum Count {
     Unconfirmed,
     ReadBytes,
     WrittenBytes,
+    Migrated,
+    FailedMigration,
     LoadMicros,
 }
 

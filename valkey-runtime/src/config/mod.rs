@@ -44,6 +44,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
 /// The default deadline of an operation, as a multiple of a command's deadline.
 const COMMANDS_PER_OPERATION: u32 = 2;
+/// The default of [`Builder::newer_wins_for`].
+const NEWER_WINS: Duration = Duration::from_secs(600);
 const MAX_SIZE: usize = 64 << 20;
 const MEMORY_CAPACITY: usize = 256 << 20;
 
@@ -86,6 +88,7 @@ pub struct Builder {
     max_size: usize,
     max_expansion: usize,
     read_back_every: u32,
+    newer_wins: Duration,
     memory_capacity: usize,
     clock: Option<Arc<dyn Clock>>,
     random: Option<Arc<dyn Random>>,
@@ -129,6 +132,11 @@ fn warn_of_memory(release: bool) {
     }
 }
 
+/// Whole milliseconds.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Builder {
     pub(crate) fn new() -> Self {
         Self {
@@ -148,6 +156,7 @@ impl Builder {
             max_size: MAX_SIZE,
             max_expansion: EXPANSION,
             read_back_every: EVERY,
+            newer_wins: NEWER_WINS,
             memory_capacity: MEMORY_CAPACITY,
             clock: None,
             random: None,
@@ -451,6 +460,34 @@ impl Builder {
         self
     }
 
+    /// Sets how long a newer entry wins over this release; default 10 minutes. A newer entry was
+    /// written by a later `version` of its type, or by a later release of this library. Until its
+    /// stamp is that old, by the server's time, no load and no `set` with `if_absent` replaces it:
+    /// new and old instances of a deployment then do not rewrite each other's entries. After that
+    /// they may. So a release that was taken back leaves no entry that keeps the old release from
+    /// caching until its TTL. [`Handle::purge_newer`](crate::Handle::purge_newer) removes such
+    /// entries at once.
+    ///
+    /// With `Duration::ZERO` a newer entry never wins, and with `Duration::MAX` it always does. An
+    /// entry in a later format of the envelope has no stamp that this release can read, and always
+    /// wins. A read never removes a newer entry, and never returns it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use valkey_runtime::Store;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let hour = Duration::from_secs(3600);
+    /// let store = Store::builder().memory().newer_wins_for(hour).connect().await?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn newer_wins_for(mut self, time: Duration) -> Self {
+        self.newer_wins = time;
+        self
+    }
+
     /// Sets whether the store is on when it is opened; see [`Store::set_enabled`].
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -576,6 +613,7 @@ impl Builder {
                     expansion: EXPANSION,
                 },
                 read_back_every: EVERY,
+                newer_wins: millis(NEWER_WINS),
                 enabled: true,
                 variables: Builder::new().variables,
                 keys: KeyTracing::default(),
@@ -659,6 +697,7 @@ impl Builder {
                     expansion: self.max_expansion,
                 },
                 read_back_every: self.read_back_every,
+                newer_wins: millis(self.newer_wins),
                 enabled: self.enabled,
                 variables: self.variables,
                 keys: self.trace_keys,
@@ -866,6 +905,7 @@ impl fmt::Debug for Builder {
             .field("max_size", &self.max_size)
             .field("max_expansion", &self.max_expansion)
             .field("read_back_every", &self.read_back_every)
+            .field("newer_wins", &self.newer_wins)
             .finish_non_exhaustive()
     }
 }

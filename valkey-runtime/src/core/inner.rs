@@ -24,6 +24,8 @@ pub(crate) struct Inner {
     /// The text with which all keys begin: empty, or ending in `:`.
     pub(crate) namespace: Arc<str>,
     pub(crate) limits: Limits,
+    /// The age in milliseconds up to which a newer entry is not replaced by a load.
+    pub(crate) newer_wins: u64,
     pub(crate) enabled: AtomicBool,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Arc<Counters>,
@@ -49,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// One value in so many is read back before it is stored.
     pub(crate) read_back_every: u32,
+    /// In milliseconds.
+    pub(crate) newer_wins: u64,
     pub(crate) enabled: bool,
     pub(crate) variables: Variables,
     pub(crate) keys: KeyTracing,

@@ -1,13 +1,19 @@
 //! The constants of a type, as a value.
 
 use crate::base::ttl::Ttl;
+use crate::protocol::versions::Versions;
 use crate::schema::cached_type::CachedType;
 use crate::schema::policy::Policy;
+use crate::value::migrate::{Migrate, migrate};
 
 /// The properties of a type that the verbs need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meta {
     pub(crate) version: u16,
+    /// Its version, and the older ones from which it migrates.
+    pub(crate) versions: Versions,
+    /// `None` if it migrates from no other type.
+    pub(crate) migrate: Option<Migrate>,
     pub(crate) ttl: Ttl,
     pub(crate) policy: Policy,
     /// Whether its entries have tags.
@@ -18,6 +24,11 @@ impl Meta {
     pub(crate) const fn of<T: CachedType>() -> Self {
         Self {
             version: T::VERSION,
+            versions: T::VERSIONS,
+            migrate: match T::VERSIONS.is_alone() {
+                true => None,
+                false => Some(migrate::<T>),
+            },
             ttl: T::TTL,
             policy: T::POLICY,
             tagged: T::TAGGED,

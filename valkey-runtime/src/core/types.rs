@@ -4,9 +4,10 @@
 //! table only grows, and nothing in it moves.
 
 use std::any::TypeId;
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::base::counters::TypeCounters;
@@ -31,6 +32,8 @@ pub(crate) struct Type {
     pub(crate) near: Option<Near>,
     keys: ShownKeys,
     pub(crate) read_back: ReadBack,
+    /// The keys whose migrated entries are being written back.
+    pub(crate) writing_back: Mutex<HashSet<Vec<u8>>>,
     warnings: Arc<Warnings>,
     /// The name of the store.
     #[cfg(feature = "metrics")]
@@ -54,6 +57,7 @@ impl Type {
             name,
             counters: TypeCounters::default(),
             read_back: ReadBack::every(of.read_back_every),
+            writing_back: Mutex::default(),
             warnings: of.warnings.clone(),
             #[cfg(feature = "metrics")]
             store: of.store.clone(),

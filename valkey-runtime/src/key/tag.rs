@@ -154,6 +154,13 @@ impl<'n> TagWriter<'n> {
         }
     }
 
+    /// A tag of an entry, by its name there.
+    pub(crate) fn named(&mut self, name: &str) {
+        let mut out = self.begin("");
+        out.text(name);
+        self.push(out);
+    }
+
     pub(crate) fn begin(&self, kind: &str) -> KeyWriter {
         let mut out = KeyWriter::bare(self.namespace.len() + 32);
         [self.namespace, SPACE, kind]

@@ -30,6 +30,7 @@ use crate::protocol::rate::{Act, Ask, Rule, Then, answered, decide};
 use crate::protocol::transition::{
     Fingerprint, Hold, Placing, Put, Raise, Rejected, Tick, Touch, Verb,
 };
+use crate::protocol::versions::Versions;
 
 const KEY: &[u8] = b"differential";
 /// The token of most claims.
@@ -45,11 +46,12 @@ const FAILURES: FileFailurePersistence = FileFailurePersistence::Direct(concat!(
 #[derive(Clone, Debug)]
 enum Step {
     Put(Vec<u8>, Option<u64>),
-    SetIfAbsent(u16, Vec<u8>, Option<u64>, Option<u64>),
+    SetIfAbsent(u16, Vec<u8>, Option<u64>, Option<u64>, u64),
     SetIfPresent(u16, Vec<u8>, Option<u64>, Option<u64>),
     Delete(Option<Hold>),
     MarkStale(u64),
     Touch(Touch),
+    Migrate(u64, u16, Vec<u8>),
     Raise(Raise),
     Extend(Option<u64>),
     RemoveIfSame(Vec<u8>),
@@ -216,6 +218,23 @@ fn stamps() -> impl Strategy<Value = u64> {
     prop_oneof![6 => Just(STAMP), 2 => Just(STAMP + 1), 1 => Just(STAMP + 2)]
 }
 
+/// Types with an odd version migrate from two older ones, of which one has two digits.
+fn older(version: u16) -> Versions {
+    const FIRST: Versions = Versions::of(1);
+    const SECOND: Versions = Versions::of(256).after(&FIRST);
+    match version {
+        1 => version.into(),
+        odd if odd % 2 == 1 => Versions::of(odd).after(&SECOND),
+        even => even.into(),
+    }
+}
+
+/// Times after which newer entries give way: most entries are older than the first, and none is
+/// older than the second.
+fn newer_wins() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => Just(60_000u64), 2 => Just(u64::MAX), 1 => Just(0)]
+}
+
 fn touches() -> impl Strategy<Value = Touch> {
     let untils =
         prop_oneof![1 => Just(0), 1 => Just(7), 2 => Just(in_an_hour()), 1 => Just(FOR_EVER)];
@@ -226,7 +245,7 @@ fn touches() -> impl Strategy<Value = Touch> {
     let ages = prop_oneof![2 => Just(None), 1 => Just(Some(1)), 2 => Just(Some(age))];
     let touches = (versions(), keys(), ttls(), 0..2u64, ages, seen);
     touches.prop_map(|(version, key, ttl, keep, max_age, seen)| Touch {
-        version,
+        versions: older(version),
         key,
         ttl,
         keep: keep * 60_000,
@@ -241,7 +260,8 @@ fn rejections() -> impl Strategy<Value = Rejected> {
         2 => Just(Rejected::Stamp(STAMP)),
         1 => Just(Rejected::Stamp(7)),
         4 => stamps().prop_map(Rejected::Claim),
-        2 => versions().prop_map(|version| Rejected::Any { version }),
+        2 => (versions(), newer_wins())
+            .prop_map(|(version, newer_wins)| Rejected::Any { version, newer_wins }),
     ]
 }
 
@@ -254,13 +274,14 @@ fn steps() -> impl Strategy<Value = Step> {
     });
     prop_oneof![
         3 => (entries(), ttls()).prop_map(|(bytes, ttl)| Step::Put(bytes, ttl)),
-        1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
-            .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfAbsent(v, bytes, ttl, stamp)),
+        1 => (versions(), entries(), ttls(), prop::option::of(stamps()), newer_wins())
+            .prop_map(|(v, bytes, ttl, stamp, wins)| Step::SetIfAbsent(v, bytes, ttl, stamp, wins)),
         1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
             .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfPresent(v, bytes, ttl, stamp)),
         2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
         2 => prop_oneof![Just(0u64), Just(30_000), Just(300_000)].prop_map(Step::MarkStale),
         3 => touches().prop_map(Step::Touch),
+        2 => (stamps(), versions(), entries()).prop_map(|(stamp, version, bytes)| Step::Migrate(stamp, version, bytes)),
         2 => (0..8u64, prop_oneof![Just(None), Just(Some(0)), Just(Some(9000))])
             .prop_map(|(clock, over)| Step::Raise(Raise { clock: some_clock() + clock, over })),
         1 => lives().prop_map(Step::Extend),
@@ -302,8 +323,8 @@ impl<'b> Side<'b> {
 
     /// The answer, without the parts that depend on time.
     async fn run(&mut self, step: &Step) -> Seen {
-        let put = |version, bytes, ttl| Put {
-            version,
+        let put = |version: u16, bytes, ttl| Put {
+            versions: older(version),
             bytes,
             ttl,
         };
@@ -350,8 +371,8 @@ impl<'b> Side<'b> {
                 }
                 return Seen::of(found);
             }
-            Step::SetIfAbsent(version, bytes, ttl, stamp) => {
-                Verb::SetIfAbsent(put(*version, bytes, *ttl), *stamp)
+            Step::SetIfAbsent(version, bytes, ttl, stamp, newer_wins) => {
+                Verb::SetIfAbsent(put(*version, bytes, *ttl), *stamp, *newer_wins)
             }
             Step::SetIfPresent(version, bytes, ttl, stamp) => {
                 Verb::SetIfPresent(put(*version, bytes, *ttl), *stamp)
@@ -359,6 +380,11 @@ impl<'b> Side<'b> {
             Step::Delete(hold) => Verb::Delete(*hold),
             Step::MarkStale(keep) => Verb::MarkStale { keep: *keep },
             Step::Touch(touch) => Verb::Touch(*touch),
+            Step::Migrate(stamp, version, entry) => Verb::Migrate {
+                stamp: *stamp,
+                version: *version,
+                entry,
+            },
             Step::Raise(raise) => Verb::Raise(*raise),
             Step::Extend(life) => {
                 let verb = Placing::Extend { life: *life };
@@ -624,9 +650,9 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         assert!(has_list());
     };
     let (token, life, ours) = (7, 90_000, false);
-    let (version, bytes, ttl) = (1, &b"x"[..], None);
+    let (versions, bytes, ttl) = (Versions::of(1), &b"x"[..], None);
     let put = Put {
-        version,
+        versions,
         bytes,
         ttl,
     };
@@ -639,7 +665,7 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         stamp: STAMP,
     };
     let touch = Touch {
-        version,
+        versions,
         key: 0,
         ttl,
         keep: 0,
@@ -653,13 +679,18 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
     };
     let hold = Hold { token, life, ours };
     for verb in [
-        Verb::SetIfAbsent(put, None),
-        Verb::SetIfAbsent(put, Some(STAMP)),
+        Verb::SetIfAbsent(put, None, u64::MAX),
+        Verb::SetIfAbsent(put, Some(STAMP), u64::MAX),
         Verb::SetIfPresent(put, None),
         Verb::Delete(None),
         Verb::Delete(Some(hold)),
         Verb::MarkStale { keep: 1000 },
         Verb::Touch(touch),
+        Verb::Migrate {
+            stamp: STAMP,
+            version: 1,
+            entry: &header,
+        },
         Verb::RemoveIfSame(Fingerprint::of(b"x")),
         Verb::RemoveIfSame(Fingerprint::of(b"")),
         Verb::Fill { lease, put },
@@ -687,7 +718,13 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         assert!(matches!(done, Ok(false)), "{verb:?}: {done:?}");
         assert!(has_list(), "{verb:?}");
     }
-    for rejected in [Rejected::None, Rejected::Any { version: 9 }] {
+    for rejected in [
+        Rejected::None,
+        Rejected::Any {
+            version: 9,
+            newer_wins: u64::MAX,
+        },
+    ] {
         plant();
         let verb = Placing::Lease {
             token,

@@ -6,6 +6,7 @@
 #[cfg(feature = "derive")]
 pub(crate) mod recipes;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::protocol::envelope::placeholder::{Guard, Lease, Name, Writer};
@@ -14,6 +15,7 @@ use crate::protocol::envelope::{Head, Header, HeaderBytes, Kind, head};
 use crate::protocol::transition::{
     Change, Fingerprint, Hold, Life, Placing, Put, Rejected, Touch, Verb, apply, apply_placing,
 };
+use crate::protocol::versions::Versions;
 use crate::verbs::tags::invalidate::hold_of_tags;
 use crate::verbs::update::{GUARD_LIFE, TAG_GUARD_LIFE};
 
@@ -38,7 +40,7 @@ const RUBBISH: &[u8] = b"rubbish";
 /// For the key with the hash 0, like the stored entries.
 const STORED: &[u8] = b"what a verb stores...\0\0\0\0";
 const PUT: Put<'static> = Put {
-    version: VERSION,
+    versions: Versions::of(VERSION),
     bytes: STORED,
     ttl: None,
 };
@@ -208,7 +210,8 @@ fn cell(entry: Option<&[u8]>, asked: &Asked) -> String {
         Change::Put { bytes, .. } if Some(&**bytes) == entry => "–".to_owned(),
         Change::Remove => "nothing".to_owned(),
         Change::Live(_) => "extended".to_owned(),
-        Change::Replace(_) => unreachable!("no row of the table raises an epoch"),
+        // No row of the tables raises an epoch.
+        Change::Replace(_) => "the converted value".to_owned(),
         Change::Rewrite { header, life } => rewritten(entry, header, *life),
         Change::Put { bytes, .. } if **bytes == *STORED => "the value".to_owned(),
         Change::Put { bytes, .. } => placeholder(bytes, entry),
@@ -310,7 +313,7 @@ fn row(name: &str, cells: impl Iterator<Item = String>) -> String {
 /// The effects of the verbs of values on an entry.
 fn values() -> String {
     let touch = Verb::Touch(Touch {
-        version: VERSION,
+        versions: VERSION.into(),
         key: 0,
         ttl: Some(LIFE),
         keep: LIFE,
@@ -324,7 +327,10 @@ fn values() -> String {
     };
     table(
         &[
-            verb("`set`, only if absent", Verb::SetIfAbsent(PUT, None)),
+            verb(
+                "`set`, only if absent",
+                Verb::SetIfAbsent(PUT, None, u64::MAX),
+            ),
             verb("`set`, only if present", Verb::SetIfPresent(PUT, None)),
             verb("`touch`", touch),
             verb("`del`", Verb::Delete(None)),
@@ -425,7 +431,10 @@ fn loads() -> String {
             rejecting,
             placing(
                 "lease, for a fresh load",
-                asks(Rejected::Any { version: VERSION }),
+                asks(Rejected::Any {
+                    version: VERSION,
+                    newer_wins: u64::MAX,
+                }),
             ),
             placing("claim, after a read", asks(Rejected::Claim(STAMP))),
             fill,
@@ -519,13 +528,90 @@ fn writes() -> String {
     )
 }
 
+/// The effects of the verbs of a type that migrates from an older one.
+fn migrations() -> String {
+    const OLDER: Versions = Versions::of(VERSION - 1);
+    let versions = Versions::of(VERSION).after(&OLDER);
+    let put = Put { versions, ..PUT };
+    let touch = Verb::Touch(Touch {
+        versions,
+        key: 0,
+        ttl: Some(LIFE),
+        keep: LIFE,
+        max_age: None,
+        seen: None,
+    });
+    let write_back = |entry: Option<&[u8]>| {
+        let Some(Head::Known(Header { timing, .. })) = entry.map(head) else {
+            return Some(Asked::Verb(write_back(
+                WRITTEN_BACK.get_or_init(|| value(VERSION)),
+            )));
+        };
+        let new = match timing {
+            None => WRITTEN_BACK.get_or_init(|| value(VERSION)),
+            Some(_) => TIMED_BACK.get_or_init(|| timed(1, Claim::NONE)),
+        };
+        Some(Asked::Verb(write_back(new)))
+    };
+    let old_timed = |claim| {
+        let mut bytes = timed(1, claim);
+        bytes[4..6].copy_from_slice(&(VERSION - 1).to_be_bytes());
+        bytes
+    };
+    let later_stamp = Header::value(VERSION - 1, STAMP + 1).to_bytes().to_vec();
+    table(
+        &[
+            verb(
+                "`set`, only if absent",
+                Verb::SetIfAbsent(put, None, u64::MAX),
+            ),
+            verb("`set`, only if present", Verb::SetIfPresent(put, None)),
+            verb("`touch`", touch),
+            ("write back", Box::new(write_back)),
+        ],
+        &[
+            nothing(),
+            state("the older value that was read", [value(VERSION - 1)]),
+            state("another older value", [later_stamp]),
+            state(
+                "the older value, timed, or in a pause",
+                [
+                    old_timed(Claim::NONE),
+                    old_timed(Claim::new(0, NOW / 1000, LIFE)),
+                ],
+            ),
+            state(
+                "the older value, claimed by a load",
+                [old_timed(claim_of(O))],
+            ),
+            own(),
+            newer(),
+            absence(),
+            state("a lease", [lease(W, STAMP), lease(O, STAMP)]),
+            state("a guard of o", [guard(false, &[O])]),
+        ],
+    )
+}
+
+static WRITTEN_BACK: OnceLock<Vec<u8>> = OnceLock::new();
+static TIMED_BACK: OnceLock<Vec<u8>> = OnceLock::new();
+
+fn write_back(entry: &'static [u8]) -> Verb<'static> {
+    Verb::Migrate {
+        stamp: STAMP,
+        version: VERSION - 1,
+        entry,
+    }
+}
+
 #[test]
 fn the_page_has_the_tables_of_the_transition_functions() {
     let made = format!(
-        "\n**Values**\n\n{}\n**Loads**\n\n{}\n**Guarded writes**\n\n{}\n",
+        "\n**Values**\n\n{}\n**Loads**\n\n{}\n**Guarded writes**\n\n{}\n**Migrations**\n\n{}\n",
         values(),
         loads(),
-        writes()
+        writes(),
+        migrations()
     );
     let in_page = PAGE
         .split_once(BEGIN)

@@ -20,7 +20,7 @@ const ERRORS: &str = "valkey_errors_total";
 const BREAKER: &str = "valkey_breaker_state";
 
 /// The counters of each type that have a name of their own.
-const OF_TYPES: [(&str, Count, Unit, &str); 19] = [
+const OF_TYPES: [(&str, Count, Unit, &str); 21] = [
     (
         "valkey_near_hits_total",
         Count::NearHit,
@@ -116,6 +116,18 @@ const OF_TYPES: [(&str, Count, Unit, &str); 19] = [
         Count::Unconfirmed,
         Unit::Count,
         "Guarded writes whose end the server did not confirm",
+    ),
+    (
+        "valkey_migrations_total",
+        Count::Migrated,
+        Unit::Count,
+        "Entries of an older version that were converted on a read",
+    ),
+    (
+        "valkey_failed_migrations_total",
+        Count::FailedMigration,
+        Unit::Count,
+        "Entries of an older version that could not be converted",
     ),
     (
         "valkey_read_bytes_total",

@@ -273,6 +273,16 @@ impl TypeStats {
         self.count(Count::Unconfirmed)
     }
 
+    /// Entries of an older version that were converted on a read (`migrate_from`).
+    pub fn migrations(&self) -> u64 {
+        self.count(Count::Migrated)
+    }
+
+    /// Entries of an older version that could not be converted, and were misses.
+    pub fn failed_migrations(&self) -> u64 {
+        self.count(Count::FailedMigration)
+    }
+
     /// The bytes of the entries that were hits.
     pub fn read_bytes(&self) -> u64 {
         self.count(Count::ReadBytes)
@@ -480,6 +490,16 @@ impl Stats {
     /// See [`TypeStats::unguarded_writes`].
     pub fn unguarded_writes(&self) -> u64 {
         self.total.unguarded_writes()
+    }
+
+    /// See [`TypeStats::migrations`].
+    pub fn migrations(&self) -> u64 {
+        self.total.migrations()
+    }
+
+    /// See [`TypeStats::failed_migrations`].
+    pub fn failed_migrations(&self) -> u64 {
+        self.total.failed_migrations()
     }
 
     /// See [`TypeStats::unconfirmed_writes`].

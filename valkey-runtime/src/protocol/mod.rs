@@ -15,3 +15,4 @@ pub(crate) mod settle;
 pub(crate) mod share;
 pub(crate) mod transition;
 pub(crate) mod turns;
+pub(crate) mod versions;

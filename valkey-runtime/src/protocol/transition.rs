@@ -17,13 +17,15 @@ use crate::protocol::envelope::timing::{
     Claim, FOR_EVER, LONGEST_CLAIM, Timing, claim_token, next_stamp,
 };
 use crate::protocol::envelope::{Head, Header, HeaderBytes, Kind, Standing, seal};
+use crate::protocol::versions::Versions;
 
 /// A command that is answered by whether it took effect.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verb<'a> {
     /// Stores, unless the entry is a value of this version, a newer one, or a guard. A value with
-    /// the given stamp counts as absent: its tags were found to be invalidated.
-    SetIfAbsent(Put<'a>, Option<u64>),
+    /// the given stamp counts as absent: its tags were found to be invalidated. So does a newer
+    /// entry whose stamp is more than the given number of milliseconds old.
+    SetIfAbsent(Put<'a>, Option<u64>, u64),
     /// Stores, if the entry is a value of this version; with a stamp, only if it is the value with
     /// that stamp.
     SetIfPresent(Put<'a>, Option<u64>),
@@ -38,6 +40,14 @@ pub(crate) enum Verb<'a> {
     /// Raises the epoch of a tag. If the epoch is unknown, a load's mark is removed, and a guard
     /// stays. True if it was known.
     Raise(Raise),
+    /// Replaces the value with that stamp and version by what it has become: an entry of a later
+    /// version. Its life, freshness and pause stay. Its stamp counts on, so that no other request
+    /// under the old stamp finds it. Nothing happens while a load has claimed the value.
+    Migrate {
+        stamp: u64,
+        version: u16,
+        entry: &'a [u8],
+    },
     /// Removes the entry if it still has these bytes, which a reader found corrupt.
     RemoveIfSame(Fingerprint),
     /// Stores a loaded value under this lease, if it still exists.
@@ -117,16 +127,18 @@ pub(crate) enum Rejected {
     /// The value with this stamp, which stays until its successor is stored: it is claimed.
     Claim(u64),
     /// Any value or absence up to this version, and any lease: the caller wants a value that is
-    /// loaded now.
+    /// loaded now. Also a newer entry whose stamp is more than `newer_wins` milliseconds old.
     Any {
         version: u16,
+        newer_wins: u64,
     },
 }
 
 /// The entry that a verb stores. The TTL is in milliseconds, `None` for unlimited.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Put<'a> {
-    pub(crate) version: u16,
+    /// A value of one of these versions is there for a conditional `set`.
+    pub(crate) versions: Versions,
     pub(crate) bytes: &'a [u8],
     pub(crate) ttl: Option<u64>,
 }
@@ -134,7 +146,7 @@ pub(crate) struct Put<'a> {
 /// A restart of a value's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Touch {
-    pub(crate) version: u16,
+    pub(crate) versions: Versions,
     /// The key hash in the header of an entry of this key.
     pub(crate) key: u32,
     /// In milliseconds, `None` for unlimited.
@@ -232,7 +244,7 @@ pub(crate) enum Life {
 
 /// The effect of the verb on the entry, and whether it took effect. `now` is in microseconds.
 pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Change<'a>, bool) {
-    let standing = |version, key: &dyn Fn(&[u8]) -> bool| {
+    let standing = |versions, key: &dyn Fn(&[u8]) -> bool| {
         let millis = || now / 1000;
         let entry = entry.filter(|bytes| !is_left_over(bytes, now));
         entry.map(|bytes| match envelope::head(bytes) {
@@ -240,14 +252,19 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
                 kind: Kind::Value | Kind::Absence,
                 ..
             }) if !key(bytes) => Standing::Corrupt(seal::MISPLACED),
-            head => envelope::standing(head, version, millis),
+            head => envelope::standing(head, versions, millis),
         })
     };
     match verb {
-        Verb::SetIfAbsent(put, outdated) => {
-            match standing(put.version, &|there| put.is_for_key_of(there)) {
+        Verb::SetIfAbsent(put, outdated, newer_wins) => {
+            match standing(put.versions, &|there| put.is_for_key_of(there)) {
                 Some(Standing::Own)
                     if outdated.is_some() && entry.and_then(envelope::stamp) == *outdated =>
+                {
+                    (put.change(), true)
+                }
+                Some(Standing::Protected)
+                    if entry.is_some_and(|newer| has_lapsed(newer, *newer_wins, now)) =>
                 {
                     (put.change(), true)
                 }
@@ -257,7 +274,7 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
                 }
             }
         }
-        Verb::SetIfPresent(put, seen) => match standing(put.version, &|there| {
+        Verb::SetIfPresent(put, seen) => match standing(put.versions, &|there| {
             put.is_for_key_of(there)
         }) {
             Some(Standing::Own) if seen.is_none() || entry.and_then(envelope::stamp) == *seen => {
@@ -292,10 +309,20 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
             _ => delete(entry, None, now),
         },
-        Verb::Touch(touch) => match standing(touch.version, &|there| {
+        Verb::Touch(touch) => match standing(touch.versions, &|there| {
             seal::key_in(there) == Some(touch.key.to_be_bytes())
         }) {
             Some(Standing::Own) => touch.change(timed_value(entry), now / 1000),
+            _ => (Change::Keep, false),
+        },
+        Verb::Migrate {
+            stamp,
+            version,
+            entry: new,
+        } => match entry.map(envelope::head) {
+            Some(Head::Known(header)) if (header.stamp, header.version) == (*stamp, *version) => {
+                migrate(header, new, now / 1000)
+            }
             _ => (Change::Keep, false),
         },
         Verb::RemoveIfSame(fingerprint) => match entry {
@@ -353,7 +380,7 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
             life,
             rejected,
         } => {
-            let rejects = |bytes| match (envelope::head(bytes), rejected) {
+            let rejects = |bytes: &[u8]| match (envelope::head(bytes), rejected) {
                 (
                     Head::Known(Header {
                         kind: Kind::Value | Kind::Absence,
@@ -368,8 +395,14 @@ pub(crate) fn apply_placing(entry: Option<&[u8]>, verb: &Placing, now: u64) -> C
                         version,
                         ..
                     }),
-                    Rejected::Any { version: own },
-                ) => version <= own,
+                    Rejected::Any {
+                        version: own,
+                        newer_wins,
+                    },
+                ) => version <= own || has_lapsed(bytes, newer_wins, now),
+                (Head::Newer, Rejected::Any { newer_wins, .. }) => {
+                    has_lapsed(bytes, newer_wins, now)
+                }
                 (
                     Head::Known(Header {
                         kind: Kind::Lease, ..
@@ -480,6 +513,15 @@ pub(crate) fn is_left_over(entry: &[u8], now: u64) -> bool {
     }
 }
 
+/// Whether a newer entry no longer wins over a load: its stamp is more than this many milliseconds
+/// old; with 0, whatever its stamp. `now` is in microseconds. A later format has no stamp that this
+/// release can read, and wins for as long as it exists.
+pub(crate) fn has_lapsed(newer: &[u8], newer_wins: u64, now: u64) -> bool {
+    let age = |stamp: u64| now.saturating_sub(stamp >> 12);
+    envelope::made(newer)
+        .is_some_and(|stamp| newer_wins == 0 || age(stamp) > newer_wins.saturating_mul(1000))
+}
+
 /// Whether the entry is the mark of a load, a guard of writers, or of a later format: it may stay
 /// in place of an epoch.
 fn stands_for_an_epoch(entry: &[u8], now: u64) -> bool {
@@ -532,6 +574,32 @@ impl Guard {
             },
         }
     }
+}
+
+/// Replaces a value by an entry of a later version. `now` is in milliseconds.
+fn migrate<'a>(header: Header, new: &'a [u8], now: u64) -> (Change<'a>, bool) {
+    let refused = (Change::Keep, false);
+    let Head::Known(becomes) = envelope::head(new) else {
+        return refused;
+    };
+    if (header.kind, becomes.kind) != (Kind::Value, Kind::Value)
+        || header.key != becomes.key
+        || header.timing.is_some() != becomes.timing.is_some()
+    {
+        return refused;
+    }
+    let is_loading = |timing: Timing| timing.claim.token() != 0 && timing.claim.is_live(now);
+    if header.timing.is_some_and(is_loading) {
+        return refused;
+    }
+    let becomes = Header {
+        stamp: next_stamp(header.stamp),
+        timing: header.timing,
+        ..becomes
+    };
+    let mut bytes = new.to_vec();
+    bytes[..becomes.len()].copy_from_slice(&becomes.to_bytes());
+    (Change::Replace(bytes), true)
 }
 
 /// The entry that a load holds.
@@ -713,7 +781,7 @@ mod tests {
 
     fn put(version: u16) -> Put<'static> {
         Put {
-            version,
+            versions: version.into(),
             bytes: NEW,
             ttl: None,
         }
@@ -823,7 +891,7 @@ mod tests {
             ),
         ] {
             let touching = Verb::Touch(Touch {
-                version: 2,
+                versions: 2.into(),
                 key: 0,
                 ttl: None,
                 keep: 0,
@@ -831,7 +899,7 @@ mod tests {
                 seen: None,
             });
             assert_eq!(
-                apply(entry, &Verb::SetIfAbsent(put(2), None), NOW),
+                apply(entry, &Verb::SetIfAbsent(put(2), None, u64::MAX), NOW),
                 absent,
                 "set if absent over {name}"
             );
@@ -906,7 +974,12 @@ mod tests {
                 Change::Keep
             );
         }
-        let any = |version| lease(Rejected::Any { version });
+        let any = |version| {
+            lease(Rejected::Any {
+                version,
+                newer_wins: u64::MAX,
+            })
+        };
         for entry in [&older[..], &Name { token: 6, stamp: 7 }.to_lease()] {
             assert_eq!(apply_placing(Some(entry), &any(1), NOW), put);
         }
@@ -1077,7 +1150,7 @@ mod tests {
     #[test]
     fn a_touch_goes_by_what_was_read_and_never_beyond_the_greatest_age() {
         let touch = Touch {
-            version: 1,
+            versions: 1.into(),
             key: 0,
             ttl: Some(30_000),
             keep: 5_000,
@@ -1109,7 +1182,7 @@ mod tests {
                 ..touch
             },
             Touch {
-                version: 2,
+                versions: 2.into(),
                 ..touch
             },
             Touch { key: 1, ..touch },
@@ -1386,7 +1459,7 @@ mod tests {
         };
         let lease_over = |entry: &[u8]| apply_placing(Some(entry), &verb, NOW) != Change::Keep;
         let stored_over =
-            |entry: &[u8]| apply(Some(entry), &Verb::SetIfAbsent(put(1), None), NOW).1;
+            |entry: &[u8]| apply(Some(entry), &Verb::SetIfAbsent(put(1), None, u64::MAX), NOW).1;
         for entry in &left_over {
             assert!(is_left_over(entry, NOW), "{entry:?}");
             assert!(lease_over(entry) && stored_over(entry), "{entry:?}");
@@ -1396,6 +1469,116 @@ mod tests {
             assert!(!lease_over(entry), "{entry:?}");
             let is_guard = Guard::from_bytes(entry).is_some();
             assert_eq!(stored_over(entry), !is_guard, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_replaced_by_what_it_has_become_unless_it_has_changed_or_is_being_loaded() {
+        let entry = |version, timing| {
+            let header = Header {
+                timing,
+                key: 5,
+                ..Header::value(version, STAMP)
+            };
+            [&header.to_bytes()[..], &[version as u8]].concat()
+        };
+        let timed = |claim| {
+            let until = MILLIS + 9;
+            Some(Timing { until, claim })
+        };
+        let migrate = |there: &[u8], stamp, version, entry: &[u8]| {
+            let verb = Verb::Migrate {
+                stamp,
+                version,
+                entry,
+            };
+            match apply(Some(there), &verb, NOW) {
+                (Change::Replace(bytes), true) => Some(bytes),
+                (Change::Keep, false) => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (old, new) = (entry(1, None), entry(3, None));
+        let mut renamed = new.clone();
+        renamed[18..20].copy_from_slice(&((next_stamp(STAMP) & 0xffff) as u16).to_be_bytes());
+        assert_eq!(migrate(&old, STAMP, 1, &new), Some(renamed.clone()));
+        // A second run, and runs that are too late.
+        assert_eq!(migrate(&renamed, STAMP, 1, &new), None);
+        assert_eq!(migrate(&old, STAMP + 1, 1, &new), None);
+        assert_eq!(migrate(&old, STAMP, 2, &new), None);
+        for other in [
+            Header::absence(1, STAMP).to_bytes().to_vec(),
+            guard(false, &[(1, 50)]).to_bytes(),
+            Name {
+                token: 1,
+                stamp: STAMP,
+            }
+            .to_lease()
+            .to_vec(),
+        ] {
+            assert_eq!(migrate(&other, STAMP, 1, &new), None);
+        }
+
+        // A timed value keeps its freshness, also one that was extended since, and its pause.
+        let new = entry(3, timed(Claim::NONE));
+        for (claim, replaced) in [
+            (Claim::NONE, true),
+            (Claim::new(0, MILLIS, 500), true),
+            (Claim::new(7, MILLIS, 500), false),
+            (Claim::new(7, MILLIS - 1000, 500), true),
+        ] {
+            let until = MILLIS + 99;
+            let bytes = migrate(&entry(1, Some(Timing { until, claim })), STAMP, 1, &new);
+            let becomes = bytes.map(|bytes| (envelope::head(&bytes), bytes[bytes.len() - 1]));
+            let expected = Header {
+                timing: Some(Timing { until, claim }),
+                key: 5,
+                ..Header::value(3, next_stamp(STAMP))
+            };
+            assert_eq!(becomes, replaced.then_some((Head::Known(expected), 3)));
+        }
+    }
+
+    #[test]
+    fn a_newer_entry_gives_way_once_its_stamp_is_old_enough() {
+        const WINS: u64 = 60_000;
+        let made = NOW - WINS * 1000;
+        let header = |kind, version, micros: u64| Header {
+            kind,
+            version,
+            ..Header::value(version, micros << 12 | 7)
+        };
+        let mut unknown = header(Kind::Value, 1, made - 1).to_bytes();
+        unknown[30] = 1;
+        let mut later = header(Kind::Value, 1, made - 1).to_bytes();
+        later[1] = 2;
+        let of = |micros| header(Kind::Value, 3, micros).to_bytes();
+        for (entry, wins, lapsed) in [
+            (of(made), WINS, false),
+            (of(made - 1), WINS, true),
+            (of(NOW + 1), WINS, false),
+            (of(NOW + 1), 0, true),
+            (of(1), u64::MAX, false),
+            (unknown, WINS, true),
+            (later, 0, false),
+            (header(Kind::Guard, 0, 1).to_bytes(), 0, false),
+        ] {
+            assert_eq!(has_lapsed(&entry, wins, NOW), lapsed, "{entry:?}");
+        }
+        for (entry, lapsed) in [(of(made), false), (of(made - 1), true), (unknown, true)] {
+            let if_absent = Verb::SetIfAbsent(put(2), None, WINS);
+            assert_eq!(apply(Some(&entry), &if_absent, NOW).1, lapsed);
+            let rejected = Rejected::Any {
+                version: 2,
+                newer_wins: WINS,
+            };
+            let lease = Placing::Lease {
+                token: 1,
+                life: 1000,
+                rejected,
+            };
+            let placed = apply_placing(Some(&entry), &lease, NOW) != Change::Keep;
+            assert_eq!(placed, lapsed);
         }
     }
 

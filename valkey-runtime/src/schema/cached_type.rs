@@ -5,8 +5,10 @@ use crate::base::invalid::Invalid;
 use crate::base::ttl::Ttl;
 use crate::key::part::KeyPart;
 use crate::key::tag::TagWriter;
+use crate::protocol::versions::Versions;
 use crate::schema::guarding::Guarding;
 use crate::schema::policy::Policy;
+use crate::schema::unmigrated::Unmigrated;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -30,7 +32,8 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The time to live of an entry, unless the call or an environment variable overrides it.
     const TTL: Ttl;
 
-    /// The version of the type's schema. A reader accepts only entries of its own version.
+    /// The version of the type's schema. A reader accepts entries of its own version, and of those
+    /// from which the type migrates.
     const VERSION: u16;
 
     /// The other choices of the annotation.
@@ -49,6 +52,18 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The rules that the value breaks.
     fn cache_validate(&self) -> Result<(), Invalid> {
         Ok(())
+    }
+
+    /// The versions of entries that the type reads: its own, and those from which it migrates.
+    #[doc(hidden)]
+    const VERSIONS: Versions = Versions::of(Self::VERSION);
+
+    /// The value that an entry of an older version becomes. `#[cached(migrate_from = …)]`
+    /// implements it.
+    #[doc(hidden)]
+    fn __migrate<E: OldEntry>(entry: &E) -> Result<Self, Unmigrated> {
+        let _ = entry;
+        Err(Unmigrated::Unknown)
     }
 
     /// A copy of the value, if the type can be cloned. With it, callers that wait for a load share
@@ -86,6 +101,15 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// The borrowed form of the key, for look-ups: `u64`, `&str`, `(u64, &str)`.
     type Key<'k>: Copy + Send + Sync + 'k;
+}
+
+/// An entry of an older version. Only generated code needs it.
+#[doc(hidden)]
+pub trait OldEntry {
+    fn version(&self) -> u16;
+
+    /// Its value, which has the type of its version.
+    fn value<T: CachedType>(&self) -> Result<T, Unmigrated>;
 }
 
 /// A cached type whose key is part of its value.

@@ -1,6 +1,6 @@
 -- KEYS: the key. ARGV: token, life in milliseconds, and what the reader rejects: 'nothing'; 'stamp' or 'claim' and the stamp of
--- the entry that it would have replaced or claimed; or 'any' and the version up to which it rejects any value and lease. The
--- entry as it then is; nil where another type of the server's is.
+-- the entry that it would have replaced or claimed; or 'any', the version up to which it rejects any value and lease, and
+-- the milliseconds after which it rejects a newer one too. The entry as it then is; nil where another type of the server's is.
 local entry, foreign = entry_at(KEYS[1])
 if foreign then return false end
 if entry then
@@ -16,9 +16,11 @@ if entry then
     end
   elseif is == 'known' and b[3] <= 1 then
     rejected = (ARGV[3] == 'stamp' and string.sub(entry, 13, 20) == ARGV[4])
-      or (ARGV[3] == 'any' and b[5] * 256 + b[6] <= tonumber(ARGV[4]))
+      or (ARGV[3] == 'any' and (b[5] * 256 + b[6] <= tonumber(ARGV[4]) or has_lapsed(entry, ARGV[5])))
   elseif is == 'known' and b[3] == 2 then
     rejected = ARGV[3] == 'any'
+  elseif is == 'newer' then
+    rejected = ARGV[3] == 'any' and has_lapsed(entry, ARGV[5])
   end
   if not rejected and not is_left_over(entry) then return entry end
 end

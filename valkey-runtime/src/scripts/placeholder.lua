@@ -53,6 +53,15 @@ local function is_left_over(entry)
   return math.abs(micros - made) > 11000000
 end
 
+-- Whether a newer entry, a value or an absence, no longer wins over a load: its stamp is more than so many milliseconds old;
+-- with 0, whatever its stamp.
+local function has_lapsed(entry, newer_wins)
+  local b = { string.byte(entry, 1, 20) }
+  if #b < 20 or b[1] ~= 0x9d or b[2] ~= 1 or b[3] > 1 or b[12] ~= 0xcf then return false end
+  local made = number(b, 13, 18) * 16 + math.floor(b[19] / 16)
+  return newer_wins == '0' or micros - made > tonumber(newer_wins) * 1000
+end
+
 local function place_of(guard, token)
   for at, writer in ipairs(guard.writers) do
     if writer.token == token then return at end

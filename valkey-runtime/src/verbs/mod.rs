@@ -8,7 +8,9 @@ pub(crate) mod corrupt;
 pub(crate) mod delete;
 pub(crate) mod encode;
 pub(crate) mod lifetimes;
+pub(crate) mod migrate;
 pub(crate) mod near;
+pub(crate) mod newer;
 pub(crate) mod raw;
 pub(crate) mod read;
 pub(crate) mod touch;
@@ -56,13 +58,13 @@ pub(crate) struct Sealed {
     pub(crate) epochs: Vec<Vec<u8>>,
 }
 
-/// The header, if the entry is a value that `get` returns.
+/// The header, if the entry is a value that `get` returns, or converts.
 pub(crate) fn own_header(inner: &Inner, found: &Found, meta: &Meta) -> Option<Header> {
     let Found::Entry(head) = found else {
         return None;
     };
     let head = envelope::head(head);
-    let standing = envelope::standing(head, meta.version, || inner.now_millis());
+    let standing = envelope::standing(head, meta.versions, || inner.now_millis());
     match head {
         Head::Known(header) if standing == Standing::Own => Some(header),
         _ => None,

@@ -14,6 +14,7 @@ use crate::key::tag::Place;
 use crate::protocol::envelope;
 use crate::protocol::envelope::{Head, Kind, Standing};
 use crate::protocol::found::Found;
+use crate::verbs::migrate::Migrator;
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::Epochs;
 use crate::verbs::tags::read::TagReader;
@@ -63,7 +64,7 @@ impl<'a> NearReader<'a> {
     }
 
     /// Reads an entry, and applies its tags.
-    pub(crate) async fn read(self, place: &Place, of: &Type) -> Result<Found> {
+    pub(crate) async fn read(self, place: &Place, of: &Arc<Type>) -> Result<Found> {
         let Some(near) = &of.near else {
             return TagReader(self.0).read(place, of.meta()).await;
         };
@@ -73,6 +74,7 @@ impl<'a> NearReader<'a> {
         }
         let noted = self.gateway.note(&near.prefix, &near.followed);
         let found = TagReader(self.0).read(place, of.meta()).await?;
+        let found = Migrator(self.0).converted(&place.key, found, of);
         if let Some(noted) = noted {
             self.keep(near, place, &found, noted, of);
         }
@@ -80,7 +82,7 @@ impl<'a> NearReader<'a> {
     }
 
     /// As [`read`](Self::read), for many keys: those without a copy are read together.
-    pub(crate) async fn read_many(self, places: &[Place], of: &Type) -> Result<Vec<Found>> {
+    pub(crate) async fn read_many(self, places: &[Place], of: &Arc<Type>) -> Result<Vec<Found>> {
         let Some(near) = &of.near else {
             return TagReader(self.0).read_many(places, of.meta()).await;
         };
@@ -99,6 +101,7 @@ impl<'a> NearReader<'a> {
             let asked: Vec<Place> = missing.iter().map(|at| places[*at].clone()).collect();
             let answers = TagReader(self.0).read_many(&asked, of.meta()).await?;
             for ((at, place), answer) in missing.into_iter().zip(&asked).zip(answers) {
+                let answer = Migrator(self.0).converted(&place.key, answer, of);
                 if let Some(noted) = noted {
                     self.keep(near, place, &answer, noted, of);
                 }

@@ -10,12 +10,15 @@ use crate::protocol::envelope::timing::Timing;
 use crate::protocol::envelope::{Head, Header};
 use crate::value::codec::{Limits, Payload};
 use bytes::Bytes;
+use std::num::NonZeroU16;
 
 /// An entry with a value of the type's version, according to its header.
 #[derive(Clone)]
 pub(crate) struct Raw {
     pub(crate) bytes: Bytes,
     pub(crate) header: Header,
+    /// The version of the entry in the store, if it was converted from that.
+    pub(crate) migrated: Option<NonZeroU16>,
     /// The memory that its value may take, as a multiple of its size.
     expansion: usize,
 }
@@ -25,7 +28,16 @@ impl Raw {
         Self {
             bytes,
             header,
+            migrated: None,
             expansion: limits.expansion,
+        }
+    }
+
+    /// Converted from an entry of this version.
+    pub(crate) fn migrated_from(self, version: u16) -> Self {
+        Self {
+            migrated: NonZeroU16::new(version),
+            ..self
         }
     }
 

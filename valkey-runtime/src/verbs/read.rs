@@ -9,11 +9,13 @@ use crate::core::meta::Meta;
 use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::envelope;
-use crate::protocol::envelope::{Head, Standing, seal};
+use crate::protocol::envelope::timing::Timing;
+use crate::protocol::envelope::{Head, Header, Standing, seal};
 use crate::protocol::found::Found;
 use crate::value::codec::Refusal;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::migrate::{Migrated, Migrator};
 use crate::verbs::near::NearReader;
 use crate::verbs::own_header;
 use crate::verbs::raw::Raw;
@@ -28,7 +30,7 @@ view! {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) async fn get(self, place: &Place, of: &Type) -> Result<Option<Raw>> {
+    pub(crate) async fn get(self, place: &Place, of: &Arc<Type>) -> Result<Option<Raw>> {
         let meta = of.meta();
         let key = &*place.key;
         let fail = |error| of.failed_at("get", key, error);
@@ -50,7 +52,11 @@ impl<'a> Reader<'a> {
     }
 
     /// As [`get`](Self::get), with the remaining life.
-    pub(crate) async fn get_with_ttl(self, place: &Place, of: &Type) -> Result<Option<(Raw, Ttl)>> {
+    pub(crate) async fn get_with_ttl(
+        self,
+        place: &Place,
+        of: &Arc<Type>,
+    ) -> Result<Option<(Raw, Ttl)>> {
         let meta = of.meta();
         let key = &*place.key;
         let fail = |error| of.failed_at("get_entry", key, error);
@@ -66,7 +72,11 @@ impl<'a> Reader<'a> {
         Ok(raw.map(|raw| (raw, ttl_left(left))))
     }
 
-    pub(crate) async fn get_many(self, places: &[Place], of: &Type) -> Result<Vec<Option<Raw>>> {
+    pub(crate) async fn get_many(
+        self,
+        places: &[Place],
+        of: &Arc<Type>,
+    ) -> Result<Vec<Option<Raw>>> {
         let meta = of.meta();
         let fail = |error: Error| of.failed(error.during("get_many"));
         Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
@@ -100,11 +110,13 @@ impl<'a> Reader<'a> {
         operation: &'static str,
         key: &[u8],
         found: Found,
-        of: &Type,
+        of: &Arc<Type>,
     ) -> Result<Option<Raw>> {
-        let meta = of.meta();
-        match self.seen(found, meta) {
-            Seen::Value(raw) => Ok(Some(raw)),
+        match self.seen(operation, key, found, of) {
+            Seen::Value(raw) => {
+                Migrator(self.0).write_back(key, &raw, of);
+                Ok(Some(raw))
+            }
             Seen::Nothing => {
                 of.counters().count(Count::Miss);
                 Ok(None)
@@ -119,7 +131,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Judges the server's answer for a read, without side effects.
-    pub(crate) fn seen(self, found: Found, meta: &Meta) -> Seen {
+    pub(crate) fn seen(self, operation: &'static str, key: &[u8], found: Found, of: &Type) -> Seen {
+        let meta = of.meta();
         let bytes = match found {
             Found::Entry(bytes) => bytes,
             Found::Nothing | Found::Withheld | Found::Outdated(_) => return Seen::Nothing,
@@ -138,6 +151,15 @@ impl<'a> Reader<'a> {
                 }
             }
             (Standing::Own, _) => Seen::Corrupt(Some(bytes), "larger than the limit"),
+            (Standing::Replaceable, Head::Known(header))
+                if Migrator(self.0).migrates(&header, of) && self.is_fresh(&header) =>
+            {
+                match Migrator(self.0).migrated(operation, key, &bytes, header, of) {
+                    Migrated::Value(raw) => Seen::Value(raw),
+                    Migrated::Corrupt(why) => Seen::Corrupt(Some(bytes), why),
+                    Migrated::Nothing => Seen::Nothing,
+                }
+            }
             (Standing::Stale | Standing::Replaceable | Standing::Protected, _) => Seen::Nothing,
             (Standing::Corrupt(why), _) => Seen::Corrupt(Some(bytes), why),
         }
@@ -164,6 +186,11 @@ impl<'a> Reader<'a> {
                 Box::pin(treated).await.map(|()| None)
             }
         }
+    }
+
+    fn is_fresh(self, header: &Header) -> bool {
+        let is_fresh = |timing: Timing| timing.is_fresh(self.now_millis());
+        header.timing.is_none_or(is_fresh)
     }
 
     pub(crate) async fn exists(self, place: &Place, of: &Type) -> Result<bool> {

@@ -324,10 +324,11 @@ impl Pages<'_> {
         }
         let places: Vec<Place> = keys.iter().cloned().map(Place::from).collect();
         let found = TagReader(inner).read_many(&places, meta).await?;
-        let seen = found
-            .into_iter()
-            .map(|found| Reader(inner).seen(found, meta));
-        Ok(Some(keys.into_iter().zip(seen).collect()))
+        let seen = keys.into_iter().zip(found).map(|(key, found)| {
+            let seen = Reader(inner).seen("scan", &key, found, self.of);
+            (key, seen)
+        });
+        Ok(Some(seen.collect()))
     }
 }
 
@@ -421,7 +422,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether the key is an alias.
-    fn is_alias(self, key: &[u8]) -> bool {
+    pub(crate) fn is_alias(self, key: &[u8]) -> bool {
         key.get(self.namespace.len()) == Some(&b':')
     }
 

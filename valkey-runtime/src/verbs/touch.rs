@@ -44,7 +44,7 @@ impl<'a> Toucher<'a> {
                 .map_err(fail)?;
         }
         let verb = Verb::Touch(Touch {
-            version: meta.version,
+            versions: meta.versions,
             key: seal::of_key(key),
             ttl,
             keep: meta.policy.stale_if_error_millis,
@@ -72,7 +72,7 @@ impl<'a> Toucher<'a> {
             return;
         }
         let verb = Verb::Touch(Touch {
-            version: meta.version,
+            versions: meta.versions,
             key: header.key,
             ttl: Some(ttl),
             keep: meta.policy.stale_if_error_millis,

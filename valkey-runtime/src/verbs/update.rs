@@ -331,7 +331,7 @@ impl Guard {
                 },
                 hold: self.hold,
                 put: Put {
-                    version,
+                    versions: version.into(),
                     bytes: &sealed.bytes,
                     ttl: sealed.ttl,
                 },

@@ -79,7 +79,7 @@ impl<'a> Writer<'a> {
         }
         let (bytes, ttl) = (&*sealed.bytes, sealed.ttl);
         let put = Put {
-            version: meta.version,
+            versions: meta.versions,
             bytes,
             ttl,
         };
@@ -101,7 +101,7 @@ impl<'a> Writer<'a> {
                     }
                     _ => None,
                 };
-                Write::Apply(Verb::SetIfAbsent(put, outdated))
+                Write::Apply(Verb::SetIfAbsent(put, outdated, self.newer_wins))
             }
             (Condition::IfPresent, Admission::Admitted(seen)) => {
                 let stamp = match seen {

@@ -3,6 +3,13 @@
 /// For arguments above a type: the messages, and the arguments that cause each of them.
 pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     (
+        &["`migrate_from` needs a `version` above that of the older type, as in `version = 2`"],
+        &[
+            "migrate_from = UserV1",
+            "migrate_from = old::User<u8>, prefix = \"user\"",
+        ],
+    ),
+    (
         &["the prefix is empty: write one, or leave `prefix` out for `user`"],
         &[r#"prefix = """#],
     ),

@@ -118,7 +118,17 @@ impl Request {
                 change(entry, lease(shown, token, rejected));
             }
             Request::FreshLease { token, version } => {
-                change(entry, lease(shown, token, Rejected::Any { version }));
+                change(
+                    entry,
+                    lease(
+                        shown,
+                        token,
+                        Rejected::Any {
+                            version,
+                            newer_wins: u64::MAX,
+                        },
+                    ),
+                );
             }
             Request::Enter { token } => {
                 let verb = Placing::Enter {
@@ -246,7 +256,13 @@ impl Request {
     pub(crate) fn asked(self) -> Option<Asked> {
         match self {
             Request::Lease { token, rejected } => Some((token, rejected)),
-            Request::FreshLease { token, version } => Some((token, Rejected::Any { version })),
+            Request::FreshLease { token, version } => Some((
+                token,
+                Rejected::Any {
+                    version,
+                    newer_wins: u64::MAX,
+                },
+            )),
             _ => None,
         }
     }
@@ -317,7 +333,7 @@ fn lease(shown: Option<&[u8]>, token: u64, rejected: Rejected) -> Change<'static
 fn put(version: u16, bytes: &[u8]) -> Put<'_> {
     let ttl = None;
     Put {
-        version,
+        versions: version.into(),
         bytes,
         ttl,
     }

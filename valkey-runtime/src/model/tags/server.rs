@@ -156,7 +156,10 @@ impl Server {
             }
             Request::Release(lease) => self.apply_to_key(&Verb::Release { lease, pause: 0 }),
             Request::Mark { token } => {
-                let rejected = Rejected::Any { version: 0 };
+                let rejected = Rejected::Any {
+                    version: 0,
+                    newer_wins: u64::MAX,
+                };
                 let life = LIFE;
                 let verb = Placing::Lease {
                     token,
@@ -179,7 +182,7 @@ impl Server {
             }
             Request::Mint { clock } => {
                 let bytes = Epoch::new(clock).to_bytes();
-                let verb = Verb::SetIfAbsent(put(0, &bytes), None);
+                let verb = Verb::SetIfAbsent(put(0, &bytes), None, u64::MAX);
                 self.epoch.is_none() && self.apply_to_epoch(&verb)
             }
             Request::Advance => {
@@ -336,7 +339,7 @@ impl Server {
 fn put(version: u16, bytes: &[u8]) -> Put<'_> {
     let ttl = None;
     Put {
-        version,
+        versions: version.into(),
         bytes,
         ttl,
     }

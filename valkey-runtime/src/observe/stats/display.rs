@@ -85,6 +85,8 @@ impl Stats {
             ("writes without guard", self.unguarded_writes()),
             ("writes not confirmed", self.unconfirmed_writes()),
             ("corrupt", self.corrupt()),
+            ("migrated", self.migrations()),
+            ("migrations failed", self.failed_migrations()),
         ] {
             list.add(f, what, number)?;
         }

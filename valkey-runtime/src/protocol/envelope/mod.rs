@@ -50,6 +50,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::protocol::envelope::timing::{Claim, Timing};
+use crate::protocol::versions::Versions;
 
 /// The length of a header without timing or tags; also the offset of its payload.
 pub(crate) const HEADER: usize = 35;
@@ -326,6 +327,14 @@ pub(crate) fn stamp(entry: &[u8]) -> Option<u64> {
     }
 }
 
+/// The stamp of a value or an absence, also of one with elements that only a later release knows.
+pub(crate) fn made(entry: &[u8]) -> Option<u64> {
+    match entry {
+        [ARRAY, FORMAT, 0 | 1, ..] => number_at(entry, 11),
+        _ => None,
+    }
+}
+
 /// The relation of an entry to a version of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -341,9 +350,15 @@ pub(crate) enum Standing {
     Corrupt(&'static str),
 }
 
-/// The standing of a head for a type of this version. `now` returns the server's time in
+/// The standing of a head for a type that reads these versions. `now` returns the server's time in
 /// milliseconds, and is called only if it matters.
-pub(crate) fn standing(head: Head, version: u16, now: impl FnOnce() -> u64) -> Standing {
+pub(crate) fn standing(
+    head: Head,
+    versions: impl Into<Versions>,
+    now: impl FnOnce() -> u64,
+) -> Standing {
+    let versions = versions.into();
+    let own = versions.own();
     match head {
         Head::Newer => Standing::Protected,
         Head::Corrupt(why) => Standing::Corrupt(why),
@@ -354,8 +369,10 @@ pub(crate) fn standing(head: Head, version: u16, now: impl FnOnce() -> u64) -> S
             kind: Kind::Absence | Kind::Lease,
             ..
         }) => Standing::Replaceable,
-        Head::Known(header) if header.version > version => Standing::Protected,
-        Head::Known(header) if header.version < version || header.shape != 0 => {
+        Head::Known(header) if header.version > own => Standing::Protected,
+        Head::Known(header)
+            if header.version < own && !versions.migrates(header.version) || header.shape != 0 =>
+        {
             Standing::Replaceable
         }
         Head::Known(header) if header.timing.is_some_and(|timing| !timing.is_fresh(now())) => {

@@ -104,6 +104,7 @@ impl Driver {
         }
         let rejected = Rejected::Any {
             version: self.of.meta().version,
+            newer_wins: self.store.inner().newer_wins,
         };
         let asking: Vec<_> = chunk.iter().map(|(one, ())| (*one, rejected)).collect();
         let mut verbs = Vec::with_capacity(asking.len());

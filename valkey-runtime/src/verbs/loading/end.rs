@@ -84,7 +84,7 @@ impl End {
         Some(match &self.then {
             Then::Store(bytes, ttl) => {
                 let put = Put {
-                    version: meta.version,
+                    versions: meta.versions,
                     bytes,
                     ttl: *ttl,
                 };
@@ -343,8 +343,13 @@ impl<'a> LoadEnds<'a> {
             && let (Some(kept), Some(_)) = (kept, stored)
             && let Some((header, bytes)) = kept.with_header(header, tags)
         {
-            let followers = Ended::Share(Share::Value(bytes.into()));
-            return end(followers, Then::Confirm(header.to_bytes(), ttl));
+            let followers = Ended::Share(Share::Value(bytes.clone().into()));
+            // The entry in the store has another payload than a value that was migrated.
+            let then = match kept.migrated {
+                None => Then::Confirm(header.to_bytes(), ttl),
+                Some(_) => Then::Store(bytes, ttl),
+            };
+            return end(followers, then);
         }
         let tags = tags.filter(|_| stored.is_some());
         match codec::encode(header, tags, value, self.limits_to_store(), &of.read_back) {

@@ -12,17 +12,19 @@ use crate::protocol::envelope::placeholder::{Lease, Name};
 use crate::protocol::envelope::timing::Timing;
 use crate::protocol::envelope::{Head, Header, Kind, Standing, seal};
 use crate::protocol::found::Found;
-use crate::protocol::transition::{Rejected, is_left_over};
+use crate::protocol::transition::{Fingerprint, Rejected, Verb, has_lapsed, is_left_over};
 use crate::value::codec::Refusal;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::lifetimes::Lifetimes;
 use crate::verbs::loading::end::LoadEnds;
+use crate::verbs::migrate::{Migrated, Migrator};
 use crate::verbs::near::{NearReader, is_unasked};
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::read::TagReader;
 use crate::verbs::ttl_left;
 use bytes::Bytes;
 use futures_util::future::join_all;
+use std::sync::Arc;
 
 /// The number of keys that are read at once, each by commands of its own.
 const CHUNK: usize = 1000;
@@ -55,7 +57,7 @@ view! {
 }
 
 impl<'a> Looker<'a> {
-    pub(crate) async fn look(self, place: &Place, of: &Type) -> Sight {
+    pub(crate) async fn look(self, place: &Place, of: &Arc<Type>) -> Sight {
         let meta = of.meta();
         let found = match Lifetimes(self.0).ttl_override(meta) {
             Ok(_) if !self.is_enabled() => return Sight::Other(Seen::Closed),
@@ -70,7 +72,7 @@ impl<'a> Looker<'a> {
         self,
         places: &[Place],
         with_ttl: bool,
-        of: &Type,
+        of: &Arc<Type>,
     ) -> Vec<(Sight, Option<Ttl>)> {
         if !with_ttl {
             let sights = self.look_many(places, of).await;
@@ -87,7 +89,7 @@ impl<'a> Looker<'a> {
     }
 
     /// The same as [`look`](Self::look), for many keys.
-    pub(crate) async fn look_many(self, places: &[Place], of: &Type) -> Vec<Sight> {
+    pub(crate) async fn look_many(self, places: &[Place], of: &Arc<Type>) -> Vec<Sight> {
         if let [place] = places {
             return vec![self.look(place, of).await];
         }
@@ -119,7 +121,7 @@ impl<'a> Looker<'a> {
     }
 
     /// The same as [`look`](Self::look), with the remaining TTL of the entry.
-    pub(crate) async fn look_with_ttl(self, place: &Place, of: &Type) -> (Sight, Option<Ttl>) {
+    pub(crate) async fn look_with_ttl(self, place: &Place, of: &Arc<Type>) -> (Sight, Option<Ttl>) {
         let meta = of.meta();
         let key = &*place.key;
         match Lifetimes(self.0).ttl_override(meta) {
@@ -144,10 +146,15 @@ impl<'a> Looker<'a> {
         key: &[u8],
         found: Result<Found, Error>,
         asked: Option<Asked>,
-        of: &Type,
+        of: &Arc<Type>,
     ) -> Sight {
         match self.judge(key, found, asked, of) {
-            Ok(sight) => sight,
+            Ok(sight) => {
+                if let Sight::Value(raw) = &sight {
+                    Migrator(self.0).write_back(key, raw, of);
+                }
+                sight
+            }
             // Boxed, as it is rare, so that the future of a hit is small.
             Err(unfit) => Box::pin(self.reject_unfit(key, unfit, of)).await,
         }
@@ -162,7 +169,7 @@ impl<'a> Looker<'a> {
         of: &Type,
     ) -> Result<Sight, Unfit> {
         let meta = of.meta();
-        let bytes = match found {
+        let mut bytes = match found {
             Ok(Found::Entry(bytes)) => bytes,
             Ok(Found::Nothing) => return Ok(Sight::Other(Seen::Nothing)),
             Ok(Found::Withheld) => return Ok(Sight::Other(Seen::Closed)),
@@ -175,7 +182,19 @@ impl<'a> Looker<'a> {
                 return Ok(Sight::failed(unasked));
             }
         };
-        let head = envelope::head(&bytes);
+        let mut head = envelope::head(&bytes);
+        let mut migrated = None;
+        if let Head::Known(header) = head
+            && Migrator(self.0).migrates(&header, of)
+        {
+            match Migrator(self.0).migrated("get_or_load", key, &bytes, header, of) {
+                Migrated::Value(raw) => {
+                    (bytes, head, migrated) = (raw.bytes, Head::Known(raw.header), raw.migrated);
+                }
+                Migrated::Corrupt(why) => return Err(Unfit::Entry(bytes, why)),
+                Migrated::Nothing => {}
+            }
+        }
         let standing = envelope::standing(head, meta.version, || self.now_millis());
         let why = match (head, standing) {
             (Head::Known(header), Standing::Own | Standing::Stale | Standing::Replaceable)
@@ -199,7 +218,8 @@ impl<'a> Looker<'a> {
             (Head::Known(header), Standing::Own | Standing::Stale)
                 if bytes.len() <= self.limits.size =>
             {
-                let raw = Raw::known(bytes, header, self.limits);
+                let mut raw = Raw::known(bytes, header, self.limits);
+                raw.migrated = migrated;
                 let Some(timing) = header.timing else {
                     return Ok(Sight::Value(raw));
                 };
@@ -222,6 +242,13 @@ impl<'a> Looker<'a> {
             // For a lease request, the server itself decides whether the guard is left over.
             (_, Standing::Protected) if asked.is_none() && self.is_left_over(&bytes) => {
                 return Ok(Sight::Other(Seen::Nothing));
+            }
+            (head, Standing::Protected) if self.has_lapsed(&bytes) => {
+                return match head {
+                    Head::Known(header) => Ok(Sight::Other(Seen::Old(header.stamp))),
+                    // A lease can't name an entry with elements that only a later release knows.
+                    Head::Newer | Head::Corrupt(_) => Err(Unfit::Lapsed(bytes)),
+                };
             }
             (_, Standing::Protected) => return Ok(Sight::Other(Seen::Closed)),
             (_, Standing::Corrupt(why)) => why,
@@ -253,6 +280,18 @@ impl<'a> Looker<'a> {
                     .await;
                 Seen::Closed
             }
+            Unfit::Lapsed(bytes) => {
+                let verb = Verb::RemoveIfSame(Fingerprint::of(&bytes));
+                match self.gateway.apply(key, &verb).await {
+                    Ok(true) => Seen::Nothing,
+                    Ok(false) => Seen::Closed,
+                    Err(error) => {
+                        let what = "an entry of a later release could not be removed";
+                        of.log_failure_at("get_or_load", key, error, what);
+                        Seen::Closed
+                    }
+                }
+            }
             Unfit::Entry(bytes, why) => {
                 let entry = Raw::new(bytes, self.limits);
                 self.reject(key, &entry, &why.into(), of).await
@@ -263,6 +302,11 @@ impl<'a> Looker<'a> {
     /// Whether it is a guard without any writer's place, which should be gone by now.
     fn is_left_over(self, entry: &[u8]) -> bool {
         is_left_over(entry, self.gateway.now_micros())
+    }
+
+    /// Whether a newer entry no longer wins over a load.
+    fn has_lapsed(self, newer: &[u8]) -> bool {
+        has_lapsed(newer, self.newer_wins, self.gateway.now_micros())
     }
 
     /// Rejects an entry that is not a value of the type.
@@ -288,6 +332,8 @@ enum Unfit {
     Foreign,
     /// An entry, and what is wrong with it.
     Entry(Bytes, &'static str),
+    /// An entry of a later release that no longer wins.
+    Lapsed(Bytes),
 }
 
 /// A lease request: its token, and the state that it rejected.

@@ -92,7 +92,10 @@ impl<'a> TagAdmission<'a> {
                     let mark = Placing::Lease {
                         token,
                         life: MARK_MILLIS,
-                        rejected: Rejected::Any { version: 0 },
+                        rejected: Rejected::Any {
+                            version: 0,
+                            newer_wins: u64::MAX,
+                        },
                     };
                     let keys: Vec<_> = places.iter().map(|place| epochs[*place]).collect();
                     let marked = self.look_at(&keys, mark).await?;
@@ -102,7 +105,7 @@ impl<'a> TagAdmission<'a> {
                 Step::Fill(marks, epoch) => {
                     let bytes = epoch.to_bytes();
                     let put = Put {
-                        version: 0,
+                        versions: 0.into(),
                         bytes: &bytes,
                         ttl: life.map(epoch_life),
                     };
