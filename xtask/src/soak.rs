@@ -35,6 +35,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     ))?;
     cargo::run(&mut soak(
         "test",
+        &[&tests[..], &["--test", "rolling"], &shown].concat(),
+    ))?;
+    cargo::run(&mut soak(
+        "test",
         &[&tests[..], &["--test", "register"], &shown].concat(),
     ))?;
     let units = ["--lib", "--all-features", "soak"];
