@@ -44,6 +44,23 @@ struct Sparse {
     wide: Option<[u64; 29]>,
 }
 
+/// With either algorithm, under the same keys.
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "text", ttl = "1h", compress = "zstd")]
+struct Zstd {
+    #[cached(key)]
+    id: u64,
+    text: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "text", ttl = "1h", compress = "lz4")]
+struct Lz4 {
+    #[cached(key)]
+    id: u64,
+    text: String,
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
 #[cached(prefix = "sparse", ttl = "1h")]
 struct Bomb {
@@ -140,4 +157,58 @@ fn an_entry_does_not_decode_to_more_than_its_size_allows() {
     let most = 34 * bytes as u64;
     assert!(read.bytes_max < most, "{} of {most}", read.bytes_max);
     assert!(read.bytes_max > bytes as u64, "the entry itself was read");
+}
+
+/// A compressed entry makes a reader allocate at most its limit, whatever length it declares and
+/// however large it would become.
+#[test]
+fn a_compressed_entry_does_not_expand_beyond_the_limit() {
+    const LIMIT: u64 = 1 << 20;
+    let (runtime, server) = (runtime(), Server::plain());
+    let builder = || server.store_builder();
+    let lenient = runtime.block_on(builder().max_expansion(100_000).connect());
+    let lenient = lenient.unwrap();
+    let small = builder().max_size(LIMIT as usize).max_expansion(100_000);
+    let small = runtime.block_on(small.connect()).unwrap();
+    // The first use of a type on a store allocates for the type.
+    runtime.block_on(Zstd::get(&small, 9)).unwrap();
+    let get = |server: &Server| match server.command(&["GET", "text:1"]) {
+        valkey_tests::resp::Value::Bulk(bytes) => bytes,
+        other => panic!("{other:?}"),
+    };
+    for lz4 in [false, true] {
+        let text = "x".repeat(8 << 20);
+        runtime.block_on(async {
+            match lz4 {
+                true => Lz4 { id: 1, text }.set(&lenient).await,
+                false => Zstd { id: 1, text }.set(&lenient).await,
+            }
+            .unwrap()
+        });
+        let honest = get(&server);
+        assert!(honest.len() < 64 << 10, "{}", honest.len());
+        // What it is; 4 GiB; and just what the limit allows.
+        for declared in [None, Some(u32::MAX), Some(LIMIT as u32)] {
+            let mut entry = honest.clone();
+            if let Some(declared) = declared {
+                entry[40..44].copy_from_slice(&declared.to_be_bytes());
+                let key = u32::from_be_bytes(entry[21..25].try_into().unwrap());
+                let seed = u64::from(entry[30]) << 56 | 1 << 32 | u64::from(key);
+                let sum = xxhash_rust::xxh3::xxh3_64_with_seed(&entry[35..], seed) as u32;
+                entry[26..30].copy_from_slice(&sum.to_be_bytes());
+            }
+            server.command(&[b"SET".as_slice(), b"text:1", &entry]);
+            let corrupt = small.stats().corrupt();
+            let read = measure(|| {
+                assert_eq!(runtime.block_on(Zstd::get(&small, 1)).unwrap(), None);
+            });
+            assert_eq!(small.stats().corrupt(), corrupt + 1);
+            let most = LIMIT + 4 * entry.len() as u64 + 4096;
+            assert!(
+                read.bytes_max < most,
+                "{declared:?}: {} of {most}",
+                read.bytes_max
+            );
+        }
+    }
 }

@@ -968,6 +968,74 @@ mod failures {
         );
     }
 
+    /// Compressed it would be far below the limit.
+    #[derive(Debug, Serialize, Deserialize, Cached)]
+    #[cached(compress = "zstd")]
+    struct Shrinking {
+        #[cached(key)]
+        id: u64,
+        text: String,
+    }
+
+    /// Encrypted it is above the limit, and in plain text it would not be.
+    #[derive(Debug, Serialize, Deserialize, Cached)]
+    #[cached(encrypt)]
+    struct Growing {
+        #[cached(key)]
+        id: u64,
+        text: String,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn packed_rows_that_are_too_large_are_loaded_once_for_all_and_logged_once_a_minute() {
+        let clock = Arc::new(TokioClock(Instant::now()));
+        let keys = valkey_runtime::EncryptionKeys::new(1, [1; 32]);
+        let store = Store::builder().memory().clock(clock).max_size(1 << 10);
+        let store = store.encryption_keys(keys).connect().await.unwrap();
+        let log = Log::default();
+        let _taken = log.takes();
+        let loads = AtomicUsize::new(0);
+        let text = |length: usize| "a".repeat(length);
+        let both = async || {
+            let load = async || {
+                loads.fetch_add(1, SeqCst);
+                sleep(seconds(0.2)).await;
+                Ok::<_, ()>(Shrinking {
+                    id: 1,
+                    text: text(2 << 10),
+                })
+            };
+            let shrinking = Shrinking::get_or_load(&store, 1, load).await.unwrap();
+            assert_eq!(shrinking.text, text(2 << 10));
+            let load = async || {
+                loads.fetch_add(1, SeqCst);
+                sleep(seconds(0.2)).await;
+                Ok::<_, ()>(Growing {
+                    id: 1,
+                    text: text(970),
+                })
+            };
+            let growing = Growing::get_or_load(&store, 1, load).await.unwrap();
+            assert_eq!(growing.text, text(970));
+        };
+        for (round, wait) in [(1, 61.0), (2, 0.0)] {
+            join_all((0..100).map(|_| both())).await;
+            assert_eq!(loads.load(SeqCst), 2 * round, "one load for all who wait");
+            sleep(seconds(wait)).await;
+        }
+        for of in ["shrinking", "growing"] {
+            assert_eq!(repeated(&warnings(&log, of)), [None, None], "{of}");
+        }
+        assert_eq!(store.stats().errors(ErrorKind::TooLarge), 4);
+        both().await;
+        let lines = warnings(&log, "growing");
+        assert_eq!(lines.len(), 2, "not within the minute: {lines:#?}");
+        assert!(
+            lines.iter().all(|line| !line.contains("aaaa")),
+            "{lines:#?}"
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn rows_that_cannot_be_encoded_are_loaded_once_for_all_who_wait() {
         let store = memory().await;

@@ -58,6 +58,9 @@ impl Place {
                 ("hold", "hold = \"500ms\""),
                 ("max_loads", "max_loads = 64"),
                 ("near", "near = \"5s\""),
+                ("compress", "compress = \"zstd\""),
+                ("compress_above", "compress_above = 4096"),
+                ("encrypt", "encrypt"),
                 ("key", "key = u64"),
                 ("alias", "alias = \"email\""),
                 ("tag", "tag = \"org:{org_id}\""),
@@ -66,7 +69,7 @@ impl Place {
                 ("validate", "validate = path::to::function"),
                 ("crate", "crate = \"path::to::valkey_runtime\""),
             ],
-            Place::Field => &[("key", "key"), ("alias", "alias")],
+            Place::Field => &[("key", "key"), ("alias", "alias"), ("redact", "redact")],
             Place::Key => &[
                 ("with", "with = \"path::to::function\""),
                 ("hash_tag", "hash_tag"),

@@ -7,9 +7,11 @@
 mod alias;
 mod key;
 mod near;
+mod redact;
 #[cfg(test)]
 mod refusals;
 mod serde;
+mod size;
 mod tags;
 mod together;
 mod unread;
@@ -41,6 +43,7 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
             .filter(|_| written.version.is_some())
             .cloned(),
         policy: policy(&written, errors),
+        redacted: redact::redacted(&written, fields, errors),
         strict: written.strict,
         key: key::key(written.key.as_ref(), fields, &written.generics, errors),
         aliases: Vec::new(),
@@ -94,6 +97,12 @@ fn policy(written: &syntax::Cached, errors: &mut Errors) -> Policy {
         "max_loads",
         values::max_loads(written.max_loads.as_ref(), errors),
     );
+    policy.choose("compress", size::compress(value(&written.compress), errors));
+    policy.number(
+        "compress_above",
+        size::compress_above(value(&written.compress_above), errors),
+    );
+    policy.flag("encrypt", written.encrypt);
     if let Some(near) = &written.near {
         near::near(near, written.ttl.as_ref(), &mut policy, errors);
     }

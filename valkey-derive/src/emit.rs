@@ -234,6 +234,9 @@ fn constants(model: &Cached) -> TokenStream {
     let ttl = ttl(model.ttl);
     let version = Literal::u16_unsuffixed(model.version);
     let policy = policy(&model.policy);
+    let names = &model.redacted;
+    let redacted = (!names.is_empty())
+        .then(|| quote!(const REDACTED: &'static [&'static str] = &[#(#names),*];));
     let guarding = match model.strict {
         true => quote!(Strict),
         false => quote!(BestEffort),
@@ -248,6 +251,7 @@ fn constants(model: &Cached) -> TokenStream {
         const VERSION: u16 = #version;
         #migration
         #policy
+        #redacted
         type Guarding = __rt::#guarding;
         #tags
         #validate
@@ -333,6 +337,8 @@ fn policy(policy: &Policy) -> Option<TokenStream> {
         let value = match value {
             Value::Flag => TokenStream::new(),
             Value::OnCorruptError => quote!(__rt::OnCorrupt::Error),
+            Value::Zstd => quote!(__rt::Compression::Zstd),
+            Value::Lz4 => quote!(__rt::Compression::Lz4),
             Value::Text(text) => quote!(#text),
             Value::Number(number) => Literal::u64_unsuffixed(*number).into_token_stream(),
             Value::Millis(millis) => {

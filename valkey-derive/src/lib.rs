@@ -71,6 +71,9 @@ use crate::errors::Errors;
 /// | `max_loads = 64` | `64` | the most loads of this type that run at a time in this process |
 /// | `near = "5s"` | | a [near cache](#near-cache): copies of values are kept in this process, and used for this time. At most a day, and not longer than the `ttl` |
 /// | `near(ttl = "5s", …)` | | the same, with more choices |
+/// | `compress = "zstd"` | | values are stored compressed, if they become smaller. `"zstd"` makes them smallest, `"lz4"` is faster; each needs the runtime's feature of that name |
+/// | `compress_above = 4096` | `1024` | with `compress`: the size in bytes from which on a value is compressed |
+/// | `encrypt` | | values are stored encrypted, with the keys of the store (`Builder::encryption_keys`, or the variable `VALKEY_ENCRYPTION_KEYS`). Keys and tags are not. Needs the runtime's feature `encrypt` |
 /// | `key = Type` | | the key is not part of the value: values are stored by `set_at(&store, key)` |
 /// | `alias = "email"` | | values are also found by this field: the struct gets the methods `get_by_email` and `load_by_email`. May be written for several fields |
 /// | `tag = "org:{org_id}"` | | a tag, by which entries are invalidated together: the text, with the fields in braces written as in a key. May be written several times |
@@ -88,6 +91,7 @@ use crate::errors::Errors;
 /// | `key` | this field is the key. With several (up to six) the key is a tuple, in the order of the fields |
 /// | `key(with = "path::to::function")` | for a field of a foreign type `T`: the function converts it to a key, from `&T` to `&str` or to an owned type that can be a key. Different values must give different keys. Look-ups take `&T` |
 /// | `key(hash_tag)` | this part decides the cluster slot of the entry: `{42}:…`. At most one part |
+/// | `redact` | the field is in no text that the cache makes of a value: `Redacted`, the `Debug` of an `Entry`. A derived `Debug` of the type itself still shows it |
 /// | `alias` | the same as `alias = "…"` above the type, with this field's name |
 /// | `alias(with = "path::to::function")` | the function normalises the field, and its result is looked up and compared: from the borrowed form, `&str` for a `String`, to `&str` or to an owned type that can be a key. Useful for e-mails that differ only in case |
 ///

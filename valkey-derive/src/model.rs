@@ -22,6 +22,8 @@ pub(crate) struct Cached {
     /// The type of an older version, from which values are converted.
     pub(crate) migrate_from: Option<Type>,
     pub(crate) policy: Policy,
+    /// The fields that nothing shows, by the names under which they are serialized.
+    pub(crate) redacted: Vec<String>,
     /// Whether a write whose guard can't be placed is refused.
     pub(crate) strict: bool,
     pub(crate) key: Key,
@@ -106,6 +108,10 @@ pub(crate) enum Value {
     Flag,
     /// `OnCorrupt::Error`.
     OnCorruptError,
+    /// `Compression::Zstd`.
+    Zstd,
+    /// `Compression::Lz4`.
+    Lz4,
     Text(String),
     Number(u64),
     Millis(u64),

@@ -42,6 +42,9 @@ pub(crate) struct Cached {
     pub(crate) hold: Option<LitStr>,
     pub(crate) max_loads: Option<Lit>,
     pub(crate) near: Option<Near>,
+    pub(crate) compress: Option<Named<LitStr>>,
+    pub(crate) compress_above: Option<Named<Lit>>,
+    pub(crate) encrypt: bool,
     /// The type of a key that is not part of the value.
     pub(crate) key: Option<Named<Type>>,
     /// Names of fields.
@@ -69,6 +72,7 @@ pub(crate) struct Field {
     pub(crate) ty: Type,
     pub(crate) key: Option<Key>,
     pub(crate) alias: Option<Alias>,
+    pub(crate) redact: Option<Ident>,
     /// The items of its `#[serde(…)]`.
     pub(crate) serde: Vec<Serde>,
 }
@@ -151,6 +155,9 @@ impl Cached {
             hold: args.value("hold"),
             max_loads: args.value("max_loads"),
             near: Near::read(&mut args),
+            compress: args.named_value("compress"),
+            compress_above: args.named_value("compress_above"),
+            encrypt: args.flag("encrypt").is_some(),
             key: args.named_value("key"),
             aliases: args.values("alias"),
             tags: args.values("tag"),
@@ -209,11 +216,13 @@ impl Field {
                 name,
                 with: args.value("with"),
             });
+        let redact = args.flag("redact");
         Field {
             member,
             ty: field.ty,
             key,
             alias,
+            redact,
             serde: serde_items(&field.attrs),
         }
     }

@@ -189,6 +189,73 @@ fn the_choices_of_a_near_cache_are_in_the_policy_where_they_are_written() {
     }
 }
 
+#[test]
+fn the_size_of_entries_is_in_the_policy() {
+    let code = cached(
+        r#"
+        #[cached(encrypt, compress = "lz4", compress_above = 4096)]
+        struct User(#[cached(key)] u64);
+        "#,
+    );
+    let expected = "
+        const POLICY: __rt::Policy = __rt::Policy::new()
+            .compress(__rt::Compression::Lz4)
+            .compress_above(4096)
+            .encrypt();
+";
+    assert!(code.contains(expected), "{code}");
+    let code = cached("#[cached(compress = \"zstd\")] struct User(#[cached(key)] u64);");
+    let zstd = "__rt::Policy::new().compress(__rt::Compression::Zstd);";
+    let code = code.split_whitespace().collect::<String>();
+    assert!(code.contains(&zstd.replace(' ', "")), "{code}");
+}
+
+#[test]
+fn redacted_fields_are_listed_by_the_names_under_which_serde_writes_them() {
+    for (source, list) in [
+        (
+            "struct U { #[cached(key)] id: u64, #[cached(redact)] mail: String }",
+            r#"&["mail"]"#,
+        ),
+        (
+            "struct U { #[cached(redact)] a: u8, #[cached(key, redact)] b: u8 }",
+            r#"&["a", "b"]"#,
+        ),
+        ("struct U { #[cached(redact)] r#type: u8 }", r#"&["type"]"#),
+        (
+            r#"struct U { #[cached(redact)] #[serde(rename = "Mail")] mail: u8 }"#,
+            r#"&["Mail"]"#,
+        ),
+        (
+            r#"struct U { #[cached(redact)] #[serde(rename(serialize = "M", deserialize = "M"))] mail: u8 }"#,
+            r#"&["M"]"#,
+        ),
+        (
+            r#"#[serde(rename_all = "camelCase")] struct U { #[cached(redact)] first_name: u8 }"#,
+            r#"&["firstName"]"#,
+        ),
+        (
+            r#"#[serde(rename_all = "PascalCase")] struct U { #[cached(redact)] first_name: u8 }"#,
+            r#"&["FirstName"]"#,
+        ),
+        (
+            r#"#[serde(rename_all = "SCREAMING-KEBAB-CASE")] struct U { #[cached(redact)] first_name: u8 }"#,
+            r#"&["FIRST-NAME"]"#,
+        ),
+        (
+            r#"#[serde(rename_all(serialize = "kebab-case", deserialize = "kebab-case"))]
+            struct U { #[cached(redact)] first_name: u8, #[serde(skip)] #[cached(redact)] b: u8 }"#,
+            r#"&["first-name"]"#,
+        ),
+    ] {
+        let code = cached(source);
+        let expected = format!("const REDACTED: &'static [&'static str] = {list};");
+        assert!(code.contains(&expected), "{source}: {code}");
+    }
+    let code = cached("struct U { #[cached(key)] id: u64 }");
+    assert!(!code.contains("REDACTED"), "{code}");
+}
+
 /// After any mistake the output still passes the checks of the runtime's `Policy`. Otherwise a
 /// second error would appear elsewhere.
 #[test]
@@ -229,6 +296,14 @@ fn one_slip_gives_one_message() {
         "sliding, max_age = \"1m\", ttl = 300",
         "sliding, max_age = \"1m\", ttl = never",
         "sliding, max_age = \"1m\", ttl = \"soon\"",
+        "compress",
+        "compress = 3",
+        "compress = \"gzip\"",
+        "compress = \"zstdd\", compress_above = 10",
+        "compress_above = 10",
+        "compress = \"zstd\", compress_above = \"4KiB\"",
+        "compress = \"zstd\", compress_above = -1",
+        "compress = \"zstd\", compress_above = 4294967296",
         "near",
         "near = 5",
         "near = \"0s\"",

@@ -38,6 +38,14 @@ pub mod near {}
 /// [README.md]: crate
 #[doc = include_str!("../guides/guides/versions.md")]
 pub mod versions {}
+/// Compression, encryption, and fields that nothing shows.
+///
+/// [README.md]: crate
+/// [envelope.md#how-a-reader-treats-an-entry]: crate::guides::envelope#how-a-reader-treats-an-entry
+/// [glossary.md]: crate::guides::glossary
+#[cfg(any(not(doctest), all(feature = "zstd", feature = "encrypt")))]
+#[doc = include_str!("../guides/guides/size-and-secrets.md")]
+pub mod size_and_secrets {}
 
 /// The guarantees, the races and the recipes.
 ///
@@ -74,6 +82,7 @@ pub mod from_express {}
 /// Running it: ACL rights, server limits, runtimes, writes in an outage.
 ///
 /// [invalidations.md#a-process-that-stops]: crate::guides::invalidations#a-process-that-stops
+/// [size-and-secrets.md]: crate::guides::size_and_secrets
 #[doc = include_str!("../guides/operations/running.md")]
 pub mod running {}
 
@@ -93,6 +102,7 @@ pub mod glossary {}
 ///
 /// [consistency.md]: crate::guides::consistency
 /// [glossary.md]: crate::guides::glossary
+/// [size-and-secrets.md]: crate::guides::size_and_secrets
 /// [tags.md]: crate::guides::tags
 #[cfg(not(doctest))]
 #[doc = include_str!("../guides/internals/envelope.md")]

@@ -61,8 +61,11 @@ pub use crate::schema::invalidation::{
 pub use crate::schema::keys::KeyOf;
 pub use crate::schema::keys::ReadKeyOf;
 pub use crate::schema::loaded::{IntoLoaded, IntoRow, Loaded, Stale};
-pub use crate::schema::policy::{OnCorrupt, Policy};
+pub use crate::schema::policy::{Compression, OnCorrupt, Policy};
 pub use crate::schema::prefix::PrefixPart;
+#[cfg(feature = "encrypt")]
+pub use crate::value::keys::EncryptionKeys;
+pub use crate::value::shown::Redacted;
 pub use crate::verbs::scan::{Purged, Scan, ScanOptions};
 pub use crate::verbs::update::Guard;
 #[cfg(feature = "derive")]
@@ -104,8 +107,8 @@ pub mod __private {
     pub use crate::schema::unmigrated::Unmigrated;
     pub use crate::schema::validation::validators;
     pub use crate::{
-        BestEffort, CachedType, Clearable, Invalid, Keyed, OnCorrupt, Policy, Result, Store,
-        Strict, Tag, TagWriter, Tagged, Ttl,
+        BestEffort, CachedType, Clearable, Compression, Invalid, Keyed, OnCorrupt, Policy, Result,
+        Store, Strict, Tag, TagWriter, Tagged, Ttl,
     };
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;

@@ -17,6 +17,18 @@ pub(crate) fn attributes(written: &Cached, errors: &mut Errors) {
     has_stale_values(written, errors);
     slides_to_a_ceiling(written, errors);
     migrates_to_a_later_version(written, errors);
+    compresses(written, errors);
+}
+
+/// A size from which on values are compressed needs an algorithm.
+fn compresses(written: &Cached, errors: &mut Errors) {
+    if let (Some(above), None) = (&written.compress_above, &written.compress) {
+        errors.push(
+            &above.name,
+            "`compress_above` needs `compress`: write the algorithm, as in `compress = \"zstd\"`, or leave out \
+             `compress_above`",
+        );
+    }
 }
 
 /// Attributes that depend on the end of an entry's life need a TTL.

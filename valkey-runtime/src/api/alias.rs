@@ -418,7 +418,8 @@ mod tests {
             .load_timeout(Duration::from_millis(1))
             .sliding(Duration::from_millis(1))
             .near_stale(Duration::from_secs(2))
-            .near_get_stale();
+            .near_get_stale()
+            .compress_above(7);
         assert_eq!(policy(of_values), both);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
+use crate::protocol::envelope::flags::Flags;
 use crate::protocol::envelope::placeholder::{Lease, Name};
 use crate::protocol::rate::{Act, Ask};
 use crate::protocol::transition::{
@@ -17,7 +18,7 @@ use crate::protocol::transition::{
 use crate::protocol::versions::Versions;
 
 pub(crate) struct Script {
-    body: &'static str,
+    body: String,
     digest: String,
 }
 
@@ -58,17 +59,18 @@ pub(crate) enum Call {
 }
 
 impl Script {
-    fn new(body: &'static str) -> Self {
+    fn new(text: &str) -> Self {
+        let body = text.replace("(FLAGS)", &format!("({})", Flags::in_lua()));
         Self {
+            digest: digest(&body),
             body,
-            digest: digest(body),
         }
     }
 
     fn command(&self, call: Call, key: &[u8], size: usize) -> Cmd {
         let (name, script) = match call {
             Call::Digest => ("EVALSHA", &*self.digest),
-            Call::Body => ("EVAL", self.body),
+            Call::Body => ("EVAL", &*self.body),
         };
         let mut command = Cmd::with_capacity(8, name.len() + script.len() + key.len() + size + 24);
         command.arg(name).arg(script).arg("1").arg(key);

@@ -14,6 +14,7 @@ pub(crate) enum Count {
     Absence,
     Stale,
     Corrupt,
+    Undecrypted,
     Load,
     FailedLoad,
     Refresh,

@@ -9,6 +9,8 @@ use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::base::variables::Variables;
 use crate::config::{Builder, Endpoint, host_mistake, url};
+#[cfg(feature = "encrypt")]
+use crate::value::keys::EncryptionKeys;
 
 /// A variable of the process's environment. A value that is not Unicode is malformed, and not
 /// unset.
@@ -64,6 +66,13 @@ pub(crate) fn read(variables: Variables) -> Result<Option<Builder>> {
             ));
         }
     };
+
+    #[cfg(feature = "encrypt")]
+    if let Some(keys) = get("VALKEY_ENCRYPTION_KEYS")? {
+        let keys = keys.parse::<EncryptionKeys>();
+        builder =
+            builder.encryption_keys(keys.map_err(|error| error.context("VALKEY_ENCRYPTION_KEYS"))?);
+    }
 
     if let Some(url) = get("VALKEY_URL")? {
         let said = url::parse(&url).map_err(|error| error.context("VALKEY_URL"))?;

@@ -4,6 +4,8 @@
 
 use crate::base::variables::Variables;
 pub(crate) mod env;
+#[cfg(feature = "encrypt")]
+pub(crate) mod secrets;
 pub(crate) mod store;
 pub(crate) mod url;
 
@@ -38,6 +40,7 @@ use crate::core::inner::Settings;
 use crate::core::store::Store;
 use crate::schema::prefix;
 use crate::value::codec::{EXPANSION, Limits};
+use crate::value::keys::EncryptionKeys;
 use crate::value::read_back::EVERY;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,6 +92,8 @@ pub struct Builder {
     max_expansion: usize,
     read_back_every: u32,
     newer_wins: Duration,
+    encryption: Option<EncryptionKeys>,
+    accepts_plaintext: bool,
     memory_capacity: usize,
     clock: Option<Arc<dyn Clock>>,
     random: Option<Arc<dyn Random>>,
@@ -157,6 +162,8 @@ impl Builder {
             max_expansion: EXPANSION,
             read_back_every: EVERY,
             newer_wins: NEWER_WINS,
+            encryption: None,
+            accepts_plaintext: false,
             memory_capacity: MEMORY_CAPACITY,
             clock: None,
             random: None,
@@ -614,6 +621,8 @@ impl Builder {
                 },
                 read_back_every: EVERY,
                 newer_wins: millis(NEWER_WINS),
+                encryption: None,
+                accepts_plaintext: false,
                 enabled: true,
                 variables: Builder::new().variables,
                 keys: KeyTracing::default(),
@@ -698,6 +707,8 @@ impl Builder {
                 },
                 read_back_every: self.read_back_every,
                 newer_wins: millis(self.newer_wins),
+                encryption: self.encryption,
+                accepts_plaintext: self.accepts_plaintext,
                 enabled: self.enabled,
                 variables: self.variables,
                 keys: self.trace_keys,
@@ -906,6 +917,7 @@ impl fmt::Debug for Builder {
             .field("max_expansion", &self.max_expansion)
             .field("read_back_every", &self.read_back_every)
             .field("newer_wins", &self.newer_wins)
+            .field("encryption", &self.encryption)
             .finish_non_exhaustive()
     }
 }

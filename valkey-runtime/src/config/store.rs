@@ -19,6 +19,7 @@ impl Store {
     /// | `VALKEY_NAMESPACE` | the text with which all keys begin; the URL takes precedence |
     /// | `VALKEY_CLUSTER` | `true`: the server is a node of a cluster |
     /// | `VALKEY_CACHE` | `off`: nothing is cached until [`set_enabled`](Self::set_enabled); or `on` |
+    /// | `VALKEY_ENCRYPTION_KEYS` | the keys of types with `#[cached(encrypt)]`: `1:` and 64 hexadecimal digits, more keys after commas; the first one encrypts |
     /// | `VALKEY_LAZY` | `true`: open at once and connect in the background |
     ///
     /// An empty variable counts as unset. A variable that begins or ends with white space, such as

@@ -5,6 +5,8 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::base::ttl::Ttl;
+use crate::schema::cached_type::CachedType;
+use crate::value::shown::Redacted;
 
 /// A value with the metadata of its entry: its origin, its age, and its remaining life. It is for
 /// code that passes these on, such as an HTTP layer with `Age`, `ETag` and `Cache-Status`.
@@ -25,7 +27,7 @@ use crate::base::ttl::Ttl;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entry<T> {
     pub(crate) value: T,
     pub(crate) source: Source,
@@ -109,6 +111,25 @@ impl<T> Entry<T> {
     /// Returns the schema version of the entry.
     pub fn version(&self) -> u16 {
         self.version
+    }
+}
+
+/// Shows no field that the type marks with `#[cached(redact)]`.
+impl<T: CachedType + fmt::Debug> fmt::Debug for Entry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let redacted = Redacted(&self.value);
+        let value: &dyn fmt::Debug = match T::REDACTED {
+            [] => &self.value,
+            _ => &redacted,
+        };
+        f.debug_struct("Entry")
+            .field("value", value)
+            .field("source", &self.source)
+            .field("stamp", &self.stamp)
+            .field("age", &self.age)
+            .field("expires", &self.expires)
+            .field("version", &self.version)
+            .finish()
     }
 }
 

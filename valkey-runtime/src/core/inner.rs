@@ -10,12 +10,17 @@ use crate::base::tasks::Background;
 use crate::base::variables::Variables;
 use crate::base::warnings::Warnings;
 use crate::core::loads::Moments;
+use crate::core::locked::Locked;
+use crate::core::meta::Meta;
 #[cfg(any(test, feature = "testing"))]
 use crate::core::records::Records;
 use crate::core::refusals::Refusals;
 use crate::core::ttl_env::Overrides;
 use crate::core::types::Types;
+use crate::protocol::envelope::Header;
+use crate::protocol::envelope::flags::Flags;
 use crate::value::codec::Limits;
+use crate::value::keys::EncryptionKeys;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,6 +31,10 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     /// The age in milliseconds up to which a newer entry is not replaced by a load.
     pub(crate) newer_wins: u64,
+    /// The keys that encrypt values.
+    pub(crate) keys: Option<EncryptionKeys>,
+    /// Whether entries of encrypted types are also read in plain text.
+    pub(crate) accepts_plaintext: bool,
     pub(crate) enabled: AtomicBool,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Arc<Counters>,
@@ -53,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) read_back_every: u32,
     /// In milliseconds.
     pub(crate) newer_wins: u64,
+    pub(crate) encryption: Option<EncryptionKeys>,
+    pub(crate) accepts_plaintext: bool,
     pub(crate) enabled: bool,
     pub(crate) variables: Variables,
     pub(crate) keys: KeyTracing,
@@ -70,6 +81,16 @@ impl Inner {
             size,
             ..self.limits
         }
+    }
+
+    /// Whether an entry of the type can't be decrypted here, or must not be read in plain text.
+    #[inline]
+    pub(crate) fn locked(&self, header: &Header, entry: &[u8], meta: &Meta) -> Option<Locked> {
+        if header.flags.has(Flags::ENCRYPTED) || meta.policy.encrypt {
+            let accepts = self.accepts_plaintext || !meta.policy.encrypt;
+            return Locked::of(header, entry, self.keys.as_ref(), accepts);
+        }
+        None
     }
 
     pub(crate) fn is_enabled(&self) -> bool {

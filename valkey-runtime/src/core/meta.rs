@@ -18,6 +18,8 @@ pub(crate) struct Meta {
     pub(crate) policy: Policy,
     /// Whether its entries have tags.
     pub(crate) tagged: bool,
+    /// The name of the Rust type.
+    pub(crate) name: fn() -> &'static str,
 }
 
 impl Meta {
@@ -32,6 +34,7 @@ impl Meta {
             ttl: T::TTL,
             policy: T::POLICY,
             tagged: T::TAGGED,
+            name: std::any::type_name::<T>,
         }
     }
 

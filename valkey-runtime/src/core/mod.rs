@@ -7,6 +7,7 @@ pub(crate) mod inner;
 #[cfg(feature = "metrics")]
 pub(crate) mod load_time;
 pub(crate) mod loads;
+pub(crate) mod locked;
 pub(crate) mod meta;
 pub(crate) mod near;
 pub(crate) mod options;

@@ -10,11 +10,12 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use crate::base::counters::TypeCounters;
+use crate::base::counters::{Count, TypeCounters};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::shown_keys::ShownKeys;
 use crate::base::warnings::{Detail, Topic, Warnings};
 use crate::core::loads::TypeLoads;
+use crate::core::locked::Locked;
 use crate::core::meta::Meta;
 use crate::core::near::Near;
 use crate::schema::cached_type::CachedType;
@@ -117,6 +118,16 @@ impl Type {
     ) {
         let of = Some(&*self.name);
         self.warnings.warn(Topic { of, what, kind }, detail);
+    }
+
+    /// Counts and logs an entry that is not read, because of its encryption.
+    pub(crate) fn locked(&self, operation: &'static str, key: &[u8], locked: Locked) {
+        self.counters.count(Count::Undecrypted);
+        self.warn(locked.what(), None, || Detail {
+            operation: Some(operation),
+            key: self.keys.of_failure(key),
+            text: locked.to_string(),
+        });
     }
 
     pub(crate) fn warnings(&self) -> &Warnings {

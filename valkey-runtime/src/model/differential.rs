@@ -121,8 +121,10 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
     let shapes = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
     let kinds = prop_oneof![4 => Just(Kind::Value), 1 => Just(Kind::Absence)];
     let clocks = prop_oneof![2 => Just(None), 1 => any::<Option<u64>>()];
-    let values = (kinds, versions(), shapes, keys(), timings(), clocks);
-    let values = values.prop_map(|(kind, version, shape, key, timing, clock)| {
+    // Known and unknown ones.
+    let flags = prop_oneof![8 => Just(0xc0), 2 => 1..8u8, 1 => any::<u8>()];
+    let values = (kinds, versions(), shapes, keys(), timings(), clocks, flags);
+    let values = values.prop_map(|(kind, version, shape, key, timing, clock, flags)| {
         let header = Header {
             kind,
             shape,
@@ -137,7 +139,9 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
         } else {
             b""
         };
-        [&header.to_bytes()[..], tags, b"\x2a"].concat()
+        let mut bytes = [&header.to_bytes()[..], tags, b"\x2a"].concat();
+        bytes[30] = flags;
+        bytes
     });
     // Mostly numbers as they are written, and sometimes damaged ones.
     let awkward = || prop_oneof![12 => Just(None), 1 => prop_oneof![Just((1 << 53) - 1), Just(u64::MAX), Just(0)].prop_map(Some)];

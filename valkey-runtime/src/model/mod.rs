@@ -10,4 +10,6 @@ pub(crate) mod panics;
 pub(crate) mod schedule;
 pub(crate) mod table;
 pub(crate) mod tags;
+// Some of them are packed.
+#[cfg(all(feature = "encrypt", feature = "lz4", feature = "zstd"))]
 pub(crate) mod vectors;

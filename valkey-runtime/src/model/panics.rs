@@ -202,7 +202,7 @@ async fn a_follower_after_an_update_is_not_given_the_older_stale_value() {
     let claim = Placing::Lease {
         token: 77,
         life: 10_000,
-        rejected: Rejected::Claim(Raw::new(bytes, store.inner().limits).header.stamp),
+        rejected: Rejected::Claim(Raw::new(bytes, b"page:1", store.inner()).header.stamp),
     };
     backend.place(b"page:1", &claim).await.unwrap();
 

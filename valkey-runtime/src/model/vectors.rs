@@ -15,11 +15,13 @@ use crate::base::error::ErrorKind;
 use crate::base::ttl::Ttl;
 use crate::core::store::Store;
 use crate::protocol::envelope::epoch::{Epoch, Soft};
+use crate::protocol::envelope::flags::Flags;
 use crate::protocol::envelope::timing::{Claim, Timing};
 use crate::protocol::envelope::{Head, Header, HeaderBytes, Kind, Standing, head, standing, tags};
 use crate::protocol::found::Found;
 use crate::schema::policy::{OnCorrupt, Policy};
 use crate::value::codec;
+use crate::value::pack::Packing;
 use crate::value::read_back::ReadBack;
 use crate::{Cached, CachedType};
 
@@ -94,6 +96,19 @@ fn entry(header: &[u8], payload: &[u8]) -> Vec<u8> {
         header.seal(&mut bytes);
     }
     bytes
+}
+
+/// A value with these flags and this payload.
+fn packed(flags: u8, payload: &str) -> Vec<u8> {
+    let header = Header {
+        flags: Flags::from_byte(flags).unwrap(),
+        ..Header::value(VERSION, STAMP).of(KEY)
+    };
+    let payload = payload.as_bytes().chunks(2).map(|pair| {
+        let pair = str::from_utf8(pair).unwrap();
+        u8::from_str_radix(pair, 16).unwrap()
+    });
+    entry(&header.to_bytes(), &payload.collect::<Vec<_>>())
 }
 
 /// A header with a clock, and these tags after it.
@@ -171,6 +186,16 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         bytes[42] += 1;
         bytes
     };
+    let unknown_flag = {
+        let mut bytes = [&own[..], &ada].concat();
+        bytes[30] = 8;
+        let content = &ada;
+        let header = Header::value(VERSION, STAMP).of(KEY);
+        let seed = 8 << 56 | u64::from(VERSION) << 32 | u64::from(header.key);
+        let sum = xxhash_rust::xxh3::xxh3_64_with_seed(content, seed) as u32;
+        bytes[26..30].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
     let text = br#"{"id":42,"name":"Ada","born":1815,"died":1852}"#;
 
     vec![
@@ -189,6 +214,14 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         (
             "to fall due by its tag",
             entry(&tagged(lasting, &["tag:prices"]), &ada),
+        ),
+        (
+            "compressed by zstd",
+            packed(1, "c60000001b0000000e28b52ffd200e71000082a269642aa46e616d65a3416461"),
+        ),
+        (
+            "compressed by LZ4",
+            packed(2, "c6000000130000000ee082a269642aa46e616d65a3416461"),
         ),
         ("not fresh", entry(&timed(stale, Claim::NONE), &ada)),
         ("not fresh, claimed", entry(&timed(stale, loader), &ada)),
@@ -234,8 +267,17 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
                 b"\x92\xc2\xdc\0\x01\x92\xc4\x08\x01\x02\x03\x04\x05\x06\x07\x08\xcf\0\0\x01\x9b\x76\xda\xcf\x10",
             ),
         ),
+        (
+            "encrypted",
+            packed(4, "c60000003a00000007000102030405060708090a0b0c0d0e0f1011121314151617fa72b2e1b735b9e98e23c9097053693df2a9ccd97a46cdd1b37e3b799f06"),
+        ),
+        (
+            "compressed and encrypted",
+            packed(6, "c60000003f00000007000102030405060708090a0b0c0d0e0f101112131415161778d0db8b7d1375e1876cce26755f1313b4d2fd9dfa00a2bdf626b6348c495300f7a7b0"),
+        ),
         ("later format", damaged(1, 2)),
         ("later format, 14 elements", later_and_longer),
+        ("unknown flag", unknown_flag),
         ("reserved element in use", damaged(31, 1)),
         ("freshness of an absence", entry(&at_31(Kind::Absence), b"\xc0")),
         ("freshness without claim", entry(&without_claim, &ada)),
@@ -283,6 +325,13 @@ fn times(Timing { until, claim }: Timing) -> String {
     )
 }
 
+fn flags_of(header: Header) -> String {
+    match header.flags.bits() {
+        0 => String::new(),
+        bits => format!(r#", "flags": {bits}"#),
+    }
+}
+
 /// The clock and the tags of an entry; null if the tags are damaged.
 fn tags_of(bytes: &[u8], header: Header, clock: u64) -> String {
     let names: Option<Vec<&str>> = tags::read(&bytes[header.len()..]).collect();
@@ -300,12 +349,13 @@ async fn described(name: &str, bytes: &[u8]) -> String {
         Head::Known(header) => {
             let (micros, random) = (header.stamp >> 12, header.stamp & 0xfff);
             format!(
-                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random}, "key": {}, "sum": {}{}{} }}"#,
+                r#"{{ "kind": "{}", "version": {}, "shape": {}, "stamp_micros": {micros}, "stamp_random": {random}, "key": {}, "sum": {}{}{}{} }}"#,
                 format!("{:?}", header.kind).to_lowercase(),
                 header.version,
                 header.shape,
                 header.key,
                 header.sum,
+                flags_of(header),
                 header.timing.map_or_else(String::new, times),
                 header
                     .clock
@@ -413,7 +463,7 @@ fn the_first_vector_is_what_the_codec_writes() {
     };
     let header = Header::value(VERSION, STAMP).of(KEY);
     let read_back = ReadBack::every(0);
-    let written = codec::encode(header, None, &ada, limits, &read_back).unwrap();
+    let written = codec::encode(header, None, &ada, limits, &read_back, Packing::NONE).unwrap();
     assert_eq!(hex(&written), hex(&vectors()[0].1));
 }
 

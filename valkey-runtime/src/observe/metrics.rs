@@ -20,7 +20,7 @@ const ERRORS: &str = "valkey_errors_total";
 const BREAKER: &str = "valkey_breaker_state";
 
 /// The counters of each type that have a name of their own.
-const OF_TYPES: [(&str, Count, Unit, &str); 21] = [
+const OF_TYPES: [(&str, Count, Unit, &str); 22] = [
     (
         "valkey_near_hits_total",
         Count::NearHit,
@@ -38,6 +38,12 @@ const OF_TYPES: [(&str, Count, Unit, &str); 21] = [
         Count::Corrupt,
         Unit::Count,
         "Corrupt entries that were found",
+    ),
+    (
+        "valkey_undecrypted_total",
+        Count::Undecrypted,
+        Unit::Count,
+        "Entries that were not read because of their encryption",
     ),
     (
         "valkey_loads_total",

@@ -175,6 +175,12 @@ impl TypeStats {
         self.count(Count::Corrupt)
     }
 
+    /// Entries that were not read because of their encryption: under a key that the store does not
+    /// have, or in plain text though the type is encrypted. Each was a miss, and was not removed.
+    pub fn undecrypted(&self) -> u64 {
+        self.count(Count::Undecrypted)
+    }
+
     /// Loaders that ran. In a bulk load, each thousand keys count as one.
     pub fn loads(&self) -> u64 {
         self.count(Count::Load)
@@ -405,6 +411,11 @@ impl Stats {
     /// See [`TypeStats::corrupt`].
     pub fn corrupt(&self) -> u64 {
         self.total.corrupt()
+    }
+
+    /// See [`TypeStats::undecrypted`].
+    pub fn undecrypted(&self) -> u64 {
+        self.total.undecrypted()
     }
 
     /// See [`TypeStats::loads`].

@@ -73,6 +73,10 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
         None
     }
 
+    /// The fields that nothing shows, by the names under which they are serialized: those with
+    /// `#[cached(redact)]`. [`Redacted`](crate::Redacted) leaves them out.
+    const REDACTED: &'static [&'static str] = &[];
+
     /// For an alias: the prefix of its values, and the field.
     #[doc(hidden)]
     const ALIAS_OF: Option<(&'static str, &'static str)> = None;

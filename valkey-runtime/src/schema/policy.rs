@@ -15,6 +15,16 @@ pub enum OnCorrupt {
     Error,
 }
 
+/// The algorithm that compresses the values of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compression {
+    /// zstd, which makes values smaller. Needs the feature `zstd`.
+    Zstd,
+    /// LZ4, which is faster. Needs the feature `lz4`.
+    Lz4,
+}
+
 /// The less common choices of a type. `#[derive(Cached)]` fills it from the annotation.
 ///
 /// ```
@@ -50,6 +60,10 @@ pub struct Policy {
     /// Zero if no copy older than `near_millis` is served.
     pub(crate) near_stale_millis: u64,
     pub(crate) near_get_stale: bool,
+    pub(crate) compression: Option<Compression>,
+    /// The size of the smallest payload that is compressed.
+    pub(crate) compress_above: u32,
+    pub(crate) encrypt: bool,
 }
 
 /// Whole milliseconds. Shorter parts of a time are dropped.
@@ -89,6 +103,9 @@ impl Policy {
             near_max_bytes: 64 << 20,
             near_stale_millis: 0,
             near_get_stale: false,
+            compression: None,
+            compress_above: 1024,
+            encrypt: false,
         }
     }
 
@@ -320,6 +337,50 @@ impl Policy {
     /// loading verbs serve them.
     pub const fn near_get_stale(mut self) -> Self {
         self.near_get_stale = true;
+        self
+    }
+}
+
+impl Policy {
+    /// Compresses the type's values, if they are [large enough](Self::compress_above) and become
+    /// smaller. Default: not compressed. Every reader understands both forms, as long as its build
+    /// has the feature of the algorithm; to other builds a compressed entry is a newer one.
+    ///
+    /// # Panics
+    /// If the build lacks the feature of the algorithm.
+    pub const fn compress(mut self, compression: Compression) -> Self {
+        match compression {
+            Compression::Zstd if !cfg!(feature = "zstd") => {
+                panic!("`compress = \"zstd\"` needs the feature `zstd` of valkey-runtime")
+            }
+            Compression::Lz4 if !cfg!(feature = "lz4") => {
+                panic!("`compress = \"lz4\"` needs the feature `lz4` of valkey-runtime")
+            }
+            Compression::Zstd | Compression::Lz4 => self.compression = Some(compression),
+        }
+        self
+    }
+
+    /// Sets the size in bytes from which on a payload is compressed. Default 1024. It has no effect
+    /// without [`compress`](Self::compress).
+    pub const fn compress_above(mut self, bytes: u32) -> Self {
+        self.compress_above = bytes;
+        self
+    }
+
+    /// Encrypts the type's values with the keys of the store
+    /// ([`Builder::encryption_keys`](crate::Builder::encryption_keys)). An entry in plain text is a
+    /// miss then, unless the store
+    /// [accepts it](crate::Builder::accept_plaintext). Keys of entries and tags are stored in plain
+    /// text. Default: not encrypted.
+    ///
+    /// # Panics
+    /// If the build lacks the feature `encrypt`.
+    pub const fn encrypt(mut self) -> Self {
+        if !cfg!(feature = "encrypt") {
+            panic!("`encrypt` needs the feature `encrypt` of valkey-runtime");
+        }
+        self.encrypt = true;
         self
     }
 }

@@ -1,5 +1,6 @@
 -- What the first bytes of an entry say, as `envelope::head`: 'corrupt', 'newer', or 'known', its bytes, and whether it says
--- until when it is fresh. Text is compared byte by byte: Lua's `<` on strings follows the server's locale.
+-- until when it is fresh. Text is compared byte by byte: Lua's `<` on strings follows the server's locale. `FLAGS` stands for
+-- the flags that the build understands.
 local function head(bytes)
   if #bytes < 35 then return 'corrupt' end
   local b = { string.byte(bytes, 1, 59) }
@@ -9,7 +10,7 @@ local function head(bytes)
   end
   if b[3] > 3 or b[4] ~= 0xcd or b[7] ~= 0xce or b[12] ~= 0xcf or b[21] ~= 0xce or b[26] ~= 0xce then return 'corrupt' end
   local timed = b[32] == 0xcf
-  if b[31] ~= 0xc0 then return 'newer' end
+  if b[31] ~= 0xc0 and not (b[3] == 0 and (FLAGS)[b[31]]) then return 'newer' end
   if timed then
     if #b < 51 then return 'corrupt' end
     if b[3] ~= 0 or b[41] ~= 0xcf then return 'newer' end

@@ -18,10 +18,16 @@ use serde::de::DeserializeOwned;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::invalid::Invalid;
 use crate::key::tag::TagWriter;
+use crate::protocol::envelope::flags::Flags;
 use crate::protocol::envelope::{Header, bounds};
 use crate::schema::cached_type::CachedType;
 use crate::value::codec::decode::{Decoder, Memory};
 use crate::value::digest;
+use crate::value::keys::Lock;
+pub(crate) use crate::value::limits::{EXPANSION, Limits};
+use crate::value::limits::{LEAST_MEMORY, fits};
+use crate::value::pack;
+use crate::value::pack::Packing;
 use crate::value::read_back::ReadBack;
 
 /// The reason why an entry has no value that its type accepts.
@@ -65,19 +71,6 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// A store's limits for an entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Its largest size in bytes.
-    pub(crate) size: usize,
-    /// The memory that its value may take, as a multiple of its size.
-    pub(crate) expansion: usize,
-}
-
-/// The default of [`Limits::expansion`].
-pub(crate) const EXPANSION: usize = 32;
-/// The memory that the value of any entry may take, however small the entry is: 4 MiB.
-pub(crate) const LEAST_MEMORY: usize = 4 << 20;
 /// The memory that one item of a payload is assumed to take, in bytes. If this estimate exceeds the
 /// allowed memory, the value is read back before it is stored.
 const LARGE_ITEM: usize = 128;
@@ -86,14 +79,25 @@ const LARGE_ITEM: usize = 128;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Payload<'p> {
     pub(crate) bytes: &'p [u8],
-    /// [`Limits::expansion`] for a payload read from a server.
-    pub(crate) expansion: usize,
+    pub(crate) limits: Limits,
+    /// How it is packed.
+    pub(crate) flags: Flags,
+    /// For an encrypted one.
+    pub(crate) lock: Option<&'p Lock>,
 }
 
 impl<'p> From<&'p [u8]> for Payload<'p> {
     fn from(bytes: &'p [u8]) -> Self {
-        let expansion = EXPANSION;
-        Self { bytes, expansion }
+        let limits = Limits {
+            size: usize::MAX,
+            expansion: EXPANSION,
+        };
+        Self {
+            bytes,
+            limits,
+            flags: Flags::NONE,
+            lock: None,
+        }
     }
 }
 
@@ -102,7 +106,7 @@ impl Payload<'_> {
     fn memory(self) -> usize {
         self.bytes
             .len()
-            .saturating_mul(self.expansion)
+            .saturating_mul(self.limits.expansion)
             .max(LEAST_MEMORY)
     }
 }
@@ -114,12 +118,15 @@ pub(crate) fn encode<T: CachedType>(
     value: &T,
     limits: Limits,
     read_back: &ReadBack,
+    packing: Packing<'_>,
 ) -> Result<Vec<u8>, Error> {
     let name = type_name::<T>();
     let (mut bytes, at, items) = written(header, tags, value, limits.size, name)?;
     let payload = Payload {
         bytes: &bytes[at..],
-        expansion: limits.expansion,
+        limits,
+        flags: Flags::NONE,
+        lock: None,
     };
     let due = read_back.is_due();
     if due || items.saturating_mul(LARGE_ITEM) > payload.memory() {
@@ -131,7 +138,10 @@ pub(crate) fn encode<T: CachedType>(
             read_back.was_read();
         }
     }
-    header.seal(&mut bytes);
+    match packing.is_none() {
+        true => header.seal(&mut bytes),
+        false => pack::pack(header, &mut bytes, at, packing, limits)?,
+    }
     Ok(bytes)
 }
 
@@ -229,13 +239,7 @@ fn unstorable(name: &str, why: &str) -> Error {
 /// Refuses a payload that would not be read back. Returns the number of items in the payload at
 /// this offset.
 fn checked(bytes: &mut Vec<u8>, at: usize, max_size: usize, name: &str) -> Result<usize, Error> {
-    if bytes.len() > max_size {
-        let message = format!(
-            "the entry would have {} bytes, more than the limit of {max_size}",
-            bytes.len()
-        );
-        return Err(Error::new(ErrorKind::TooLarge, message));
-    }
+    fits(bytes.len(), max_size)?;
     let walked = bounds::check(&bytes[at..]).map_err(|why| unstorable(name, why.as_str()))?;
     if walked.token {
         let plain = private::without_tokens(&bytes[at..]);
@@ -258,7 +262,12 @@ pub(crate) fn read<T: CachedType>(payload: Payload<'_>) -> Result<T, Refusal> {
 pub(crate) fn decode<'p, T: DeserializeOwned>(
     payload: impl Into<Payload<'p>>,
 ) -> Result<T, String> {
-    let payload = payload.into();
+    let mut payload = payload.into();
+    let unpacked;
+    if !payload.flags.is_none() {
+        unpacked = pack::unpack(payload.bytes, payload.flags, payload.lock, payload.limits)?;
+        payload.bytes = &unpacked;
+    }
     let memory = Memory(payload.memory());
     let mut decoder = Decoder::new(payload.bytes, memory, size_of::<T>());
     match T::deserialize(&mut decoder) {
@@ -613,7 +622,11 @@ mod tests {
         };
         fn read<T: DeserializeOwned>(bytes: &[u8]) -> [Result<(), String>; 2] {
             [EXPANSION, usize::MAX].map(|expansion| {
-                let read = decode::<T>(Payload { bytes, expansion });
+                let size = usize::MAX;
+                let read = decode::<T>(Payload {
+                    limits: Limits { size, expansion },
+                    ..bytes.into()
+                });
                 read.map(|value| assert!(size_of_val(&value) > 0))
             })
         }

@@ -5,9 +5,12 @@
 
 use crate::key::tag::TagWriter;
 use crate::protocol::envelope::Header;
+use crate::protocol::envelope::flags::Flags;
 use crate::schema::cached_type::{CachedType, OldEntry};
 use crate::schema::unmigrated::Unmigrated;
 use crate::value::codec::{self, Limits, Payload};
+use crate::value::keys::{EncryptionKeys, Lock};
+use crate::value::pack::Packing;
 use crate::value::read_back::ReadBack;
 
 /// The bytes of an entry, and where they belong.
@@ -15,9 +18,12 @@ use crate::value::read_back::ReadBack;
 pub(crate) struct Old<'e> {
     pub(crate) bytes: &'e [u8],
     pub(crate) header: Header,
+    pub(crate) key: &'e [u8],
     /// Empty, or ending in `:`.
     pub(crate) namespace: &'e str,
     pub(crate) limits: Limits,
+    /// The keys that encrypt values.
+    pub(crate) keys: Option<&'e EncryptionKeys>,
 }
 
 /// The conversion of entries of a type. A pointer, so that the verbs do not depend on the type.
@@ -35,9 +41,14 @@ impl OldEntry for Old<'_> {
         let at = self.header.payload_at(self.bytes);
         let payload = at.and_then(|at| self.bytes.get(at..));
         let payload = payload.ok_or_else(|| Unmigrated::Unread("its tags are damaged".into()))?;
+        let is_encrypted = self.header.flags.has(Flags::ENCRYPTED);
+        let keys = self.keys.filter(|_| is_encrypted);
+        let lock = keys.map(|keys| Lock::new(keys, &self.header, self.key));
         let payload = Payload {
             bytes: payload,
-            expansion: self.limits.expansion,
+            limits: self.limits,
+            flags: self.header.flags,
+            lock: lock.as_ref(),
         };
         codec::decode(payload).map_err(Unmigrated::Unread)
     }
@@ -54,9 +65,11 @@ pub(crate) fn migrate<T: CachedType>(
     let tags = kept_tags(&value, old)?;
     let header = Header {
         version: T::VERSION,
+        flags: Flags::NONE,
         ..old.header
     };
-    codec::encode(header, tags.as_ref(), &value, old.limits, read_back)
+    let packing = Packing::of(&T::POLICY, old.keys, old.key);
+    codec::encode(header, tags.as_ref(), &value, old.limits, read_back, packing)
         .map_err(|error| Unmigrated::Unstorable(error.to_string()))
 }
 

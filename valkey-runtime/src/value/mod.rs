@@ -2,5 +2,13 @@
 
 pub(crate) mod codec;
 pub(crate) mod digest;
-pub(crate) mod read_back;
+#[cfg(feature = "encrypt")]
+pub(crate) mod keys;
+#[cfg(not(feature = "encrypt"))]
+#[path = "keys/absent.rs"]
+pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod migrate;
+pub(crate) mod pack;
+pub(crate) mod read_back;
+pub(crate) mod shown;

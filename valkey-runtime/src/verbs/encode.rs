@@ -11,6 +11,7 @@ use crate::protocol::envelope::Header;
 use crate::protocol::envelope::timing::{FOR_EVER, Timing};
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
+use crate::value::pack::Packing;
 use crate::verbs::Sealed;
 use crate::verbs::lifetimes::Lifetimes;
 
@@ -39,6 +40,7 @@ impl<'a> Sealer<'a> {
             value,
             self.limits_to_store(),
             &of.read_back,
+            Packing::of(&meta.policy, self.keys.as_ref(), key),
         )
         .inspect_err(|error| {
             // The caller may drop the error. Then nothing else shows that the type can't be cached.

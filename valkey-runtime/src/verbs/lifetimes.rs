@@ -4,6 +4,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::ttl::Ttl;
 use crate::core::inner::view;
+use crate::core::locked::without_keys;
 use crate::core::meta::Meta;
 use crate::verbs::raw::Raw;
 
@@ -59,8 +60,12 @@ impl<'a> Lifetimes<'a> {
     }
 
     /// The TTL of the type from the environment. Each verb checks it, so that a malformed variable
-    /// shows at the first use. Deletions do not, as they must not fail because of a TTL.
+    /// shows at the first use. So does a missing key of a type that is encrypted. Deletions do not,
+    /// as they must not fail because of a setting that they do not need.
     pub(crate) fn ttl_override(self, meta: &Meta) -> Result<Option<Ttl>> {
+        if meta.policy.encrypt && self.keys.is_none() {
+            return Err(without_keys((meta.name)()));
+        }
         meta.policy
             .ttl_env
             .map_or(Ok(None), |variable| self.overrides.ttl(variable))

@@ -67,18 +67,24 @@ impl<'a> Migrator<'a> {
         if !header.is_seal_of(bytes) {
             return Migrated::Corrupt(seal::NOT_WHOLE);
         }
+        if let Some(locked) = self.locked(&header, bytes, of.meta()) {
+            of.locked(operation, key, locked);
+            return Migrated::Nothing;
+        }
         let old = Old {
             bytes,
             header,
+            key,
             namespace: &self.namespace,
             limits: self.limits_to_store(),
+            keys: self.keys.as_ref(),
         };
         let migrated = migrate(&old, &of.read_back);
         let migrated = migrated.map(|bytes| (envelope::head(&bytes), bytes));
         match migrated {
             Ok((Head::Known(new), bytes)) => {
                 of.counters().count(Count::Migrated);
-                let raw = Raw::known(bytes.into(), new, self.limits);
+                let raw = Raw::known(bytes.into(), new, key, self.0);
                 Migrated::Value(raw.migrated_from(header.version))
             }
             Ok(_) => Migrated::Nothing,

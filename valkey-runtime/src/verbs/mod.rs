@@ -60,13 +60,16 @@ pub(crate) struct Sealed {
 
 /// The header, if the entry is a value that `get` returns, or converts.
 pub(crate) fn own_header(inner: &Inner, found: &Found, meta: &Meta) -> Option<Header> {
-    let Found::Entry(head) = found else {
+    let Found::Entry(bytes) = found else {
         return None;
     };
-    let head = envelope::head(head);
+    let head = envelope::head(bytes);
     let standing = envelope::standing(head, meta.versions, || inner.now_millis());
     match head {
-        Head::Known(header) if standing == Standing::Own => Some(header),
+        Head::Known(header) if standing == Standing::Own => {
+            let is_locked = inner.locked(&header, bytes, meta).is_some();
+            (!is_locked).then_some(header)
+        }
         _ => None,
     }
 }

@@ -52,8 +52,9 @@ impl<'a> NearReader<'a> {
         let near = of.near.as_ref()?;
         let now = self.gateway.backend().clock_micros();
         let copy = near.find(key).filter(|copy| copy.serves_stale(now))?;
-        let raw = Raw::new(copy.bytes().clone(), self.limits);
-        let is_value = raw.header.kind == Kind::Value;
+        let raw = Raw::new(copy.bytes().clone(), key, self.0);
+        let is_value = raw.header.kind == Kind::Value
+            && self.locked(&raw.header, &raw.bytes, of.meta()).is_none();
         (is_value && self.gateway.is_unchanged(copy.since, &copy.depends)).then_some(raw)
     }
 
@@ -153,6 +154,7 @@ impl<'a> NearReader<'a> {
         if !matches!(standing, Standing::Own) && !is_absence
             || bytes.len() > self.limits.size
             || !header.is_seal_of(bytes)
+            || self.locked(&header, bytes, of.meta()).is_some()
         {
             return;
         }

@@ -5,12 +5,15 @@ use crate::core::entry::{Origin, Source};
 use crate::core::inner::Inner;
 use crate::key::tag::TagWriter;
 use crate::protocol::envelope;
+use crate::protocol::envelope::flags::Flags;
 use crate::protocol::envelope::placeholder::Lease;
 use crate::protocol::envelope::timing::Timing;
 use crate::protocol::envelope::{Head, Header};
 use crate::value::codec::{Limits, Payload};
+use crate::value::keys::Lock;
 use bytes::Bytes;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 /// An entry with a value of the type's version, according to its header.
 #[derive(Clone)]
@@ -19,17 +22,22 @@ pub(crate) struct Raw {
     pub(crate) header: Header,
     /// The version of the entry in the store, if it was converted from that.
     pub(crate) migrated: Option<NonZeroU16>,
-    /// The memory that its value may take, as a multiple of its size.
-    expansion: usize,
+    limits: Limits,
+    /// For an encrypted one, if the store has keys.
+    lock: Option<Arc<Lock>>,
 }
 
 impl Raw {
-    pub(crate) fn known(bytes: Bytes, header: Header, limits: Limits) -> Self {
+    /// The entry with this header under this key.
+    pub(crate) fn known(bytes: Bytes, header: Header, key: &[u8], inner: &Inner) -> Self {
+        let is_encrypted = header.flags.has(Flags::ENCRYPTED);
+        let keys = inner.keys.as_ref().filter(|_| is_encrypted);
         Self {
             bytes,
             header,
             migrated: None,
-            expansion: limits.expansion,
+            limits: inner.limits,
+            lock: keys.map(|keys| Arc::new(Lock::new(keys, &header, key))),
         }
     }
 
@@ -42,12 +50,12 @@ impl Raw {
     }
 
     /// An entry that was written or checked before.
-    pub(crate) fn new(bytes: Bytes, limits: Limits) -> Self {
+    pub(crate) fn new(bytes: Bytes, key: &[u8], inner: &Inner) -> Self {
         let header = match envelope::head(&bytes) {
             Head::Known(header) => header,
             Head::Newer | Head::Corrupt(_) => Header::value(0, 0),
         };
-        Self::known(bytes, header, limits)
+        Self::known(bytes, header, key, inner)
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
@@ -86,8 +94,12 @@ impl Raw {
         tags: Option<&TagWriter<'_>>,
     ) -> Option<(Header, Bytes)> {
         let payload = self.header.payload_at(&self.bytes)?;
-        let sum = self.header.sum;
-        let header = Header { sum, ..header };
+        let (sum, flags) = (self.header.sum, self.header.flags);
+        let header = Header {
+            sum,
+            flags,
+            ..header
+        };
         let mut bytes = header.to_bytes().to_vec();
         if let Some(tags) = tags {
             tags.write_to(&mut bytes).ok()?;
@@ -111,7 +123,9 @@ impl Raw {
         let at = self.header.payload_at(&self.bytes);
         Payload {
             bytes: at.and_then(|at| self.bytes.get(at..)).unwrap_or_default(),
-            expansion: self.expansion,
+            limits: self.limits,
+            flags: self.header.flags,
+            lock: self.lock.as_deref(),
         }
     }
 }

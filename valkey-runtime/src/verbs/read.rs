@@ -130,7 +130,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Judges the server's answer for a read, without side effects.
+    /// Judges the server's answer for a read. An entry that is not read because of its encryption
+    /// is counted and logged.
     pub(crate) fn seen(self, operation: &'static str, key: &[u8], found: Found, of: &Type) -> Seen {
         let meta = of.meta();
         let bytes = match found {
@@ -145,9 +146,16 @@ impl<'a> Reader<'a> {
             head,
         ) {
             (Standing::Own, Head::Known(header)) if bytes.len() <= self.limits.size => {
-                match header.is_seal_of(&bytes) {
-                    true => Seen::Value(Raw::known(bytes, header, self.limits)),
-                    false => Seen::Corrupt(Some(bytes), seal::NOT_WHOLE),
+                match (
+                    header.is_seal_of(&bytes),
+                    self.locked(&header, &bytes, meta),
+                ) {
+                    (false, _) => Seen::Corrupt(Some(bytes), seal::NOT_WHOLE),
+                    (true, None) => Seen::Value(Raw::known(bytes, header, key, self.0)),
+                    (true, Some(locked)) => {
+                        of.locked(operation, key, locked);
+                        Seen::Nothing
+                    }
                 }
             }
             (Standing::Own, _) => Seen::Corrupt(Some(bytes), "larger than the limit"),

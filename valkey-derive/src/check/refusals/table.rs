@@ -289,6 +289,34 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
+        &[r#"unknown compression `zst`: did you mean `zstd`?"#],
+        &[r#"compress = "zst""#],
+    ),
+    (
+        &[
+            r#"unknown compression `gzip`: write `"zstd"`, which makes values smaller, or `"lz4"`, which is faster"#,
+        ],
+        &[
+            r#"compress = "gzip""#,
+            r#"compress = "gzip", compress_above = 1"#,
+        ],
+    ),
+    (
+        &[
+            r#"`compress_above` needs `compress`: write the algorithm, as in `compress = "zstd"`, or leave out `compress_above`"#,
+        ],
+        &["compress_above = 1"],
+    ),
+    (
+        &[
+            "the size from which on values are compressed is a number of bytes, from 0 to 4294967295: write it as in `compress_above = 4096`",
+        ],
+        &[
+            r#"compress = "zstd", compress_above = "4KiB""#,
+            r#"compress = "zstd", compress_above = 4294967296"#,
+        ],
+    ),
+    (
         &[r#"`ttl` has the wrong form: write it as in `ttl = "5s"`"#],
         &[
             "near(ttl)",
@@ -660,6 +688,22 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
 
 /// For types: the messages, and the sources that cause each of them.
 pub(super) const TYPES: &[(&[&str], &[&str])] = &[
+    (
+        &["this field can't be redacted: it has no name: use a struct with named fields"],
+        &["struct U(#[cached(redact)] u64);"],
+    ),
+    (
+        &[
+            "this field can't be redacted: with `#[serde(flatten)]` its parts are written under their own names: use a field that is not flattened",
+        ],
+        &["struct U { #[cached(redact)] #[serde(flatten)] of: Of }"],
+    ),
+    (
+        &[
+            "this field can't be redacted: with `#[serde(into)]` above the type it is not written as a field",
+        ],
+        &[r#"#[serde(into = "X", from = "X")] struct U { #[cached(redact)] a: u8 }"#],
+    ),
     (
         &[
             r#"no prefix can be derived from this name: write one, as in `#[cached(prefix = "user")]`"#,

@@ -87,6 +87,7 @@ impl Stats {
             ("corrupt", self.corrupt()),
             ("migrated", self.migrations()),
             ("migrations failed", self.failed_migrations()),
+            ("not decrypted", self.undecrypted()),
         ] {
             list.add(f, what, number)?;
         }

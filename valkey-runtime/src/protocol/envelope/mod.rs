@@ -14,7 +14,7 @@
 //!     11      9  stamp    cf + u64: microseconds of the server's time << 12 | random bits
 //!     20      5  key      ce + u32: a hash of the key that it is for ([`seal`])
 //!     25      5  sum      ce + u32: a checksum of what no script rewrites
-//!     30      1  flags    nil
+//!     30      1  flags    nil, or in a packed value a positive fixint ([`flags`])
 //!     31      1  freshness, claim, clock, tags: nil each
 //!     35         payload
 //! ```
@@ -41,6 +41,7 @@
 
 pub(crate) mod bounds;
 pub(crate) mod epoch;
+pub(crate) mod flags;
 pub(crate) mod placeholder;
 pub(crate) mod seal;
 pub(crate) mod tags;
@@ -49,13 +50,15 @@ pub(crate) mod timing;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use crate::protocol::envelope::flags::Flags;
 use crate::protocol::envelope::timing::{Claim, Timing};
 use crate::protocol::versions::Versions;
 
 /// The length of a header without timing or tags; also the offset of its payload.
 pub(crate) const HEADER: usize = 35;
-/// The number of bytes that [`head`] needs: up to the first byte of the tags in the longest header.
-pub(crate) const HEAD: usize = CLOCK_AFTER_TIME + 10;
+/// The number of bytes that a look at a header reads: up to the first byte of the tags in the
+/// longest header, and in an entry without tags up to the number of the key that encrypts it.
+pub(crate) const HEAD: usize = CLOCK_AFTER_TIME + 11;
 
 /// The offset of the clock in a header without timing, and in one with it.
 const CLOCK: usize = 33;
@@ -97,6 +100,8 @@ pub(crate) struct Header {
     /// guards.
     pub(crate) sum: u32,
     /// Only in values.
+    pub(crate) flags: Flags,
+    /// Only in values.
     pub(crate) timing: Option<Timing>,
     /// The tag clock before the load began; only in an entry with tags.
     pub(crate) clock: Option<u64>,
@@ -122,6 +127,7 @@ impl Header {
             stamp,
             key: 0,
             sum: 0,
+            flags: Flags::NONE,
             timing: None,
             clock: None,
         }
@@ -180,6 +186,7 @@ impl Header {
         bytes[KEY + 1..SUM].copy_from_slice(&self.key.to_be_bytes());
         bytes[SUM] = 0xce;
         bytes[SUM + 1..FLAGS].copy_from_slice(&self.sum.to_be_bytes());
+        bytes[FLAGS] = self.flags.to_byte();
         if let Some(Timing { until, claim }) = self.timing {
             bytes[FRESHNESS] = 0xcf;
             bytes[FRESHNESS + 1..CLAIM].copy_from_slice(&until.to_be_bytes());
@@ -271,9 +278,15 @@ pub(crate) fn head(entry: &[u8]) -> Head {
     let (Some(key), Some(sum)) = (short_at(bytes, KEY), short_at(bytes, SUM)) else {
         return DAMAGED;
     };
-    let timing = match bytes[FLAGS..] {
-        [NIL, NIL, NIL, ..] => None,
-        [NIL, 0xcf, ..] => match (number_at(entry, FRESHNESS), number_at(entry, CLAIM)) {
+    let Some(flags) = Flags::from_byte(bytes[FLAGS]) else {
+        return Head::Newer;
+    };
+    if !flags.is_none() && kind != Kind::Value {
+        return Head::Newer;
+    }
+    let timing = match bytes[FRESHNESS..] {
+        [NIL, NIL, ..] => None,
+        [0xcf, ..] => match (number_at(entry, FRESHNESS), number_at(entry, CLAIM)) {
             _ if entry.len() < CLOCK_AFTER_TIME + 2 => return DAMAGED,
             (Some(until), Some(claim)) if kind == Kind::Value => Some(Timing {
                 until,
@@ -290,6 +303,7 @@ pub(crate) fn head(entry: &[u8]) -> Head {
         stamp,
         key,
         sum,
+        flags,
         timing,
         clock: None,
     };
@@ -410,7 +424,7 @@ mod tests {
         assert_eq!(head(&bytes), Head::Newer);
         for at in FLAGS..HEADER {
             let mut bytes = Header::value(1, 7).to_bytes();
-            bytes[at] = 1;
+            bytes[at] = 8;
             assert_eq!(head(&bytes), Head::Newer, "element at {at}");
         }
     }
@@ -478,6 +492,7 @@ mod tests {
             stamp: u64,
             key: u32,
             sum: u32,
+            flags: u8,
             time: Option<(u64, u64)>,
             clock: Option<u64>,
         ) {
@@ -485,7 +500,8 @@ mod tests {
             let timing = time.filter(|_| kind == Kind::Value);
             let timing = timing.map(|(until, claim)| Timing { until, claim: Claim::from_bits(claim) });
             let clock = clock.filter(|_| matches!(kind, Kind::Value | Kind::Absence));
-            let header = Header { kind, version, shape, stamp, key, sum, timing, clock };
+            let flags = Flags::from_byte(flags).filter(|_| kind == Kind::Value).unwrap_or_default();
+            let header = Header { kind, version, shape, stamp, key, sum, flags, timing, clock };
             let tags: &[u8] = if clock.is_some() { &[0x90] } else { &[] };
             let bytes = [&header.to_bytes(), tags].concat();
             prop_assert_eq!(head(&bytes), Head::Known(header));
@@ -500,7 +516,7 @@ mod tests {
         #[test]
         fn no_damaged_header_makes_the_reader_panic(at in 0..HEAD, byte: u8, cut in 0..=HEAD) {
             let header = Header { timing: Some(Timing::fresh_until(9)), clock: Some(5), ..Header::value(1, 7) };
-            let mut bytes = [&header.to_bytes()[..], &[0x91]].concat();
+            let mut bytes = [&header.to_bytes()[..], &[0x91, 0]].concat();
             bytes[at] = byte;
             if let Head::Known(header) = head(&bytes[..cut]) {
                 header.payload_at(&bytes[..cut]);

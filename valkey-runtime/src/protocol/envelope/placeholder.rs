@@ -152,13 +152,7 @@ impl Guard {
 fn header(kind: Kind, stamp: u64) -> HeaderBytes {
     Header {
         kind,
-        version: 0,
-        shape: 0,
-        stamp,
-        key: 0,
-        sum: 0,
-        timing: None,
-        clock: None,
+        ..Header::value(0, stamp)
     }
     .to_bytes()
 }

@@ -5,7 +5,8 @@
 //! another key, a flipped bit, an overwritten part. They are no protection against forgery: any
 //! client that can write to the server can compute them.
 //!
-//! The checksum covers the parts that no script rewrites. Kind, version and key are in its seed.
+//! The checksum covers the parts that no script rewrites. Flags, kind, version and key are in its
+//! seed.
 //! The content is all that follows the clock: the tags and the payload. Stamp, freshness, claim and
 //! clock are not covered.
 
@@ -26,6 +27,7 @@ pub(crate) fn of_content(header: &Header, content: &[u8]) -> u32 {
         Kind::Lease => 2,
         Kind::Guard => 3,
     };
+    let kind = u64::from(header.flags.bits()) << 8 | kind;
     let seed = kind << 48 | u64::from(header.version) << 32 | u64::from(header.key);
     xxh3_64_with_seed(content, seed) as u32
 }

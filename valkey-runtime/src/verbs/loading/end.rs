@@ -21,6 +21,7 @@ use crate::schema::loaded::Fate;
 use crate::schema::loaded::Loaded;
 use crate::value::codec;
 use crate::value::codec::{Limits, Refusal};
+use crate::value::pack::Packing;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::encode::Sealer;
 use crate::verbs::lifetimes::Lifetimes;
@@ -352,7 +353,9 @@ impl<'a> LoadEnds<'a> {
             return end(followers, then);
         }
         let tags = tags.filter(|_| stored.is_some());
-        match codec::encode(header, tags, value, self.limits_to_store(), &of.read_back) {
+        let packing = Packing::of(&meta.policy, self.keys.as_ref(), key);
+        let limits = self.limits_to_store();
+        match codec::encode(header, tags, value, limits, &of.read_back, packing) {
             Ok(bytes) => {
                 let bytes = Bytes::from(bytes);
                 let then = match stored {
@@ -392,7 +395,8 @@ impl<'a> LoadEnds<'a> {
             size: usize::MAX,
             ..self.limits
         };
-        let bytes = codec::encode(header, tags, value, limits, &of.read_back).ok()?;
+        let bytes =
+            codec::encode(header, tags, value, limits, &of.read_back, Packing::NONE).ok()?;
         Some(Bytes::from(bytes).into())
     }
 
@@ -434,11 +438,9 @@ mod tests {
     #[test]
     fn only_what_was_claimed_is_shared_after_a_failure() {
         let stamp = 7;
-        let limits = codec::Limits {
-            size: 1 << 10,
-            expansion: codec::EXPANSION,
-        };
-        let kept = Raw::new(Header::value(1, stamp).to_bytes().to_vec().into(), limits);
+        let store = crate::Store::memory();
+        let header = Header::value(1, stamp).to_bytes();
+        let kept = Raw::new(header.to_vec().into(), b"", store.inner());
         let placed = Lease::Placed(Name { token: 1, stamp });
         let claim = |stamp| Lease::Claim { token: 1, stamp };
         for lease in [None, Some(placed), Some(claim(8))] {

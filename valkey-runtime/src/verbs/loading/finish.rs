@@ -48,7 +48,7 @@ impl Driver {
                 | Ended::Failed
                 | Ended::Overtaken => None,
             };
-            let entry = entry.map(|bytes| Raw::new(bytes.clone(), inner.limits));
+            let entry = entry.map(|bytes| Raw::new(bytes.clone(), key, inner));
             let origin = match (&end.followers, &entry) {
                 (Ended::Share(Share::Value(_)), Some(raw)) if left.is_some() => {
                     raw.origin(Source::Loaded, left, inner)

@@ -30,7 +30,7 @@ impl Driver {
             let given = match share {
                 // The sharing call has read or loaded the value: so it is the answer of that load,
                 // even if it is invalid.
-                Share::Value(shared) => self.given(&shared),
+                Share::Value(shared) => self.given(one, &shared),
                 Share::Stale(shared) => self.given_stale(one, &shared).await,
                 Share::Nothing if self.options.needs_value => {
                     self.reject_absence(one, true);
@@ -52,11 +52,11 @@ impl Driver {
         }
     }
 
-    pub(crate) fn given<T: CachedType>(&self, shared: &Shared) -> Option<Given<T>> {
+    pub(crate) fn given<T: CachedType>(&self, one: usize, shared: &Shared) -> Option<Given<T>> {
         let inner = self.store.inner();
         let given = match shared {
             Shared::Bytes(bytes) => {
-                let raw = Raw::new(bytes.clone(), inner.limits);
+                let raw = Raw::new(bytes.clone(), self.key(one), inner);
                 Given {
                     value: codec::decode(raw.payload()).ok()?,
                     origin: raw.origin(Source::Coalesced, None, inner),
@@ -83,7 +83,7 @@ impl Driver {
         shared: &Shared,
     ) -> Option<Given<T>> {
         let inner = self.store.inner();
-        let raw = Raw::new(shared.bytes()?.clone(), inner.limits);
+        let raw = Raw::new(shared.bytes()?.clone(), self.key(one), inner);
         match codec::read(raw.payload()) {
             Ok(value) => {
                 let origin = self.serves(&raw);

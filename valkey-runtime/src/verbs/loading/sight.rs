@@ -218,7 +218,17 @@ impl<'a> Looker<'a> {
             (Head::Known(header), Standing::Own | Standing::Stale)
                 if bytes.len() <= self.limits.size =>
             {
-                let mut raw = Raw::known(bytes, header, self.limits);
+                if let Some(locked) = self.locked(&header, &bytes, meta) {
+                    // A look after a request for a lease sees the same entry again.
+                    if asked.is_none() {
+                        of.locked("get_or_load", key, locked);
+                    }
+                    return Ok(Sight::Other(match locked.is_replaceable() {
+                        true => Seen::Old(header.stamp),
+                        false => Seen::Closed,
+                    }));
+                }
+                let mut raw = Raw::known(bytes, header, key, self.0);
                 raw.migrated = migrated;
                 let Some(timing) = header.timing else {
                     return Ok(Sight::Value(raw));
@@ -293,7 +303,7 @@ impl<'a> Looker<'a> {
                 }
             }
             Unfit::Entry(bytes, why) => {
-                let entry = Raw::new(bytes, self.limits);
+                let entry = Raw::new(bytes, key, self.0);
                 self.reject(key, &entry, &why.into(), of).await
             }
         })
