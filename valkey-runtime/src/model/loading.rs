@@ -109,6 +109,8 @@ pub(crate) struct Budget {
 pub(crate) enum Mutation {
     /// A fill needs no lease.
     PlainFill,
+    /// A converted row replaces whatever is there now, except a guard.
+    BlindWriteBack,
     /// A deletion removes a guard.
     GuardDeleted,
     /// A write-through is stored although its guard was shared.
@@ -338,7 +340,7 @@ impl Budget {
 
 mod tests {
     use super::Flaw::{Deadlock, Herd, IdleLease, Leak, StaleRead};
-    use super::Kind::{Delete, MarkStale, Through, Update};
+    use super::Kind::{Delete, MarkStale, Through, Update, WriteBack};
     use super::*;
 
     #[test]
@@ -550,6 +552,30 @@ mod tests {
         });
     }
 
+    /// Untimed, and timed with claims.
+    #[test]
+    fn a_converted_row_is_written_back() {
+        let written_back = Setup {
+            processes: &[&[V2], &[V1]],
+            cached: Some(1),
+            budget: Budget {
+                resends: 1,
+                ..NOTHING
+            },
+            ..PAIR
+        };
+        holds(Setup {
+            writers: &[WriteBack, Update],
+            ..written_back
+        });
+        holds(Setup {
+            writers: &[WriteBack, Delete],
+            timed: true,
+            serves: true,
+            ..written_back
+        });
+    }
+
     #[test]
     fn an_entry_of_an_older_version() {
         holds(Setup {
@@ -747,7 +773,14 @@ mod tests {
             ..PAIR
         };
         let outage = Setup { down: true, ..PAIR };
+        let conversion = Setup {
+            processes: &[&[V2]],
+            writers: &[WriteBack, Delete],
+            cached: Some(1),
+            ..PAIR
+        };
         is_found(Mutation::PlainFill, StaleRead, deletion);
+        is_found(Mutation::BlindWriteBack, StaleRead, conversion);
         is_found(Mutation::GuardDeleted, StaleRead, update_and_deletion);
         is_found(
             Mutation::SharingForgotten,

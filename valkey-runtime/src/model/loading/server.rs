@@ -97,6 +97,11 @@ pub(crate) enum Request {
     },
     Delete,
     MarkStale,
+    /// Puts what a reader of a later version has made of a row in its place.
+    Migrate {
+        stamp: u64,
+        row: Row,
+    },
 }
 
 impl Request {
@@ -178,6 +183,15 @@ impl Request {
                 Entry::is_no_longer_fresh(entry);
             }
             Request::MarkStale => make(&Verb::MarkStale { keep: LIFE }),
+            Request::Migrate { stamp, row } => {
+                let converted = Entry::stored(Some(row), VERSION + 1, stamp, setup.timed);
+                let (version, entry) = (VERSION, &*converted.to_bytes());
+                make(&Verb::Migrate {
+                    stamp,
+                    version,
+                    entry,
+                });
+            }
         }
     }
 
@@ -223,6 +237,11 @@ impl Request {
                     shared,
                     writers,
                 }))
+            }
+            (Some(Mutation::BlindWriteBack), Request::Migrate { stamp, row }, entry)
+                if !matches!(entry, Some(Entry::Guard(_))) =>
+            {
+                Some(Entry::stored(Some(row), VERSION, stamp, false))
             }
             _ => entry.cloned(),
         }
@@ -282,6 +301,7 @@ impl Request {
             | Request::Release { lease, .. } => visitor.lease(lease),
             // The tokens of writers keep their names.
             Request::StoreThrough { guard, .. } => visitor.stamp(&mut guard.stamp),
+            Request::Migrate { stamp, .. } => visitor.stamp(stamp),
             Request::Get
             | Request::Enter { .. }
             | Request::Leave { .. }
@@ -293,7 +313,15 @@ impl Request {
 
 fn change(entry: &mut Option<Entry>, change: Change<'_>) {
     match change {
-        Change::Keep | Change::Live(_) | Change::Replace(_) => {}
+        Change::Keep | Change::Live(_) => {}
+        // Only a write-back replaces an entry here.
+        Change::Replace(bytes) => {
+            let mut converted = Entry::from_bytes(&bytes);
+            if let Entry::Row { stamp, .. } = &mut converted {
+                *stamp = OWN_STAMP;
+            }
+            *entry = Some(converted);
+        }
         Change::Remove => *entry = None,
         Change::Put { bytes, .. } => *entry = Some(Entry::from_bytes(&bytes)),
         Change::Rewrite { header, .. } => rewrite(entry, &header),

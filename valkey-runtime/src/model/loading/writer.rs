@@ -20,7 +20,13 @@ pub(crate) enum Kind {
     Delete,
     /// A plain write, then a soft expiry.
     MarkStale,
+    /// No writer, but a reader of a later version: it converts a row that it finds, and writes that
+    /// back.
+    WriteBack,
 }
+
+/// The version of the rows that are converted.
+const OLDER: u16 = 1;
 
 /// Its token is its number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +37,8 @@ pub(crate) struct Writer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
+    /// Is to look at the entry.
+    Looking,
     /// Has requested a guard.
     Entering,
     /// Is to write, under the guard with this stamp.
@@ -48,6 +56,7 @@ impl Writer {
         let phase = match kind {
             Kind::Update | Kind::Through => Phase::Entering,
             Kind::Delete | Kind::MarkStale => Phase::Ready { stamp: 0 },
+            Kind::WriteBack => Phase::Looking,
         };
         Self { kind, phase }
     }
@@ -64,7 +73,11 @@ impl Writer {
         match &mut self.phase {
             Phase::Ready { stamp } if self.kind == Kind::Through => visitor.stamp(stamp),
             Phase::Leaving(request, _) => request.visit(visitor),
-            Phase::Entering | Phase::Ready { .. } | Phase::Unsure | Phase::Dead => {}
+            Phase::Looking
+            | Phase::Entering
+            | Phase::Ready { .. }
+            | Phase::Unsure
+            | Phase::Dead => {}
         }
     }
 
@@ -74,6 +87,7 @@ impl Writer {
         let writer = &world.writers[at];
         let event = |what| Event::Writer(at, what);
         match writer.phase {
+            Phase::Looking => steps.add(event("looks"), |world| world.converts(at)),
             Phase::Entering => steps.add(event("enters"), |world| {
                 world.run(enter(at));
                 world.has_entered(at);
@@ -136,6 +150,21 @@ impl World {
         self.writers[at].phase = Phase::Ready { stamp };
     }
 
+    /// A fresh row of the older version is converted and about to be written back.
+    fn converts(&mut self, at: usize) {
+        match self.entry {
+            Some(Entry::Row {
+                version: OLDER,
+                stamp,
+                row: Some(row),
+                timing,
+            }) if timing.is_none_or(|timing| timing.fresh) => {
+                self.writers[at].phase = Phase::Leaving(Request::Migrate { stamp, row }, row);
+            }
+            _ => self.dies(at),
+        }
+    }
+
     /// Every later read must return a row that was written under a guard. If a guard may be
     /// evicted, this is promised only after the writer has returned.
     fn commits(&mut self, at: usize) {
@@ -163,6 +192,7 @@ impl World {
             }
             Kind::Delete => Request::Delete,
             Kind::MarkStale => Request::MarkStale,
+            Kind::WriteBack => unreachable!("it writes no row"),
         };
         self.writers[at].phase = Phase::Leaving(request, row);
     }
@@ -172,6 +202,8 @@ impl World {
         let least = match self.writers[at].kind {
             Kind::Update | Kind::Through | Kind::Delete => &mut self.floor,
             Kind::MarkStale => &mut self.soft,
+            // It has promised nothing.
+            Kind::WriteBack => return self.dies(at),
         };
         *least = row.max(*least);
         self.dies(at);
@@ -189,12 +221,16 @@ impl World {
     /// key deleted later.
     fn hears_no_answer(&mut self, at: usize) {
         self.left.lost_replies -= 1;
-        let after = match self.writers[at].phase {
-            Phase::Entering => leave(at),
-            _ => Request::Delete,
+        let after = match (self.writers[at].phase, self.writers[at].kind) {
+            (Phase::Entering, _) => Some(leave(at)),
+            // Its value may or may not have been written back.
+            (_, Kind::WriteBack) => None,
+            _ => Some(Request::Delete),
         };
         self.gives_up(at);
-        self.stray(after);
+        if let Some(after) = after {
+            self.stray(after);
+        }
     }
 
     /// Its sent request may still run.
@@ -202,7 +238,7 @@ impl World {
         match self.writers[at].phase {
             Phase::Entering => self.stray(enter(at)),
             Phase::Leaving(request, _) => self.stray(request),
-            Phase::Ready { .. } | Phase::Unsure | Phase::Dead => {}
+            Phase::Looking | Phase::Ready { .. } | Phase::Unsure | Phase::Dead => {}
         }
         self.dies(at);
     }
