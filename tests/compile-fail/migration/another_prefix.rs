@@ -1,0 +1,23 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::Cached;
+
+#[derive(Serialize, Deserialize, Cached)]
+struct UserV1 {
+    #[cached(key)]
+    id: u64,
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(version = 2, migrate_from = UserV1)]
+struct User {
+    #[cached(key)]
+    id: u64,
+}
+
+impl From<UserV1> for User {
+    fn from(old: UserV1) -> Self {
+        Self { id: old.id }
+    }
+}
+
+fn main() {}

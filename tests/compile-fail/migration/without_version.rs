@@ -1,0 +1,19 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::Cached;
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(prefix = "user")]
+struct UserV1 {
+    #[cached(key)]
+    id: u64,
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(prefix = "user", migrate_from = UserV1)]
+struct User {
+    #[cached(key)]
+    id: u64,
+    name: String,
+}
+
+fn main() {}
