@@ -64,9 +64,11 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
     let chain =
         chain.map(|_| quote!(const _: __rt::Versions = <#ident as __rt::CachedType>::VERSIONS;));
     let tags = tags::beside(model, &target);
+    // A generic type is compared with others when it is first used.
+    let registered = (!target.is_generic()).then(|| registered(model));
     within(
         &model.runtime,
-        quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags #chain),
+        quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags #chain #registered),
     )
 }
 
@@ -259,6 +261,36 @@ fn constants(model: &Cached) -> TokenStream {
         fn __try_clone(&self) -> __rt::Option<Self> {
             use __rt::clones::*;
             (&__rt::Cloning(self)).try_clone()
+        }
+    }
+}
+
+/// Registers a type without parameters. Nothing here depends on its implementation: after a mistake
+/// in its key that would be a second error.
+fn registered(model: &Cached) -> TokenStream {
+    let (ident, prefix) = (&model.ident, &model.prefix);
+    let version = Literal::u16_unsuffixed(model.version);
+    let after = model.migrate_from.as_ref().map(
+        |from| quote_spanned!(at(from)=> .after(const { &<#from as __rt::CachedType>::VERSIONS })),
+    );
+    let ttl_env = model.policy.choices.iter().find_map(|choice| match choice {
+        Choice {
+            setter: "ttl_env",
+            value: Value::Text(variable),
+        } => Some(quote!(__rt::Option::Some(#variable))),
+        _ => None,
+    });
+    let ttl_env = ttl_env.unwrap_or_else(|| quote!(__rt::Option::None));
+    quote! {
+        __rt::inventory::submit! {
+            __rt::Registered::new(
+                ::core::any::type_name::<#ident>,
+                #prefix,
+                __rt::Versions::of(#version) #after,
+                #ttl_env,
+                ::core::file!(),
+                ::core::line!(),
+            )
         }
     }
 }

@@ -24,7 +24,18 @@ fn message(item: &syn::Item) -> Option<String> {
 fn cached(source: &str) -> String {
     let (code, messages) = expanded(crate::cached, source);
     assert!(messages.is_empty(), "{messages:?}");
-    code
+    without_registration(code)
+}
+
+/// The output of `cached` without the last item of a type without parameters.
+fn without_registration(code: String) -> String {
+    match code.split_once("    __rt::inventory::submit! {\n") {
+        Some((before, rest)) => {
+            let (_, after) = rest.split_once("\n    }\n").unwrap();
+            format!("{before}{after}")
+        }
+        None => code,
+    }
 }
 
 pub(crate) fn mistakes(source: &str) -> Vec<String> {
@@ -1084,4 +1095,31 @@ fn a_migration_is_two_items_and_its_chain_is_checked() {
     );
     assert!(generic.contains("__rt::versions::<Old<T>, Self>()"));
     assert!(!generic.contains("const _: __rt::Versions"));
+}
+
+#[test]
+fn a_type_without_parameters_is_registered() {
+    let registered = |source| {
+        let (code, _) = expanded(crate::cached, source);
+        let code = code.split_whitespace().collect::<String>();
+        code.split_once("Registered::new(")
+            .map(|(_, rest)| rest.to_owned())
+    };
+    let code = registered(
+        r#"#[cached(prefix = "a", version = 3, ttl_env = "A_TTL", migrate_from = B)] struct A;"#,
+    );
+    let code = code.unwrap();
+    for part in [
+        "type_name::<A>",
+        "\"a\"",
+        "__rt::Versions::of(3)",
+        ".after(const{&<Bas__rt::CachedType>::VERSIONS})",
+        "__rt::Option::Some(\"A_TTL\")",
+    ] {
+        assert!(code.contains(part), "{part}: {code}");
+    }
+    assert_eq!(
+        registered("struct Page<T> { #[cached(key)] id: u64, of: T }"),
+        None
+    );
 }

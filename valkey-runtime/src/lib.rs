@@ -103,6 +103,7 @@ pub mod __private {
     pub use crate::schema::keys::ImpossibleKey;
     pub use crate::schema::migration::{migrated, versions};
     pub use crate::schema::prefix::{Prefix, PrefixPart};
+    pub use crate::schema::registry::Registered;
     pub use crate::schema::rules::{Rules, validated};
     pub use crate::schema::unmigrated::Unmigrated;
     pub use crate::schema::validation::validators;
@@ -110,6 +111,7 @@ pub mod __private {
         BestEffort, CachedType, Clearable, Compression, Invalid, Keyed, OnCorrupt, Policy, Result,
         Store, Strict, Tag, TagWriter, Tagged, Ttl,
     };
+    pub use inventory;
     pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
     pub use std::default::Default;

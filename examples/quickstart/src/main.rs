@@ -44,7 +44,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let anchorage = airports.iter().find(of_anchorage).ok_or("no ANC")?;
 
     let (store, clock) = match Builder::from_env_if_set()? {
-        Some(server) => (server.require_server().open().await?, None),
+        Some(server) => {
+            // The example has a mistake on purpose: types that share a prefix.
+            let server = server.check_types(false).require_server();
+            (server.open().await?, None)
+        }
         None => store_in_process().await?,
     };
 
@@ -82,6 +86,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 async fn store_in_process() -> Result<(Store, Option<Arc<ManualClock>>)> {
     let clock = Arc::new(ManualClock::new());
     let builder = Store::builder().memory().clock(clock.clone());
+    let builder = builder.check_types(false);
     Ok((builder.connect().await?, Some(clock)))
 }
 

@@ -38,7 +38,9 @@ use crate::base::tasks::Background;
 use crate::base::warnings::Warnings;
 use crate::core::inner::Settings;
 use crate::core::store::Store;
+use crate::core::ttl_env;
 use crate::schema::prefix;
+use crate::schema::registry;
 use crate::value::codec::{EXPANSION, Limits};
 use crate::value::keys::EncryptionKeys;
 use crate::value::read_back::EVERY;
@@ -94,6 +96,7 @@ pub struct Builder {
     newer_wins: Duration,
     encryption: Option<EncryptionKeys>,
     accepts_plaintext: bool,
+    check_types: bool,
     memory_capacity: usize,
     clock: Option<Arc<dyn Clock>>,
     random: Option<Arc<dyn Random>>,
@@ -137,6 +140,22 @@ fn warn_of_memory(release: bool) {
     }
 }
 
+/// Refuses the mistakes between the registered types, and in the variables of their TTLs: all at
+/// once.
+fn checked_types(variables: &Variables) -> Result<()> {
+    let mut mistakes = registry::conflicts().to_vec();
+    for of in registry::types() {
+        let variable = of.ttl_env().map(|name| ttl_env::read(variables, name));
+        if let Some(Err(why)) = variable {
+            mistakes.push(format!("{why}: the `ttl_env` of {of}"));
+        }
+    }
+    match mistakes.is_empty() {
+        true => Ok(()),
+        false => Err(Error::config(mistakes.join("; "))),
+    }
+}
+
 /// Whole milliseconds.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -164,6 +183,7 @@ impl Builder {
             newer_wins: NEWER_WINS,
             encryption: None,
             accepts_plaintext: false,
+            check_types: cfg!(not(feature = "testing")),
             memory_capacity: MEMORY_CAPACITY,
             clock: None,
             random: None,
@@ -495,6 +515,31 @@ impl Builder {
         self
     }
 
+    /// Sets whether the cached types of the program are checked when the store is opened. Two types
+    /// with one prefix are a mistake, unless one migrates from the other: they would read and
+    /// overwrite each other's entries. So is a malformed variable of `ttl_env`. The error names
+    /// both types, and their places in the source.
+    ///
+    /// A generic type and a type implemented by hand are not known before they are used. They are
+    /// compared with the other types of the store at their first use; a mistake is then logged.
+    ///
+    /// By default types are checked, unless the feature `testing` is on: a program of tests may
+    /// have many types with one prefix. [`Store::memory`] never checks.
+    ///
+    /// ```
+    /// # use valkey_runtime::Store;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::builder().memory().check_types(true).connect().await?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn check_types(mut self, check: bool) -> Self {
+        self.check_types = check;
+        self
+    }
+
     /// Sets whether the store is on when it is opened; see [`Store::set_enabled`].
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = enabled;
@@ -623,6 +668,7 @@ impl Builder {
                 newer_wins: millis(NEWER_WINS),
                 encryption: None,
                 accepts_plaintext: false,
+                check_types: false,
                 enabled: true,
                 variables: Builder::new().variables,
                 keys: KeyTracing::default(),
@@ -662,6 +708,9 @@ impl Builder {
                 }
             },
         };
+        if self.check_types {
+            checked_types(&self.variables)?;
+        }
         let clock = self
             .clock
             .clone()
@@ -709,6 +758,7 @@ impl Builder {
                 newer_wins: millis(self.newer_wins),
                 encryption: self.encryption,
                 accepts_plaintext: self.accepts_plaintext,
+                check_types: self.check_types,
                 enabled: self.enabled,
                 variables: self.variables,
                 keys: self.trace_keys,

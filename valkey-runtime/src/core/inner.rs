@@ -64,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) newer_wins: u64,
     pub(crate) encryption: Option<EncryptionKeys>,
     pub(crate) accepts_plaintext: bool,
+    pub(crate) check_types: bool,
     pub(crate) enabled: bool,
     pub(crate) variables: Variables,
     pub(crate) keys: KeyTracing,

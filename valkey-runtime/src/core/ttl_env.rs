@@ -33,22 +33,23 @@ impl Overrides {
         {
             return known.clone();
         }
-        let said = self.read(variable);
+        let said = read(&self.variables, variable);
         self.known
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(variable, said.clone());
         said
     }
+}
 
-    fn read(&self, variable: &str) -> Result<Option<Ttl>> {
-        match (self.variables)(variable).filter(|value| !value.is_empty()) {
-            None => Ok(None),
-            Some(value) => value
-                .parse()
-                .map(Some)
-                .map_err(|why| Error::config(format!("{variable}={value:?} is {why}"))),
-        }
+/// The TTL in the variable now.
+pub(crate) fn read(variables: &Variables, variable: &str) -> Result<Option<Ttl>> {
+    match variables(variable).filter(|value| !value.is_empty()) {
+        None => Ok(None),
+        Some(value) => value
+            .parse()
+            .map(Some)
+            .map_err(|why| Error::config(format!("{variable}={value:?} is {why}"))),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every call of a verb looks up its type, so this takes no lock, and allocates once a type. The
 //! table only grows, and nothing in it moves.
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -19,12 +19,15 @@ use crate::core::locked::Locked;
 use crate::core::meta::Meta;
 use crate::core::near::Near;
 use crate::schema::cached_type::CachedType;
+use crate::schema::registry;
 use crate::value::read_back::ReadBack;
 
 /// The state of a type on a store.
 pub(crate) struct Type {
     id: TypeId,
     meta: Meta,
+    /// Its path.
+    rust: &'static str,
     /// Its prefix; for an alias, the prefix of its values and the field.
     name: Box<str>,
     counters: TypeCounters,
@@ -44,6 +47,11 @@ pub(crate) struct Type {
 impl Type {
     fn new<T: CachedType>(of: &Types) -> Self {
         let meta = Meta::of::<T>();
+        if of.checks
+            && let Some(text) = of.conflict::<T>(&meta)
+        {
+            tracing::error!("{text}");
+        }
         let name: Box<str> = match T::ALIAS_OF {
             None => T::PREFIX.into(),
             Some((prefix, field)) => format!("{prefix} by {field}").into(),
@@ -53,6 +61,7 @@ impl Type {
             id: TypeId::of::<T>(),
             loads: TypeLoads::new(&meta),
             near: Near::of::<T>(),
+            rust: type_name::<T>(),
             meta,
             keys: of.keys.of_type(&name, allows, T::ALIAS_OF.is_some()),
             name,
@@ -153,6 +162,8 @@ pub(crate) struct Types {
     warnings: Arc<Warnings>,
     /// One value in so many is read back.
     read_back_every: u32,
+    /// Whether a type is compared with the others at its first use.
+    checks: bool,
     #[cfg(feature = "metrics")]
     store: Arc<str>,
 }
@@ -171,6 +182,7 @@ impl Types {
         warnings: Arc<Warnings>,
         read_back_every: u32,
         store: &str,
+        checks: bool,
     ) -> Self {
         #[cfg(not(feature = "metrics"))]
         let _ = store;
@@ -179,6 +191,7 @@ impl Types {
             keys,
             warnings,
             read_back_every,
+            checks,
             #[cfg(feature = "metrics")]
             store: store.into(),
         }
@@ -209,6 +222,20 @@ impl Types {
             }
             block = block.next.get_or_init(|| Box::new(Block::new()));
         }
+    }
+
+    /// The text about a type that shares its prefix with another type of the store, unless both
+    /// are registered.
+    fn conflict<T: CachedType>(&self, meta: &Meta) -> Option<String> {
+        let (rust, prefix) = (type_name::<T>(), T::PREFIX);
+        let shares = |other: &&Type| {
+            *other.name == *prefix
+                && !registry::share_a_chain(meta.versions, other.meta.versions)
+                && !(registry::has(rust) && registry::has(other.rust))
+        };
+        let other = self.iter().find(shares)?.rust;
+        let (one, other) = (format!("`{rust}`"), format!("`{other}`"));
+        Some(registry::conflict(prefix, one, other))
     }
 
     pub(crate) fn keys(&self) -> &ShownKeys {
@@ -310,6 +337,7 @@ mod tests {
             Warnings::new(Arc::new(SystemClock::new())),
             0,
             "",
+            false,
         );
         let barrier = Barrier::new(4);
         let all = std::thread::scope(|scope| {
@@ -325,6 +353,24 @@ mod tests {
         for (lookup, at) in lookups.iter().zip(0..) {
             let version = lookup(&types).meta().version;
             assert_eq!(version, at / 8 * 100 + at % 8);
+        }
+    }
+    /// Neither type is registered: both are implemented by hand, and generic.
+    #[test]
+    fn a_type_is_compared_with_those_that_were_used_before() {
+        let types = Types::new(
+            ShownKeys::new(KeyTracing::default()),
+            Warnings::new(Arc::new(SystemClock::new())),
+            0,
+            "",
+            true,
+        );
+        let conflict = || types.conflict::<Numbered<2>>(&Meta::of::<Numbered<2>>());
+        assert_eq!(conflict(), None);
+        types.of::<Numbered<1>>();
+        let text = conflict().unwrap();
+        for name in ["Numbered<1>`", "Numbered<2>`", "\"numbered\""] {
+            assert!(text.contains(name), "{text}");
         }
     }
 }

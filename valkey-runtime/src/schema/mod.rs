@@ -9,6 +9,7 @@ pub(crate) mod loaded;
 pub(crate) mod migration;
 pub(crate) mod policy;
 pub(crate) mod prefix;
+pub(crate) mod registry;
 pub(crate) mod rules;
 pub(crate) mod unmigrated;
 pub(crate) mod validation;
