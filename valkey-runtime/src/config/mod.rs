@@ -523,14 +523,15 @@ impl Builder {
     /// A generic type and a type implemented by hand are not known before they are used. They are
     /// compared with the other types of the store at their first use; a mistake is then logged.
     ///
-    /// By default types are checked, unless the feature `testing` is on: a program of tests may
-    /// have many types with one prefix. [`Store::memory`] never checks.
+    /// By default types are checked, unless the feature `testing` is on: a program of tests, or of
+    /// examples in documentation, may have many types with one prefix. [`Store::memory`] never
+    /// checks.
     ///
     /// ```
     /// # use valkey_runtime::Store;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> valkey_runtime::Result<()> {
-    /// let store = Store::builder().memory().check_types(true).connect().await?;
+    /// let store = Store::builder().memory().check_types(false).connect().await?;
     /// # let _ = store;
     /// # Ok(())
     /// # }
