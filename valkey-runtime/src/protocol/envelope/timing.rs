@@ -96,7 +96,7 @@ pub(crate) fn claim_token(token: u64) -> u32 {
 
 /// The next stamp: the same time, with the random bits incremented.
 pub(crate) fn next_stamp(stamp: u64) -> u64 {
-    stamp & !0xfff | (stamp + 1) & 0xfff
+    stamp & !0xfff | stamp.wrapping_add(1) & 0xfff
 }
 
 #[cfg(test)]
@@ -140,5 +140,6 @@ mod tests {
     fn the_next_stamp_is_of_the_same_time() {
         assert_eq!(next_stamp(0xabc_def), 0xabc_df0 & !0xfff | 0xdf0);
         assert_eq!(next_stamp(0xabc_fff), 0xabc_000);
+        assert_eq!(next_stamp(u64::MAX), !0xfff);
     }
 }
