@@ -24,8 +24,8 @@ const UNBUFFERED: [&str; 10] = [
     "NonZeroI128",
 ];
 
-/// Types that are neither a struct with named fields nor a map.
-const NO_MAPS: [&str; 28] = [
+/// Types of the standard library that are neither structs with named fields nor maps.
+const NO_MAPS: [&str; 23] = [
     "bool",
     "char",
     "str",
@@ -49,11 +49,6 @@ const NO_MAPS: [&str; 28] = [
     "BTreeSet",
     "HashSet",
     "BinaryHeap",
-    "Uuid",
-    "Url",
-    "Decimal",
-    "DateTime",
-    "Timestamp",
 ];
 
 pub(super) fn is_read(field: &Field, errors: &mut Errors) {
@@ -190,7 +185,7 @@ mod tests {
             "Vec<Tag>",
             "Box<[u8]>",
             "[u8; 4]",
-            "Uuid",
+            "PathBuf",
         ] {
             let text = format!(
                 "serde flattens structs and maps alone, and refuses each `{ty}`: leave `flatten` out"
