@@ -3,7 +3,7 @@
 #![no_implicit_prelude]
 
 use ::serde::{Deserialize, Serialize};
-use ::valkey_runtime::{Cached, KeyPart};
+use ::valkey_runtime::{Cached, KeyPart, Shape};
 
 #[derive(::std::clone::Clone, Serialize, Deserialize, KeyPart)]
 struct UserId(::std::string::String);
@@ -21,6 +21,23 @@ struct User {
 
 fn shown(address: &::std::net::IpAddr) -> ::std::string::String {
     ::std::string::ToString::to_string(address)
+}
+
+#[derive(Serialize, Deserialize, Shape)]
+enum Role {
+    Guest,
+    Member { since: u32 },
+    Both(u8, u8),
+}
+
+#[derive(Serialize, Deserialize, Cached, Shape)]
+#[cached(layout = "compact")]
+struct Compact {
+    #[cached(key)]
+    id: u64,
+    role: Role,
+    #[shape(recursive)]
+    next: ::std::option::Option<::std::boxed::Box<Compact>>,
 }
 
 #[derive(Serialize, Deserialize, Cached)]

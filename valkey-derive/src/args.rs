@@ -41,6 +41,8 @@ impl Place {
                 ("ttl", "ttl = \"5m\""),
                 ("version", "version = 2"),
                 ("migrate_from", "migrate_from = UserV1"),
+                ("layout", "layout = \"compact\""),
+                ("lock", "lock = \"00000000\""),
                 ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
                 ("on_corrupt", "on_corrupt = \"error\""),
                 ("keep_corrupt", "keep_corrupt"),

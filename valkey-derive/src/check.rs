@@ -11,6 +11,7 @@ mod redact;
 #[cfg(test)]
 mod refusals;
 mod serde;
+mod shape;
 mod size;
 mod tags;
 mod together;
@@ -28,13 +29,14 @@ use crate::types::{is_float, is_phantom, is_str, mentions_lifetime, shown, ungro
 
 /// Returns `None` if no implementation could compile: the type does not own its data, or is a
 /// union.
-pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<model::Cached> {
+pub(crate) fn cached(mut written: syntax::Cached, errors: &mut Errors) -> Option<model::Cached> {
+    let shape = written.shape.take();
     let fields = fields(&written, errors)?;
     let owned = owns_its_data(fields, &written.generics, errors);
     together::attributes(&written, errors);
     serde::round_trips(&written, fields, errors);
     let mut model = model::Cached {
-        runtime: values::runtime(written.runtime.as_ref(), &written.ident, errors),
+        runtime: values::runtime(written.runtime.as_ref(), &written.ident, "cached", errors),
         prefix: values::prefix(written.prefix.as_ref(), &written.ident, errors),
         ttl: values::ttl(value(&written.ttl), errors),
         version: values::version(written.version.as_ref(), errors),
@@ -44,6 +46,13 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
             .cloned(),
         policy: policy(&written, errors),
         redacted: redact::redacted(&written, fields, errors),
+        guarded: shape::guarded(
+            written.layout.as_ref(),
+            written.lock.as_ref(),
+            shape,
+            &written.generics,
+            errors,
+        ),
         strict: written.strict,
         key: key::key(written.key.as_ref(), fields, &written.generics, errors),
         aliases: Vec::new(),
@@ -57,6 +66,8 @@ pub(crate) fn cached(written: syntax::Cached, errors: &mut Errors) -> Option<mod
     model.tags = tags::tags(&written, fields, &model.key, errors);
     owned.then_some(model)
 }
+
+pub(crate) use values::runtime;
 
 /// The choices of a type, by the setters of the runtime's `Policy`.
 fn policy(written: &syntax::Cached, errors: &mut Errors) -> Policy {
@@ -206,7 +217,7 @@ pub(crate) fn newtype(written: syntax::Newtype, errors: &mut Errors) -> Option<m
         Body::Enum(_) | Body::Union(_) => Vec::new(),
     };
     let model = model::Newtype {
-        runtime: values::runtime(written.runtime.as_ref(), &written.ident, errors),
+        runtime: values::runtime(written.runtime.as_ref(), &written.ident, "cached", errors),
         field: content(written.body, &written.ident, errors).filter(|(_, ty)| {
             // The trait would also reject a float, with a second error.
             let float = is_float(ty);

@@ -6,6 +6,7 @@
 //! points there.
 
 mod alias;
+pub(crate) mod shape;
 mod tags;
 
 use proc_macro2::{Literal, Span, TokenStream};
@@ -63,12 +64,13 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
     let chain = model.migrate_from.as_ref().filter(|_| !target.is_generic());
     let chain =
         chain.map(|_| quote!(const _: __rt::Versions = <#ident as __rt::CachedType>::VERSIONS;));
+    let is_shaped = shape::evaluated(model);
     let tags = tags::beside(model, &target);
     // A generic type is compared with others when it is first used.
     let registered = (!target.is_generic()).then(|| registered(model));
     within(
         &model.runtime,
-        quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags #chain #registered),
+        quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags #is_shaped #chain #registered),
     )
 }
 
@@ -129,6 +131,9 @@ impl Target {
             target.require(parse_quote! {
                 Self: __rt::Serialize + __rt::DeserializeOwned + __rt::Send + __rt::Sync + 'static
             });
+        }
+        if let Some(guarded) = &model.guarded {
+            target.require_shapes(&guarded.shape);
         }
         match &model.key.form {
             KeyForm::Fields(fields) => {
@@ -239,6 +244,10 @@ fn constants(model: &Cached) -> TokenStream {
     let names = &model.redacted;
     let redacted = (!names.is_empty())
         .then(|| quote!(const REDACTED: &'static [&'static str] = &[#(#names),*];));
+    let shape = model
+        .guarded
+        .as_ref()
+        .map(|guarded| shape::constant(guarded, model));
     let guarding = match model.strict {
         true => quote!(Strict),
         false => quote!(BestEffort),
@@ -254,6 +263,7 @@ fn constants(model: &Cached) -> TokenStream {
         #migration
         #policy
         #redacted
+        #shape
         type Guarding = __rt::#guarding;
         #tags
         #validate

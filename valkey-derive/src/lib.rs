@@ -12,6 +12,7 @@ mod emit;
 mod errors;
 mod model;
 mod renamed;
+mod shape;
 mod size;
 mod suggest;
 mod syntax;
@@ -54,6 +55,8 @@ use crate::errors::Errors;
 /// | `ttl_env = "USER_CACHE_TTL"` | | an environment variable that overrides the TTL at run time |
 /// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the new type can't read the old entries |
 /// | `migrate_from = UserV1` | | the type of an older version, with the same prefix and key: its entries are converted when they are read, by `From<UserV1>` or `TryFrom<UserV1>`. That type may name a still older one |
+/// | `layout = "compact"` | `"named"` | writes structs as arrays, without the names of fields: smaller, and faster to decode. An entry of another [shape](#the-shape) is a miss |
+/// | `lock = "24c59e02"` | | the build fails when the [shape](#the-shape) changed and the `version` did not. The compiler says which version and which lock to write. Begin with `"00000000"`. Not for a generic type |
 /// | `on_corrupt = "error"` | `"miss"` | the result of reading a corrupt or invalid entry: a miss, which is counted and logged, or an error |
 /// | `keep_corrupt` | | leaves such an entry in place; by default a read removes it, if its bytes are still the same |
 /// | `show_keys` | | the keys of the type are not secret: log lines and error texts show them. By default they show the type and a hash |
@@ -154,12 +157,23 @@ use crate::errors::Errors;
 /// the type's parameters, and no function of their own (`key(with = "…")`). `clear` applies to one
 /// instantiation, as a prefix does.
 ///
+/// # The shape
+///
+/// The shape is a fingerprint of the serialized form: names, order and types of the fields, of nested
+/// types too, and serde's attributes. `layout = "compact"` and `lock` need the trait `Shape` for the
+/// type of each field: derive it for your own types ([`Shape`](macro@Shape)).
+///
+/// | attribute above a field | meaning |
+/// |---|---|
+/// | `#[shape(opaque = "1")]` | the form of the field is known to you alone, as for a type of another crate or with serde's `with`. Write another text when it changes |
+/// | `#[shape(recursive)]` | this field closes a cycle of several types. A type that contains itself by its own name needs no mark |
+///
 /// # Generic types
 ///
 /// Type and const parameters are part of the prefix: `Page<User>` has the keys `page<user>:…`, so
 /// two instantiations share no keys. The type parameters implement `PrefixPart`, as all cached
 /// types do. The key's type is the same for all instantiations.
-#[proc_macro_derive(Cached, attributes(cached))]
+#[proc_macro_derive(Cached, attributes(cached, shape))]
 pub fn derive_cached(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     cached(parse_macro_input!(input as DeriveInput)).into()
 }
@@ -189,6 +203,44 @@ pub fn derive_cached(input: proc_macro::TokenStream) -> proc_macro::TokenStream 
 #[proc_macro_derive(KeyPart, attributes(cached))]
 pub fn derive_key_part(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     key_part(parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Gives a struct or an enum a fingerprint of its serialized form: implements `Shape`.
+///
+/// ```text
+/// #[derive(Serialize, Deserialize, Shape)]
+/// struct Address {
+///     street: String,
+///     #[shape(opaque = "1")]
+///     position: geo::Point,
+/// }
+/// ```
+///
+/// The fingerprint covers names and order of the fields, names of the variants, types, and the
+/// attributes of serde that change bytes. The names of types, the order of variants, defaults and
+/// `alias` are not in the bytes, and not in the fingerprint. The type of each field has the trait too.
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `#[shape(opaque = "1")]` above a field or the type | its form is known to you alone: a type of another crate, or one that functions write (`with`, `into` without `from`). Write another text when the form changes |
+/// | `#[shape(recursive)]` above a field | this field closes a cycle of several types: mark one field of each cycle. A type that contains itself by its own name needs no mark |
+/// | `#[shape(crate = "path")]` above the type | the path of the runtime, if another crate re-exports it or the dependency is renamed |
+///
+/// Without a mark the compiler reports a cycle as error E0391.
+#[proc_macro_derive(Shape, attributes(shape, serde))]
+pub fn derive_shape(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    shape(parse_macro_input!(input as DeriveInput)).into()
+}
+
+fn shape(input: DeriveInput) -> proc_macro2::TokenStream {
+    let mut errors = Errors::default();
+    let shape = shape::read::shape(&input, &mut errors);
+    let runtime = shape::read::runtime(&input);
+    let runtime = check::runtime(runtime.as_ref(), &input.ident, "shape", &mut errors);
+    let implementation =
+        emit::shape::implementation(&input.ident, &input.generics, &runtime, &shape);
+    let errors = errors.into_compile_errors();
+    quote!(#errors #implementation)
 }
 
 fn cached(input: DeriveInput) -> proc_macro2::TokenStream {

@@ -6,6 +6,7 @@
 use proc_macro2::Span;
 use syn::{ExprPath, Generics, Ident, Member, Path, Type, Visibility};
 
+use crate::shape;
 use crate::ttl::Ttl;
 
 /// A type with `#[derive(Cached)]`.
@@ -24,6 +25,8 @@ pub(crate) struct Cached {
     pub(crate) policy: Policy,
     /// The fields that nothing shows, by the names under which they are serialized.
     pub(crate) redacted: Vec<String>,
+    /// Its shape, where that decides something.
+    pub(crate) guarded: Option<shape::Guarded>,
     /// Whether a write whose guard can't be placed is refused.
     pub(crate) strict: bool,
     pub(crate) key: Key,

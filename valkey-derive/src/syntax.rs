@@ -13,6 +13,7 @@ use syn::{
 
 use crate::args::{Args, Named, Place};
 use crate::errors::Errors;
+use crate::shape;
 
 /// A type with `#[derive(Cached)]`.
 pub(crate) struct Cached {
@@ -25,6 +26,10 @@ pub(crate) struct Cached {
     pub(crate) version: Option<Lit>,
     /// The type of an older version.
     pub(crate) migrate_from: Option<Named<Type>>,
+    pub(crate) layout: Option<LitStr>,
+    pub(crate) lock: Option<Named<LitStr>>,
+    /// Read only for a type with one of these two.
+    pub(crate) shape: Option<shape::Shape>,
     pub(crate) ttl_env: Option<LitStr>,
     pub(crate) on_corrupt: Option<LitStr>,
     pub(crate) keep_corrupt: bool,
@@ -133,7 +138,15 @@ pub(crate) struct NewtypeField {
 impl Cached {
     pub(crate) fn read(input: DeriveInput, errors: &mut Errors) -> Self {
         let mut args = Args::of(&input.attrs, Place::Type, errors);
+        let layout: Option<LitStr> = args.value("layout");
+        let lock = args.named_value("lock");
+        let shaped = layout
+            .as_ref()
+            .is_some_and(|layout| layout.value() != "named")
+            || lock.is_some();
         Cached {
+            layout,
+            lock,
             prefix: args.value("prefix"),
             ttl: args.named_value("ttl"),
             version: args.value("version"),
@@ -166,6 +179,7 @@ impl Cached {
             validate: args.flag_or_value("validate"),
             runtime: args.value("crate"),
             serde: serde_items(&input.attrs),
+            shape: shaped.then(|| shape::read::shape(&input, errors)),
             body: Body::read(input.data, |member, field| {
                 Field::read(member, field, errors)
             }),
@@ -300,7 +314,7 @@ impl<F> Body<F> {
 
 /// The top-level items of all `#[serde(…)]`: `skip`, `default`, `rename = "name"`. serde itself
 /// checks their form.
-fn serde_items(attrs: &[Attribute]) -> Vec<Serde> {
+pub(crate) fn serde_items(attrs: &[Attribute]) -> Vec<Serde> {
     let of_serde = attrs.iter().filter(|attr| attr.path().is_ident("serde"));
     let lists = of_serde.filter_map(|attr| attr.meta.require_list().ok());
     lists

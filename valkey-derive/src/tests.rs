@@ -267,6 +267,50 @@ fn redacted_fields_are_listed_by_the_names_under_which_serde_writes_them() {
     assert!(!code.contains("REDACTED"), "{code}");
 }
 
+#[test]
+fn the_layout_and_the_lock_are_in_the_shape() {
+    let compact = cached(
+        r#"
+        #[cached(version = 2, layout = "compact")]
+        struct User<T> {
+            #[cached(key)]
+            id: u64,
+            #[serde(rename = "n")]
+            name: Vec<User<T>>,
+        }
+        "#,
+    );
+    let expected = "
+        const SHAPE: u32 = {
+            let shape = __rt::Fingerprint::structure(
+                &[
+                    (\"id\", <u64 as __rt::Shape>::FINGERPRINT.in_arrays()),
+                    (\"n\", <Vec<__rt::Recursive> as __rt::Shape>::FINGERPRINT.in_arrays()),
+                ],
+            );
+            shape.to_u32()
+        };
+";
+    assert!(compact.contains(expected), "{compact}");
+    let locked = cached(
+        r#"
+        #[cached(version = 2, lock = "24c59e02")]
+        struct User(#[cached(key)] u64, #[shape(opaque = "3")] Foreign);
+        "#,
+    );
+    let expected = "
+        const SHAPE: u32 = {
+            let shape = __rt::Fingerprint::tuple(
+                &[<u64 as __rt::Shape>::FINGERPRINT, __rt::Fingerprint::opaque(\"3\")],
+            );
+            __rt::is_locked(shape, \"User\", 2, 616930818);
+            0
+        };
+";
+    assert!(locked.contains(expected), "{locked}");
+    assert!(locked.contains("const _: u32 = <User as __rt::CachedType>::SHAPE;"));
+}
+
 /// After any mistake the output still passes the checks of the runtime's `Policy`. Otherwise a
 /// second error would appear elsewhere.
 #[test]

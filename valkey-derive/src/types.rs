@@ -93,6 +93,11 @@ pub(crate) fn mentioned_param<'g>(ty: &Type, generics: &'g Generics) -> Option<&
         .find_map(|name| params().find(|param| **param == name))
 }
 
+/// Whether the type mentions this type parameter.
+pub(crate) fn mentions_param(ty: &Type, param: &Ident) -> bool {
+    named_in(ty, |before| !matches!(before, Some('\'' | ':'))).any(|name| name == *param)
+}
+
 /// Whether the type mentions one of these lifetimes.
 pub(crate) fn mentions_lifetime(ty: &Type, lifetimes: &[&Ident]) -> bool {
     named_in(ty, |before| before == Some('\''))

@@ -19,6 +19,13 @@ pub mod loading {}
 #[doc = include_str!("../guides/guides/tags.md")]
 pub mod tags {}
 
+/// A cached struct changes: locks and the compact layout.
+///
+/// [README.md]: crate
+/// [envelope.md]: crate::guides::envelope
+#[doc = include_str!("../guides/guides/shapes.md")]
+pub mod shapes {}
+
 /// A stream of changes, for near caches of an application.
 ///
 /// [README.md]: crate
@@ -102,6 +109,7 @@ pub mod glossary {}
 ///
 /// [consistency.md]: crate::guides::consistency
 /// [glossary.md]: crate::guides::glossary
+/// [shapes.md]: crate::guides::shapes
 /// [size-and-secrets.md]: crate::guides::size_and_secrets
 /// [tags.md]: crate::guides::tags
 #[cfg(not(doctest))]

@@ -63,13 +63,15 @@ pub use crate::schema::keys::ReadKeyOf;
 pub use crate::schema::loaded::{IntoLoaded, IntoRow, Loaded, Stale};
 pub use crate::schema::policy::{Compression, OnCorrupt, Policy};
 pub use crate::schema::prefix::PrefixPart;
+pub use crate::schema::shape::Shape;
+pub use crate::schema::shape::fingerprint::Fingerprint;
 #[cfg(feature = "encrypt")]
 pub use crate::value::keys::EncryptionKeys;
 pub use crate::value::shown::Redacted;
 pub use crate::verbs::scan::{Purged, Scan, ScanOptions};
 pub use crate::verbs::update::Guard;
 #[cfg(feature = "derive")]
-pub use valkey_derive::{Cached, KeyPart};
+pub use valkey_derive::{Cached, KeyPart, Shape};
 
 /// Loads of one key, of many keys and by an alias: the builder that [`Handle::load`] returns, and
 /// its choices.
@@ -105,11 +107,13 @@ pub mod __private {
     pub use crate::schema::prefix::{Prefix, PrefixPart};
     pub use crate::schema::registry::Registered;
     pub use crate::schema::rules::{Rules, validated};
+    pub use crate::schema::shape::lock::is_locked;
+    pub use crate::schema::shape::{Recursive, Shape};
     pub use crate::schema::unmigrated::Unmigrated;
     pub use crate::schema::validation::validators;
     pub use crate::{
-        BestEffort, CachedType, Clearable, Compression, Invalid, Keyed, OnCorrupt, Policy, Result,
-        Store, Strict, Tag, TagWriter, Tagged, Ttl,
+        BestEffort, CachedType, Clearable, Compression, Fingerprint, Invalid, Keyed, OnCorrupt,
+        Policy, Result, Store, Strict, Tag, TagWriter, Tagged, Ttl,
     };
     pub use inventory;
     pub use serde::Serialize;
@@ -117,6 +121,7 @@ pub mod __private {
     pub use std::default::Default;
     pub use std::future::Future;
     pub use std::marker::{PhantomData, Send, Sync};
+    pub use std::module_path;
     pub use std::option::Option;
     pub use std::time::Duration;
 }

@@ -20,6 +20,7 @@ mod guard_faults;
 mod http;
 mod invalidations;
 mod kit;
+mod layouts;
 mod limiter;
 mod loading;
 mod loading_faults;

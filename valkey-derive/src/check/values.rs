@@ -14,11 +14,17 @@ use crate::ttl::{self, Ttl, TtlMistake};
 /// In milliseconds.
 const DAY: u64 = 24 * 60 * 60_000;
 
-pub(crate) fn runtime(written: Option<&LitStr>, name: &Ident, errors: &mut Errors) -> Path {
+/// `attribute` is the one that may name it.
+pub(crate) fn runtime(
+    written: Option<&LitStr>,
+    name: &Ident,
+    attribute: &str,
+    errors: &mut Errors,
+) -> Path {
     if written.is_none()
         && let Some(renamed) = renamed::renamed()
     {
-        return under_another_name(&renamed, name, errors);
+        return under_another_name(&renamed, name, attribute, errors);
     }
     let path = written.and_then(|text| {
         let path = text.parse_with(Path::parse_mod_style).ok();
@@ -34,9 +40,9 @@ pub(crate) fn runtime(written: Option<&LitStr>, name: &Ident, errors: &mut Error
 }
 
 /// The path for a renamed dependency without a `crate` attribute, which is an error.
-fn under_another_name(renamed: &str, name: &Ident, errors: &mut Errors) -> Path {
+fn under_another_name(renamed: &str, name: &Ident, attribute: &str, errors: &mut Errors) -> Path {
     let message = format!(
-        "this crate depends on `valkey-runtime` under the name `{renamed}`: write `#[cached(crate = \"{renamed}\")]`"
+        "this crate depends on `valkey-runtime` under the name `{renamed}`: write `#[{attribute}(crate = \"{renamed}\")]`"
     );
     errors.push(name, message);
     let renamed = Ident::new(renamed, name.span());
@@ -370,7 +376,7 @@ mod tests {
     #[test]
     fn a_renamed_dependency_is_named_and_taken() {
         let (mut errors, name) = (Errors::default(), parse_quote!(User));
-        let path = under_another_name("cache", &name, &mut errors);
+        let path = under_another_name("cache", &name, "cached", &mut errors);
         assert_eq!(path.to_token_stream().to_string(), ":: cache");
         let said = errors.into_compile_errors().to_string();
         let says = "this crate depends on `valkey-runtime` under the name `cache`: write `#[cached(crate = \\\"cache\\\")]`";

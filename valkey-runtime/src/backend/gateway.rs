@@ -913,6 +913,7 @@ mod tests {
         };
         let touch = crate::protocol::transition::Touch {
             versions: 1.into(),
+            shape: 0,
             key: crate::protocol::envelope::seal::of_key(b"user:2"),
             ttl: None,
             keep: 0,

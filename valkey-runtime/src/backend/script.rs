@@ -109,6 +109,7 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
         }
         Verb::Touch(Touch {
             versions,
+            shape,
             key: hash,
             ttl,
             keep,
@@ -124,7 +125,7 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
                 Some((stamp, until)) => command.arg(&stamp.to_be_bytes()).arg(&until.to_be_bytes()),
                 None => command.arg("").arg(""),
             };
-            command.arg(&hash.to_be_bytes());
+            command.arg(&hash.to_be_bytes()).arg(&shape.to_be_bytes());
             command
         }
         Verb::Raise(Raise { clock, over }) => {

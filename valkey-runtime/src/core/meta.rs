@@ -14,6 +14,8 @@ pub(crate) struct Meta {
     pub(crate) versions: Versions,
     /// `None` if it migrates from no other type.
     pub(crate) migrate: Option<Migrate>,
+    /// The shape in the header of its values: 0 for the named layout.
+    pub(crate) shape: u32,
     pub(crate) ttl: Ttl,
     pub(crate) policy: Policy,
     /// Whether its entries have tags.
@@ -31,6 +33,7 @@ impl Meta {
                 true => None,
                 false => Some(migrate::<T>),
             },
+            shape: T::SHAPE,
             ttl: T::TTL,
             policy: T::POLICY,
             tagged: T::TAGGED,

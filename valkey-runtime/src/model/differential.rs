@@ -116,14 +116,26 @@ fn keys() -> impl Strategy<Value = u32> {
     prop_oneof![8 => Just(0x0102_0304), 1 => Just(0x0102_0305), 1 => Just(0)]
 }
 
+/// Shapes: the named layout, and two compact ones that differ in one byte.
+fn shapes() -> impl Strategy<Value = u32> {
+    prop_oneof![6 => Just(0u32), 3 => Just(0x0a0b_0c0d), 1 => Just(0x0a0b_0c0e)]
+}
+
 /// Entries of few versions and all kinds, some with a byte changed, some cut short.
 fn entries() -> impl Strategy<Value = Vec<u8>> {
-    let shapes = prop_oneof![8 => Just(0u32), 1 => any::<u32>()];
     let kinds = prop_oneof![4 => Just(Kind::Value), 1 => Just(Kind::Absence)];
     let clocks = prop_oneof![2 => Just(None), 1 => any::<Option<u64>>()];
     // Known and unknown ones.
     let flags = prop_oneof![8 => Just(0xc0), 2 => 1..8u8, 1 => any::<u8>()];
-    let values = (kinds, versions(), shapes, keys(), timings(), clocks, flags);
+    let values = (
+        kinds,
+        versions(),
+        shapes(),
+        keys(),
+        timings(),
+        clocks,
+        flags,
+    );
     let values = values.prop_map(|(kind, version, shape, key, timing, clock, flags)| {
         let header = Header {
             kind,
@@ -247,9 +259,10 @@ fn touches() -> impl Strategy<Value = Touch> {
     let now = in_an_hour() - 3_600_000;
     let age = now - (STAMP >> 12) / 1000 + 100_000;
     let ages = prop_oneof![2 => Just(None), 1 => Just(Some(1)), 2 => Just(Some(age))];
-    let touches = (versions(), keys(), ttls(), 0..2u64, ages, seen);
-    touches.prop_map(|(version, key, ttl, keep, max_age, seen)| Touch {
+    let touches = (versions(), shapes(), keys(), ttls(), 0..2u64, ages, seen);
+    touches.prop_map(|(version, shape, key, ttl, keep, max_age, seen)| Touch {
         versions: older(version),
+        shape,
         key,
         ttl,
         keep: keep * 60_000,
@@ -670,6 +683,7 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
     };
     let touch = Touch {
         versions,
+        shape: 0,
         key: 0,
         ttl,
         keep: 0,

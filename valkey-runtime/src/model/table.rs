@@ -37,8 +37,8 @@ const O: u64 = 2;
 const H: u64 = 3;
 
 const RUBBISH: &[u8] = b"rubbish";
-/// For the key with the hash 0, like the stored entries.
-const STORED: &[u8] = b"what a verb stores...\0\0\0\0";
+/// For the key with the hash 0 and of the shape 0, like the stored entries.
+const STORED: &[u8] = b"stored:\0\0\0\0..........\0\0\0\0";
 const PUT: Put<'static> = Put {
     versions: Versions::of(VERSION),
     bytes: STORED,
@@ -314,6 +314,7 @@ fn row(name: &str, cells: impl Iterator<Item = String>) -> String {
 fn values() -> String {
     let touch = Verb::Touch(Touch {
         versions: VERSION.into(),
+        shape: 0,
         key: 0,
         ttl: Some(LIFE),
         keep: LIFE,
@@ -535,6 +536,7 @@ fn migrations() -> String {
     let put = Put { versions, ..PUT };
     let touch = Verb::Touch(Touch {
         versions,
+        shape: 0,
         key: 0,
         ttl: Some(LIFE),
         keep: LIFE,

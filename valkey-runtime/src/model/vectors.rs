@@ -365,7 +365,7 @@ async fn described(name: &str, bytes: &[u8]) -> String {
         Head::Newer => "\"newer\"".to_owned(),
         Head::Corrupt(_) => "null".to_owned(),
     };
-    let standing = match standing(head(bytes), VERSION, || NOW) {
+    let standing = match standing(head(bytes), VERSION, 0, || NOW) {
         Standing::Own => "own",
         Standing::Stale => "stale",
         Standing::Replaceable => "replaceable",

@@ -147,6 +147,7 @@ pub(crate) struct Put<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Touch {
     pub(crate) versions: Versions,
+    pub(crate) shape: u32,
     /// The key hash in the header of an entry of this key.
     pub(crate) key: u32,
     /// In milliseconds, `None` for unlimited.
@@ -244,7 +245,7 @@ pub(crate) enum Life {
 
 /// The effect of the verb on the entry, and whether it took effect. `now` is in microseconds.
 pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Change<'a>, bool) {
-    let standing = |versions, key: &dyn Fn(&[u8]) -> bool| {
+    let standing = |versions, shape, key: &dyn Fn(&[u8]) -> bool| {
         let millis = || now / 1000;
         let entry = entry.filter(|bytes| !is_left_over(bytes, now));
         entry.map(|bytes| match envelope::head(bytes) {
@@ -252,12 +253,12 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
                 kind: Kind::Value | Kind::Absence,
                 ..
             }) if !key(bytes) => Standing::Corrupt(seal::MISPLACED),
-            head => envelope::standing(head, versions, millis),
+            head => envelope::standing(head, versions, shape, millis),
         })
     };
     match verb {
         Verb::SetIfAbsent(put, outdated, newer_wins) => {
-            match standing(put.versions, &|there| put.is_for_key_of(there)) {
+            match standing(put.versions, put.shape(), &|there| put.is_for_key_of(there)) {
                 Some(Standing::Own)
                     if outdated.is_some() && entry.and_then(envelope::stamp) == *outdated =>
                 {
@@ -274,7 +275,7 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
                 }
             }
         }
-        Verb::SetIfPresent(put, seen) => match standing(put.versions, &|there| {
+        Verb::SetIfPresent(put, seen) => match standing(put.versions, put.shape(), &|there| {
             put.is_for_key_of(there)
         }) {
             Some(Standing::Own) if seen.is_none() || entry.and_then(envelope::stamp) == *seen => {
@@ -309,7 +310,7 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
             _ => delete(entry, None, now),
         },
-        Verb::Touch(touch) => match standing(touch.versions, &|there| {
+        Verb::Touch(touch) => match standing(touch.versions, touch.shape, &|there| {
             seal::key_in(there) == Some(touch.key.to_be_bytes())
         }) {
             Some(Standing::Own) => touch.change(timed_value(entry), now / 1000),
@@ -536,6 +537,11 @@ impl<'a> Put<'a> {
     fn is_for_key_of(&self, there: &[u8]) -> bool {
         let key = seal::key_in(there);
         key.is_some() && key == seal::key_in(self.bytes)
+    }
+
+    /// The shape in the new entry, which is its type's.
+    fn shape(&self) -> u32 {
+        envelope::shape_in(self.bytes)
     }
 
     fn change(&self) -> Change<'a> {
@@ -777,7 +783,7 @@ mod tests {
     const NOW: u64 = 1_767_225_600_000_000;
     const MILLIS: u64 = NOW / 1000;
     /// The stored bytes: for the key with the hash 0, like the existing entries here.
-    const NEW: &[u8] = b"what is stored.......\0\0\0\0";
+    const NEW: &[u8] = b"stored:\0\0\0\0..........\0\0\0\0";
 
     fn put(version: u16) -> Put<'static> {
         Put {
@@ -892,6 +898,7 @@ mod tests {
         ] {
             let touching = Verb::Touch(Touch {
                 versions: 2.into(),
+                shape: 0,
                 key: 0,
                 ttl: None,
                 keep: 0,
@@ -1151,6 +1158,7 @@ mod tests {
     fn a_touch_goes_by_what_was_read_and_never_beyond_the_greatest_age() {
         let touch = Touch {
             versions: 1.into(),
+            shape: 0,
             key: 0,
             ttl: Some(30_000),
             keep: 5_000,

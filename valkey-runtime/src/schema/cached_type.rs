@@ -76,6 +76,10 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The fields that nothing shows, by the names under which they are serialized: those with
     /// `#[cached(redact)]`. [`Redacted`](crate::Redacted) leaves them out.
     const REDACTED: &'static [&'static str] = &[];
+    /// The shape in the header of an entry: 0 for the named layout, else the fingerprint of a
+    /// compact one. `#[cached(layout = "compact")]` sets it.
+    #[doc(hidden)]
+    const SHAPE: u32 = 0;
 
     /// For an alias: the prefix of its values, and the field.
     #[doc(hidden)]

@@ -11,5 +11,6 @@ pub(crate) mod policy;
 pub(crate) mod prefix;
 pub(crate) mod registry;
 pub(crate) mod rules;
+pub(crate) mod shape;
 pub(crate) mod unmigrated;
 pub(crate) mod validation;

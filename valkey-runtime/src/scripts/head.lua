@@ -56,11 +56,11 @@ local function is_fresh(b, timed)
   return not timed or number(b, 33, 40) > millis()
 end
 
--- What the entry is to a type of this version, which also reads the ones in `older`, numbers between spaces; as
+-- What the entry is to a type of this version and shape, which also reads the versions in `older`, numbers between spaces; as
 -- `envelope::standing`. 'nothing' where there is none, and 'foreign' where there is another type of the server's, which is not
 -- ours. Of an 'own' one its bytes, and whether it says until when it is fresh. `of` is the hash that an entry of this key has in
--- its header.
-local function standing(key, version, older, of)
+-- its header; the shape is its four bytes there.
+local function standing(key, version, older, of, shape)
   local bytes = redis.pcall('GETRANGE', key, 0, 58)
   if type(bytes) ~= 'string' then return 'foreign' end
   if bytes == '' and redis.call('EXISTS', key) == 0 then return 'nothing' end
@@ -72,7 +72,8 @@ local function standing(key, version, older, of)
   if b[3] ~= 0 then return 'replaceable' end
   local v = b[5] * 256 + b[6]
   if v > version then return 'protected' end
-  if (v < version and not string.find(older, ' ' .. v .. ' ', 1, true)) or b[8] + b[9] + b[10] + b[11] ~= 0 then return 'replaceable' end
+  if v < version and not string.find(older, ' ' .. v .. ' ', 1, true) then return 'replaceable' end
+  if v == version and string.sub(bytes, 8, 11) ~= shape then return 'replaceable' end
   if not is_fresh(b, timed) then return 'stale' end
   return 'own', b, timed
 end

@@ -1,6 +1,7 @@
 -- KEYS: the key. ARGV: version; older ones that are read too; TTL in milliseconds or ''; how long the entry outlives its freshness;
--- how long it may live from its stamp on, or ''; the stamp that was read and the freshness, or '' twice; the hash of the key.
-local s, b, timed = standing(KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[8])
+-- how long it may live from its stamp on, or ''; the stamp that was read and the freshness, or '' twice; the hash of the key; the
+-- shape.
+local s, b, timed = standing(KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[8], ARGV[9])
 if s ~= 'own' then return 0 end
 local was_read = ARGV[6] ~= ''
 if not timed then

@@ -1,7 +1,8 @@
 //! Encoding and decoding between a value and the bytes of its entry.
 //!
-//! The payload is MessagePack in the named layout (structs are maps), so that serde's own rules for
-//! added and missing fields apply. rmp-serde writes it, and [`decode`] reads it, within bounds. The
+//! The payload is MessagePack. In the named layout structs are maps, so that serde's own rules for
+//! added and missing fields apply; in the compact one they are arrays, and the header has the shape
+//! of their type. rmp-serde writes it, and [`decode`] reads it, within bounds. The
 //! codec's message about a refused value is not passed on unchanged, because serde's messages quote
 //! the value.
 
@@ -84,6 +85,8 @@ pub(crate) struct Payload<'p> {
     pub(crate) flags: Flags,
     /// For an encrypted one.
     pub(crate) lock: Option<&'p Lock>,
+    /// Whether structs are arrays.
+    pub(crate) compact: bool,
 }
 
 impl<'p> From<&'p [u8]> for Payload<'p> {
@@ -97,6 +100,7 @@ impl<'p> From<&'p [u8]> for Payload<'p> {
             limits,
             flags: Flags::NONE,
             lock: None,
+            compact: false,
         }
     }
 }
@@ -121,12 +125,19 @@ pub(crate) fn encode<T: CachedType>(
     packing: Packing<'_>,
 ) -> Result<Vec<u8>, Error> {
     let name = type_name::<T>();
-    let (mut bytes, at, items) = written(header, tags, value, limits.size, name)?;
+    debug_assert_eq!(header.shape, T::SHAPE);
+    // The other layout is not compiled.
+    let write: Write<T> = match const { T::SHAPE == 0 } {
+        true => named,
+        false => compact,
+    };
+    let (mut bytes, at, items) = written(header, tags, value, write, limits.size, name)?;
     let payload = Payload {
         bytes: &bytes[at..],
         limits,
         flags: Flags::NONE,
         lock: None,
+        compact: T::SHAPE != 0,
     };
     let due = read_back.is_due();
     if due || items.saturating_mul(LARGE_ITEM) > payload.memory() {
@@ -180,7 +191,7 @@ fn same<T: Serialize>(written: &T, read: &T) -> Result<(), String> {
 pub(crate) fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, Error> {
     const MAX_SIZE: usize = 64 << 20;
     let name = type_name::<T>();
-    let (bytes, at, _) = written(Header::value(1, 0), None, value, MAX_SIZE, name)?;
+    let (bytes, at, _) = written(Header::value(1, 0), None, value, named, MAX_SIZE, name)?;
     let read = decode(&bytes[at..]).map_err(|why| unstorable(name, &unread(&why)))?;
     same(value, &read).map_err(|why| unstorable(name, &why))?;
     Ok(read)
@@ -190,18 +201,28 @@ fn unread(why: &dyn fmt::Display) -> String {
     format!("its `Deserialize` does not read the output of its `Serialize`: {why}")
 }
 
+/// Writes a value in a layout.
+type Write<T> = fn(&T, &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>;
+
+fn named<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
+    value.serialize(&mut rmp_serde::Serializer::new(bytes).with_struct_map())
+}
+
+fn compact<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
+    value.serialize(&mut rmp_serde::Serializer::new(bytes))
+}
+
 /// An entry without its checksum, the offset of its payload, and the number of items in it.
 fn written<T: Serialize>(
     header: Header,
     tags: Option<&TagWriter<'_>>,
     value: &T,
+    write: Write<T>,
     max_size: usize,
     name: &str,
 ) -> Result<(Vec<u8>, usize, usize), Error> {
     let (mut bytes, at) = begun(header, tags)?;
-    value
-        .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
-        .map_err(|error| unstorable(name, &describe_encode(error)))?;
+    write(value, &mut bytes).map_err(|error| unstorable(name, &describe_encode(error)))?;
     let items = checked(&mut bytes, at, max_size, name)?;
     Ok((bytes, at, items))
 }
@@ -269,7 +290,7 @@ pub(crate) fn decode<'p, T: DeserializeOwned>(
         payload.bytes = &unpacked;
     }
     let memory = Memory(payload.memory());
-    let mut decoder = Decoder::new(payload.bytes, memory, size_of::<T>());
+    let mut decoder = Decoder::new(payload.bytes, memory, size_of::<T>(), payload.compact);
     match T::deserialize(&mut decoder) {
         Ok(value) if decoder.is_done() => Ok(value),
         Ok(_) => Err(refused(payload.bytes, None)),
@@ -349,7 +370,7 @@ mod tests {
     }
 
     fn try_entry<T: Serialize>(value: &T, max_size: usize) -> Result<Vec<u8>, Error> {
-        let written = written(Header::value(1, 7), None, value, max_size, "T");
+        let written = written(Header::value(1, 7), None, value, named, max_size, "T");
         written.map(|(bytes, ..)| bytes)
     }
 

@@ -35,8 +35,8 @@ impl OldEntry for Old<'_> {
     }
 
     fn value<T: CachedType>(&self) -> Result<T, Unmigrated> {
-        if self.header.shape != 0 {
-            return Err(Unmigrated::Unread("its layout is unknown".into()));
+        if self.header.shape != T::SHAPE {
+            return Err(Unmigrated::Unread("it has another shape".into()));
         }
         let at = self.header.payload_at(self.bytes);
         let payload = at.and_then(|at| self.bytes.get(at..));
@@ -49,6 +49,7 @@ impl OldEntry for Old<'_> {
             limits: self.limits,
             flags: self.header.flags,
             lock: lock.as_ref(),
+            compact: T::SHAPE != 0,
         };
         codec::decode(payload).map_err(Unmigrated::Unread)
     }
@@ -65,12 +66,20 @@ pub(crate) fn migrate<T: CachedType>(
     let tags = kept_tags(&value, old)?;
     let header = Header {
         version: T::VERSION,
+        shape: T::SHAPE,
         flags: Flags::NONE,
         ..old.header
     };
     let packing = Packing::of(&T::POLICY, old.keys, old.key);
-    codec::encode(header, tags.as_ref(), &value, old.limits, read_back, packing)
-        .map_err(|error| Unmigrated::Unstorable(error.to_string()))
+    codec::encode(
+        header,
+        tags.as_ref(),
+        &value,
+        old.limits,
+        read_back,
+        packing,
+    )
+    .map_err(|error| Unmigrated::Unstorable(error.to_string()))
 }
 
 /// The tags of the old entry, if they cover those of the value: nothing shows whether a tag that it

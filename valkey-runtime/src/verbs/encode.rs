@@ -73,7 +73,9 @@ impl<'a> Sealer<'a> {
         let (policy, ttl) = (&meta.policy, Lifetimes(self.0).ttl_of(meta, call)?);
         let header = Header {
             clock,
-            ..Header::value(meta.version, stamp).of(key)
+            ..Header::value(meta.version, stamp)
+                .shaped(meta.shape)
+                .of(key)
         };
         if !policy.is_timed() {
             return Ok((header, ttl));

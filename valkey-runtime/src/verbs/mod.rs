@@ -64,7 +64,7 @@ pub(crate) fn own_header(inner: &Inner, found: &Found, meta: &Meta) -> Option<He
         return None;
     };
     let head = envelope::head(bytes);
-    let standing = envelope::standing(head, meta.versions, || inner.now_millis());
+    let standing = envelope::standing(head, meta.versions, meta.shape, || inner.now_millis());
     match head {
         Head::Known(header) if standing == Standing::Own => {
             let is_locked = inner.locked(&header, bytes, meta).is_some();

@@ -149,8 +149,9 @@ impl<'a> NearReader<'a> {
         let Head::Known(header) = head else {
             return;
         };
-        let standing = envelope::standing(head, of.meta().version, || self.now_millis());
-        let is_absence = header.kind == Kind::Absence && header.version == of.meta().version;
+        let meta = of.meta();
+        let standing = envelope::standing(head, meta.version, meta.shape, || self.now_millis());
+        let is_absence = header.kind == Kind::Absence && header.version == meta.version;
         if !matches!(standing, Standing::Own) && !is_absence
             || bytes.len() > self.limits.size
             || !header.is_seal_of(bytes)

@@ -126,6 +126,7 @@ impl Raw {
             limits: self.limits,
             flags: self.header.flags,
             lock: self.lock.as_deref(),
+            compact: self.header.shape != 0,
         }
     }
 }

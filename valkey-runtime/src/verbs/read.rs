@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         };
         let head = envelope::head(&bytes);
         match (
-            envelope::standing(head, meta.version, || self.now_millis()),
+            envelope::standing(head, meta.version, meta.shape, || self.now_millis()),
             head,
         ) {
             (Standing::Own, Head::Known(header)) if bytes.len() <= self.limits.size => {

@@ -45,6 +45,7 @@ impl<'a> Toucher<'a> {
         }
         let verb = Verb::Touch(Touch {
             versions: meta.versions,
+            shape: meta.shape,
             key: seal::of_key(key),
             ttl,
             keep: meta.policy.stale_if_error_millis,
@@ -73,6 +74,7 @@ impl<'a> Toucher<'a> {
         }
         let verb = Verb::Touch(Touch {
             versions: meta.versions,
+            shape: meta.shape,
             key: header.key,
             ttl: Some(ttl),
             keep: meta.policy.stale_if_error_millis,

@@ -92,6 +92,32 @@ pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
         &["ttl = 5m", "ttl = true"],
     ),
     (
+        &["unknown layout `compat`: did you mean `layout = \"compact\"`?"],
+        &[r#"layout = "compat""#],
+    ),
+    (
+        &[
+            "unknown layout `json`: write `layout = \"compact\"`, or leave it out for the named layout",
+        ],
+        &[r#"layout = "json""#],
+    ),
+    (
+        &[
+            "a lock has eight hexadecimal digits, which the compiler tells: write `lock = \"00000000\"`, and then what it says",
+        ],
+        &[
+            r#"lock = """#,
+            r#"lock = "1234567""#,
+            r#"lock = "123456789""#,
+            r#"lock = "1234567g""#,
+            r#"lock = "1234567A""#,
+        ],
+    ),
+    (
+        &["`lock` has the wrong form: write it as in `lock = \"00000000\"`"],
+        &["lock", "lock = 7"],
+    ),
+    (
         &["versions begin with 1, which is also the default"],
         &["version = 0"],
     ),

@@ -479,7 +479,7 @@ impl Entry {
         let Some(entry) = entry else {
             return (Seen::Nothing, None);
         };
-        let standing = standing(head(&entry.to_bytes()), own, || MILLIS);
+        let standing = standing(head(&entry.to_bytes()), own, 0, || MILLIS);
         let seen = match (entry, standing) {
             (
                 &Entry::Row {

@@ -10,7 +10,7 @@
 //!      1      1  format   positive fixint, 1
 //!      2      1  kind     positive fixint: 0 value, 1 absence, 2 lease, 3 guard
 //!      3      3  version  cd + u16
-//!      6      5  shape    ce + u32: 0 for the named layout
+//!      6      5  shape    ce + u32: 0 for the named layout, else a fingerprint of the type
 //!     11      9  stamp    cf + u64: microseconds of the server's time << 12 | random bits
 //!     20      5  key      ce + u32: a hash of the key that it is for ([`seal`])
 //!     25      5  sum      ce + u32: a checksum of what no script rewrites
@@ -131,6 +131,11 @@ impl Header {
             timing: None,
             clock: None,
         }
+    }
+
+    /// The same with the shape of a compact layout; with 0 the named one.
+    pub(crate) fn shaped(self, shape: u32) -> Self {
+        Self { shape, ..self }
     }
 
     /// A negative cache entry.
@@ -364,11 +369,18 @@ pub(crate) enum Standing {
     Corrupt(&'static str),
 }
 
-/// The standing of a head for a type that reads these versions. `now` returns the server's time in
-/// milliseconds, and is called only if it matters.
+/// The shape in the header of an entry.
+pub(crate) fn shape_in(entry: &[u8]) -> u32 {
+    let bytes = entry.get(7..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes))
+}
+
+/// The standing of a head for a type that reads these versions and has this shape. `now` returns
+/// the server's time in milliseconds, and is called only if it matters.
 pub(crate) fn standing(
     head: Head,
     versions: impl Into<Versions>,
+    shape: u32,
     now: impl FnOnce() -> u64,
 ) -> Standing {
     let versions = versions.into();
@@ -385,7 +397,8 @@ pub(crate) fn standing(
         }) => Standing::Replaceable,
         Head::Known(header) if header.version > own => Standing::Protected,
         Head::Known(header)
-            if header.version < own && !versions.migrates(header.version) || header.shape != 0 =>
+            if header.version < own && !versions.migrates(header.version)
+                || header.version == own && header.shape != shape =>
         {
             Standing::Replaceable
         }
@@ -460,6 +473,7 @@ mod tests {
                     ..Header::value(version, 0)
                 }),
                 2,
+                0,
                 || unreachable!("the entry says nothing of time"),
             )
         };
@@ -469,13 +483,23 @@ mod tests {
         assert_eq!(of(Kind::Value, 3, 0), Standing::Protected);
         assert_eq!(of(Kind::Lease, 9, 0), Standing::Replaceable);
         assert_eq!(of(Kind::Guard, 1, 0), Standing::Protected);
-        assert_eq!(standing(Head::Newer, 2, || 0), Standing::Protected);
+        assert_eq!(standing(Head::Newer, 2, 0, || 0), Standing::Protected);
+        let compact = |shape| {
+            let header = Header {
+                shape,
+                ..Header::value(2, 0)
+            };
+            standing(Head::Known(header), 2, 9, || 0)
+        };
+        assert_eq!(compact(9), Standing::Own);
+        assert_eq!(compact(8), Standing::Replaceable);
+        assert_eq!(compact(0), Standing::Replaceable);
         let fresh_until = |until, version| {
             let header = Header {
                 timing: Some(Timing::fresh_until(until)),
                 ..Header::value(version, 0)
             };
-            standing(Head::Known(header), 2, || 100)
+            standing(Head::Known(header), 2, 0, || 100)
         };
         assert_eq!(fresh_until(101, 2), Standing::Own);
         assert_eq!(fresh_until(100, 2), Standing::Stale);

@@ -221,6 +221,8 @@ pub(crate) struct Decoder<'de> {
     memory: Memory,
     /// The bytes at the place of the next value.
     place: usize,
+    /// Whether structs are arrays, and not maps.
+    compact: bool,
     /// The number of nested `Option`s that began at the same byte, and the number of bytes left
     /// there.
     options: (usize, usize),
@@ -235,12 +237,13 @@ enum As {
 
 impl<'de> Decoder<'de> {
     /// For a value that itself takes `place` bytes.
-    pub(crate) fn new(payload: &'de [u8], memory: Memory, place: usize) -> Self {
+    pub(crate) fn new(payload: &'de [u8], memory: Memory, place: usize, compact: bool) -> Self {
         Self {
             rest: payload,
             levels: DEPTH,
             memory,
             place,
+            compact,
             options: (0, usize::MAX),
         }
     }
@@ -394,6 +397,53 @@ impl<'de> Decoder<'de> {
         }
     }
 
+    /// The fields of a struct. In the named layout they have names: an array is of another type,
+    /// and its positions mean nothing.
+    #[inline]
+    fn structure<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Fault> {
+        match self.compact || !is_array(self.peek()?) {
+            true => self.any(visitor, As::Struct, self.compact),
+            false => Err(TYPE),
+        }
+    }
+
+    /// Any item but bytes, which are of another type, such as a UUID.
+    #[inline]
+    fn only_text<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Fault> {
+        match self.peek()? {
+            0xc4..=0xc6 => Err(TYPE),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    /// A number that was written as an integer, or as a wider float. `narrowed` is its value in the
+    /// type that is read. An integer must be the same there, and a finite float finite.
+    #[cold]
+    fn as_float<V: Visitor<'de>>(
+        &mut self,
+        visitor: V,
+        narrowed: fn(f64) -> f64,
+    ) -> Result<V::Value, Fault> {
+        let begin = self.rest;
+        let fits = match self.peek()? {
+            0xcb => {
+                self.byte()?;
+                let float = f64::from_be_bytes(self.bytes()?);
+                !float.is_finite() || narrowed(float).is_finite()
+            }
+            _ => match self.wide() {
+                Ok(Wide::Positive(number)) => narrowed(number as f64) as i128 == i128::from(number),
+                Ok(Wide::Negative(number)) => narrowed(number as f64) as i128 == i128::from(number),
+                Ok(Wide::Whole(_)) | Err(_) => true,
+            },
+        };
+        self.rest = begin;
+        match fits {
+            true => self.number(visitor),
+            false => Err(TYPE),
+        }
+    }
+
     fn text<V: Visitor<'de>>(&mut self, length: usize, visitor: V) -> Result<V::Value, Fault> {
         let bytes = self.slice(length)?;
         match std::str::from_utf8(bytes) {
@@ -477,6 +527,10 @@ impl<'de> Decoder<'de> {
     }
 }
 
+fn is_array(marker: u8) -> bool {
+    matches!(marker, 0x90..=0x9f | 0xdc | 0xdd)
+}
+
 fn is_text(marker: u8) -> bool {
     matches!(marker, 0xa0..=0xbf | 0xd9..=0xdb)
 }
@@ -524,7 +578,32 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         deserialize_bool
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
-        deserialize_f32 deserialize_f64
+    }
+
+    #[inline]
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.peek()? {
+            0xca => self.number(visitor),
+            _ => self.as_float(visitor, |wide| wide as f32 as f64),
+        }
+    }
+
+    #[inline]
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.peek()? {
+            0xca | 0xcb => self.number(visitor),
+            _ => self.as_float(visitor, |wide| wide),
+        }
+    }
+
+    #[inline]
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.only_text(visitor)
+    }
+
+    #[inline]
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.only_text(visitor)
     }
 
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -638,7 +717,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         self.put::<V::Value>()?;
-        self.any(visitor, As::Struct, true)
+        self.structure(visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -651,7 +730,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         visitor.visit_unit()
     }
 
-    forward_to_deserialize_any! { char str string bytes byte_buf unit identifier }
+    forward_to_deserialize_any! { char bytes byte_buf unit identifier }
 }
 
 /// The elements of an array, or the entries of a map.
@@ -829,7 +908,7 @@ impl<'de> de::VariantAccess<'de> for Variant<'_, 'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.decoder.any(visitor, As::Struct, true)
+        self.decoder.structure(visitor)
     }
 }
 

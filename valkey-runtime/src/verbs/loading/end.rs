@@ -339,7 +339,12 @@ impl<'a> LoadEnds<'a> {
                 .map_err(log)
         });
         let stored = header.and_then(Result::ok);
-        let (header, ttl) = stored.unwrap_or((Header::value(meta.version, stamp).of(key), None));
+        let unstored = || {
+            Header::value(meta.version, stamp)
+                .shaped(meta.shape)
+                .of(key)
+        };
+        let (header, ttl) = stored.unwrap_or_else(|| (unstored(), None));
         if loaded.fate == Fate::Unchanged
             && let (Some(kept), Some(_)) = (kept, stored)
             && let Some((header, bytes)) = kept.with_header(header, tags)

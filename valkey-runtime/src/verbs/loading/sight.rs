@@ -195,11 +195,12 @@ impl<'a> Looker<'a> {
                 Migrated::Nothing => {}
             }
         }
-        let standing = envelope::standing(head, meta.version, || self.now_millis());
+        let standing = envelope::standing(head, meta.version, meta.shape, || self.now_millis());
         let why = match (head, standing) {
             (Head::Known(header), Standing::Own | Standing::Stale | Standing::Replaceable)
-                if (header.version, header.shape) == (meta.version, 0)
-                    && matches!(header.kind, Kind::Value | Kind::Absence)
+                if header.version == meta.version
+                    && (header.kind == Kind::Value && header.shape == meta.shape
+                        || header.kind == Kind::Absence)
                     && bytes.len() <= self.limits.size
                     && !header.is_seal_of(&bytes) =>
             {
