@@ -14,6 +14,11 @@
 //! is allocated, and the decompressor can't write beyond the declared length.
 
 use std::borrow::Cow;
+#[cfg(feature = "zstd")]
+use std::cell::Cell;
+
+#[cfg(feature = "zstd")]
+use zstd::bulk::Decompressor;
 
 use crate::base::error::{Error, ErrorKind};
 use crate::protocol::envelope::Header;
@@ -206,9 +211,20 @@ fn decompressed(compression: Compression, compressed: &[u8], most: usize) -> Opt
         // In one step, for which zstd needs no window of its own, whatever the frame declares.
         #[cfg(feature = "zstd")]
         Compression::Zstd => {
+            thread_local! {
+                /// Making one costs more than to decompress a value of some kilobytes. After an
+                /// error it is not used again.
+                static CONTEXT: Cell<Option<Decompressor<'static>>> = const { Cell::new(None) };
+            }
+            let kept = CONTEXT.try_with(Cell::take).ok().flatten();
+            let mut context = kept.or_else(|| Decompressor::new().ok())?;
             let mut plain = vec![0; most];
-            let length = zstd::bulk::decompress_to_buffer(compressed, &mut plain[..]).ok()?;
+            let length = context
+                .decompress_to_buffer(compressed, &mut plain[..])
+                .ok()?;
             plain.truncate(length);
+            // It is of no use to a thread that ends.
+            let _ = CONTEXT.try_with(|kept| kept.set(Some(context)));
             Some(plain)
         }
         #[cfg(feature = "lz4")]
