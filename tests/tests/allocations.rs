@@ -453,5 +453,5 @@ fn hostile_entries_neither_abort_nor_allocate_above_the_limit() {
             .unwrap();
         assert_eq!(loaded.is_some(), case.is_read, "{}", case.what);
     }
-    println!("at most {:.0} % of the limit, by {of}", 100.0 * most);
+    eprintln!("at most {:.0} % of the limit, by {of}", 100.0 * most);
 }

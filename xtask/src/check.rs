@@ -10,7 +10,7 @@ use crate::{Result, cargo};
 /// Tests of the runtime itself that start a server.
 const WITH_SERVER: [&str; 3] = ["model::damaged", "model::differential", "testing::"];
 /// Test binaries of `valkey-tests` that start none.
-const WITHOUT_SERVER: [&str; 3] = ["derive", "overload", "tidy"];
+const WITHOUT_SERVER: [&str; 4] = ["derive", "overload", "positions", "tidy"];
 
 /// Runs the formatter, the lints, and all tests that need no server. It ends at the first failure.
 pub(crate) fn run() -> Result<ExitCode> {

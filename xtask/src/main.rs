@@ -14,6 +14,7 @@ mod browser;
 mod cargo;
 mod check;
 mod deny;
+mod fuzz;
 mod lanes;
 mod load;
 mod mutants;
@@ -37,7 +38,7 @@ enum Run {
     With(fn(&[String]) -> Result<ExitCode>),
 }
 
-const CHORES: [Chore; 7] = [
+const CHORES: [Chore; 8] = [
     Chore {
         name: "check",
         summary: "checks without a server: format, lints, unit tests",
@@ -52,6 +53,11 @@ const CHORES: [Chore; 7] = [
         name: "soak",
         summary: "the checks that take minutes: the exhaustive ones, further than `test` goes",
         run: Run::Alone(soak::run),
+    },
+    Chore {
+        name: "fuzz",
+        summary: "mutated bytes for everything that reads bytes: [target] --minutes 10 --keep",
+        run: Run::With(fuzz::run),
     },
     Chore {
         name: "load",

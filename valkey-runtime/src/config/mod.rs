@@ -451,7 +451,9 @@ impl Builder {
     /// the reason and, if it is known, the field. It is also logged, at most once a minute. The
     /// next hundred values of the type are then read back too, as after a corrupt entry.
     ///
-    /// A value that is read back is also decoded, and serialized twice more to compare the two.
+    /// A value that is read back is decoded, and serialized twice more to compare the two. That
+    /// costs about as much as to encode it again, so the default adds less than 1 % to the
+    /// encoding.
     ///
     /// ```
     /// # use serde::{Deserialize, Serialize};

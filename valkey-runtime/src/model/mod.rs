@@ -3,6 +3,7 @@
 pub(crate) mod damaged;
 pub(crate) mod differential;
 pub(crate) mod explore;
+pub(crate) mod fuzz;
 pub(crate) mod key_limits;
 pub(crate) mod loading;
 pub(crate) mod near;

@@ -120,7 +120,7 @@ fn tagged(header: Header, names: &[&str]) -> Vec<u8> {
 }
 
 /// The known epochs of tags when the entries are read.
-fn epochs() -> [(&'static str, Epoch); 5] {
+pub(crate) fn epochs() -> [(&'static str, Epoch); 5] {
     let before = Epoch::new(CLOCK - SECOND);
     let halfway = CLOCK + 30 * SECOND;
     let expired = |length| Epoch {
@@ -142,7 +142,7 @@ fn epochs() -> [(&'static str, Epoch); 5] {
 }
 
 /// Name and bytes of each vector.
-fn vectors() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     let header = |kind, version, shape| {
         let of = match kind {
             Kind::Value | Kind::Absence => Header::value(version, STAMP).of(KEY),
