@@ -12,6 +12,7 @@
 //!
 //! A new target is a function and a row in [`targets::ALL`].
 
+mod changed;
 mod mutator;
 mod targets;
 
@@ -191,7 +192,7 @@ macro_rules! tests {
     };
 }
 
-tests! { envelope transition key limit value config }
+tests! { envelope transition key limit value packed migration config }
 
 /// A target that breaks its promise is found, and its input is made smaller.
 #[test]

@@ -10,7 +10,7 @@ use crate::config::{Builder, url};
 use crate::key;
 use crate::key::read::ReadKey;
 use crate::key::writer::KeyWriter;
-use crate::model::fuzz::{Target, outcome};
+use crate::model::fuzz::{Target, changed, outcome};
 use crate::model::vectors;
 use crate::protocol::envelope::Kind as Is;
 use crate::protocol::envelope::epoch::Epoch;
@@ -22,7 +22,7 @@ use crate::protocol::transition::{
 };
 use crate::value::codec::{self, private};
 
-/// All targets. Whatever else reads bytes from outside, such as decompression, belongs here.
+/// All targets. Whatever else reads bytes from outside belongs here.
 pub(super) const ALL: &[Target] = &[
     Target {
         name: "envelope",
@@ -69,6 +69,18 @@ pub(super) const ALL: &[Target] = &[
         name: "value",
         run: value,
         seeds: values,
+        words: MARKERS,
+    },
+    Target {
+        name: "packed",
+        run: changed::packed,
+        seeds: entries,
+        words: MARKERS,
+    },
+    Target {
+        name: "migration",
+        run: changed::migration,
+        seeds: entries,
         words: MARKERS,
     },
     Target {
