@@ -5,7 +5,8 @@
 //
 // It knows the page docs/internals/envelope.md and nothing of the Rust code. Each part of an entry
 // has one function. An extension of the format (a shape, a flag, a form of the payload) is a change
-// of `head` or `payload`. The folder of the packages is in NODE_MODULES.
+// of `head` or `payload`. It has no keys, so an encrypted value is a miss. The folder of the
+// packages is in NODE_MODULES.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,11 +14,17 @@ import { createRequire } from "node:module";
 const require = createRequire(`${process.env.NODE_MODULES}/`);
 const { Decoder, decode } = require("@msgpack/msgpack");
 const { createXXHash3 } = require("hash-wasm");
+const { decompress } = require("fzstd");
+const { decompressBlock } = require("lz4js");
 
 const VERSION = 2;
 const KEY = Buffer.from("user:42");
 const KINDS = ["value", "absence", "lease", "guard"];
-const [NIL, U64] = [0xc0, 0xcf];
+const [NIL, U64, BIN] = [0xc0, 0xcf, 0xc6];
+const [ZSTD, LZ4, ENCRYPTED] = [1, 2, 4];
+const FLAGS = [ZSTD, LZ4, ENCRYPTED, ZSTD | ENCRYPTED, LZ4 | ENCRYPTED];
+// A reader refuses a payload that expands beyond this.
+const MOST = 4 << 20;
 const LEVELS = 128;
 
 class Corrupt extends Error {}
@@ -39,7 +46,8 @@ function head(entry) {
     key: entry.readUInt32BE(21),
     sum: entry.readUInt32BE(26),
   };
-  if (entry[30] !== NIL) throw new Newer();
+  if (FLAGS.includes(entry[30])) header.flags = entry[30];
+  else if (entry[30] !== NIL) throw new Newer();
   let at = 33;
   if (entry[31] === U64) {
     if (entry.length < 51) throw new Corrupt();
@@ -115,7 +123,28 @@ function until(epoch, header) {
   return start + (length * header.stamp_random) / 4095n;
 }
 
-function payload(document) {
+// The document in the `bin` of a compressed payload.
+function unpacked(content, flags) {
+  const length = content[0] === BIN ? content.readUInt32BE(1) : -1;
+  if (length !== content.length - 5) throw new Corrupt();
+  const size = content.readUInt32BE(5);
+  const compressed = content.subarray(9);
+  if (size > MOST) throw new Corrupt();
+  const document = new Uint8Array(size);
+  try {
+    const written =
+      flags === ZSTD
+        ? decompress(compressed, document).length
+        : decompressBlock(compressed, document, 0, compressed.length, 0);
+    if (written === size) return document;
+  } catch {}
+  throw new Corrupt();
+}
+
+// The value; null for an encrypted one.
+function payload(document, flags) {
+  if (flags & ENCRYPTED) return null;
+  if (flags) document = unpacked(document, flags);
   let value;
   try {
     // It also refuses bytes after the document.
@@ -166,9 +195,10 @@ async function get(entry, header, at, epochs, now) {
   }
   if (standing(header, now) !== "own") return null;
   const kind = BigInt(KINDS.indexOf(header.kind));
-  const seed = (kind << 48n) | (BigInt(header.version) << 32n) | BigInt(header.key);
+  const seed =
+    (BigInt(header.flags ?? 0) << 56n) | (kind << 48n) | (BigInt(header.version) << 32n) | BigInt(header.key);
   if (header.sum !== (await hash32(rest, seed))) throw new Corrupt();
-  return payload(document);
+  return payload(document, header.flags ?? 0);
 }
 
 async function described(vector, epochs, now) {

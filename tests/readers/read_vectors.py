@@ -4,19 +4,24 @@ Usage: read_vectors.py envelope-vectors.json
 
 It knows the page docs/internals/envelope.md and nothing of the Rust code. Each part of an entry has
 one function. An extension of the format (a shape, a flag, a form of the payload) is a change of
-`head` or `payload`.
+`head` or `payload`. It has no keys, so an encrypted value is a miss.
 """
 
 import json
 import sys
 
+import lz4.block
 import msgpack
 import xxhash
+import zstandard
 
 VERSION = 2
 KEY = b"user:42"
 KINDS = ["value", "absence", "lease", "guard"]
-NIL, U64 = 0xC0, 0xCF
+NIL, U64, BIN = 0xC0, 0xCF, 0xC6
+ZSTD, LZ4, ENCRYPTED = 1, 2, 4
+# A reader refuses a payload that expands beyond this.
+MOST = 4 << 20
 LEVELS = 128
 
 
@@ -52,7 +57,9 @@ def head(entry):
         "key": number(entry, 21, 4),
         "sum": number(entry, 26, 4),
     }
-    if entry[30] != NIL:
+    if entry[30] in (ZSTD, LZ4, ENCRYPTED, ZSTD | ENCRYPTED, LZ4 | ENCRYPTED):
+        header["flags"] = entry[30]
+    elif entry[30] != NIL:
         raise Newer
     at = 33
     if entry[31] == U64:
@@ -125,8 +132,28 @@ def is_whole_user(document):
     )
 
 
+def unpacked(content, flags):
+    """The document in the `bin` of a compressed payload."""
+    if content[0] != BIN or number(content, 1, 4) != len(content) - 5:
+        raise Corrupt
+    size, compressed = number(content, 5, 4), content[9:]
+    if size > MOST:
+        raise Corrupt
+    try:
+        if flags == ZSTD:
+            return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=size)
+        return lz4.block.decompress(compressed, uncompressed_size=size)
+    except Exception:
+        raise Corrupt from None
+
+
 def payload(document, header):
-    """The value: the only document, within bounds, and a `User`."""
+    """The value: the only document, within bounds, and a `User`; None for an encrypted one."""
+    flags = header.get("flags", 0)
+    if flags & ENCRYPTED:
+        return None
+    if flags:
+        document = unpacked(document, flags)
     try:
         value = msgpack.unpackb(document, strict_map_key=False, use_list=False)
     except Exception:
@@ -170,7 +197,8 @@ def get(entry, header, at, epochs, now):
             return None
     if standing(header, now) != "own":
         return None
-    seed = KINDS.index(header["kind"]) << 48 | header["version"] << 32 | header["key"]
+    seed = header.get("flags", 0) << 56 | KINDS.index(header["kind"]) << 48
+    seed |= header["version"] << 32 | header["key"]
     if header["sum"] != hash32(rest, seed):
         raise Corrupt
     return payload(document, header)

@@ -12,8 +12,18 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-const PYTHON: [&str; 2] = ["msgpack==1.1.2", "xxhash==4.1.0"];
-const JAVASCRIPT: [&str; 2] = ["@msgpack/msgpack@3.1.3", "hash-wasm@4.13.0"];
+const PYTHON: [&str; 4] = [
+    "lz4==4.4.5",
+    "msgpack==1.1.2",
+    "xxhash==4.1.0",
+    "zstandard==0.25.0",
+];
+const JAVASCRIPT: [&str; 4] = [
+    "@msgpack/msgpack@3.1.3",
+    "fzstd@0.1.1",
+    "hash-wasm@4.13.0",
+    "lz4js@0.2.0",
+];
 const PAGE: &str = include_str!("../../docs/internals/envelope.md");
 
 /// The folder of the installed packages.
@@ -22,7 +32,7 @@ static PACKAGES: LazyLock<PathBuf> = LazyLock::new(|| {
     fs::create_dir_all(folder.join("js")).expect("the target folder can be written");
     let python = folder.join("python");
     let mut import = Command::new("python3");
-    import.args(["-c", "import msgpack, xxhash"]);
+    import.args(["-c", "import lz4, msgpack, xxhash, zstandard"]);
     let is_there = run(import.env("PYTHONPATH", &python), b"");
     if !is_there.is_ok_and(|output| output.status.success()) {
         let mut pip = Command::new("python3");
