@@ -610,7 +610,7 @@ mod nested {
         let sizes = [
             ("get", size_of_val(&One::get(&store, 1)), 1536),
             ("set", size_of_val(&One { id: 1 }.set(&store)), 2048),
-            ("get_or_load", size_of_val(&load), 2560),
+            ("get_or_load", size_of_val(&load), 2048),
         ];
         for (what, size, most) in sizes {
             assert!(size <= most, "{what}: {size}");

@@ -4,7 +4,7 @@ use crate::backend::limits;
 use crate::backend::link::{Connector, Down, Ends, Shared, Wire, time_command, time_of};
 use crate::backend::rights;
 use crate::backend::seams::{Deadlines, Lapse, after};
-use crate::backend::wire::Reply;
+use crate::backend::wire::{Reply, Request};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::lock::lock;
 use crate::base::runtime;
@@ -157,7 +157,7 @@ impl Shared {
         let answer = match &wire {
             Wire::Node(node) => {
                 let answer = node
-                    .send((&ask).into(), here)
+                    .send(&Request::from(&ask), here)
                     .await
                     .and_then(Reply::extract_error);
                 answer.map(Reply::into_value).map_err(Lapse::Said)

@@ -31,19 +31,19 @@ impl Link {
 
     /// Like [`send`](Self::send), with an answer that shares the receive buffer.
     pub(crate) async fn read(&self, request: Request<'_>) -> Result<Reply, Error> {
-        let answer = self.reply(request, Duration::MAX).await;
+        let answer = self.reply(&request, Duration::MAX).await;
         answer.map_err(|lapse| self.told(lapse))
     }
 
     /// Like [`send_within`](Self::send_within), with a server's error left as it is.
     pub(crate) async fn raw(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
-        self.reply(command.into(), left)
+        self.reply(&command.into(), left)
             .await
             .map(Reply::into_value)
     }
 
     /// All but the way of most commands is boxed, so that their future is small.
-    async fn reply(&self, request: Request<'_>, left: Duration) -> Result<Reply, Lapse> {
+    async fn reply(&self, request: &Request<'_>, left: Duration) -> Result<Reply, Lapse> {
         let passage = self.passage(left).await?;
         match &passage.wire {
             Wire::Node(node) => {

@@ -59,12 +59,12 @@ impl Connection {
     }
 
     /// Sends a command from a runtime, and waits for its answer for the time of a command.
-    pub(crate) async fn send(&self, request: Request<'_>, here: Id) -> RedisResult<Reply> {
+    pub(crate) async fn send(&self, request: &Request<'_>, here: Id) -> RedisResult<Reply> {
         self.exchange_one(request, Some(here)).await
     }
 
     /// Like [`send`](Self::send), for a caller that watches the time.
-    pub(crate) async fn send_untimed(&self, request: Request<'_>) -> RedisResult<Reply> {
+    pub(crate) async fn send_untimed(&self, request: &Request<'_>) -> RedisResult<Reply> {
         self.exchange_one(request, None).await
     }
 
@@ -88,7 +88,7 @@ impl Connection {
         self.exchange_all(pipeline, skip, None).await
     }
 
-    async fn exchange_one(&self, request: Request<'_>, here: Option<Id>) -> RedisResult<Reply> {
+    async fn exchange_one(&self, request: &Request<'_>, here: Option<Id>) -> RedisResult<Reply> {
         let (sender, answer) = oneshot::channel();
         let pack = |bytes: &mut Vec<u8>| request.pack(bytes);
         let caller = Caller::One(sender);

@@ -102,7 +102,7 @@ fn echo(text: &str) -> Cmd {
 }
 
 async fn ask(connection: &Connection, text: &str) -> RedisResult<Reply> {
-    connection.send((&echo(text)).into(), here()).await
+    connection.send(&(&echo(text)).into(), here()).await
 }
 
 fn is(reply: RedisResult<Reply>, text: &str) {
@@ -239,9 +239,10 @@ async fn answers_may_come_in_any_parts() {
 async fn a_caller_that_leaves_takes_nobodys_answer() {
     let mut opened = open();
     let (first, second) = (echo("first"), echo("second"));
-    let mut asked = Box::pin(opened.connection.send((&first).into(), here()));
+    let [first, second] = [&first, &second].map(Request::from);
+    let mut asked = Box::pin(opened.connection.send(&first, here()));
     assert!(poll!(&mut asked).is_pending());
-    let mut waits = pin!(opened.connection.send((&second).into(), here()));
+    let mut waits = pin!(opened.connection.send(&second, here()));
     assert!(poll!(&mut waits).is_pending());
     drop(asked);
     answer(&mut opened.server, b"$5\r\nfirst\r\n$6\r\nsecond\r\n").await;
@@ -383,8 +384,9 @@ async fn the_connection_ends_with_its_last_handle() {
 async fn a_caller_that_waits_for_room_ends_with_the_connection() {
     let opened = open();
     let large = echo(&"x".repeat(1 << 21));
-    let mut first = pin!(opened.connection.send_untimed((&large).into()));
-    let mut second = pin!(opened.connection.send_untimed((&large).into()));
+    let request = Request::from(&large);
+    let mut first = pin!(opened.connection.send_untimed(&request));
+    let mut second = pin!(opened.connection.send_untimed(&request));
     assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
     drop(opened.server);
     let ends = |answer: RedisResult<Reply>| answer.unwrap_err().is_unrecoverable_error();
@@ -392,7 +394,7 @@ async fn a_caller_that_waits_for_room_ends_with_the_connection() {
     assert!(
         opened
             .connection
-            .send_untimed((&large).into())
+            .send_untimed(&request)
             .now_or_never()
             .is_some()
     );
@@ -465,7 +467,7 @@ fn bytes_that_no_server_sends_are_malformed() {
 
 async fn get(connection: &Connection, key: &str) -> RedisResult<Reply> {
     let key = key.as_bytes();
-    connection.send(Request::Get { key }, here()).await
+    connection.send(&Request::Get { key }, here()).await
 }
 
 /// The keys of the reads that have come.

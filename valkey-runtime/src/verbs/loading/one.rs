@@ -92,7 +92,8 @@ where
     }
     let sight = match options.mode {
         LoadMode::Normal => {
-            match FirstLook(inner).first(place, options.with_ttl, of).await {
+            // Boxed, so that the future of a load is little larger than its loader.
+            match Box::pin(FirstLook(inner).first(place, options.with_ttl, of)).await {
                 First::Hit(value, raw, left) => {
                     if FirstLook(inner).is_due(&raw, of.meta()) {
                         match options.in_background {
