@@ -12,6 +12,7 @@
 //! - decode: the type's `Deserialize` over the runtime's decoder, in a hit.
 //! - header check: a hit without a miss of the same key's length, and without its decoding.
 //! - hit in process: a `get` on `Store::memory`.
+//! - compact: the same of a type with `layout = "compact"`.
 //! - near hit: `get_shared` of a type with a near cache, whose value was decoded before.
 //!
 //! A further figure is an operation of `work` and a line of `count`.
@@ -30,6 +31,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use valkey_runtime::{Cached, Store};
 
 benches::user!(User: prefix = "user");
+benches::user!(Compact: prefix = "compact", layout = "compact");
 benches::user!(Near: prefix = "near", ttl = "1h", near = "1h");
 
 /// Reads entries of [`User`], and does so in a function that callgrind can name.
@@ -73,6 +75,10 @@ fn work(task: &str) {
         "small" => User::new(0),
         _ => User::large(0),
     };
+    let compact = match size {
+        "small" => Compact::new(0),
+        _ => Compact::large(0),
+    };
     let count: u64 = count.parse().expect("the last word is a number");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -85,6 +91,7 @@ fn work(task: &str) {
         user.set(&store).await.expect("it is stored");
         let found = User::get(&store, 0).await.expect("it is read");
         assert_eq!(found.as_ref(), Some(&user));
+        compact.set(&store).await.expect("it is stored");
         Near::new(0).set(&store).await.expect("it is stored");
         for _ in 0..2 {
             Near::get_shared(&store, 0).await.expect("it is read");
@@ -93,6 +100,8 @@ fn work(task: &str) {
             match operation {
                 "get-called" => _ = black_box(&pin!(User::get(&store, black_box(0)))),
                 "set-called" => _ = black_box(&pin!(black_box(&user).set(&store))),
+                "compact-set-called" => _ = black_box(&pin!(black_box(&compact).set(&store))),
+                "compact" => assert!(Compact::get(&store, 0).await.unwrap().unwrap().active),
                 "rmp-serde" => drop(black_box(rmp_serde::to_vec_named(black_box(&user)))),
                 "hit" => assert!(User::get(&store, 0).await.unwrap().unwrap().active),
                 "load" => {
@@ -132,6 +141,9 @@ fn count() {
         figure("decode", decode);
         figure("header check", marked - miss - decode);
         figure("encode", each("set-called", size, None) - key);
+        let compact = each("compact-set-called", size, None);
+        figure("encode, compact", compact - key);
+        figure("hit in process, compact", each("compact", size, None));
         figure("encode by rmp-serde alone", each("rmp-serde", size, None));
     }
     for (name, figure) in &figures {

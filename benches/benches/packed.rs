@@ -1,4 +1,4 @@
-//! The cost of compression and encryption: hits and writes of one value through the public API, as
+//! The cost of compression, encryption and the compact layout: hits and writes of one value through the public API, as
 //! ratios to the same value stored plain.
 //!
 //! ```text
@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 use benches::Rounds;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
-use valkey_runtime::{Cached, EncryptionKeys, Store};
+use valkey_runtime::{Cached, EncryptionKeys, Shape, Store};
 
 const ROUNDS: usize = 21;
 /// The bytes that a contender reads or writes in a round.
 const BYTES: usize = 4 << 20;
 
 /// Rows as an API returns them: names and numbers that differ, and field names that repeat.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Shape)]
 struct Row {
     id: u64,
     name: String,
@@ -79,6 +79,7 @@ macro_rules! contender {
 }
 
 contender!(Plain: prefix = "plain");
+contender!(Compact: prefix = "compact", layout = "compact");
 contender!(Lz4: prefix = "lz4", compress = "lz4", compress_above = 0);
 contender!(Zstd: prefix = "zstd", compress = "zstd", compress_above = 0);
 contender!(Encrypted: prefix = "encrypted", encrypt);
@@ -97,8 +98,22 @@ fn main() {
                 .connect(),
         )
         .unwrap();
-    let names = ["plain", "lz4", "zstd", "encrypt", "lz4 and encrypt"];
-    let runs = [Plain::run, Lz4::run, Zstd::run, Encrypted::run, Both::run];
+    let names = [
+        "plain",
+        "compact",
+        "lz4",
+        "zstd",
+        "encrypt",
+        "lz4 and encrypt",
+    ];
+    let runs = [
+        Plain::run,
+        Compact::run,
+        Lz4::run,
+        Zstd::run,
+        Encrypted::run,
+        Both::run,
+    ];
     for count in [10, 100, 1000] {
         let rows = rows(count);
         let size = rmp_serde::to_vec_named(&rows).unwrap().len();
