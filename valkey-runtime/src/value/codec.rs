@@ -555,7 +555,8 @@ mod tests {
         assert_eq!(text, "unknown field beside a flattened one");
         let text = decode::<Flat>(&map[HEADER..]).unwrap_err();
         assert_eq!(text, "can only flatten structs and maps");
-        let time = entry(&(u64::MAX, 2_000_000_000u32));
+        let time = std::collections::BTreeMap::from([("secs", u64::MAX), ("nanos", 2_000_000_000)]);
+        let time = entry(&time);
         let text = decode::<Duration>(&time[HEADER..]).unwrap_err();
         assert_eq!(text, "overflow deserializing Duration");
         // A message of the type may quote what it read.

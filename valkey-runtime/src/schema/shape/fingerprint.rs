@@ -35,7 +35,7 @@ pub struct Fingerprint {
 const SEVERAL: u64 = u64::MAX;
 
 const NIL_IN_OPTION: &str = "an `Option` of a value that may itself be nil (`Option<Option<T>>`, `Option<()>`) is read back as `None` where it was \
-     `Some(None)`: use an enum, or the named layout";
+     `Some(None)`: use an enum with a variant for each case";
 
 impl Fingerprint {
     /// The fingerprint of a form that is known by this text alone. Write another text when the form
