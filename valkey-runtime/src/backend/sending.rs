@@ -49,9 +49,7 @@ impl Link {
             Wire::Node(node) => {
                 let answer = match passage.until {
                     None => node.send(request, passage.here).await,
-                    Some(until) => {
-                        Box::pin(in_time(until, Box::pin(node.send_untimed(request)))).await
-                    }
+                    Some(until) => Box::pin(in_time(until, node.send_untimed(request))).await,
                 };
                 self.0
                     .noted(&passage, answer.and_then(Reply::extract_error))

@@ -131,18 +131,21 @@ impl Connection {
             return answer.await.unwrap_or_else(|_| Err(lost()));
         }
         // Boxed, as it is rare, so that the future of most commands is small.
-        let exchanged = Box::pin(async {
-            if let Some(caller) = caller {
-                queue.push(pack, read, caller).await;
+        Box::pin(async {
+            let exchanged = async {
+                if let Some(caller) = caller {
+                    queue.push(pack, read, caller).await;
+                }
+                answer.await.unwrap_or_else(|_| Err(lost()))
+            };
+            match here {
+                None => exchanged.await,
+                Some(_) => tokio::time::timeout(self.0.patience, exchanged)
+                    .await
+                    .unwrap_or_else(|_| Err(late())),
             }
-            answer.await.unwrap_or_else(|_| Err(lost()))
-        });
-        match here {
-            None => exchanged.await,
-            Some(_) => Box::pin(tokio::time::timeout(self.0.patience, exchanged))
-                .await
-                .unwrap_or_else(|_| Err(late())),
-        }
+        })
+        .await
     }
 }
 
