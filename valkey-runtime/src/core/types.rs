@@ -3,7 +3,7 @@
 //! Every call of a verb looks up its type, so this takes no lock, and allocates once a type. The
 //! table only grows, and nothing in it moves.
 
-use std::any::{TypeId, type_name};
+use std::any::TypeId;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -26,8 +26,6 @@ use crate::value::read_back::ReadBack;
 pub(crate) struct Type {
     id: TypeId,
     meta: Meta,
-    /// Its path.
-    rust: &'static str,
     /// Its prefix; for an alias, the prefix of its values and the field.
     name: Box<str>,
     counters: TypeCounters,
@@ -61,7 +59,6 @@ impl Type {
             id: TypeId::of::<T>(),
             loads: TypeLoads::new(&meta),
             near: Near::of::<T>(),
-            rust: type_name::<T>(),
             meta,
             keys: of.keys.of_type(&name, allows, T::ALIAS_OF.is_some()),
             name,
@@ -227,13 +224,13 @@ impl Types {
     /// The text about a type that shares its prefix with another type of the store, unless both
     /// are registered.
     fn conflict<T: CachedType>(&self, meta: &Meta) -> Option<String> {
-        let (rust, prefix) = (type_name::<T>(), T::PREFIX);
+        let (rust, prefix) = ((meta.name)(), T::PREFIX);
         let shares = |other: &&Type| {
             *other.name == *prefix
                 && !registry::share_a_chain(meta.versions, other.meta.versions)
-                && !(registry::has(rust) && registry::has(other.rust))
+                && !(registry::has(rust) && registry::has((other.meta.name)()))
         };
-        let other = self.iter().find(shares)?.rust;
+        let other = (self.iter().find(shares)?.meta.name)();
         let (one, other) = (format!("`{rust}`"), format!("`{other}`"));
         Some(registry::conflict(prefix, one, other))
     }
@@ -355,6 +352,7 @@ mod tests {
             assert_eq!(version, at / 8 * 100 + at % 8);
         }
     }
+
     /// Neither type is registered: both are implemented by hand, and generic.
     #[test]
     fn a_type_is_compared_with_those_that_were_used_before() {

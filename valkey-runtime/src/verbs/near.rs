@@ -155,7 +155,7 @@ impl<'a> NearReader<'a> {
         if !matches!(standing, Standing::Own) && !is_absence
             || bytes.len() > self.limits.size
             || !header.is_seal_of(bytes)
-            || self.locked(&header, bytes, of.meta()).is_some()
+            || self.locked(&header, bytes, meta).is_some()
         {
             return;
         }
