@@ -28,8 +28,11 @@ pub(crate) fn about(keys: &[Vec<u8>]) -> About<'_> {
     }
 }
 
-/// A verb that is observed, by a recorder of spans or by a test.
-pub(crate) struct Watched {
+/// A verb that is observed, by a recorder of spans or by a test. It is rare, and boxed, so that the
+/// futures of verbs have no room for it.
+pub(crate) struct Watched(Box<Observed>);
+
+struct Observed {
     span: Span,
     #[cfg(any(test, feature = "testing"))]
     call: Option<Pending>,
@@ -37,11 +40,11 @@ pub(crate) struct Watched {
 
 impl From<Span> for Watched {
     fn from(span: Span) -> Self {
-        Self {
+        Self(Box::new(Observed {
             span,
             #[cfg(any(test, feature = "testing"))]
             call: None,
-        }
+        }))
     }
 }
 
@@ -85,10 +88,10 @@ impl<'a> Tracer<'a> {
     fn recorded(self, operation: &'static str, of: Option<&Type>, about: About<'_>) -> Watched {
         let span = self.span_of(operation, of, about);
         let of = of.map(Type::name);
-        Watched {
+        Watched(Box::new(Observed {
             span: span.unwrap_or_else(Span::none),
             call: Pending::new(&self.records, &self.namespace, operation, of, about),
-        }
+        }))
     }
 
     #[cold]
@@ -209,7 +212,7 @@ pub(crate) async fn within<F: Future>(
     work: F,
     ending: impl FnOnce(&F::Output) -> Ending,
 ) -> F::Output {
-    let watched = watched.into();
+    let Watched(watched) = watched.into();
     let output = work.instrument(watched.span.clone()).await;
     let ending = ending(&output);
     ending.record(&watched.span);

@@ -18,6 +18,7 @@ use crate::observe::answer::{About, Ending};
 use crate::observe::trace::Tracer;
 use crate::observe::trace::{row, source, traced};
 use crate::protocol::call::Seen;
+use crate::protocol::flights::Moment;
 use crate::schema::cached_type::CachedType;
 use crate::schema::loaded::Loaded;
 use crate::value::codec;
@@ -26,7 +27,7 @@ use crate::verbs::loading::loader::{Limits, Wanted};
 use crate::verbs::loading::run::run_loader;
 use crate::verbs::loading::sight::Looker;
 use crate::verbs::loading::sight::Sight;
-use crate::verbs::loading::work::{Loads, loaded, refresh};
+use crate::verbs::loading::work::{Loads, Work, loaded, refresh};
 use crate::verbs::raw::Raw;
 use crate::verbs::touch::Toucher;
 
@@ -77,11 +78,7 @@ where
     T: CachedType,
     E: Send + 'l,
 {
-    let Asked {
-        place,
-        options,
-        limits,
-    } = asked;
+    let Asked { place, options, .. } = asked;
     let inner = store.inner();
     let began = inner.moments.moment();
     if options.mode == LoadMode::Bypass {
@@ -92,8 +89,7 @@ where
     }
     let sight = match options.mode {
         LoadMode::Normal => {
-            // Boxed, so that the future of a load is little larger than its loader.
-            match Box::pin(FirstLook(inner).first(place, options.with_ttl, of)).await {
+            match FirstLook(inner).first(place, options.with_ttl, of).await {
                 First::Hit(value, raw, left) => {
                     if FirstLook(inner).is_due(&raw, of.meta()) {
                         match options.in_background {
@@ -114,15 +110,34 @@ where
         }
         LoadMode::Fresh | LoadMode::Bypass => None,
     };
-    let mut driver = Driver::new(store, of, *options);
+    Ok(first(
+        begun(store, of, asked, began, sight, loader()).await?,
+    ))
+}
+
+/// Begins the load. It is apart, so that the future of a hit has no room for the driver.
+fn begun<'l, T, E>(
+    store: &Store,
+    of: &Arc<Type>,
+    asked: &Asked<E>,
+    began: Moment,
+    sight: Option<Sight>,
+    load: Loads<'l, T, E>,
+) -> Work<'l, T, E>
+where
+    T: CachedType,
+    E: Send + 'l,
+{
+    let mut driver = Driver::new(store, of, asked.options);
+    let place = asked.place.clone();
     match sight {
-        Some(sight) => driver.add(0, place.clone(), began, sight),
-        None => driver.add_fresh(0, place.clone(), began),
+        Some(sight) => driver.add(0, place, began, sight),
+        None => driver.add_fresh(0, place, began),
     }
-    if !options.in_background && driver.may_any_be_overtaken() {
+    if !asked.options.in_background && driver.may_any_be_overtaken() {
         of.cannot_outlive();
     }
-    Ok(first(loaded(driver, vec![None], *limits, loader()).await?))
+    loaded(driver, vec![None], asked.limits, load)
 }
 
 fn first<T>(answers: Answers<T>) -> Answer<T> {

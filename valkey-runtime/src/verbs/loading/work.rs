@@ -24,7 +24,7 @@ use crate::verbs::loading::loader::{Limits, Loader, shared};
 use crate::verbs::raw::Raw;
 
 /// The work of a call, boxed so that the futures around it do not grow with it.
-type Work<'l, T, E> = Pin<Box<dyn Future<Output = Result<Answers<T>, E>> + Send + 'l>>;
+pub(crate) type Work<'l, T, E> = Pin<Box<dyn Future<Output = Result<Answers<T>, E>> + Send + 'l>>;
 
 /// A loader that borrows nothing.
 type Owned<T, E> = Loader<'static, T, E>;
