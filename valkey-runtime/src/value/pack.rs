@@ -16,9 +16,11 @@
 use std::borrow::Cow;
 #[cfg(feature = "zstd")]
 use std::cell::Cell;
+#[cfg(feature = "zstd")]
+use std::thread::LocalKey;
 
 #[cfg(feature = "zstd")]
-use zstd::bulk::Decompressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::base::error::{Error, ErrorKind};
 use crate::protocol::envelope::Header;
@@ -167,7 +169,10 @@ fn compressed(compression: Compression, plain: &[u8]) -> Option<(Flags, Vec<u8>)
         Compression::Zstd => {
             let most = zstd::zstd_safe::compress_bound(plain.len());
             let content = behind_its_length(plain, most, |room| {
-                zstd::bulk::compress_to_buffer(plain, room, ZSTD_LEVEL).ok()
+                let make = || Compressor::new(ZSTD_LEVEL);
+                with_kept(&COMPRESSOR, make, |context| {
+                    context.compress_to_buffer(plain, room)
+                })
             });
             Some((Flags::ZSTD, content?))
         }
@@ -205,26 +210,42 @@ fn behind_its_length(
 #[cfg(feature = "zstd")]
 const ZSTD_LEVEL: i32 = zstd::DEFAULT_COMPRESSION_LEVEL;
 
+// Making a context costs more than to use it on a value of some kilobytes. One for compression
+// takes about a megabyte in each thread that compresses.
+#[cfg(feature = "zstd")]
+thread_local! {
+    static COMPRESSOR: Cell<Option<Compressor<'static>>> = const { Cell::new(None) };
+    static DECOMPRESSOR: Cell<Option<Decompressor<'static>>> = const { Cell::new(None) };
+}
+
+/// Works with the thread's context. After an error it is not used again.
+#[cfg(feature = "zstd")]
+fn with_kept<C>(
+    kept: &'static LocalKey<Cell<Option<C>>>,
+    make: impl FnOnce() -> std::io::Result<C>,
+    work: impl FnOnce(&mut C) -> std::io::Result<usize>,
+) -> Option<usize> {
+    let mut context = match kept.try_with(Cell::take).ok().flatten() {
+        Some(context) => context,
+        None => make().ok()?,
+    };
+    let length = work(&mut context).ok()?;
+    // It is of no use to a thread that ends.
+    let _ = kept.try_with(|kept| kept.set(Some(context)));
+    Some(length)
+}
+
 /// At most `most` bytes, and `None` if there would be more. Nothing beyond them is allocated.
 fn decompressed(compression: Compression, compressed: &[u8], most: usize) -> Option<Vec<u8>> {
     match compression {
         // In one step, for which zstd needs no window of its own, whatever the frame declares.
         #[cfg(feature = "zstd")]
         Compression::Zstd => {
-            thread_local! {
-                /// Making one costs more than to decompress a value of some kilobytes. After an
-                /// error it is not used again.
-                static CONTEXT: Cell<Option<Decompressor<'static>>> = const { Cell::new(None) };
-            }
-            let kept = CONTEXT.try_with(Cell::take).ok().flatten();
-            let mut context = kept.or_else(|| Decompressor::new().ok())?;
             let mut plain = vec![0; most];
-            let length = context
-                .decompress_to_buffer(compressed, &mut plain[..])
-                .ok()?;
+            let length = with_kept(&DECOMPRESSOR, Decompressor::new, |context| {
+                context.decompress_to_buffer(compressed, &mut plain[..])
+            })?;
             plain.truncate(length);
-            // It is of no use to a thread that ends.
-            let _ = CONTEXT.try_with(|kept| kept.set(Some(context)));
             Some(plain)
         }
         #[cfg(feature = "lz4")]
