@@ -7,6 +7,8 @@
 //!
 //! The store is in the process, so that nothing but the runtime's own work counts. Beside a server a
 //! hit waits for the network, and the ratios come closer to 1.
+//!
+//! With the variable `FIGURES` the figures are also written there, as JSON.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -114,10 +116,11 @@ fn main() {
         Encrypted::run,
         Both::run,
     ];
-    for count in [10, 100, 1000] {
-        let rows = rows(count);
-        let size = rmp_serde::to_vec_named(&rows).unwrap().len();
-        for writes in [false, true] {
+    let mut groups = Vec::new();
+    for writes in [false, true] {
+        for count in [10, 100, 1000] {
+            let rows = rows(count);
+            let size = rmp_serde::to_vec_named(&rows).unwrap().len();
             let times = (BYTES / size).max(1);
             let mut rounds = Rounds::new(&names);
             for round in 0..ROUNDS {
@@ -128,6 +131,19 @@ fn main() {
             }
             let what = if writes { "set" } else { "hit" };
             rounds.print(&format!("{what} of {count} rows, {size} bytes plain"));
+            let contenders = names.iter().enumerate().map(|(at, name)| {
+                serde_json::json!({ "name": name, "throughput": rounds.throughput(at) })
+            });
+            groups.push(serde_json::json!({
+                "operation": format!("{what} of rows"),
+                "size": format!("{size} B"),
+                "tasks": 1,
+                "contenders": contenders.collect::<Vec<_>>(),
+            }));
         }
+    }
+    if let Some(path) = std::env::var_os("FIGURES") {
+        let figures = serde_json::json!({ "throughput": groups, "latency": [] });
+        std::fs::write(path, figures.to_string()).expect("the figures can be written");
     }
 }

@@ -4,8 +4,8 @@
 //! `set`, `get_or_load`, `bulk`, `update`, `latency`), sizes (`small`, `large`) and numbers of
 //! tasks: `cargo xtask bench get 8 64`. `--report` measures everything for about a quarter of an
 //! hour, and writes docs/performance.md, its pictures, and the figures as JSON. Both take
-//! `rounds=9` and `millis=250`. `--check` compares the figures without noise with the committed
-//! ones.
+//! `rounds=9` and `millis=250`. `--page` writes the page again from that JSON, after a change of its
+//! form. `--check` compares the figures without noise with the committed ones.
 //!
 //! The package `benches` measures, and this module makes ratios and pages of its figures.
 
@@ -37,6 +37,7 @@ const PICTURES: &str = "docs/performance";
 enum Asked {
     Quick { words: Vec<String> },
     Report { settings: Vec<String> },
+    Page,
     Check { accept: bool },
 }
 
@@ -50,6 +51,7 @@ impl Asked {
                     settings: arguments[1..].to_vec(),
                 })
             }
+            ["--page"] => Ok(Self::Page),
             ["--check"] => Ok(Self::Check { accept: false }),
             ["--check", "--accept"] => Ok(Self::Check { accept: true }),
             _ => match words.iter().find(|word| word.starts_with('-')) {
@@ -57,8 +59,8 @@ impl Asked {
                     words: arguments.to_vec(),
                 }),
                 Some(flag) => Err(format!(
-                    "`{flag}`: `bench` takes words such as `get 8 64`, or `--report`, `--check`, or \
-                     `--check --accept`"
+                    "`{flag}`: `bench` takes words such as `get 8 64`, or `--report`, `--page`, \
+                     `--check`, or `--check --accept`"
                 )
                 .into()),
             },
@@ -74,12 +76,31 @@ struct Report {
     derive: Option<derive::Times>,
 }
 
+impl Report {
+    /// From the committed figures.
+    fn parse(figures: &Value) -> Result<Self> {
+        let times = &figures["compile_seconds"];
+        Ok(Self {
+            measured: Measured::parse(figures)?,
+            figures: serde_json::from_value(figures["instructions"].clone())?,
+            derive: Some(derive::Times {
+                serde: serde_json::from_value(times["serde"].clone())?,
+                cached: serde_json::from_value(times["cached"].clone())?,
+            }),
+        })
+    }
+}
+
 /// Measures, or compares.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     match Asked::parse(arguments)? {
         Asked::Check { accept } => baseline::check(accept)?,
         Asked::Quick { words } => quick(&words)?,
         Asked::Report { settings } => report(&settings)?,
+        Asked::Page => {
+            let figures = fs::read(cargo::root().join(FIGURES))?;
+            write_page(&serde_json::from_slice(&figures)?)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -107,13 +128,23 @@ fn report(settings: &[String]) -> Result {
     let mut all = vec!["rounds=9", "millis=250"];
     all.extend(settings.iter().map(String::as_str));
     let mut figures = race(&all)?;
-    let report = Report {
-        measured: Measured::parse(&figures)?,
-        figures: Some(baseline::count()?),
-        derive: Some(derive::measure()?),
-    };
-    let facts = facts(&figures)?;
+    if let (Value::Array(all), Value::Array(packed)) =
+        (&mut figures["throughput"], packed()?["throughput"].take())
+    {
+        all.extend(packed);
+    }
+    figures["about"] = facts(&figures)?.into();
+    figures["instructions"] = serde_json::to_value(baseline::count()?)?;
+    let times = derive::measure()?;
+    figures["compile_seconds"] =
+        serde_json::json!({ "serde": times.serde, "cached": times.cached });
+    fs::write(cargo::root().join(FIGURES), format!("{figures}\n"))?;
+    write_page(&figures)
+}
 
+/// Writes the page and its pictures.
+fn write_page(figures: &Value) -> Result {
+    let report = Report::parse(figures)?;
     let root = cargo::root();
     let pictures = root.join(PICTURES);
     fs::create_dir_all(&pictures)?;
@@ -133,15 +164,9 @@ fn report(settings: &[String]) -> Result {
             .args([&charts, &pictures]),
     )?;
 
-    figures["about"] = facts.as_str().into();
-    figures["instructions"] = serde_json::to_value(&report.figures)?;
-    if let Some(times) = &report.derive {
-        figures["compile_seconds"] =
-            serde_json::json!({ "serde": times.serde, "cached": times.cached });
-    }
-    fs::write(root.join(FIGURES), format!("{figures}\n"))?;
     let page = fs::read_to_string(root.join(PAGE))?;
-    let tables = page::tables(&report, &facts, true);
+    let facts = figures["about"].as_str().unwrap_or_default();
+    let tables = page::tables(&report, facts, true);
     fs::write(root.join(PAGE), page::replaced(&page, &tables)?)?;
     println!("\nwritten: {PAGE}, {FIGURES} and {PICTURES}/*.svg");
     Ok(())
@@ -158,6 +183,17 @@ fn race(arguments: &[&str]) -> Result<Value> {
             .args(arguments)
             .env("FIGURES", &path)
             .envs(node.map(|folder| ("GLIDE", folder))),
+    )?;
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Runs the bench `packed`.
+fn packed() -> Result<Value> {
+    let path = scratch("packed.json")?;
+    cargo::run(
+        cargo::cargo()
+            .args(["bench", "--package", "benches", "--bench", "packed"])
+            .env("FIGURES", &path),
     )?;
     Ok(serde_json::from_slice(&fs::read(path)?)?)
 }
@@ -214,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_words_or_one_of_three_flags() {
+    fn arguments_are_words_or_one_of_four_flags() {
         let asked = |line: &str| {
             let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             Asked::parse(&words).map_err(|error| error.to_string())
@@ -226,6 +262,7 @@ mod tests {
         };
         assert_eq!(asked("--report"), Ok(report(&[])));
         assert_eq!(asked("--report rounds=2"), Ok(report(&["rounds=2"])));
+        assert_eq!(asked("--page"), Ok(Asked::Page));
         assert_eq!(asked("--check"), Ok(Asked::Check { accept: false }));
         assert_eq!(asked("--check --accept"), Ok(Asked::Check { accept: true }));
         assert!(asked("--fast").unwrap_err().contains("--fast"));

@@ -27,6 +27,15 @@ const OPERATIONS: [(&str, &str, Option<&str>); 6] = [
     ),
 ];
 
+/// The text before the table of layouts, compression and encryption.
+const PACKED: &str = "
+## Layout, compression and encryption
+
+In an in-process store, beside the same type stored plain, by one task. Beside a server a call waits for the
+network, and the ratios come closer to 1. A value is a list of 10, 100 or 1000 rows with five fields each.
+
+";
+
 /// A page with a new generated part.
 pub(crate) fn replaced(page: &str, report: &str) -> Result<String> {
     let (before, rest) = page
@@ -52,7 +61,8 @@ pub(crate) fn tables(report: &Report, facts: &str, pictures: bool) -> String {
                 "update" => String::new(),
                 _ => format!(", {size}"),
             };
-            _ = write!(text, "\n## {title}{of_size}\n\n{}", of_throughput(&groups));
+            let table = of_throughput(&groups, |group| tasks_of(group.tasks));
+            _ = write!(text, "\n## {title}{of_size}\n\n{table}");
             if let Some(picture) = picture.filter(|_| pictures && size == "200 B") {
                 _ = writeln!(
                     text,
@@ -68,6 +78,19 @@ pub(crate) fn tables(report: &Report, facts: &str, pictures: bool) -> String {
             "\n## Latency of `get`, 200 B, {tasks}\n\n{}",
             of_latency(latency)
         );
+    }
+    let packed: Vec<&Group> = ["hit of rows", "set of rows"]
+        .into_iter()
+        .flat_map(|operation| {
+            let all = report.measured.groups.iter();
+            all.filter(move |group| group.operation == operation)
+        })
+        .collect();
+    if !packed.is_empty() {
+        text.push_str(PACKED);
+        text.push_str(&of_throughput(&packed, |group| {
+            format!("{}, {}", group.operation, group.size)
+        }));
     }
     if let Some(figures) = &report.figures {
         text.push_str("\n## Instructions\n\n| part | instructions |\n|---|---:|\n");
@@ -120,11 +143,11 @@ fn of_targets(report: &Report) -> String {
     text
 }
 
-/// A row a contender, and a column a number of tasks.
-fn of_throughput(groups: &[&Group]) -> String {
+/// A row a contender, and a column a group, under its heading.
+fn of_throughput(groups: &[&Group], heading: impl Fn(&Group) -> String) -> String {
     let mut text = "| contender |".to_owned();
     for group in groups {
-        _ = write!(text, " {} |", tasks_of(group.tasks));
+        _ = write!(text, " {} |", heading(group));
     }
     text.push_str("\n|---|");
     text.push_str(&"---|".repeat(groups.len()));
@@ -227,7 +250,8 @@ mod tests {
     #[test]
     fn a_table_has_the_references_throughput_and_the_ratios_of_the_others() {
         let measured = measured();
-        let table = of_throughput(&groups(&measured, "get", "200 B"));
+        let groups = groups(&measured, "get", "200 B");
+        let table = of_throughput(&groups, |group| tasks_of(group.tasks));
         let expected = "\
 | contender | 8 tasks |
 |---|---|
