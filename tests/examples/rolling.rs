@@ -2,13 +2,15 @@
 //! type. `tests/rolling.rs` starts three of them beside each other.
 //!
 //! The arguments are the URL of the server, its address, the version, the way of the versions
-//! (`migrate` or `keyed`), the number of steps and a seed. It prints `ready`, waits for a line, and
+//! (`migrate`, `keyed` or `layout`), the number of steps and a seed. It prints `ready`, waits for a line, and
 //! then takes its steps: each reads, loads or updates a row at random. In the end it prints
 //! `rolling READS HITS LOADS UPDATES MIGRATIONS STALE WRONG ERRORS`.
 //!
 //! The database is a number for each row, in the same server: an update counts it up. With
 //! `migrate` all versions share their keys, and newer ones convert older entries. With `keyed` each
-//! version has keys of its own, and an update invalidates all of them.
+//! version has keys of its own, and an update invalidates all of them. With `layout` the releases
+//! forgot to raise the version: the first has named fields, and the others the compact layout, one
+//! of them compressed.
 
 #![allow(clippy::print_stdout, reason = "that is how it answers")]
 #![allow(clippy::print_stderr, reason = "for what went wrong")]
@@ -71,6 +73,28 @@ impl TryFrom<Second> for Third {
         let row = row.parse().map_err(drop)?;
         Ok(Self { id, owner, row })
     }
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(prefix = "account", ttl = "1h", layout = "compact")]
+struct Compact {
+    #[cached(key)]
+    id: u64,
+    text: String,
+}
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(
+    prefix = "account",
+    ttl = "1h",
+    layout = "compact",
+    compress = "lz4",
+    compress_above = 0
+)]
+struct Packed {
+    #[cached(key)]
+    id: u64,
+    text: String,
 }
 
 #[derive(Serialize, Deserialize, Cached)]
@@ -190,6 +214,24 @@ version!(
     Third,
     |id, row| Self { id, owner: id, row },
     |of, id| (of.owner == id).then_some(of.row),
+    []
+);
+version!(
+    Compact,
+    |id, row| Self {
+        id,
+        text: text(id, row)
+    },
+    |of, id| row_of(id, &of.text),
+    []
+);
+version!(
+    Packed,
+    |id, row| Self {
+        id,
+        text: text(id, row)
+    },
+    |of, id| row_of(id, &of.text),
     []
 );
 version!(Keyed1, |id, row| Self { id, text: text(id, row) }, |of, id| row_of(id, &of.text), [Keyed2 Keyed3]);
@@ -323,6 +365,9 @@ async fn main() {
         ("migrate", "1") => run::<First>(world, true, steps, seed).await,
         ("migrate", "2") => run::<Second>(world, false, steps, seed).await,
         ("migrate", "3") => run::<Third>(world, false, steps, seed).await,
+        ("layout", "1") => run::<First>(world, true, steps, seed).await,
+        ("layout", "2") => run::<Compact>(world, false, steps, seed).await,
+        ("layout", "3") => run::<Packed>(world, false, steps, seed).await,
         ("keyed", "1") => run::<Keyed1>(world, true, steps, seed).await,
         ("keyed", "2") => run::<Keyed2>(world, false, steps, seed).await,
         ("keyed", "3") => run::<Keyed3>(world, false, steps, seed).await,

@@ -9,6 +9,7 @@ mod batch;
 mod breaker;
 mod builder;
 mod close;
+mod combined;
 mod compressed;
 mod conformance;
 mod counting;
