@@ -2,11 +2,13 @@
 //!
 //! The payload is MessagePack. In the named layout structs are maps, so that serde's own rules for
 //! added and missing fields apply; in the compact one they are arrays, and the header has the shape
-//! of their type. rmp-serde writes it, and [`decode`] reads it, within bounds. The
-//! codec's message about a refused value is not passed on unchanged, because serde's messages quote
-//! the value.
+//! of their type. [`encode`](mod@encode) writes it, and [`decode`](mod@decode) reads it, within
+//! bounds. The codec's message about a refused value is not passed on unchanged, because serde's
+//! messages quote the value.
 
 pub(crate) mod decode;
+pub(crate) mod encode;
+mod items;
 pub(crate) mod private;
 
 use std::any::type_name;
@@ -23,6 +25,7 @@ use crate::protocol::envelope::flags::Flags;
 use crate::protocol::envelope::{Header, bounds};
 use crate::schema::cached_type::CachedType;
 use crate::value::codec::decode::{Decoder, Memory};
+use crate::value::codec::encode::Cause;
 use crate::value::digest;
 use crate::value::keys::Lock;
 pub(crate) use crate::value::limits::{EXPANSION, Limits};
@@ -127,11 +130,10 @@ pub(crate) fn encode<T: CachedType>(
     let name = type_name::<T>();
     debug_assert_eq!(header.shape, T::SHAPE);
     // The other layout is not compiled.
-    let write: Write<T> = match const { T::SHAPE == 0 } {
-        true => named,
-        false => compact,
+    let (mut bytes, at, items) = match const { T::SHAPE == 0 } {
+        true => written::<T, true>(header, tags, value, limits.size, name)?,
+        false => written::<T, false>(header, tags, value, limits.size, name)?,
     };
-    let (mut bytes, at, items) = written(header, tags, value, write, limits.size, name)?;
     let payload = Payload {
         bytes: &bytes[at..],
         limits,
@@ -191,7 +193,7 @@ fn same<T: Serialize>(written: &T, read: &T) -> Result<(), String> {
 pub(crate) fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, Error> {
     const MAX_SIZE: usize = 64 << 20;
     let name = type_name::<T>();
-    let (bytes, at, _) = written(Header::value(1, 0), None, value, named, MAX_SIZE, name)?;
+    let (bytes, at, _) = written::<T, true>(Header::value(1, 0), None, value, MAX_SIZE, name)?;
     let read = decode(&bytes[at..]).map_err(|why| unstorable(name, &unread(&why)))?;
     same(value, &read).map_err(|why| unstorable(name, &why))?;
     Ok(read)
@@ -201,30 +203,33 @@ fn unread(why: &dyn fmt::Display) -> String {
     format!("its `Deserialize` does not read the output of its `Serialize`: {why}")
 }
 
-/// Writes a value in a layout.
-type Write<T> = fn(&T, &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>;
-
-fn named<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
-    value.serialize(&mut rmp_serde::Serializer::new(bytes).with_struct_map())
-}
-
-fn compact<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), rmp_serde::encode::Error> {
-    value.serialize(&mut rmp_serde::Serializer::new(bytes))
-}
-
 /// An entry without its checksum, the offset of its payload, and the number of items in it.
-fn written<T: Serialize>(
+fn written<T: Serialize, const NAMED: bool>(
     header: Header,
     tags: Option<&TagWriter<'_>>,
     value: &T,
-    write: Write<T>,
     max_size: usize,
     name: &str,
 ) -> Result<(Vec<u8>, usize, usize), Error> {
     let (mut bytes, at) = begun(header, tags)?;
-    write(value, &mut bytes).map_err(|error| unstorable(name, &describe_encode(error)))?;
-    let items = checked(&mut bytes, at, max_size, name)?;
+    let walked = encode::encode_to::<T, NAMED>(value, &mut bytes)
+        .map_err(|fault| unstorable(name, &describe_encode(fault)))?;
+    debug_assert!(bounds::check(&bytes[at..]) == Ok(walked), "of a {name}");
+    fits(bytes.len(), max_size)?;
+    if walked.token {
+        without_tokens(&mut bytes, at, name)?;
+    }
+    let items = usize::try_from(walked.items).unwrap_or(usize::MAX);
     Ok((bytes, at, items))
+}
+
+/// Replaces serde_json's own tokens in the payload at this offset.
+#[cold]
+fn without_tokens(bytes: &mut Vec<u8>, at: usize, name: &str) -> Result<(), Error> {
+    let plain = private::without_tokens(&bytes[at..]).map_err(|why| unstorable(name, why))?;
+    bytes.truncate(at);
+    bytes.extend_from_slice(&plain);
+    Ok(())
 }
 
 /// The bytes of a negative cache entry.
@@ -255,20 +260,6 @@ fn unstorable(name: &str, why: &str) -> Error {
         ErrorKind::Encode,
         format!("a `{name}` can't be stored: {why}"),
     )
-}
-
-/// Refuses a payload that would not be read back. Returns the number of items in the payload at
-/// this offset.
-fn checked(bytes: &mut Vec<u8>, at: usize, max_size: usize, name: &str) -> Result<usize, Error> {
-    fits(bytes.len(), max_size)?;
-    let walked = bounds::check(&bytes[at..]).map_err(|why| unstorable(name, why.as_str()))?;
-    if walked.token {
-        let plain = private::without_tokens(&bytes[at..]);
-        let plain = plain.map_err(|why| unstorable(name, why))?;
-        bytes.truncate(at);
-        bytes.extend_from_slice(&plain);
-    }
-    Ok(usize::try_from(walked.items).unwrap_or(usize::MAX))
 }
 
 /// The value in the payload of an entry, if its type accepts it.
@@ -310,17 +301,14 @@ fn refused(payload: &[u8], fault: Option<decode::Fault>) -> String {
     }
 }
 
-fn describe_encode(error: rmp_serde::encode::Error) -> Cow<'static, str> {
-    use rmp_serde::encode::Error;
-
-    match error {
-        Error::Syntax(message) => of_the_type(message),
-        Error::DepthLimitExceeded => bounds::OutOfBounds::TooDeep.as_str().into(),
-        Error::InvalidDataModel(what) => {
-            format!("its `Serialize` breaks serde's data model: {what}").into()
+fn describe_encode(fault: encode::Fault) -> Cow<'static, str> {
+    match fault.into_cause() {
+        Cause::Message(message) => of_the_type(message),
+        Cause::TooDeep => bounds::OutOfBounds::TooDeep.as_str().into(),
+        Cause::Length => "its `Serialize` announces another length than it writes".into(),
+        Cause::Extension => {
+            "its `Serialize` gives an extension that is not an `i8` and bytes".into()
         }
-        Error::UnknownLength => "its `Serialize` gives no length".into(),
-        Error::InvalidValueWrite(_) => "the value could not be written".into(),
     }
 }
 
@@ -370,7 +358,7 @@ mod tests {
     }
 
     fn try_entry<T: Serialize>(value: &T, max_size: usize) -> Result<Vec<u8>, Error> {
-        let written = written(Header::value(1, 7), None, value, named, max_size, "T");
+        let written = written::<T, true>(Header::value(1, 7), None, value, max_size, "T");
         written.map(|(bytes, ..)| bytes)
     }
 
@@ -835,9 +823,10 @@ mod tests {
         }
     }
 
-    /// The decoder reads a payload within bounds as rmp-serde does.
+    /// The codec writes and reads as rmp-serde does, within bounds.
     mod as_rmp_serde {
         use super::*;
+        use crate::value::codec::encode::encode_to;
         use std::collections::BTreeMap;
 
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -980,9 +969,18 @@ mod tests {
 
         proptest! {
             #[test]
-            fn values_are_read_as_they_were_written(all in alls()) {
-                let bytes = rmp_serde::to_vec_named(&all).unwrap();
-                prop_assert_eq!(decode::<All>(&bytes[..]), Ok(all));
+            fn values_are_written_as_by_rmp_serde_and_read_again(all in alls()) {
+                let mut named = Vec::new();
+                let walked = encode_to::<_, true>(&all, &mut named).unwrap();
+                prop_assert_eq!(bounds::check(&named), Ok(walked));
+                prop_assert_eq!(decode::<All>(&named[..]), Ok(all.clone()));
+                let mut compact = Vec::new();
+                let walked = encode_to::<_, false>(&all, &mut compact).unwrap();
+                prop_assert_eq!(bounds::check(&compact), Ok(walked));
+                if all.wide.1 >= 0 {
+                    prop_assert_eq!(named, rmp_serde::to_vec_named(&all).unwrap());
+                    prop_assert_eq!(compact, rmp_serde::to_vec(&all).unwrap());
+                }
             }
 
             /// If the decoder reads a damaged payload, rmp-serde reads the same value. rmp-serde

@@ -11,6 +11,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::schema::cached_type::CachedType;
 use crate::value::codec;
+use crate::value::codec::encode::encode_to;
 
 /// Shows a value without the fields that its type marks with `#[cached(redact)]`: in `Debug`, each
 /// of them is `…`. It is made from what the type serializes, and the type need not be `Debug`.
@@ -41,11 +42,10 @@ pub struct Redacted<'v, T>(pub &'v T);
 impl<T: CachedType> fmt::Debug for Redacted<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut document = Vec::new();
-        let mut writer = rmp_serde::Serializer::new(&mut document).with_struct_map();
         let name = short(type_name::<T>());
         let redacted = T::REDACTED;
-        match self.0.serialize(&mut writer) {
-            Ok(()) => Shown {
+        match encode_to::<T, true>(self.0, &mut document) {
+            Ok(_) => Shown {
                 name,
                 document: &document,
                 redacted,

@@ -117,8 +117,9 @@ const OTHER: u8 = u8::MAX;
 /// The marker of a text of 32 to 255 bytes, the usual one after those in [`WIDTHS`].
 const STR_8: u8 = 0xd9;
 
+/// Whether a text may be one of serde_json's own tokens.
 #[inline]
-fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     text.first() == TOKENS.first() && text.starts_with(TOKENS)
 }
 

@@ -1,4 +1,5 @@
-//! Decodes a value from MessagePack as rmp-serde writes it: by serde's rules, within bounds.
+//! Decodes a value from MessagePack as [`encode`](mod@crate::value::codec::encode) writes it: by
+//! serde's rules, within bounds.
 //!
 //! Nothing in the input is trusted. A declared length is at most the length of the rest; at most
 //! [`DEPTH`] arrays and maps nest; and memory is counted before it is allocated ([`Memory`]).
@@ -16,6 +17,7 @@ use serde::forward_to_deserialize_any;
 
 use crate::protocol::envelope::bounds;
 use crate::protocol::envelope::bounds::{DEPTH, OutOfBounds};
+use crate::value::codec::encode::EXTENSION;
 use crate::value::codec::private::is_private;
 
 /// The reason why a value is not read.
@@ -398,12 +400,17 @@ impl<'de> Decoder<'de> {
     }
 
     /// The fields of a struct. In the named layout they have names: an array is of another type,
-    /// and its positions mean nothing.
+    /// and its positions mean nothing. In the compact layout a map is of another type.
     #[inline]
     fn structure<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Fault> {
-        match self.compact || !is_array(self.peek()?) {
-            true => self.any(visitor, As::Struct, self.compact),
-            false => Err(TYPE),
+        let marker = self.peek()?;
+        let other = match self.compact {
+            true => is_map(marker),
+            false => is_array(marker),
+        };
+        match other {
+            true => Err(TYPE),
+            false => self.any(visitor, As::Struct, self.compact),
         }
     }
 
@@ -434,7 +441,7 @@ impl<'de> Decoder<'de> {
             _ => match self.wide() {
                 Ok(Wide::Positive(number)) => narrowed(number as f64) as i128 == i128::from(number),
                 Ok(Wide::Negative(number)) => narrowed(number as f64) as i128 == i128::from(number),
-                Ok(Wide::Whole(_)) | Err(_) => true,
+                Ok(Wide::Whole(_) | Wide::Below(_)) | Err(_) => true,
             },
         };
         self.rest = begin;
@@ -448,7 +455,7 @@ impl<'de> Decoder<'de> {
         let bytes = self.slice(length)?;
         match std::str::from_utf8(bytes) {
             Ok(text) => visitor.visit_borrowed_str(text),
-            // rmp-serde writes no such text; a visitor for bytes accepts it.
+            // No serializer writes such a text; a visitor for bytes accepts it.
             Err(_) => visitor
                 .visit_borrowed_bytes::<Fault>(bytes)
                 .map_err(|_| UTF8),
@@ -519,8 +526,13 @@ impl<'de> Decoder<'de> {
             0xd2 => Wide::Negative(i32::from_be_bytes(self.bytes()?).into()),
             0xd3 => Wide::Negative(i64::from_be_bytes(self.bytes()?)),
             0xc4 => match self.byte()? {
-                16 => Wide::Whole(self.bytes()?),
-                _ => return Err(Known("a 128-bit integer that does not have 16 bytes")),
+                16 => Wide::Whole(u128::from_be_bytes(self.bytes()?)),
+                17 if self.byte()? == 0xff => Wide::Below(i128::from_be_bytes(self.bytes()?)),
+                _ => {
+                    return Err(Known(
+                        "a 128-bit integer that has neither 16 bytes nor 17 after a sign",
+                    ));
+                }
             },
             _ => return Err(TYPE),
         })
@@ -531,6 +543,10 @@ fn is_array(marker: u8) -> bool {
     matches!(marker, 0x90..=0x9f | 0xdc | 0xdd)
 }
 
+fn is_map(marker: u8) -> bool {
+    matches!(marker, 0x80..=0x8f | 0xde | 0xdf)
+}
+
 fn is_text(marker: u8) -> bool {
     matches!(marker, 0xa0..=0xbf | 0xd9..=0xdb)
 }
@@ -539,7 +555,9 @@ fn is_text(marker: u8) -> bool {
 enum Wide {
     Positive(u64),
     Negative(i64),
-    Whole([u8; 16]),
+    Whole(u128),
+    /// With a sign of its own, so that it is not read as a `u128`.
+    Below(i128),
 }
 
 /// A visitor that leaves elements does not match the written type.
@@ -610,7 +628,8 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         visitor.visit_i128(match self.wide()? {
             Wide::Positive(number) => number.into(),
             Wide::Negative(number) => number.into(),
-            Wide::Whole(bytes) => i128::from_be_bytes(bytes),
+            Wide::Whole(number) => i128::try_from(number).map_err(|_| TYPE)?,
+            Wide::Below(number) => number,
         })
     }
 
@@ -618,7 +637,8 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         visitor.visit_u128(match self.wide()? {
             Wide::Positive(number) => number.into(),
             Wide::Negative(number) => u128::try_from(number).map_err(|_| TYPE)?,
-            Wide::Whole(bytes) => u128::from_be_bytes(bytes),
+            Wide::Whole(number) => number,
+            Wide::Below(number) => u128::try_from(number).map_err(|_| TYPE)?,
         })
     }
 
@@ -668,7 +688,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     ) -> Result<V::Value, Fault> {
         self.put::<V::Value>()?;
         match name {
-            rmp_serde::MSGPACK_EXT_STRUCT_NAME => match self.byte()? {
+            EXTENSION => match self.byte()? {
                 marker @ (0xc7..=0xc9 | 0xd4..=0xd8) => self.extension(marker, visitor),
                 _ => Err(TYPE),
             },

@@ -8,6 +8,7 @@
 
 use crate::protocol::envelope::bounds;
 use crate::protocol::envelope::bounds::{OutOfBounds, TOKENS};
+use crate::value::codec::encode::encode_to;
 
 pub(crate) const NUMBER: &[u8] = b"$serde_json::private::Number";
 const RAW: &[u8] = b"$serde_json::private::RawValue";
@@ -89,9 +90,10 @@ pub(crate) fn without_tokens(payload: &[u8]) -> Result<Vec<u8>, &'static str> {
 /// A JSON number as MessagePack, if its value stays exact. (Its spelling may change: `1e2` becomes
 /// 100.0.)
 fn number(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(9);
     let encoded = match (text.parse::<u64>(), text.parse::<i64>()) {
-        (Ok(number), _) => rmp_serde::to_vec(&number),
-        (_, Ok(number)) if number != 0 => rmp_serde::to_vec(&number),
+        (Ok(number), _) => encode_to::<_, true>(&number, &mut bytes),
+        (_, Ok(number)) if number != 0 => encode_to::<_, true>(&number, &mut bytes),
         _ => {
             let number = text
                 .parse::<f64>()
@@ -100,10 +102,11 @@ fn number(text: &str) -> Option<Vec<u8>> {
             if decimal(text)? != decimal(&format!("{number:e}"))? {
                 return None;
             }
-            rmp_serde::to_vec(&number)
+            encode_to::<_, true>(&number, &mut bytes)
         }
     };
-    encoded.ok()
+    encoded.ok()?;
+    Some(bytes)
 }
 
 /// Sign, digits without zeros at the ends, and the power of ten of the first digit.
