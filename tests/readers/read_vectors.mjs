@@ -105,10 +105,10 @@ function tags(rest) {
   }
 }
 
-function standing(header, now) {
+function standing(header, own, now) {
   const { kind, version, shape, fresh_until_millis: fresh } = header;
   if (kind === "guard" || (kind === "value" && version > VERSION)) return "protected";
-  if (kind !== "value" || version < VERSION || shape !== 0) return "replaceable";
+  if (kind !== "value" || version < VERSION || shape !== own) return "replaceable";
   return fresh !== undefined && fresh <= now ? "stale" : "own";
 }
 
@@ -142,7 +142,7 @@ function unpacked(content, flags) {
 }
 
 // The value; null for an encrypted one.
-function payload(document, flags) {
+function payload(document, { flags = 0, shape }) {
   if (flags & ENCRYPTED) return null;
   if (flags) document = unpacked(document, flags);
   let value;
@@ -152,9 +152,16 @@ function payload(document, flags) {
   } catch {
     throw new Corrupt();
   }
+  if (shape !== 0) value = byName(value);
   const whole = typeof value?.id === "number" && typeof value?.name === "string";
   if (levels(value) > LEVELS || !whole) throw new Corrupt();
   return { id: value.id, name: value.name };
+}
+
+// The fields of a compact value are in the order of the type.
+function byName(value) {
+  if (!Array.isArray(value) || value.length !== 2) throw new Corrupt();
+  return { id: value[0], name: value[1] };
 }
 
 function levels(value) {
@@ -176,7 +183,7 @@ async function hash32(data, seed = 0n) {
   return Number(BigInt("0x" + hasher.init().update(data).digest("hex")) & 0xffffffffn);
 }
 
-async function get(entry, header, at, epochs, now) {
+async function get(entry, header, at, shape, epochs, now) {
   const placeholder = header.kind === "lease" || header.kind === "guard";
   if (!placeholder && header.key !== (await hash32(KEY))) throw new Corrupt();
   const rest = entry.subarray(at);
@@ -193,15 +200,15 @@ async function get(entry, header, at, epochs, now) {
     const ends = header.tags.map((tag) => (epochs[tag] ? until(epochs[tag], header) : null));
     if (ends.some((end) => end === null || end <= now)) return null;
   }
-  if (standing(header, now) !== "own") return null;
+  if (standing(header, shape, now) !== "own") return null;
   const kind = BigInt(KINDS.indexOf(header.kind));
   const seed =
     (BigInt(header.flags ?? 0) << 56n) | (kind << 48n) | (BigInt(header.version) << 32n) | BigInt(header.key);
   if (header.sum !== (await hash32(rest, seed))) throw new Corrupt();
-  return payload(document, header.flags ?? 0);
+  return payload(document, header);
 }
 
-async function described(vector, epochs, now) {
+async function described(vector, shape, epochs, now) {
   const entry = Buffer.from(vector.hex, "hex");
   const result = { name: vector.name };
   let header = null;
@@ -209,8 +216,8 @@ async function described(vector, epochs, now) {
     let at;
     [header, at] = head(entry);
     result.header = header;
-    result.standing = standing(header, now);
-    const value = await get(entry, header, at, epochs, now);
+    result.standing = standing(header, shape, now);
+    const value = await get(entry, header, at, shape, epochs, now);
     return value === null ? { ...result, get: "miss" } : { ...result, get: "value", value };
   } catch (error) {
     if (error instanceof Newer) return { ...result, header: "newer", standing: "protected", get: "miss" };
@@ -222,8 +229,12 @@ async function described(vector, epochs, now) {
 
 const vectors = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const results = [];
+const { epochs, now_millis, compact_shape, compact_vectors } = vectors;
 for (const vector of vectors.vectors) {
-  results.push(await described(vector, vectors.epochs, BigInt(vectors.now_millis)));
+  results.push(await described(vector, 0, epochs, BigInt(now_millis)));
+}
+for (const vector of compact_vectors) {
+  results.push(await described(vector, compact_shape, epochs, BigInt(now_millis)));
 }
 // All numbers of the vectors are below 2⁵³ once the stamp is split.
 console.log(JSON.stringify(results, (_, part) => (typeof part === "bigint" ? Number(part) : part)));

@@ -103,10 +103,10 @@ def tags(rest):
     return names, unpacker.tell()
 
 
-def standing(header, now):
+def standing(header, shape, now):
     if header["kind"] == "guard" or header["kind"] == "value" and header["version"] > VERSION:
         return "protected"
-    if header["kind"] != "value" or header["version"] < VERSION or header["shape"] != 0:
+    if header["kind"] != "value" or header["version"] < VERSION or header["shape"] != shape:
         return "replaceable"
     return "stale" if header.get("fresh_until_millis", now + 1) <= now else "own"
 
@@ -122,6 +122,13 @@ def until(epoch, header):
         return 2**64
     # The random bits of the stamp spread the entries over the time.
     return start + length * header["stamp_random"] // 4095
+
+
+def by_name(document):
+    """The fields of a compact value are in the order of the type."""
+    if not isinstance(document, tuple) or len(document) != 2:
+        raise Corrupt
+    return {"id": document[0], "name": document[1]}
 
 
 def is_whole_user(document):
@@ -158,6 +165,8 @@ def payload(document, header):
         value = msgpack.unpackb(document, strict_map_key=False, use_list=False)
     except Exception:
         raise Corrupt from None
+    if header["shape"] != 0:
+        value = by_name(value)
     if levels(value) > LEVELS or not is_whole_user(value):
         raise Corrupt
     return {"id": value["id"], "name": value["name"]}
@@ -179,7 +188,7 @@ def hash32(data, seed=0):
     return xxhash.xxh3_64_intdigest(data, seed) & 0xFFFFFFFF
 
 
-def get(entry, header, at, epochs, now):
+def get(entry, header, at, shape, epochs, now):
     """The value; None for a miss."""
     if header["kind"] in ("value", "absence") and header["key"] != hash32(KEY):
         raise Corrupt
@@ -195,7 +204,7 @@ def get(entry, header, at, epochs, now):
         ends = [until(epochs[tag], header) if tag in epochs else None for tag in header["tags"]]
         if any(end is None or end <= now for end in ends):
             return None
-    if standing(header, now) != "own":
+    if standing(header, shape, now) != "own":
         return None
     seed = header.get("flags", 0) << 56 | KINDS.index(header["kind"]) << 48
     seed |= header["version"] << 32 | header["key"]
@@ -204,15 +213,15 @@ def get(entry, header, at, epochs, now):
     return payload(document, header)
 
 
-def described(vector, epochs, now):
+def described(vector, shape, epochs, now):
     entry = bytes.fromhex(vector["hex"])
     result = {"name": vector["name"]}
     header = None
     try:
         header, at = head(entry)
         result["header"] = header
-        result["standing"] = standing(header, now)
-        value = get(entry, header, at, epochs, now)
+        result["standing"] = standing(header, shape, now)
+        value = get(entry, header, at, shape, epochs, now)
     except Newer:
         return result | {"header": "newer", "standing": "protected", "get": "miss"}
     except Corrupt:
@@ -232,7 +241,10 @@ def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         vectors = json.load(file)
     epochs, now = vectors["epochs"], vectors["now_millis"]
-    print(json.dumps([described(vector, epochs, now) for vector in vectors["vectors"]]))
+    compact = vectors["compact_shape"]
+    results = [described(vector, 0, epochs, now) for vector in vectors["vectors"]]
+    results += [described(vector, compact, epochs, now) for vector in vectors["compact_vectors"]]
+    print(json.dumps(results))
 
 
 main()

@@ -98,10 +98,14 @@ fn root() -> PathBuf {
 fn vectors() -> (PathBuf, Vec<Value>) {
     let path = root().join("docs/internals/envelope-vectors.json");
     let mut file: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    let Value::Array(vectors) = file["vectors"].take() else {
-        panic!("{} has no vectors", path.display());
-    };
-    (path, vectors)
+    let mut all = Vec::new();
+    for part in ["vectors", "compact_vectors"] {
+        let Value::Array(vectors) = file[part].take() else {
+            panic!("{} has no {part}", path.display());
+        };
+        all.extend(vectors);
+    }
+    (path, all)
 }
 
 /// The reader finds in each vector what the code of the runtime found.
@@ -128,6 +132,23 @@ fn python_reads_all_vectors() {
 #[test]
 fn javascript_reads_all_vectors() {
     reads_all_vectors("node", "read_vectors.mjs");
+}
+
+#[test]
+fn the_shape_of_the_compact_vectors_is_that_of_their_type() {
+    use serde::{Deserialize, Serialize};
+    use valkey_runtime::{Cached, CachedType};
+
+    #[derive(Serialize, Deserialize, Cached)]
+    #[cached(prefix = "user", version = 2, layout = "compact")]
+    struct User {
+        #[cached(key)]
+        id: u64,
+        name: String,
+    }
+    let path = root().join("docs/internals/envelope-vectors.json");
+    let file: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(file["compact_shape"], User::SHAPE);
 }
 
 /// The block of code of the page that begins with this line.

@@ -20,6 +20,8 @@ use crate::protocol::envelope::timing::{Claim, Timing};
 use crate::protocol::envelope::{Head, Header, HeaderBytes, Kind, Standing, head, standing, tags};
 use crate::protocol::found::Found;
 use crate::schema::policy::{OnCorrupt, Policy};
+use crate::schema::shape::Shape;
+use crate::schema::shape::fingerprint::Fingerprint;
 use crate::value::codec;
 use crate::value::pack::Packing;
 use crate::value::read_back::ReadBack;
@@ -72,6 +74,28 @@ impl CachedType for Lenient {
     const PREFIX: &'static str = User::PREFIX;
     const TTL: Ttl = User::TTL;
     const VERSION: u16 = VERSION;
+    type Guarding = crate::schema::guarding::BestEffort;
+    type Tags = ();
+    type OwnedKey = u64;
+    type Key<'k> = u64;
+}
+
+/// The reader with the compact layout.
+#[derive(Debug, Serialize, Deserialize)]
+struct Compact {
+    id: u64,
+    name: String,
+}
+
+impl CachedType for Compact {
+    const PREFIX: &'static str = User::PREFIX;
+    const TTL: Ttl = User::TTL;
+    const VERSION: u16 = VERSION;
+    const POLICY: Policy = User::POLICY;
+    const SHAPE: u32 =
+        Fingerprint::structure(&[("id", u64::FINGERPRINT), ("name", String::FINGERPRINT)])
+            .in_arrays()
+            .to_u32();
     type Guarding = crate::schema::guarding::BestEffort;
     type Tags = ();
     type OwnedKey = u64;
@@ -157,11 +181,7 @@ pub(crate) fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     let claimed = timed(fresh, loader);
     let at_31 = |kind| [&header(kind, VERSION, 0)[..31], &claimed[31..]].concat();
     let without_claim = [&claimed[..40], &[0xc0; 3]].concat();
-    let ada = rmp_serde::to_vec_named(&User {
-        id: 42,
-        name: "Ada".into(),
-    })
-    .unwrap();
+    let ada = b"\x82\xa2id\x2a\xa4name\xa3Ada".to_vec();
     let damaged = |at: usize, byte| {
         let mut bytes = entry(&own, &ada);
         bytes[at] = byte;
@@ -313,6 +333,43 @@ pub(crate) fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Name and bytes of each vector for the reader with the compact layout.
+fn compact_vectors() -> Vec<(&'static str, Vec<u8>)> {
+    let header = Header {
+        shape: Compact::SHAPE,
+        ..Header::value(VERSION, STAMP).of(KEY)
+    };
+    let own = header.to_bytes();
+    let ada = b"\x92\x2a\xa3Ada";
+    let named = b"\x82\xa2id\x2a\xa4name\xa3Ada";
+    let other = |shape| Header { shape, ..header }.to_bytes();
+    let zstd = Header {
+        flags: Flags::from_byte(1).unwrap(),
+        ..header
+    };
+    let packed = b"\xc6\0\0\0\x13\0\0\0\x06\x28\xb5\x2f\xfd\x20\x06\x31\0\0\x92\x2a\xa3Ada";
+    vec![
+        ("compact", entry(&own, ada)),
+        (
+            "compact, with a tag",
+            entry(&tagged(header, &["tag:org:7"]), ada),
+        ),
+        (
+            "compact, compressed by zstd",
+            entry(&zstd.to_bytes(), packed),
+        ),
+        ("compact, another shape", entry(&other(0x0102_0304), ada)),
+        ("compact, no shape", entry(&other(0), named)),
+        ("compact, a map", entry(&own, named)),
+        ("compact, a field too few", entry(&own, b"\x91\x2a")),
+        (
+            "compact, a field too many",
+            entry(&own, b"\x93\x2a\xa3Ada\xc0"),
+        ),
+        ("compact, other order", entry(&own, b"\x92\xa3Ada\x2a")),
+    ]
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -339,8 +396,13 @@ fn tags_of(bytes: &[u8], header: Header, clock: u64) -> String {
     format!(r#", "clock": {clock}, "tags": {names}"#)
 }
 
-/// The vector as an object of the file, with the code's results.
-async fn described(name: &str, bytes: &[u8]) -> String {
+/// The vector as an object of the file, with the code's results: for a reader of this shape, and
+/// what it gives.
+fn described(
+    (name, bytes): (&str, &[u8]),
+    shape: u32,
+    given: Result<Option<(u64, String)>, String>,
+) -> String {
     let mut json = format!(
         "    {{\n      \"name\": {name:?},\n      \"hex\": {:?},\n",
         hex(bytes)
@@ -365,15 +427,15 @@ async fn described(name: &str, bytes: &[u8]) -> String {
         Head::Newer => "\"newer\"".to_owned(),
         Head::Corrupt(_) => "null".to_owned(),
     };
-    let standing = match standing(head(bytes), VERSION, 0, || NOW) {
+    let standing = match standing(head(bytes), VERSION, shape, || NOW) {
         Standing::Own => "own",
         Standing::Stale => "stale",
         Standing::Replaceable => "replaceable",
         Standing::Protected => "protected",
         Standing::Corrupt(_) => "corrupt",
     };
-    let get = match read(bytes).await {
-        Ok(Some(User { id, name })) => {
+    let get = match given {
+        Ok(Some((id, name))) => {
             format!(r#""value", "value": {{ "id": {id}, "name": {name:?} }}"#)
         }
         Ok(None) => r#""miss""#.to_owned(),
@@ -389,7 +451,10 @@ async fn described(name: &str, bytes: &[u8]) -> String {
 }
 
 /// The result of `get` for these bytes, or the reason why they are corrupt.
-async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
+async fn read<T>(bytes: &[u8]) -> (Result<Option<T>, String>, Store)
+where
+    T: for<'k> CachedType<Key<'k> = u64>,
+{
     let clock = Arc::new(ManualClock::new());
     clock.advance(LATER);
     let store = Store::builder().memory().clock(clock).connect();
@@ -402,7 +467,7 @@ async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
         backend.set(key.as_bytes(), epoch, None).await.unwrap();
     }
     backend.set(KEY, bytes.to_vec(), None).await.unwrap();
-    let result = User::get(&store, 42).await.map_err(|error| {
+    let result = T::get(&store, 42).await.map_err(|error| {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         let message = error.to_string();
         message
@@ -411,30 +476,48 @@ async fn read(bytes: &[u8]) -> Result<Option<User>, String> {
             .to_owned()
     });
 
+    (result, store)
+}
+
+async fn read_by_name(bytes: &[u8]) -> Result<Option<(u64, String)>, String> {
+    let (result, store) = read::<User>(bytes).await;
     let lenient = Lenient::get(&store, 42).await.unwrap();
     assert_eq!(lenient.is_some(), matches!(result, Ok(Some(_))));
-    let left = backend.get(KEY).await.unwrap();
+    let left = store.inner().gateway.get(KEY).await.unwrap();
     assert_eq!(
         left == Found::Nothing,
         result.is_err(),
         "only what is corrupt is removed"
     );
-    result
+    result.map(|user| user.map(|User { id, name }| (id, name)))
+}
+
+async fn read_by_position(bytes: &[u8]) -> Result<Option<(u64, String)>, String> {
+    let (result, _) = read::<Compact>(bytes).await;
+    result.map(|user| user.map(|Compact { id, name }| (id, name)))
 }
 
 #[tokio::test]
 async fn the_file_holds_what_the_code_writes_and_how_it_reads() {
     let mut objects = Vec::new();
     for (name, bytes) in vectors() {
-        objects.push(described(name, &bytes).await);
+        let given = read_by_name(&bytes).await;
+        objects.push(described((name, &bytes), 0, given));
+    }
+    let mut compact = Vec::new();
+    for (name, bytes) in compact_vectors() {
+        let given = read_by_position(&bytes).await;
+        compact.push(described((name, &bytes), Compact::SHAPE, given));
     }
     let known = epochs().map(|(name, epoch)| format!("    {name:?}: {:?}", hex(&epoch.to_bytes())));
     let file = format!(
         "{{\n  \"about\": \"Entries of the envelope (envelope.md), and what a reader of version {VERSION} of `struct User {{ id: \
          u64, name: String }}` makes of each, a minute after the stamp, where no other epochs are known. `standing` is what the header \
-         alone says.\",\n  \"now_millis\": {NOW},\n  \"epochs\": {{\n{}\n  }},\n  \"vectors\": [\n{}\n  ]\n}}\n",
+         alone says. The reader of the compact vectors has `layout = \\\"compact\\\"`, and this shape.\",\n  \"now_millis\": {NOW},\n  \"epochs\":          {{\n{}\n  }},\n  \"vectors\": [\n{}\n  ],\n  \"compact_shape\": {},\n  \"compact_vectors\": [\n{}\n  ]\n}}\n",
         known.join(",\n"),
-        objects.join(",\n")
+        objects.join(",\n"),
+        Compact::SHAPE,
+        compact.join(",\n")
     );
     for (number, (made, written)) in file.lines().zip(FILE.lines()).enumerate() {
         assert_eq!(
@@ -470,7 +553,8 @@ fn the_first_vector_is_what_the_codec_writes() {
 #[test]
 fn the_page_shows_every_vector() {
     let epochs = epochs().map(|(name, epoch)| (name, epoch.to_bytes()));
-    for (name, bytes) in vectors().into_iter().chain(epochs) {
+    let shown = vectors().into_iter().chain(compact_vectors());
+    for (name, bytes) in shown.chain(epochs) {
         let hex = hex(&bytes);
         let shows = |line: &str| line.starts_with(name) && line.ends_with(&format!(" {hex}"));
         assert!(
