@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use http::HeaderValue;
-use http::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH};
+use http::header::{AGE, CACHE_CONTROL, ETAG, HeaderMap, HeaderName};
 
 use crate::base::ttl::Ttl;
 use crate::core::entry::{Entry, Source};
+use crate::http::entity_tag;
 use crate::http::fields::TokenOrQuoted;
 use crate::schema::cached_type::CachedType;
 
@@ -32,26 +33,28 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// let user = store.of::<User>().get_entry(42).await?.unwrap();
 /// let headers = CacheHeaders::private(&user).to_map();
 /// assert!(headers["cache-status"].to_str().unwrap().starts_with("valkey; hit; ttl="));
-/// assert!(headers["cache-control"].to_str().unwrap().starts_with("private, max-age="));
+/// assert_eq!(headers["cache-control"], "private, no-cache");
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// | field | content |
 /// |---|---|
-/// | `ETag` | the entry's stamp, as a weak tag |
+/// | `ETag` | the entry's stamp, or a hash of the [content](Self::content_etag), as a weak tag |
 /// | `Age` | whole seconds since the entry was stored, if it came from the store |
-/// | `Cache-Control` | `private` or `public`; `max-age` with the entry's whole time of freshness; `stale-if-error`, if the type has it; `no-cache` if it is not stored |
+/// | `Cache-Control` | `private` or `public`; `no-cache`, or with [`at_most`](Self::at_most) `max-age` and, if the type has it, `stale-if-error` |
 /// | `Cache-Status` | of RFC 9211: `hit` with the remaining `ttl`; `fwd=uri-miss` after a load, with `stored` or `collapsed`; `fwd=stale` for a stale value whose load failed |
 ///
 /// The tag is weak: equal stamps mean equal values, but not responses that are equal to the byte. A
-/// value that is loaded again has another tag, even if the row is the same. If the response also
-/// depends on a release, a language or a format, add that with [`variant`](Self::variant).
+/// value that is loaded again has another stamp, even if the row is the same. With
+/// [`content_etag`](Self::content_etag) it keeps its tag. If the response also depends on a
+/// release, a language or a format, add that with [`variant`](Self::variant).
 ///
-/// An HTTP cache subtracts `Age` from `max-age`, so its copy is fresh for as long as the entry. It
-/// gets no invalidations, so its copy may outlive the entry for that time.
-/// [`at_most`](Self::at_most) bounds this: with `Duration::ZERO` the cache revalidates its copy
-/// before each use, which costs no body while the value is the same.
+/// Browsers and other HTTP caches get no invalidations. So by default they revalidate their copy
+/// before each use (`no-cache`), which costs no body while the value is the same.
+/// [`at_most`](Self::at_most) lets them use it for a time without a question: after an update it is
+/// shown for that long at most. An HTTP cache subtracts `Age` from `max-age`, so its copy is fresh
+/// for no longer than the entry.
 #[derive(Clone, Debug)]
 pub struct CacheHeaders {
     source: Source,
@@ -60,10 +63,12 @@ pub struct CacheHeaders {
     /// The remaining freshness, if the entry is stored.
     left: Option<Duration>,
     stale_if_error: Duration,
-    at_most: Duration,
+    at_most: Option<Duration>,
     public: bool,
     cache: String,
     variant: String,
+    /// The tag of the content, in place of the stamp.
+    content: Option<String>,
 }
 
 impl CacheHeaders {
@@ -103,10 +108,11 @@ impl CacheHeaders {
                 Ttl::Never => YEAR,
             }),
             stale_if_error,
-            at_most: Duration::MAX,
+            at_most: None,
             public: false,
             cache: "valkey".to_owned(),
             variant: String::new(),
+            content: None,
         }
     }
 
@@ -126,10 +132,51 @@ impl CacheHeaders {
         self
     }
 
-    /// Bounds the freshness of a copy, and the time for which it may be served after an error.
+    /// Lets HTTP caches use their copy without a question: for as long as the entry is fresh, and
+    /// at most for this time. It also bounds the time for which they may serve it after an error.
+    /// An update does not reach such a copy. By default they revalidate it before each use.
+    ///
+    /// For values that are never updated, write `Duration::MAX`.
     #[must_use]
     pub fn at_most(mut self, time: Duration) -> Self {
-        self.at_most = time;
+        self.at_most = Some(time);
+        self
+    }
+
+    /// Makes the tag from the content of the response, in place of the entry's stamp. Then a value
+    /// that is loaded again keeps its tag as long as the content is the same.
+    ///
+    /// The tag is a hash of 128 bits (XXH3), and still weak: a layer around the service may
+    /// compress the body. The hash is fast and not cryptographic. A client that chooses the content
+    /// could make two of them with one tag, and other clients would then take the second for the
+    /// first.
+    ///
+    /// The cost is the hash, and that the body has to be made before a client is told that it has
+    /// it.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// use valkey_runtime::http::CacheHeaders;
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # #[cached(prefix = "user", ttl = "5m")]
+    /// # struct User { #[cached(key)] id: u64 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = Store::memory();
+    /// let mut tags = Vec::new();
+    /// for _ in 0..2 {
+    ///     let user = store.of::<User>().load(42).fresh().entry().run(async || Ok::<_, String>(User { id: 42 })).await?;
+    ///     let body = serde_json::to_vec(&*user)?;
+    ///     tags.push(CacheHeaders::private(&user).content_etag(&body).to_map()["etag"].clone());
+    /// }
+    /// assert_eq!(tags[0], tags[1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn content_etag(mut self, content: impl AsRef<[u8]>) -> Self {
+        self.content = Some(entity_tag::of_content(content.as_ref()));
         self
     }
 
@@ -137,10 +184,7 @@ impl CacheHeaders {
     /// comparison of RFC 9110. Answer a `GET` then with 304, [these fields](Self::to_map) and no
     /// body.
     pub fn are_known_by(&self, request: &HeaderMap) -> bool {
-        let tag = self.opaque_tag();
-        let lines = request.get_all(IF_NONE_MATCH).iter();
-        let mut lines = lines.filter_map(|line| line.to_str().ok());
-        lines.any(|line| line.trim() == "*" || tags(line).any(|known| known == tag))
+        entity_tag::is_known(&self.opaque_tag(), request)
     }
 
     /// The fields as a map.
@@ -162,7 +206,8 @@ impl CacheHeaders {
     }
 
     fn opaque_tag(&self) -> String {
-        let mut tag = format!("{:x}", self.stamp);
+        let content = self.content.clone();
+        let mut tag = content.unwrap_or_else(|| format!("{:x}", self.stamp));
         if !self.variant.is_empty() {
             tag.push('-');
         }
@@ -186,15 +231,15 @@ impl CacheHeaders {
 
     fn control(&self) -> String {
         let mut control = String::from(if self.public { "public" } else { "private" });
-        let Some(left) = self.left else {
+        let (Some(left), Some(at_most)) = (self.left, self.at_most) else {
             return control + ", no-cache";
         };
-        let max_age = match left.min(self.at_most).as_secs() {
+        let max_age = match left.min(at_most).as_secs() {
             0 => 0,
             left => self.told_age().unwrap_or(0) + left,
         };
         control += &format!(", max-age={max_age}");
-        let stale_if_error = self.stale_if_error.min(self.at_most).as_secs();
+        let stale_if_error = self.stale_if_error.min(at_most).as_secs();
         if stale_if_error > 0 {
             control += &format!(", stale-if-error={stale_if_error}");
         }
@@ -215,21 +260,16 @@ impl CacheHeaders {
     }
 }
 
-/// The opaque parts of the tags in a list.
-fn tags(list: &str) -> impl Iterator<Item = &str> {
-    // A tag may contain a comma, but no quotation mark: each tag is the text between two of them.
-    list.split('"').skip(1).step_by(2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::IF_NONE_MATCH;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn headers(source: Source, expires: Option<Ttl>) -> CacheHeaders {
         let age = Duration::from_millis(100_900);
-        CacheHeaders::new(source, 0xabc, age, expires, Duration::ZERO)
+        CacheHeaders::new(source, 0xabc, age, expires, Duration::ZERO).at_most(Duration::MAX)
     }
 
     fn seconds(seconds: u64) -> Option<Ttl> {
@@ -347,8 +387,29 @@ mod tests {
         let [status, control, _] = fields(&chosen.clone().at_most(60 * SECOND));
         assert_eq!(status, "\"user cache\"; hit; ttl=376");
         assert_eq!(control, "public, max-age=160, stale-if-error=60");
-        let [_, control, _] = fields(&chosen.at_most(Duration::ZERO));
+        let [_, control, _] = fields(&chosen.clone().at_most(Duration::ZERO));
         assert_eq!(control, "public, max-age=0");
+        let by_default = CacheHeaders {
+            at_most: None,
+            ..chosen
+        };
+        let [_, control, _] = fields(&by_default);
+        assert_eq!(control, "public, no-cache");
+    }
+
+    #[test]
+    fn the_tag_of_equal_content_is_the_same_after_another_load() {
+        let tag = |stamp, content: &str| {
+            let headers = CacheHeaders {
+                stamp,
+                ..headers(Source::Cached, None)
+            };
+            let headers = headers.variant("json").content_etag(content);
+            headers.to_map()[ETAG].to_str().unwrap().to_owned()
+        };
+        assert_eq!(tag(1, "a"), tag(2, "a"));
+        assert_ne!(tag(1, "a"), tag(1, "b"));
+        assert!(tag(1, "a").starts_with("W/\"") && tag(1, "a").ends_with("-json\""));
     }
 
     #[test]

@@ -7,8 +7,12 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::header::HeaderName;
 
-use crate::limit::{Decision, RateLimiter};
+use crate::limit::Decision;
+
+pub(crate) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(crate) const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// A name as a string of RFC 9651. Printable ASCII stays, with quotation marks and backslashes
 /// escaped. Other bytes are percent-encoded, as such a string can't hold them. The result is also a
@@ -54,9 +58,8 @@ pub(crate) fn is_tchar(byte: u8) -> bool {
 
 /// The item of a limit in `RateLimit-Policy`. The field has no form for a window with a fraction of
 /// a second, so it is left out.
-pub(crate) fn policy(limiter: &RateLimiter) -> String {
-    let (quota, period) = limiter.quota();
-    let mut item = format!("{};q={quota}", Quoted(limiter.name()));
+pub(crate) fn policy(name: &str, (quota, period): (u32, Duration)) -> String {
+    let mut item = format!("{};q={quota}", Quoted(name));
     if period.subsec_nanos() == 0 {
         item += &format!(";w={}", period.as_secs());
     }
@@ -94,6 +97,7 @@ pub(crate) fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> Option<H
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::RateLimiter;
 
     #[test]
     fn a_name_is_a_string_or_a_token() {
@@ -127,10 +131,12 @@ mod tests {
             ("fixedwindow", 100, 60, r#""fixedwindow";q=100;w=60"#),
         ] {
             let limiter = RateLimiter::builder(name).quota(quota, Duration::from_secs(period));
-            assert_eq!(policy(&limiter.build().unwrap()), item);
+            let limiter = limiter.build().unwrap();
+            assert_eq!(policy(limiter.name(), limiter.quota()), item);
         }
         let short = RateLimiter::builder("short").quota(5, Duration::from_millis(1500));
-        assert_eq!(policy(&short.build().unwrap()), r#""short";q=5"#);
+        let short = short.build().unwrap();
+        assert_eq!(policy(short.name(), short.quota()), r#""short";q=5"#);
     }
 
     #[test]

@@ -15,15 +15,12 @@ use tower_service::Service;
 
 use crate::core::store::Store;
 use crate::http::fields;
-use crate::http::fields::Quoted;
+use crate::http::fields::{LIMIT, POLICY, Quoted};
 use crate::http::request_key::WithoutAddress;
 use crate::key::limit_key::LimitKey;
 use crate::limit::decisions;
 use crate::limit::key::Hashed;
 use crate::limit::{Decision, LimitRequest, RateLimiter};
-
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 impl<F, K> RequestKey for F
 where
@@ -143,7 +140,7 @@ impl RateLimitLayer {
     #[must_use]
     pub fn limit(mut self, limiter: RateLimiter, key: impl RequestKey) -> Self {
         let limit = Limit {
-            policy: fields::policy(&limiter),
+            policy: fields::policy(limiter.name(), limiter.quota()),
             limiter,
             key: Box::new(move |limiter, request| {
                 let counted = key.count(request);

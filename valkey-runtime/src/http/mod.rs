@@ -1,5 +1,4 @@
-//! HTTP: rate limits as a tower layer, and header fields from entries. Requires the feature
-//! `tower`.
+//! HTTP: rate limits as a tower layer, and header fields from entries. Requires the feature `http`.
 //!
 //! This module depends on no framework: a [`RateLimitLayer`] wraps any
 //! [`Service`](tower_service::Service) of requests, and [`CacheHeaders`] gives a
@@ -95,12 +94,15 @@
 
 pub(crate) mod address;
 pub(crate) mod caching;
+pub(crate) mod entity_tag;
 pub(crate) mod fields;
 pub(crate) mod layer;
+pub(crate) mod limit_headers;
 pub(crate) mod request_key;
 
 pub use crate::http::address::{ForwardedAddress, PeerAddress};
 pub use crate::http::caching::CacheHeaders;
 pub use crate::http::layer::{HeaderKey, RateLimitLayer, RateLimitService, ResponseFuture};
+pub use crate::http::limit_headers::limit_headers;
 pub use crate::http::request_key::WithoutAddress;
 pub use crate::http::request_key::{Counted, RequestKey};

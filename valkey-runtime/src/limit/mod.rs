@@ -141,6 +141,8 @@ pub struct LimitRequest<'l> {
 #[must_use = "it says whether the request is allowed"]
 pub struct Decision {
     name: Arc<str>,
+    quota: u32,
+    period: Duration,
     limit: u64,
     verdict: Verdict,
     failure: Option<ErrorKind>,
@@ -420,6 +422,8 @@ impl RateLimiter {
     fn decision(&self, verdict: Verdict) -> Decision {
         Decision {
             name: self.name.clone(),
+            quota: self.quota,
+            period: self.period,
             limit: self.rule.limit(),
             verdict,
             failure: None,
@@ -590,6 +594,11 @@ impl Decision {
     /// The name of the limiter that decided.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The quota of the limiter and its period.
+    pub fn quota(&self) -> (u32, Duration) {
+        (self.quota, self.period)
     }
 
     /// The most that may be taken at once: the burst, or the quota of a window.
