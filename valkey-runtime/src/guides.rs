@@ -70,6 +70,15 @@ pub mod size_and_secrets {}
 #[doc = include_str!("../guides/guides/consistency.md")]
 pub mod consistency {}
 
+/// A cache of whole responses before an HTTP service.
+///
+/// [README.md]: crate
+/// [loading.md]: crate::guides::loading
+/// [tags.md]: crate::guides::tags
+#[cfg(any(not(doctest), feature = "http"))]
+#[doc = include_str!("../guides/guides/responses.md")]
+pub mod responses {}
+
 /// Tests of a service with a cache.
 ///
 /// [README.md]: crate

@@ -30,6 +30,7 @@ mod near;
 mod pressure;
 mod refresh;
 mod relay;
+mod responses;
 mod scan;
 mod servers;
 mod steady;

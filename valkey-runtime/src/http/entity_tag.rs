@@ -15,6 +15,14 @@ pub(crate) fn is_known(tag: &str, request: &HeaderMap) -> bool {
     lines.any(|line| line.trim() == "*" || tags(line).any(|known| known == tag))
 }
 
+/// The opaque part of a field `ETag`, weak or strong.
+pub(crate) fn opaque(field: &str) -> Option<&str> {
+    let tag = field.trim();
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    let tag = tag.strip_prefix('"')?.strip_suffix('"')?;
+    (!tag.contains('"')).then_some(tag)
+}
+
 /// The opaque parts of the tags in a list.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
     // A tag may contain a comma, but no quotation mark: each tag is the text between two of them.
@@ -24,6 +32,20 @@ fn tags(list: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_is_weak_or_strong() {
+        for (field, tag) in [
+            ("\"a\"", Some("a")),
+            (" W/\"a,b\" ", Some("a,b")),
+            ("\"\"", Some("")),
+            ("a", None),
+            ("\"", None),
+            ("\"a\"b\"", None),
+        ] {
+            assert_eq!(opaque(field), tag, "{field}");
+        }
+    }
 
     #[test]
     fn equal_content_has_an_equal_tag() {

@@ -1,6 +1,7 @@
-//! HTTP: rate limits as a tower layer, and header fields from entries. Requires the feature `http`.
+//! HTTP: rate limits and a cache of responses as tower layers, and header fields from entries.
+//! Requires the feature `http`.
 //!
-//! This module depends on no framework: a [`RateLimitLayer`] wraps any
+//! This module depends on no framework: a [`RateLimitLayer`] or a [`CacheLayer`] wraps any
 //! [`Service`](tower_service::Service) of requests, and [`CacheHeaders`] gives a
 //! [`HeaderMap`](::http::HeaderMap). With axum:
 //!
@@ -93,16 +94,27 @@
 //! are refused with the status 500, and a warning says why. [`WithoutAddress`] has other choices.
 
 pub(crate) mod address;
+pub(crate) mod body;
+pub(crate) mod cache_layer;
+pub(crate) mod cache_rules;
 pub(crate) mod caching;
+pub(crate) mod directives;
 pub(crate) mod entity_tag;
+pub(crate) mod exchange;
 pub(crate) mod fields;
 pub(crate) mod layer;
 pub(crate) mod limit_headers;
 pub(crate) mod request_key;
+pub(crate) mod response_key;
+pub(crate) mod stored_response;
+pub(crate) mod storing;
 
 pub use crate::http::address::{ForwardedAddress, PeerAddress};
+pub use crate::http::body::CacheBody;
+pub use crate::http::cache_layer::{CacheLayer, CacheService};
 pub use crate::http::caching::CacheHeaders;
 pub use crate::http::layer::{HeaderKey, RateLimitLayer, RateLimitService, ResponseFuture};
 pub use crate::http::limit_headers::limit_headers;
 pub use crate::http::request_key::WithoutAddress;
 pub use crate::http::request_key::{Counted, RequestKey};
+pub use crate::http::storing::ResponsePolicy;

@@ -98,6 +98,14 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
         let _ = out;
     }
 
+    /// The time after its stamp at which the value is refreshed, in milliseconds, in place of the
+    /// policy's `refresh_ahead`. For a type whose values have times of their own.
+    #[doc(hidden)]
+    #[inline]
+    fn __refresh_after_millis(&self) -> Option<u64> {
+        None
+    }
+
     /// Writes the tags that follow from the key alone.
     #[doc(hidden)]
     fn write_key_tags(key: Self::Key<'_>, out: &mut TagWriter<'_>) {

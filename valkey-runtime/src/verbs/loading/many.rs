@@ -86,7 +86,8 @@ where
                 Ok(value) => {
                     of.counters().hit(entry.bytes().len());
                     Toucher(inner).slide(key, &entry, of);
-                    if FirstLook(inner).is_due(&entry, of.meta()) {
+                    let after = T::__refresh_after_millis(&value);
+                    if FirstLook(inner).is_due(&entry, of.meta(), after) {
                         due.push((at, place, entry.clone()));
                     }
                     answers[at] = Some(Given {

@@ -91,7 +91,8 @@ where
         LoadMode::Normal => {
             match FirstLook(inner).first(place, options.with_ttl, of).await {
                 First::Hit(value, raw, left) => {
-                    if FirstLook(inner).is_due(&raw, of.meta()) {
+                    let after = T::__refresh_after_millis(&value);
+                    if FirstLook(inner).is_due(&raw, of.meta(), after) {
                         match options.in_background {
                             true => {
                                 let due = vec![(0, place.clone(), raw.clone())];
@@ -186,15 +187,20 @@ impl<'a> FirstLook<'a> {
     }
 
     /// Whether a value must be refreshed: most of its life is over, and no other caller has claimed
-    /// it.
-    pub(crate) fn is_due(self, raw: &Raw, meta: &Meta) -> bool {
+    /// it. `after` is the value's own time for it, in milliseconds after its stamp.
+    pub(crate) fn is_due(self, raw: &Raw, meta: &Meta, after: Option<u64>) -> bool {
         let percent = u64::from(meta.policy.refresh_ahead_percent);
         let Some(timing) = raw.header.timing.filter(|_| percent > 0) else {
             return false;
         };
-        let life = timing.until.saturating_sub((raw.header.stamp >> 12) / 1000);
+        let stamp = (raw.header.stamp >> 12) / 1000;
+        let life = timing.until.saturating_sub(stamp);
+        let due = match after {
+            None => timing.until - life / 100 * (100 - percent),
+            Some(after) => stamp.saturating_add(after),
+        };
         let now = self.now_millis();
-        now >= timing.until - life / 100 * (100 - percent) && !timing.claim.is_live(now)
+        now >= due && !timing.claim.is_live(now)
     }
 }
 
