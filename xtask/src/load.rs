@@ -1,5 +1,6 @@
 //! `cargo xtask load`: measures the requests per second of examples/user-api with its cache on
-//! Valkey, with its cache in its process, and without a cache.
+//! Valkey, with its cache in its process, and without a cache. A cache is one of rows and pages, or
+//! also one of whole responses.
 //!
 //! Absolute figures depend on the machine, so it prints ratios. The variants alternate in rounds,
 //! so that a busy moment affects all of them.
@@ -56,13 +57,16 @@ fn measure(folder: &Path) -> Result {
     ]);
     let _valkey = Running::start(valkey.arg(folder), "Ready to accept connections")?;
     let valkey = format!("valkey://127.0.0.1:{port}");
-    let ways: [(&str, &[(&str, &str)]); 3] = [
+    let rows = ("LIST_RESPONSES", "off");
+    let ways: [(&str, &[(&str, &str)]); 5] = [
         (
             "without a cache",
-            &[("VALKEY_URL", "memory:"), ("VALKEY_CACHE", "off")],
+            &[("VALKEY_URL", "memory:"), ("VALKEY_CACHE", "off"), rows],
         ),
-        ("on Valkey", &[("VALKEY_URL", &valkey)]),
-        ("in its process", &[]),
+        ("on Valkey", &[("VALKEY_URL", &valkey), rows]),
+        ("on Valkey, responses", &[("VALKEY_URL", &valkey)]),
+        ("in its process", &[rows]),
+        ("in its process, responses", &[]),
     ];
     let mut services = Vec::new();
     for (number, (_, variables)) in ways.iter().enumerate() {
@@ -85,7 +89,7 @@ fn measure(folder: &Path) -> Result {
         let rates: Vec<f64> = rates.into_iter().map(median).collect();
         println!("  {name}");
         for ((way, _), rate) in ways.iter().zip(&rates) {
-            println!("    {way:<16} {:.2}", rate / rates[0]);
+            println!("    {way:<26} {:.2}", rate / rates[0]);
         }
     }
     Ok(())

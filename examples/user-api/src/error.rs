@@ -2,13 +2,11 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use valkey_runtime::UpdateError;
+use valkey_runtime::http::limit_headers;
 use valkey_runtime::limit::Decision;
-
-use crate::limits::seconds;
 
 /// The result of a handler.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -78,9 +76,8 @@ impl IntoResponse for Error {
         }
         let body = Json(json!({ "error": self.message() }));
         let mut response = (self.status(), body).into_response();
-        if let Error::TooMany(decision) = self {
-            let seconds = seconds(decision.retry_after());
-            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        if let Error::TooMany(decision) = &self {
+            response.headers_mut().extend(limit_headers([decision]));
         }
         response
     }

@@ -45,6 +45,8 @@ pub struct App {
     telemetry: Arc<Telemetry>,
     history: Arc<History>,
     metrics: PrometheusHandle,
+    #[from_ref(skip)]
+    caches_lists: bool,
 }
 
 impl App {
@@ -59,7 +61,15 @@ impl App {
             telemetry: Arc::default(),
             history: Arc::default(),
             metrics,
+            caches_lists: true,
         }
+    }
+
+    /// Sets whether the responses of lists are cached as a whole. By default they are.
+    #[must_use]
+    pub fn cache_lists(mut self, on: bool) -> Self {
+        self.caches_lists = on;
+        self
     }
 
     /// Keeps the history that the status page shows: a sample each second. It ends when it is
@@ -91,6 +101,10 @@ pub async fn open_database(options: SqliteConnectOptions) -> Result<SqlitePool, 
 
 /// The service.
 pub fn router(app: App) -> Router {
+    let members = match app.caches_lists {
+        true => get(orgs::users).layer(caching::lists(&app.store)),
+        false => get(orgs::users),
+    };
     let api = Router::new()
         .route("/users", get(users::show_by_email).post(users::create))
         .route(
@@ -99,7 +113,7 @@ pub fn router(app: App) -> Router {
         )
         .route("/users/{id}/transfer", post(users::transfer))
         .route("/orgs/{id}", get(orgs::show).put(orgs::rename))
-        .route("/orgs/{id}/users", get(orgs::users))
+        .route("/orgs/{id}/users", members)
         .route("/login", post(login::login))
         .layer(app.limits.by_address(&app.store))
         .layer(from_fn_with_state(app.clone(), telemetry::observe));

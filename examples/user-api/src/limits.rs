@@ -66,8 +66,3 @@ impl Limits {
         }
     }
 }
-
-/// In whole seconds, rounded up so that a retry is never too early.
-pub(crate) fn seconds(time: Duration) -> u64 {
-    time.as_nanos().div_ceil(1_000_000_000) as u64
-}

@@ -44,7 +44,8 @@ async fn serve() -> Result<()> {
         optional("API_LIMIT", "100/15m")?,
         variable("LOGIN_LIMIT", "5/15m")?,
     )?;
-    let app = App::new(store.clone(), db.clone(), limits, metrics);
+    let lists = variable::<String>("LIST_RESPONSES", "on")? != "off";
+    let app = App::new(store.clone(), db.clone(), limits, metrics).cache_lists(lists);
 
     let address: SocketAddr = variable("ADDRESS", "127.0.0.1:3000")?;
     let listener = TcpListener::bind(address).await?;

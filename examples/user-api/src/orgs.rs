@@ -1,12 +1,13 @@
 //! Organisations and their users.
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use sqlx::sqlite::SqlitePool;
-use valkey_runtime::{Cached, Store};
+use valkey_runtime::http::ResponsePolicy;
+use valkey_runtime::{Cached, Store, Tag};
 
 use crate::users::User;
 use crate::valid::Valid;
@@ -76,21 +77,32 @@ pub(crate) async fn rename(
     Ok(Json(org))
 }
 
-/// `GET /orgs/{id}/users?page=…`: the ids of the page are one entry, and each user is another. A
-/// change of a user invalidates no page.
+/// `GET /orgs/{id}/users?page=…`: the ids of the page are one entry, and each user is another. The
+/// response is cached too. A change of a user invalidates the responses of its organisation, and no
+/// page of ids.
 pub(crate) async fn users(
     State(App {
         store, users, orgs, ..
     }): State<App>,
     Path(id): Path<i64>,
     Query(Paging { page }): Query<Paging>,
-) -> Result<Json<Vec<User>>> {
+) -> Result<(Extension<ResponsePolicy>, Json<Vec<User>>)> {
     let page = Page::get_or_load(&store, (id, page), || orgs.page(id, page)).await?;
     let ids = page.ok_or(Error::NotFound)?.users;
     let users = User::get_or_load_many(&store, &ids, |missing| users.find_many(missing)).await?;
     // Users that left since the page was loaded are dropped.
     let members = users.into_iter().flatten().filter(|user| user.org_id == id);
-    Ok(Json(members.collect()))
+    let policy = ResponsePolicy::new().tags([
+        Page::cache_tags().members(id),
+        User::cache_tags().org(id),
+        shown(id),
+    ]);
+    Ok((Extension(policy), Json(members.collect())))
+}
+
+/// The tag of what shows users of an organisation: a change of one of them invalidates it.
+pub(crate) fn shown(org: i64) -> Tag {
+    format!("shown:{org}").into()
 }
 
 /// The rows.

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use valkey_runtime::{Cached, Store};
 
 use crate::error::or_later;
-use crate::orgs::Page;
+use crate::orgs::{self, Page};
 use crate::valid::Valid;
 use crate::{App, Error, Result, caching};
 
@@ -108,7 +108,7 @@ pub(crate) async fn create(
 }
 
 /// `PUT /users/{id}`: a guarded update. Once the row is committed, no caller gets the old one, even
-/// after a failure.
+/// after a failure. The responses that show the user are invalidated too.
 pub(crate) async fn replace(
     State(store): State<Store>,
     State(users): State<Users>,
@@ -121,6 +121,7 @@ pub(crate) async fn replace(
         .unwritten_if(Error::is_refusal)
         .run(|| users.replace(id, &profile))
         .await?;
+    or_later(orgs::shown(user.org_id).invalidate(&store).await);
     Ok(Json(user))
 }
 

@@ -41,7 +41,7 @@ fn at(second: u64) -> SystemTime {
 /// were five reads of a user, three of an organisation and two of its twenty users, in the rest
 /// three logins, the last of which was refused.
 async fn service() -> Service {
-    let service = Service::new(Cache::InProcess).await;
+    let service = Service::with_lists(Cache::InProcess, false).await;
     let app = &service.apps[0];
     app.sample(at(0));
     for (path, times) in [("/users/42", 5), ("/orgs/3", 3), ("/orgs/3/users", 2)] {

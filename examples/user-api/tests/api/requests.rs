@@ -267,7 +267,16 @@ async fn logins_are_limited_by_email(service: &Service) {
     for _ in 0..2 {
         assert_eq!(login("ADA.perlman@atl.example", "wrong").await.0, 401);
     }
-    assert_eq!(login(email, password).await.0, 429);
+    let body = json!({ "email": email, "password": password });
+    let refused = service
+        .response_at(1, Method::POST, "/login", Some(body))
+        .await;
+    assert_eq!(refused.status(), 429);
+    let field = |name: &str| refused.headers()[name].to_str().expect("text");
+    assert_eq!(field("ratelimit-policy"), "\"login\";q=2;w=3600");
+    let retry: u64 = field("retry-after").parse().expect("seconds");
+    assert_eq!(field("ratelimit"), format!("\"login\";r=0;t={retry}"));
+    assert!((1..=1800).contains(&retry), "{retry}");
     // Others are not kept out by that; nor is it told whether they exist.
     assert_eq!(login("nobody@atl.example", "wrong").await.0, 401);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
 use sqlx::sqlite::SqlitePool;
 use tokio::net::TcpListener;
@@ -66,6 +66,11 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn new(cache: Cache) -> Self {
+        Self::with_lists(cache, true).await
+    }
+
+    /// `cached` is whether the responses of lists are cached as a whole.
+    pub(crate) async fn with_lists(cache: Cache, cached: bool) -> Self {
         let folder = Folder::new();
         let options = folder.database().parse().expect("a URL");
         let db = user_api::open_database(options).await.expect("a database");
@@ -84,7 +89,7 @@ impl Service {
             let quota = "2/1h".parse().expect("a quota");
             let limits = Limits::new(None, quota).expect("limits");
             let metrics = PrometheusBuilder::new().build_recorder().handle();
-            let app = App::new(store, db.clone(), limits, metrics);
+            let app = App::new(store, db.clone(), limits, metrics).cache_lists(cached);
             let router = user_api::router(app.clone());
             service.apps.push(app);
             let listener = TcpListener::bind(*address).await.expect("a port");
@@ -108,6 +113,23 @@ impl Service {
         format!("http://{}{path}", self.addresses[0])
     }
 
+    /// Asks one of the instances.
+    pub(crate) async fn response_at(
+        &self,
+        instance: usize,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Response {
+        let url = format!("http://{}{path}", self.addresses[instance]);
+        let request = self.client.request(method, url);
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        request.send().await.expect("an answer")
+    }
+
     /// Asks one of the instances, and gives the status and what the body says.
     pub(crate) async fn ask_at(
         &self,
@@ -116,13 +138,7 @@ impl Service {
         path: &str,
         body: Option<Value>,
     ) -> (StatusCode, Value) {
-        let url = format!("http://{}{path}", self.addresses[instance]);
-        let request = self.client.request(method, url);
-        let request = match body {
-            Some(body) => request.json(&body),
-            None => request,
-        };
-        let response = request.send().await.expect("an answer");
+        let response = self.response_at(instance, method, path, body).await;
         let status = response.status();
         let body = response.text().await.expect("a body");
         let body = match body.as_str() {
