@@ -13,6 +13,7 @@
 //! - header check: a hit without a miss of the same key's length, and without its decoding.
 //! - hit in process: a `get` on `Store::memory`.
 //! - compact: the same of a type with `layout = "compact"`.
+//! - hit of a cached function: a call of a `#[cached_fn]` whose result is cached.
 //! - near hit: `get_shared` of a type with a near cache, whose value was decoded before.
 //!
 //! A further figure is an operation of `work` and a line of `count`.
@@ -28,7 +29,7 @@ use std::pin::pin;
 
 use benches::counted;
 use serde::{Deserialize, Deserializer, Serialize};
-use valkey_runtime::{Cached, Store};
+use valkey_runtime::{Cached, Store, cached_fn};
 
 benches::user!(User: prefix = "user");
 benches::user!(Compact: prefix = "compact", layout = "compact");
@@ -53,6 +54,15 @@ impl<'de> Deserialize<'de> for Marked {
 #[inline(never)]
 fn decoding_of_a_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<User, D::Error> {
     User::deserialize(deserializer)
+}
+
+/// A function whose result is a user of either size.
+#[cached_fn(prefix = "user-of")]
+async fn user_of(store: &Store, #[context] is_large: bool, id: u64) -> Result<User, ()> {
+    Ok(match is_large {
+        true => User::large(id),
+        false => User::new(id),
+    })
 }
 
 /// The variable with the task of a process: the operation, the size, and the number of operations.
@@ -96,6 +106,9 @@ fn work(task: &str) {
         for _ in 0..2 {
             Near::get_shared(&store, 0).await.expect("it is read");
         }
+        let is_large = size != "small";
+        let result = user_of(&store, is_large, 0).await;
+        assert_eq!(result.as_ref(), Ok(&user));
         for _ in 0..count {
             match operation {
                 "get-called" => _ = black_box(&pin!(User::get(&store, black_box(0)))),
@@ -109,6 +122,7 @@ fn work(task: &str) {
                     let found = User::get_or_load(&store, 0, load).await;
                     assert!(found.unwrap().active);
                 }
+                "function" => assert!(user_of(&store, is_large, 0).await.unwrap().active),
                 "near" => assert!(Near::get_shared(&store, 0).await.unwrap().unwrap().active),
                 "miss" => assert!(User::get(&store, 1).await.unwrap().is_none()),
                 "marked" => assert!(Marked::get(&store, 0).await.unwrap().unwrap().active),
@@ -138,6 +152,10 @@ fn count() {
         let mut figure = |name: &str, figure| figures.insert(format!("{name}, {bytes}"), figure);
         figure("hit in process", hit);
         figure("hit of get_or_load in process", load);
+        figure(
+            "hit of a cached function in process",
+            each("function", size, None),
+        );
         figure("decode", decode);
         figure("header check", marked - miss - decode);
         figure("encode", each("set-called", size, None) - key);

@@ -30,6 +30,8 @@ pub(crate) enum Place {
     Newtype,
     /// Above a field of such a type.
     NewtypeField,
+    /// In the `#[cached_fn(…)]` above a function.
+    Function,
 }
 
 impl Place {
@@ -85,6 +87,37 @@ impl Place {
             ],
             Place::Newtype => &[("crate", "crate = \"path::to::valkey_runtime\"")],
             Place::NewtypeField => &[],
+            Place::Function => &[
+                ("ttl", "ttl = \"5m\""),
+                ("prefix", "prefix = \"products\""),
+                ("version", "version = 2"),
+                ("store", "store = shop.store"),
+                ("ttl_env", "ttl_env = \"PRODUCTS_CACHE_TTL\""),
+                ("on_corrupt", "on_corrupt = \"error\""),
+                ("keep_corrupt", "keep_corrupt"),
+                ("show_keys", "show_keys"),
+                ("jitter", "jitter = \"5%\""),
+                ("ttl_absent", "ttl_absent = \"30s\""),
+                ("stale_if_error", "stale_if_error = \"1h\""),
+                ("retry_after", "retry_after = \"5s\""),
+                ("refresh_ahead", "refresh_ahead = \"80%\""),
+                ("load_timeout", "load_timeout = \"200ms\""),
+                ("load_deadline", "load_deadline = \"30s\""),
+                ("sliding", "sliding"),
+                ("max_age", "max_age = \"7d\""),
+                ("strict", "strict"),
+                ("hold", "hold = \"500ms\""),
+                ("max_loads", "max_loads = 64"),
+                ("near", "near = \"5s\""),
+                ("compress", "compress = \"zstd\""),
+                ("compress_above", "compress_above = 4096"),
+                ("encrypt", "encrypt"),
+                ("tag", "tag = \"category:{category}\""),
+                ("tags", "tags = path::to::function"),
+                ("clear", "clear"),
+                ("validate", "validate = path::to::function"),
+                ("crate", "crate = \"path::to::valkey_runtime\""),
+            ],
         }
     }
 
@@ -98,6 +131,7 @@ impl Place {
             Place::Near => "in `near(…)`",
             Place::Newtype => "on a type with `#[derive(KeyPart)]`",
             Place::NewtypeField => "on a field of a type with `#[derive(KeyPart)]`",
+            Place::Function => "on a cached function",
         }
     }
 
@@ -110,6 +144,7 @@ impl Place {
             Place::Alias => "in the `alias(…)` of a field",
             Place::Near => "in the `near(…)` above the cached type",
             Place::Newtype | Place::NewtypeField => "above the newtype",
+            Place::Function => "above the function",
         }
     }
 
@@ -126,6 +161,7 @@ impl Place {
             Place::Alias => format!("#[cached(alias({argument}))]"),
             // Beside its `ttl`. No example of `ttl` itself gets here, as a type has that name.
             Place::Near => format!("#[cached(near(ttl = \"5s\", {argument}))]"),
+            Place::Function => format!("#[cached_fn({argument})]"),
             _ => format!("#[cached({argument})]"),
         }
     }
@@ -162,6 +198,29 @@ fn by_another_name(name: &str) -> Option<&'static str> {
             "did you mean `refresh_ahead = \"80%\"`, which loads a new value while the current one is served, or \
              `stale_if_error = \"1h\"` with `load_timeout = \"1ms\"`, which serves the value after its TTL while a new one is loaded?"
         }
+        _ => return None,
+    })
+}
+
+/// The reason why a cached function has no attribute of this name, which cached types have.
+fn not_on_a_function(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "key" => {
+            "`key` is not expected on a cached function: its key is its parameters, without those marked `#[context]`"
+        }
+        "alias" => "a cached function has no aliases: its results are found by its parameters",
+        "migrate_from" | "layout" | "lock" => {
+            "this is for cached types only: when the results change their form, raise the `version` of the function, and \
+             old entries are misses"
+        }
+        "redact" => "this belongs above a field of a cached type: a function has none",
+        "hash_tag" | "with" => {
+            "this belongs above a parameter, as in `#[key(hash_tag)] tenant: u32`"
+        }
+        "max_bytes" | "stale" | "get_stale" => {
+            "this belongs in `near(…)`, as in `near(ttl = \"5s\", max_bytes = \"64MiB\")`"
+        }
+        "context" => "this belongs above a parameter, as in `#[context] db: &Db`",
         _ => return None,
     })
 }
@@ -220,6 +279,18 @@ impl<'e> Args<'e> {
                 }
             }
         }
+        args
+    }
+
+    /// Reads the arguments of one attribute, without its parentheses.
+    pub(crate) fn within(list: TokenStream, place: Place, errors: &'e mut Errors) -> Self {
+        let mut args = Args {
+            place,
+            args: Vec::new(),
+            misread: false,
+            errors,
+        };
+        args.read(list);
         args
     }
 
@@ -332,8 +403,10 @@ impl<'e> Args<'e> {
 
     /// Takes the first argument of this name; all others are repetitions.
     fn take(&mut self, name: &str) -> Option<Arg> {
+        // A function has only some of the attributes of a type.
+        let is_of_types = self.place == Place::Function && Place::Type.example(name).is_some();
         debug_assert!(
-            self.place.example(name).is_some(),
+            self.place.example(name).is_some() || is_of_types,
             "`{name}` is missing in the table of names"
         );
         let mut taken = None;
@@ -376,6 +449,11 @@ impl<'e> Args<'e> {
     fn resolve(&mut self, mut arg: Arg) {
         let name = arg.name.to_string();
         let on = self.place.on();
+        let of_function = self.place == Place::Function;
+        if let Some(why) = not_on_a_function(&name).filter(|_| of_function) {
+            self.errors.push(&arg.name, why);
+            return;
+        }
         if let Some((place, example)) = self.elsewhere(&name) {
             let (belongs, example) = (place.belongs(), place.attribute(example));
             let message =
@@ -391,9 +469,11 @@ impl<'e> Args<'e> {
         let meant = nearest(&name, self.place.names().iter().map(|(name, _)| *name));
         let others = Place::CACHED
             .iter()
+            .filter(|_| !of_function)
             .flat_map(|place| place.names())
             .map(|(name, _)| *name);
-        let by_another_name = by_another_name(&name).filter(|_| self.place == Place::Type);
+        let of_type = self.place == Place::Type || of_function;
+        let by_another_name = by_another_name(&name).filter(|_| of_type);
         let help = match (meant, nearest(&name, others).and_then(Place::elsewhere)) {
             _ if by_another_name.is_some() => by_another_name.unwrap_or_default().to_owned(),
             (Some(meant), _) => format!("did you mean `{meant}`?"),

@@ -58,6 +58,7 @@ pub(crate) fn cached(mut written: syntax::Cached, errors: &mut Errors) -> Option
         aliases: Vec::new(),
         validation: validation(&written, fields),
         tags: model::Tags::default(),
+        in_field: false,
         ident: written.ident.clone(),
         vis: written.vis.clone(),
         generics: written.generics.clone(),

@@ -21,18 +21,26 @@ use crate::ttl::Ttl;
 use crate::types::{is_float, is_plain_alias, is_plain_key, mentioned_param, ungrouped};
 
 pub(crate) fn cached(model: &Cached) -> TokenStream {
+    within(&model.runtime, implementations(model))
+}
+
+/// The implementations of a cached type, for a scope with the names that they use.
+pub(crate) fn implementations(model: &Cached) -> TokenStream {
     let target = Target::cached(model);
-    let key_part = target.names_key_part.then(|| {
-        quote!(
+    let key_part = target.names_key_part.then(|| match model.in_field {
+        false => quote!(
             use __rt::KeyPart as __KeyPart;
-        )
+        ),
+        true => quote!(
+            use __rt::KeyArgument as __KeyPart;
+        ),
     });
     let cached = target.implement(quote!(__rt::CachedType), constants(model));
     let fields = match &model.key.form {
         KeyForm::Fields(fields) => Some(fields),
         KeyForm::Apart(_) => None,
     };
-    let keyed = fields.map(|fields| {
+    let keyed = fields.filter(|_| !model.in_field).map(|fields| {
         let key = match model.key.possible {
             true if fields.is_empty() => TokenStream::new(),
             true => tuple(fields, key_of_value),
@@ -68,10 +76,7 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
     let tags = tags::beside(model, &target);
     // A generic type is compared with others when it is first used.
     let registered = (!target.is_generic()).then(|| registered(model));
-    within(
-        &model.runtime,
-        quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags #is_shaped #chain #registered),
-    )
+    quote!(#key_part #alias_field #cached #keyed #(#functions)* #aliases #tags #is_shaped #chain #registered)
 }
 
 pub(crate) fn newtype(model: &Newtype) -> TokenStream {
@@ -101,7 +106,7 @@ pub(crate) fn newtype(model: &Newtype) -> TokenStream {
 }
 
 /// Wraps the implementations in a scope with the names that they use.
-fn within(runtime: &Path, implementations: TokenStream) -> TokenStream {
+pub(crate) fn within(runtime: &Path, implementations: TokenStream) -> TokenStream {
     quote! {
         const _: () = {
             use #runtime::__private as __rt;
@@ -255,7 +260,13 @@ fn constants(model: &Cached) -> TokenStream {
     let key = key_types(model);
     let tags = tags::items(model);
     let migration = model.migrate_from.as_ref().map(migration);
-    let validate = model.validation.as_ref().map(validate);
+    let value = match model.in_field {
+        true => quote!(&self.value),
+        false => quote!(self),
+    };
+    let validate = model.validation.as_ref();
+    let validate = validate.map(|validation| self::validate(validation, &value));
+    let of_value = model.in_field.then(|| quote!(.map(|value| Self { value })));
     quote! {
         const PREFIX: &'static str = #prefix;
         const TTL: __rt::Ttl = #ttl;
@@ -270,7 +281,7 @@ fn constants(model: &Cached) -> TokenStream {
         #key
         fn __try_clone(&self) -> __rt::Option<Self> {
             use __rt::clones::*;
-            (&__rt::Cloning(self)).try_clone()
+            (&__rt::Cloning(#value)).try_clone() #of_value
         }
     }
 }
@@ -315,15 +326,15 @@ fn migration(from: &Type) -> TokenStream {
 }
 
 /// Without a function the compiler finds the trait with the rules: see `Rules` in the runtime.
-fn validate(validation: &Validation) -> TokenStream {
+fn validate(validation: &Validation, value: &TokenStream) -> TokenStream {
     let fields = &validation.fields;
     let body = match &validation.function {
         Some(function) => {
-            quote_spanned!(at(function)=> __rt::validated(self, &[#(#fields),*], || #function(self)))
+            quote_spanned!(at(function)=> __rt::validated(#value, &[#(#fields),*], || #function(#value)))
         }
         None => quote_spanned! {located(validation.span)=>
             use __rt::validators::*;
-            (&&&__rt::Rules(self)).check(&[#(#fields),*])
+            (&&&__rt::Rules(#value)).check(&[#(#fields),*])
         },
     };
     quote! {
@@ -484,7 +495,7 @@ fn key_with(field: &KeyField, target: &Target) -> Option<TokenStream> {
 }
 
 /// The source position of these tokens, with the name resolution of generated code.
-fn at(tokens: &impl ToTokens) -> Span {
+pub(crate) fn at(tokens: &impl ToTokens) -> Span {
     located(tokens.span())
 }
 

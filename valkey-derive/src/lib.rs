@@ -10,6 +10,7 @@ mod args;
 mod check;
 mod emit;
 mod errors;
+mod function;
 mod model;
 mod renamed;
 mod shape;
@@ -230,6 +231,15 @@ pub fn derive_key_part(input: proc_macro::TokenStream) -> proc_macro::TokenStrea
 #[proc_macro_derive(Shape, attributes(shape, serde))]
 pub fn derive_shape(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     shape(parse_macro_input!(input as DeriveInput)).into()
+}
+
+/// Caches the results of a function.
+#[proc_macro_attribute]
+pub fn cached_fn(
+    arguments: proc_macro::TokenStream,
+    item: proc_macro::TokenStream,
+) -> proc_macro::TokenStream {
+    function::cached_fn(arguments.into(), item.into()).into()
 }
 
 fn shape(input: DeriveInput) -> proc_macro2::TokenStream {

@@ -33,6 +33,9 @@ pub(crate) struct Cached {
     pub(crate) aliases: Vec<Alias>,
     pub(crate) tags: Tags,
     pub(crate) validation: Option<Validation>,
+    /// Whether the type is that of a cached function: its value is in the field `value`, and its
+    /// key is not in the value.
+    pub(crate) in_field: bool,
 }
 
 /// The validator of values.

@@ -138,15 +138,31 @@ pub(crate) struct NewtypeField {
 impl Cached {
     pub(crate) fn read(input: DeriveInput, errors: &mut Errors) -> Self {
         let mut args = Args::of(&input.attrs, Place::Type, errors);
-        let layout: Option<LitStr> = args.value("layout");
-        let lock = args.named_value("lock");
-        let shaped = layout
-            .as_ref()
-            .is_some_and(|layout| layout.value() != "named")
-            || lock.is_some();
+        let of = (
+            input.ident.clone(),
+            input.vis.clone(),
+            input.generics.clone(),
+        );
+        let mut written = Cached::with(&mut args, of);
+        let layout = written.layout.as_ref();
+        let shaped =
+            layout.is_some_and(|layout| layout.value() != "named") || written.lock.is_some();
+        written.serde = serde_items(&input.attrs);
+        written.shape = shaped.then(|| shape::read::shape(&input, errors));
+        written.body = Body::read(input.data, |member, field| {
+            Field::read(member, field, errors)
+        });
+        written
+    }
+
+    /// The arguments of a type of this name, without its fields.
+    pub(crate) fn with(
+        args: &mut Args<'_>,
+        (ident, vis, generics): (Ident, Visibility, Generics),
+    ) -> Self {
         Cached {
-            layout,
-            lock,
+            layout: args.value("layout"),
+            lock: args.named_value("lock"),
             prefix: args.value("prefix"),
             ttl: args.named_value("ttl"),
             version: args.value("version"),
@@ -167,7 +183,7 @@ impl Cached {
             strict: args.flag("strict").is_some(),
             hold: args.value("hold"),
             max_loads: args.value("max_loads"),
-            near: Near::read(&mut args),
+            near: Near::read(args),
             compress: args.named_value("compress"),
             compress_above: args.named_value("compress_above"),
             encrypt: args.flag("encrypt").is_some(),
@@ -178,14 +194,12 @@ impl Cached {
             clear: args.flag("clear").is_some(),
             validate: args.flag_or_value("validate"),
             runtime: args.value("crate"),
-            serde: serde_items(&input.attrs),
-            shape: shaped.then(|| shape::read::shape(&input, errors)),
-            body: Body::read(input.data, |member, field| {
-                Field::read(member, field, errors)
-            }),
-            ident: input.ident,
-            vis: input.vis,
-            generics: input.generics,
+            serde: Vec::new(),
+            shape: None,
+            body: Body::Struct(Vec::new()),
+            ident,
+            vis,
+            generics,
         }
     }
 }

@@ -71,7 +71,7 @@ pub use crate::value::shown::Redacted;
 pub use crate::verbs::scan::{Purged, Scan, ScanOptions};
 pub use crate::verbs::update::Guard;
 #[cfg(feature = "derive")]
-pub use valkey_derive::{Cached, KeyPart, Shape};
+pub use valkey_derive::{Cached, KeyPart, Shape, cached_fn};
 
 /// Loads of one key, of many keys and by an alias: the builder that [`Handle::load`] returns, and
 /// its choices.
@@ -95,6 +95,7 @@ pub mod update {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::api::alias::{AliasField, AliasRef, Aliased, ByAlias, get_by, load_by};
+    pub use crate::api::function::{Function, KeyArgument};
     pub use crate::api::load::Load;
     pub use crate::key::limit_key::LimitKey;
     pub use crate::key::part::{HashTag, KeyPart, KeyWith, Newtype, With, WithResult};
@@ -116,12 +117,21 @@ pub mod __private {
         Policy, Result, Store, Strict, Tag, TagWriter, Tagged, Ttl,
     };
     pub use inventory;
-    pub use serde::Serialize;
     pub use serde::de::DeserializeOwned;
+    pub use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    pub use std::borrow::Borrow;
     pub use std::default::Default;
     pub use std::future::Future;
     pub use std::marker::{PhantomData, Send, Sync};
     pub use std::module_path;
     pub use std::option::Option;
     pub use std::time::Duration;
+
+    pub mod functions {
+        pub use crate::api::function::{
+            begin, get, optional_result, optional_result_in_background, optional_value,
+            optional_value_in_background, owned, result, result_in_background, value,
+            value_in_background,
+        };
+    }
 }

@@ -17,6 +17,7 @@ mod database;
 mod encrypted;
 mod failover;
 mod faults;
+mod functions;
 mod guard_faults;
 mod http;
 mod invalidations;

@@ -33,25 +33,37 @@ pub(super) fn items(model: &Cached) -> TokenStream {
         let key = key_pattern(&from_key, model);
         quote!(fn write_key_tags(#key: Self::Key<'_>, __tags: &mut __rt::TagWriter<'_>) { #of_key })
     });
-    let keyed = matches!(model.key.form, KeyForm::Fields(_));
+    let keyed = matches!(model.key.form, KeyForm::Fields(_)) && !model.in_field;
+    // The tags of the key are then known only where the key is.
+    let beside = (model.in_field && of_key.is_some()).then(|| {
+        quote!(
+            const KEY_TAGS: bool = true;
+        )
+    });
     let of_key = of_key.map(|of_key| match keyed {
         true => quote!(Self::write_key_tags(__rt::Keyed::cache_key(self), __tags);),
+        false if model.in_field => TokenStream::new(),
         // The key is not in the value, so no tag contains a part of it.
         false => of_key,
     });
     let of_value = from_value.iter().map(|template| of_value(template, model));
+    let value = match model.in_field {
+        true => quote!(&self.value),
+        false => quote!(self),
+    };
     let computed = tags
         .function
         .as_ref()
-        .map(|function| quote_spanned!(at(function)=> __tags.extend(#function(self));));
+        .map(|function| quote_spanned!(at(function)=> __tags.extend(#function(#value));));
     let written = quote!(#of_key #(#of_value)* #computed);
-    let value = (!written.is_empty())
+    let written = (!written.is_empty())
         .then(|| quote!(fn write_tags(&self, __tags: &mut __rt::TagWriter<'_>) { #written }));
     quote! {
         const TAGGED: bool = true;
         type Tags = #name;
+        #beside
         #key
-        #value
+        #written
     }
 }
 

@@ -149,7 +149,7 @@ impl<'s> Batch<'s> {
         let handle = self.store.of::<T>();
         let place = handle.place(key);
         let item = Item::Set {
-            sealed: handle.sealed(&place.key, value, ttl),
+            sealed: handle.sealed(&place, value, ttl),
             place,
             condition,
             of: self.store.inner().types.of::<T>().clone(),

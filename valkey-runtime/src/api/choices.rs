@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::core::entry::{Entry, Origin};
 use crate::core::inner::Inner;
 use crate::core::options::LoadError;
+use crate::key::tag::Place;
 use crate::schema::cached_type::CachedType;
 use crate::verbs::loading::loader::Limits;
 
@@ -219,7 +220,10 @@ pub struct Invalidate;
 
 /// The write caches the written value.
 #[derive(Debug)]
-pub struct Through<'v, T>(pub(crate) &'v T);
+pub struct Through<'v, T> {
+    pub(crate) value: &'v T,
+    pub(crate) place: Place,
+}
 
 /// The choices of a load together.
 pub(crate) type Choices<M, O, X, B> = PhantomData<fn() -> (M, O, X, B)>;

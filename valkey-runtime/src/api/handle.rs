@@ -171,15 +171,18 @@ impl<'s, T: CachedType> Handle<'s, T> {
     }
 
     /// Validates the value and encodes it as an entry under this key.
-    pub(crate) fn sealed(&self, key: &[u8], value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
+    pub(crate) fn sealed(&self, place: &Place, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
         value.cache_validate().map_err(Error::breaking)?;
         let inner = self.store.inner();
         let tags = T::TAGGED.then(|| {
             let mut tags = Epochs(inner).tag_writer();
+            if T::KEY_TAGS {
+                tags.epochs.extend_from_slice(&place.epochs);
+            }
             value.write_tags(&mut tags);
             tags
         });
-        Sealer(inner).seal(key, value, inner.stamp(), ttl, tags, self.of())
+        Sealer(inner).seal(&place.key, value, inner.stamp(), ttl, tags, self.of())
     }
 
     /// Invalidates all entries of the type, in any number, in two round trips.
@@ -751,7 +754,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         options: SetOptions,
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
-        let sealed = self.sealed(&place.key, value, options.ttl);
+        let sealed = self.sealed(&place, value, options.ttl);
         async move {
             let of = self.of();
             let span = Tracer(inner).span("set", Some(of), About::Key(&place.key));
@@ -810,7 +813,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
             .into_iter()
             .map(|value| {
                 let place = self.place(value.cache_key());
-                let sealed = self.sealed(&place.key, value, None);
+                let sealed = self.sealed(&place, value, None);
                 (place, sealed)
             })
             .unzip();

@@ -187,6 +187,12 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
         self.chosen()
     }
 
+    /// As [`fresh`](Self::fresh), where a value decides and not the type.
+    pub(crate) fn as_fresh(mut self) -> Self {
+        self.mode = LoadMode::Fresh;
+        self
+    }
+
     /// Loads, and neither reads nor changes the cache. The load is counted and timed.
     pub fn bypass(mut self) -> Load<'s, T, K, Bypass, O, X, InCall>
     where

@@ -108,7 +108,8 @@ impl<'s, T: CachedType> Handle<'s, T> {
         key: T::Key<'_>,
         value: &'v T,
     ) -> Update<'s, T, Through<'v, T>> {
-        Update::new(self, vec![self.bytes(key)], Through(value))
+        let place = self.place(key);
+        Update::new(self, vec![place.key.clone()], Through { value, place })
     }
 }
 
@@ -284,8 +285,8 @@ impl<'s, 'v, T: CachedType, G: Guarding, P> Update<'s, T, Through<'v, T>, G, P> 
         F: FnOnce() -> Fut + Send,
         Fut: Future<Output = Result<R, E>> + Send,
     {
-        let Through(value) = self.stored;
-        let sealed = self.handle.sealed(&self.keys[0], value, self.ttl);
+        let Through { value, place } = self.stored;
+        let sealed = self.handle.sealed(&place, value, self.ttl);
         let (handle, sealed) = (self.handle, Some(sealed));
         handle.guarded::<G, _, _, _, _, _>(self.keys, self.options, sealed, self.unwritten, write)
     }

@@ -89,6 +89,11 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
     #[doc(hidden)]
     const TAGGED: bool = false;
 
+    /// Whether `write_tags` leaves out the tags that follow from the key, because the value does
+    /// not have its key.
+    #[doc(hidden)]
+    const KEY_TAGS: bool = false;
+
     /// The type that [`tags`](crate::Cached::cache_tags) returns.
     type Tags: Default;
 

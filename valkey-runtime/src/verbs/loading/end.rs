@@ -242,6 +242,9 @@ impl<'a> LoadEnds<'a> {
                 return Epochs(self.0).tags_of(epochs.to_vec());
             };
             let mut tags = Epochs(self.0).tag_writer();
+            if T::KEY_TAGS {
+                tags.epochs.extend_from_slice(epochs);
+            }
             value.write_tags(&mut tags);
             tags.extend(&loaded.tags);
             tags
