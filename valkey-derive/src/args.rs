@@ -78,7 +78,10 @@ impl Place {
                 ("with", "with = \"path::to::function\""),
                 ("hash_tag", "hash_tag"),
             ],
-            Place::Alias => &[("with", "with = \"path::to::function\"")],
+            Place::Alias => &[
+                ("with", "with = \"path::to::function\""),
+                ("ttl_absent", "ttl_absent = \"5s\""),
+            ],
             Place::Near => &[
                 ("ttl", "ttl = \"5s\""),
                 ("max_bytes", "max_bytes = \"64MiB\""),

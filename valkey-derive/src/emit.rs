@@ -259,6 +259,7 @@ fn constants(model: &Cached) -> TokenStream {
     };
     let key = key_types(model);
     let tags = tags::items(model);
+    let aliases = alias::items(model);
     let migration = model.migrate_from.as_ref().map(migration);
     let value = match model.in_field {
         true => quote!(&self.value),
@@ -278,6 +279,7 @@ fn constants(model: &Cached) -> TokenStream {
         type Guarding = __rt::#guarding;
         #tags
         #validate
+        #aliases
         #key
         fn __try_clone(&self) -> __rt::Option<Self> {
             use __rt::clones::*;

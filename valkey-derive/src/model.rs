@@ -181,6 +181,8 @@ pub(crate) struct Alias {
     pub(crate) ty: Type,
     /// The function that normalises it.
     pub(crate) with: Option<ExprPath>,
+    /// The time in milliseconds for which an absence is cached.
+    pub(crate) ttl_absent: Option<u64>,
     /// The position of the attribute.
     pub(crate) span: Span,
 }

@@ -98,6 +98,7 @@ pub(crate) struct Key {
 pub(crate) struct Alias {
     pub(crate) name: Ident,
     pub(crate) with: Option<LitStr>,
+    pub(crate) ttl_absent: Option<LitStr>,
 }
 
 /// `near = "5s"`, or `near(ttl = "5s", …)`.
@@ -243,6 +244,7 @@ impl Field {
             .map(|(name, mut args)| Alias {
                 name,
                 with: args.value("with"),
+                ttl_absent: args.value("ttl_absent"),
             });
         let redact = args.flag("redact");
         Field {

@@ -44,6 +44,7 @@ pub use crate::config::Builder;
 pub use crate::core::entry::{Entry, Source};
 pub use crate::core::options::{LoadError, SetOptions, UpdateReport};
 pub use crate::core::store::Store;
+pub use crate::key::aliases::Alias;
 pub use crate::key::part::{KeyFrom, KeyPart, OwnKey};
 pub use crate::key::read::{KeyReader, ReadKey};
 pub use crate::key::tag::Tag;
@@ -94,9 +95,12 @@ pub mod update {
 /// For generated code. Not part of the public interface: it may change in any release.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::api::alias::{AliasField, AliasRef, Aliased, ByAlias, get_by, load_by};
-    pub use crate::api::function::{Function, KeyArgument};
+    pub use crate::api::alias::{
+        AliasField, AliasRef, Aliased, ByAlias, alias, get_by, load_by, write_alias,
+    };
+    pub use crate::api::function::{self as functions, Function, KeyArgument};
     pub use crate::api::load::Load;
+    pub use crate::key::aliases::{Alias, AliasKeys};
     pub use crate::key::limit_key::LimitKey;
     pub use crate::key::part::{HashTag, KeyPart, KeyWith, Newtype, With, WithResult};
     pub use crate::key::writer::KeyWriter;
@@ -126,12 +130,4 @@ pub mod __private {
     pub use std::module_path;
     pub use std::option::Option;
     pub use std::time::Duration;
-
-    pub mod functions {
-        pub use crate::api::function::{
-            begin, get, optional_result, optional_result_in_background, optional_value,
-            optional_value_in_background, owned, result, result_in_background, value,
-            value_in_background,
-        };
-    }
 }

@@ -5,6 +5,7 @@
 mod stores;
 
 mod alias;
+mod alias_absences;
 mod batch;
 mod breaker;
 mod builder;

@@ -5,6 +5,7 @@ use syn::ext::IdentExt;
 use syn::{Ident, LitStr, Member};
 
 use super::key::{function, skipped};
+use super::values;
 use crate::errors::Errors;
 use crate::model::{Alias, Key, KeyForm};
 use crate::suggest::nearest;
@@ -34,6 +35,8 @@ pub(crate) fn aliases(
         };
         let with = marked.and_then(|alias| alias.with.as_ref());
         let function = with.and_then(|path| function(path, errors));
+        let ttl_absent = marked.and_then(|alias| alias.ttl_absent.as_ref());
+        let ttl_absent = values::ttl_absent(ttl_absent, errors);
         is_needed(field, span, key, errors);
         stays_in_the_value(field, errors);
         let Some(name) = field_name(field) else {
@@ -46,6 +49,7 @@ pub(crate) fn aliases(
             member: field.member.clone(),
             ty: field.ty.clone(),
             with: function,
+            ttl_absent,
             span,
         });
     }

@@ -36,6 +36,23 @@ pub(super) fn aliases(model: &Cached, target: &Target) -> Option<TokenStream> {
     })
 }
 
+/// The items in the implementation of `CachedType`: the aliases whose absences a stored value ends.
+pub(super) fn items(model: &Cached) -> Option<TokenStream> {
+    let numbered = model.aliases.iter().enumerate();
+    let cached = numbered.filter(|(_, alias)| alias.ttl_absent.is_some());
+    let numbers: Vec<Literal> = cached
+        .map(|(number, _)| Literal::usize_unsuffixed(number))
+        .collect();
+    (!numbers.is_empty()).then(|| {
+        quote! {
+            const ALIAS_ABSENCES: bool = true;
+            fn write_aliases(&self, __out: &mut __rt::AliasKeys<'_>) {
+                #(__rt::write_alias::<Self, #numbers>(self, __out);)*
+            }
+        }
+    })
+}
+
 fn aliased(number: usize, alias: &Alias, target: &Target) -> TokenStream {
     let (name, member, ty) = (&alias.name, &alias.member, &alias.ty);
     let number = Literal::usize_unsuffixed(number);
@@ -48,8 +65,16 @@ fn aliased(number: usize, alias: &Alias, target: &Target) -> TokenStream {
     });
     // The error about a type that can't be part of a key points at the alias.
     let of = quote_spanned!(located(alias.span)=> __rt::Aliased<#number>);
+    let ttl_absent = alias.ttl_absent.map(|millis| {
+        let millis = Literal::u64_unsuffixed(millis);
+        quote! {
+            const TTL_ABSENT: __rt::Option<__rt::Duration> =
+                __rt::Option::Some(__rt::Duration::from_millis(#millis));
+        }
+    });
     let body = quote! {
         const NAME: &'static str = #name;
+        #ttl_absent
         type Field = #ty;
         fn field(&self) -> &#ty { &self.#member }
         #write
@@ -80,7 +105,22 @@ fn look_ups(number: usize, alias: &Alias, model: &Cached) -> TokenStream {
             GenericParam::Lifetime(_) => None,
         });
     let params = quote!(#(#params,)*);
+    let named = Ident::new(&format!("{name}_alias"), span);
+    let about_named = format!(
+        " Names the alias `{name}`, for the writes that give a value this alias: \
+         `store.of::<…>().create([…::{named}(…)])`."
+    );
+    let named = alias.ttl_absent.map(|_| {
+        quote_spanned! {span=>
+            #[doc = #about_named]
+            #vis fn #named(value: __rt::AliasRef<'_, #ty>) -> __rt::Alias<Self> {
+                __rt::alias::<Self, #number>(value)
+            }
+        }
+    });
     quote_spanned! {span=>
+        #named
+
         #[doc = #about_get]
         #[doc = ""]
         #[doc = " # Errors"]

@@ -19,12 +19,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::api::choices::{InBackground, InCall, Limit, Output, Value};
-use crate::api::handle::Handle;
+use crate::api::handle::{Handle, key_bytes};
 use crate::api::load::{Load, Settings};
 use crate::base::error::Result;
 use crate::base::lock::lock;
 use crate::base::ttl::Ttl;
 use crate::core::store::Store;
+use crate::key::aliases::{Alias, AliasKeys};
 use crate::key::part::{KeyPart, OwnKey};
 use crate::key::tag::Place;
 use crate::key::writer::KeyWriter;
@@ -47,6 +48,9 @@ pub trait Aliased<const NUMBER: usize>:
 {
     /// The field's name.
     const NAME: &'static str;
+
+    /// The time for which it is cached that no value has an alias.
+    const TTL_ABSENT: Option<Duration> = None;
 
     type Field: AliasField;
 
@@ -117,7 +121,10 @@ impl<T: Aliased<NUMBER>, const NUMBER: usize> CachedType for By<T, NUMBER> {
     const TTL: Ttl = T::TTL;
     const VERSION: u16 = T::VERSION;
     const VERSIONS: Versions = T::VERSIONS;
-    const POLICY: Policy = policy(T::POLICY);
+    const POLICY: Policy = match T::TTL_ABSENT {
+        None => policy(T::POLICY),
+        Some(ttl) => policy(T::POLICY).ttl_absent(ttl),
+    };
     type Guarding = BestEffort;
     type Tags = ();
     type OwnedKey = AliasKey<T, NUMBER>;
@@ -130,7 +137,7 @@ impl<T: Aliased<NUMBER>, const NUMBER: usize> CachedType for By<T, NUMBER> {
 }
 
 /// The policy of alias entries: the type's, without the options that concern its values. An alias
-/// entry is only a hint, and a "not found" result is not cached.
+/// entry is only a hint. A "not found" result is cached only with a `ttl_absent` of the alias.
 const fn policy(of: Policy) -> Policy {
     Policy {
         on_corrupt: of.on_corrupt,
@@ -159,6 +166,21 @@ impl<T: Aliased<NUMBER>, const NUMBER: usize> KeyPart for AliasKey<T, NUMBER> {
         out.part(T::PREFIX);
         out.part(T::NAME);
         T::write(value, out);
+    }
+}
+
+/// The body of `…_alias`.
+#[doc(hidden)]
+pub fn alias<T: Aliased<NUMBER>, const NUMBER: usize>(value: AliasRef<'_, T::Field>) -> Alias<T> {
+    Alias::new(key_bytes::<By<T, NUMBER>>("", value))
+}
+
+/// Adds the key of an alias of this value, if it has one.
+#[doc(hidden)]
+pub fn write_alias<T: Aliased<NUMBER>, const NUMBER: usize>(value: &T, out: &mut AliasKeys<'_>) {
+    if let Some(own) = value.field().part() {
+        out.keys
+            .push(key_bytes::<By<T, NUMBER>>(out.namespace, own));
     }
 }
 
@@ -375,11 +397,15 @@ where
     Ok(None)
 }
 
-/// A missing key is shared only with callers that came before this look-up began. A value that gets
-/// this alias invalidates no alias entry. So a later caller may already know of a value that this
-/// look-up missed.
+/// With a `ttl_absent`, the writes that give a value this alias end its absence, so it is cached
+/// and shared like any other. Without one they don't: a later caller may already know of a value
+/// that this look-up missed, so its result is shared only with callers that came before it began.
 fn found<T: Aliased<NUMBER>, const NUMBER: usize>(key: Option<KeyOf<T>>) -> Loaded<By<T, NUMBER>> {
-    key.map_or_else(Loaded::absent_by_then, |key| Loaded::value(By(key)))
+    match (key, T::TTL_ABSENT) {
+        (Some(key), _) => Loaded::value(By(key)),
+        (None, None) => Loaded::absent_by_then(),
+        (None, Some(_)) => Loaded::absent(),
+    }
 }
 
 /// Whether the value has the alias with these bytes.

@@ -94,6 +94,14 @@ use crate::verbs::{Admission, Sealed, Setting, has_stored};
 pub struct Batch<'s> {
     store: &'s Store,
     items: Vec<Item>,
+    /// The alias entries that items end, each with the position of its item.
+    aliases: Vec<Aliases>,
+}
+
+struct Aliases {
+    at: usize,
+    keys: Vec<Vec<u8>>,
+    of: Arc<Type>,
 }
 
 /// A collected verb, with key and value encoded.
@@ -121,7 +129,12 @@ enum Item {
 impl<'s> Batch<'s> {
     pub(crate) fn new(store: &'s Store) -> Self {
         let items = Vec::new();
-        Self { store, items }
+        let aliases = Vec::new();
+        Self {
+            store,
+            items,
+            aliases,
+        }
     }
 
     /// Adds a [`Cached::set`](crate::Cached::set).
@@ -148,6 +161,11 @@ impl<'s> Batch<'s> {
     ) -> &mut Self {
         let handle = self.store.of::<T>();
         let place = handle.place(key);
+        let keys = handle.alias_keys(value);
+        if !keys.is_empty() {
+            let (at, of) = (self.items.len(), handle.of().clone());
+            self.aliases.push(Aliases { at, keys, of });
+        }
         let item = Item::Set {
             sealed: handle.sealed(&place, value, ttl),
             place,
@@ -202,13 +220,20 @@ impl<'s> Batch<'s> {
     /// reached.
     pub fn send(&mut self) -> impl Future<Output = BatchResults> + Send + use<'s> {
         let (inner, items) = (self.store.inner(), std::mem::take(&mut self.items));
+        let aliases = std::mem::take(&mut self.aliases);
         async move {
             let span = Tracer(inner).span("batch", None, About::Items(items.len()));
-            BatchResults(traced!(
-                span,
-                BatchSender(inner).send_batch(items),
-                |results| { Ending::of_each(results) }
-            ))
+            let mut results = traced!(span, BatchSender(inner).send_batch(items), |results| {
+                Ending::of_each(results)
+            });
+            for Aliases { at, keys, of } in aliases {
+                if !matches!(results[at], Ok(false))
+                    && let Err(error) = Box::pin(Remover(inner).end_absences(&keys, &of)).await
+                {
+                    results[at] = Err(error);
+                }
+            }
+            BatchResults(results)
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::core::near::NearCopy;
 use crate::core::options::SetOptions;
 use crate::core::store::Store;
 use crate::core::types::Type;
+use crate::key::aliases::{Alias, AliasKeys};
 use crate::key::part::{KeyFrom, KeyPart};
 use crate::key::read::ReadKey;
 use crate::key::tag::Place;
@@ -168,6 +169,39 @@ impl<'s, T: CachedType> Handle<'s, T> {
         keys.into_iter()
             .map(|item| self.bytes(T::OwnedKey::key_from(&item)))
             .collect()
+    }
+
+    /// The keys of the alias entries that may record the absence of this value.
+    pub(crate) fn alias_keys(&self, value: &T) -> Vec<Vec<u8>> {
+        if !T::ALIAS_ABSENCES {
+            return Vec::new();
+        }
+        let mut out = AliasKeys {
+            namespace: &self.store.inner().namespace,
+            keys: Vec::new(),
+        };
+        value.write_aliases(&mut out);
+        out.keys
+    }
+
+    /// Ends the absences of these aliases, after a write elsewhere has created a value with them.
+    /// No look-up that began before is then stored.
+    ///
+    /// # Errors
+    /// If the server did not confirm it. It is then delivered later.
+    pub fn del_aliases<I>(
+        self,
+        aliases: I,
+    ) -> impl Future<Output = Result<()>> + Send + use<'s, T, I>
+    where
+        I: IntoIterator<Item = Alias<T>>,
+    {
+        let inner = self.store.inner();
+        let aliases = aliases.into_iter();
+        let keys: Vec<_> = aliases
+            .map(|alias| alias.key_in(&inner.namespace))
+            .collect();
+        async move { Remover(inner).end_absences(&keys, self.of()).await }
     }
 
     /// Validates the value and encodes it as an entry under this key.
@@ -755,14 +789,22 @@ impl<'s, T: CachedType> Handle<'s, T> {
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, place) = (self.store.inner(), self.place(key));
         let sealed = self.sealed(&place, value, options.ttl);
+        let aliases = T::ALIAS_ABSENCES.then(|| Box::new(self.alias_keys(value)));
         async move {
             let of = self.of();
             let span = Tracer(inner).span("set", Some(of), About::Key(&place.key));
-            traced!(
+            let stored = traced!(
                 span,
                 Writer(inner).set(&place, sealed, options.condition, of),
                 Ending::of
-            )
+            );
+            match aliases {
+                Some(aliases) if !matches!(stored, Ok(false)) => {
+                    let ended = Box::pin(Remover(inner).end_absences(&aliases, of)).await;
+                    stored.and_then(|stored| ended.map(|()| stored))
+                }
+                _ => stored,
+            }
         }
     }
 
@@ -809,9 +851,11 @@ impl<'s, T: CachedType> Handle<'s, T> {
         I: IntoIterator<Item = &'v T>,
     {
         let inner = self.store.inner();
+        let mut aliases = Vec::new();
         let (places, sealed): (Vec<_>, _) = values
             .into_iter()
             .map(|value| {
+                aliases.extend(self.alias_keys(value));
                 let place = self.place(value.cache_key());
                 let sealed = self.sealed(&place, value, None);
                 (place, sealed)
@@ -820,11 +864,15 @@ impl<'s, T: CachedType> Handle<'s, T> {
         async move {
             let of = self.of();
             let span = Tracer(inner).span("set_many", Some(of), About::Places(&places));
-            traced!(
+            let stored = traced!(
                 span,
                 Writer(inner).set_many(&places, sealed, of),
                 Ending::of
-            )
+            );
+            if aliases.is_empty() {
+                return stored;
+            }
+            stored.and(Box::pin(Remover(inner).end_absences(&aliases, of)).await)
         }
     }
 }

@@ -4,7 +4,7 @@ pub(crate) mod alias;
 pub(crate) mod batch;
 pub(crate) mod cached;
 pub(crate) mod choices;
-pub(crate) mod function;
+pub mod function;
 pub(crate) mod handle;
 pub(crate) mod load;
 pub(crate) mod store;

@@ -10,6 +10,7 @@ use crate::api::handle::Handle;
 use crate::base::error::Result;
 use crate::base::ttl::Ttl;
 use crate::core::options::{UpdateOptions, UpdateReport};
+use crate::key::aliases::Alias;
 use crate::key::part::KeyFrom;
 use crate::key::tag::Tag;
 use crate::observe::answer::Ending;
@@ -91,6 +92,39 @@ impl<'s, T: CachedType> Handle<'s, T> {
         Update::new(self, self.bytes_of_all(keys), Invalidate)
     }
 
+    /// Begins a write that creates a value with these aliases, whose key is not known before: see
+    /// [`Update`]. During the write no absence of these aliases is stored or read.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// #[cached(ttl_absent = "30s")]
+    /// struct User {
+    ///     #[cached(key)]
+    ///     id: u64,
+    ///     #[cached(alias(ttl_absent = "30s"))]
+    ///     email: String,
+    /// }
+    ///
+    /// # struct Db;
+    /// # impl Db { async fn insert_user(&self, _: &str) -> Result<u64, std::io::Error> { Ok(42) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let email = "ada@example.org";
+    /// let users = store.of::<User>();
+    /// let create = users.create([User::email_alias(email)]);
+    /// let id = create.run(|| db.insert_user(email)).await?;
+    /// // In case a caller has guessed the key.
+    /// users.del(id).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn create(self, aliases: impl IntoIterator<Item = Alias<T>>) -> Update<'s, T> {
+        Update::new(self, Vec::new(), Invalidate).with_aliases(aliases)
+    }
+
     /// Begins a write of this value, which is cached after the write, unless another call wrote or
     /// deleted it meanwhile (write-through): see [`Update`]. If the value can't be stored, this is
     /// logged and counted, and its entry is deleted.
@@ -109,7 +143,9 @@ impl<'s, T: CachedType> Handle<'s, T> {
         value: &'v T,
     ) -> Update<'s, T, Through<'v, T>> {
         let place = self.place(key);
-        Update::new(self, vec![place.key.clone()], Through { value, place })
+        let mut keys = vec![place.key.clone()];
+        keys.extend(self.alias_keys(value));
+        Update::new(self, keys, Through { value, place })
     }
 }
 
@@ -180,6 +216,38 @@ impl<'s, T: CachedType, S, G, P> Update<'s, T, S, G, P> {
         I::Item: Into<Tag>,
     {
         self.options.tags.extend(tags.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds aliases that the written row has from now on: those of a row that is created, and a
+    /// changed one. During the write no absence of these aliases is stored or read, and after it
+    /// none from before is. A write-through knows the aliases of its value.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct User {
+    /// #     #[cached(key)]
+    /// #     id: u64,
+    /// #     #[cached(alias(ttl_absent = "30s"))]
+    /// #     email: String,
+    /// # }
+    /// # struct Db;
+    /// # impl Db { async fn set_email(&self, _: u64, _: &str) -> Result<(), std::io::Error> { Ok(()) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (store, db) = (Store::memory(), Db);
+    /// let email = "ada@example.org";
+    /// let update = store.of::<User>().update(42).with_aliases([User::email_alias(email)]);
+    /// update.run(|| db.set_email(42, email)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_aliases(mut self, aliases: impl IntoIterator<Item = Alias<T>>) -> Self {
+        let namespace = &self.handle.store.inner().namespace;
+        let keys = aliases.into_iter().map(|alias| alias.key_in(namespace));
+        self.keys.extend(keys);
         self
     }
 

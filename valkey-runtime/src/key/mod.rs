@@ -1,5 +1,6 @@
 //! Keys: their parts, reading them back, and the names of tags.
 
+pub(crate) mod aliases;
 #[cfg(any(
     feature = "uuid",
     feature = "chrono",

@@ -3,6 +3,7 @@
 use crate::base::error::Result;
 use crate::base::invalid::Invalid;
 use crate::base::ttl::Ttl;
+use crate::key::aliases::AliasKeys;
 use crate::key::part::KeyPart;
 use crate::key::tag::TagWriter;
 use crate::protocol::versions::Versions;
@@ -84,6 +85,16 @@ pub trait CachedType: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// For an alias: the prefix of its values, and the field.
     #[doc(hidden)]
     const ALIAS_OF: Option<(&'static str, &'static str)> = None;
+
+    /// Whether it is cached that no value has an alias: of an alias with `ttl_absent`.
+    #[doc(hidden)]
+    const ALIAS_ABSENCES: bool = false;
+
+    /// Writes the keys of the aliases of this value, of those with `ttl_absent`.
+    #[doc(hidden)]
+    fn write_aliases(&self, out: &mut AliasKeys<'_>) {
+        let _ = out;
+    }
 
     /// Whether entries have tags. A type without tags pays nothing for them.
     #[doc(hidden)]

@@ -46,6 +46,12 @@ impl<'a> Remover<'a> {
         apply(self.0, "mark_stale", key, &self.expiry(of.meta()), of).await
     }
 
+    /// Removes the alias entries at these keys, because a value has these aliases now. A look-up
+    /// under way is then not stored.
+    pub(crate) async fn end_absences(self, keys: &[Vec<u8>], of: &Type) -> Result<()> {
+        self.del_many(keys, of).await.map(drop)
+    }
+
     pub(crate) async fn del_many(self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {
         let fail = |error: Error| of.failed(error.during("del_many"));
         let answers = self

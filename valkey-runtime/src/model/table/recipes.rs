@@ -62,6 +62,25 @@ async fn save(store: &Store, db: &Db, user: &User) -> Result<(), DbError> {
     User::write_through(store, user, || db.save(user)).await
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize, Cached)]
+#[cached(prefix = "member", ttl = "5m", ttl_absent = "30s")]
+struct Member {
+    #[cached(key)]
+    id: u64,
+    #[cached(alias(ttl_absent = "30s"))]
+    email: String,
+}
+
+async fn register(store: &Store, db: &Db, email: &str) -> Result<u64, DbError> {
+    let members = store.of::<Member>();
+    let create = members.create([Member::email_alias(email)]);
+    let id = create.run(|| db.insert_member(email)).await?;
+    if let Err(error) = members.del(id).await {
+        tracing::warn!("registered; the deletion of an absence is queued: {error}");
+    }
+    Ok(id)
+}
+
 async fn take_name(
     store: &Store,
     db: &Db,
@@ -175,6 +194,10 @@ impl Db {
         }
     }
 
+    async fn insert_member(&self, _: &str) -> Result<u64, DbError> {
+        Ok(5)
+    }
+
     async fn begin(&self) -> Result<Transaction, DbError> {
         Ok(Transaction)
     }
@@ -264,6 +287,24 @@ async fn they_do_what_the_page_says() {
     };
     save(store, &Db, &grace).await.unwrap();
     assert_eq!(User::get(store, 1).await.unwrap(), Some(grace));
+
+    let unknown = async || {
+        let load = Member::load_by_email(store, "ada@example.org");
+        let found = load.run(async || Ok::<_, ()>(None), async |_| Ok(None::<Member>));
+        assert_eq!(found.await, Ok(None));
+    };
+    unknown().await;
+    Member::get_or_load(store, 5, async || Ok::<_, ()>(None))
+        .await
+        .unwrap();
+    assert_eq!(register(store, &Db, "ada@example.org").await.unwrap(), 5);
+    let find = async || Ok::<_, ()>(Some(5));
+    let load = async |id| {
+        let email = "ada@example.org".into();
+        Ok(Some(Member { id, email }))
+    };
+    let found = Member::load_by_email(store, "ada@example.org").run(find, load);
+    assert_eq!(found.await.unwrap().unwrap().id, 5);
 
     let taken = take_name(store, &Db, 1, "taken").await;
     assert!(matches!(taken, Err(UpdateError::Write(DbError::NameTaken))));
