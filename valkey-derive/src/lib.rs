@@ -98,6 +98,7 @@ use crate::errors::Errors;
 /// | `redact` | the field is in no text that the cache makes of a value: `Redacted`, the `Debug` of an `Entry`. A derived `Debug` of the type itself still shows it |
 /// | `alias` | the same as `alias = "…"` above the type, with this field's name |
 /// | `alias(with = "path::to::function")` | the function normalises the field, and its result is looked up and compared: from the borrowed form, `&str` for a `String`, to `&str` or to an owned type that can be a key. Useful for e-mails that differ only in case |
+/// | `alias(ttl_absent = "30s")` | negative caching: the time for which it is cached that no value has this alias. The writes of a value end it; for other writes the struct gets the method `email_alias`, which names the alias |
 ///
 /// A struct without a key is a singleton: its key is `()`.
 ///
@@ -233,7 +234,63 @@ pub fn derive_shape(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     shape(parse_macro_input!(input as DeriveInput)).into()
 }
 
-/// Caches the results of a function.
+/// Caches the result of an `async fn` under its arguments.
+///
+/// ```text
+/// #[cached_fn(ttl = "5m", tag = "category:{category}")]
+/// async fn products(store: &Store, #[context] db: &Db, category: u32) -> Result<Vec<Product>, DbError> {
+///     db.products_in(category).await
+/// }
+///
+/// let list = products(&store, &db, 7).await?;               // runs the body, or not
+/// products::invalidate(&store, 7).await?;                   // the next call runs it
+/// let list = products::refresh(&store, &db, 7).await?;      // runs it now
+/// let list = products::get(&store, 7).await?;               // Option<Vec<Product>>
+/// products::tags().category(7).invalidate(&store).await?;
+/// store.of::<products>().mark_stale(7).await?;              // all verbs
+/// ```
+///
+/// The result is a value as it is: a list, a tuple or a `String` needs no struct. The function
+/// returns `T`, `Option<T>`, `Result<T, E>` or `Result<Option<T>, E>`. `T` owns its data and
+/// implements serde's `Serialize` and `Deserialize`. An error is not cached. `None` is cached with
+/// `ttl_absent`. If the store can't be asked, the body runs, and its result is returned.
+///
+/// # Parameters
+///
+/// Every parameter is part of the key, in the order of the signature, except these:
+///
+/// | parameter | meaning |
+/// |---|---|
+/// | of the type `&Store` | the store |
+/// | `#[context] db: &Db` | not part of the key. The result must not depend on it |
+///
+/// The type of a part is a `KeyPart`, or a reference to one; `&str` is written as a `String` is. A
+/// key has at most six parts.
+///
+/// | mark of a part | meaning |
+/// |---|---|
+/// | `#[key(hash_tag)]` | this part decides the cluster slot of the entry |
+/// | `#[key(with = "path::to::function")]` | for a foreign type `T`: the function converts it to a key, as on a field of a [`Cached`](macro@Cached) type |
+///
+/// # Attributes
+///
+/// Those of a type with [`#[derive(Cached)]`](macro@Cached), with the same defaults, without `key`,
+/// `alias`, `migrate_from`, `layout`, `lock`, and `tags` without a function. These differ:
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `prefix = "products"` | the default is the function's name in kebab case |
+/// | `store = shop.store` | an expression over the parameters for the store. Without it there is a parameter of the type `&Store` |
+/// | `tag = "category:{category}"` | the text in braces is a parameter of the key |
+/// | `tags = path::to::function` | further tags, from `&T` |
+/// | `validate = path::to::function` | validates results by this function, from `&T` |
+/// | `refresh_ahead`, `load_timeout` | the body may go on after its call. So parameters that are references are copied at each call: their types implement `Clone` |
+///
+/// # What the macro adds
+///
+/// A struct with the function's name and visibility: the cached type of the results. Its functions
+/// `get`, `invalidate`, `refresh` and `tags` are as visible as the function. Methods, functions with
+/// type or const parameters, and functions that are not `async` are refused.
 #[proc_macro_attribute]
 pub fn cached_fn(
     arguments: proc_macro::TokenStream,

@@ -42,6 +42,144 @@ pub(crate) fn mistakes(source: &str) -> Vec<String> {
     expanded(crate::cached, source).1
 }
 
+/// The messages for a function with these arguments of `cached_fn`.
+fn mistakes_of_function(arguments: &str, function: &str) -> Vec<String> {
+    let tokens = crate::function::cached_fn(arguments.parse().unwrap(), function.parse().unwrap());
+    let file: syn::File = syn::parse2(tokens).unwrap();
+    file.items.iter().filter_map(message).collect()
+}
+
+#[test]
+fn each_slip_in_a_function_has_one_message() {
+    let with = |arguments| {
+        let function =
+            "async fn f(store: &Store, #[context] db: &Db, id: u32) -> Result<u8, E> { Ok(1) }";
+        mistakes_of_function(arguments, function)
+    };
+    let of = |function| mistakes_of_function("ttl = \"5m\"", function);
+    for none in [
+        "",
+        "ttl = \"1h\", tag = \"all:{id}\", clear",
+        "near = \"5s\"",
+        "store = db.store",
+    ] {
+        assert_eq!(with(none), Vec::<String>::new(), "{none}");
+    }
+    for (messages, begins) in [
+        (
+            with("tll = \"5m\""),
+            "unknown attribute `tll`: did you mean `ttl`?",
+        ),
+        (
+            with("key = u32"),
+            "`key` is not expected on a cached function",
+        ),
+        (with("alias = \"id\""), "a cached function has no aliases"),
+        (
+            with("layout = \"compact\""),
+            "this is for cached types only",
+        ),
+        (with("ttl = 300"), "a TTL is a string"),
+        (
+            with("ttl_absent = \"5s\""),
+            "`ttl_absent` is the time for which `None` is cached",
+        ),
+        (
+            with("tag = \"of:{ids}\""),
+            "there is no parameter `ids`: did you mean `id`?",
+        ),
+        (with("tag = \"of:{db}\""), "`db` is not part of the key"),
+        (with("tags"), "a cached function sets no tags when it loads"),
+        (
+            with("validate"),
+            "write the function that validates a result",
+        ),
+        (
+            with("load_timeout = \"1s\""),
+            "`load_timeout` needs `stale_if_error`",
+        ),
+        (
+            of("fn f(store: &Store) -> u8 { 1 }"),
+            "a cached function is async",
+        ),
+        (
+            of("async fn f(id: u8) -> u8 { 1 }"),
+            "a cached function needs the store",
+        ),
+        (
+            of("async fn f(store: &Store) { }"),
+            "a cached function returns the value",
+        ),
+        (
+            of("async fn f(store: &Store) -> &'static str { \"\" }"),
+            "a cached value owns its data",
+        ),
+        (
+            of("async fn f(store: &Store) -> io::Result<Cow<'_, str>> { x }"),
+            "a cached value owns its data",
+        ),
+        (
+            of("async fn f(store: &Store) -> DbResult { x }"),
+            "the type of the value is not named",
+        ),
+        (
+            of("async fn f<T>(store: &Store, id: u8) -> u8 { 1 }"),
+            "a cached function has no parameter `T`",
+        ),
+        (
+            of("async unsafe fn f(store: &Store) -> u8 { 1 }"),
+            "a cached function is safe",
+        ),
+        (
+            of("async fn f(&self, store: &Store) -> u8 { 1 }"),
+            "a method can't be a cached function",
+        ),
+        (
+            of("async fn f(store: &Store, id: &mut u8) -> u8 { 1 }"),
+            "a mutable reference can't be part of the key",
+        ),
+        (
+            of("async fn f(store: &Store, id: &[u8]) -> u8 { 1 }"),
+            "a slice can't be part of the key",
+        ),
+        (
+            of("async fn f(store: &Store, id: impl Id) -> u8 { 1 }"),
+            "an `impl Trait` can't be part of the key",
+        ),
+        (
+            of("async fn f(store: &Store, id: Id<'_>) -> u8 { 1 }"),
+            "a part of the key has a type without lifetimes",
+        ),
+        (
+            of("async fn f(store: &Store, (a, b): (u8, u8)) -> u8 { 1 }"),
+            "a part of the key needs a name",
+        ),
+        (
+            of("async fn f(store: &Store, id: f64) -> u8 { 1 }"),
+            "floats are not keys",
+        ),
+        (
+            of("async fn f(store: &Store, #[context] #[key] id: u8) -> u8 { 1 }"),
+            "a parameter is context or part of the key",
+        ),
+        (
+            of("async fn f(store: &Store, #[key(hash_tga)] id: u8) -> u8 { 1 }"),
+            "unknown attribute `hash_tga`",
+        ),
+        (
+            of(
+                "async fn f(store: &Store, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8) -> u8 { 1 }",
+            ),
+            "a key has at most 6 parts",
+        ),
+    ] {
+        let [message] = messages.as_slice() else {
+            panic!("one message that begins `{begins}`, not {messages:?}");
+        };
+        assert!(message.starts_with(begins), "{message}");
+    }
+}
+
 pub(crate) fn mistakes_of_newtype(source: &str) -> Vec<String> {
     expanded(crate::key_part, source).1
 }

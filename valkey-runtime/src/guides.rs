@@ -26,6 +26,13 @@ pub mod tags {}
 #[doc = include_str!("../guides/guides/shapes.md")]
 pub mod shapes {}
 
+/// Functions whose results are cached.
+///
+/// [README.md]: crate
+/// [tags.md]: crate::guides::tags
+#[doc = include_str!("../guides/guides/functions.md")]
+pub mod functions {}
+
 /// A stream of changes, for near caches of an application.
 ///
 /// [README.md]: crate
