@@ -41,7 +41,8 @@ pub use crate::base::invalid::{Invalid, Violation};
 pub use crate::base::shown_keys::KeyTracing;
 pub use crate::base::ttl::{Ttl, TtlError};
 pub use crate::config::Builder;
-pub use crate::core::entry::{Entry, Source};
+pub use crate::core::entry::{Entry, Source, Stamp};
+pub use crate::core::modify_options::ModifyOptions;
 pub use crate::core::options::{LoadError, SetOptions, UpdateReport};
 pub use crate::core::store::Store;
 pub use crate::key::aliases::Alias;
@@ -55,6 +56,7 @@ pub use crate::observe::stats::{Stats, TypeStats};
 pub use crate::protocol::breaker::BreakerState;
 pub use crate::schema::cached_type::{CachedType, Keyed};
 pub use crate::schema::cached_type::{Clearable, Tagged};
+pub use crate::schema::change::{Change, IntoChange, ModifyError};
 pub use crate::schema::guarding::{BestEffort, Guarding, Strict, UpdateError};
 pub use crate::schema::invalidation::{
     InvalidatedKey, InvalidatedTag, InvalidatedType, Invalidation,

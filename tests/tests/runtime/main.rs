@@ -28,6 +28,7 @@ mod limiter;
 mod loading;
 mod loading_faults;
 mod migrations;
+mod modify;
 mod near;
 mod pressure;
 mod refresh;

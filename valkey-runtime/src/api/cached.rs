@@ -10,6 +10,7 @@ use crate::core::options::SetOptions;
 use crate::core::store::Store;
 use crate::key::part::{KeyFrom, OwnKey};
 use crate::schema::cached_type::{CachedType, Keyed};
+use crate::schema::change::{IntoChange, ModifyError};
 use crate::schema::guarding::Guarding;
 use crate::schema::keys::KeyOf;
 use crate::schema::loaded::{IntoLoaded, IntoRow};
@@ -430,6 +431,53 @@ pub trait Cached: CachedType {
         Fut: Future<Output = Result<R, E>> + Send,
     {
         store.of::<Self>().write_through(value).run(write)
+    }
+
+    /// Reads the value under `key`, changes it by a closure, and stores what that returns, unless
+    /// another caller has changed the value in between. Then it begins again. See
+    /// [`Handle::modify`](crate::Handle::modify).
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, Store};
+    /// #[derive(Serialize, Deserialize, Cached)]
+    /// struct Cart {
+    ///     #[cached(key)]
+    ///     id: u64,
+    ///     articles: Vec<u32>,
+    /// }
+    ///
+    /// async fn add(store: &Store, id: u64, article: u32) -> valkey_runtime::Result<Cart> {
+    ///     let changed = Cart::modify(store, id, |cart: Option<Cart>| {
+    ///         let mut cart = cart.unwrap_or_else(|| Cart { id, articles: vec![] });
+    ///         cart.articles.push(article);
+    ///         cart
+    ///     });
+    ///     Ok(changed.await?)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// let store = Store::memory();
+    /// tokio::try_join!(add(&store, 1, 7), add(&store, 1, 8), add(&store, 1, 9))?;
+    /// assert_eq!(Cart::get(&store, 1).await?.unwrap().articles.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A [`ModifyError`](crate::ModifyError). For a closure that does not fail, `?` turns it into
+    /// an [`Error`](crate::Error).
+    fn modify<'s, C, F>(
+        store: &'s Store,
+        key: Self::Key<'_>,
+        change: F,
+    ) -> impl Future<Output = Result<C::Given<Self>, ModifyError<C::Error>>> + Send + use<'s, Self, C, F>
+    where
+        C: IntoChange<Self>,
+        F: FnMut(Option<Self>) -> C + Send,
+    {
+        store.of::<Self>().modify(key, change)
     }
 
     /// Stores the value under its own key. The last writer wins.

@@ -206,6 +206,17 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     /// Validates the value and encodes it as an entry under this key.
     pub(crate) fn sealed(&self, place: &Place, value: &T, ttl: Option<Ttl>) -> Result<Sealed> {
+        self.sealed_with(place, value, ttl, self.store.inner().stamp())
+    }
+
+    /// The same, with a stamp for the entry.
+    pub(crate) fn sealed_with(
+        &self,
+        place: &Place,
+        value: &T,
+        ttl: Option<Ttl>,
+        stamp: u64,
+    ) -> Result<Sealed> {
         value.cache_validate().map_err(Error::breaking)?;
         let inner = self.store.inner();
         let tags = T::TAGGED.then(|| {
@@ -216,7 +227,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
             value.write_tags(&mut tags);
             tags
         });
-        Sealer(inner).seal(&place.key, value, inner.stamp(), ttl, tags, self.of())
+        Sealer(inner).seal(&place.key, value, stamp, ttl, tags, self.of())
     }
 
     /// Invalidates all entries of the type, in any number, in two round trips.

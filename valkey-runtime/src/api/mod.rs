@@ -7,5 +7,6 @@ pub(crate) mod choices;
 pub mod function;
 pub(crate) mod handle;
 pub(crate) mod load;
+pub(crate) mod modify;
 pub(crate) mod store;
 pub(crate) mod update;

@@ -213,9 +213,23 @@ impl<L: NodeLink> Cluster<L> {
     ) -> BoxFuture<'c, Result<Value, Lapse>> {
         Box::pin(async move {
             match Keys::of(command) {
-                Keys::One(key) => self.0.send_keyed(command, slot(key), until).await,
+                Keys::One(key) => self.0.send_keyed(command, slot(key), until, true).await,
                 Keys::Many(keys) => self.0.read_many(command, &keys, until).await,
                 Keys::None => self.0.send_anywhere(command, until).await,
+            }
+        })
+    }
+
+    /// Sends a command to the owner of its key, and not again after a lost answer.
+    pub(crate) fn send_once<'c>(
+        &'c self,
+        command: &'c Cmd,
+        until: Instant,
+    ) -> BoxFuture<'c, Result<Value, Lapse>> {
+        Box::pin(async move {
+            match Keys::of(command) {
+                Keys::One(key) => self.0.send_keyed(command, slot(key), until, false).await,
+                Keys::Many(_) | Keys::None => Err(Lapse::Failed(unexpected_answer())),
             }
         })
     }
@@ -315,14 +329,17 @@ impl<L: NodeLink> Shared<L> {
         }
     }
 
-    /// Sends a command of one slot to the owner, and again after each redirection.
+    /// Sends a command of one slot to the owner, and again after each redirection. `again`: also
+    /// once more if it may have been carried out, by a node whose answer was lost or does not
+    /// count.
     async fn send_keyed(
         self: &Arc<Self>,
         command: &Cmd,
         slot: u16,
         until: Instant,
+        mut again: bool,
     ) -> Result<Value, Lapse> {
-        let mut again = true;
+        let repeats = again;
         let mut asks = None;
         for _ in 0..REDIRECTIONS {
             if left(until).is_zero() {
@@ -347,6 +364,11 @@ impl<L: NodeLink> Shared<L> {
                     }
                     if moving || self.known().has(&node, slot) {
                         return Ok(value);
+                    }
+                    if !repeats {
+                        let why =
+                            "the node that answered does not own the slot of the key any more";
+                        return Err(Lapse::Failed(Error::new(ErrorKind::Unavailable, why)));
                     }
                     continue;
                 }
@@ -417,7 +439,7 @@ impl<L: NodeLink> Shared<L> {
             parts.entry(slot(key)).or_default().push(at);
         }
         if let (1, Some(slot)) = (parts.len(), parts.keys().next()) {
-            match self.send_keyed(command, *slot, until).await {
+            match self.send_keyed(command, *slot, until, true).await {
                 Err(lapse) if is_between(&lapse) => {}
                 answer => return answer,
             }
@@ -447,7 +469,7 @@ impl<L: NodeLink> Shared<L> {
         let read = async |keys: &[&[u8]]| {
             let mut command = redis::cmd("MGET");
             command.arg(keys);
-            match self.send_keyed(&command, slot, until).await? {
+            match self.send_keyed(&command, slot, until, true).await? {
                 Value::Array(values) if values.len() == keys.len() => Ok(values),
                 _ => Err(Lapse::Failed(unexpected_answer())),
             }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::backend::write::Write;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::lock::lock;
-use crate::protocol::transition::{Placing, Verb};
+use crate::protocol::transition::{Becomes, Placing, Verb};
 use crate::schema::cached_type::CachedType;
 
 /// Injects faults into a store, on any backend. Returned by
@@ -74,9 +74,12 @@ impl Request {
             | Verb::Fill { .. }
             | Verb::Confirm { .. }
             | Verb::StoreThrough { .. } => Request::Store,
-            Verb::Delete(_) | Verb::MarkStale { .. } | Verb::Raise(_) | Verb::RemoveIfSame(_) => {
-                Request::Delete
-            }
+            Verb::Swap(swap) if swap.becomes != Becomes::Removed => Request::Store,
+            Verb::Swap(_)
+            | Verb::Delete(_)
+            | Verb::MarkStale { .. }
+            | Verb::Raise(_)
+            | Verb::RemoveIfSame(_) => Request::Delete,
             Verb::RenewLease { .. } | Verb::Discard(_) | Verb::Release { .. } => Request::Lease,
             Verb::RenewGuard { .. } | Verb::Leave { .. } => Request::Guard,
         }

@@ -43,7 +43,7 @@ use crate::protocol::found::Found;
 use crate::protocol::outbox::Undelivered;
 use crate::protocol::rate::{Ask, Verdict};
 use crate::protocol::scope::Scope;
-use crate::protocol::transition::{Placing, Verb};
+use crate::protocol::transition::{Placing, Read, Verb};
 
 /// The longest wait for the end of a store without deadlines of its own.
 const LONGEST_END: Duration = Duration::from_secs(1);
@@ -641,10 +641,11 @@ pub(crate) fn deletes(verb: &Verb<'_>) -> Option<u64> {
 /// Whether the verb acts on an existing value. If a read must find none, the verb must not find one
 /// either.
 pub(crate) fn acts_on_what_is_read(verb: &Verb<'_>) -> bool {
-    matches!(
-        verb,
-        Verb::Touch(_) | Verb::SetIfPresent(..) | Verb::Migrate { .. }
-    )
+    match verb {
+        Verb::Touch(_) | Verb::SetIfPresent(..) | Verb::Migrate { .. } => true,
+        Verb::Swap(swap) => matches!(swap.read, Read::Value(_)),
+        _ => false,
+    }
 }
 
 /// Calls a function when it is dropped, unless it is disarmed: for a verb whose caller went away.

@@ -13,7 +13,7 @@ use crate::protocol::envelope::flags::Flags;
 use crate::protocol::envelope::placeholder::{Lease, Name};
 use crate::protocol::rate::{Act, Ask};
 use crate::protocol::transition::{
-    Hold, Placing, Put, Raise, Rejected, Tick, Touch, Verb, epoch_life,
+    Becomes, Hold, Placing, Put, Raise, Read, Rejected, Swap, Tick, Touch, Verb, epoch_life,
 };
 use crate::protocol::versions::Versions;
 
@@ -89,6 +89,29 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
         Verb::SetIfPresent(put, stamp) => {
             let mut command = set_if(call, key, "present", put, *stamp);
             command.arg(u64::MAX);
+            command
+        }
+        Verb::Swap(Swap {
+            read,
+            put,
+            becomes,
+            again,
+        }) => {
+            let (condition, stamp, newer_wins) = match *read {
+                Read::Value(stamp) => ("present", Some(stamp), u64::MAX),
+                Read::Nothing {
+                    rejected,
+                    newer_wins,
+                } => ("absent", rejected, newer_wins),
+            };
+            let mut command = set_if(call, key, condition, put, stamp);
+            command.arg(newer_wins);
+            command.arg(match becomes {
+                Becomes::Stored => "store",
+                Becomes::StoredForTheRest => "rest",
+                Becomes::Removed => "remove",
+            });
+            command.arg(if *again { "+" } else { "" });
             command
         }
         Verb::Delete(hold) => {

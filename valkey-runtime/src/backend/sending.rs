@@ -35,6 +35,20 @@ impl Link {
         answer.map_err(|lapse| self.told(lapse))
     }
 
+    /// Like [`send_within`](Self::send_within), but on a cluster too the command is sent once: an
+    /// answer that is lost, or that comes from a node which has lost the key meanwhile, is an
+    /// error.
+    pub(crate) async fn send_once(&self, command: &Cmd, left: Duration) -> Result<Value, Error> {
+        let told = |lapse| self.told(lapse);
+        let passage = self.passage(left).await.map_err(told)?;
+        let Wire::Cluster(cluster) = &passage.wire else {
+            return self.send_within(command, left).await;
+        };
+        let answer = cluster.send_once(command, passage.end()).await;
+        let answer = self.0.noted_of_cluster(&passage, cluster, answer);
+        answer.map_err(told)
+    }
+
     /// Like [`send_within`](Self::send_within), with a server's error left as it is.
     pub(crate) async fn raw(&self, command: &Cmd, left: Duration) -> Result<Value, Lapse> {
         self.reply(&command.into(), left)

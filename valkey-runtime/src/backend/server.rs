@@ -372,7 +372,11 @@ impl Server {
         let size = Write::Apply(*verb).size();
         self.link.admit(size)?;
         let command = |call| script::command(call, key, verb);
-        let answer = self.call(command, time).await;
+        let answer = match verb {
+            // Its answer means something only if it ran once.
+            Verb::Swap(_) => Box::pin(self.call_once(command, time)).await,
+            _ => self.call(command, time).await,
+        };
         truth(self.noted(size, answer))
     }
 
@@ -411,6 +415,22 @@ impl Server {
             Err(error) if is_unknown_script(&error) => {
                 let left = time.saturating_sub(began.elapsed());
                 self.link.send_within(&command(Call::Body), left).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Like [`call`](Self::call), for a command that is never sent again after a lost answer.
+    async fn call_once(
+        &self,
+        command: impl Fn(Call) -> Cmd,
+        time: Duration,
+    ) -> Result<Value, Error> {
+        let began = Instant::now();
+        match self.link.send_once(&command(Call::Digest), time).await {
+            Err(error) if is_unknown_script(&error) => {
+                let left = time.saturating_sub(began.elapsed());
+                self.link.send_once(&command(Call::Body), left).await
             }
             answer => answer,
         }

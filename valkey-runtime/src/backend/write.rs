@@ -1,6 +1,6 @@
 //! One write of many.
 
-use crate::protocol::transition::Verb;
+use crate::protocol::transition::{Becomes, Verb};
 
 /// The write to one of many keys.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,9 @@ impl Write<'_> {
                 | Verb::Fill { put, .. }
                 | Verb::StoreThrough { put, .. },
             ) => put.bytes.len(),
+            Write::Apply(Verb::Swap(swap)) if swap.becomes != Becomes::Removed => {
+                swap.put.bytes.len()
+            }
             Write::Apply(_) => 0,
         }
     }

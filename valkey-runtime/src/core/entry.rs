@@ -65,6 +65,24 @@ impl Origin {
     }
 }
 
+/// The stamp of an [`Entry`], as a condition: the change is made only if the value under the key is
+/// still the one that was read. From an entry, or from the number that [`Entry::stamp`] returned,
+/// such as one that came back in `If-Match`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp(pub(crate) u64);
+
+impl From<u64> for Stamp {
+    fn from(stamp: u64) -> Self {
+        Self(stamp)
+    }
+}
+
+impl<T> From<&Entry<T>> for Stamp {
+    fn from(entry: &Entry<T>) -> Self {
+        Self(entry.stamp)
+    }
+}
+
 /// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -4,11 +4,13 @@ pub(crate) mod caller;
 pub(crate) mod entry;
 pub(crate) mod failures;
 pub(crate) mod inner;
+pub(crate) mod key_turns;
 #[cfg(feature = "metrics")]
 pub(crate) mod load_time;
 pub(crate) mod loads;
 pub(crate) mod locked;
 pub(crate) mod meta;
+pub(crate) mod modify_options;
 pub(crate) mod near;
 pub(crate) mod options;
 #[cfg(feature = "metrics")]

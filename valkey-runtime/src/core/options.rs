@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::base::ttl::Ttl;
+use crate::core::entry::Stamp;
 use crate::key::tag::Tag;
 
 /// Options of a `set`: its TTL and its condition.
@@ -53,6 +54,31 @@ impl SetOptions {
         self.condition = Condition::IfPresent;
         self
     }
+
+    /// Stores only if the value under the key is still this one: an [`Entry`](crate::Entry) that
+    /// was read, or its [`stamp`](crate::Entry::stamp). Any other `set` in between, any load and
+    /// any deletion makes the condition false. A [`touch`](crate::Cached::touch) does not.
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use valkey_runtime::{Cached, SetOptions, Store};
+    /// # #[derive(Serialize, Deserialize, Cached)]
+    /// # struct Draft { #[cached(key)] id: u64, text: String }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> valkey_runtime::Result<()> {
+    /// # let store = Store::memory();
+    /// # Draft { id: 1, text: "one".into() }.set(&store).await?;
+    /// let read = store.of::<Draft>().get_entry(1).await?.unwrap();
+    /// let unchanged = SetOptions::new().if_unchanged(&read);
+    /// assert!(Draft { id: 1, text: "two".into() }.set_with(&store, unchanged).await?);
+    /// assert!(!Draft { id: 1, text: "three".into() }.set_with(&store, unchanged).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn if_unchanged(mut self, read: impl Into<Stamp>) -> Self {
+        self.condition = Condition::IfUnchanged(read.into());
+        self
+    }
 }
 
 /// The condition of a `set`.
@@ -62,6 +88,7 @@ pub(crate) enum Condition {
     Always,
     IfAbsent,
     IfPresent,
+    IfUnchanged(Stamp),
 }
 
 /// The outcome of an update's guard: see [`Update::report`](crate::update::Update::report). A clone

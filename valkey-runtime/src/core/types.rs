@@ -14,6 +14,7 @@ use crate::base::counters::{Count, TypeCounters};
 use crate::base::error::{Error, ErrorKind};
 use crate::base::shown_keys::ShownKeys;
 use crate::base::warnings::{Detail, Topic, Warnings};
+use crate::core::key_turns::KeyTurns;
 use crate::core::loads::TypeLoads;
 use crate::core::locked::Locked;
 use crate::core::meta::Meta;
@@ -36,6 +37,8 @@ pub(crate) struct Type {
     pub(crate) read_back: ReadBack,
     /// The keys whose migrated entries are being written back.
     pub(crate) writing_back: Mutex<HashSet<Vec<u8>>>,
+    /// The callers that change a value.
+    pub(crate) modifying: KeyTurns,
     warnings: Arc<Warnings>,
     /// The name of the store.
     #[cfg(feature = "metrics")]
@@ -65,6 +68,7 @@ impl Type {
             counters: TypeCounters::default(),
             read_back: ReadBack::every(of.read_back_every),
             writing_back: Mutex::default(),
+            modifying: KeyTurns::default(),
             warnings: of.warnings.clone(),
             #[cfg(feature = "metrics")]
             store: of.store.clone(),

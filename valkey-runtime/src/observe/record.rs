@@ -156,7 +156,7 @@ impl Outcome {
             (Told::Yes(_), "invalidate_tag" | "reset") => Outcome::Done,
             (Told::Yes(true), "check" | "check_all" | "peek") => Outcome::Allowed,
             (Told::Yes(false), "check" | "check_all" | "peek") => Outcome::Refused,
-            (Told::Yes(true), "set") => Outcome::Stored,
+            (Told::Yes(true), "set" | "modify") => Outcome::Stored,
             (Told::Yes(false), "set") => Outcome::NotStored,
             (Told::Yes(true), _) => Outcome::There,
             (Told::Yes(false), _) => Outcome::NotThere,

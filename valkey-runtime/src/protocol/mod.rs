@@ -8,6 +8,7 @@ pub(crate) mod envelope;
 pub(crate) mod flights;
 pub(crate) mod found;
 pub(crate) mod lease;
+pub(crate) mod modify;
 pub(crate) mod outbox;
 pub(crate) mod rate;
 pub(crate) mod scope;

@@ -29,6 +29,8 @@ pub(crate) enum Verb<'a> {
     /// Stores, if the entry is a value of this version; with a stamp, only if it is the value with
     /// that stamp.
     SetIfPresent(Put<'a>, Option<u64>),
+    /// Stores over what was read, or removes it, unless it has changed since.
+    Swap(Swap<'a>),
     /// Removes the entry; a guard stays, and is marked as shared. True if it was a fresh value of
     /// any version. With a hold, a guard is left for that long.
     Delete(Option<Hold>),
@@ -141,6 +143,40 @@ pub(crate) struct Put<'a> {
     pub(crate) versions: Versions,
     pub(crate) bytes: &'a [u8],
     pub(crate) ttl: Option<u64>,
+}
+
+/// A change of what was read at a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Swap<'a> {
+    pub(crate) read: Read,
+    /// The entry that is stored; of a removal only a header, which tells the key and the shape.
+    pub(crate) put: Put<'a>,
+    pub(crate) becomes: Becomes,
+    /// Whether it may have been carried out before. Then it also took effect if the entry is the
+    /// one that it stores.
+    pub(crate) again: bool,
+}
+
+/// What was read before a [`Swap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Read {
+    /// The value with this stamp.
+    Value(u64),
+    /// No value. `rejected` and `newer_wins` as in [`Verb::SetIfAbsent`].
+    Nothing {
+        rejected: Option<u64>,
+        newer_wins: u64,
+    },
+}
+
+/// The effect of a [`Swap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Becomes {
+    /// The entry is stored with its own life.
+    Stored,
+    /// It is stored with the remaining life of the value that it replaces.
+    StoredForTheRest,
+    Removed,
 }
 
 /// A restart of a value's life.
@@ -258,21 +294,10 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
     };
     match verb {
         Verb::SetIfAbsent(put, outdated, newer_wins) => {
-            match standing(put.versions, put.shape(), &|there| put.is_for_key_of(there)) {
-                Some(Standing::Own)
-                    if outdated.is_some() && entry.and_then(envelope::stamp) == *outdated =>
-                {
-                    (put.change(), true)
-                }
-                Some(Standing::Protected)
-                    if entry.is_some_and(|newer| has_lapsed(newer, *newer_wins, now)) =>
-                {
-                    (put.change(), true)
-                }
-                Some(Standing::Own | Standing::Protected) => (Change::Keep, false),
-                None | Some(Standing::Stale | Standing::Replaceable | Standing::Corrupt(_)) => {
-                    (put.change(), true)
-                }
+            let there = standing(put.versions, put.shape(), &|there| put.is_for_key_of(there));
+            match is_absent(there, entry, *outdated, *newer_wins, now) {
+                true => (put.change(), true),
+                false => (Change::Keep, false),
             }
         }
         Verb::SetIfPresent(put, seen) => match standing(put.versions, put.shape(), &|there| {
@@ -283,6 +308,11 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
             _ => (Change::Keep, false),
         },
+        Verb::Swap(swap) => {
+            let put = swap.put;
+            let there = standing(put.versions, put.shape(), &|there| put.is_for_key_of(there));
+            swap.effect(there, entry, now)
+        }
         Verb::Raise(Raise { clock, over }) => {
             match entry.map(|bytes| (bytes, Epoch::from_bytes(bytes))) {
                 Some((_, Some(epoch))) => {
@@ -523,6 +553,23 @@ pub(crate) fn has_lapsed(newer: &[u8], newer_wins: u64, now: u64) -> bool {
         .is_some_and(|stamp| newer_wins == 0 || age(stamp) > newer_wins.saturating_mul(1000))
 }
 
+/// Whether a conditional `set` finds no value: nothing of use to its type, or a value with the
+/// stamp of one that counts as none, or a newer entry that has lapsed. `there` is the standing of
+/// the entry.
+fn is_absent(
+    there: Option<Standing>,
+    entry: Option<&[u8]>,
+    outdated: Option<u64>,
+    newer_wins: u64,
+    now: u64,
+) -> bool {
+    match there {
+        Some(Standing::Own) => outdated.is_some() && entry.and_then(envelope::stamp) == outdated,
+        Some(Standing::Protected) => entry.is_some_and(|newer| has_lapsed(newer, newer_wins, now)),
+        None | Some(Standing::Stale | Standing::Replaceable | Standing::Corrupt(_)) => true,
+    }
+}
+
 /// Whether the entry is the mark of a load, a guard of writers, or of a later format: it may stay
 /// in place of an epoch.
 fn stands_for_an_epoch(entry: &[u8], now: u64) -> bool {
@@ -549,6 +596,33 @@ impl<'a> Put<'a> {
             bytes: Cow::Borrowed(self.bytes),
             ttl: self.ttl,
         }
+    }
+
+    /// Whether the entry is this one, by its stamp and its checksum.
+    fn is_stored_in(&self, entry: &[u8]) -> bool {
+        fn name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+            Some((bytes.get(12..20)?, bytes.get(26..30)?))
+        }
+        name(entry).is_some_and(|there| name(self.bytes) == Some(there))
+    }
+
+    /// The new entry with the remaining life of a value, and with its freshness. `None` if only one
+    /// of the two is timed.
+    fn for_the_rest_of(&self, value: &[u8]) -> Option<Change<'a>> {
+        let (Head::Known(was), Head::Known(becomes)) =
+            (envelope::head(value), envelope::head(self.bytes))
+        else {
+            return None;
+        };
+        if becomes.kind != Kind::Value || was.timing.is_some() != becomes.timing.is_some() {
+            return None;
+        }
+        let claim = Claim::NONE;
+        let timing = was.timing.map(|timing| Timing { claim, ..timing });
+        let header = Header { timing, ..becomes };
+        let mut bytes = self.bytes.to_vec();
+        bytes[..header.len()].copy_from_slice(&header.to_bytes());
+        Some(Change::Replace(bytes))
     }
 }
 
@@ -683,6 +757,38 @@ fn delete(entry: Option<&[u8]>, hold: Option<Hold>, now: u64) -> (Change<'static
             (guard.change(now), false)
         }
         (guard, Some(Hold { token, life, .. })) => (place(guard, token, life, now), was_value),
+    }
+}
+
+impl<'a> Swap<'a> {
+    /// The effect on an entry with this standing. `now` is in microseconds.
+    fn effect(
+        &self,
+        there: Option<Standing>,
+        entry: Option<&[u8]>,
+        now: u64,
+    ) -> (Change<'a>, bool) {
+        let is_own = there == Some(Standing::Own);
+        if self.again && is_own && entry.is_some_and(|entry| self.put.is_stored_in(entry)) {
+            return (Change::Keep, true);
+        }
+        let is_as_read = match self.read {
+            Read::Value(stamp) => is_own && entry.and_then(envelope::stamp) == Some(stamp),
+            Read::Nothing {
+                rejected,
+                newer_wins,
+            } => is_absent(there, entry, rejected, newer_wins, now),
+        };
+        let change = match (self.becomes, entry.filter(|_| is_own)) {
+            _ if !is_as_read => None,
+            (Becomes::Stored, _) | (Becomes::StoredForTheRest, None) => Some(self.put.change()),
+            (Becomes::StoredForTheRest, Some(entry)) => self.put.for_the_rest_of(entry),
+            (Becomes::Removed, _) => Some(Change::Remove),
+        };
+        match change {
+            Some(change) => (change, true),
+            None => (Change::Keep, false),
+        }
     }
 }
 
@@ -922,6 +1028,104 @@ mod tests {
             );
             assert_eq!(apply(entry, &touching, NOW), touch, "touch {name}");
         }
+    }
+
+    /// The entry with this version and stamp, fresh for so many milliseconds if it is timed.
+    fn entry(version: u16, stamp: u64, fresh_for: Option<u64>) -> Vec<u8> {
+        let timing = fresh_for.map(|left| Timing {
+            until: MILLIS + left,
+            claim: Claim::new(5, MILLIS, 1000),
+        });
+        let header = Header {
+            timing,
+            ..Header::value(version, stamp)
+        };
+        [&header.to_bytes()[..], b"\x2a"].concat()
+    }
+
+    fn swap(bytes: &[u8], read: Read, becomes: Becomes) -> Swap<'_> {
+        Swap {
+            read,
+            put: Put { bytes, ..put(2) },
+            becomes,
+            again: false,
+        }
+    }
+
+    #[test]
+    fn a_change_is_made_if_what_was_read_is_there() {
+        let (old, new) = (entry(2, 7, None), entry(2, 9, None));
+        let nothing = Read::Nothing {
+            rejected: None,
+            newer_wins: u64::MAX,
+        };
+        let of = |there: Option<&[u8]>, read, becomes| {
+            apply(there, &Verb::Swap(swap(&new, read, becomes)), NOW).1
+        };
+        for becomes in [Becomes::Stored, Becomes::StoredForTheRest, Becomes::Removed] {
+            assert!(of(Some(&old), Read::Value(7), becomes));
+            assert!(!of(Some(&old), Read::Value(8), becomes), "another one");
+            assert!(!of(None, Read::Value(7), becomes), "it is gone");
+            assert!(!of(Some(&old), nothing, becomes), "one has come");
+            let stale = entry(2, 7, Some(0));
+            assert!(!of(Some(&stale), Read::Value(7), becomes), "it is stale");
+            let guarded = guard(false, &[(1, MILLIS + 9)]).to_bytes();
+            assert!(!of(Some(&guarded), nothing, becomes));
+        }
+        assert!(of(None, nothing, Becomes::Stored));
+        let rejected = Read::Nothing {
+            rejected: Some(7),
+            newer_wins: u64::MAX,
+        };
+        assert!(of(Some(&old), rejected, Becomes::Stored));
+        assert!(!of(Some(&new), rejected, Becomes::Stored));
+    }
+
+    #[test]
+    fn a_change_that_may_have_been_made_is_not_made_twice() {
+        let (old, new) = (entry(2, 7, None), entry(2, 9, None));
+        let again = Swap {
+            again: true,
+            ..swap(&new, Read::Value(7), Becomes::Stored)
+        };
+        let on = |there: &[u8], again| {
+            let (change, done) = apply(Some(there), &Verb::Swap(again), NOW);
+            (change != Change::Keep, done)
+        };
+        assert_eq!(on(&old, again), (true, true), "it was not");
+        assert_eq!(on(&new, again), (false, true), "it was");
+        let first = Swap {
+            again: false,
+            ..again
+        };
+        assert_eq!(on(&new, first), (false, false), "another's equal one");
+        let mut other = new.clone();
+        other[27] ^= 1;
+        assert_eq!(on(&other, again), (false, false), "of another checksum");
+        assert_eq!(on(&entry(2, 10, None), again), (false, false));
+    }
+
+    #[test]
+    fn a_change_for_the_rest_keeps_the_freshness_and_no_claim() {
+        let kept = |there: &[u8], new: &[u8]| {
+            let swap = swap(new, Read::Value(7), Becomes::StoredForTheRest);
+            match apply(Some(there), &Verb::Swap(swap), NOW) {
+                (Change::Replace(bytes), true) => Some(envelope::head(&bytes)),
+                (Change::Keep, false) => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (old, new) = (entry(2, 7, Some(500)), entry(2, 9, Some(9000)));
+        let Some(Head::Known(header)) = kept(&old, &new) else {
+            panic!("it is kept")
+        };
+        assert_eq!(header.stamp, 9);
+        assert_eq!(header.timing, Some(Timing::fresh_until(MILLIS + 500)));
+        let untimed = entry(2, 7, None);
+        assert!(kept(&untimed, &entry(2, 9, None)).is_some());
+        assert!(kept(&untimed, &new).is_none(), "only one is timed");
+        assert!(kept(&old, &entry(2, 9, None)).is_none());
+        assert!(kept(&old, b"rubbish").is_none());
     }
 
     #[test]

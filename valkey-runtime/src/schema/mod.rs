@@ -1,6 +1,7 @@
 //! A cached type: its key, its policy, its tags, and its validation.
 
 pub(crate) mod cached_type;
+pub(crate) mod change;
 pub(crate) mod cloning;
 pub(crate) mod guarding;
 pub(crate) mod invalidation;

@@ -2,10 +2,12 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::core::entry::Stamp;
 use crate::core::inner::view;
 use crate::core::meta::Meta;
 use crate::core::types::Type;
-use crate::protocol::transition::{Hold, Verb};
+use crate::protocol::envelope::Header;
+use crate::protocol::transition::{Becomes, Hold, Put, Read, Swap, Verb};
 use crate::verbs::all;
 use crate::verbs::apply;
 
@@ -39,6 +41,25 @@ impl<'a> Remover<'a> {
 
     pub(crate) async fn del(self, key: &[u8], of: &Type) -> Result<bool> {
         apply(self.0, "del", key, &self.deletion(of.meta()), of).await
+    }
+
+    /// Removes the value with this stamp, if it is still there.
+    pub(crate) async fn del_if(self, key: &[u8], Stamp(stamp): Stamp, of: &Type) -> Result<bool> {
+        let meta = of.meta();
+        let header = Header::value(meta.version, self.stamp());
+        let header = header.shaped(meta.shape).of(key).to_bytes();
+        let put = Put {
+            versions: meta.versions,
+            bytes: &header,
+            ttl: None,
+        };
+        let verb = Verb::Swap(Swap {
+            read: Read::Value(stamp),
+            put,
+            becomes: Becomes::Removed,
+            again: false,
+        });
+        apply(self.0, "del", key, &verb, of).await
     }
 
     /// As [`del`](Self::del), but keeps the value as a fallback for a failing loader.

@@ -9,6 +9,7 @@ pub(crate) mod delete;
 pub(crate) mod encode;
 pub(crate) mod lifetimes;
 pub(crate) mod migrate;
+pub(crate) mod modify;
 pub(crate) mod near;
 pub(crate) mod newer;
 pub(crate) mod raw;

@@ -4,6 +4,7 @@ use crate::backend::write::Write;
 use crate::base::counters::Count;
 use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::core::entry::Stamp;
 use crate::core::inner::view;
 use crate::core::meta::Meta;
 use crate::core::options::Condition;
@@ -11,7 +12,7 @@ use crate::core::types::Type;
 use crate::key::tag::Place;
 use crate::protocol::envelope;
 use crate::protocol::found::Found;
-use crate::protocol::transition::{Put, Verb};
+use crate::protocol::transition::{Becomes, Put, Read, Swap, Verb};
 use crate::verbs::delete::Remover;
 use crate::verbs::tags::fill::Bid;
 use crate::verbs::tags::fill::TagAdmission;
@@ -110,6 +111,20 @@ impl<'a> Writer<'a> {
                 };
                 Write::Apply(Verb::SetIfPresent(put, stamp))
             }
+            (Condition::IfUnchanged(Stamp(stamp)), Admission::Admitted(seen)) => {
+                // Its tags may have been invalidated since it was read.
+                if let Some(found) = seen
+                    && own_header(self.0, found, meta)?.stamp != stamp
+                {
+                    return None;
+                }
+                Write::Apply(Verb::Swap(Swap {
+                    read: Read::Value(stamp),
+                    put,
+                    becomes: Becomes::Stored,
+                    again: true,
+                }))
+            }
         })
     }
 
@@ -150,7 +165,7 @@ impl<'a> Writer<'a> {
         envelope::stamp_clock(&mut sealed.bytes, sealed.header, clock);
         let seen = match setting.condition {
             Condition::Always => None,
-            Condition::IfAbsent | Condition::IfPresent => {
+            Condition::IfAbsent | Condition::IfPresent | Condition::IfUnchanged(_) => {
                 Some(TagReader(self.0).read(setting.place, setting.meta).await?)
             }
         };
