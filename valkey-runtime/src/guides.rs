@@ -19,6 +19,12 @@ pub mod loading {}
 #[doc = include_str!("../guides/guides/tags.md")]
 pub mod tags {}
 
+/// Two writers of a value: `modify` and conditional writes.
+///
+/// [README.md]: crate
+#[doc = include_str!("../guides/guides/modify.md")]
+pub mod modify {}
+
 /// A cached struct changes: locks and the compact layout.
 ///
 /// [README.md]: crate
@@ -69,6 +75,7 @@ pub mod size_and_secrets {}
 /// [versions.md#after-a-rollback]: crate::guides::versions#after-a-rollback
 /// [versions.md#migrations]: crate::guides::versions#migrations
 /// [loading.md]: crate::guides::loading
+/// [modify.md]: crate::guides::modify
 /// [near.md#what-a-near-read-may-return]: crate::guides::near#what-a-near-read-may-return
 /// [tags.md]: crate::guides::tags
 /// [tags.md#cost]: crate::guides::tags#cost
@@ -89,6 +96,7 @@ pub mod responses {}
 /// Tests of a service with a cache.
 ///
 /// [README.md]: crate
+/// [modify.md]: crate::guides::modify
 #[cfg(not(doctest))]
 #[doc = include_str!("../guides/guides/testing.md")]
 pub mod testing {}

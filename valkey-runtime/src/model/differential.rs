@@ -28,7 +28,7 @@ use crate::protocol::envelope::{Head, Header, Kind, head};
 use crate::protocol::found::Found;
 use crate::protocol::rate::{Act, Ask, Rule, Then, answered, decide};
 use crate::protocol::transition::{
-    Fingerprint, Hold, Placing, Put, Raise, Rejected, Tick, Touch, Verb,
+    Becomes, Fingerprint, Hold, Placing, Put, Raise, Read, Rejected, Swap, Tick, Touch, Verb,
 };
 use crate::protocol::versions::Versions;
 
@@ -48,6 +48,7 @@ enum Step {
     Put(Vec<u8>, Option<u64>),
     SetIfAbsent(u16, Vec<u8>, Option<u64>, Option<u64>, u64),
     SetIfPresent(u16, Vec<u8>, Option<u64>, Option<u64>),
+    Swap(u16, Read, Vec<u8>, Option<u64>, Becomes, bool),
     Delete(Option<Hold>),
     MarkStale(u64),
     Touch(Touch),
@@ -271,6 +272,25 @@ fn touches() -> impl Strategy<Value = Touch> {
     })
 }
 
+/// What a change was read from, and what it becomes.
+fn swaps() -> impl Strategy<Value = Step> {
+    let nothing = (prop::option::of(stamps()), newer_wins());
+    let nothing = nothing.prop_map(|(rejected, newer_wins)| Read::Nothing {
+        rejected,
+        newer_wins,
+    });
+    let read = prop_oneof![3 => stamps().prop_map(Read::Value), 2 => nothing];
+    let becomes = prop_oneof![
+        2 => Just(Becomes::Stored),
+        3 => Just(Becomes::StoredForTheRest),
+        1 => Just(Becomes::Removed),
+    ];
+    let swaps = (versions(), read, entries(), ttls(), becomes, any::<bool>());
+    swaps.prop_map(|(version, read, bytes, ttl, becomes, again)| {
+        Step::Swap(version, read, bytes, ttl, becomes, again)
+    })
+}
+
 fn rejections() -> impl Strategy<Value = Rejected> {
     prop_oneof![
         2 => Just(Rejected::None),
@@ -295,6 +315,7 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(v, bytes, ttl, stamp, wins)| Step::SetIfAbsent(v, bytes, ttl, stamp, wins)),
         1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
             .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfPresent(v, bytes, ttl, stamp)),
+        4 => swaps(),
         2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
         2 => prop_oneof![Just(0u64), Just(30_000), Just(300_000)].prop_map(Step::MarkStale),
         3 => touches().prop_map(Step::Touch),
@@ -394,6 +415,12 @@ impl<'b> Side<'b> {
             Step::SetIfPresent(version, bytes, ttl, stamp) => {
                 Verb::SetIfPresent(put(*version, bytes, *ttl), *stamp)
             }
+            Step::Swap(version, read, bytes, ttl, becomes, again) => Verb::Swap(Swap {
+                read: *read,
+                put: put(*version, bytes, *ttl),
+                becomes: *becomes,
+                again: *again,
+            }),
             Step::Delete(hold) => Verb::Delete(*hold),
             Step::MarkStale(keep) => Verb::MarkStale { keep: *keep },
             Step::Touch(touch) => Verb::Touch(*touch),
@@ -690,6 +717,16 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         max_age: None,
         seen: None,
     };
+    let swap = |read, becomes| Swap {
+        read,
+        put,
+        becomes,
+        again: true,
+    };
+    let nothing = Read::Nothing {
+        rejected: Some(STAMP),
+        newer_wins: 0,
+    };
     let header = Header::value(1, STAMP).to_bytes();
     let guard = Name {
         token,
@@ -700,6 +737,9 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         Verb::SetIfAbsent(put, None, u64::MAX),
         Verb::SetIfAbsent(put, Some(STAMP), u64::MAX),
         Verb::SetIfPresent(put, None),
+        Verb::Swap(swap(Read::Value(STAMP), Becomes::Stored)),
+        Verb::Swap(swap(Read::Value(STAMP), Becomes::Removed)),
+        Verb::Swap(swap(nothing, Becomes::StoredForTheRest)),
         Verb::Delete(None),
         Verb::Delete(Some(hold)),
         Verb::MarkStale { keep: 1000 },

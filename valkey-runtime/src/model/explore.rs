@@ -1,5 +1,4 @@
-//! Breadth-first exploration of all reachable states, shared by the model checks of loading and of
-//! tags.
+//! Breadth-first exploration of all reachable states, shared by the model checks.
 
 pub(crate) mod names;
 
@@ -37,6 +36,12 @@ pub(crate) enum Flaw {
     Herd,
     /// A caller has a lease for a load that it does not run.
     IdleLease,
+    /// A change that was reported as made is not in the value.
+    LostChange,
+    /// A change is in the value twice.
+    ChangedTwice,
+    /// A change that was reported as failed is in the value.
+    WrongReport,
 }
 
 /// The shortest way to a flaw.

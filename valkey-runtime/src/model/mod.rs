@@ -6,6 +6,7 @@ pub(crate) mod explore;
 pub(crate) mod fuzz;
 pub(crate) mod key_limits;
 pub(crate) mod loading;
+pub(crate) mod modify;
 pub(crate) mod near;
 pub(crate) mod panics;
 pub(crate) mod schedule;

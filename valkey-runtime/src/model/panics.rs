@@ -91,6 +91,54 @@ async fn a_call_dropped_at_any_point_leaves_nothing_behind() {
     }
 }
 
+/// A change is dropped after each number of polls, alone and before a second one that waits for its
+/// turn. It is made once or not at all, and stops nobody.
+#[tokio::test]
+async fn a_change_dropped_at_any_point_leaves_nothing_behind() {
+    let longer = |user: Option<User>| User {
+        name: user.map_or(String::new(), |user| user.name) + "x",
+    };
+    for followed in [false, true] {
+        for polls in 0.. {
+            let store = Store::memory();
+            let change = || {
+                let store = store.clone();
+                async move { User::modify(&store, 1, longer).await.unwrap() }
+            };
+            let mut dropped = Box::pin(change());
+            let mut other = followed.then(|| Box::pin(change()));
+            let mut context = Context::from_waker(Waker::noop());
+            let mut done = false;
+            for _ in 0..polls {
+                done = dropped.as_mut().poll(&mut context).is_ready();
+                if done {
+                    break;
+                }
+                if let Some(other) = &mut other {
+                    let waits = other.as_mut().poll(&mut context).is_pending();
+                    assert!(waits, "it has no turn");
+                }
+            }
+            drop(dropped);
+            let expected = match other {
+                Some(other) => other.await.name.len() + 1,
+                None => change().await.name.len(),
+            };
+            if followed {
+                assert_eq!(change().await.name.len(), expected);
+            }
+            // The first change is in it, or is not.
+            let made = expected - 1 - usize::from(followed);
+            assert!(made <= 1 && (!done || made == 1), "after {polls} polls");
+            assert!(store.inner().types.of::<User>().modifying.is_empty());
+            if done {
+                assert!(polls > 2, "there was nothing to drop");
+                break;
+            }
+        }
+    }
+}
+
 /// A leader hangs, or waits for itself: nobody waits longer than a loader may run.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_ever() {

@@ -13,7 +13,8 @@ use crate::protocol::envelope::placeholder::{Guard, Lease, Name, Writer};
 use crate::protocol::envelope::timing::{Claim, Timing};
 use crate::protocol::envelope::{Head, Header, HeaderBytes, Kind, head};
 use crate::protocol::transition::{
-    Change, Fingerprint, Hold, Life, Placing, Put, Rejected, Touch, Verb, apply, apply_placing,
+    Becomes, Change, Fingerprint, Hold, Life, Placing, Put, Read, Rejected, Swap, Touch, Verb,
+    apply, apply_placing,
 };
 use crate::protocol::versions::Versions;
 use crate::verbs::tags::invalidate::hold_of_tags;
@@ -326,6 +327,16 @@ fn values() -> String {
         life: HOLD,
         ours: false,
     };
+    let swap = |read, becomes| Swap {
+        read,
+        put: PUT,
+        becomes,
+        again: false,
+    };
+    let nothing_read = Read::Nothing {
+        rejected: None,
+        newer_wins: u64::MAX,
+    };
     table(
         &[
             verb(
@@ -333,6 +344,18 @@ fn values() -> String {
                 Verb::SetIfAbsent(PUT, None, u64::MAX),
             ),
             verb("`set`, only if present", Verb::SetIfPresent(PUT, None)),
+            verb(
+                "`modify` of a value that was read",
+                Verb::Swap(swap(Read::Value(STAMP), Becomes::Stored)),
+            ),
+            verb(
+                "`modify` of a value, deleting it",
+                Verb::Swap(swap(Read::Value(STAMP), Becomes::Removed)),
+            ),
+            verb(
+                "`modify` where no value was read",
+                Verb::Swap(swap(nothing_read, Becomes::Stored)),
+            ),
             verb("`touch`", touch),
             verb("`del`", Verb::Delete(None)),
             verb("`del` with a hold", Verb::Delete(Some(hold))),

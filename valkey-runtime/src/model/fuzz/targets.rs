@@ -18,7 +18,7 @@ use crate::protocol::envelope::placeholder::{Guard, Name};
 use crate::protocol::envelope::{Head, Header, Standing, bounds, head, standing, tags};
 use crate::protocol::rate::{self, Act, Ask, Rule, STATE, Then};
 use crate::protocol::transition::{
-    self, Change, Fingerprint, Placing, Put, Raise, Rejected, Tick, Verb,
+    self, Becomes, Change, Fingerprint, Placing, Put, Raise, Read, Rejected, Swap, Tick, Verb,
 };
 use crate::value::codec::encode::encode_to;
 use crate::value::codec::{self, private};
@@ -202,6 +202,15 @@ fn transition(bytes: &[u8]) -> u64 {
     let verbs = [
         Verb::SetIfAbsent(put, None, u64::MAX),
         Verb::SetIfPresent(put, None),
+        Verb::Swap(Swap {
+            read: Read::Nothing {
+                rejected: None,
+                newer_wins: u64::MAX,
+            },
+            put,
+            becomes: Becomes::StoredForTheRest,
+            again: true,
+        }),
         Verb::Delete(None),
         Verb::MarkStale { keep: 1000 },
         Verb::Raise(Raise {
@@ -224,7 +233,9 @@ fn transition(bytes: &[u8]) -> u64 {
         let (change, done) = transition::apply(Some(bytes), verb, NOW);
         let stays = matches!(change, Change::Keep);
         match verb {
-            Verb::SetIfAbsent(..) | Verb::SetIfPresent(..) if newer => assert!(stays && !done),
+            Verb::SetIfAbsent(..) | Verb::SetIfPresent(..) | Verb::Swap(_) if newer => {
+                assert!(stays && !done);
+            }
             Verb::RemoveIfSame(_) => assert_eq!((&change, done), (&Change::Remove, true)),
             _ => {}
         }
