@@ -28,6 +28,8 @@ pub(crate) enum Register {
     Shelf(u64),
     /// A value that is in the store alone.
     Note(u64),
+    /// A value that is in the store alone, and that all change.
+    Tally(u64),
 }
 
 /// Which process a read was made by: a store, by its number.
@@ -46,6 +48,8 @@ pub(crate) enum Why {
     Tag,
     /// A `set` was confirmed, of a register with one writer.
     Set,
+    /// A change of what was read was made.
+    Change,
     /// The end was not confirmed, or `del` failed: this process reads nothing older all the same.
     Kept,
     /// The kept deletions are delivered.
@@ -77,6 +81,8 @@ pub(crate) struct Read {
     pub(crate) began: u64,
     pub(crate) ended: u64,
     pub(crate) given: u64,
+    /// Whether the version was changed to the next one.
+    pub(crate) changed: bool,
 }
 
 /// A read that was given something older than was promised when it began.
@@ -160,6 +166,22 @@ impl History {
             before.find(|floor| counts(read, floor))
         };
         let mut violations = Vec::new();
+        // Of two that change one version to the next, one change is lost.
+        let mut changes: BTreeMap<(Register, u64), Floor> = BTreeMap::new();
+        for read in lock(&self.reads).iter().filter(|read| read.changed) {
+            let made = Floor {
+                register: read.register,
+                version: read.given + 1,
+                since: read.ended,
+                only: None,
+                by: read.process,
+                at: read.at,
+                why: Why::Change,
+            };
+            if let Some(floor) = changes.insert((read.register, read.given), made) {
+                violations.push(Violation { read: *read, floor });
+            }
+        }
         for read in lock(&self.reads).iter() {
             for only in [None, Some(read.process)] {
                 if let Some(floor) = least(read, only)
@@ -234,6 +256,7 @@ mod tests {
                     began: now,
                     ended: history.tick(),
                     given: *read,
+                    changed: false,
                 }),
             }
         }
@@ -285,8 +308,32 @@ mod tests {
             began,
             ended: history.tick(),
             given: 1,
+            changed: false,
         });
         assert!(history.violations().is_empty());
+    }
+
+    #[test]
+    fn two_changes_of_one_version_are_one_too_few() {
+        let changes = |versions: &[u64]| {
+            let history = History::default();
+            for given in versions {
+                history.read(Read {
+                    register: ROW,
+                    process: 0,
+                    verb: "modify",
+                    near: false,
+                    at: Instant::now(),
+                    began: 1,
+                    ended: history.tick(),
+                    given: *given,
+                    changed: true,
+                });
+            }
+            history.violations().len()
+        };
+        assert_eq!(changes(&[1, 2, 3]), 0);
+        assert_eq!(changes(&[1, 2, 2, 3]), 1);
     }
 
     #[test]
@@ -312,6 +359,7 @@ mod tests {
                 began: history.tick(),
                 ended: history.tick(),
                 given: 1,
+                changed: false,
             });
             (history.violations().len(), history.staleness())
         };

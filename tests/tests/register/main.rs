@@ -260,6 +260,11 @@ async fn the_checker_catches_a_store_that_gives_old_values() {
     is_found(broken(Broken::GivesOldValues).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_checker_catches_a_value_that_is_read_changed_and_set() {
+    is_found(broken(Broken::ChangesBlindly).await).await;
+}
+
 /// The race of the first page of every book on caching, step by step: it depends on nothing.
 #[tokio::test]
 async fn the_checker_catches_a_fill_that_a_write_overtook() {

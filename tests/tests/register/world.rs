@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
-use valkey_runtime::{Cached, Store, UpdateError};
+use valkey_runtime::{Cached, Change, Store, UpdateError};
 
 use crate::history::{Floor, History, Process, Read, Register, Why};
 
@@ -76,6 +76,15 @@ struct Note {
     version: u64,
 }
 
+/// It is in the store alone, and all change it.
+#[derive(Clone, Debug, Serialize, Deserialize, Cached)]
+#[cached(prefix = "tally", ttl = "1h")]
+struct Tally {
+    #[cached(key)]
+    id: u64,
+    version: u64,
+}
+
 /// A rule of the library that is broken on purpose, so that the checker can be seen to find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
@@ -86,6 +95,8 @@ pub(crate) enum Broken {
     ForgetsDeletions,
     /// Now and then a read is given what it was given at first.
     GivesOldValues,
+    /// A value is read, changed and set.
+    ChangesBlindly,
 }
 
 pub(crate) struct World {
@@ -100,6 +111,9 @@ pub(crate) struct World {
     notes: Vec<tokio::sync::Mutex<Written>>,
     current_notes: Vec<AtomicU64>,
     next_note: AtomicU64,
+    /// The tally that is changed now, and the next one.
+    tally: AtomicU64,
+    next_tally: AtomicU64,
     kept: Vec<Mutex<Vec<(Register, u64)>>>,
     pub(crate) loads: AtomicU64,
     pub(crate) failures: AtomicU64,
@@ -127,6 +141,8 @@ impl World {
                 .collect(),
             current_notes: (0..stores.len() as u64).map(AtomicU64::new).collect(),
             next_note: AtomicU64::new(stores.len() as u64),
+            tally: AtomicU64::new(0),
+            next_tally: AtomicU64::new(1),
             kept: stores.iter().map(|_| Mutex::default()).collect(),
             stores,
             loads: AtomicU64::new(0),
@@ -138,7 +154,7 @@ impl World {
         match register {
             Register::Account(id) => &self.accounts[id as usize],
             Register::Shelf(id) => &self.shelves[id as usize],
-            Register::Note(_) => unreachable!("it has no row"),
+            Register::Note(_) | Register::Tally(_) => unreachable!("it has no row"),
         }
     }
 
@@ -213,11 +229,12 @@ impl World {
 
     /// One read or write of a process, of whatever kind.
     pub(crate) async fn step(&self, process: Process, rng: &mut Rng) {
-        match rng.u8(0..20) {
+        match rng.u8(0..23) {
             0..14 => self.some_read(process, rng).await,
             14..16 => self.write_account(process, rng).await,
             16..18 => self.write_shelf(process, rng).await,
-            _ => self.write_note(process).await,
+            18..20 => self.write_note(process).await,
+            _ => self.change_tally(process, rng).await,
         }
         self.look_at_kept(process);
         pause(rng).await;
@@ -225,7 +242,7 @@ impl World {
 
     async fn some_read(&self, process: Process, rng: &mut Rng) {
         let (account, item) = (rng.u64(0..ACCOUNTS), rng.u64(0..ITEMS));
-        match rng.u8(0..12) {
+        match rng.u8(0..13) {
             0..2 => self.get_account(process, account).await,
             2..4 => self.load_account(process, account, rng).await,
             4 => {
@@ -236,7 +253,8 @@ impl World {
             6..8 => self.load_item(process, item, rng).await,
             8 => self.get_note(process, rng).await,
             9..11 => self.get_near_account(process, account, rng).await,
-            _ => self.get_near_item(process, item, rng).await,
+            11 => self.get_near_item(process, item, rng).await,
+            _ => self.get_tally(process).await,
         }
     }
 
@@ -269,6 +287,7 @@ impl World {
             began: self.history.tick(),
             ended: 0,
             given: 0,
+            changed: false,
         }
     }
 
@@ -422,6 +441,66 @@ impl World {
                 self.current_notes[process].store(note.id, SeqCst);
             }
         }
+    }
+
+    async fn get_tally(&self, process: Process) {
+        let id = self.tally.load(SeqCst);
+        let read = self.begin(process, Register::Tally(id), "get of a tally");
+        let found = Tally::get(&self.stores[process], id).await;
+        self.found(read, found.map(|found| Some(found?.version)));
+    }
+
+    /// Changes a tally to its next version. Where it is gone with its server, another one takes its
+    /// place: only it has been created for certain.
+    async fn change_tally(&self, process: Process, rng: &mut Rng) {
+        let (store, id) = (&self.stores[process], self.tally.load(SeqCst));
+        let read = self.begin(process, Register::Tally(id), "modify");
+        let changed = match self.broken {
+            Broken::ChangesBlindly => self.change_blindly(process, id, rng).await,
+            _ => {
+                let changed = Tally::modify(store, id, |tally: Option<Tally>| match tally {
+                    Some(Tally { version, .. }) => Change::Store(next(id, version)),
+                    None => Change::Keep,
+                });
+                changed.await.map_err(drop)
+            }
+        };
+        match changed {
+            Ok(Some(Tally { version, .. })) => {
+                let (given, changed) = (version - 1, true);
+                self.given(Read {
+                    given,
+                    changed,
+                    ..read
+                });
+                self.raise(process, read.register, version, None, Why::Change);
+            }
+            Ok(None) => {
+                let (before, next) = (id, self.next_tally.fetch_add(1, SeqCst));
+                let (id, version) = (next, 1);
+                match (Tally { id, version }).set(store).await {
+                    Ok(()) => drop(self.tally.compare_exchange(before, next, SeqCst, SeqCst)),
+                    Err(_) => self.failed(),
+                }
+            }
+            Err(()) => self.failed(),
+        }
+    }
+
+    async fn change_blindly(
+        &self,
+        process: Process,
+        id: u64,
+        rng: &mut Rng,
+    ) -> Result<Option<Tally>, ()> {
+        let store = &self.stores[process];
+        let Some(Tally { version, .. }) = Tally::get(store, id).await.map_err(drop)? else {
+            return Ok(None);
+        };
+        pause(rng).await;
+        let changed = next(id, version);
+        changed.set(store).await.map_err(drop)?;
+        Ok(Some(changed))
     }
 
     async fn write_account(&self, process: Process, rng: &mut Rng) {
@@ -590,6 +669,11 @@ impl World {
     fn failed(&self) {
         self.failures.fetch_add(1, SeqCst);
     }
+}
+
+fn next(id: u64, version: u64) -> Tally {
+    let version = version + 1;
+    Tally { id, version }
 }
 
 fn shelf_of(item: u64) -> Register {
