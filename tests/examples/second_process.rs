@@ -14,6 +14,7 @@
 //! stale          stores what its time is over for; `stale`
 //! fall N MILLIS  N tasks read those keys by a loader that fails; `fall CALLS STALE FAILED LOADS…`: how
 //!                many calls there were, how many were given the stale value, how many failed, how often each key was tried
+//! lock           takes a lock with a lease of a second, or waits for it, and holds it to the end of the process; `locked FENCE`
 //! limit N LOOPS MILLIS PERIOD QUOTA
 //!                N tasks ask limits of all algorithms, and a counter that is none: each so often at least, and for so many
 //!                milliseconds. The windows have that quota in so many seconds; `limit ASKED GCRA FIXED SLIDING COUNTER`: how
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use valkey_runtime::limit::RateLimiter;
+use valkey_runtime::lock::Lock;
 use valkey_runtime::{Cached, Source, Store};
 
 #[derive(Debug, Serialize, Deserialize, Cached)]
@@ -73,6 +75,11 @@ struct Counter {
     taken: u32,
 }
 
+fn lock() -> Lock<u64> {
+    let lock = Lock::builder("process").lease(Duration::from_secs(1));
+    lock.wait(Duration::from_secs(60)).build().expect("a rule")
+}
+
 fn row(value: u64) -> Row {
     Row { id: 1, value }
 }
@@ -87,6 +94,7 @@ async fn main() {
     let store = builder.connect().await.expect("a server");
     tokio::spawn(turns(store.clone()));
     println!("ready");
+    let mut locks = Vec::new();
     let mut lines = std::io::stdin().lock().lines();
     while let Some(line) = next(&mut lines) {
         let words: Vec<&str> = line.split(' ').collect();
@@ -110,6 +118,11 @@ async fn main() {
             ["hot", tasks, millis] => hot(&store, number(tasks), number(millis)).await,
             ["stale"] => stale(&store).await,
             ["fall", tasks, millis] => fall(&store, number(tasks), number(millis)).await,
+            ["lock"] => {
+                let held = lock().lock(&store, 1).await.expect("the lock");
+                println!("locked {}", held.fencing_token());
+                locks.push(held);
+            }
             ["limit", tasks, loops, millis, period, quota] => {
                 let windows = (number(quota), Duration::from_secs(number(period)));
                 limit(&url, number(tasks), number(loops), number(millis), windows).await;

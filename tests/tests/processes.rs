@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use valkey_runtime::Store;
 use valkey_runtime::limit::{Decision, RateLimiter};
@@ -218,6 +219,31 @@ fn a_process_that_is_killed_in_mid_load_is_taken_over_from() {
 /// many as the longest of promises.
 const CALLS_MS: u64 = if cfg!(soak) { 30_000 } else { 5_000 };
 const TASKS: u64 = 200;
+
+/// The lease of a process that dies while it holds a lock ends by itself, and no sooner.
+#[test]
+fn a_process_that_is_killed_leaves_its_lock_for_no_longer_than_its_lease() {
+    steady(|[first, second]| {
+        first.told("lock");
+        let fence = numbers(first, "locked")[0];
+        // Renewed for longer than its lease.
+        let held = Instant::now();
+        second.told("lock");
+        thread::sleep(Duration::from_millis(1500));
+        first.kill();
+        let killed = Instant::now();
+        let next = numbers(second, "locked")[0];
+        let waited = killed.elapsed();
+        assert!(next > fence, "{next} {fence}");
+        assert!(held.elapsed() > Duration::from_millis(1500));
+        // It was renewed a third of the lease before at the earliest.
+        let least = Duration::from_millis(500);
+        assert!(
+            (least..Duration::from_secs(10)).contains(&waited),
+            "{waited:?}"
+        );
+    });
+}
 
 /// The numbers of a line, after a word.
 fn numbers(process: &mut Process, word: &str) -> Vec<u64> {

@@ -92,6 +92,18 @@ pub mod consistency {}
 #[cfg(any(not(doctest), feature = "http"))]
 #[doc = include_str!("../guides/guides/responses.md")]
 pub mod responses {}
+/// Counters under typed keys.
+///
+/// [README.md]: crate
+#[doc = include_str!("../guides/guides/counters.md")]
+pub mod counters {}
+
+/// Locks by lease, with fencing tokens.
+///
+/// [README.md]: crate
+/// [consistency.md]: crate::guides::consistency
+#[doc = include_str!("../guides/guides/locks.md")]
+pub mod locks {}
 
 /// Tests of a service with a cache.
 ///

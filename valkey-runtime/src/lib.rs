@@ -15,12 +15,14 @@ mod backend;
 mod base;
 mod config;
 mod core;
+pub mod counter;
 #[cfg(any(doc, all(doctest, feature = "derive")))]
 pub mod guides;
 #[cfg(feature = "http")]
 pub mod http;
 mod key;
 pub mod limit;
+pub mod lock;
 #[cfg(test)]
 mod model;
 mod observe;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use valkey_runtime::counter::Counter;
 use valkey_runtime::limit::RateLimiter;
+use valkey_runtime::lock::Lock;
 use valkey_runtime::{Builder, Cached, Error, ErrorKind, Invalidation, SetOptions, Store, Ttl};
 use valkey_tests::Server;
 use valkey_tests::example::steady_on;
@@ -79,7 +81,7 @@ fn rights() -> Vec<String> {
     words.filter(|word| word != "\\").collect()
 }
 
-const OF_TYPES: [&str; 9] = [
+const OF_TYPES: [&str; 11] = [
     "~user:*",
     "~doc:*",
     "~session:*",
@@ -88,6 +90,8 @@ const OF_TYPES: [&str; 9] = [
     "~::tag:*",
     "~::type:*",
     "~::limit:*",
+    "~::count:*",
+    "~::lock:*",
     "~::rights",
 ];
 
@@ -239,6 +243,22 @@ async fn everything(store: &Store) {
     assert_eq!(allowed, [true, true, false]);
     limiter.reset(store, "x").await.unwrap();
 
+    // Counters and locks.
+    let count = Counter::<u64>::builder("views").build().unwrap();
+    let hourly = Counter::<u64>::builder("hourly").window(Duration::from_secs(3600));
+    let hourly = hourly.build().unwrap();
+    for counter in [&count, &hourly] {
+        counter.reset(store, 1).await.unwrap();
+        counter.add(store, 1, 1).await.unwrap();
+        assert_eq!(counter.add(store, 1, 1).await.unwrap(), 2);
+        assert_eq!(counter.get(store, 1).await.unwrap(), 2);
+    }
+    let lock = Lock::<u64>::builder("row").build().unwrap();
+    let held = lock.lock(store, 1).await.unwrap();
+    assert!(held.still_held().await.unwrap());
+    assert!(lock.try_lock(store, 1).await.unwrap().is_none());
+    assert!(held.release().await.unwrap());
+
     // All there are.
     assert!(store.of::<User>().count().await.unwrap() > 0);
     let scanned: Vec<_> = store.of::<User>().scan().try_collect().await.unwrap();
@@ -362,7 +382,7 @@ fn the_listed_rights_are_enough_on_a_cluster() {
 }
 
 /// The listed rights that a store needs on a single server, and those that it needs on a cluster.
-const OF_A_SERVER: [&str; 20] = [
+const OF_A_SERVER: [&str; 21] = [
     "+get",
     "+set",
     "+mget",
@@ -378,6 +398,7 @@ const OF_A_SERVER: [&str; 20] = [
     "+persist",
     "+setrange",
     "+strlen",
+    "+incrby",
     "+ping",
     "+client|setinfo",
     "+client|tracking",
@@ -439,6 +460,12 @@ async fn use_of(right: &str, server: &Server) -> Result<(), String> {
         "+pexpire" => users.mark_stale(1).await.map(drop),
         "+persist" => Flag::touch(&store, 1).await.map(drop),
         "+setrange" => User::touch(&store, 1).await.map(drop),
+        "+incrby" => {
+            let count = Counter::<u64>::builder("views").build().unwrap();
+            count.reset(&store, 1).await.unwrap();
+            count.add(&store, 1, 1).await.unwrap();
+            count.add(&store, 1, 1).await.map(drop)
+        }
         "+ping" => store.ping().await,
         "+client|tracking" => store.invalidations().await.map(drop),
         "+strlen" => {
@@ -551,6 +578,7 @@ async fn a_right_that_is_missing_is_named_when_the_store_connects() {
         "+pexpire",
         "+setrange",
         "+strlen",
+        "+incrby",
         "+set",
         "+getrange",
     ] {

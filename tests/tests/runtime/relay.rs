@@ -81,6 +81,8 @@ fn purpose(command: &[&[u8]]) -> &'static str {
         (b"SET", _) => "set",
         (b"TIME", _) => "time",
         (b"EVAL" | b"EVALSHA", [b"limit", ..]) => "limit",
+        (b"EVAL" | b"EVALSHA", [b"count" | b"counted", ..]) => "count",
+        (b"EVAL" | b"EVALSHA", [b"lock", ..]) => "lock",
         (b"EVAL" | b"EVALSHA", [b"read"]) => "clock",
         (b"EVAL" | b"EVALSHA", [b"advance"]) => "advance",
         (b"EVAL" | b"EVALSHA", [life, _to])

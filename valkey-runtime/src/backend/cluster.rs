@@ -31,6 +31,7 @@ use redis::{Cmd, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::failure::{Word, timed_out, unexpected_answer};
+use crate::backend::script::may_repeat;
 use crate::backend::seams::{Deadlines, Lapse, Seams, after};
 use crate::backend::slots::{Heard, Keys, Redirect, Slots, epoch, slot};
 use crate::backend::target::Host;
@@ -398,7 +399,7 @@ impl<L: NodeLink> Shared<L> {
                 },
                 // The client's own client for clusters does the same: a command without an answer
                 // is sent once more. Another node may own the slot by now.
-                Lapse::Lost(_) if again => {
+                Lapse::Lost(_) if again && may_repeat(command) => {
                     again = false;
                     let half = Instant::now() + left(until) / 2;
                     let _ = self.refreshed(self.now(), None, half, false).await;
@@ -805,8 +806,10 @@ impl<L> fmt::Debug for Cluster<L> {
 mod tests {
     use super::*;
 
-    /// A node with all slots. It answers at once.
-    struct Only;
+    /// A node with all slots. It answers at once, except to scripts: it loses their answers, and
+    /// counts them.
+    #[derive(Clone, Default)]
+    struct Only(Arc<AtomicU64>);
 
     impl NodeLink for Only {
         async fn ready(&self, _until: Instant) -> Result<(), Error> {
@@ -816,6 +819,10 @@ mod tests {
             std::future::ready(())
         }
         async fn raw(&self, command: &Cmd, _left: Duration) -> Result<Value, Lapse> {
+            if command.args_iter().next() == Some(redis::Arg::Simple(b"EVALSHA")) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                return Err(Lapse::Lost(unexpected_answer()));
+            }
             let asks_slots = command.args_iter().nth(1) == Some(redis::Arg::Simple(b"SLOTS"));
             let node = Value::Array(vec![
                 Value::BulkString(b"127.0.0.1".to_vec()),
@@ -850,6 +857,10 @@ mod tests {
     }
 
     fn cluster() -> Cluster<Only> {
+        cluster_of(Only::default())
+    }
+
+    fn cluster_of(node: Only) -> Cluster<Only> {
         let host = Host {
             name: "127.0.0.1".into(),
             port: 7001,
@@ -862,7 +873,7 @@ mod tests {
         };
         Cluster::new(
             vec![host],
-            Box::new(|_| Ok(Only)),
+            Box::new(move |_| Ok(node.clone())),
             deadlines,
             Seams::plain(),
         )
@@ -878,6 +889,34 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(began.elapsed().as_secs(), OVERDUE.as_secs());
+    }
+
+    #[tokio::test]
+    async fn a_command_whose_answer_was_lost_is_sent_once_more_unless_it_would_count_twice() {
+        use crate::backend::script::{Call, count_command, lock_command};
+        use crate::protocol::{count, lock};
+        let count = |act| {
+            let lasts = count::Lasts::Forever;
+            count_command(Call::Digest, b"key", &count::Ask { act, lasts })
+        };
+        let lock = lock::Ask {
+            act: lock::Act::Acquire,
+            token: 1,
+            life: 10,
+            permits: 1,
+        };
+        for (command, times) in [
+            (count(count::Act::Add(1)), 1),
+            (count(count::Act::Reset), 1),
+            (count(count::Act::Look), 2),
+            (lock_command(Call::Digest, b"key", &lock), 2),
+        ] {
+            let node = Only::default();
+            let cluster = cluster_of(node.clone());
+            let lost = cluster.send(&command, after(Duration::from_secs(30))).await;
+            assert!(matches!(lost, Err(Lapse::Lost(_))));
+            assert_eq!(node.0.load(Ordering::SeqCst), times);
+        }
     }
 
     #[tokio::test]

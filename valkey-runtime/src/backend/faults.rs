@@ -55,6 +55,10 @@ pub enum Request {
     Guard,
     /// Checks, peeks at or resets a rate limit.
     Limit,
+    /// Adds to, reads or resets a counter.
+    Count,
+    /// Takes, renews or releases a lock.
+    Lock,
 }
 
 impl Request {

@@ -25,6 +25,7 @@ use crate::backend::faults::{Faults, Request};
 use crate::backend::following::Following;
 use crate::backend::invalidations::Invalidations;
 use crate::backend::keys::Keys;
+use crate::backend::question::Question;
 use crate::backend::write::Write;
 use crate::base::clock::Random;
 use crate::base::counters::Counters;
@@ -41,7 +42,6 @@ use crate::protocol::breaker::BreakerState;
 use crate::protocol::envelope::seal;
 use crate::protocol::found::Found;
 use crate::protocol::outbox::Undelivered;
-use crate::protocol::rate::{Ask, Verdict};
 use crate::protocol::scope::Scope;
 use crate::protocol::transition::{Placing, Read, Verb};
 
@@ -517,24 +517,32 @@ impl Gateway {
         Ok(judged(spread(&asked, found, || Ok(Found::Withheld))))
     }
 
-    /// Performs a request to a rate limit. It never goes into the outbox: a late count would count
-    /// for another time.
-    pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
-        enter!(self);
-        ask!(self, [(Request::Limit, key)], self.backend.limit(key, ask))
-    }
-
-    /// Performs requests to several rate limits.
-    pub(crate) async fn limit_many(
+    /// Decides a question. It never goes into the outbox: a late count would count for another
+    /// time.
+    pub(crate) async fn decide<Q: Question>(
         &self,
-        keys: &[&[u8]],
-        asks: &[Ask],
-    ) -> Result<Vec<Result<Verdict, Error>>, Error> {
+        key: &[u8],
+        question: &Q,
+    ) -> Result<Q::Answer, Error> {
         enter!(self);
         ask!(
             self,
-            Request::Limit.each(keys),
-            self.backend.limit_many(keys, asks)
+            [(Q::REQUEST, key)],
+            self.backend.decide(key, question)
+        )
+    }
+
+    /// Decides a question for each key.
+    pub(crate) async fn decide_each<Q: Question>(
+        &self,
+        keys: &[&[u8]],
+        questions: &[Q],
+    ) -> Result<Vec<Result<Q::Answer, Error>>, Error> {
+        enter!(self);
+        ask!(
+            self,
+            Q::REQUEST.each(keys),
+            self.backend.decide_each(keys, questions)
         )
     }
 

@@ -15,12 +15,11 @@ use quick_cache::sync::{self, Cache};
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use crate::backend::hub::Hub;
+use crate::backend::question::{Question, Then};
 use crate::backend::write::Write;
 use crate::base::clock::{Clock, is_before};
 use crate::base::error::{Error, ErrorKind};
 use crate::protocol::found::Found;
-use crate::protocol::rate;
-use crate::protocol::rate::{Ask, Then, Verdict};
 use crate::protocol::transition;
 use crate::protocol::transition::{Change, Life, Placing, Tick, Verb};
 
@@ -216,18 +215,24 @@ impl Memory {
         Ok(clock)
     }
 
-    /// Performs a request to a rate limit. No copy depends on it, so the change is not reported.
-    pub(crate) fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
+    /// Decides a question. No copy depends on the state, so a change is not reported.
+    pub(crate) fn decide<Q: Question>(&self, key: &[u8], question: &Q) -> Result<Q::Answer, Error> {
         let _lock = self.lock(key);
         let entry = self.live(key);
         let state = entry.as_ref().map(|entry| &*entry.bytes);
-        let (verdict, then) = rate::decide(state, ask, self.now_micros());
+        let (answer, then) = question.decide(state, self.now_micros());
         match then {
             Then::Keep => {}
             Then::Remove => drop(self.cache.remove(key)),
-            Then::Put(state, life) => self.put(key, Bytes::copy_from_slice(&state), Some(life))?,
+            Then::Put(state, life) => {
+                let before = entry.unwrap_or(Entry {
+                    bytes: Bytes::new(),
+                    expires: u64::MAX,
+                });
+                self.put_until(key, state, self.lives_until(life, &before))?;
+            }
         }
-        Ok(verdict)
+        Ok(answer)
     }
 
     fn tell(&self, key: &[u8]) {

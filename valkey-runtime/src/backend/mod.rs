@@ -28,6 +28,7 @@ pub(crate) mod link;
 pub(crate) mod marks;
 pub(crate) mod memory;
 pub(crate) mod near;
+pub(crate) mod question;
 pub(crate) mod rights;
 pub(crate) mod script;
 pub(crate) mod server;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 use crate::backend::keys::Keys;
 use crate::backend::memory::Memory;
+use crate::backend::question::Question;
 use crate::backend::server::Server;
 use crate::backend::tracker::Interest;
 pub(crate) use crate::protocol::breaker::BreakerState;
@@ -56,7 +58,6 @@ use crate::backend::buffer::Buffer;
 use crate::backend::hub::Hub;
 use crate::base::error::Error;
 use crate::protocol::envelope::HEAD;
-use crate::protocol::rate::{Ask, Verdict};
 use crate::protocol::transition::{Placing, Tick, Verb};
 
 #[derive(Debug)]
@@ -237,29 +238,34 @@ impl Backend {
         }
     }
 
-    /// Performs one request to a rate limit for a key.
-    pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
+    /// Decides a question about the state at a key.
+    pub(crate) async fn decide<Q: Question>(
+        &self,
+        key: &[u8],
+        question: &Q,
+    ) -> Result<Q::Answer, Error> {
         match self {
-            Backend::Memory(memory) => in_process(|| memory.limit(key, ask)).await,
-            Backend::Server(server) => server.limit(key, ask).await,
+            Backend::Memory(memory) => in_process(|| memory.decide(key, question)).await,
+            Backend::Server(server) => server.decide(key, question).await,
         }
     }
 
-    /// Performs requests to rate limits, one for each key, in one round trip.
-    pub(crate) async fn limit_many(
+    /// Decides one question for each key, in one round trip. Those for a key that occurs twice are
+    /// decided in order.
+    pub(crate) async fn decide_each<Q: Question>(
         &self,
         keys: &[&[u8]],
-        asks: &[Ask],
-    ) -> Result<Vec<Result<Verdict, Error>>, Error> {
+        questions: &[Q],
+    ) -> Result<Vec<Result<Q::Answer, Error>>, Error> {
         match self {
             Backend::Memory(memory) => {
                 let decided = || {
-                    let items = keys.iter().zip(asks);
-                    items.map(|(key, ask)| memory.limit(key, ask)).collect()
+                    let items = keys.iter().zip(questions);
+                    items.map(|(key, one)| memory.decide(key, one)).collect()
                 };
                 Ok(in_process(decided).await)
             }
-            Backend::Server(server) => server.limit_many(keys, asks).await,
+            Backend::Server(server) => server.decide_each(keys, questions).await,
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use redis::Cmd;
+use redis::{Arg, Cmd};
 
 use crate::protocol::envelope::flags::Flags;
 use crate::protocol::envelope::placeholder::{Lease, Name};
@@ -16,6 +16,7 @@ use crate::protocol::transition::{
     Becomes, Hold, Placing, Put, Raise, Read, Rejected, Swap, Tick, Touch, Verb, epoch_life,
 };
 use crate::protocol::versions::Versions;
+use crate::protocol::{count, lock};
 
 pub(crate) struct Script {
     body: String,
@@ -45,6 +46,8 @@ script!(RAISE: "head" "placeholder" "epoch" "raise");
 script!(EXTEND: "head" "placeholder" "epoch" "extend");
 script!(CLOCK: "clock");
 script!(LIMIT: "limit");
+script!(COUNT: "count");
+script!(LOCK: "lock");
 
 /// The name by which a server knows a script.
 pub(crate) fn digest(body: &str) -> String {
@@ -302,6 +305,53 @@ pub(crate) fn limit_command(call: Call, key: &[u8], ask: &Ask) -> Cmd {
     for number in numbers {
         command.arg(number);
     }
+    command
+}
+
+/// The first argument of a script that must not run twice.
+const ONCE: &[u8] = b"count";
+/// The first argument of the same script where it changes nothing.
+const LOOK: &[u8] = b"counted";
+
+/// The command by which the server answers a request to a counter.
+pub(crate) fn count_command(call: Call, key: &[u8], ask: &count::Ask) -> Cmd {
+    let mut command = COUNT.command(call, key, 64);
+    let (times, act, amount) = match ask.act {
+        count::Act::Add(amount) => (ONCE, "add", amount),
+        count::Act::Look => (LOOK, "look", 0),
+        count::Act::Reset => (ONCE, "reset", 0),
+    };
+    let (lasts, millis) = ask.lasts.parameters();
+    command
+        .arg(times)
+        .arg(act)
+        .arg(amount)
+        .arg(lasts)
+        .arg(millis);
+    command
+}
+
+/// Whether a command may be sent once more after its answer was lost. An addition to a counter
+/// would count twice, and a reset would lose the count.
+pub(crate) fn may_repeat(command: &Cmd) -> bool {
+    command.args_iter().nth(4) != Some(Arg::Simple(ONCE))
+}
+
+/// The command by which the server answers a request to a lock.
+pub(crate) fn lock_command(call: Call, key: &[u8], ask: &lock::Ask) -> Cmd {
+    let mut command = LOCK.command(call, key, 64);
+    let act = match ask.act {
+        lock::Act::Acquire => "acquire",
+        lock::Act::Renew => "renew",
+        lock::Act::Release => "release",
+    };
+    let token = format!("{:016x}", ask.token);
+    command
+        .arg("lock")
+        .arg(act)
+        .arg(token)
+        .arg(ask.life)
+        .arg(ask.permits);
     command
 }
 

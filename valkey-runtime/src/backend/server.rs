@@ -27,6 +27,8 @@ use crate::backend::keys::ServerKeys;
 use crate::backend::limits;
 use crate::backend::limits::{CAREFUL, Care};
 use crate::backend::link::{Link, time_command, time_of};
+use crate::backend::question;
+use crate::backend::question::Question;
 use crate::backend::script;
 use crate::backend::script::Call;
 use crate::backend::seams::{Deadlines, Seams};
@@ -39,8 +41,6 @@ use crate::base::tasks::Background;
 use crate::protocol::breaker::BreakerState;
 use crate::protocol::envelope::HEAD;
 use crate::protocol::found::Found;
-use crate::protocol::rate;
-use crate::protocol::rate::{Ask, Verdict};
 use crate::protocol::scope::Scope;
 use crate::protocol::transition::{Placing, Tick, Verb, recent_clock};
 
@@ -537,23 +537,30 @@ impl Server {
         Ok(answers.into_iter().map(placed).collect())
     }
 
-    pub(crate) async fn limit(&self, key: &[u8], ask: &Ask) -> Result<Verdict, Error> {
-        let command = |call| script::limit_command(call, key, ask);
-        verdict(self.call(command, self.link.operation()).await, ask)
+    pub(crate) async fn decide<Q: Question>(
+        &self,
+        key: &[u8],
+        question: &Q,
+    ) -> Result<Q::Answer, Error> {
+        let command = |call| question.command(call, key);
+        let answer = self.call(command, self.link.operation()).await?;
+        question::answer(question, answer)
     }
 
-    pub(crate) async fn limit_many(
+    pub(crate) async fn decide_each<Q: Question>(
         &self,
         keys: &[&[u8]],
-        asks: &[Ask],
-    ) -> Result<Vec<Result<Verdict, Error>>, Error> {
-        let command = |call, at: usize| script::limit_command(call, keys[at], &asks[at]);
+        questions: &[Q],
+    ) -> Result<Vec<Result<Q::Answer, Error>>, Error> {
+        let command = |call, at: usize| questions[at].command(call, keys[at]);
         let size = |at: usize| keys[at].len();
-        let answers = self.call_many(keys.len(), size, command).await?;
+        let answers = match is_each_there_once(keys) {
+            true => self.call_many(keys.len(), size, command).await?,
+            false => self.call_in_turn(keys, size, command).await?,
+        };
+        let answers = answers.into_iter().zip(questions);
         Ok(answers
-            .into_iter()
-            .zip(asks)
-            .map(|(answer, ask)| verdict(answer, ask))
+            .map(|(answer, one)| question::answer(one, answer?))
             .collect())
     }
 
@@ -790,16 +797,6 @@ fn placed(answer: Result<Value, Error>) -> Result<Found, Error> {
         Ok(Value::Int(0)) => Ok(Found::Nothing),
         answer => found(answer),
     }
-}
-
-/// The script has stored the new state. The verdict follows from the state before, which it
-/// answers.
-fn verdict(answer: Result<Value, Error>, ask: &Ask) -> Result<Verdict, Error> {
-    let Value::BulkString(answer) = answer? else {
-        return Err(unexpected_answer());
-    };
-    let (now, state) = rate::answered(&answer).ok_or_else(unexpected_answer)?;
-    Ok(rate::decide(Some(state), ask, now).0)
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {

@@ -11,6 +11,7 @@ pub(crate) mod loads;
 pub(crate) mod locked;
 pub(crate) mod meta;
 pub(crate) mod modify_options;
+pub(crate) mod named;
 pub(crate) mod near;
 pub(crate) mod options;
 #[cfg(feature = "metrics")]

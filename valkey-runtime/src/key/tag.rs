@@ -12,6 +12,8 @@
 //! [namespace:]::tag:NAME       the epoch of a tag
 //! [namespace:]::type:PREFIX    the epoch of a type that can be cleared
 //! [namespace:]::limit:NAME:KEY the state of a rate limit, which is no tag (`limit`)
+//! [namespace:]::count:NAME:KEY a counter (`counter`)
+//! [namespace:]::lock:NAME:KEY  the state of a lock (`lock`)
 //! ```
 //!
 //! No type has an empty prefix and no alias has such a key, so these keys have no other use.

@@ -270,7 +270,7 @@ impl RateLimiter {
     ) -> Result<Verdict> {
         let span = Tracer(inner).span(operation, None, About::Key(key));
         let ask = self.ask(act, 1);
-        traced!(span, inner.gateway.limit(key, &ask), Ending::of)
+        traced!(span, inner.gateway.decide(key, &ask), Ending::of)
     }
 
     /// A request for [`check_all`](Self::check_all), at a cost of 1.
@@ -306,7 +306,7 @@ impl RateLimiter {
         let decision = match self.refused_before(inner, &key, cost, sent) {
             Some(decision) => decision,
             None => {
-                let answer = inner.gateway.limit(&key, &self.ask(Act::Take, cost)).await;
+                let answer = inner.gateway.decide(&key, &self.ask(Act::Take, cost)).await;
                 self.answered(inner, &key, cost, answer, sent)
             }
         };
@@ -478,7 +478,7 @@ async fn decided(inner: &Inner, asked: &[LimitRequest<'_>], keys: &[Vec<u8>]) ->
         .map(|request| request.limiter.ask(Act::Take, request.cost))
         .collect();
     let slices: Vec<_> = keys.iter().map(Vec::as_slice).collect();
-    let answers = match inner.gateway.limit_many(&slices, &asks).await {
+    let answers = match inner.gateway.decide_each(&slices, &asks).await {
         Ok(answers) => answers,
         Err(error) => vec![Err(error); asked.len()],
     };

@@ -823,7 +823,7 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
     plant();
     let (rule, cost) = (Rule::gcra(1, Duration::from_secs(9), 1).unwrap(), 1);
     for (act, allowed) in [(Act::Look, true), (Act::Take, true), (Act::Take, false)] {
-        let verdict = server.limit(KEY, &Ask { rule, act, cost }).await.unwrap();
+        let verdict = server.decide(KEY, &Ask { rule, act, cost }).await.unwrap();
         assert_eq!(verdict.allowed, allowed, "{act:?}");
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! A new target is a function and a row in [`targets::ALL`].
 
+mod asked;
 mod changed;
 mod mutator;
 mod targets;
@@ -192,7 +193,7 @@ macro_rules! tests {
     };
 }
 
-tests! { envelope transition key limit value packed migration config }
+tests! { envelope transition key limit value packed migration config asked }
 
 /// A target that breaks its promise is found, and its input is made smaller.
 #[test]

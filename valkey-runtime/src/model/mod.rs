@@ -1,5 +1,6 @@
 //! Checks that explore every interleaving of the rules, and compare scripts and pages with them.
 
+pub(crate) mod asked;
 pub(crate) mod damaged;
 pub(crate) mod differential;
 pub(crate) mod explore;
@@ -7,6 +8,7 @@ pub(crate) mod fuzz;
 pub(crate) mod key_limits;
 pub(crate) mod loading;
 pub(crate) mod modify;
+pub(crate) mod locks;
 pub(crate) mod near;
 pub(crate) mod panics;
 pub(crate) mod schedule;

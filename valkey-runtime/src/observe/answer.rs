@@ -143,6 +143,13 @@ impl Tells for u64 {
     }
 }
 
+/// A count.
+impl Tells for i64 {
+    fn told(&self) -> Told {
+        u64::try_from(*self).map_or(Told::Nothing, Told::Count)
+    }
+}
+
 impl<V> Tells for Option<V> {
     fn told(&self) -> Told {
         Told::Yes(self.is_some())

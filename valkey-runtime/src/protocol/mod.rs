@@ -3,12 +3,14 @@
 
 pub(crate) mod breaker;
 pub(crate) mod call;
+pub(crate) mod count;
 pub(crate) mod coverage;
 pub(crate) mod envelope;
 pub(crate) mod flights;
 pub(crate) mod found;
 pub(crate) mod lease;
 pub(crate) mod modify;
+pub(crate) mod lock;
 pub(crate) mod outbox;
 pub(crate) mod rate;
 pub(crate) mod scope;

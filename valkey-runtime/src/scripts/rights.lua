@@ -19,4 +19,6 @@ try('SET', key, '', 'XX')
 try('SETRANGE', key, 0, '')
 try('DEL', key)
 try('PEXPIRE', key, 1)
+-- No number, so nothing is added.
+try('INCRBY', key, 'x')
 return denied

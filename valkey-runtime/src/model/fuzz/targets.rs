@@ -10,7 +10,7 @@ use crate::config::{Builder, url};
 use crate::key;
 use crate::key::read::ReadKey;
 use crate::key::writer::KeyWriter;
-use crate::model::fuzz::{Target, changed, outcome};
+use crate::model::fuzz::{Target, asked, changed, outcome};
 use crate::model::vectors;
 use crate::protocol::envelope::Kind as Is;
 use crate::protocol::envelope::epoch::Epoch;
@@ -107,6 +107,18 @@ pub(super) const ALL: &[Target] = &[
             b"[::1]",
             b",",
             b"6379",
+        ],
+    },
+    Target {
+        name: "asked",
+        run: asked::asked,
+        seeds: asked::states,
+        words: &[
+            b"k",
+            b"-",
+            b"0000000000000001",
+            b"9007199254740991",
+            b"1767225600000000",
         ],
     },
 ];
