@@ -43,6 +43,8 @@ impl Place {
                 ("ttl", "ttl = \"5m\""),
                 ("version", "version = 2"),
                 ("migrate_from", "migrate_from = UserV1"),
+                ("only_copy", "only_copy"),
+                ("oldest_version", "oldest_version = 2"),
                 ("layout", "layout = \"compact\""),
                 ("lock", "lock = \"00000000\""),
                 ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
@@ -200,6 +202,9 @@ fn by_another_name(name: &str) -> Option<&'static str> {
         "stale_while_revalidate" | "swr" => {
             "did you mean `refresh_ahead = \"80%\"`, which loads a new value while the current one is served, or \
              `stale_if_error = \"1h\"` with `load_timeout = \"1ms\"`, which serves the value after its TTL while a new one is loaded?"
+        }
+        "source" | "durable" | "persistent" => {
+            "did you mean `only_copy`, for values of which the store has the only copy?"
         }
         _ => return None,
     })

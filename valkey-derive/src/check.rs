@@ -7,6 +7,7 @@
 mod alias;
 mod key;
 mod near;
+mod only_copy;
 mod redact;
 #[cfg(test)]
 mod refusals;
@@ -44,7 +45,7 @@ pub(crate) fn cached(mut written: syntax::Cached, errors: &mut Errors) -> Option
         migrate_from: value(&written.migrate_from)
             .filter(|_| written.version.is_some())
             .cloned(),
-        policy: policy(&written, errors),
+        policy: policy(&written, fields, errors),
         redacted: redact::redacted(&written, fields, errors),
         guarded: shape::guarded(
             written.layout.as_ref(),
@@ -71,7 +72,7 @@ pub(crate) fn cached(mut written: syntax::Cached, errors: &mut Errors) -> Option
 pub(crate) use values::runtime;
 
 /// The choices of a type, by the setters of the runtime's `Policy`.
-fn policy(written: &syntax::Cached, errors: &mut Errors) -> Policy {
+fn policy(written: &syntax::Cached, fields: &[Field], errors: &mut Errors) -> Policy {
     let mut policy = Policy::default();
     let on_corrupt = values::on_corrupt(written.on_corrupt.as_ref(), errors);
     policy.choose("on_corrupt", on_corrupt);
@@ -118,6 +119,8 @@ fn policy(written: &syntax::Cached, errors: &mut Errors) -> Policy {
     if let Some(near) = &written.near {
         near::near(near, written.ttl.as_ref(), &mut policy, errors);
     }
+    // The last one, as it decides for others.
+    policy.number("only_copy", only_copy::oldest(written, fields, errors));
     policy
 }
 

@@ -70,8 +70,10 @@ pub(crate) fn implementations(model: &Cached) -> TokenStream {
     let ident = &model.ident;
     // The chain of a generic type is checked where it is used.
     let chain = model.migrate_from.as_ref().filter(|_| !target.is_generic());
-    let chain =
-        chain.map(|_| quote!(const _: __rt::Versions = <#ident as __rt::CachedType>::VERSIONS;));
+    let chain = chain.map(|_| match model.policy.only_copy() {
+        true => quote!(const _: __rt::Versions = __rt::all_versions::<#ident>();),
+        false => quote!(const _: __rt::Versions = <#ident as __rt::CachedType>::VERSIONS;),
+    });
     let is_shaped = shape::evaluated(model);
     let tags = tags::beside(model, &target);
     // A generic type is compared with others when it is first used.

@@ -56,6 +56,8 @@ use crate::errors::Errors;
 /// | `ttl_env = "USER_CACHE_TTL"` | | an environment variable that overrides the TTL at run time |
 /// | `version = 2` | `1` | the version of the schema, from 1 to 65535: entries of another version are misses. Raise it when the new type can't read the old entries |
 /// | `migrate_from = UserV1` | | the type of an older version, with the same prefix and key: its entries are converted when they are read, by `From<UserV1>` or `TryFrom<UserV1>`. That type may name a still older one |
+/// | `only_copy` | | the store has the only copy of the values, and is no cache for them: an entry that can't be read is an error and stays, nothing loads or invalidates values, and each version migrates from the one before. Needs a `ttl`. See the guide `only-copy.md` |
+/// | `oldest_version = 2` | `1` | with `only_copy`: the lowest version of which entries may still exist. The chain of `migrate_from` begins there |
 /// | `layout = "compact"` | `"named"` | writes structs as arrays, without the names of fields: smaller, and faster to decode. An entry of another [shape](#the-shape) is a miss |
 /// | `lock = "24c59e02"` | | the build fails when the [shape](#the-shape) changed and the `version` did not. The compiler says which version and which lock to write. Begin with `"00000000"`. Not for a generic type |
 /// | `on_corrupt = "error"` | `"miss"` | the result of reading a corrupt or invalid entry: a miss, which is counted and logged, or an error |

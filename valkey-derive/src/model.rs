@@ -136,6 +136,13 @@ impl Policy {
         self.choose(setter, millis.map(Value::Millis));
     }
 
+    /// Whether the store has the only copy of the type's values.
+    pub(crate) fn only_copy(&self) -> bool {
+        self.choices
+            .iter()
+            .any(|choice| choice.setter == "only_copy")
+    }
+
     /// Nothing where the attribute is not written.
     pub(crate) fn choose(&mut self, setter: &'static str, value: Option<Value>) {
         self.choices

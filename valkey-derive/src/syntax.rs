@@ -26,6 +26,10 @@ pub(crate) struct Cached {
     pub(crate) version: Option<Lit>,
     /// The type of an older version.
     pub(crate) migrate_from: Option<Named<Type>>,
+    /// Whether the store has the only copy of its values.
+    pub(crate) only_copy: Option<Ident>,
+    /// The oldest version of which entries may exist.
+    pub(crate) oldest_version: Option<Named<Lit>>,
     pub(crate) layout: Option<LitStr>,
     pub(crate) lock: Option<Named<LitStr>>,
     /// Read only for a type with one of these two.
@@ -168,6 +172,8 @@ impl Cached {
             ttl: args.named_value("ttl"),
             version: args.value("version"),
             migrate_from: args.named_value("migrate_from"),
+            only_copy: args.flag("only_copy"),
+            oldest_version: args.named_value("oldest_version"),
             ttl_env: args.value("ttl_env"),
             on_corrupt: args.value("on_corrupt"),
             keep_corrupt: args.flag("keep_corrupt").is_some(),

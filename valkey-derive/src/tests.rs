@@ -1280,6 +1280,29 @@ fn a_migration_is_two_items_and_its_chain_is_checked() {
 }
 
 #[test]
+fn a_type_whose_only_copy_is_stored_is_a_choice_and_its_whole_chain_is_checked() {
+    let first = cached(r#"#[cached(only_copy, ttl = "1h")] struct User;"#);
+    assert!(
+        first.contains("= __rt::Policy::new().only_copy(1);"),
+        "{first}"
+    );
+    assert!(!first.contains("all_versions"), "{first}");
+    let later = cached(
+        r#"#[cached(only_copy, ttl = "1h", version = 4, oldest_version = 3, migrate_from = UserV3, show_keys)] struct User;"#,
+    );
+    for part in [
+        ".show_keys().only_copy(3);",
+        "const _: __rt::Versions = __rt::all_versions::<User>();",
+    ] {
+        assert!(later.contains(part), "{later}");
+    }
+    assert!(
+        !later.contains("as __rt::CachedType>::VERSIONS;"),
+        "{later}"
+    );
+}
+
+#[test]
 fn a_type_without_parameters_is_registered() {
     let registered = |source| {
         let (code, _) = expanded(crate::cached, source);

@@ -56,8 +56,17 @@ pub mod near {}
 /// A cached struct that changes.
 ///
 /// [README.md]: crate
+/// [only-copy.md]: crate::guides::only_copy
 #[doc = include_str!("../guides/guides/versions.md")]
 pub mod versions {}
+
+/// Data of which the store has the only copy.
+///
+/// [README.md]: crate
+/// [versions.md]: crate::guides::versions
+#[doc = include_str!("../guides/guides/only-copy.md")]
+pub mod only_copy {}
+
 /// Compression, encryption, and fields that nothing shows.
 ///
 /// [README.md]: crate
@@ -77,6 +86,7 @@ pub mod size_and_secrets {}
 /// [loading.md]: crate::guides::loading
 /// [modify.md]: crate::guides::modify
 /// [near.md#what-a-near-read-may-return]: crate::guides::near#what-a-near-read-may-return
+/// [only-copy.md]: crate::guides::only_copy
 /// [tags.md]: crate::guides::tags
 /// [tags.md#cost]: crate::guides::tags#cost
 /// [tags.md#how-they-work]: crate::guides::tags#how-they-work

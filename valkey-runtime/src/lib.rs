@@ -113,6 +113,7 @@ pub mod __private {
     pub use crate::schema::cloning::{Cloning, clones};
     pub use crate::schema::keys::ImpossibleKey;
     pub use crate::schema::migration::{migrated, versions};
+    pub use crate::schema::only_copy::all_versions;
     pub use crate::schema::prefix::{Prefix, PrefixPart};
     pub use crate::schema::registry::Registered;
     pub use crate::schema::rules::{Rules, validated};

@@ -32,6 +32,7 @@ mod lock;
 mod migrations;
 mod modify;
 mod near;
+mod only_copy;
 mod pressure;
 mod refresh;
 mod relay;

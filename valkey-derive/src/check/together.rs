@@ -149,7 +149,7 @@ pub(super) fn life(ttl: Option<&Named<Lit>>) -> Option<(u64, String)> {
 }
 
 /// Lists names as `` `a` and `b` ``.
-fn listed(names: &[impl ToString]) -> String {
+pub(super) fn listed(names: &[impl ToString]) -> String {
     let names: Vec<String> = names
         .iter()
         .map(|name| format!("`{}`", name.to_string()))

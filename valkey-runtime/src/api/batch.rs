@@ -28,6 +28,7 @@ use crate::observe::trace::traced;
 use crate::schema::cached_type::CachedType;
 use crate::schema::cached_type::Keyed;
 use crate::verbs::delete::Remover;
+use crate::verbs::only_copy::OnlyCopies;
 use crate::verbs::tags::Epochs;
 use crate::verbs::tags::invalidate::{Invalidation, hold_of_tags};
 use crate::verbs::write::Writer;
@@ -170,20 +171,21 @@ impl<'s> Batch<'s> {
             sealed: handle.sealed(&place, value, ttl),
             place,
             condition,
-            of: self.store.inner().types.of::<T>().clone(),
+            of: handle.of().clone(),
         };
         self.add(item)
     }
 
     /// Adds a [`Cached::del`](crate::Cached::del).
     pub fn del<T: CachedType>(&mut self, key: T::Key<'_>) -> &mut Self {
-        let key = self.store.of::<T>().bytes(key);
-        let of = self.store.inner().types.of::<T>().clone();
+        let (key, of) = (self.store.of::<T>().bytes(key), self.store.of::<T>().of());
+        let of = of.clone();
         self.add(Item::Del { key, of })
     }
 
     /// Adds a [`Handle::mark_stale`](crate::Handle::mark_stale).
     pub fn mark_stale<T: CachedType>(&mut self, key: T::Key<'_>) -> &mut Self {
+        const { T::POLICY.can_be_stale() };
         let key = self.store.of::<T>().bytes(key);
         let of = self.store.inner().types.of::<T>().clone();
         self.add(Item::MarkStale { key, of })
@@ -298,10 +300,12 @@ impl Item {
         }
     }
 
-    /// For a deletion, the time in milliseconds for which a guard stays at the key.
+    /// For a deletion that is kept if it is not sent, the time in milliseconds for which a guard
+    /// stays at the key.
     fn hold(&self) -> Option<u64> {
         match self {
             Item::Set { .. } => None,
+            Item::Del { of, .. } if of.meta().policy.only_copy => None,
             Item::Del { of, .. } | Item::MarkStale { of, .. } => {
                 Some(of.meta().policy.hold_millis.into())
             }
@@ -325,9 +329,13 @@ impl Item {
                 ..
             } => {
                 let sealed = sealed.as_ref().map_err(Clone::clone)?;
+                OnlyCopies(inner).is_on(of.meta())?;
                 return Ok(Writer(inner).storing(sealed, *condition, &admission?, of.meta()));
             }
-            Item::Del { of, .. } => Some(Write::Apply(Remover(inner).deletion(of.meta()))),
+            Item::Del { of, .. } => {
+                OnlyCopies(inner).is_on(of.meta())?;
+                Some(Write::Apply(Remover(inner).deletion(of.meta())))
+            }
             Item::MarkStale { of, .. } => Some(Write::Apply(Remover(inner).expiry(of.meta()))),
             Item::Tag { hold_millis, .. } => {
                 let (clock, token) = (clock.clone()?, inner.random.next_u64());
@@ -342,6 +350,16 @@ impl Item {
             Item::Set { of, .. } => has_stored(write, done, of),
             Item::Del { .. } | Item::MarkStale { .. } => done,
             Item::Tag { .. } => true,
+        }
+    }
+
+    /// The condition and the type of a `set`, if the store has the only copy of its values.
+    fn set_of_only_copy(&self) -> Option<(Condition, &Type)> {
+        match self {
+            Item::Set { condition, of, .. } if of.meta().policy.only_copy => {
+                Some((*condition, &**of))
+            }
+            _ => None,
         }
     }
 
@@ -393,6 +411,12 @@ impl<'a> BatchSender<'a> {
         let answers = answers.unwrap_or_else(|error| vec![Err(error); keys.len()]);
         for ((at, write), answer) in sent.into_iter().zip(&writes).zip(answers) {
             results[at] = answer.map(|done| items[at].answer(write, done));
+            if let (Ok(false), Some((condition, of))) = (&results[at], items[at].set_of_only_copy())
+            {
+                let key = items[at].place().1;
+                let answer = OnlyCopies(self.0).not_stored(condition, key, of.meta());
+                results[at] = Box::pin(answer).await;
+            }
         }
         let results = items.iter().zip(results);
         let results = results.map(|(item, result)| {

@@ -186,6 +186,7 @@ pub trait Cached: CachedType {
     /// # Errors
     /// If the server did not confirm it. The deletion is then kept, and delivered when the server
     /// is back. Until then this store does not read the key: see [`Store::undelivered`].
+    /// (Not for a type with `only_copy`: repeat the call.)
     fn del<'s>(
         store: &'s Store,
         key: Self::Key<'_>,
@@ -530,7 +531,8 @@ pub trait Cached: CachedType {
     /// # Errors
     /// If the value is invalid, can't be encoded or is too large, or if the server refused it or
     /// did not confirm it. In the latter case the key's content is unknown, so a deletion of it is
-    /// [kept](Store::undelivered).
+    /// [kept](Store::undelivered). For a type with `only_copy` nothing is kept; a newer entry is an
+    /// error, and stays.
     fn set_at<'s>(
         &self,
         store: &'s Store,

@@ -33,6 +33,7 @@ use crate::verbs::delete::Remover;
 use crate::verbs::encode::Sealer;
 use crate::verbs::near::NearReader;
 use crate::verbs::newer::NewerPurger;
+use crate::verbs::only_copy::OnlyCopies;
 use crate::verbs::read::Reader;
 use crate::verbs::scan;
 use crate::verbs::scan::Scanner;
@@ -148,7 +149,12 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
     /// The store's state of the type: its counters, loads and warnings.
     pub(crate) fn of(self) -> &'s Arc<Type> {
-        self.store.inner().types.of::<T>()
+        let inner = self.store.inner();
+        let of = inner.types.of::<T>();
+        if const { T::POLICY.only_copy } {
+            OnlyCopies(inner).is_used(of);
+        }
+        of
     }
 
     fn places_of_all<I>(&self, keys: I) -> Vec<Place>
@@ -435,7 +441,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     ///
     /// # Errors
     /// If the server did not confirm the deletion. It is then kept and delivered later: see
-    /// [`Store::undelivered`].
+    /// [`Store::undelivered`]. (Not for a type with `only_copy`: repeat the call.)
     pub fn del(self, key: T::Key<'_>) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
         let (inner, key) = (self.store.inner(), self.bytes(key));
         async move {
@@ -475,6 +481,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         self,
         key: T::Key<'_>,
     ) -> impl Future<Output = Result<bool>> + Send + use<'s, T> {
+        const { T::POLICY.can_be_stale() };
         let (inner, key) = (self.store.inner(), self.bytes(key));
         async move {
             let of = self.of();
@@ -587,6 +594,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     where
         T::OwnedKey: ReadKey,
     {
+        self.of();
         Scan::new(self.store.inner(), options)
     }
 
@@ -777,6 +785,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// # Errors
     /// If the value is invalid, can't be encoded or is too large, or if the server refused it or
     /// did not confirm it. In the latter case a deletion of the key is [kept](Store::undelivered).
+    /// For a type with `only_copy` nothing is kept; a newer entry is an error, and stays.
     pub fn set_at(
         self,
         key: T::Key<'_>,

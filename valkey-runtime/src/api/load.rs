@@ -100,6 +100,7 @@ pub struct Load<'s, T: CachedType, K, M = Normal, O = Value, X = Unlimited, B = 
 impl<'s, T: CachedType> Handle<'s, T> {
     /// Begins a load of the value under a key: see [`Load`].
     pub fn load(self, key: T::Key<'_>) -> Load<'s, T, One> {
+        const { T::POLICY.can_load() };
         Load::new(self, One(self.place(key)))
     }
 
@@ -137,6 +138,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
         I: IntoIterator,
         T::OwnedKey: KeyFrom<I::Item> + OwnKey,
     {
+        const { T::POLICY.can_load() };
         Load::new(self, Many(Asked::new(self, keys)))
     }
 }

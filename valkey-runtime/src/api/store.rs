@@ -78,7 +78,8 @@ impl Store {
     /// value that would be stored is deleted instead. So nothing old is read after caching is
     /// switched on again.
     ///
-    /// [Rate limiters](crate::limit::RateLimiter) keep counting: they are no cache.
+    /// [Rate limiters](crate::limit::RateLimiter) keep counting: they are no cache. Verbs of a type
+    /// with `only_copy` fail with [`Disabled`](crate::ErrorKind::Disabled): nothing is deleted.
     ///
     /// A store is on when it is opened, unless the environment has `VALKEY_CACHE=off`.
     ///

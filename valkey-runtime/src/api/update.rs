@@ -151,6 +151,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
 
 impl<'s, T: CachedType, S> Update<'s, T, S> {
     fn new(handle: Handle<'s, T>, keys: Vec<Vec<u8>>, stored: S) -> Self {
+        const { T::POLICY.can_update() };
         Self {
             handle,
             keys,

@@ -73,6 +73,7 @@ impl Request {
         match verb {
             Verb::SetIfAbsent(..)
             | Verb::SetIfPresent(..)
+            | Verb::SetOnlyCopy { .. }
             | Verb::Touch(_)
             | Verb::Migrate { .. }
             | Verb::Fill { .. }
@@ -81,6 +82,7 @@ impl Request {
             Verb::Swap(swap) if swap.becomes != Becomes::Removed => Request::Store,
             Verb::Swap(_)
             | Verb::Delete(_)
+            | Verb::DeleteOnlyCopy
             | Verb::MarkStale { .. }
             | Verb::Raise(_)
             | Verb::RemoveIfSame(_) => Request::Delete,
@@ -153,6 +155,8 @@ impl Fault {
                 | ErrorKind::Corrupt
                 | ErrorKind::Config
                 | ErrorKind::Closed
+                | ErrorKind::Unreadable
+                | ErrorKind::Disabled
         );
         assert!(of_a_server, "no request fails with an error of kind {kind}");
         Self::new(What::Fails(kind))

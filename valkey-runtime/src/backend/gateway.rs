@@ -646,6 +646,12 @@ pub(crate) fn deletes(verb: &Verb<'_>) -> Option<u64> {
     }
 }
 
+/// Whether the verb leaves nothing under the key that an earlier deletion could still be meant for,
+/// and is not delivered later itself: the store has the only copy of the value.
+pub(crate) fn is_of_only_copy(verb: &Verb<'_>) -> bool {
+    matches!(verb, Verb::SetOnlyCopy { .. } | Verb::DeleteOnlyCopy)
+}
+
 /// Whether the verb acts on an existing value. If a read must find none, the verb must not find one
 /// either.
 pub(crate) fn acts_on_what_is_read(verb: &Verb<'_>) -> bool {
@@ -830,6 +836,34 @@ mod tests {
             front.keep(KEY, 0);
             front.note_applied(KEY, &verb, front.now(), None);
             assert_eq!(kept(front, KEY).is_none(), hold.is_some(), "{verb:?}");
+        }
+    }
+
+    /// Nothing is delivered later for data of which the store has the only copy.
+    #[tokio::test]
+    async fn what_writes_an_only_copy_leaves_no_deletion_and_settles_one() {
+        let store = Store::memory();
+        let front = front(&store);
+        let put = crate::protocol::transition::Put {
+            versions: 1.into(),
+            bytes: b"x",
+            ttl: None,
+        };
+        for verb in [
+            Verb::SetOnlyCopy { put, absent: false },
+            Verb::SetOnlyCopy { put, absent: true },
+            Verb::DeleteOnlyCopy,
+        ] {
+            for error in every_error() {
+                front.note_applied(KEY, &verb, None, Some(&error));
+                assert_eq!(kept(front, KEY), None, "{verb:?}: {error}");
+            }
+            front.keep(KEY, 0);
+            front.note_applied(KEY, &verb, front.now(), None);
+            assert_eq!(kept(front, KEY), None, "{verb:?}");
+            let request = Request::of_verb(&verb);
+            dropped_half_way(front, request, front.apply(KEY, &verb));
+            assert_eq!(kept(front, KEY), None, "{verb:?}");
         }
     }
 

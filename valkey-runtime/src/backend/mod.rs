@@ -22,6 +22,7 @@ pub(crate) mod following;
 pub(crate) mod gateway;
 pub(crate) mod hub;
 pub(crate) mod invalidations;
+pub(crate) mod keeping;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod link;
@@ -45,6 +46,7 @@ pub(crate) mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backend::keeping::Keeping;
 use crate::backend::keys::Keys;
 use crate::backend::memory::Memory;
 use crate::backend::question::Question;
@@ -360,6 +362,14 @@ impl Backend {
         match self {
             Backend::Memory(_) => None,
             Backend::Server(server) => server.largest(),
+        }
+    }
+
+    /// How each primary keeps its entries, as far as it says; nothing for the in-process store.
+    pub(crate) async fn keeping(&self) -> Result<Vec<(String, Keeping)>, Error> {
+        match self {
+            Backend::Memory(_) => Ok(Vec::new()),
+            Backend::Server(server) => server.keeping().await,
         }
     }
 

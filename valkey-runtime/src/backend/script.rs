@@ -32,6 +32,7 @@ macro_rules! script {
 }
 
 script!(SET_IF: "head" "placeholder" "set_if");
+script!(SET_ONLY_COPY: "head" "placeholder" "set_only_copy");
 script!(TOUCH: "head" "touch");
 script!(MIGRATE: "head" "timed" "migrate");
 script!(REMOVE_IF_SAME: "remove_if_same");
@@ -115,6 +116,18 @@ pub(crate) fn command(call: Call, key: &[u8], verb: &Verb<'_>) -> Cmd {
                 Becomes::Removed => "remove",
             });
             command.arg(if *again { "+" } else { "" });
+            command
+        }
+        Verb::SetOnlyCopy { put, absent } => {
+            let mut command = SET_ONLY_COPY.command(call, key, put.bytes.len());
+            command.arg(if *absent { "absent" } else { "over" });
+            command.arg(put.versions.own()).arg(put.bytes);
+            arg_ttl(&mut command, put.ttl);
+            command
+        }
+        Verb::DeleteOnlyCopy => {
+            let mut command = DELETE.command(call, key, 16);
+            command.arg("").arg("0");
             command
         }
         Verb::Delete(hold) => {

@@ -23,6 +23,8 @@ use redis::{Cmd, Pipeline, Value};
 use crate::backend::buffer::Buffer;
 use crate::backend::failure::{Words, unexpected_answer};
 use crate::backend::hub::Hub;
+use crate::backend::keeping;
+use crate::backend::keeping::Keeping;
 use crate::backend::keys::ServerKeys;
 use crate::backend::limits;
 use crate::backend::limits::{CAREFUL, Care};
@@ -339,6 +341,11 @@ impl Server {
             Value::Int(left) => Ok((found(seen)?, Some(left.unsigned_abs()))),
             _ => Err(unexpected_answer()),
         }
+    }
+
+    /// How each primary keeps its entries, as far as it says.
+    pub(crate) async fn keeping(&self) -> Result<Vec<(String, Keeping)>, Error> {
+        keeping::ask(&self.link, &self.address).await
     }
 
     /// See [`Keys`](crate::backend::keys::Keys).

@@ -1,6 +1,8 @@
 //! The keys that this process has invalidated, and does not read until the server has confirmed it.
 
-use crate::backend::gateway::{Gateway, acts_on_what_is_read, deletes, lost_at, placed};
+use crate::backend::gateway::{
+    Gateway, acts_on_what_is_read, deletes, is_of_only_copy, lost_at, placed,
+};
 use crate::backend::write::Write;
 use crate::base::error::Error;
 use crate::base::lock::lock;
@@ -61,7 +63,7 @@ impl Gateway {
         error: Option<&Error>,
     ) {
         match error {
-            None if deletes(verb).is_some() => self.settle(key, began),
+            None if deletes(verb).is_some() || is_of_only_copy(verb) => self.settle(key, began),
             None => {}
             // With a wrong configuration nothing would ever be delivered.
             Some(error) if error.is_lasting() => {}

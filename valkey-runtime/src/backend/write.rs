@@ -21,6 +21,7 @@ impl Write<'_> {
             Write::Apply(
                 Verb::SetIfAbsent(put, ..)
                 | Verb::SetIfPresent(put, _)
+                | Verb::SetOnlyCopy { put, .. }
                 | Verb::Fill { put, .. }
                 | Verb::StoreThrough { put, .. },
             ) => put.bytes.len(),

@@ -83,11 +83,17 @@ pub enum ErrorKind {
     Config,
     /// The store was [closed](crate::core::store::Store::close).
     Closed,
+    /// The entry is intact, and this process can't read it: it has another version, or is encrypted
+    /// with another key. Only a type with `#[cached(only_copy)]` has this error. The entry stays.
+    Unreadable,
+    /// The store is [switched off](crate::core::store::Store::set_enabled), and the type has
+    /// `#[cached(only_copy)]`: no other copy could answer.
+    Disabled,
 }
 
 impl ErrorKind {
     /// All kinds, in the order in which they are counted.
-    pub(crate) const ALL: [ErrorKind; 15] = [
+    pub(crate) const ALL: [ErrorKind; 17] = [
         ErrorKind::Connection,
         ErrorKind::Timeout,
         ErrorKind::Tls,
@@ -103,6 +109,8 @@ impl ErrorKind {
         ErrorKind::Corrupt,
         ErrorKind::Config,
         ErrorKind::Closed,
+        ErrorKind::Unreadable,
+        ErrorKind::Disabled,
     ];
 
     /// A stable name for programs: the attribute `error.type` of spans and the label of counters.
@@ -123,6 +131,8 @@ impl ErrorKind {
             ErrorKind::Corrupt => "corrupt",
             ErrorKind::Config => "config",
             ErrorKind::Closed => "closed",
+            ErrorKind::Unreadable => "unreadable",
+            ErrorKind::Disabled => "disabled",
         }
     }
 }

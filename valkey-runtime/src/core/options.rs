@@ -41,7 +41,8 @@ impl SetOptions {
         self
     }
 
-    /// Stores only if a `get` would return no value. An entry of a newer version counts as a value
+    /// Stores only if a `get` would return no value. (For a type with `only_copy`, only if no value
+    /// is there, readable or not.) An entry of a newer version counts as a value
     /// here: it is not overwritten, as long as it [wins](crate::Builder::newer_wins_for). So does
     /// an older entry from which the type migrates.
     pub const fn if_absent(mut self) -> Self {

@@ -7,6 +7,7 @@ use std::any::TypeId;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::core::locked::Locked;
 use crate::core::meta::Meta;
 use crate::core::near::Near;
 use crate::schema::cached_type::CachedType;
-use crate::schema::registry;
+use crate::schema::{only_copy, registry};
 use crate::value::read_back::ReadBack;
 
 /// The state of a type on a store.
@@ -39,6 +40,8 @@ pub(crate) struct Type {
     pub(crate) writing_back: Mutex<HashSet<Vec<u8>>>,
     /// The callers that change a value.
     pub(crate) modifying: KeyTurns,
+    /// Whether the server was asked if it keeps its entries, for a type whose only copy they are.
+    pub(crate) looked_at_server: AtomicBool,
     warnings: Arc<Warnings>,
     /// The name of the store.
     #[cfg(feature = "metrics")]
@@ -47,6 +50,7 @@ pub(crate) struct Type {
 
 impl Type {
     fn new<T: CachedType>(of: &Types) -> Self {
+        const { only_copy::check::<T>() };
         let meta = Meta::of::<T>();
         if of.checks
             && let Some(text) = of.conflict::<T>(&meta)
@@ -69,6 +73,7 @@ impl Type {
             read_back: ReadBack::every(of.read_back_every),
             writing_back: Mutex::default(),
             modifying: KeyTurns::default(),
+            looked_at_server: AtomicBool::new(false),
             warnings: of.warnings.clone(),
             #[cfg(feature = "metrics")]
             store: of.store.clone(),

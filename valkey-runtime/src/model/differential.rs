@@ -49,6 +49,8 @@ enum Step {
     SetIfAbsent(u16, Vec<u8>, Option<u64>, Option<u64>, u64),
     SetIfPresent(u16, Vec<u8>, Option<u64>, Option<u64>),
     Swap(u16, Read, Vec<u8>, Option<u64>, Becomes, bool),
+    SetOnlyCopy(u16, Vec<u8>, Option<u64>, bool),
+    DeleteOnlyCopy,
     Delete(Option<Hold>),
     MarkStale(u64),
     Touch(Touch),
@@ -316,6 +318,9 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (versions(), entries(), ttls(), prop::option::of(stamps()))
             .prop_map(|(v, bytes, ttl, stamp)| Step::SetIfPresent(v, bytes, ttl, stamp)),
         4 => swaps(),
+        2 => (versions(), entries(), ttls(), any::<bool>())
+            .prop_map(|(v, bytes, ttl, absent)| Step::SetOnlyCopy(v, bytes, ttl, absent)),
+        1 => Just(Step::DeleteOnlyCopy),
         2 => prop_oneof![2 => Just(None), 1 => delete.prop_map(Some)].prop_map(Step::Delete),
         2 => prop_oneof![Just(0u64), Just(30_000), Just(300_000)].prop_map(Step::MarkStale),
         3 => touches().prop_map(Step::Touch),
@@ -421,6 +426,11 @@ impl<'b> Side<'b> {
                 becomes: *becomes,
                 again: *again,
             }),
+            Step::SetOnlyCopy(version, bytes, ttl, absent) => Verb::SetOnlyCopy {
+                put: put(*version, bytes, *ttl),
+                absent: *absent,
+            },
+            Step::DeleteOnlyCopy => Verb::DeleteOnlyCopy,
             Step::Delete(hold) => Verb::Delete(*hold),
             Step::MarkStale(keep) => Verb::MarkStale { keep: *keep },
             Step::Touch(touch) => Verb::Touch(*touch),
@@ -740,6 +750,8 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         Verb::Swap(swap(Read::Value(STAMP), Becomes::Stored)),
         Verb::Swap(swap(Read::Value(STAMP), Becomes::Removed)),
         Verb::Swap(swap(nothing, Becomes::StoredForTheRest)),
+        Verb::SetOnlyCopy { put, absent: true },
+        Verb::DeleteOnlyCopy,
         Verb::Delete(None),
         Verb::Delete(Some(hold)),
         Verb::MarkStale { keep: 1000 },
@@ -794,6 +806,11 @@ async fn another_type_of_the_servers_stays_where_others_may_have_put_it() {
         assert_eq!(server.place(KEY, &verb).await.unwrap(), Found::Foreign);
         assert!(has_list());
     }
+
+    // A plain `set` replaces it.
+    plant();
+    let verb = Verb::SetOnlyCopy { put, absent: false };
+    assert!(matches!(server.apply(KEY, &verb).await, Ok(true)) && !has_list());
 
     // Where only our entries belong, it is replaced.
     let (clock, over, ours) = (STAMP, None, true);

@@ -356,6 +356,20 @@ fn values() -> String {
                 "`modify` where no value was read",
                 Verb::Swap(swap(nothing_read, Becomes::Stored)),
             ),
+            verb(
+                "`set` of an `only_copy`",
+                Verb::SetOnlyCopy {
+                    put: PUT,
+                    absent: false,
+                },
+            ),
+            verb(
+                "the same, only if absent",
+                Verb::SetOnlyCopy {
+                    put: PUT,
+                    absent: true,
+                },
+            ),
             verb("`touch`", touch),
             verb("`del`", Verb::Delete(None)),
             verb("`del` with a hold", Verb::Delete(Some(hold))),

@@ -17,6 +17,7 @@ use crate::protocol::envelope::timing::{
     Claim, FOR_EVER, LONGEST_CLAIM, Timing, claim_token, next_stamp,
 };
 use crate::protocol::envelope::{Head, Header, HeaderBytes, Kind, Standing, seal};
+use crate::protocol::only_copy::There;
 use crate::protocol::versions::Versions;
 
 /// A command that is answered by whether it took effect.
@@ -31,6 +32,12 @@ pub(crate) enum Verb<'a> {
     SetIfPresent(Put<'a>, Option<u64>),
     /// Stores over what was read, or removes it, unless it has changed since.
     Swap(Swap<'a>),
+    /// Stores a value whose only copy is in the store, unless a newer one is there; or, where it is
+    /// to be absent, unless any value or guard is there, readable or not.
+    SetOnlyCopy { put: Put<'a>, absent: bool },
+    /// As `Delete` without a hold, of a value whose only copy is in the store: if it is not
+    /// confirmed, nothing is delivered later.
+    DeleteOnlyCopy,
     /// Removes the entry; a guard stays, and is marked as shared. True if it was a fresh value of
     /// any version. With a hold, a guard is left for that long.
     Delete(Option<Hold>),
@@ -327,6 +334,21 @@ pub(crate) fn apply<'a>(entry: Option<&[u8]>, verb: &Verb<'a>, now: u64) -> (Cha
             }
         }
         Verb::Delete(hold) => delete(entry, *hold, now),
+        Verb::DeleteOnlyCopy => delete(entry, None, now),
+        Verb::SetOnlyCopy { put, absent } => {
+            let admits = entry.is_none_or(|there| {
+                let seen = There {
+                    head: envelope::head(there),
+                    is_for_key: put.is_for_key_of(there),
+                    is_left_over: is_left_over(there, now),
+                };
+                seen.admits(put.versions.own(), *absent, now / 1000)
+            });
+            match admits {
+                true => (put.change(), true),
+                false => (Change::Keep, false),
+            }
+        }
         Verb::MarkStale { keep } => match timed_value(entry) {
             Some((header, timing)) if *keep > 0 => {
                 let was_fresh = timing.is_fresh(now / 1000);

@@ -29,6 +29,18 @@ impl Versions {
         self.older.is_none()
     }
 
+    /// Whether the type reads its own version and each earlier one, down to this one.
+    pub(crate) const fn reads_each_since(self, oldest: u16) -> bool {
+        let mut versions = self;
+        while versions.own > oldest {
+            match versions.older {
+                Some(older) if older.own == versions.own - 1 => versions = *older,
+                _ => return false,
+            }
+        }
+        true
+    }
+
     pub(crate) const fn own(self) -> u16 {
         self.own
     }
@@ -64,5 +76,24 @@ mod tests {
         assert_eq!(FOURTH.older().collect::<Vec<_>>(), [3, 1]);
         assert_eq!(FOURTH.own(), 4);
         assert!(!FIRST.migrates(1));
+    }
+
+    #[test]
+    fn a_chain_without_a_gap_reads_each_version() {
+        const FIRST: Versions = Versions::of(1);
+        const SECOND: Versions = Versions::of(2).after(&FIRST);
+        const THIRD: Versions = Versions::of(3).after(&SECOND);
+        const FIFTH: Versions = Versions::of(5).after(&THIRD);
+        let since =
+            |versions: Versions| [1, 2, 3, 5].map(|oldest| versions.reads_each_since(oldest));
+        assert_eq!(since(FIRST), [true; 4]);
+        assert_eq!(since(THIRD), [true; 4]);
+        assert_eq!(
+            since(FIFTH),
+            [false, false, false, true],
+            "version 4 is missing"
+        );
+        let alone = Versions::of(3);
+        assert_eq!(since(alone), [false, false, true, true]);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod invalidation;
 pub(crate) mod keys;
 pub(crate) mod loaded;
 pub(crate) mod migration;
+pub(crate) mod only_copy;
 pub(crate) mod policy;
 pub(crate) mod prefix;
 pub(crate) mod registry;

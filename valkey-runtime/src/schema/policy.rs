@@ -64,6 +64,10 @@ pub struct Policy {
     /// The size of the smallest payload that is compressed.
     pub(crate) compress_above: u32,
     pub(crate) encrypt: bool,
+    /// Whether the store has the only copy of the type's values.
+    pub(crate) only_copy: bool,
+    /// The oldest version of which entries may exist.
+    pub(crate) oldest_version: u16,
 }
 
 /// Whole milliseconds. Shorter parts of a time are dropped.
@@ -106,6 +110,8 @@ impl Policy {
             compression: None,
             compress_above: 1024,
             encrypt: false,
+            only_copy: false,
+            oldest_version: 1,
         }
     }
 
@@ -381,6 +387,25 @@ impl Policy {
             panic!("`encrypt` needs the feature `encrypt` of valkey-runtime");
         }
         self.encrypt = true;
+        self
+    }
+}
+
+impl Policy {
+    /// Treats the type's values as data whose only copy is in the store, and not as a cache. An
+    /// entry that can't be read is an error and stays, the TTL has no jitter, and no verb that
+    /// loads compiles. `oldest_version` is the lowest version of which entries may still exist,
+    /// usually 1: the type migrates from each version since then. Call it after the other setters.
+    ///
+    /// # Panics
+    /// If the oldest version is zero: versions begin with 1.
+    pub const fn only_copy(mut self, oldest_version: u16) -> Self {
+        assert!(oldest_version > 0, "versions begin with 1");
+        self.only_copy = true;
+        self.oldest_version = oldest_version;
+        self.on_corrupt = OnCorrupt::Error;
+        self.keep_corrupt = true;
+        self.jitter_percent = 0;
         self
     }
 }

@@ -8,6 +8,7 @@ use crate::core::types::Type;
 use crate::protocol::transition::{Fingerprint, Verb};
 use crate::schema::policy::OnCorrupt;
 use crate::value::codec::Refusal;
+use crate::verbs::only_copy::OnlyCopies;
 
 view! {
     /// Counts, logs and removes entries that are corrupt.
@@ -31,7 +32,10 @@ impl<'a> CorruptEntries<'a> {
                 of.counters().count(Count::Miss);
                 Ok(())
             }
-            OnCorrupt::Error => Err(of.failed_at(operation, key, why.into_error())),
+            OnCorrupt::Error => {
+                let error = OnlyCopies::kept(why.into_error(), of);
+                Err(of.failed_at(operation, key, error))
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::protocol::envelope::Header;
 use crate::protocol::transition::{Becomes, Hold, Put, Read, Swap, Verb};
 use crate::verbs::all;
 use crate::verbs::apply;
+use crate::verbs::only_copy::OnlyCopies;
 
 view! {
     /// Deletes entries, and makes them stale.
@@ -20,7 +21,10 @@ impl<'a> Remover<'a> {
     /// The deletion of the type: with a guard that stays for the hold, if the type's loaders may
     /// read old rows.
     pub(crate) fn deletion(self, meta: &Meta) -> Verb<'static> {
-        self.deletion_with(u64::from(meta.policy.hold_millis))
+        match meta.policy.only_copy {
+            true => Verb::DeleteOnlyCopy,
+            false => self.deletion_with(u64::from(meta.policy.hold_millis)),
+        }
     }
 
     /// A deletion with a guard that lives for `life` milliseconds; without a guard for 0.
@@ -40,6 +44,8 @@ impl<'a> Remover<'a> {
     }
 
     pub(crate) async fn del(self, key: &[u8], of: &Type) -> Result<bool> {
+        let fail = |error| of.failed_at("del", key, error);
+        OnlyCopies(self.0).is_on(of.meta()).map_err(fail)?;
         apply(self.0, "del", key, &self.deletion(of.meta()), of).await
     }
 
@@ -75,6 +81,7 @@ impl<'a> Remover<'a> {
 
     pub(crate) async fn del_many(self, keys: &[Vec<u8>], of: &Type) -> Result<u64> {
         let fail = |error: Error| of.failed(error.during("del_many"));
+        OnlyCopies(self.0).is_on(of.meta()).map_err(fail)?;
         let answers = self
             .gateway
             .apply_many(keys, &self.deletion(of.meta()))

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::counters::Count;
+use crate::base::error::Error;
 use crate::base::lock::lock;
 use crate::base::warnings::Detail;
 use crate::core::inner::view;
@@ -18,11 +19,15 @@ use crate::protocol::envelope::{self, Head, Header, Kind, seal};
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Verb, has_lapsed};
 use crate::value::migrate::Old;
+use crate::verbs::only_copy::OnlyCopies;
 use crate::verbs::raw::Raw;
 
 /// The most entries of a type that are written back at a time. Others are written back by a later
 /// read.
 const MOST: usize = 64;
+
+/// Why an entry is not read.
+pub(crate) const TOO_LARGE: &str = "larger than the limit";
 
 /// The result of a read of an older entry.
 pub(crate) enum Migrated {
@@ -30,6 +35,8 @@ pub(crate) enum Migrated {
     Value(Raw),
     /// The bytes are damaged, for this reason.
     Corrupt(&'static str),
+    /// The type can't use it, and it is the only copy.
+    Unreadable(Error),
     /// The type can't use it.
     Nothing,
 }
@@ -62,12 +69,18 @@ impl<'a> Migrator<'a> {
             .migrate
             .filter(|_| bytes.len() <= self.limits.size)
         else {
-            return Migrated::Nothing;
+            return match of.meta().policy.only_copy {
+                true => Migrated::Corrupt(TOO_LARGE),
+                false => Migrated::Nothing,
+            };
         };
         if !header.is_seal_of(bytes) {
             return Migrated::Corrupt(seal::NOT_WHOLE);
         }
         if let Some(locked) = self.locked(&header, bytes, of.meta()) {
+            if of.meta().policy.only_copy {
+                return Migrated::Unreadable(OnlyCopies::locked(locked, of));
+            }
             of.locked(operation, key, locked);
             return Migrated::Nothing;
         }
@@ -95,7 +108,10 @@ impl<'a> Migrator<'a> {
                     key: of.keys().of_failure(key),
                     text: format!("version {}: {why}", header.version),
                 });
-                Migrated::Nothing
+                match of.meta().policy.only_copy {
+                    true => Migrated::Unreadable(OnlyCopies::unmigrated(header.version, &why)),
+                    false => Migrated::Nothing,
+                }
             }
         }
     }
@@ -105,7 +121,8 @@ impl<'a> Migrator<'a> {
     #[inline]
     pub(crate) fn converted(self, key: &[u8], found: Found, of: &Arc<Type>) -> Found {
         match &found {
-            Found::Entry(bytes) if of.meta().migrate.is_some() => {
+            // The reader decides about an older entry that can't be converted.
+            Found::Entry(bytes) if of.meta().migrate.is_some() && !of.meta().policy.only_copy => {
                 let Head::Known(header) = envelope::head(bytes) else {
                     return found;
                 };
@@ -118,7 +135,7 @@ impl<'a> Migrator<'a> {
                         Found::Entry(raw.bytes)
                     }
                     Migrated::Corrupt(_) => found,
-                    Migrated::Nothing => Found::Outdated(header.stamp),
+                    Migrated::Unreadable(_) | Migrated::Nothing => Found::Outdated(header.stamp),
                 }
             }
             _ => found,

@@ -12,6 +12,7 @@ pub(crate) mod migrate;
 pub(crate) mod modify;
 pub(crate) mod near;
 pub(crate) mod newer;
+pub(crate) mod only_copy;
 pub(crate) mod raw;
 pub(crate) mod read;
 pub(crate) mod touch;
@@ -30,7 +31,7 @@ use crate::backend::gateway::Gateway;
 use crate::backend::write::Write;
 use crate::base::counters::Count;
 use crate::base::error;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::shown_keys::ShownKeys;
 use crate::base::ttl::Ttl;
 use crate::core::inner::Inner;
@@ -46,6 +47,8 @@ use crate::protocol::transition::{Placing, Verb};
 pub(crate) enum Seen {
     Value(Raw),
     Nothing,
+    /// There is an entry whose only copy this is, and it can't be read.
+    Unreadable(Error),
     /// The bytes, if the server returns them, and the defect.
     Corrupt(Option<Bytes>, &'static str),
 }

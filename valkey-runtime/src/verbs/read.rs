@@ -15,8 +15,9 @@ use crate::protocol::found::Found;
 use crate::value::codec::Refusal;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::lifetimes::Lifetimes;
-use crate::verbs::migrate::{Migrated, Migrator};
+use crate::verbs::migrate::{Migrated, Migrator, TOO_LARGE};
 use crate::verbs::near::NearReader;
+use crate::verbs::only_copy::OnlyCopies;
 use crate::verbs::own_header;
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::read::TagReader;
@@ -36,6 +37,7 @@ impl<'a> Reader<'a> {
         let fail = |error| of.failed_at("get", key, error);
         Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
+            OnlyCopies(self.0).is_on(meta).map_err(fail)?;
             of.counters().count(Count::Miss);
             return Ok(None);
         }
@@ -62,6 +64,7 @@ impl<'a> Reader<'a> {
         let fail = |error| of.failed_at("get_entry", key, error);
         Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
+            OnlyCopies(self.0).is_on(meta).map_err(fail)?;
             of.counters().count(Count::Miss);
             return Ok(None);
         }
@@ -81,6 +84,7 @@ impl<'a> Reader<'a> {
         let fail = |error: Error| of.failed(error.during("get_many"));
         Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
+            OnlyCopies(self.0).is_on(meta).map_err(fail)?;
             of.counters().add(Count::Miss, places.len());
             return Ok(places.iter().map(|_| None).collect());
         }
@@ -121,6 +125,7 @@ impl<'a> Reader<'a> {
                 of.counters().count(Count::Miss);
                 Ok(None)
             }
+            Seen::Unreadable(error) => Err(of.failed_at(operation, key, error)),
             Seen::Corrupt(bytes, why) => {
                 let bytes = bytes.as_deref();
                 let treated = CorruptEntries(self.0).corrupt(operation, key, bytes, why.into(), of);
@@ -136,6 +141,9 @@ impl<'a> Reader<'a> {
         let meta = of.meta();
         let bytes = match found {
             Found::Entry(bytes) => bytes,
+            Found::Outdated(_) if meta.policy.only_copy => {
+                return Seen::Unreadable(OnlyCopies::outdated());
+            }
             Found::Nothing | Found::Withheld | Found::Outdated(_) => return Seen::Nothing,
             Found::Foreign => return Seen::Corrupt(None, "the key does not hold a string"),
             Found::Misplaced(bytes) => return Seen::Corrupt(Some(bytes), seal::MISPLACED),
@@ -152,23 +160,33 @@ impl<'a> Reader<'a> {
                 ) {
                     (false, _) => Seen::Corrupt(Some(bytes), seal::NOT_WHOLE),
                     (true, None) => Seen::Value(Raw::known(bytes, header, key, self.0)),
-                    (true, Some(locked)) => {
-                        of.locked(operation, key, locked);
-                        Seen::Nothing
-                    }
+                    (true, Some(locked)) => match meta.policy.only_copy {
+                        true => Seen::Unreadable(OnlyCopies::locked(locked, of)),
+                        false => {
+                            of.locked(operation, key, locked);
+                            Seen::Nothing
+                        }
+                    },
                 }
             }
-            (Standing::Own, _) => Seen::Corrupt(Some(bytes), "larger than the limit"),
+            (Standing::Own, _) => Seen::Corrupt(Some(bytes), TOO_LARGE),
             (Standing::Replaceable, Head::Known(header))
                 if Migrator(self.0).migrates(&header, of) && self.is_fresh(&header) =>
             {
                 match Migrator(self.0).migrated(operation, key, &bytes, header, of) {
                     Migrated::Value(raw) => Seen::Value(raw),
                     Migrated::Corrupt(why) => Seen::Corrupt(Some(bytes), why),
+                    Migrated::Unreadable(error) => Seen::Unreadable(error),
                     Migrated::Nothing => Seen::Nothing,
                 }
             }
-            (Standing::Stale | Standing::Replaceable | Standing::Protected, _) => Seen::Nothing,
+            (Standing::Stale | Standing::Replaceable | Standing::Protected, _) => {
+                let unread = match meta.policy.only_copy {
+                    true => OnlyCopies(self.0).unread(&Found::Entry(bytes), meta),
+                    false => None,
+                };
+                unread.map_or(Seen::Nothing, Seen::Unreadable)
+            }
             (Standing::Corrupt(why), _) => Seen::Corrupt(Some(bytes), why),
         }
     }
@@ -207,6 +225,7 @@ impl<'a> Reader<'a> {
         let fail = |error| of.failed_at("exists", key, error);
         Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
+            OnlyCopies(self.0).is_on(meta).map_err(fail)?;
             return Ok(false);
         }
         let found = match meta.tagged {
@@ -214,7 +233,11 @@ impl<'a> Reader<'a> {
             true => TagReader(self.0).read(place, meta).await.map_err(fail)?,
         };
         let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
-        Ok(own_header(self.0, &found, meta).is_some())
+        let is_there = own_header(self.0, &found, meta).is_some();
+        if !is_there {
+            OnlyCopies(self.0).is_nothing(&found, meta).map_err(fail)?;
+        }
+        Ok(is_there)
     }
 
     /// For a type without tags only the header was read. An entry with tags is then read again as a
@@ -234,6 +257,7 @@ impl<'a> Reader<'a> {
         let fail = |error| of.failed_at("ttl", key, error);
         Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
+            OnlyCopies(self.0).is_on(meta).map_err(fail)?;
             return Ok(None);
         }
         let (found, left) = match meta.tagged {
@@ -245,11 +269,13 @@ impl<'a> Reader<'a> {
             }
         };
         let found = self.if_tagged(found, place, meta).await.map_err(fail)?;
-        Ok(
-            own_header(self.0, &found, meta).map(|header| match header.timing {
-                Some(timing) => timing.left(self.now_millis()),
-                None => ttl_left(left),
-            }),
-        )
+        let header = own_header(self.0, &found, meta);
+        if header.is_none() {
+            OnlyCopies(self.0).is_nothing(&found, meta).map_err(fail)?;
+        }
+        Ok(header.map(|header| match header.timing {
+            Some(timing) => timing.left(self.now_millis()),
+            None => ttl_left(left),
+        }))
     }
 }

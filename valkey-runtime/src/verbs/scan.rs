@@ -31,6 +31,7 @@ use crate::observe::trace::traced;
 use crate::protocol::envelope;
 use crate::protocol::found::Found;
 use crate::protocol::scope::Scope;
+use crate::protocol::transition::Verb;
 use crate::schema::cached_type::CachedType;
 use crate::schema::keys::ReadKeyOf;
 use crate::schema::policy::OnCorrupt;
@@ -38,6 +39,7 @@ use crate::value::codec;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::delete::Remover;
 use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::only_copy::OnlyCopies;
 use crate::verbs::own_header;
 use crate::verbs::read::Reader;
 use crate::verbs::tags::read::TagReader;
@@ -281,6 +283,10 @@ impl Pages<'_> {
             };
             let item = match seen {
                 Seen::Nothing => continue,
+                Seen::Unreadable(error) => {
+                    items.push(Err(of.failed_at("scan", &key, error)));
+                    continue;
+                }
                 Seen::Corrupt(bytes, why) => Err((bytes, why.into())),
                 Seen::Value(raw) => {
                     codec::read(raw.payload()).map_err(|why| (Some(raw.bytes().clone()), why))
@@ -293,7 +299,8 @@ impl Pages<'_> {
                         .note_corrupt("scan", &key, bytes.as_deref(), &why, of)
                         .await;
                     if of.meta().policy.on_corrupt == OnCorrupt::Error {
-                        items.push(Err(of.failed_at("scan", &key, why.into_error())));
+                        let error = OnlyCopies::kept(why.into_error(), of);
+                        items.push(Err(of.failed_at("scan", &key, error)));
                     }
                 }
             }
@@ -305,6 +312,9 @@ impl Pages<'_> {
     /// The next keys, with the result of a read for each.
     async fn read(&mut self) -> Result<Option<Vec<(Vec<u8>, Seen)>>> {
         let (inner, meta) = (self.inner, self.of.meta());
+        if !self.over {
+            OnlyCopies(inner).is_on(meta)?;
+        }
         if self.over || self.left == 0 || !inner.is_enabled() {
             return Ok(None);
         }
@@ -345,8 +355,13 @@ impl<'a> Scanner<'a> {
         let scope = scope.map_err(fail)?;
         Lifetimes(self.0).ttl_override(meta).map_err(fail)?;
         if !self.is_enabled() {
+            OnlyCopies(self.0).is_on(meta).map_err(fail)?;
             return Ok(0);
         }
+        let counts = |found: &Found| {
+            let is_unread = || OnlyCopies(self.0).is_nothing(found, meta).is_err();
+            own_header(self.0, found, meta).is_some() || is_unread()
+        };
         let mut pages = self.gateway.keys(scope, PAGE);
         let mut count = 0;
         loop {
@@ -361,7 +376,7 @@ impl<'a> Scanner<'a> {
                     Found::Entry(head) if meta.tagged || envelope::has_clock(head) => {
                         tagged.push(Place::from(key));
                     }
-                    _ => own += u64::from(own_header(self.0, &found, meta).is_some()),
+                    _ => own += u64::from(counts(&found)),
                 }
             }
             // The headers read here do not contain all tags.
@@ -369,9 +384,7 @@ impl<'a> Scanner<'a> {
                 .read_many(&tagged, meta)
                 .await
                 .map_err(fail)?;
-            let valid = found
-                .iter()
-                .filter(|found| own_header(self.0, found, meta).is_some());
+            let valid = found.iter().filter(|found| counts(found));
             count += own + valid.count() as u64;
         }
     }
@@ -386,6 +399,9 @@ impl<'a> Scanner<'a> {
         progress: &mut (dyn FnMut(Purged) + Send),
     ) -> Result<u64> {
         let fail = |error: Error| Failures(self.0).failed_of(of, error.during("purge"));
+        if let Some(of) = of {
+            OnlyCopies(self.0).is_on(of.meta()).map_err(fail)?;
+        }
         let mut pages = self.gateway.keys(scope.map_err(fail)?, PAGE);
         let began = self.gateway.purge();
         let mut purged = Purged::default();
@@ -396,7 +412,7 @@ impl<'a> Scanner<'a> {
                 return Ok(purged.values);
             };
             if !keys.is_empty() {
-                let removed = self.delete_page(&keys, hold).await.map_err(fail)?;
+                let removed = self.delete_page(&keys, hold, of).await.map_err(fail)?;
                 purged.keys += keys.len() as u64;
                 purged.values += removed;
             }
@@ -405,10 +421,12 @@ impl<'a> Scanner<'a> {
     }
 
     /// Returns the number of values that were removed.
-    async fn delete_page(self, keys: &[Vec<u8>], hold: u64) -> Result<u64> {
+    async fn delete_page(self, keys: &[Vec<u8>], hold: u64, of: Option<&Type>) -> Result<u64> {
+        let only_copy = of.is_some_and(|of| of.meta().policy.only_copy);
         let holds = self.gateway.holds_of(keys).into_iter().zip(keys);
         let verbs: Vec<_> = holds
             .map(|(waiting, key)| match self.is_alias(key) {
+                false if only_copy && waiting == 0 => Verb::DeleteOnlyCopy,
                 true => Remover(self.0).deletion_with(waiting),
                 false => Remover(self.0).deletion_with(waiting.max(hold)),
             })

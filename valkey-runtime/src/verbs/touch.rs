@@ -9,6 +9,7 @@ use crate::protocol::found::Found;
 use crate::protocol::transition::{Touch, Verb};
 use crate::verbs::extend_all;
 use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::only_copy::OnlyCopies;
 use crate::verbs::raw::Raw;
 use crate::verbs::tags::fill::TagAdmission;
 use crate::verbs::tags::read::TagReader;
@@ -28,6 +29,8 @@ impl<'a> Toucher<'a> {
             .ttl_of(meta, None)
             .map_err(|error| of.failed_at("touch", key, error))?;
         if !self.is_enabled() {
+            let fail = |error| of.failed_at("touch", key, error);
+            OnlyCopies(self.0).is_on(meta).map_err(fail)?;
             return Ok(false);
         }
         if meta.tagged {
@@ -52,7 +55,13 @@ impl<'a> Toucher<'a> {
             max_age: meta.max_age(),
             seen: None,
         });
-        apply(self.0, "touch", key, &verb, of).await
+        let touched = apply(self.0, "touch", key, &verb, of).await?;
+        if !touched && meta.policy.only_copy {
+            let fail = |error| of.failed_at("touch", key, error);
+            let found = self.gateway.head(key).await.map_err(fail)?;
+            OnlyCopies(self.0).is_nothing(&found, meta).map_err(fail)?;
+        }
+        Ok(touched)
     }
 
     /// Extends the life of a sliding entry after a hit, in the background. It does so only after an

@@ -14,6 +14,7 @@ use crate::protocol::envelope;
 use crate::protocol::found::Found;
 use crate::protocol::transition::{Becomes, Put, Read, Swap, Verb};
 use crate::verbs::delete::Remover;
+use crate::verbs::only_copy::OnlyCopies;
 use crate::verbs::tags::fill::Bid;
 use crate::verbs::tags::fill::TagAdmission;
 use crate::verbs::tags::read::TagReader;
@@ -38,6 +39,7 @@ impl<'a> Writer<'a> {
         let key = &*place.key;
         let fail = |error| of.failed_at("set", key, error);
         let mut sealed = sealed.map_err(fail)?;
+        OnlyCopies(self.0).is_on(meta).map_err(fail)?;
         let mut admission = Ok(Admission::UNTAGGED);
         if meta.tagged && self.is_enabled() {
             let setting = Setting {
@@ -61,7 +63,13 @@ impl<'a> Writer<'a> {
             }
             Some(write @ Write::Apply(verb)) => {
                 let done = Box::pin(apply(self.0, "set", key, &verb, of)).await?;
-                Ok(has_stored(&write, done, of))
+                match has_stored(&write, done, of) {
+                    false if meta.policy.only_copy => {
+                        let answer = OnlyCopies(self.0).not_stored(condition, key, meta);
+                        Box::pin(answer).await.map_err(fail)
+                    }
+                    stored => Ok(stored),
+                }
             }
         }
     }
@@ -84,6 +92,12 @@ impl<'a> Writer<'a> {
             bytes,
             ttl,
         };
+        if meta.policy.only_copy
+            && let Condition::Always | Condition::IfAbsent = condition
+        {
+            let absent = condition == Condition::IfAbsent;
+            return Some(Write::Apply(Verb::SetOnlyCopy { put, absent }));
+        }
         Some(match (condition, admission) {
             // The present entry is older.
             (Condition::Always, Admission::Overtaken) => {
@@ -195,6 +209,7 @@ impl<'a> Writer<'a> {
             sealed.map_err(|error| of.failed_at("set_many", &place.key, error))
         });
         let mut sealed = sealed.collect::<Result<Vec<Sealed>>>()?;
+        OnlyCopies(self.0).is_on(meta).map_err(fail)?;
         let condition = Condition::Always;
         let mut admissions = vec![Admission::UNTAGGED; sealed.len()];
         if meta.tagged && self.is_enabled() {
@@ -216,9 +231,22 @@ impl<'a> Writer<'a> {
         let (keys, writes): (Vec<_>, Vec<_>) = writes.unzip();
         let answers = self.gateway.write_each(&keys, &writes).await;
         let stored = all("set_many", &keys, answers.map_err(fail)?, of.keys()).map_err(fail)?;
-        for (write, done) in writes.iter().zip(stored) {
-            has_stored(write, done, of);
+        let mut refused = None;
+        for ((write, done), key) in writes.iter().zip(stored).zip(keys) {
+            if !has_stored(write, done, of) {
+                refused = refused.or(Some(key));
+            }
         }
-        Ok(())
+        match refused.filter(|_| meta.policy.only_copy) {
+            Some(key) => {
+                let answer = OnlyCopies(self.0).not_stored(condition, key, meta);
+                let answer = Box::pin(answer).await;
+                answer.map_or_else(
+                    |error| Err(of.failed_at("set_many", key, error)),
+                    |_| Ok(()),
+                )
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -3,6 +3,81 @@
 /// For arguments above a type: the messages, and the arguments that cause each of them.
 pub(super) const ARGUMENTS: &[(&[&str], &[&str])] = &[
     (
+        &[
+            "`oldest_version` needs `only_copy`: a cache may lose old entries, so nothing depends on their versions; leave it out",
+        ],
+        &["oldest_version = 1", "version = 2, oldest_version = 2"],
+    ),
+    (
+        &[
+            r#"`only_copy` needs `ttl`: with the default of 5 minutes the data would soon be gone; write how long it is kept, as in `ttl = "30d"` or `ttl = "never"`"#,
+        ],
+        &["only_copy", "only_copy, version = 2, oldest_version = 2"],
+    ),
+    (
+        &[
+            "the store has the only copy of the entries of version 1: keep the struct of that version as a type of its own, write `migrate_from = UserV1` here, and implement `From` or `TryFrom` for the conversion. If no such entry exists any more, write `oldest_version = 2`",
+        ],
+        &[
+            r#"only_copy, ttl = "1h", version = 2"#,
+            r#"only_copy, ttl = "1h", version = 2, oldest_version = 1"#,
+        ],
+    ),
+    (
+        &[
+            "the store has the only copy of the entries of version 6: keep the struct of that version as a type of its own, write `migrate_from = UserV6` here, and implement `From` or `TryFrom` for the conversion. If no such entry exists any more, write `oldest_version = 7`",
+        ],
+        &[r#"only_copy, ttl = "1h", version = 7, oldest_version = 5"#],
+    ),
+    (
+        &["`oldest_version` is above the `version`, 1: write at most that"],
+        &[r#"only_copy, ttl = "1h", oldest_version = 2"#],
+    ),
+    (
+        &[
+            "`only_copy` excludes `jitter`: such an entry lives for its whole TTL; leave out `jitter`",
+        ],
+        &[r#"only_copy, ttl = "1h", jitter = "0%""#],
+    ),
+    (
+        &[
+            "`only_copy` excludes `on_corrupt` and `keep_corrupt`: an entry that can't be read is always an error, and always stays; leave out `on_corrupt` and `keep_corrupt`",
+        ],
+        &[r#"keep_corrupt, only_copy, ttl = "1h", on_corrupt = "error""#],
+    ),
+    (
+        &[
+            "`only_copy` excludes `tag`, `tags` and `clear`: to invalidate a tag would lose the entries; leave out `tag`, `tags` and `clear`",
+        ],
+        &[r#"only_copy, ttl = "1h", tag = "a", tags, clear"#],
+    ),
+    (
+        &[
+            "`only_copy` excludes `alias`: a load stores an alias, and no load has these values; store a value of another type under the second key; leave out `alias`",
+        ],
+        &[r#"only_copy, ttl = "1h", alias = "name""#],
+    ),
+    (
+        &[
+            "`only_copy` excludes `ttl_absent`, `stale_if_error`, `retry_after`, `refresh_ahead`, `load_timeout`, `load_deadline`, `max_loads`, `strict` and `hold`: no database has the values, so nothing loads them, and a copy that is not the latest is wrong; leave out `ttl_absent`, `stale_if_error`, `retry_after`, `refresh_ahead`, `load_timeout`, `load_deadline`, `max_loads`, `strict` and `hold`",
+        ],
+        &[
+            r#"only_copy, ttl = "1h", ttl_absent = "1s", stale_if_error = "1h", retry_after = "1s", refresh_ahead = "80%", load_timeout = "1s", load_deadline = "1s", max_loads = 1, strict, hold = "1s""#,
+        ],
+    ),
+    (
+        &[
+            "`only_copy` excludes `near(stale = …)`: no database has the values, so nothing loads them, and a copy that is not the latest is wrong; leave out `near(stale = …)`",
+        ],
+        &[r#"only_copy, ttl = "1h", near(ttl = "5s", stale = "1h")"#],
+    ),
+    (
+        &[
+            "unknown attribute `source`: did you mean `only_copy`, for values of which the store has the only copy?",
+        ],
+        &[r#"source, ttl = "1h""#],
+    ),
+    (
         &["`migrate_from` needs a `version` above that of the older type, as in `version = 2`"],
         &[
             "migrate_from = UserV1",

@@ -223,6 +223,8 @@ fn transition(bytes: &[u8]) -> u64 {
             becomes: Becomes::StoredForTheRest,
             again: true,
         }),
+        Verb::SetOnlyCopy { put, absent: false },
+        Verb::SetOnlyCopy { put, absent: true },
         Verb::Delete(None),
         Verb::MarkStale { keep: 1000 },
         Verb::Raise(Raise {
@@ -245,7 +247,12 @@ fn transition(bytes: &[u8]) -> u64 {
         let (change, done) = transition::apply(Some(bytes), verb, NOW);
         let stays = matches!(change, Change::Keep);
         match verb {
-            Verb::SetIfAbsent(..) | Verb::SetIfPresent(..) | Verb::Swap(_) if newer => {
+            Verb::SetIfAbsent(..)
+            | Verb::SetIfPresent(..)
+            | Verb::Swap(_)
+            | Verb::SetOnlyCopy { .. }
+                if newer =>
+            {
                 assert!(stays && !done);
             }
             Verb::RemoveIfSame(_) => assert_eq!((&change, done), (&Change::Remove, true)),

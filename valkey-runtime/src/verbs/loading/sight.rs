@@ -192,7 +192,7 @@ impl<'a> Looker<'a> {
                     (bytes, head, migrated) = (raw.bytes, Head::Known(raw.header), raw.migrated);
                 }
                 Migrated::Corrupt(why) => return Err(Unfit::Entry(bytes, why)),
-                Migrated::Nothing => {}
+                Migrated::Unreadable(_) | Migrated::Nothing => {}
             }
         }
         let standing = envelope::standing(head, meta.version, meta.shape, || self.now_millis());
