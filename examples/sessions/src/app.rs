@@ -6,9 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_sessions::session::Error;
-use tower_sessions::{Expiry, Session, SessionManagerLayer};
-
-use crate::ValkeySessions;
+use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
 
 /// `GET /`, `POST /visit`, `POST /login/{name}` and `POST /logout`.
 ///
@@ -16,7 +14,7 @@ use crate::ValkeySessions;
 /// is valid. With `Expiry::OnInactivity` the date is set when a session is changed, and reads do
 /// not move it, neither here nor in the browser. (With `with_always_save` each request saves the
 /// session that it has read: of two concurrent requests, one undoes the changes of the other.)
-pub fn app(sessions: ValkeySessions) -> Router {
+pub fn app(sessions: impl SessionStore + Clone) -> Router {
     let sessions = SessionManagerLayer::new(sessions).with_expiry(Expiry::OnSessionEnd);
     Router::new()
         .route("/", get(show))

@@ -4,4 +4,4 @@ mod app;
 mod store;
 
 pub use app::app;
-pub use store::ValkeySessions;
+pub use store::{ValkeySessions, failed, key, life};

@@ -18,25 +18,44 @@ use valkey_runtime::{Cached, CachedType, ErrorKind, SetOptions, Store, Ttl};
 
 /// The stored data of a session.
 ///
+/// - `only_copy`: no database has it. So a session that can't be read is an error, and not a visitor
+///   without a session; it stays in the store. A save that was not confirmed ends no session.
 /// - `ttl` and `sliding`: it ends half an hour after its last read or save. A read extends it
 ///   without writing it, so it can't undo the concurrent save of another request.
 /// - `max_age`: however often it is read, it ends two weeks after its last save.
-/// - `on_corrupt`: a session that can't be read is an error, and not a visitor without a session.
+/// - `version` and `migrate_from`: sessions of the last release are read, and stay valid.
 #[derive(Serialize, Deserialize, Cached)]
 #[cached(
     prefix = "session",
     key = String,
+    only_copy,
     ttl = "30m",
-    jitter = "0%",
     sliding,
     max_age = "14d",
-    on_corrupt = "error"
+    version = 2,
+    migrate_from = SessionV1
 )]
 struct Session {
     data: HashMap<String, Value>,
     /// The latest end of the session: the date that tower-sessions set when it was saved. Reads
     /// never extend it beyond.
+    expires: OffsetDateTime,
+}
+
+/// The form that the last release has stored. It stays here until no such session can exist: two
+/// weeks after the deployment. Then `oldest_version = 2` takes its place.
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(prefix = "session", key = String, only_copy, ttl = "30m", sliding, max_age = "14d")]
+struct SessionV1 {
+    data: HashMap<String, Value>,
     ends: OffsetDateTime,
+}
+
+impl From<SessionV1> for Session {
+    fn from(SessionV1 { data, ends }: SessionV1) -> Self {
+        let expires = ends;
+        Self { data, expires }
+    }
 }
 
 /// The number of attempts with a new id. If a second id is taken, ids are not random, or nothing is
@@ -58,21 +77,11 @@ impl ValkeySessions {
         Self { store }
     }
 
-    /// The store, unless it is switched off: then it reads nothing, and that would log everybody
-    /// out.
-    fn store(&self) -> Result<&Store> {
-        if self.store.is_enabled() {
-            Ok(&self.store)
-        } else {
-            Err(Error::Backend("the store is switched off".into()))
-        }
-    }
-
     /// True if it was stored.
     async fn set(&self, record: &Record, options: SetOptions) -> Result<bool> {
-        let (data, ends) = (record.data.clone(), record.expiry_date);
-        let sessions = self.store()?.of::<Session>();
-        let stored = sessions.set_at_with(&key(&record.id), &Session { data, ends }, options);
+        let (data, expires) = (record.data.clone(), record.expiry_date);
+        let sessions = self.store.of::<Session>();
+        let stored = sessions.set_at_with(&key(&record.id), &Session { data, expires }, options);
         stored.await.map_err(failed)
     }
 }
@@ -111,25 +120,23 @@ impl SessionStore for ValkeySessions {
     }
 
     async fn load(&self, id: &Id) -> Result<Option<Record>> {
-        let found = Session::get(self.store()?, &key(id)).await;
-        let found = found.map_err(failed)?.map(|Session { data, ends }| Record {
+        let found = Session::get(&self.store, &key(id)).await.map_err(failed)?;
+        let found = found.map(|Session { data, expires }| Record {
             id: *id,
             data,
-            expiry_date: ends,
+            expiry_date: expires,
         });
         Ok(found.filter(|record| life(record).is_some()))
     }
 
     async fn delete(&self, id: &Id) -> Result<()> {
-        Session::del(self.store()?, &key(id))
-            .await
-            .map_err(failed)?;
+        Session::del(&self.store, &key(id)).await.map_err(failed)?;
         Ok(())
     }
 }
 
 /// The key of a session.
-fn key(id: &Id) -> String {
+pub fn key(id: &Id) -> String {
     let digest = digest(&SHA256, &id.0.to_le_bytes());
     digest
         .as_ref()
@@ -140,7 +147,7 @@ fn key(id: &Id) -> String {
 
 /// Its life until it is read again: the type's TTL, but not beyond its date. `None` if the date has
 /// passed.
-fn life(record: &Record) -> Option<Duration> {
+pub fn life(record: &Record) -> Option<Duration> {
     let left = record.expiry_date - OffsetDateTime::now_utc();
     let left = Duration::try_from(left)
         .ok()
@@ -152,11 +159,11 @@ fn life(record: &Record) -> Option<Duration> {
 }
 
 /// None of these messages holds data of a session, nor its id.
-fn failed(error: valkey_runtime::Error) -> Error {
+pub fn failed(error: valkey_runtime::Error) -> Error {
     let message = error.to_string();
     match error.kind() {
         ErrorKind::Encode | ErrorKind::TooLarge => Error::Encode(message),
-        ErrorKind::Corrupt => Error::Decode(message),
+        ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::Unreadable => Error::Decode(message),
         _ => Error::Backend(message),
     }
 }

@@ -5,6 +5,7 @@ mod app;
 mod browser;
 mod middleware;
 mod store;
+mod upgrade;
 
 use std::sync::LazyLock;
 use std::time::Duration;

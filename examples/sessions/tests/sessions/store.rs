@@ -13,7 +13,8 @@ use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store::Error;
 use tracing_subscriber::fmt::MakeWriter;
-use valkey_runtime::{ManualClock, Store};
+use valkey_runtime::testing::{Fault, Request};
+use valkey_runtime::{ErrorKind, ManualClock, Store};
 use valkey_tests::Server;
 
 use crate::{both, connect};
@@ -249,16 +250,41 @@ async fn assert_all_fail(sessions: &ValkeySessions, record: &mut Record) {
 }
 
 #[tokio::test]
-async fn a_session_that_cant_be_read_is_an_error_once() {
+async fn a_session_that_cant_be_read_is_an_error_and_stays() {
     let server = Server::plain();
     let sessions = ValkeySessions::new(connect(&server).await);
     let mut record = record(1.into(), Duration::HOUR);
     sessions.create(&mut record).await.unwrap();
     let key = server.cli(&["--scan", "--pattern", "session:*"]);
     server.cli(&["SET", &key, "rubbish"]);
-    let loaded = sessions.load(&record.id).await;
-    assert!(matches!(loaded, Err(Error::Decode(_))), "{loaded:?}");
-    assert_eq!(sessions.load(&record.id).await.unwrap(), None);
+    for _ in 0..2 {
+        let loaded = sessions.load(&record.id).await;
+        assert!(matches!(loaded, Err(Error::Decode(_))), "{loaded:?}");
+    }
+    let saved = sessions.save(&record).await;
+    assert!(matches!(saved, Err(Error::Decode(_))), "{saved:?}");
+    assert_eq!(server.cli(&["GET", &key]), "rubbish");
+}
+
+#[tokio::test]
+async fn a_save_that_was_not_confirmed_ends_no_session() {
+    let store = connect(&crate::SERVER).await;
+    let sessions = ValkeySessions::new(store.clone());
+    let mut record = record(1.into(), Duration::HOUR);
+    sessions.create(&mut record).await.unwrap();
+    let before = record.clone();
+    record.data.insert("more".into(), 1.into());
+    for (fault, expected) in [
+        (Fault::error(ErrorKind::Timeout), &before),
+        (Fault::lost_reply(), &record),
+    ] {
+        store.faults().fail_next(fault.on(Request::Store));
+        let saved = sessions.save(&record).await;
+        assert!(matches!(saved, Err(Error::Backend(_))), "{saved:?}");
+        assert_eq!(store.undelivered(), 0);
+        let loaded = sessions.load(&record.id).await.unwrap();
+        assert_eq!(loaded.as_ref(), Some(expected));
+    }
 }
 
 #[tokio::test]
