@@ -27,13 +27,10 @@ pub(crate) fn cached(model: &Cached) -> TokenStream {
 /// The implementations of a cached type, for a scope with the names that they use.
 pub(crate) fn implementations(model: &Cached) -> TokenStream {
     let target = Target::cached(model);
-    let key_part = target.names_key_part.then(|| match model.in_field {
-        false => quote!(
+    let key_part = target.names_key_part.then(|| {
+        quote!(
             use __rt::KeyPart as __KeyPart;
-        ),
-        true => quote!(
-            use __rt::KeyArgument as __KeyPart;
-        ),
+        )
     });
     let cached = target.implement(quote!(__rt::CachedType), constants(model));
     let fields = match &model.key.form {

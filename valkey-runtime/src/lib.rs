@@ -102,7 +102,7 @@ pub mod __private {
     pub use crate::api::alias::{
         AliasField, AliasRef, Aliased, ByAlias, alias, get_by, load_by, write_alias,
     };
-    pub use crate::api::function::{self as functions, Function, KeyArgument};
+    pub use crate::api::function::{self as functions, Function};
     pub use crate::api::load::Load;
     pub use crate::key::aliases::{Alias, AliasKeys};
     pub use crate::key::limit_key::LimitKey;
@@ -128,7 +128,6 @@ pub mod __private {
     pub use inventory;
     pub use serde::de::DeserializeOwned;
     pub use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    pub use std::borrow::Borrow;
     pub use std::default::Default;
     pub use std::future::Future;
     pub use std::marker::{PhantomData, Send, Sync};

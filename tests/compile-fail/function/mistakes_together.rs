@@ -1,4 +1,4 @@
-use valkey_runtime::{Store, cached_fn};
+use valkey_runtime::cached_fn;
 
 #[cached_fn(tll = "5m", tag = "of:{ids}", validate)]
 fn names(id: u32) -> Vec<String> {

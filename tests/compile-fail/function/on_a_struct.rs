@@ -1,4 +1,4 @@
-use valkey_runtime::{Store, cached_fn};
+use valkey_runtime::cached_fn;
 
 #[cached_fn(ttl = "5m")]
 struct Names(Vec<String>);

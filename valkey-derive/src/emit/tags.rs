@@ -47,14 +47,14 @@ pub(super) fn items(model: &Cached) -> TokenStream {
         false => of_key,
     });
     let of_value = from_value.iter().map(|template| of_value(template, model));
-    let value = match model.in_field {
-        true => quote!(&self.value),
-        false => quote!(self),
-    };
-    let computed = tags
-        .function
-        .as_ref()
-        .map(|function| quote_spanned!(at(function)=> __tags.extend(#function(#value));));
+    let computed = tags.function.as_ref().map(|function| {
+        let at = at(function);
+        let value = match model.in_field {
+            true => quote_spanned!(at=> &self.value),
+            false => quote_spanned!(at=> self),
+        };
+        quote_spanned!(at=> __tags.extend(#function(#value));)
+    });
     let written = quote!(#of_key #(#of_value)* #computed);
     let written = (!written.is_empty())
         .then(|| quote!(fn write_tags(&self, __tags: &mut __rt::TagWriter<'_>) { #written }));

@@ -3,14 +3,14 @@
 //! The type has the function's name: types and functions have separate names in Rust. Its private
 //! function `__call` has the body, once, for calls and for refreshes.
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, FnArg, Ident, Pat, Token, Type, parse_quote};
+use syn::{Attribute, FnArg, Ident, Pat, ReturnType, Token, Type, WherePredicate, parse_quote};
 
 use super::{Function, Param, Store};
 use crate::emit::{at, implementations, within};
-use crate::types::{is_str, ungrouped};
+use crate::types::{is_plain_key, is_str, shown, ungrouped};
 
 pub(super) fn function(function: &Function) -> TokenStream {
     let Function {
@@ -29,14 +29,21 @@ pub(super) fn function(function: &Function) -> TokenStream {
     let called = called(function);
     let arguments = arguments(function);
     let runtime = &of.runtime;
+    let bounds = bounds(function, &quote!(#runtime::__private));
     let implementations = implementations(of);
-    let serde = serde(name, value);
+    let serde = serde(function, value);
     let beside = beside(function);
     let inner = within(runtime, quote!(#implementations #serde #beside #called));
     let mut outer_sig = sig.clone();
     outer_sig.inputs = passed_on(function);
+    let of_outer = outer_sig.generics.make_where_clause();
+    of_outer.predicates.extend(bounds);
+    if of_outer.predicates.is_empty() {
+        outer_sig.generics.where_clause = None;
+    }
     quote! {
         #(#outer)*
+        #[allow(unused_qualifications, clippy::absolute_paths)]
         #vis #outer_sig {
             #name::__call(false, #(#arguments),*).await
         }
@@ -68,7 +75,7 @@ fn called(function: &Function) -> TokenStream {
     let name = &sig.ident;
     let lints = of_kind(attrs, &["allow", "warn", "deny", "forbid", "expect"]);
     let (generics, output) = (&sig.generics, &sig.output);
-    let (_, _, bounds) = generics.split_for_impl();
+    let (_, _, own_bounds) = generics.split_for_impl();
     let inputs = &sig.inputs;
     let store = match store {
         Store::Param(store) => quote!(#store),
@@ -92,18 +99,26 @@ fn called(function: &Function) -> TokenStream {
     };
     let copies = params.iter().filter(|_| *outlives).filter_map(copied);
     let (own, lend): (Vec<_>, Vec<_>) = copies.unzip();
-    let body = match outlives {
-        false => body.clone(),
-        true => quote!({ #(#lend)* #body }),
+    let of_key = bounds(function, &quote!(__rt));
+    let ty = match output {
+        ReturnType::Type(_, ty) => quote!(#ty),
+        ReturnType::Default => quote!(()),
     };
     quote! {
-        impl #name {
+        impl #name where #(#of_key),* {
             #(#lints)*
             #[allow(clippy::too_many_arguments)]
-            async fn __call #generics(__fresh: bool, #inputs) #output #bounds {
+            async fn __call #generics(__fresh: bool, #inputs) #output #own_bounds {
                 let __load = __rt::functions::begin::<Self>(#store, __fresh, #key);
                 #(#own)*
-                __rt::functions::#run(__load, async move || #output #body).await
+                // With its type, so that a mistake in the body is found where it is.
+                #[allow(unreachable_code, clippy::let_and_return)]
+                let __body = async move || #output {
+                    #(#lend)*
+                    let __result: #ty = #body;
+                    __result
+                };
+                __rt::functions::#run(__load, __body).await
             }
         }
     }
@@ -147,6 +162,7 @@ fn beside(function: &Function) -> TokenStream {
                             Returns whether there was one.";
     let about_refresh =
         " Runs the function, whatever is cached, caches the result, and returns it.";
+    let of_key = bounds(function, &quote!(__rt));
     let tags = (!of.tags.templates.is_empty()).then(|| {
         quote! {
             /// The tags of the results: one function for each, which takes the parameters in it.
@@ -156,11 +172,11 @@ fn beside(function: &Function) -> TokenStream {
         }
     });
     let (generics, output, inputs) = (&sig.generics, &sig.output, passed_on(function));
-    let (_, _, bounds) = generics.split_for_impl();
+    let (_, _, own_bounds) = generics.split_for_impl();
     let arguments = arguments(function);
     quote! {
         #[allow(dead_code, clippy::too_many_arguments)]
-        impl #name {
+        impl #name where #(#of_key),* {
             #[doc = #about_get]
             #[doc = ""]
             #[doc = " # Errors"]
@@ -184,7 +200,7 @@ fn beside(function: &Function) -> TokenStream {
             }
 
             #[doc = #about_refresh]
-            #vis async fn refresh #generics(#inputs) #output #bounds {
+            #vis async fn refresh #generics(#inputs) #output #own_bounds {
                 Self::__call(true, #(#arguments),*).await
             }
 
@@ -194,7 +210,9 @@ fn beside(function: &Function) -> TokenStream {
 }
 
 /// serde's traits and the runtime's, by the value.
-fn serde(name: &Ident, value: &Type) -> TokenStream {
+fn serde(function: &Function, value: &Type) -> TokenStream {
+    let name = &function.sig.ident;
+    let of_key = bounds(function, &quote!(__rt));
     let at_value = at(value);
     let (serialize, deserialize) = (
         quote_spanned!(at_value=> <#value as __rt::Serialize>::serialize(&self.value, serializer)),
@@ -214,7 +232,7 @@ fn serde(name: &Ident, value: &Type) -> TokenStream {
             }
         }
 
-        impl __rt::Function for #name {
+        impl __rt::Function for #name where #(#of_key),* {
             type Value = #value;
 
             fn of(value: #value) -> Self {
@@ -226,6 +244,46 @@ fn serde(name: &Ident, value: &Type) -> TokenStream {
             }
         }
     }
+}
+
+/// The bounds on types that are not plainly fit: of parts of the key, and of what a load that
+/// outlives its call copies. They are the same everywhere, and have the span of the type: so an
+/// unfit type causes one error, there. `runtime` has the traits.
+fn bounds(function: &Function, runtime: &TokenStream) -> Vec<WherePredicate> {
+    let bound = |ty: &Type, of: TokenStream| -> WherePredicate {
+        let tokens = ty.to_token_stream().into_iter();
+        let end = tokens
+            .last()
+            .map_or_else(Span::call_site, |token| token.span());
+        let bound = quote!(: #runtime::#of).into_iter().map(|mut token| {
+            token.set_span(end);
+            token
+        });
+        let bound: TokenStream = bound.collect();
+        parse_quote!(#ty #bound)
+    };
+    let mut bounds = Vec::new();
+    for param in &function.params {
+        if let Some(part) = param.key.as_ref().filter(|part| !part.with)
+            && !is_plainly_known(&part.owned)
+        {
+            bounds.push(bound(&part.owned, quote!(KeyPart)));
+        }
+        // A type with lifetimes is left to the place where it is copied.
+        if let Type::Reference(reference) = ungrouped(&param.ty)
+            && function.outlives
+            && !is_str(&reference.elem)
+            && !shown(&reference.elem).contains('\'')
+        {
+            bounds.push(bound(&reference.elem, quote!(functions::Copied)));
+        }
+    }
+    bounds
+}
+
+/// Whether the type of a part needs no bound: it is plain, or its parts are checked one by one.
+fn is_plainly_known(owned: &Type) -> bool {
+    is_plain_key(owned) || matches!(ungrouped(owned), Type::Tuple(_))
 }
 
 /// The key part of a parameter, from the parameter.
@@ -257,7 +315,7 @@ fn copied(param: &Param) -> Option<(TokenStream, TokenStream)> {
     let own = quote_spanned!(at(of)=> let #name = __rt::functions::owned::<#of>(#name););
     let lend = quote! {
         #[allow(unused_variables)]
-        let #name: &#of = __rt::Borrow::borrow(&#name);
+        let #name = __rt::functions::lent::<#of>(&#name);
     };
     Some((own, lend))
 }
@@ -267,7 +325,7 @@ fn passed_on(function: &Function) -> Punctuated<FnArg, Token![,]> {
     let mut inputs = function.sig.inputs.clone();
     for (input, argument) in inputs.iter_mut().zip(arguments(function)) {
         if let FnArg::Typed(typed) = input {
-            typed.pat = Box::new(parse_quote!(#argument));
+            *typed.pat = parse_quote!(#argument);
         }
     }
     inputs

@@ -13,7 +13,6 @@ use crate::api::choices::{InBackground, Normal, Unlimited, Value};
 use crate::api::load::{Load, One};
 use crate::base::error::Result;
 use crate::core::store::Store;
-use crate::key::part::KeyPart;
 use crate::schema::cached_type::CachedType;
 
 /// The cached type of a function's results. `#[cached_fn]` implements it.
@@ -27,21 +26,6 @@ pub trait Function: CachedType {
     fn into_value(self) -> Self::Value;
 }
 
-/// A parameter that is part of the key of a cached function.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be part of the key of a cached function",
-    label = "not a `KeyPart`",
-    note = "if the result does not depend on this parameter, such as on a connection: mark it `#[context]`",
-    note = "a newtype of yours: add `#[derive(KeyPart)]` to it",
-    note = "a foreign type: write `#[key(with = \"path::to::function\")]`, a function from `&{Self}` to a type that can be one",
-    note = "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string"
-)]
-pub trait KeyArgument: KeyPart {}
-
-#[diagnostic::do_not_recommend]
-impl<P: KeyPart> KeyArgument for P {}
-
 /// A parameter of a cached function whose body may go on after the call.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
@@ -50,15 +34,63 @@ impl<P: KeyPart> KeyArgument for P {}
     note = "with `refresh_ahead` or `load_timeout` the body may go on after its call, so it gets copies of what the call \
             borrows: derive `Clone`, or put it in an `Arc`"
 )]
-pub trait Copied: ToOwned {}
+pub trait Copied {
+    type Copy: Send + Sync + 'static;
+
+    fn copied(&self) -> Self::Copy;
+
+    fn lent(copy: &Self::Copy) -> &Self;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: ToOwned + ?Sized> Copied for T {}
+impl<T: Clone + Send + Sync + 'static> Copied for T {
+    type Copy = T;
+
+    fn copied(&self) -> T {
+        self.clone()
+    }
+
+    fn lent(copy: &T) -> &T {
+        copy
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl Copied for str {
+    type Copy = String;
+
+    fn copied(&self) -> String {
+        self.to_owned()
+    }
+
+    fn lent(copy: &String) -> &str {
+        copy
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone + Send + Sync + 'static> Copied for [T] {
+    type Copy = Vec<T>;
+
+    fn copied(&self) -> Vec<T> {
+        self.to_vec()
+    }
+
+    fn lent(copy: &Vec<T>) -> &[T] {
+        copy
+    }
+}
 
 /// A copy of a borrowed parameter.
 #[doc(hidden)]
-pub fn owned<T: Copied + ?Sized>(borrowed: &T) -> T::Owned {
-    borrowed.to_owned()
+pub fn owned<T: Copied + ?Sized>(borrowed: &T) -> T::Copy {
+    borrowed.copied()
+}
+
+/// The parameter again, borrowed from its copy.
+#[doc(hidden)]
+pub fn lent<T: Copied + ?Sized>(copy: &T::Copy) -> &T {
+    T::lent(copy)
 }
 
 type InCall<'s, F> = Load<'s, F, One>;
@@ -69,7 +101,7 @@ type Outliving<'s, F> = Load<'s, F, One, Normal, Value, Unlimited, InBackground>
 pub fn begin<'s, F: Function>(store: &'s Store, fresh: bool, key: F::Key<'_>) -> InCall<'s, F> {
     let load = store.of::<F>().load(key);
     match fresh {
-        true => load.as_fresh(),
+        true => load.made_fresh(),
         false => load,
     }
 }

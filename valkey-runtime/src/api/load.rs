@@ -190,7 +190,7 @@ impl<'s, T: CachedType, K, M, O, X, B> Load<'s, T, K, M, O, X, B> {
     }
 
     /// As [`fresh`](Self::fresh), where a value decides and not the type.
-    pub(crate) fn as_fresh(mut self) -> Self {
+    pub(crate) fn made_fresh(mut self) -> Self {
         self.mode = LoadMode::Fresh;
         self
     }

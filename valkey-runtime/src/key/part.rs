@@ -32,6 +32,7 @@ use std::sync::Arc;
     label = "not a `KeyPart`",
     note = "a newtype of yours: add `#[derive(KeyPart)]` to it",
     note = "a foreign type: write `#[cached(key(with = \"path::to::function\"))]`, a function from `&{Self}` to a type that can be one",
+    note = "a parameter of a cached function on which its result does not depend, such as a connection: mark it `#[context]`",
     note = "floats are not keys: two that print alike may differ; use an integer (cents, micro-degrees) or a string"
 )]
 pub trait KeyPart: 'static {

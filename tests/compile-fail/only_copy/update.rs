@@ -1,0 +1,14 @@
+use serde::{Deserialize, Serialize};
+use valkey_runtime::{Cached, Store};
+
+#[derive(Serialize, Deserialize, Cached)]
+#[cached(ttl = "30d", only_copy)]
+struct Cart {
+    #[cached(key)]
+    id: u64,
+}
+
+fn main() {
+    let store = Store::memory();
+    drop(Cart::update(&store, 1, async || Ok::<_, ()>(())));
+}
