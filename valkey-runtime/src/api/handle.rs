@@ -16,7 +16,6 @@ use crate::core::near::NearCopy;
 use crate::core::options::SetOptions;
 use crate::core::store::Store;
 use crate::core::types::Type;
-use crate::key::aliases::{Alias, AliasKeys};
 use crate::key::part::{KeyFrom, KeyPart};
 use crate::key::read::ReadKey;
 use crate::key::tag::Place;
@@ -175,39 +174,6 @@ impl<'s, T: CachedType> Handle<'s, T> {
         keys.into_iter()
             .map(|item| self.bytes(T::OwnedKey::key_from(&item)))
             .collect()
-    }
-
-    /// The keys of the alias entries that may record the absence of this value.
-    pub(crate) fn alias_keys(&self, value: &T) -> Vec<Vec<u8>> {
-        if !T::ALIAS_ABSENCES {
-            return Vec::new();
-        }
-        let mut out = AliasKeys {
-            namespace: &self.store.inner().namespace,
-            keys: Vec::new(),
-        };
-        value.write_aliases(&mut out);
-        out.keys
-    }
-
-    /// Ends the absences of these aliases, after a write elsewhere has created a value with them.
-    /// No look-up that began before is then stored.
-    ///
-    /// # Errors
-    /// If the server did not confirm it. It is then delivered later.
-    pub fn del_aliases<I>(
-        self,
-        aliases: I,
-    ) -> impl Future<Output = Result<()>> + Send + use<'s, T, I>
-    where
-        I: IntoIterator<Item = Alias<T>>,
-    {
-        let inner = self.store.inner();
-        let aliases = aliases.into_iter();
-        let keys: Vec<_> = aliases
-            .map(|alias| alias.key_in(&inner.namespace))
-            .collect();
-        async move { Remover(inner).end_absences(&keys, self.of()).await }
     }
 
     /// Validates the value and encodes it as an entry under this key.

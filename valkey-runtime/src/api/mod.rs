@@ -1,5 +1,6 @@
 //! The public API: the names that an application calls.
 
+mod absent_aliases;
 pub(crate) mod alias;
 pub(crate) mod batch;
 pub(crate) mod cached;

@@ -61,7 +61,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     /// # Errors
     /// - [`ModifyError::Change`]: the closure's own error. Nothing was changed.
     /// - [`ModifyError::Store`]: the server could not be asked, or the value not stored. Nothing
-    /// was   changed. This includes an entry of a newer version, and one that can't be read here.
+    ///   was changed. This includes an entry of a newer version, and one that can't be read here.
     /// - [`ModifyError::Contended`]: others changed the value each time, for 5 seconds.
     /// - [`ModifyError::Unknown`]: an answer was lost, and the entry does not show whether the
     ///   change was made.

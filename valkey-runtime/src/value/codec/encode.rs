@@ -274,6 +274,16 @@ impl<const NAMED: bool> Counted<'_, '_, NAMED> {
     }
 }
 
+/// Integers that are written as wider ones.
+macro_rules! as_wider {
+    ($wide:ident: $($name:ident $number:ty),*) => { $(
+        #[inline]
+        fn $name(self, number: $number) -> Result<(), Fault> {
+            self.$wide(number.into())
+        }
+    )* }
+}
+
 impl<'e, 'b, const NAMED: bool> ser::Serializer for &'e mut Encoder<'b, NAMED> {
     type Ok = ();
     type Error = Fault;
@@ -295,20 +305,7 @@ impl<'e, 'b, const NAMED: bool> ser::Serializer for &'e mut Encoder<'b, NAMED> {
         Ok(())
     }
 
-    #[inline]
-    fn serialize_i8(self, number: i8) -> Result<(), Fault> {
-        self.serialize_i64(number.into())
-    }
-
-    #[inline]
-    fn serialize_i16(self, number: i16) -> Result<(), Fault> {
-        self.serialize_i64(number.into())
-    }
-
-    #[inline]
-    fn serialize_i32(self, number: i32) -> Result<(), Fault> {
-        self.serialize_i64(number.into())
-    }
+    as_wider!(serialize_i64: serialize_i8 i8, serialize_i16 i16, serialize_i32 i32);
 
     #[inline]
     fn serialize_i64(self, number: i64) -> Result<(), Fault> {
@@ -327,20 +324,7 @@ impl<'e, 'b, const NAMED: bool> ser::Serializer for &'e mut Encoder<'b, NAMED> {
         }
     }
 
-    #[inline]
-    fn serialize_u8(self, number: u8) -> Result<(), Fault> {
-        self.serialize_u64(number.into())
-    }
-
-    #[inline]
-    fn serialize_u16(self, number: u16) -> Result<(), Fault> {
-        self.serialize_u64(number.into())
-    }
-
-    #[inline]
-    fn serialize_u32(self, number: u32) -> Result<(), Fault> {
-        self.serialize_u64(number.into())
-    }
+    as_wider!(serialize_u64: serialize_u8 u8, serialize_u16 u16, serialize_u32 u32);
 
     #[inline]
     fn serialize_u64(self, number: u64) -> Result<(), Fault> {
