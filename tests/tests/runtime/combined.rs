@@ -222,8 +222,11 @@ async fn every_verb_reads_a_compact_entry(on: On) {
     assert_eq!(many, [Some(point(3)), None]);
     let entry = store.of::<Point>().get_entry(2).await.unwrap().unwrap();
     assert_eq!(*entry, point(2));
-    let name = "point 2".to_owned();
-    let named = Point::get_by_name(&store, &name).await.unwrap();
+    let key = async || Ok::<_, ()>(Some(2));
+    let load = async |_| -> Result<Option<Point>, ()> { panic!("it is there") };
+    let named = Point::load_by_name(&store, "point 2").run(key, load);
+    assert_eq!(named.await, Ok(Some(point(2))));
+    let named = Point::get_by_name(&store, "point 2").await.unwrap();
     assert_eq!(named, Some(point(2)));
     until("a near copy answers", async || {
         let before = store.stats().near_hits();

@@ -140,7 +140,7 @@ pub(crate) async fn an_answer_that_is_missing_is_an_error_and_no_zero(on: On) {
         kinds
     };
     store.set_enabled(false);
-    assert_eq!(each().await, [Some(ErrorKind::Config); 6]);
+    assert_eq!(each().await, [Some(ErrorKind::Disabled); 6]);
     store.set_enabled(true);
     store.faults().take_down();
     assert_eq!(each().await, [Some(ErrorKind::Connection); 6]);

@@ -213,7 +213,7 @@ pub(crate) async fn a_store_that_is_off_or_down_gives_no_lock(on: On) {
         taken => panic!("{taken:?}"),
     };
     store.set_enabled(false);
-    assert_eq!(kind().await, ErrorKind::Config);
+    assert_eq!(kind().await, ErrorKind::Disabled);
     store.set_enabled(true);
     store.faults().take_down();
     assert_eq!(kind().await, ErrorKind::Connection);

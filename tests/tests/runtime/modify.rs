@@ -820,7 +820,10 @@ async fn a_store_that_is_switched_off_changes_nothing(on: On) {
     cart(1, [1]).set(&store).await.unwrap();
     store.set_enabled(false);
     let error = add(&store, 2).await.unwrap_err();
-    assert!(matches!(error, ModifyError::Store(_)), "{error:?}");
+    let ModifyError::Store(error) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(error.kind(), ErrorKind::Disabled);
     assert!(error.to_string().contains("switched off"), "{error}");
     store.set_enabled(true);
     assert_eq!(articles(&store).await, Some(vec![1]));

@@ -30,6 +30,7 @@ suite! {
     what_a_cache_has_left_is_no_value
     near_copies_hide_nothing
     another_shape_or_key_is_an_error
+    a_change_keeps_what_it_can_not_read
 }
 
 suite! {
@@ -664,4 +665,55 @@ async fn an_expired_entry_is_absent() {
     let absent = SetOptions::new().if_absent();
     let again = Login { token: token() };
     assert!(again.set_with(&store, absent).await.unwrap());
+}
+
+async fn a_change_keeps_what_it_can_not_read(on: On) {
+    writes_into(on.nodes(), "only-copy-modify");
+    let builder = on.builder().namespace("only-copy-modify");
+    let store = builder.newer_wins_for(Duration::ZERO);
+    let store = store.connect().await.unwrap();
+    let add = |id, article| {
+        Cart::modify(&store, id, move |cart: Option<Cart>| {
+            let mut cart = cart.unwrap_or_else(|| Cart {
+                id,
+                counts: BTreeMap::new(),
+            });
+            *cart.counts.entry(article).or_insert(0) += 1;
+            cart
+        })
+    };
+    // One that is not there, and one of an older version.
+    assert_eq!(add(1, 7).await.unwrap(), cart(1, 7));
+    let old = CartV1 {
+        id: 2,
+        articles: vec![7],
+    };
+    old.set(&store).await.unwrap();
+    let counts = add(2, 7).await.unwrap().counts;
+    assert_eq!(counts, BTreeMap::from([(7, 2)]));
+
+    // A newer one, however old; one of another struct; and one that can't be converted.
+    later(3).set(&store).await.unwrap();
+    changed(4).set(&store).await.unwrap();
+    refused(5).set(&store).await.unwrap();
+    for (id, kind) in [
+        (3, ErrorKind::Unreadable),
+        (4, ErrorKind::Corrupt),
+        (5, ErrorKind::Unreadable),
+    ] {
+        let error = add(id, 7).await.unwrap_err();
+        assert_eq!(error.store_error().unwrap().kind(), kind, "{id}");
+        let read = store.of::<Cart>().get_entry(id).await.unwrap_err();
+        let of_read = SetOptions::new().if_unchanged(1);
+        assert_eq!(read.kind(), kind, "{id}");
+        let set = cart(id, 7).set_with(&store, of_read).await;
+        assert!(!set.unwrap_or(false), "{id}");
+    }
+    assert_eq!(Later::get(&store, 3).await.unwrap(), Some(later(3)));
+    assert_eq!(Changed::get(&store, 4).await.unwrap(), Some(changed(4)));
+    assert_eq!(CartV1::get(&store, 5).await.unwrap(), Some(refused(5)));
+
+    store.set_enabled(false);
+    let error = add(1, 7).await.unwrap_err();
+    assert_eq!(error.store_error().unwrap().kind(), ErrorKind::Disabled);
 }

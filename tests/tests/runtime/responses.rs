@@ -54,11 +54,14 @@ type Answer = (StatusCode, HeaderMap, String);
 #[derive(Clone)]
 struct Origin(Arc<State>);
 
+/// The response to the call of this number.
+type Reply = dyn Fn(usize, &Request<Body>) -> Response<Body> + Send + Sync;
+
 struct State {
     calls: AtomicUsize,
     begun: Semaphore,
     gate: Semaphore,
-    reply: Box<dyn Fn(usize, &Request<Body>) -> Response<Body> + Send + Sync>,
+    reply: Box<Reply>,
 }
 
 impl Origin {

@@ -1,8 +1,8 @@
 //! Whether a server keeps its entries: at its memory limit, after a restart, and after the loss of
 //! a machine.
 //!
-//! `CONFIG GET` says it best, but many providers and ACLs forbid it. `INFO` says most of it. A point
-//! on which both are silent is unknown, and no reason for a warning.
+//! `CONFIG GET` says it best, but many providers and ACLs forbid it. `INFO` says most of it. A
+//! point on which both are silent is unknown, and no reason for a warning.
 
 use std::collections::HashMap;
 

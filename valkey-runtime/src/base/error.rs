@@ -86,8 +86,8 @@ pub enum ErrorKind {
     /// The entry is intact, and this process can't read it: it has another version, or is encrypted
     /// with another key. Only a type with `#[cached(only_copy)]` has this error. The entry stays.
     Unreadable,
-    /// The store is [switched off](crate::core::store::Store::set_enabled), and the type has
-    /// `#[cached(only_copy)]`: no other copy could answer.
+    /// The store is [switched off](crate::core::store::Store::set_enabled), and nothing else could
+    /// answer: for a type with `#[cached(only_copy)]`, a change of a value, a counter, or a lock.
     Disabled,
 }
 

@@ -57,7 +57,8 @@ impl Named {
 pub(crate) fn switched_on(inner: &Inner) -> Result<()> {
     match inner.is_enabled() {
         true => Ok(()),
-        false => Err(Error::config(
+        false => Err(Error::new(
+            ErrorKind::Disabled,
             "the store is switched off, and counters and locks have no other place: switch it on by `Store::set_enabled`",
         )),
     }

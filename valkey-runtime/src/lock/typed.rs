@@ -118,7 +118,7 @@ impl<K: KeyPart> Lock<K> {
     /// # Errors
     /// [`LockError::Busy`] if others held it all the time. [`LockError::Store`] if the store
     /// failed: it did not answer, it is [switched off](Store::set_enabled) (kind
-    /// [`Config`](ErrorKind::Config)), or the key holds something else
+    /// [`Disabled`](ErrorKind::Disabled)), or the key holds something else
     /// ([`Corrupt`](ErrorKind::Corrupt)).
     pub fn lock<'s>(
         &'s self,

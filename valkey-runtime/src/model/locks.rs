@@ -464,7 +464,7 @@ fn a_lock_has_one_holder_or_so_many_and_fencing_tokens_grow() {
     for (callers, permits, budget) in setups() {
         let world = World::new(callers, permits, budget, None);
         let states = explore(&world).unwrap_or_else(|trace| panic!("{trace}"));
-        println!("{callers} callers, {permits} at a time, {budget:?}: {states} states");
+        eprintln!("{callers} callers, {permits} at a time, {budget:?}: {states} states");
         assert!(states > 1_000, "only {states} states");
     }
 }

@@ -69,7 +69,7 @@ impl Policy {
             !self.only_copy,
             "the store has the only copy of this type's values (`only_copy`). `update`, \
              `write_through` and `guard` are for a row of a database: they would remove the entry. \
-             Write `set`"
+             Write `set`, or `modify` to change what is there"
         );
     }
 

@@ -28,6 +28,7 @@ use crate::protocol::transition::{Becomes, Put, Read, Swap, Verb, has_lapsed, is
 use crate::value::codec::Refusal;
 use crate::verbs::corrupt::CorruptEntries;
 use crate::verbs::lifetimes::Lifetimes;
+use crate::verbs::only_copy::OnlyCopies;
 use crate::verbs::raw::Raw;
 use crate::verbs::read::Reader;
 use crate::verbs::tags::fill::{Bid, TagAdmission};
@@ -98,7 +99,7 @@ impl<'m> Modifier<'m> {
         if !self.is_enabled() {
             let off =
                 "the store is switched off (`Store::set_enabled`), so nothing is read or changed";
-            return Err(fail(Error::new(ErrorKind::Unavailable, off)));
+            return Err(fail(Error::new(ErrorKind::Disabled, off)));
         }
         let now = Instant::now();
         let until = now.checked_add(options.within).unwrap_or(now + A_YEAR);
@@ -152,6 +153,10 @@ impl Modifying<'_> {
 
     /// The meaning of an answer; `None` if nothing can be changed for now.
     async fn sight(&self, found: Found, left: Option<Ttl>) -> Result<Option<Sight>, Stop> {
+        let (inner, meta) = (self.inner, self.of.meta());
+        // Where the store has the only copy, nothing that can't be read is replaced.
+        let there = OnlyCopies(inner).is_nothing(&found, meta);
+        there.map_err(|error| self.failed(error))?;
         let bytes = match found {
             Found::Nothing => return Ok(Some(self.nothing(None))),
             Found::Outdated(stamp) => return Ok(Some(self.nothing(Some(stamp)))),
@@ -167,7 +172,6 @@ impl Modifying<'_> {
             }
             Found::Entry(bytes) => bytes,
         };
-        let (inner, meta) = (self.inner, self.of.meta());
         let (head, now) = (envelope::head(&bytes), inner.gateway.now_micros());
         let standing = envelope::standing(head, meta.versions, meta.shape, || now / 1000);
         match (standing, head) {
@@ -197,6 +201,7 @@ impl Modifying<'_> {
                 value: Some(raw),
             })),
             Seen::Corrupt(bytes, why) => self.corrupt(bytes.as_deref(), why.into()).await.map(Some),
+            Seen::Unreadable(error) => Err(self.failed(error)),
             Seen::Nothing if standing == Standing::Own => {
                 Err(self.failed(Error::new(ErrorKind::Corrupt, UNREADABLE)))
             }
@@ -207,7 +212,10 @@ impl Modifying<'_> {
 
     /// There is no value to this caller. An entry with the stamp is none, too.
     fn nothing(&self, rejected: Option<u64>) -> Sight {
-        let newer_wins = self.inner.newer_wins;
+        let newer_wins = match self.of.meta().policy.only_copy {
+            true => u64::MAX,
+            false => self.inner.newer_wins,
+        };
         Sight {
             value: None,
             read: Read::Nothing {

@@ -124,7 +124,7 @@ fn an_upgrade_of_the_struct_logs_nobody_out() {
         // A visitor who is new at the new one, and a logout there.
         let late = new.log_in("Late");
         assert_eq!(old.send("GET /", &late).status, "503");
-        let (_, gone) = visitors().last().expect("a visitor");
+        let (_, gone) = visitors().next_back().expect("a visitor");
         assert_eq!(new.told("POST /logout", gone), "Bye.\n");
         let stranger = "Hello, stranger. Visits: 0\n";
         assert_eq!(old.told("GET /", gone), stranger);
