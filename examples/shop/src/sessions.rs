@@ -10,7 +10,7 @@ pub struct Session {
     /// Random. A real shop stores a digest of it, as the example `sessions` does.
     #[cached(key)]
     pub token: String,
-    /// Who is logged in.
+    /// The customer who is logged in.
     pub customer: u64,
 }
 

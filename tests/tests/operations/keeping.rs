@@ -77,7 +77,7 @@ async fn a_user_without_rights_to_ask_is_no_reason_for_a_warning() {
     let store = Store::connect(&url).await.unwrap();
     assert_eq!(warned(&store).await, [""; 0]);
 
-    // Without `CONFIG`, the rest is told.
+    // Without `CONFIG`, the warning has the rest.
     server.cli(&["ACL", "SETUSER", "app", "+info"]);
     let store = Store::connect(&url).await.unwrap();
     let lines = warned(&store).await;

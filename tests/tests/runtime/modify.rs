@@ -260,7 +260,7 @@ async fn a_change_renews_sets_or_keeps_the_ttl(on: On) {
     carts.modify_with(1, keep, with(6)).await.unwrap();
     assert_eq!(carts.ttl(1).await.unwrap(), Some(Ttl::Never));
 
-    // What is created has no TTL that could be kept.
+    // A new value has no TTL that could be kept.
     Cart::del(&store, 1).await.unwrap();
     carts.modify_with(1, keep, with(7)).await.unwrap();
     assert!(left().await > short);

@@ -217,7 +217,7 @@ async fn no_read_removes_what_it_can_not_read(on: On) {
         assert_eq!(stats.misses(), 0, "{name}: an error is no miss");
         assert_eq!(stats.errors(kind), 5, "{name}");
         assert_eq!(store.undelivered(), 0);
-        // The store keeps it for whoever can read it; a plain `set` still replaces what this
+        // The store keeps it for a process that can read it; a plain `set` still replaces what this
         // release knows.
         if name != "later" {
             cart(1, 7).set(&store).await.unwrap();

@@ -24,7 +24,7 @@ pub(super) fn function(function: &Function) -> TokenStream {
     let (name, value) = (&sig.ident, &returns.value);
     let about = format!(" The cached results of the function [`{name}`](fn@{name}).");
     let cfgs: Vec<&Attribute> = of_kind(attrs, &["cfg"]).collect();
-    // What is about the lints of the body is with the body.
+    // Attributes about the lints of the body are with the body.
     let outer = attrs.iter().filter(|attr| !is_of(attr, &["expect"]));
     let called = called(function);
     let arguments = arguments(function);

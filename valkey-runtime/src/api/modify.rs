@@ -222,7 +222,7 @@ impl<'s, T: CachedType> Handle<'s, T> {
     }
 }
 
-/// What is under the key afterwards, and for the records of tests what was done.
+/// The value under the key afterwards, and the deed for the records of tests.
 type Modified<T, E> = Result<(Option<T>, Told), ModifyError<E>>;
 
 /// Decodes what was read. A value that does not decode, or is invalid, is treated as its type

@@ -29,9 +29,9 @@ pub struct ModifyOptions {
 /// The life of a changed value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// That of a `set`: of the type, or of the call.
+    /// The TTL of a `set`: of the type, or of the call.
     Renewed(Option<Ttl>),
-    /// What is left of the value that it replaces; that of a `set` if there is none.
+    /// The rest of the value that it replaces; the TTL of a `set` if there is none.
     Kept,
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Rules {
 
 pub(crate) type FindUri = dyn Fn(&Extensions) -> Option<&Uri> + Send + Sync;
 
-/// What happens to a request.
+/// The way of a request.
 pub(crate) enum Plan {
     /// The service answers it, and nothing is stored.
     Pass,

@@ -151,7 +151,7 @@ impl CacheHeaders {
     /// could make two of them with one tag, and other clients would then take the second for the
     /// first.
     ///
-    /// The cost is the hash, and that the body has to be made before a client is told that it has
+    /// The cost is the hash, and that the body has to be made before a client learns that it has
     /// it.
     ///
     /// ```

@@ -61,7 +61,7 @@ where
             let response = service.call(request).await?;
             let status = response.status();
             if status.is_success() || status.is_redirection() {
-                // RFC 9111, section 4.4. What is not confirmed is delivered later.
+                // RFC 9111, section 4.4. An unconfirmed deletion is delivered later.
                 rules.store.invalidate_tag(tag).await.ok();
             }
             return Ok(rules.passed(response));

@@ -19,7 +19,7 @@ const YEAR: u64 = 365 * 86_400;
 /// The most fields by which responses to one request may vary.
 pub(crate) const MOST_FIELDS: usize = 16;
 
-/// What a handler says about its response to the [`CacheLayer`](crate::http::CacheLayer) alone: its
+/// A handler's settings of its response, for the [`CacheLayer`](crate::http::CacheLayer) alone: its
 /// tags, and how it is stored. The handler puts it into the extensions of the response, and the
 /// layer takes it out.
 ///

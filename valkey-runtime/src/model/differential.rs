@@ -274,7 +274,7 @@ fn touches() -> impl Strategy<Value = Touch> {
     })
 }
 
-/// What a change was read from, and what it becomes.
+/// The entry that a change was made of, and its effect.
 fn swaps() -> impl Strategy<Value = Step> {
     let nothing = (prop::option::of(stamps()), newer_wins());
     let nothing = nothing.prop_map(|(rejected, newer_wins)| Read::Nothing {

@@ -209,7 +209,7 @@ impl World {
         match change {
             Change::Put { bytes, .. } => self.entry = Some(bytes.into_owned()),
             Change::Remove => {
-                // What it deletes is what it has read.
+                // It deletes the entry that it has read.
                 for (kept, counted) in self.kept.iter_mut().zip(request.counts) {
                     *kept &= counted == 0;
                 }

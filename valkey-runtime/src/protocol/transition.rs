@@ -164,7 +164,7 @@ pub(crate) struct Swap<'a> {
     pub(crate) again: bool,
 }
 
-/// What was read before a [`Swap`].
+/// The content of the key that was read before a [`Swap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Read {
     /// The value with this stamp.

@@ -65,7 +65,7 @@ pub(crate) struct Modifying<'m> {
     _turn: Turn<'m>,
 }
 
-/// What was read.
+/// The content of the key that was read.
 pub(crate) struct Sight {
     /// The value, undecoded.
     pub(crate) value: Option<Raw>,
@@ -74,7 +74,7 @@ pub(crate) struct Sight {
     left: Option<Ttl>,
 }
 
-/// What becomes of it.
+/// The change.
 pub(crate) enum Outcome {
     Stored(Sealed),
     Removed,
@@ -342,7 +342,7 @@ impl Modifying<'_> {
             let error = contended(why, self.attempts, self.options);
             return Err(Stop::Contended(self.told(error)));
         }
-        // Whoever was first needs no pause, and neither does the second attempt.
+        // The first attempt needs no pause, and neither does the second.
         if self.attempts > 1 {
             let doubled = FIRST_PAUSE * (1 << (self.attempts - 2).min(5));
             self.rest(doubled.min(LONGEST_PAUSE)).await;

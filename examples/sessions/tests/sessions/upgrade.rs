@@ -100,7 +100,7 @@ fn an_upgrade_of_the_struct_logs_nobody_out() {
             assert_eq!(old.told("GET /", cookie), hello);
         }
 
-        // A visitor is at both in turn. What the old one writes, the new one reads.
+        // A visitor is at both in turn. The new one reads all that the old one writes.
         let (name, cookie) = visitors().next().expect("a visitor");
         assert_eq!(
             old.told("POST /visit", cookie),

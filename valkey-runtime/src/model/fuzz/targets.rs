@@ -1,4 +1,4 @@
-//! What is fuzzed, and the promises that it must keep for any bytes.
+//! The fuzzed parts, and the promises that each must keep for any bytes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -204,7 +204,7 @@ fn envelope(bytes: &[u8]) -> u64 {
     outcome((seen, standings, epoch, guard, lease, tags))
 }
 
-/// What must not be replaced is not, and an entry that is made can be read.
+/// An entry that must stay is not replaced, and an entry that is made can be read.
 fn transition(bytes: &[u8]) -> u64 {
     let put = Put {
         versions: VERSION.into(),
@@ -538,8 +538,8 @@ fn written<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
-/// What is read is what rmp-serde reads, and what is written of it is what rmp-serde writes: but
-/// for negative wide numbers. It is read as the same again.
+/// The codec reads what rmp-serde reads, and writes what rmp-serde writes: but for negative wide
+/// numbers. A written value is read as the same again.
 fn value(bytes: &[u8]) -> u64 {
     let walked = bounds::check(bytes);
     let wide = codec::decode::<Wide>(bytes);
