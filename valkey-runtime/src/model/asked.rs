@@ -240,6 +240,8 @@ enum Step {
     Pass(i64),
     /// A byte of the state is damaged, or what follows it is lost.
     Damage(usize, Option<u8>),
+    /// Nobody holds it, and this was the last fencing token.
+    Last(u64),
     Lost,
 }
 
@@ -270,6 +272,7 @@ fn steps() -> impl Strategy<Value = Step> {
         16 => ask,
         8 => pass.prop_map(Step::Pass),
         1 => (0..200usize, bytes).prop_map(|(at, byte)| Step::Damage(at, byte)),
+        1 => ((1u64 << 53) - 4..=1 << 53).prop_map(Step::Last),
         1 => Just(Step::Lost),
     ]
 }
@@ -292,6 +295,11 @@ fn the_script_of_locks_does_what_the_function_does() {
                 Step::Lost => {
                     state = None;
                     script.plant(None, None);
+                    continue;
+                }
+                Step::Last(last) => {
+                    state = Some(format!("k{last:016}{:016x}", 0).into_bytes());
+                    script.plant(state.as_deref(), None);
                     continue;
                 }
                 Step::Damage(at, byte) => {

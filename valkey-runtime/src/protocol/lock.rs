@@ -8,8 +8,9 @@
 //! It outlives its holders by [`KEPT`], so that fencing tokens go on from it. A lost state does not
 //! set them back either: a fencing token is no less than the server's time in microseconds.
 //!
-//! All numbers stay below 2^53, so that Lua's doubles hold them exactly. Other bytes are no lock.
-//! They are an error and not a free lock, since they may be a lock of a later release.
+//! All numbers stay below 2^53, so that Lua's doubles hold them exactly. Other bytes are no lock, and
+//! neither is a lock without a further fencing token to its next caller. They are an error and not a
+//! free lock, since they may be a lock of a later release.
 
 use std::time::Duration;
 
@@ -109,6 +110,9 @@ pub(crate) fn decide(state: Option<&[u8]>, ask: &Ask, now: u64) -> (Answer, Then
         (Act::Acquire, None) if ask.token == state.gone => return (Answer::Gone, Then::Keep),
         (Act::Acquire, None) if state.holders.len() < ask.permits as usize => {
             state.last = now.max(state.last + 1);
+            if state.last >= EXACT {
+                return (Answer::NoLock, Then::Keep);
+            }
             state.holders.push(Holder {
                 token: ask.token,
                 ends: now + life,
@@ -156,8 +160,7 @@ impl State {
             return None;
         }
         Some(Self {
-            // The next one is exact, too.
-            last: number(last).filter(|last| last + 1 < EXACT)?,
+            last: number(last)?,
             gone: hexadecimal(gone)?,
             holders: holders
                 .iter()
@@ -370,9 +373,7 @@ mod tests {
             state[at] = b'F';
             wrong.push(state);
         }
-        for last in [EXACT - 1, EXACT] {
-            wrong.push(format!("k{last:016}{:016x}", 0).into_bytes());
-        }
+        wrong.push(format!("k{EXACT:016}{:016x}", 0).into_bytes());
         for state in wrong {
             lock.state = Some(state.clone());
             for act in [Act::Acquire, Act::Renew, Act::Release] {
@@ -380,6 +381,19 @@ mod tests {
                 assert_eq!(lock.state.as_ref(), Some(&state));
             }
         }
+    }
+
+    /// It is that of the year 2255.
+    #[test]
+    fn the_last_fencing_token_is_given_once() {
+        let mut lock = Lock::of(1);
+        lock.state = Some(format!("k{:016}{:016x}", EXACT - 2, 0).into_bytes());
+        assert_eq!(lock.fence(1), EXACT - 1);
+        assert_eq!(lock.ask(Act::Renew, 1), Answer::Held(EXACT - 1));
+        assert_eq!(lock.ask(Act::Release, 1), Answer::Held(EXACT - 1));
+        let state = lock.state.clone();
+        assert_eq!(lock.ask(Act::Acquire, 2), Answer::NoLock);
+        assert_eq!(lock.state, state, "it stays");
     }
 
     #[test]

@@ -19,7 +19,7 @@ end
 if before then
   if string.sub(before, 1, 1) ~= 'k' or #before < 33 or (#before - 33) % 64 ~= 0 then return '?' end
   last, gone = number(string.sub(before, 2, 17)), string.sub(before, 18, 33)
-  if not last or last + 1 >= 9007199254740992 or not string.match(gone, '^[%da-f]+$') then return '?' end
+  if not last or not string.match(gone, '^[%da-f]+$') then return '?' end
   for at = 34, #before, 64 do
     local whose = string.sub(before, at, at + 15)
     local ends = number(string.sub(before, at + 16, at + 31))
@@ -51,6 +51,7 @@ elseif act == 'renew' or token == gone then
   return 'g'
 elseif #holders < permits then
   last = math.max(now, last + 1)
+  if last >= 9007199254740992 then return '?' end
   holders[#holders + 1] = {token, now + life, last, life}
   answer = string.format('h%.0f', last)
 else
