@@ -8,9 +8,9 @@
 //! It outlives its holders by [`KEPT`], so that fencing tokens go on from it. A lost state does not
 //! set them back either: a fencing token is no less than the server's time in microseconds.
 //!
-//! All numbers stay below 2^53, so that Lua's doubles hold them exactly. Other bytes are no lock, and
-//! neither is a lock without a further fencing token to its next caller. They are an error and not a
-//! free lock, since they may be a lock of a later release.
+//! All numbers stay below 2^53, so that Lua's doubles hold them exactly. Other bytes are no lock,
+//! and neither is a lock without a further fencing token to its next caller. They are an error and
+//! not a free lock, since they may be a lock of a later release.
 
 use std::time::Duration;
 
