@@ -527,7 +527,10 @@ impl<'de> Decoder<'de> {
             0xd3 => Wide::Negative(i64::from_be_bytes(self.bytes()?)),
             0xc4 => match self.byte()? {
                 16 => Wide::Whole(u128::from_be_bytes(self.bytes()?)),
-                17 if self.byte()? == 0xff => Wide::Below(i128::from_be_bytes(self.bytes()?)),
+                17 if self.byte()? == 0xff => match i128::from_be_bytes(self.bytes()?) {
+                    number @ ..0 => Wide::Below(number),
+                    0.. => return Err(TYPE),
+                },
                 _ => {
                     return Err(Known(
                         "a 128-bit integer that has neither 16 bytes nor 17 after a sign",

@@ -764,6 +764,8 @@ mod tests {
                 Ok(number.cast_signed())
             );
         }
+        let positive = [&[0xc4, 17, 0xff][..], &1u128.to_be_bytes()].concat();
+        assert!(decode::<i128>(&positive[..]).is_err(), "with a sign");
         assert_eq!(decode::<u128>(&encoded(&u128::MAX)[..]), Ok(u128::MAX));
         assert!(decode::<i128>(&encoded(&u128::MAX)[..]).is_err());
     }
