@@ -338,9 +338,10 @@ impl<L: NodeLink> Shared<L> {
         command: &Cmd,
         slot: u16,
         until: Instant,
-        mut again: bool,
+        repeats: bool,
     ) -> Result<Value, Lapse> {
-        let repeats = again;
+        let repeats = || repeats && may_repeat(command);
+        let mut again = true;
         let mut asks = None;
         for _ in 0..REDIRECTIONS {
             if left(until).is_zero() {
@@ -366,7 +367,7 @@ impl<L: NodeLink> Shared<L> {
                     if moving || self.known().has(&node, slot) {
                         return Ok(value);
                     }
-                    if !repeats {
+                    if !repeats() {
                         let why =
                             "the node that answered does not own the slot of the key any more";
                         return Err(Lapse::Failed(Error::new(ErrorKind::Unavailable, why)));
@@ -399,7 +400,7 @@ impl<L: NodeLink> Shared<L> {
                 },
                 // The client's own client for clusters does the same: a command without an answer
                 // is sent once more. Another node may own the slot by now.
-                Lapse::Lost(_) if again && may_repeat(command) => {
+                Lapse::Lost(_) if again && repeats() => {
                     again = false;
                     let half = Instant::now() + left(until) / 2;
                     let _ = self.refreshed(self.now(), None, half, false).await;
@@ -805,11 +806,15 @@ impl<L> fmt::Debug for Cluster<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::Semaphore;
 
-    /// A node with all slots. It answers at once, except to scripts: it loses their answers, and
-    /// counts them.
+    /// A node with all slots. It answers at once, except to scripts: it counts them, and loses
+    /// their answers, or answers the first once the test has seen it.
     #[derive(Clone, Default)]
-    struct Only(Arc<AtomicU64>);
+    struct Only {
+        scripts: Arc<AtomicU64>,
+        first: Option<Arc<[Semaphore; 2]>>,
+    }
 
     impl NodeLink for Only {
         async fn ready(&self, _until: Instant) -> Result<(), Error> {
@@ -820,8 +825,15 @@ mod tests {
         }
         async fn raw(&self, command: &Cmd, _left: Duration) -> Result<Value, Lapse> {
             if command.args_iter().next() == Some(redis::Arg::Simple(b"EVALSHA")) {
-                self.0.fetch_add(1, Ordering::SeqCst);
-                return Err(Lapse::Lost(unexpected_answer()));
+                let before = self.scripts.fetch_add(1, Ordering::SeqCst);
+                let Some(first) = &self.first else {
+                    return Err(Lapse::Lost(unexpected_answer()));
+                };
+                if before == 0 {
+                    first[0].add_permits(1);
+                    first[1].acquire().await.unwrap().forget();
+                }
+                return Ok(Value::Int(1));
             }
             let asks_slots = command.args_iter().nth(1) == Some(redis::Arg::Simple(b"SLOTS"));
             let node = Value::Array(vec![
@@ -915,7 +927,45 @@ mod tests {
             let cluster = cluster_of(node.clone());
             let lost = cluster.send(&command, after(Duration::from_secs(30))).await;
             assert!(matches!(lost, Err(Lapse::Lost(_))));
-            assert_eq!(node.0.load(Ordering::SeqCst), times);
+            assert_eq!(node.scripts.load(Ordering::SeqCst), times);
+        }
+    }
+
+    /// The slots move to another node while a node that had them answers.
+    #[tokio::test]
+    async fn what_a_node_without_the_slot_answered_is_sent_again_unless_it_would_count_twice() {
+        use crate::backend::script::{Call, count_command};
+        use crate::protocol::count;
+
+        let later = after(Duration::from_secs(30));
+        for (act, times) in [(count::Act::Add(1), 1), (count::Act::Look, 2)] {
+            let lasts = count::Lasts::Forever;
+            let command = count_command(Call::Digest, b"key", &count::Ask { act, lasts });
+            let first = Arc::new([Semaphore::new(0), Semaphore::new(0)]);
+            let node = Only {
+                first: Some(first.clone()),
+                ..Only::default()
+            };
+            let cluster = cluster_of(node.clone());
+            let moves = async {
+                first[0].acquire().await.unwrap().forget();
+                let other = Host {
+                    name: "127.0.0.1".into(),
+                    port: 7002,
+                };
+                let owner = Value::Array(vec![
+                    Value::BulkString(b"127.0.0.1".to_vec()),
+                    Value::Int(7002),
+                ]);
+                let slots = [Value::Int(0), Value::Int(16_383), owner];
+                let slots = Value::Array(vec![Value::Array(slots.to_vec())]);
+                let slots = Slots::parse(&slots, &other).unwrap();
+                cluster.0.learn(slots, other, u64::MAX, None).unwrap();
+                first[1].add_permits(1);
+            };
+            let (answer, ()) = tokio::join!(cluster.send(&command, later), moves);
+            assert_eq!(node.scripts.load(Ordering::SeqCst), times);
+            assert_eq!(answer.is_ok(), times == 2);
         }
     }
 

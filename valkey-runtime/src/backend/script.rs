@@ -344,7 +344,8 @@ pub(crate) fn count_command(call: Call, key: &[u8], ask: &count::Ask) -> Cmd {
     command
 }
 
-/// Whether a command may be sent once more after its answer was lost. An addition to a counter
+/// Whether a command may be sent once more, after its answer was lost or came from a node that does
+/// not own its key any more. An addition to a counter
 /// would count twice, and a reset would lose the count.
 pub(crate) fn may_repeat(command: &Cmd) -> bool {
     command.args_iter().nth(4) != Some(Arg::Simple(ONCE))

@@ -57,6 +57,7 @@ use crate::protocol::count::{Act, Ask, Lasts};
 /// | [`TooLarge`](ErrorKind::TooLarge) | the sum does not fit in an `i64` | no; the counter is as it was |
 /// | [`Corrupt`](ErrorKind::Corrupt) | the key holds no counter | no; the key is as it was |
 /// | [`Connection`](ErrorKind::Connection), [`Timeout`](ErrorKind::Timeout) | the answer is missing | unknown, except if [`is_refused`](Error::is_refused): then no |
+/// | [`Unavailable`](ErrorKind::Unavailable) | the node of a cluster that answered does not own the key any more, or no node owns it | unknown |
 /// | [`Disabled`](ErrorKind::Disabled) | the store is [switched off](Store::set_enabled) | no |
 /// | others | the server refused | no |
 ///
