@@ -559,7 +559,7 @@ enum Wide {
     Positive(u64),
     Negative(i64),
     Whole(u128),
-    /// With a sign of its own, so that it is not read as a `u128`.
+    /// A negative number, with a sign of its own, so that it is not read as a `u128`.
     Below(i128),
 }
 
@@ -641,7 +641,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
             Wide::Positive(number) => number.into(),
             Wide::Negative(number) => u128::try_from(number).map_err(|_| TYPE)?,
             Wide::Whole(number) => number,
-            Wide::Below(number) => u128::try_from(number).map_err(|_| TYPE)?,
+            Wide::Below(_) => return Err(TYPE),
         })
     }
 

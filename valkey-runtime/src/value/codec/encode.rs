@@ -516,87 +516,36 @@ impl<const NAMED: bool> ser::SerializeMap for Counted<'_, '_, NAMED> {
     }
 }
 
-impl<const NAMED: bool> ser::SerializeTuple for Items<'_, '_, NAMED> {
-    type Ok = ();
-    type Error = Fault;
+/// The traits of what has a known length: values in their order, or fields with their names.
+macro_rules! of_known_length {
+    ($($of:ident: $serialize:ident ($($name:ident)?) => $write:ident;)*) => { $(
+        impl<const NAMED: bool> ser::$of for Items<'_, '_, NAMED> {
+            type Ok = ();
+            type Error = Fault;
 
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
-        self.item(value)
-    }
+            #[inline]
+            fn $serialize<T: Serialize + ?Sized>(
+                &mut self,
+                $($name: &'static str,)?
+                value: &T,
+            ) -> Result<(), Fault> {
+                self.$write($($name,)? value)
+            }
 
-    #[inline]
-    fn end(self) -> Result<(), Fault> {
-        self.close()
-    }
+            #[inline]
+            fn end(self) -> Result<(), Fault> {
+                self.close()
+            }
+        }
+    )* }
 }
 
-impl<const NAMED: bool> ser::SerializeTupleStruct for Items<'_, '_, NAMED> {
-    type Ok = ();
-    type Error = Fault;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
-        self.item(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Fault> {
-        self.close()
-    }
-}
-
-impl<const NAMED: bool> ser::SerializeTupleVariant for Items<'_, '_, NAMED> {
-    type Ok = ();
-    type Error = Fault;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
-        self.item(value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Fault> {
-        self.close()
-    }
-}
-
-impl<const NAMED: bool> ser::SerializeStruct for Items<'_, '_, NAMED> {
-    type Ok = ();
-    type Error = Fault;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Fault> {
-        self.field(name, value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Fault> {
-        self.close()
-    }
-}
-
-impl<const NAMED: bool> ser::SerializeStructVariant for Items<'_, '_, NAMED> {
-    type Ok = ();
-    type Error = Fault;
-
-    #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        name: &'static str,
-        value: &T,
-    ) -> Result<(), Fault> {
-        self.field(name, value)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), Fault> {
-        self.close()
-    }
+of_known_length! {
+    SerializeTuple: serialize_element () => item;
+    SerializeTupleStruct: serialize_field () => item;
+    SerializeTupleVariant: serialize_field () => item;
+    SerializeStruct: serialize_field (name) => field;
+    SerializeStructVariant: serialize_field (name) => field;
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use crate::protocol::envelope::bounds;
 use crate::protocol::envelope::bounds::{OutOfBounds, TOKENS};
-use crate::value::codec::encode::encode_to;
+use crate::value::codec::items;
 
 pub(crate) const NUMBER: &[u8] = b"$serde_json::private::Number";
 const RAW: &[u8] = b"$serde_json::private::RawValue";
@@ -91,9 +91,9 @@ pub(crate) fn without_tokens(payload: &[u8]) -> Result<Vec<u8>, &'static str> {
 /// 100.0.)
 fn number(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(9);
-    let encoded = match (text.parse::<u64>(), text.parse::<i64>()) {
-        (Ok(number), _) => encode_to::<_, true>(&number, &mut bytes),
-        (_, Ok(number)) if number != 0 => encode_to::<_, true>(&number, &mut bytes),
+    match (text.parse::<u64>(), text.parse::<i64>()) {
+        (Ok(number), _) => items::unsigned(number, &mut bytes),
+        (_, Ok(number)) if number != 0 => items::signed(number, &mut bytes),
         _ => {
             let number = text
                 .parse::<f64>()
@@ -102,10 +102,9 @@ fn number(text: &str) -> Option<Vec<u8>> {
             if decimal(text)? != decimal(&format!("{number:e}"))? {
                 return None;
             }
-            encode_to::<_, true>(&number, &mut bytes)
+            items::marked(0xcb, number.to_be_bytes(), &mut bytes);
         }
-    };
-    encoded.ok()?;
+    }
     Some(bytes)
 }
 
