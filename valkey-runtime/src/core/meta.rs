@@ -1,6 +1,7 @@
 //! The constants of a type, as a value.
 
 use crate::base::ttl::Ttl;
+use crate::protocol::envelope::Header;
 use crate::protocol::versions::Versions;
 use crate::schema::cached_type::CachedType;
 use crate::schema::policy::Policy;
@@ -39,6 +40,13 @@ impl Meta {
             tagged: T::TAGGED,
             name: std::any::type_name::<T>,
         }
+    }
+
+    /// The header of a value of the type at this key.
+    pub(crate) fn header(&self, key: &[u8], stamp: u64) -> Header {
+        Header::value(self.version, stamp)
+            .shaped(self.shape)
+            .of(key)
     }
 
     /// The longest life of an entry from its stamp on, in milliseconds.

@@ -6,7 +6,6 @@ use crate::core::entry::Stamp;
 use crate::core::inner::view;
 use crate::core::meta::Meta;
 use crate::core::types::Type;
-use crate::protocol::envelope::Header;
 use crate::protocol::transition::{Becomes, Hold, Put, Read, Swap, Verb};
 use crate::verbs::all;
 use crate::verbs::apply;
@@ -52,8 +51,7 @@ impl<'a> Remover<'a> {
     /// Removes the value with this stamp, if it is still there.
     pub(crate) async fn del_if(self, key: &[u8], Stamp(stamp): Stamp, of: &Type) -> Result<bool> {
         let meta = of.meta();
-        let header = Header::value(meta.version, self.stamp());
-        let header = header.shaped(meta.shape).of(key).to_bytes();
+        let header = meta.header(key, self.stamp()).to_bytes();
         let put = Put {
             versions: meta.versions,
             bytes: &header,

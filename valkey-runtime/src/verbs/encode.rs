@@ -73,9 +73,7 @@ impl<'a> Sealer<'a> {
         let (policy, ttl) = (&meta.policy, Lifetimes(self.0).ttl_of(meta, call)?);
         let header = Header {
             clock,
-            ..Header::value(meta.version, stamp)
-                .shaped(meta.shape)
-                .of(key)
+            ..meta.header(key, stamp)
         };
         if !policy.is_timed() {
             return Ok((header, ttl));

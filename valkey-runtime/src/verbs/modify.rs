@@ -264,9 +264,8 @@ impl Modifying<'_> {
                 (sealed.bytes, sealed.ttl, becomes)
             }
             Outcome::Removed => {
-                let header = Header::value(meta.version, self.stamp(sight)).shaped(meta.shape);
-                let header = header.of(&self.place.key).to_bytes();
-                (header.to_vec(), None, Becomes::Removed)
+                let header = meta.header(&self.place.key, self.stamp(sight));
+                (header.to_bytes().to_vec(), None, Becomes::Removed)
             }
         };
         let put = Put {

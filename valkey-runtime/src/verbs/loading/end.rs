@@ -342,12 +342,7 @@ impl<'a> LoadEnds<'a> {
                 .map_err(log)
         });
         let stored = header.and_then(Result::ok);
-        let unstored = || {
-            Header::value(meta.version, stamp)
-                .shaped(meta.shape)
-                .of(key)
-        };
-        let (header, ttl) = stored.unwrap_or_else(|| (unstored(), None));
+        let (header, ttl) = stored.unwrap_or_else(|| (meta.header(key, stamp), None));
         if loaded.fate == Fate::Unchanged
             && let (Some(kept), Some(_)) = (kept, stored)
             && let Some((header, bytes)) = kept.with_header(header, tags)
