@@ -34,96 +34,96 @@ pub(crate) enum Place {
     Function,
 }
 
+/// A name, and an example for messages.
+type Name = (&'static str, &'static str);
+
+/// The names of a cached type that a cached function has too, with the same meaning.
+const OF_A_CACHE: &[Name] = &[
+    ("on_corrupt", "on_corrupt = \"error\""),
+    ("keep_corrupt", "keep_corrupt"),
+    ("show_keys", "show_keys"),
+    ("jitter", "jitter = \"5%\""),
+    ("ttl_absent", "ttl_absent = \"30s\""),
+    ("stale_if_error", "stale_if_error = \"1h\""),
+    ("retry_after", "retry_after = \"5s\""),
+    ("refresh_ahead", "refresh_ahead = \"80%\""),
+    ("load_timeout", "load_timeout = \"200ms\""),
+    ("load_deadline", "load_deadline = \"30s\""),
+    ("sliding", "sliding"),
+    ("max_age", "max_age = \"7d\""),
+    ("strict", "strict"),
+    ("hold", "hold = \"500ms\""),
+    ("max_loads", "max_loads = 64"),
+    ("near", "near = \"5s\""),
+    ("compress", "compress = \"zstd\""),
+    ("compress_above", "compress_above = 4096"),
+    ("encrypt", "encrypt"),
+];
+
 impl Place {
     /// The names known at this place, each with an example for messages.
-    fn names(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Place::Type => &[
-                ("prefix", "prefix = \"user\""),
-                ("ttl", "ttl = \"5m\""),
-                ("version", "version = 2"),
-                ("migrate_from", "migrate_from = UserV1"),
-                ("only_copy", "only_copy"),
-                ("oldest_version", "oldest_version = 2"),
-                ("layout", "layout = \"compact\""),
-                ("lock", "lock = \"00000000\""),
-                ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
-                ("on_corrupt", "on_corrupt = \"error\""),
-                ("keep_corrupt", "keep_corrupt"),
-                ("show_keys", "show_keys"),
-                ("jitter", "jitter = \"5%\""),
-                ("ttl_absent", "ttl_absent = \"30s\""),
-                ("stale_if_error", "stale_if_error = \"1h\""),
-                ("retry_after", "retry_after = \"5s\""),
-                ("refresh_ahead", "refresh_ahead = \"80%\""),
-                ("load_timeout", "load_timeout = \"200ms\""),
-                ("load_deadline", "load_deadline = \"30s\""),
-                ("sliding", "sliding"),
-                ("max_age", "max_age = \"7d\""),
-                ("strict", "strict"),
-                ("hold", "hold = \"500ms\""),
-                ("max_loads", "max_loads = 64"),
-                ("near", "near = \"5s\""),
-                ("compress", "compress = \"zstd\""),
-                ("compress_above", "compress_above = 4096"),
-                ("encrypt", "encrypt"),
-                ("key", "key = u64"),
-                ("alias", "alias = \"email\""),
-                ("tag", "tag = \"org:{org_id}\""),
-                ("tags", "tags = path::to::function"),
-                ("clear", "clear"),
-                ("validate", "validate = path::to::function"),
-                ("crate", "crate = \"path::to::valkey_runtime\""),
+    fn names(self) -> impl Iterator<Item = &'static Name> {
+        let alone = |names: &'static [Name]| -> [&'static [Name]; 3] { [names, &[], &[]] };
+        let names: [&'static [Name]; 3] = match self {
+            Place::Type => [
+                &[
+                    ("prefix", "prefix = \"user\""),
+                    ("ttl", "ttl = \"5m\""),
+                    ("version", "version = 2"),
+                    ("migrate_from", "migrate_from = UserV1"),
+                    ("only_copy", "only_copy"),
+                    ("oldest_version", "oldest_version = 2"),
+                    ("layout", "layout = \"compact\""),
+                    ("lock", "lock = \"00000000\""),
+                    ("ttl_env", "ttl_env = \"USER_CACHE_TTL\""),
+                ],
+                OF_A_CACHE,
+                &[
+                    ("key", "key = u64"),
+                    ("alias", "alias = \"email\""),
+                    ("tag", "tag = \"org:{org_id}\""),
+                    ("tags", "tags = path::to::function"),
+                    ("clear", "clear"),
+                    ("validate", "validate = path::to::function"),
+                    ("crate", "crate = \"path::to::valkey_runtime\""),
+                ],
             ],
-            Place::Field => &[("key", "key"), ("alias", "alias"), ("redact", "redact")],
-            Place::Key => &[
+            Place::Function => [
+                &[
+                    ("ttl", "ttl = \"5m\""),
+                    ("prefix", "prefix = \"products\""),
+                    ("version", "version = 2"),
+                    ("store", "store = shop.store"),
+                    ("ttl_env", "ttl_env = \"PRODUCTS_CACHE_TTL\""),
+                ],
+                OF_A_CACHE,
+                &[
+                    ("tag", "tag = \"category:{category}\""),
+                    ("tags", "tags = path::to::function"),
+                    ("clear", "clear"),
+                    ("validate", "validate = path::to::function"),
+                    ("crate", "crate = \"path::to::valkey_runtime\""),
+                ],
+            ],
+            Place::Field => alone(&[("key", "key"), ("alias", "alias"), ("redact", "redact")]),
+            Place::Key => alone(&[
                 ("with", "with = \"path::to::function\""),
                 ("hash_tag", "hash_tag"),
-            ],
-            Place::Alias => &[
+            ]),
+            Place::Alias => alone(&[
                 ("with", "with = \"path::to::function\""),
                 ("ttl_absent", "ttl_absent = \"5s\""),
-            ],
-            Place::Near => &[
+            ]),
+            Place::Near => alone(&[
                 ("ttl", "ttl = \"5s\""),
                 ("max_bytes", "max_bytes = \"64MiB\""),
                 ("stale", "stale = \"1h\""),
                 ("get_stale", "stale = \"1h\", get_stale"),
-            ],
-            Place::Newtype => &[("crate", "crate = \"path::to::valkey_runtime\"")],
-            Place::NewtypeField => &[],
-            Place::Function => &[
-                ("ttl", "ttl = \"5m\""),
-                ("prefix", "prefix = \"products\""),
-                ("version", "version = 2"),
-                ("store", "store = shop.store"),
-                ("ttl_env", "ttl_env = \"PRODUCTS_CACHE_TTL\""),
-                ("on_corrupt", "on_corrupt = \"error\""),
-                ("keep_corrupt", "keep_corrupt"),
-                ("show_keys", "show_keys"),
-                ("jitter", "jitter = \"5%\""),
-                ("ttl_absent", "ttl_absent = \"30s\""),
-                ("stale_if_error", "stale_if_error = \"1h\""),
-                ("retry_after", "retry_after = \"5s\""),
-                ("refresh_ahead", "refresh_ahead = \"80%\""),
-                ("load_timeout", "load_timeout = \"200ms\""),
-                ("load_deadline", "load_deadline = \"30s\""),
-                ("sliding", "sliding"),
-                ("max_age", "max_age = \"7d\""),
-                ("strict", "strict"),
-                ("hold", "hold = \"500ms\""),
-                ("max_loads", "max_loads = 64"),
-                ("near", "near = \"5s\""),
-                ("compress", "compress = \"zstd\""),
-                ("compress_above", "compress_above = 4096"),
-                ("encrypt", "encrypt"),
-                ("tag", "tag = \"category:{category}\""),
-                ("tags", "tags = path::to::function"),
-                ("clear", "clear"),
-                ("validate", "validate = path::to::function"),
-                ("crate", "crate = \"path::to::valkey_runtime\""),
-            ],
-        }
+            ]),
+            Place::Newtype => alone(&[("crate", "crate = \"path::to::valkey_runtime\"")]),
+            Place::NewtypeField => alone(&[]),
+        };
+        names.into_iter().flatten()
     }
 
     /// As in "`ttl` is not expected …".
@@ -155,7 +155,6 @@ impl Place {
 
     fn example(self, name: &str) -> Option<&'static str> {
         self.names()
-            .iter()
             .find(|(known, _)| *known == name)
             .map(|(_, example)| *example)
     }
@@ -173,11 +172,7 @@ impl Place {
 
     /// As in "… known on a field".
     fn list(self) -> String {
-        let names: Vec<String> = self
-            .names()
-            .iter()
-            .map(|(name, _)| format!("`{name}`"))
-            .collect();
+        let names: Vec<String> = self.names().map(|(name, _)| format!("`{name}`")).collect();
         match names.as_slice() {
             [] => "none is".to_owned(),
             [one] => format!("only {one} is"),
@@ -276,7 +271,7 @@ impl<'e> Args<'e> {
                 meta => {
                     let example = place
                         .names()
-                        .first()
+                        .next()
                         .map_or_else(String::new, |(_, example)| {
                             format!(", as in `{}`", place.attribute(example))
                         });
@@ -376,7 +371,6 @@ impl<'e> Args<'e> {
             let on = self.place.on();
             let lists = place
                 .names()
-                .iter()
                 .map(|(_, example)| format!("`{name}({example})`"));
             let lists = lists.collect::<Vec<_>>().join(" or ");
             let message = format!("{on} `{name}` takes no value: write `{name}` alone, or {lists}");
@@ -474,7 +468,7 @@ impl<'e> Args<'e> {
             }
             return;
         }
-        let meant = nearest(&name, self.place.names().iter().map(|(name, _)| *name));
+        let meant = nearest(&name, self.place.names().map(|(name, _)| *name));
         let others = Place::CACHED
             .iter()
             .filter(|_| !of_function)
