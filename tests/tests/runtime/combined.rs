@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use valkey_runtime::{Cached, EncryptionKeys, Stale, Store};
-use valkey_tests::resp::Value;
 
 use crate::database::until;
 use crate::steady::writes_into;
@@ -106,14 +105,6 @@ async fn hasty(on: On, namespace: &str) -> Store {
     builder.connect().await.unwrap()
 }
 
-/// The bytes under a key.
-fn stored(on: On, key: &str) -> Vec<u8> {
-    match on.raw(&["GET", key]) {
-        Value::Bulk(bytes) => bytes,
-        other => panic!("{key}: {other:?}"),
-    }
-}
-
 fn has(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }
@@ -130,7 +121,7 @@ async fn a_packed_older_entry_is_converted_and_packed_by_the_rules_of_its_type(o
     assert_eq!(store.stats().migrations(), 2, "it was written back");
     assert_eq!(store.stats().corrupt(), 0);
     if on != On::Memory {
-        let bytes = stored(on, "combined-back:diary:1");
+        let bytes = on.stored("combined-back:diary:1");
         assert!(!has(&bytes, b"dear diary"), "it is encrypted");
         assert!(bytes.len() > 1000, "this release does not compress");
     }

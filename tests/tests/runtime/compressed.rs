@@ -97,14 +97,6 @@ fn note(id: u64) -> Note {
     Note { id, text: text() }
 }
 
-/// The bytes under a key.
-fn stored(on: On, key: &str) -> Vec<u8> {
-    match on.raw(&["GET", key]) {
-        Value::Bulk(bytes) => bytes,
-        other => panic!("{key}: {other:?}"),
-    }
-}
-
 async fn values_come_back_and_take_less_room(on: On) {
     let store = on.store("compressed").await;
     let lz4 = Lz4Page {
@@ -122,7 +114,7 @@ async fn values_come_back_and_take_less_room(on: On) {
         return;
     }
     for (key, flags) in [("page:1", 1), ("page:2", 2), ("note:3", 1)] {
-        let bytes = stored(on, &format!("compressed:{key}"));
+        let bytes = on.stored(&format!("compressed:{key}"));
         assert_eq!(bytes[30], flags, "{key}");
         assert!(bytes.len() < text().len() / 10, "{key}: {}", bytes.len());
     }
@@ -132,7 +124,7 @@ async fn values_come_back_and_take_less_room(on: On) {
         text: "a".repeat(500),
     };
     small.set(&store).await.unwrap();
-    assert_eq!(stored(on, "compressed:note:4")[30], 0xc0);
+    assert_eq!(on.stored("compressed:note:4")[30], 0xc0);
 }
 
 async fn types_that_compress_and_types_that_do_not_read_each_other(on: On) {
@@ -248,7 +240,7 @@ async fn the_limit_counts_before_compression(on: On) {
     if on != On::Memory {
         let large = on.builder().namespace("compressed-limit");
         note(1).set(&large.connect().await.unwrap()).await.unwrap();
-        assert!(stored(on, "compressed-limit:note:1").len() < 1000);
+        assert!(on.stored("compressed-limit:note:1").len() < 1000);
         assert_eq!(Note::get(&store, 1).await.unwrap(), None);
         assert_eq!(store.stats().corrupt(), 1);
     }
@@ -256,7 +248,7 @@ async fn the_limit_counts_before_compression(on: On) {
 
 /// An entry that was made by hand: the header of a value under this key, and a payload.
 fn forged(on: On, key: &str, flags: u8, payload: &[u8]) {
-    let mut entry = stored(on, key);
+    let mut entry = on.stored(key);
     entry.truncate(35);
     entry[30] = flags;
     let of_key = u64::from(u32::from_be_bytes(entry[21..25].try_into().unwrap()));
@@ -274,7 +266,7 @@ async fn a_bomb_is_corrupt_and_is_removed() {
     let key = "bombs:note:1";
     for declared in [u32::MAX, 1 << 30, 4 << 20] {
         note(1).set(&store).await.unwrap();
-        let honest = stored(on, key);
+        let honest = on.stored(key);
         // `c6`, the length of the `bin`, and the declared length.
         let mut payload = honest[35..].to_vec();
         payload[5..9].copy_from_slice(&declared.to_be_bytes());
@@ -293,13 +285,13 @@ async fn an_entry_with_an_unknown_flag_is_newer() {
     for flags in [3, 8, 0x7f, 0xff] {
         note(1).set(&store).await.unwrap();
         forged(on, key, flags, b"\xc4\x01x");
-        let before = stored(on, key);
+        let before = on.stored(key);
         assert_eq!(Note::get(&store, 1).await.unwrap(), None);
         let loaded = Note::get_or_load(&store, 1, async || Ok::<_, ()>(note(1))).await;
         assert_eq!(loaded, Ok(note(1)));
         let absent = SetOptions::new().if_absent();
         assert!(!note(1).set_with(&store, absent).await.unwrap());
-        assert_eq!(stored(on, key), before, "{flags}");
+        assert_eq!(on.stored(key), before, "{flags}");
     }
     assert_eq!(store.stats().corrupt(), 0);
     // A whole `set` replaces whatever is there.

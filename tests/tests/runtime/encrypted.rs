@@ -103,13 +103,6 @@ fn letter(id: u64) -> Letter {
     }
 }
 
-fn stored(on: On, key: &str) -> Vec<u8> {
-    match on.raw(&["GET", key]) {
-        Value::Bulk(bytes) => bytes,
-        other => panic!("{key}: {other:?}"),
-    }
-}
-
 fn put(on: On, key: &str, bytes: &[u8]) {
     on.raw(&[b"SET", key.as_bytes(), bytes]);
 }
@@ -134,14 +127,14 @@ async fn values_come_back_and_are_unreadable_on_the_server(on: On) {
     if on == On::Memory {
         return;
     }
-    let person = stored(on, "secret:person:1");
+    let person = on.stored("secret:person:1");
     assert_eq!(person[30], 1 | 4, "compressed, then encrypted");
     assert!(person.len() < 300, "{}", person.len());
-    let first = stored(on, "secret:letter:2");
+    let first = on.stored("secret:letter:2");
     assert_eq!(first[30], 4);
     assert!(!contains(&first, "Ada") && !contains(&first, "text"));
     letter(2).set(&store).await.unwrap();
-    let again = stored(on, "secret:letter:2");
+    let again = on.stored("secret:letter:2");
     assert_ne!(first[44..], again[44..], "no nonce is used twice");
 }
 
@@ -230,14 +223,14 @@ async fn an_entry_under_a_newer_key_is_left_alone(on: On) {
         store(on, "newer-key", first()).await,
     );
     letter(1).set(&new).await.unwrap();
-    let before = stored(on, "newer-key:letter:1");
+    let before = on.stored("newer-key:letter:1");
     assert_eq!(Letter::get(&old, 1).await.unwrap(), None);
     assert_eq!(Letter::get_many(&old, [1]).await.unwrap(), [None]);
     assert!(!Letter::exists(&old, 1).await.unwrap());
     assert!(!is_stored_by_a_load(&old).await);
     let absent = SetOptions::new().if_absent();
     assert!(!letter(1).set_with(&old, absent).await.unwrap());
-    assert_eq!(stored(on, "newer-key:letter:1"), before);
+    assert_eq!(on.stored("newer-key:letter:1"), before);
     assert_eq!((old.stats().corrupt(), undecrypted(&old)), (0, 4));
     assert_eq!(Letter::get(&new, 1).await.unwrap(), Some(letter(1)));
     // A whole `set` and a deletion do as always.
@@ -357,7 +350,7 @@ async fn an_entry_of_another_key_version_or_type_is_not_accepted() {
     let store = store(on, "moved", first()).await;
     letter(1).set(&store).await.unwrap();
     let (one, two) = ("moved:letter:1", "moved:letter:2");
-    let entry = stored(on, one);
+    let entry = on.stored(one);
     put(on, one, &forged(entry.clone(), one, 1));
     assert_eq!(
         Letter::get(&store, 1).await.unwrap(),
@@ -391,7 +384,7 @@ async fn a_changed_byte_is_corrupt() {
     let store = store(on, "tampered", first()).await;
     let key = "tampered:letter:1";
     letter(1).set(&store).await.unwrap();
-    let entry = stored(on, key);
+    let entry = on.stored(key);
     // After the number of the key: the nonce, the document and the tag.
     let mut corrupt = 0;
     for at in (44..entry.len()).step_by(7).chain([entry.len() - 1]) {

@@ -81,6 +81,14 @@ impl On {
             .find(|answer| !moved(answer))
             .unwrap_or_else(|| panic!("no node of {self:?} has the key"))
     }
+
+    /// The bytes under a key of the server.
+    pub(crate) fn stored(self, key: &str) -> Vec<u8> {
+        match self.raw(&["GET", key]) {
+            Value::Bulk(bytes) => bytes,
+            other => panic!("{key}: {other:?}"),
+        }
+    }
 }
 
 /// Each test of a suite, on each backend; or tests that choose their servers. All of them may go by
