@@ -116,7 +116,7 @@ impl Lease {
     }
 
     fn log(&self, operation: &'static str, error: Error, what: &'static str) {
-        let error = self.named.failed(self.inner(), operation, &self.key, error);
+        let error = self.failed(operation, error);
         error.log(&self.inner().warnings, Some(&self.named.name), what);
     }
 

@@ -206,8 +206,9 @@ impl<K: KeyPart> LockBuilder<K> {
     /// # async fn main() -> valkey_runtime::Result<()> {
     /// # let store = Store::memory();
     /// let reports = Lock::<()>::builder("reports").permits(2).build()?;
-    /// let (one, other) = (reports.try_lock(&store, ()).await?, reports.try_lock(&store,
-    /// ()).await?); assert!(one.is_some() && other.is_some());
+    /// let one = reports.try_lock(&store, ()).await?;
+    /// let other = reports.try_lock(&store, ()).await?;
+    /// assert!(one.is_some() && other.is_some());
     /// assert!(reports.try_lock(&store, ()).await?.is_none());
     /// # Ok(())
     /// # }
@@ -217,8 +218,8 @@ impl<K: KeyPart> LockBuilder<K> {
         self
     }
 
-    /// Stops the renewal after that time, so that a holder that hangs does not keep the lock for
-    /// ever. The lock is then lost with its lease. Unlimited by default.
+    /// Stops the renewal after that time, so that a holder that hangs does not keep the lock
+    /// forever. The lock is then lost with its lease. Unlimited by default.
     pub fn renew_for(mut self, longest: Duration) -> Self {
         self.longest = Some(longest);
         self
